@@ -1,0 +1,46 @@
+"""The only broadcasting of the package: coefficients per sample against events of any rank."""
+
+import math
+
+from torch import Tensor
+
+
+def bcast(a: Tensor, x: Tensor) -> Tensor:
+    """Reshape a coefficient so that it multiplies a batch.
+
+    Arguments:
+        a: a coefficient with shape (), (B,) or (B, *event).
+        x: the batch with shape (B, *event).
+
+    Returns:
+        ``a`` with shape () or (B, 1, ..., 1) or (B, *event); never a copy.
+    """
+    if a.ndim == 0 or a.ndim == x.ndim:
+        return a
+    return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
+
+
+def like(a: Tensor, x: Tensor) -> Tensor:
+    """Broadcast a float64 coefficient against a batch and cast it to the batch's dtype and device.
+
+    A zero-dimensional coefficient stays where it is, in float64: PyTorch multiplies a batch by it
+    without promotion, without a copy and, on a GPU, without waiting.
+    """
+    if a.ndim == 0:
+        return a
+    return bcast(a, x).to(dtype=x.dtype, device=x.device)
+
+
+def sum_event(x: Tensor) -> Tensor:
+    """Sum over every dimension but the first: (B, *event) -> (B,)."""
+    return x.flatten(1).sum(1) if x.ndim > 1 else x
+
+
+def mean_event(x: Tensor) -> Tensor:
+    """Mean over every dimension but the first: (B, *event) -> (B,)."""
+    return x.flatten(1).mean(1) if x.ndim > 1 else x
+
+
+def event_dim(x: Tensor) -> int:
+    """Number of dimensions D of one sample of the batch (B, *event)."""
+    return math.prod(x.shape[1:])

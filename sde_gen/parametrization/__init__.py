@@ -1,0 +1,12 @@
+"""What a network's output means: noise, data, score, v, velocity, or the preconditioned output of EDM."""
+
+from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.edm import EDM
+from sde_gen.parametrization.eps import Eps
+from sde_gen.parametrization.label import Label, LogSigma, Time
+from sde_gen.parametrization.score import Score
+from sde_gen.parametrization.v import V
+from sde_gen.parametrization.velocity import Velocity
+from sde_gen.parametrization.x0 import X0
+
+__all__ = ["EDM", "X0", "Eps", "Label", "LogSigma", "Parametrization", "Score", "Time", "V", "Velocity"]

@@ -1,0 +1,45 @@
+"""Noise labels: the one number that tells a network how noisy its input is."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import Marginal
+
+
+class Label(abc.ABC):
+    """A noise label c_noise, a function of the marginal and the time, with the shape of the time."""
+
+    @abc.abstractmethod
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The label with shape () or (B,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time(Label):
+    """``scale * t``: 999 t in Song et al., 2021, arXiv:2011.13456 (VP and sub-VP networks)."""
+
+    scale: float = 999.0
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The scaled time."""
+        del marginal
+        return self.scale * t
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSigma(Label):
+    """``scale * log(sigma / alpha)``: the log noise level of the sample scaled back to its data.
+
+    For VE this is log sigma as in Song et al., 2021, arXiv:2011.13456 (NCSN++; scale 1); Karras et al.,
+    2022, arXiv:2206.00364, table 1, use scale 1/4.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The scaled log noise-to-signal ratio."""
+        del t
+        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha))
