@@ -1,0 +1,57 @@
+"""The abstract time grid."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(abc.ABC):
+    """A rule (process, number of steps) -> times.
+
+    Arguments:
+        t_max: the first time.
+        t_min: the last time; None takes the process' own.
+    """
+
+    t_max: float = 1.0
+    t_min: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not 0 < self.t_max <= 1:
+            raise ValueError(f"t_max={self.t_max} must lie in (0, 1]")
+        if self.t_min is not None and not 0 <= self.t_min < self.t_max:
+            raise ValueError(f"t_min={self.t_min} must lie in [0, t_max={self.t_max})")
+
+    def __call__(self, sde: SDE, steps: int) -> Tensor:
+        """Make the times.
+
+        Arguments:
+            sde: the process.
+            steps: number of steps, at least 1.
+
+        Returns:
+            Descending times, float64 on the CPU with shape (steps + 1,), from t_max to t_min exactly.
+        """
+        if steps < 1:
+            raise ValueError(f"steps={steps}: a grid needs at least one step")
+        t_min = sde.t_min if self.t_min is None else self.t_min
+        if t_min < sde.t_min:
+            raise ValueError(f"t_min={t_min} lies below the process' own t_min={sde.t_min}; give a larger one")
+        if t_min >= self.t_max:
+            raise ValueError(f"t_max={self.t_max} must lie above t_min={t_min}")
+        ends = torch.tensor([self.t_max, t_min], dtype=torch.float64)
+        times = self.times(sde, ends[0], ends[1], torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+        times[0], times[-1] = ends  # exactly, whatever the rounding of a change of variable
+        if not bool((times[1:] < times[:-1]).all()):
+            raise ValueError(f"{type(self).__name__} with {steps} steps gives times that do not descend: {times.tolist()}")
+        return times
+
+    @abc.abstractmethod
+    def times(self, sde: SDE, t_max: Tensor, t_min: Tensor, u: Tensor) -> Tensor:
+        """Times at the fractions u in [0, 1] of the way from t_max to t_min, as a new tensor."""

@@ -1,0 +1,96 @@
+"""The abstract solver, and the one loop of all solvers that step."""
+
+import abc
+from collections.abc import Iterable
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.hooks import Hook, StepInfo
+from sde_gen.noise import Noise
+
+State = TypeVar("State")
+
+
+class Solver(abc.ABC):
+    """What moves samples along a time grid.
+
+    Attributes:
+        stochastic: whether it draws noise; only solvers that do not have a likelihood.
+        batch_coupled: whether a sample depends on the others of its batch.
+    """
+
+    stochastic: ClassVar[bool]
+    batch_coupled: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+        """Move samples from the first time to the last.
+
+        Arguments:
+            model: the denoiser, conditioning bound.
+            x: samples at times[0] with shape (B, *event).
+            times: monotone times, float64 on the CPU with shape (steps + 1,).
+            noise: source of noise.
+            hooks: called after every step.
+
+        Returns:
+            Samples at times[-1] with shape (B, *event).
+        """
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Raise ValueError where the solver cannot work on this process and grid."""
+        del model, times
+
+
+class StepSolver(Solver, Generic[State]):
+    """A solver that goes step by step with a state of its own: a frozen dataclass of hyper-parameters.
+
+    Attributes:
+        order: global order of convergence, the start of multistep methods included; for stochastic
+            solvers the order of the mean and the covariance (weak order).
+    """
+
+    order: ClassVar[int]
+
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> State | Any:
+        """Make the state before the first step; None for solvers without one."""
+        del model, x, times
+        return None
+
+    @abc.abstractmethod
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        """Go from t to s.
+
+        Arguments:
+            model: the denoiser.
+            x_t: samples at time t with shape (B, *event).
+            t: time before the step, float64 scalar.
+            s: time after it.
+            state: what :meth:`init` or the last step returned.
+            noise: source of noise.
+
+        Returns:
+            Samples at time s and the new state.
+        """
+
+    @abc.abstractmethod
+    def nfe(self, steps: int) -> int:
+        """Number of evaluations of the denoiser in the given number of steps."""
+
+    @torch.no_grad()
+    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+        """Step through the grid: the one loop."""
+        self.check(model, times)
+        state, hooks = self.init(model, x, times), tuple(hooks)
+        for index in range(len(times) - 1):
+            t, s = times[index], times[index + 1]
+            x_s, state = self.step(model, x, t, s, state, noise)
+            for hook in hooks:
+                hook(StepInfo(index, len(times) - 1, float(t), float(s), x, x_s))
+            x = x_s
+        return x
