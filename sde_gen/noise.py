@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def sample_seeds(seed: int, count: int) -> list[int]:
+    """Make one 64-bit seed per sample from one seed; a larger count only appends."""
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(count, np.uint64)]
 
 
 class Noise(Protocol):
