@@ -1,0 +1,133 @@
+"""What the doors share: configuration by Hydra, and user mistakes answered in one line."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+PACKAGE = Path(__file__).resolve().parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The configuration: inside the package in a wheel, beside it in a checkout."""
+
+
+def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Turn ``task(config)`` into a command line configured by conf/<name>.yaml.
+
+    A mistake of the user (ValueError, a missing file, a full disk, numbers that are not finite) ends the
+    process with one line and exit status 2; HYDRA_FULL_ERROR=1 shows the traceback instead.
+    """
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        def guarded(config: DictConfig) -> None:
+            try:
+                task(config)
+            except (ValueError, OSError, FloatingPointError, ImportError, HydraException, OmegaConfBaseException) as error:
+                if os.environ.get("HYDRA_FULL_ERROR"):
+                    raise
+                fail(explain(error))
+
+        guarded.__module__ = task.__module__
+
+        def main() -> None:
+            preflight(name, sys.argv[1:])
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+
+        return main
+
+    return decorate
+
+
+def fail(message: str) -> NoReturn:
+    """End the process as after a user's mistake."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def explain(error: BaseException) -> str:
+    """The message of the mistake itself, without the layers around it."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        where = str(error).rpartition("full_key: ")[2]
+        return f"{where}: {explain(error.__cause__)}"
+    return str(error) or type(error).__name__
+
+
+def names(kind: str) -> list[str]:
+    """Names to choose from in conf/<kind>."""
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def load(kind: str, name: str) -> DictConfig:
+    """Read conf/<kind>/<name>.yaml.
+
+    Raises:
+        ValueError: there is no such file; the message names the nearest.
+    """
+    if name not in names(kind):
+        raise ValueError(f"{kind}={name} is unknown; {nearest(name, names(kind))}")
+    config = OmegaConf.load(CONF / kind / f"{name}.yaml")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint: the names most like the word, or all of them."""
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+
+
+def preflight(name: str, argv: list[str]) -> None:
+    """Answer misspelt groups and keys before Hydra does, with the nearest valid names."""
+    words = [word for word in argv if not word.startswith("-")]
+    if any(word.startswith(("--config", "--help", "--hydra-help", "-c")) for word in argv):
+        return  # another configuration than ours, or only a question
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            overrides = [_first_of_sweep(override) for override in OverridesParser.create().parse_overrides(words)]
+            compose(name, overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            base = compose(name)
+            for word in words:
+                _explain_override(word, base)
+            fail(str(error).splitlines()[0])
+
+
+def _first_of_sweep(override: Override) -> str:
+    if not override.is_sweep_override():
+        assert override.input_line is not None
+        return override.input_line
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+
+
+def _explain_override(word: str, base: DictConfig) -> None:
+    key, equals, value = word.partition("=")
+    if not equals:
+        fail(f"{word!r} is not an override; write key=value")
+    if key.startswith(("+", "~")):
+        return
+    if (CONF / key).is_dir():
+        for choice in value.split(","):
+            if choice not in names(key):
+                fail(f"{key}={choice} is unknown; {nearest(choice, names(key))}")
+    elif OmegaConf.select(base, key, default=base) is base:
+        fail(f"there is no setting {key!r}; {nearest(key, _keys(base))}")
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key in config:
+        name = f"{prefix}{key}"
+        keys.append(name)
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_missing() and not child._is_interpolation():
+            keys += _keys(child, name + ".")
+    return [key for key in keys if not key.rpartition(".")[2].startswith("_")]

@@ -1,0 +1,68 @@
+"""Pictures as files: grids of images, clouds of points, films of a trajectory."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+
+def save_samples(samples: Tensor, path: Path) -> None:
+    """Save samples as one PNG: a grid of images, or a scatter plot of vectors.
+
+    Arguments:
+        samples: images uint8 with shape (B, C, H, W), C = 1 or 3, or vectors with shape (B, d), d >= 2.
+        path: the file to write.
+    """
+    _frame(samples).save(path)
+
+
+def save_film(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) -> None:
+    """Save a trajectory as an animated GIF that rests on its last frame.
+
+    Arguments:
+        frames: one batch per frame, as for :func:`save_samples`.
+        path: the file to write.
+        milliseconds: how long a frame is shown.
+    """
+    pictures = [_frame(frame) for frame in frames]
+    rests = [milliseconds] * (len(pictures) - 1) + [2000]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=rests, loop=0)
+
+
+def _frame(samples: Tensor) -> Image.Image:
+    return _grid(samples.cpu()) if samples.ndim == 4 else _scatter(samples.cpu())
+
+
+def _grid(images: Tensor, *, gap: int = 1, smallest: int = 256) -> Image.Image:
+    """Tile images row by row, enlarged by a whole number until the picture is about ``smallest`` pixels wide."""
+    if images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"a grid needs uint8 images with 1 or 3 channels, got {images.dtype} with shape {tuple(images.shape)}"
+        )
+    count, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 96, dtype=np.uint8)
+    for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        top, left = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    picture = Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
+    zoom = max(1, round(smallest / picture.width))
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+def _scatter(points: Tensor) -> Image.Image:
+    """Plot the first two coordinates of vectors."""
+    if points.ndim != 2 or points.shape[1] < 2:
+        raise ValueError(f"a picture needs images (B, C, H, W) or vectors (B, d >= 2), got shape {tuple(points.shape)}")
+    figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
+    axes = figure.add_subplot()
+    axes.scatter(points[:, 0], points[:, 1], s=2)
+    axes.set_aspect("equal")
+    figure.canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[attr-defined]

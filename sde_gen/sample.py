@@ -1,0 +1,68 @@
+"""Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from sde_gen import show
+from sde_gen.door import door
+from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
+from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.picture import save_film, save_samples
+from sde_gen.run import Run, open_run
+from sde_gen.sampler import Sampler
+
+
+@door("sample")
+def main(config: DictConfig) -> None:
+    """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
+    if config.n < 1:
+        raise ValueError(f"n={config.n}: ask for at least one sample")
+    run = open_run(config)
+    sampler: Sampler = instantiate(config.sampler)
+    seeds = sample_seeds(config.seed, config.n)
+    trajectory = Trajectory()
+    batches = [seeds[start : start + config.batch_size] for start in range(0, config.n, config.batch_size)]
+    with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
+        begin = time.perf_counter()
+        samples = []
+        for index, batch in enumerate(batches):
+            task = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
+            hooks: list[Hook] = [StopOnNaN(), Progress(lambda done, of, task=task: bar.update(task, completed=done, total=of))]
+            if config.film and index == 0:
+                hooks.append(trajectory)
+            samples.append(sampler(run.denoiser, (len(batch), *run.facts.shape), noise=PerSample(batch), hooks=hooks, device=run.device).cpu())
+        seconds = time.perf_counter() - begin
+    _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
+
+
+def _save(config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float) -> None:
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
+    save_samples(run.codec.decode_image(x), picture)
+    np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy())
+    if config.film:
+        save_film([run.codec.decode_image(state) for state in trajectory.states], film)
+    show.table(
+        f"samples of {run.folder}",
+        {
+            "images": f"{config.n}",
+            "network evaluations per image": f"{nfe:g}",
+            "seconds": f"{seconds:.2f}",
+            "images/s": f"{config.n / seconds:.2f}",
+            "trained on": f"{run.images:,} images",
+            "picture": str(picture),
+            "numbers": str(numbers),
+            **({"film": str(film)} if config.film else {}),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Numbers to people: progress bars and tables in the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+def progress() -> Progress:
+    """A progress bar with what is done, what is left and a free text."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        expand=False,
+    )
+
+
+def table(title: str, rows: Mapping[str, str]) -> None:
+    """Print names and values."""
+    sheet = Table(title=title, show_header=False, title_justify="left", min_width=len(title))
+    sheet.add_column(style="dim")
+    sheet.add_column(overflow="fold")
+    for name, value in rows.items():
+        sheet.add_row(name, value)
+    console.print(sheet)
+
+
+def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with a header; the first column is text, the others are numbers."""
+    grid = Table(title=title, title_justify="left", min_width=len(title))
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    console.print(grid)
