@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,13 +10,12 @@ Field = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 class Integrator(abc.ABC):
-    """A method for dy/dt = field(t, y), in either direction of time.
+    """A method for dy/dt = field(t, y), in either direction of time."""
 
-    Attributes:
-        batch_coupled: whether a sample's result depends on the others of its batch.
-    """
-
-    batch_coupled: ClassVar[bool] = False
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether a sample's result depends on the others of its batch."""
+        return False
 
     @abc.abstractmethod
     def integrate(self, field: Field, y: tuple[Tensor, ...], t0: float, t1: float) -> tuple[Tensor, ...]:

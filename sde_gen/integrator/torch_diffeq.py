@@ -1,0 +1,123 @@
+"""Methods of torchdiffeq."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchdiffeq
+from torch import Tensor
+
+from sde_gen.integrator.base import Field, Integrator
+
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
+"""Methods that choose their own steps."""
+
+FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
+"""Methods that step through a given grid, with their evaluations per step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchDiffEq(Integrator):
+    """A Runge-Kutta method of the torchdiffeq package.
+
+    Adaptive methods control one norm over the whole batch, so a sample's result depends, within the
+    tolerance, on the others of its batch. They never ask the field outside [t0, t1], where a process
+    may have no meaning.
+
+    Source: Chen, 2018, https://github.com/rtqichen/torchdiffeq; dopri5: Dormand and Prince, 1980.
+
+    Arguments:
+        method: dopri5, dopri8, bosh3, adaptive_heun or fehlberg2; or, in equal steps of t, euler, midpoint,
+            heun2, heun3 or rk4.
+        rtol: relative tolerance of adaptive methods.
+        atol: absolute tolerance of adaptive methods.
+        steps: number of steps of the other methods; None for adaptive ones.
+
+    Raises:
+        ValueError: unknown method, tolerance not positive, or steps that do not fit the method.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        check_method(self.method, self.rtol, self.atol)
+        if self.adaptive and self.steps is not None:
+            raise ValueError(f"{self.method} chooses its own steps, but steps={self.steps}; give rtol and atol, and steps=None")
+        if not self.adaptive and (self.steps is None or self.steps < 1):
+            raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method chooses its own steps."""
+        return self.method in ADAPTIVE
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the method is adaptive."""
+        return self.adaptive
+
+    def integrate(self, field: Field, y: tuple[Tensor, ...], t0: float, t1: float) -> tuple[Tensor, ...]:
+        """Carry y from t0 to t1."""
+        times = torch.linspace(t0, t1, (self.steps or 1) + 1, dtype=torch.float64)
+        return tuple(path[-1] for path in paths(self, field, y, times, times[[0, -1]]))
+
+
+def check_method(method: str, rtol: float, atol: float) -> None:
+    """Raise ValueError for an unknown method or a tolerance that is not positive."""
+    if method not in ADAPTIVE and method not in FIXED:
+        raise ValueError(f"method={method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}")
+    if not (rtol > 0 and atol > 0):
+        raise ValueError(f"rtol={rtol}, atol={atol}: tolerances must be positive")
+
+
+def paths(
+    integrator: TorchDiffEq, field: Field, y: tuple[Tensor, ...], times: Tensor, knots: Tensor
+) -> tuple[Tensor, ...]:
+    """Carry y along times and keep it at the knots.
+
+    Arguments:
+        integrator: the method; ``steps`` does not matter here.
+        field: the vector field.
+        y: the state at times[0].
+        times: monotone times, float64 with shape (N + 1,), where fixed methods step.
+        knots: some of the times, the first and the last among them, with shape (M + 1,).
+
+    Returns:
+        For every tensor of y the states with shape (M + 1, B, *event), in its dtype.
+
+    Raises:
+        FloatingPointError: the field is not finite, or no step is small enough.
+    """
+    low, high = float(times.min()), float(times.max())
+
+    def cast(t: Tensor, z: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # torchdiffeq rounds times to the state's dtype and its first trial step may leave the interval
+        inside = t.detach().double().cpu().clamp(low, high)
+        return field(inside, tuple(part.to(like.dtype) for part, like in zip(z, y, strict=True)))
+
+    options: dict[str, Any]
+    device = y[0].device
+    if integrator.adaptive:
+        options = {"step_t": times[-1:].to(device)}  # the last step ends there instead of beyond
+    else:
+        options = {"grid_constructor": lambda *_: times.to(device)}
+    try:
+        path = torchdiffeq.odeint(
+            cast,
+            y,
+            knots.to(device),
+            method=integrator.method,
+            rtol=integrator.rtol,
+            atol=integrator.atol,
+            options=options,
+        )
+    except AssertionError as error:  # torchdiffeq asserts that steps do not underflow and that states are finite
+        raise FloatingPointError(
+            f"torchdiffeq's {integrator.method} gave up between t={float(times[0]):g} and t={float(times[-1]):g} "
+            f"({error}); try larger tolerances, float64 or a smaller t_max"
+        ) from error
+    return tuple(states.to(like.dtype) for states, like in zip(path, y, strict=True))
