@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.sde.base import SDE
+from sde_gen.sde._linear_beta import LinearBeta
 
 
 @dataclass(frozen=True, kw_only=True)
-class VP(SDE):
+class VP(LinearBeta):
     r"""dx = -beta(t) x / 2 dt + sqrt(beta(t)) dw with beta linear in t.
 
     .. math::
@@ -22,50 +22,27 @@ class VP(SDE):
         beta_min: beta at t = 0.
         beta_max: beta at t = 1.
         t_min: the smallest time.
+
+    Raises:
+        ValueError: not 0 <= beta_min <= beta_max < inf with beta_max > 0, or t_min outside (0, 1).
     """
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    t_min: float = 1e-5
-
-    def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
-        if not 0 <= self.beta_min <= self.beta_max or self.beta_max == 0:
-            raise ValueError(
-                f"beta_min={self.beta_min}, beta_max={self.beta_max}: expected 0 <= beta_min <= beta_max and beta_max > 0"
-            )
-        if not 0 < self.t_min < 1:
-            raise ValueError(f"t_min={self.t_min} must lie strictly between 0 and 1: sigma(0) is zero")
-
-    def integral(self, t: Tensor) -> Tensor:
-        """B(t), the integral of beta from 0 to t."""
-        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """exp(-B / 2)."""
-        return torch.exp(-0.5 * self.integral(t))
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - exp(-B)), by expm1."""
         return torch.sqrt(-torch.expm1(-self.integral(t)))
 
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        """Beta exp(-B) / (2 sigma)."""
+        return 0.5 * self.beta(t) * torch.exp(-self.integral(t)) / self.sigma(t)
+
     def log_snr(self, t: Tensor) -> Tensor:
-        """-log(exp(B) - 1)."""
-        return -torch.log(torch.expm1(self.integral(t)))
+        """-B - log(1 - exp(-B)), which no B makes overflow."""
+        integral = self.integral(t)
+        return -integral - torch.log(-torch.expm1(-integral))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Solve the quadratic B(t) = log(1 + exp(-log_snr)), in the form without cancellation."""
-        integral = torch.nn.functional.softplus(-log_snr)
-        slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
-
-    def beta(self, t: Tensor) -> Tensor:
-        """The rate beta(t)."""
-        return self.beta_min + (self.beta_max - self.beta_min) * t
-
-    def drift_rate(self, t: Tensor) -> Tensor:
-        """-beta / 2."""
-        return -0.5 * self.beta(t)
+        """Solve B(t) = log(1 + exp(-log_snr))."""
+        return self.t_from_integral(torch.logaddexp(torch.zeros_like(log_snr), -log_snr))
 
     def diffusion(self, t: Tensor) -> Tensor:
         """sqrt(beta)."""

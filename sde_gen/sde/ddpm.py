@@ -1,0 +1,101 @@
+"""Discrete beta tables in continuous time."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sde_gen.sde._spline import Cubic, increasing
+from sde_gen.sde.base import SDE
+
+
+def linear_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> tuple[float, ...]:
+    """Make the linear table of Ho et al., 2020, arXiv:2006.11239, section 4."""
+    _check_steps(steps)
+    return tuple(np.linspace(beta_min, beta_max, steps).tolist())
+
+
+def cosine_betas(*, steps: int = 1000, offset: float = 0.008, beta_limit: float = 0.999) -> tuple[float, ...]:
+    """Make the cosine table of Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 17."""
+    _check_steps(steps)
+    alpha2 = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return tuple(np.minimum(1 - alpha2[1:] / alpha2[:-1], beta_limit).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPM(SDE):
+    r"""The chain x_n = sqrt(1 - beta_n) x_{n-1} + sqrt(beta_n) eps, n = 1, ..., N, at the times t = n / N.
+
+    Between its times it is a variance-preserving process: with B(t) a twice differentiable increasing cubic
+    spline through :math:`B(n / N) = -\sum_{i \le n} \log(1 - \beta_i)`,
+
+    .. math::
+        \alpha = e^{-B/2}, \qquad \sigma = \sqrt{1 - e^{-B}}, \qquad \lambda = -\log(e^B - 1), \qquad \beta(t) = B'(t) .
+
+    B is the log-SNR in the variable in which a table is smooth, t = 0 included. At the chain's times all is
+    exact, and transition and posterior are the chain's.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, eq. 2 and 4 (their alpha-bar is our alpha^2); the interpolation is ours.
+
+    Arguments:
+        betas: beta_1, ..., beta_N, see :func:`linear_betas` and :func:`cosine_betas`.
+
+    Raises:
+        ValueError: fewer than 4 betas, or one outside (0, 1).
+    """
+
+    betas: tuple[float, ...] = field(default_factory=linear_betas, repr=False)
+    t_min: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        betas = tuple(float(beta) for beta in self.betas)
+        _check_steps(len(betas))
+        for n, beta in enumerate(betas, 1):
+            if not 0 < beta < 1:
+                raise ValueError(f"beta_{n}={beta} must lie strictly between 0 and 1")
+        object.__setattr__(self, "betas", betas)
+        object.__setattr__(self, "t_min", 1 / len(betas))
+
+    @cached_property
+    def integral(self) -> Cubic:
+        """B(t), minus the logarithm of alpha-bar."""
+        steps = len(self.betas)
+        return increasing(np.arange(steps + 1) / steps, np.append(0.0, -np.cumsum(np.log1p(-np.array(self.betas)))))
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """exp(-B / 2)."""
+        return torch.exp(-0.5 * self.integral(t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - exp(-B)), by expm1."""
+        return torch.sqrt(-torch.expm1(-self.integral(t)))
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        """-B' alpha / 2."""
+        return -0.5 * self.integral.derivative(t) * self.alpha(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        """B' exp(-B) / (2 sigma)."""
+        return 0.5 * self.integral.derivative(t) * torch.exp(-self.integral(t)) / self.sigma(t)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """-B - log(1 - exp(-B))."""
+        integral = self.integral(t)
+        return -integral - torch.log(-torch.expm1(-integral))
+
+    def drift_rate(self, t: Tensor) -> Tensor:
+        """-B' / 2."""
+        return -0.5 * self.integral.derivative(t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """sqrt(B')."""
+        return torch.sqrt(self.integral.derivative(t))
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 4:
+        raise ValueError(f"a table of {steps} betas is too short to interpolate: give at least 4")

@@ -1,0 +1,195 @@
+"""A process of which only drift and diffusion are given."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sde_gen._typing import TimeFunction
+from sde_gen.sde import _quadrature, _spline
+from sde_gen.sde._check import check_t_min
+from sde_gen.sde.base import SDE
+
+TOLERANCE = 1e-7
+"""Largest error of log(alpha), and relative error of sigma^2, that a process is built with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A function of time through tabulated values, by the cubic spline with two continuous derivatives.
+
+    Arguments:
+        times: ascending times, at least 4, from 0 to 1.
+        values: the values there.
+
+    Raises:
+        ValueError: lengths differ, times do not ascend from 0 to 1, or a number is not finite.
+    """
+
+    times: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        times, values = (tuple(float(number) for number in row) for row in (self.times, self.values))
+        if len(times) != len(values) or len(times) < 4:
+            raise ValueError(f"{len(times)} times and {len(values)} values: expected as many of both, at least 4")
+        if not np.isfinite([*times, *values]).all():
+            raise ValueError(f"times and values must be finite, got {times} and {values}")
+        if times[0] != 0 or times[-1] != 1 or not (np.diff(times) > 0).all():
+            raise ValueError(f"times must ascend from 0 to 1, got {times}")
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "values", values)
+
+    @cached_property
+    def _spline(self) -> _spline.Cubic:
+        return _spline.smooth(np.array(self.times), np.array(self.values))
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Value at times of any shape."""
+        return self._spline(t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(SDE):
+    r"""dx = f(t) x dt + g(t) dw for any f and g; the kernel follows by quadrature.
+
+    .. math::
+        \alpha(t) = \exp \int_0^t f, \qquad
+        \sigma^2(t) = \alpha^2(t) \Big( \sigma_0^2 + \int_0^t \frac{g^2(u)}{\alpha^2(u)} du \Big) .
+
+    Both integrals are Gauss-Legendre panels computed once, in float64; f and g are not called again for them.
+
+    Source: Sarkka and Solin, 2019, Applied Stochastic Differential Equations, section 6.1.
+
+    Arguments:
+        drift_rate: f, a function of tensors of any shape to tensors of the same shape, smooth between breakpoints.
+        diffusion: g, likewise, not negative.
+        sigma0: noise standard deviation at t = 0.
+        breakpoints: times in (0, 1) where f, g or a derivative jumps.
+        t_min: the smallest time.
+
+    Raises:
+        ValueError: f or g returns another shape, a value that is not finite or (g) negative, is zero throughout (g),
+            or is too rough to be integrated; or an argument is out of its range.
+    """
+
+    drift_rate: TimeFunction = field()  # type: ignore[assignment]
+    diffusion: TimeFunction = field()  # type: ignore[assignment]
+    sigma0: float = 0.0
+    breakpoints: tuple[float, ...] = ()
+    t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments and integrate."""
+        object.__setattr__(self, "breakpoints", tuple(float(time) for time in self.breakpoints))
+        if not all(0 < time < 1 for time in self.breakpoints):
+            raise ValueError(f"breakpoints={self.breakpoints} must lie strictly between 0 and 1")
+        if not 0 <= self.sigma0 < math.inf:
+            raise ValueError(f"sigma0={self.sigma0} must be finite and not negative")
+        check_t_min(self.t_min, zero="" if self.sigma0 > 0 else "sigma(0) is zero")
+        object.__setattr__(self, "_kernel", _Kernel.of(self))
+
+    @classmethod
+    def from_table(
+        cls,
+        times: Sequence[float],
+        drift_rate: Sequence[float],
+        diffusion: Sequence[float],
+        *,
+        sigma0: float = 0.0,
+        t_min: float = 1e-5,
+    ) -> "Linear":
+        """Make the process whose f and g are splines through values at common times, see :class:`Table`."""
+        f, g = (Table(times=tuple(times), values=tuple(values)) for values in (drift_rate, diffusion))
+        return cls(drift_rate=f, diffusion=g, sigma0=sigma0, breakpoints=f.times[1:-1], t_min=t_min)
+
+    _kernel: "_Kernel" = field(init=False, repr=False, compare=False)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """exp of the integral of f."""
+        return torch.exp(self._kernel.log_alpha(t.double())).to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Square root of the integrated noise."""
+        return torch.exp(0.5 * self._kernel.log_variance(t.double())).to(t.dtype)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """2 log(alpha) - log(sigma^2), both from the integrals."""
+        return (2 * self._kernel.log_alpha(t.double()) - self._kernel.log_variance(t.double())).to(t.dtype)
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        """F alpha."""
+        return self.drift_rate(t) * self.alpha(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        """F sigma + g^2 / (2 sigma)."""
+        return self.drift_rate(t) * self.sigma(t) + 0.5 * self.diffusion(t) ** 2 / self.sigma(t)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """The integrals of a linear process on its panels.
+
+    On the panel from a to b: log alpha(t) = log alpha(a) + F(t), sigma^2(t) = (alpha(t) / alpha(a))^2 (sigma^2(a) + G(t)),
+    with the integrals F of f and G of g^2 (alpha(a) / alpha)^2 from a: nothing overflows, whatever alpha.
+    """
+
+    log_alpha_left: Tensor
+    variance_left: Tensor
+    rate: _quadrature.Integral
+    noise: _quadrature.Integral
+
+    @classmethod
+    def of(cls, sde: Linear) -> "_Kernel":
+        edges = _quadrature.panels(sde.breakpoints)
+        nodes = _quadrature.nodes(edges)
+        f, g = _values("drift_rate", sde.drift_rate, nodes), _values("diffusion", sde.diffusion, nodes)
+        if bool((g < 0).any()) or not bool((g > 0).any()):
+            raise ValueError(f"diffusion must be positive on (0, 1); at t={float(nodes.flatten()[g.argmin()]):.6g} it is {g.min():.6g}")
+        rate = _quadrature.Integral.of(edges, f)
+        panel = torch.arange(len(nodes))[:, None].expand_as(nodes)
+        noise = _quadrature.Integral.of(edges, g**2 * torch.exp(-2 * rate(panel, nodes)))
+        variance = [sde.sigma0**2]
+        for growth, gain in zip(torch.exp(2 * rate.totals()).tolist(), noise.totals().tolist(), strict=True):
+            variance.append(growth * (variance[-1] + gain))
+        log_alpha = torch.cat([torch.zeros(1, dtype=torch.float64), rate.totals().cumsum(0)])
+        kernel = cls(log_alpha, torch.tensor(variance, dtype=torch.float64), rate, noise)
+        kernel.check()
+        return kernel
+
+    def check(self) -> None:
+        """Refuse integrals that are not accurate."""
+        relative = self.noise.error / float(self.noise.totals().sum())
+        if not (self.rate.error <= TOLERANCE and relative <= TOLERANCE):
+            raise ValueError(
+                f"drift_rate and diffusion are too rough to integrate: errors {self.rate.error:.1e} in log(alpha), "
+                f"{relative:.1e} in the noise, more than {TOLERANCE:.0e}; name the times where they jump or kink in breakpoints"
+            )
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        panel = _quadrature.locate(self.rate.edges, t)
+        return self.log_alpha_left.to(t.device)[panel] + self.rate(panel, t)
+
+    def log_variance(self, t: Tensor) -> Tensor:
+        panel = _quadrature.locate(self.rate.edges, t)
+        variance = self.variance_left.to(t.device)[panel] + self.noise(panel, t)
+        return 2 * self.rate(panel, t) + torch.log(variance)
+
+
+def _values(name: str, function: TimeFunction, t: Tensor) -> Tensor:
+    values = function(t)
+    if not isinstance(values, Tensor) or values.shape != t.shape:
+        got = tuple(values.shape) if isinstance(values, Tensor) else repr(values)
+        raise ValueError(
+            f"{name} must return a tensor of the shape of its times, {tuple(t.shape)}, got {got}; "
+            "for a constant c write c * torch.ones_like(t)"
+        )
+    if not bool(torch.isfinite(values).all()):
+        where = float(t[~torch.isfinite(values)].min())
+        raise ValueError(f"{name} is not finite at t={where:.6g}; it must be on (0, 1)")
+    return values.double()
