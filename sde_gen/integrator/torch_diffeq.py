@@ -17,11 +17,72 @@ FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method of torchdiffeq with its tolerances; where it steps is said at every call.
+
+    Arguments:
+        method: name of the method.
+        rtol: relative tolerance of adaptive methods.
+        atol: absolute tolerance of adaptive methods.
+
+    Raises:
+        ValueError: unknown method, or a tolerance that is not positive.
+    """
+
+    method: str
+    rtol: float
+    atol: float
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.method not in ADAPTIVE and self.method not in FIXED:
+            raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive")
+
+    def paths(self, field: Field, y: tuple[Tensor, ...], times: Tensor, knots: Tensor) -> tuple[Tensor, ...]:
+        """Carry y along times and keep it at the knots.
+
+        Arguments:
+            field: the vector field.
+            y: the state at times[0].
+            times: monotone times, float64 with shape (N + 1,), where fixed methods step.
+            knots: some of the times, the first and the last among them, with shape (M + 1,).
+
+        Returns:
+            For every tensor of y the states with shape (M + 1, B, *event), in its dtype.
+
+        Raises:
+            FloatingPointError: the field is not finite, or no step is small enough.
+        """
+        device, low, high = y[0].device, float(times.min()), float(times.max())
+
+        def inside(t: Tensor, z: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            # torchdiffeq rounds times to the state's dtype, and its first trial step may leave the interval
+            t = t.detach().double().cpu().clamp(low, high)
+            return field(t, tuple(part.to(first.dtype) for part, first in zip(z, y, strict=True)))
+
+        options: dict[str, Any] = {"grid_constructor": lambda *_: times.to(device)}
+        if self.method in ADAPTIVE:
+            options = {"step_t": times[-1:].to(device)}  # the last step ends there instead of beyond
+        try:
+            path = torchdiffeq.odeint(
+                inside, y, knots.to(device), method=self.method, rtol=self.rtol, atol=self.atol, options=options
+            )
+        except AssertionError as error:  # torchdiffeq asserts that states are finite and that steps do not vanish
+            raise FloatingPointError(
+                f"torchdiffeq's {self.method} gave up between t={float(times[0]):g} and t={float(times[-1]):g} "
+                f"({error}); try larger tolerances, float64 or a smaller t_max"
+            ) from error
+        return tuple(states.to(first.dtype) for states, first in zip(path, y, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TorchDiffEq(Integrator):
     """A Runge-Kutta method of the torchdiffeq package.
 
     Adaptive methods control one norm over the whole batch, so a sample's result depends, within the
-    tolerance, on the others of its batch. They never ask the field outside [t0, t1], where a process
+    tolerance, on the others of its batch. No method asks the field outside [t0, t1], where a process
     may have no meaning.
 
     Source: Chen, 2018, https://github.com/rtqichen/torchdiffeq; dopri5: Dormand and Prince, 1980.
@@ -44,80 +105,21 @@ class TorchDiffEq(Integrator):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        check_method(self.method, self.rtol, self.atol)
-        if self.adaptive and self.steps is not None:
-            raise ValueError(f"{self.method} chooses its own steps, but steps={self.steps}; give rtol and atol, and steps=None")
-        if not self.adaptive and (self.steps is None or self.steps < 1):
+        self._method()
+        if self.batch_coupled and self.steps is not None:
+            raise ValueError(f"{self.method} chooses its own steps, but steps={self.steps}; give rtol, atol and no steps")
+        if not self.batch_coupled and (self.steps is None or self.steps < 1):
             raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")
 
-    @property
-    def adaptive(self) -> bool:
-        """Whether the method chooses its own steps."""
-        return self.method in ADAPTIVE
+    def _method(self) -> Method:
+        return Method(method=self.method, rtol=self.rtol, atol=self.atol)
 
     @property
     def batch_coupled(self) -> bool:
         """Whether the method is adaptive."""
-        return self.adaptive
+        return self.method in ADAPTIVE
 
     def integrate(self, field: Field, y: tuple[Tensor, ...], t0: float, t1: float) -> tuple[Tensor, ...]:
         """Carry y from t0 to t1."""
         times = torch.linspace(t0, t1, (self.steps or 1) + 1, dtype=torch.float64)
-        return tuple(path[-1] for path in paths(self, field, y, times, times[[0, -1]]))
-
-
-def check_method(method: str, rtol: float, atol: float) -> None:
-    """Raise ValueError for an unknown method or a tolerance that is not positive."""
-    if method not in ADAPTIVE and method not in FIXED:
-        raise ValueError(f"method={method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}")
-    if not (rtol > 0 and atol > 0):
-        raise ValueError(f"rtol={rtol}, atol={atol}: tolerances must be positive")
-
-
-def paths(
-    integrator: TorchDiffEq, field: Field, y: tuple[Tensor, ...], times: Tensor, knots: Tensor
-) -> tuple[Tensor, ...]:
-    """Carry y along times and keep it at the knots.
-
-    Arguments:
-        integrator: the method; ``steps`` does not matter here.
-        field: the vector field.
-        y: the state at times[0].
-        times: monotone times, float64 with shape (N + 1,), where fixed methods step.
-        knots: some of the times, the first and the last among them, with shape (M + 1,).
-
-    Returns:
-        For every tensor of y the states with shape (M + 1, B, *event), in its dtype.
-
-    Raises:
-        FloatingPointError: the field is not finite, or no step is small enough.
-    """
-    low, high = float(times.min()), float(times.max())
-
-    def cast(t: Tensor, z: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        # torchdiffeq rounds times to the state's dtype and its first trial step may leave the interval
-        inside = t.detach().double().cpu().clamp(low, high)
-        return field(inside, tuple(part.to(like.dtype) for part, like in zip(z, y, strict=True)))
-
-    options: dict[str, Any]
-    device = y[0].device
-    if integrator.adaptive:
-        options = {"step_t": times[-1:].to(device)}  # the last step ends there instead of beyond
-    else:
-        options = {"grid_constructor": lambda *_: times.to(device)}
-    try:
-        path = torchdiffeq.odeint(
-            cast,
-            y,
-            knots.to(device),
-            method=integrator.method,
-            rtol=integrator.rtol,
-            atol=integrator.atol,
-            options=options,
-        )
-    except AssertionError as error:  # torchdiffeq asserts that steps do not underflow and that states are finite
-        raise FloatingPointError(
-            f"torchdiffeq's {integrator.method} gave up between t={float(times[0]):g} and t={float(times[-1]):g} "
-            f"({error}); try larger tolerances, float64 or a smaller t_max"
-        ) from error
-    return tuple(states.to(like.dtype) for states, like in zip(path, y, strict=True))
+        return tuple(path[-1] for path in self._method().paths(field, y, times, times[[0, -1]]))

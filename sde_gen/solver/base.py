@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +17,18 @@ State = TypeVar("State")
 class Solver(abc.ABC):
     """What moves samples along a time grid.
 
-    Attributes:
-        stochastic: whether it draws noise; only solvers that do not have a likelihood.
-        batch_coupled: whether a sample depends on the others of its batch.
+    A subclass declares the properties below as class variables, or computes them from its arguments.
     """
 
-    stochastic: ClassVar[bool]
-    batch_coupled: ClassVar[bool] = False
+    @property
+    @abc.abstractmethod
+    def stochastic(self) -> bool:
+        """Whether it draws noise; only solvers that do not have a likelihood."""
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether a sample depends on the others of its batch."""
+        return False
 
     @abc.abstractmethod
     def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
@@ -44,16 +49,22 @@ class Solver(abc.ABC):
         """Raise ValueError where the solver cannot work on this process and grid."""
         del model, times
 
+    def nfe(self, steps: int) -> int | None:
+        """Number of evaluations of the denoiser in the given number of steps; None where the samples decide."""
+        del steps
+        return None
+
 
 class StepSolver(Solver, Generic[State]):
-    """A solver that goes step by step with a state of its own: a frozen dataclass of hyper-parameters.
+    """A solver that goes step by step with a state of its own: a frozen dataclass of hyper-parameters."""
 
-    Attributes:
-        order: global order of convergence, the start of multistep methods included; for stochastic
-            solvers the order of the mean and the covariance (weak order).
-    """
+    @property
+    @abc.abstractmethod
+    def order(self) -> int:
+        """Global order of convergence, the start of multistep methods included.
 
-    order: ClassVar[int]
+        For stochastic solvers the order of the mean and the covariance (weak order).
+        """
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> State | Any:
         """Make the state before the first step; None for solvers without one."""
@@ -85,6 +96,7 @@ class StepSolver(Solver, Generic[State]):
     @torch.no_grad()
     def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
         """Step through the grid: the one loop."""
+        check_times(times)
         self.check(model, times)
         state, hooks = self.init(model, x, times), tuple(hooks)
         for index in range(len(times) - 1):
@@ -94,3 +106,13 @@ class StepSolver(Solver, Generic[State]):
                 hook(StepInfo(index, len(times) - 1, float(t), float(s), x, x_s))
             x = x_s
         return x
+
+
+def check_times(times: Tensor) -> None:
+    """Raise ValueError unless the times are at least two, finite, strictly monotone and in float64."""
+    steps = times.diff()
+    monotone = bool((steps < 0).all()) or bool((steps > 0).all())
+    if times.ndim != 1 or len(times) < 2 or not monotone or not bool(torch.isfinite(times).all()):
+        raise ValueError(f"times must be at least two finite numbers that descend (or ascend, to encode) without repeats, got {times.tolist()}")
+    if times.dtype != torch.float64 or times.device.type != "cpu":
+        raise ValueError(f"times must be float64 on the CPU, got {times.dtype} on {times.device}")

@@ -1,0 +1,87 @@
+"""From nothing to samples: prior, solver, and the last step to clean data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen._typing import Shape
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.grid.base import Grid
+from sde_gen.hooks import Hook
+from sde_gen.noise import Noise
+from sde_gen.sde.base import Prior
+from sde_gen.solver.base import Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    r"""Draw from the prior at the grid's first time, solve down to its last, and denoise.
+
+    The grid ends at a small t_min, where noise of sigma(t_min) is left. One Tweedie step,
+    ``x_0 = E[x_0 | x_t]``, takes it away.
+
+    Sources: Song et al., 2021, arXiv:2011.13456, appendix G;
+    the last step: Jolicoeur-Martineau et al., 2021, arXiv:2009.05475.
+
+    Arguments:
+        solver: what moves samples along the grid.
+        grid: the rule for times.
+        steps: number of steps of the grid.
+        denoise_final: whether to take the Tweedie step, one more evaluation.
+
+    Raises:
+        ValueError: steps is below 1.
+    """
+
+    solver: Solver
+    grid: Grid
+    steps: int
+    denoise_final: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps}: at least one step is needed")
+
+    @property
+    def nfe(self) -> int | None:
+        """Evaluations of the denoiser per sample; None where the solver decides on the way."""
+        nfe = self.solver.nfe(self.steps)
+        return None if nfe is None else nfe + int(self.denoise_final)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        shape: Shape,
+        *,
+        noise: Noise,
+        hooks: Iterable[Hook] = (),
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        """Draw samples.
+
+        Arguments:
+            denoiser: the denoiser, conditioning bound.
+            shape: shape (B, *event) of the batch.
+            noise: source of all randomness.
+            hooks: called after every step of the solver.
+            dtype: of the samples, float32 or float64.
+            device: of the samples.
+
+        Returns:
+            Samples in model space with shape (B, *event).
+
+        Raises:
+            ValueError: the shape holds no sample, or the solver cannot work on this process and grid.
+        """
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError(f"shape={tuple(shape)}: expected (number of samples, *event), each at least 1")
+        times = self.grid(denoiser.sde, self.steps)
+        prior = Prior(float(denoiser.sde.sigma(times[0])))
+        x = prior.sample(shape, noise=noise, dtype=dtype, device=device)
+        x = self.solver.solve(denoiser, x, times, noise=noise, hooks=hooks)
+        return denoiser(x, times[-1]).x0 if self.denoise_final else x

@@ -1,0 +1,73 @@
+"""Methods of torchdiffeq on the probability flow."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.dynamics import ProbabilityFlow
+from sde_gen.hooks import Hook, StepInfo
+from sde_gen.integrator.torch_diffeq import ADAPTIVE, FIXED, Method
+from sde_gen.noise import Noise
+from sde_gen.solver.base import Solver, check_times
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchDiffEq(Solver):
+    """A Runge-Kutta method of the torchdiffeq package on the probability flow.
+
+    Fixed methods step through the grid. Adaptive methods choose their own steps between its two ends and,
+    where hooks watch, interpolate at its times; hooks are called when the integration is done.
+
+    Source: Chen, 2018, https://github.com/rtqichen/torchdiffeq; Song et al., 2021, arXiv:2011.13456, section 4.3.
+
+    Arguments:
+        method: dopri5, dopri8, bosh3, adaptive_heun or fehlberg2, which are adaptive; or euler, midpoint, heun2,
+            heun3 or rk4, which step through the grid.
+        rtol: relative tolerance of adaptive methods.
+        atol: absolute tolerance of adaptive methods.
+
+    Raises:
+        ValueError: unknown method, or a tolerance that is not positive.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        self._method()
+
+    def _method(self) -> Method:
+        return Method(method=self.method, rtol=self.rtol, atol=self.atol)
+
+    @property
+    def stochastic(self) -> bool:
+        """It draws no noise."""
+        return False
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the method is adaptive: the error's norm is over the whole batch."""
+        return self.method in ADAPTIVE
+
+    def nfe(self, steps: int) -> int | None:
+        """Evaluations of fixed methods; None for adaptive ones."""
+        return steps * FIXED[self.method] if self.method in FIXED else None
+
+    @torch.no_grad()
+    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+        """Integrate from the first time to the last."""
+        del noise
+        check_times(times)
+        flow, hooks = ProbabilityFlow(model), tuple(hooks)
+        knots = times if hooks else times[[0, -1]]
+        (path,) = self._method().paths(lambda t, y: (flow(y[0], t),), (x,), times, knots)
+        for index in range(len(knots) - 1):
+            info = StepInfo(index, len(knots) - 1, float(knots[index]), float(knots[index + 1]), path[index], path[index + 1])
+            for hook in hooks:
+                hook(info)
+        return path[-1]
