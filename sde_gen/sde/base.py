@@ -100,21 +100,25 @@ class SDE(abc.ABC):
         """
         t = t.double()
         alpha, sigma = self.alpha(t), self.sigma(t)
-        return Marginal(alpha, sigma) if like is None else Marginal(_tensor.like(alpha, like), _tensor.like(sigma, like))
+        if like is None:
+            return Marginal(alpha, sigma)
+        return Marginal(_tensor.like(alpha, like), _tensor.like(sigma, like))
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), strictly decreasing in t."""
         return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Invert :meth:`log_snr` by bisection on [0, 1] to the last bit of float64."""
+        """Invert :meth:`log_snr` by cutting [0, 1] into 64 parts again and again, below the last bit of float64."""
         target = log_snr.double()
-        low, high = torch.zeros_like(target), torch.ones_like(target)
-        for _ in range(64):
-            middle = 0.5 * (low + high)
-            too_clean = self.log_snr(middle) > target
-            low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
-        return (0.5 * (low + high)).to(log_snr.dtype)
+        cuts = torch.arange(1, 64, dtype=torch.float64, device=target.device).reshape(-1, *[1] * target.ndim)
+        low, part = torch.zeros_like(target), 1.0
+        for _ in range(11):
+            part /= 64
+            edges = low + part * cuts
+            too_clean = self.log_snr(edges.flatten()).reshape(edges.shape) > target
+            low = low + part * too_clean.sum(0)
+        return (low + 0.5 * part).to(log_snr.dtype)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
         """Time derivative of alpha."""
@@ -169,6 +173,3 @@ def derivative(function: TimeFunction, t: Tensor) -> Tensor:
     """Differentiate an elementwise function of time by forward-mode automatic differentiation."""
     result: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
     return result
-
-
-
