@@ -44,7 +44,9 @@ class Prediction:
         return cls(x_t, x0, (x_t - alpha * x0) / sigma, alpha, sigma, aux)
 
     @classmethod
-    def from_eps(cls, x_t: Tensor, eps: Tensor, marginal: Marginal, aux: Tensor | None = None) -> "Prediction":
+    def from_eps(
+        cls, x_t: Tensor, eps: Tensor, marginal: Marginal, aux: Tensor | None = None
+    ) -> "Prediction":
         """Complete a predicted noise: ``x0 = (x_t - sigma eps) / alpha``."""
         alpha, sigma = like(marginal.alpha, x_t), like(marginal.sigma, x_t)
         return cls(x_t, (x_t - sigma * eps) / alpha, eps, alpha, sigma, aux)

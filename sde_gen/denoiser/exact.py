@@ -35,7 +35,8 @@ class MixtureDenoiser(Denoiser):
         weights: component weights with shape (K,), positive; normalised here.
 
     Raises:
-        ValueError: shapes do not match, a weight is not positive or a covariance has a negative eigenvalue.
+        ValueError: shapes do not match, a weight is not positive, or a covariance is not symmetric or has a
+            negative eigenvalue.
     """
 
     def __init__(self, *, sde: SDE, means: Tensor, covs: Tensor, weights: Tensor) -> None:
@@ -46,13 +47,19 @@ class MixtureDenoiser(Denoiser):
         components, dim = flat.shape
         if tuple(covs.shape) != (components, dim, dim):
             raise ValueError(
-                f"covs has shape {tuple(covs.shape)}; {components} means of {dim} dimensions need ({components}, {dim}, {dim})"
+                f"covs has shape {tuple(covs.shape)}; {components} means of {dim} dimensions "
+                f"need ({components}, {dim}, {dim})"
             )
         if tuple(weights.shape) != (components,) or not bool((weights > 0).all()):
             raise ValueError(f"weights must be {components} positive numbers, got {weights.tolist()}")
+        if not bool(torch.isfinite(flat).all()) or not torch.allclose(covs, covs.mT):
+            raise ValueError("means must be finite and covs symmetric, without NaN")
         variances, axes = torch.linalg.eigh(covs.double())
-        if bool((variances < -1e-9 * variances.abs().max()).any()):
-            raise ValueError(f"covs must be positive semi-definite; the smallest eigenvalue is {variances.min():.3g}")
+        smallest = float(variances.min())
+        if smallest < -1e-9 * float(variances.abs().max()):
+            raise ValueError(
+                f"covs must be positive semi-definite; the smallest eigenvalue is {smallest:.3g}"
+            )
         self.means: Tensor
         self.variances: Tensor
         self.axes: Tensor
@@ -91,7 +98,8 @@ class MixtureDenoiser(Denoiser):
     def sample(self, n: int, *, noise: Noise) -> Tensor:
         """Draw n samples of the data, float64 with shape (n, *event)."""
         x = noise.fresh(self.means.new_empty(n, self.means.shape[1]))
-        k = torch.searchsorted(self.log_weights.exp().cumsum(0), noise.uniform(x)).clamp(max=len(self.means) - 1)
+        bounds = self.log_weights.exp().cumsum(0)[:-1]  # without the last, 1 up to rounding
+        k = torch.searchsorted(bounds, noise.uniform(x), right=True)
         scaled = torch.sqrt(self.variances[k]) * x
         return (self.means[k] + torch.einsum("bd,bed->be", scaled, self.axes[k])).reshape(n, *self.event)
 

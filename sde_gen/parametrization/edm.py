@@ -38,7 +38,8 @@ class EDM(Parametrization):
         """Check the constructor's arguments."""
         if not self.sigma_data > 0:
             raise ValueError(
-                f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation in model space"
+                f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation "
+                "in model space"
             )
 
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,12 +47,12 @@ class EDM(Parametrization):
         return x_t / like(torch.sqrt(self._variance(marginal)), x_t), self.label(marginal, t)
 
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
-        """Undo the preconditioning; eps is formed directly, without the cancellation of (x_t - alpha x0) / sigma."""
+        """Undo the preconditioning; eps directly, without the cancellation of (x_t - alpha x0) / sigma."""
         alpha, sigma = marginal
         variance = self._variance(marginal)
-        std = torch.sqrt(variance)
-        x0 = like(alpha * self.sigma_data**2 / variance, x_t) * x_t + like(self.sigma_data * sigma / std, x_t) * out
-        eps = like(sigma / variance, x_t) * x_t - like(self.sigma_data * alpha / std, x_t) * out
+        scale = self.sigma_data / torch.sqrt(variance)
+        x0 = like(alpha * scale**2, x_t) * x_t + like(sigma * scale, x_t) * out
+        eps = like(sigma / variance, x_t) * x_t - like(alpha * scale, x_t) * out
         return Prediction(x_t, x0, eps, like(alpha, x_t), like(sigma, x_t))
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:

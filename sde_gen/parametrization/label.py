@@ -35,6 +35,9 @@ class LogSigma(Label):
 
     For VE this is log sigma as in Song et al., 2021, arXiv:2011.13456 (NCSN++; scale 1); Karras et al.,
     2022, arXiv:2206.00364, table 1, use scale 1/4.
+
+    The logarithm ends at 8: beyond, the signal is a 3000th of the noise, and where alpha is zero (the
+    straight path at t = 1) the label stays finite and a value that training has seen.
     """
 
     scale: float = 1.0
@@ -42,4 +45,4 @@ class LogSigma(Label):
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
         """The scaled log noise-to-signal ratio."""
         del t
-        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha))
+        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=8.0)

@@ -46,7 +46,7 @@ class LinearBeta(SDE):
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def integral(self, t: Tensor) -> Tensor:
-        """B(t), the integral of beta from 0 to t."""
+        """Integral of beta from 0 to t."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
     def t_from_integral(self, integral: Tensor) -> Tensor:

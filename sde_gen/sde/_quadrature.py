@@ -8,7 +8,6 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-
 DEGREE = 15
 """Degree of the polynomial that stands for a function on one panel."""
 

@@ -41,17 +41,17 @@ class Cubic:
 
 
 def smooth(knots: Array, values: Array) -> Cubic:
-    """Interpolate with two continuous derivatives: the not-a-knot cubic spline (de Boor, 1978, chapter IV)."""
+    """Interpolate with two continuous derivatives: the not-a-knot cubic spline (de Boor, 1978, chapter 4)."""
     return _cubic(CubicSpline(knots, values))
 
 
 def increasing(knots: Array, values: Array) -> Cubic:
     """Interpolate increasing values by an increasing function.
 
-    The cubic spline wherever it increases by itself, which on smooth tables is everywhere; elsewhere its slopes
-    at the knots are brought into the region where a cubic piece is strictly increasing, at the price of the
-    second derivative's continuity. Source: Hyman, 1983, SIAM J. Sci. Stat. Comput. 4(4), eq. 2.3, with
-    the bounds 1/4 and 5/2 for his 0 and 3, which keep the derivative positive.
+    The cubic spline wherever it increases by itself, which on smooth tables is everywhere; elsewhere its
+    slopes at the knots are brought into the region where a cubic piece is strictly increasing, at the price
+    of the second derivative's continuity. Source: Hyman, 1983, SIAM J. Sci. Stat. Comput. 4(4), with the
+    bounds 1/4 and 5/2 for his 0 and 3, which keep the derivative positive.
     """
     secants = np.diff(values) / np.diff(knots)
     steepest = np.minimum(np.append(secants, np.inf), np.insert(secants, 0, np.inf))

@@ -109,7 +109,7 @@ class SDE(abc.ABC):
         return 2 * (torch.log(self.alpha(t)) - torch.log(self.sigma(t)))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Invert :meth:`log_snr` by cutting [0, 1] into 64 parts again and again, below the last bit of float64."""
+        """Invert :meth:`log_snr` by cutting [0, 1] into 64 parts, 11 times: to the last bit of float64."""
         target = log_snr.double()
         cuts = torch.arange(1, 64, dtype=torch.float64, device=target.device).reshape(-1, *[1] * target.ndim)
         low, part = torch.zeros_like(target), 1.0

@@ -33,12 +33,14 @@ class DDPM(SDE):
     spline through :math:`B(n / N) = -\sum_{i \le n} \log(1 - \beta_i)`,
 
     .. math::
-        \alpha = e^{-B/2}, \qquad \sigma = \sqrt{1 - e^{-B}}, \qquad \lambda = -\log(e^B - 1), \qquad \beta(t) = B'(t) .
+        \alpha = e^{-B/2}, \quad \sigma = \sqrt{1 - e^{-B}}, \quad \lambda = -\log(e^B - 1), \quad
+        \beta(t) = B'(t) .
 
     B is the log-SNR in the variable in which a table is smooth, t = 0 included. At the chain's times all is
     exact, and transition and posterior are the chain's.
 
-    Source: Ho et al., 2020, arXiv:2006.11239, eq. 2 and 4 (their alpha-bar is our alpha^2); the interpolation is ours.
+    Source: Ho et al., 2020, arXiv:2006.11239, eq. 2 and 4 (their alpha-bar is our alpha^2); the interpolation
+    is ours.
 
     Arguments:
         betas: beta_1, ..., beta_N, see :func:`linear_betas` and :func:`cosine_betas`.
@@ -63,8 +65,8 @@ class DDPM(SDE):
     @cached_property
     def integral(self) -> Cubic:
         """B(t), minus the logarithm of alpha-bar."""
-        steps = len(self.betas)
-        return increasing(np.arange(steps + 1) / steps, np.append(0.0, -np.cumsum(np.log1p(-np.array(self.betas)))))
+        values = np.append(0.0, -np.cumsum(np.log1p(-np.array(self.betas))))
+        return increasing(np.linspace(0, 1, len(values)), values)
 
     def alpha(self, t: Tensor) -> Tensor:
         """exp(-B / 2)."""

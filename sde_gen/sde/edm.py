@@ -35,7 +35,8 @@ class EDM(SDE):
         """Check the constructor's arguments."""
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
-                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: expected 0 < sigma_min < sigma_max, both finite"
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: "
+                "expected 0 < sigma_min < sigma_max, both finite"
             )
         object.__setattr__(self, "t_min", self.sigma_min / self.sigma_max)
 

@@ -37,7 +37,9 @@ class Table:
         """Check the constructor's arguments."""
         times, values = (tuple(float(number) for number in row) for row in (self.times, self.values))
         if len(times) != len(values) or len(times) < 4:
-            raise ValueError(f"{len(times)} times and {len(values)} values: expected as many of both, at least 4")
+            raise ValueError(
+                f"{len(times)} times and {len(values)} values: expected as many of both, at least 4"
+            )
         if not np.isfinite([*times, *values]).all():
             raise ValueError(f"times and values must be finite, got {times} and {values}")
         if times[0] != 0 or times[-1] != 1 or not (np.diff(times) > 0).all():
@@ -67,15 +69,16 @@ class Linear(SDE):
     Source: Sarkka and Solin, 2019, Applied Stochastic Differential Equations, section 6.1.
 
     Arguments:
-        drift_rate: f, a function of tensors of any shape to tensors of the same shape, smooth between breakpoints.
-        diffusion: g, likewise, not negative.
+        drift_rate: f, a function of tensors of any shape to tensors of the same shape, smooth between
+            breakpoints.
+        diffusion: g, likewise, positive.
         sigma0: noise standard deviation at t = 0.
         breakpoints: times in (0, 1) where f, g or a derivative jumps.
         t_min: the smallest time.
 
     Raises:
-        ValueError: f or g returns another shape, a value that is not finite or (g) negative, is zero throughout (g),
-            or is too rough to be integrated; or an argument is out of its range.
+        ValueError: f or g returns another shape, a value that is not finite or a g that is not positive, or
+            is too rough to be integrated; or an argument is out of its range.
     """
 
     drift_rate: TimeFunction = field()  # type: ignore[assignment]
@@ -111,7 +114,7 @@ class Linear(SDE):
     _kernel: "_Kernel" = field(init=False, repr=False, compare=False)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """exp of the integral of f."""
+        """Exponential of the integral of f."""
         return torch.exp(self._kernel.log_alpha(t.double())).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -123,11 +126,11 @@ class Linear(SDE):
         return (2 * self._kernel.log_alpha(t.double()) - self._kernel.log_variance(t.double())).to(t.dtype)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """F alpha."""
+        """Drift rate times alpha."""
         return self.drift_rate(t) * self.alpha(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """F sigma + g^2 / (2 sigma)."""
+        """Drift rate times sigma, and g^2 / (2 sigma)."""
         return self.drift_rate(t) * self.sigma(t) + 0.5 * self.diffusion(t) ** 2 / self.sigma(t)
 
 
@@ -135,8 +138,8 @@ class Linear(SDE):
 class _Kernel:
     """The integrals of a linear process on its panels.
 
-    On the panel from a to b: log alpha(t) = log alpha(a) + F(t), sigma^2(t) = (alpha(t) / alpha(a))^2 (sigma^2(a) + G(t)),
-    with the integrals F of f and G of g^2 (alpha(a) / alpha)^2 from a: nothing overflows, whatever alpha.
+    On the panel from a to b: alpha(t) = alpha(a) exp(F(t)), sigma^2(t) = exp(2 F(t)) (sigma^2(a) + G(t)),
+    with the integrals F of f and G of g^2 exp(-2 F) from a: nothing overflows, whatever alpha.
     """
 
     log_alpha_left: Tensor
@@ -149,8 +152,11 @@ class _Kernel:
         edges = _quadrature.panels(sde.breakpoints)
         nodes = _quadrature.nodes(edges)
         f, g = _values("drift_rate", sde.drift_rate, nodes), _values("diffusion", sde.diffusion, nodes)
-        if bool((g < 0).any()) or not bool((g > 0).any()):
-            raise ValueError(f"diffusion must be positive on (0, 1); at t={float(nodes.flatten()[g.argmin()]):.6g} it is {g.min():.6g}")
+        if not bool((g > 0).all()):
+            where = float(nodes.flatten()[g.argmin()])
+            raise ValueError(
+                f"diffusion must be positive on (0, 1); at t={where:.6g} it is {float(g.min()):.6g}"
+            )
         rate = _quadrature.Integral.of(edges, f)
         panel = torch.arange(len(nodes))[:, None].expand_as(nodes)
         noise = _quadrature.Integral.of(edges, g**2 * torch.exp(-2 * rate(panel, nodes)))
@@ -167,8 +173,9 @@ class _Kernel:
         relative = self.noise.error / float(self.noise.totals().sum())
         if not (self.rate.error <= TOLERANCE and relative <= TOLERANCE):
             raise ValueError(
-                f"drift_rate and diffusion are too rough to integrate: errors {self.rate.error:.1e} in log(alpha), "
-                f"{relative:.1e} in the noise, more than {TOLERANCE:.0e}; name the times where they jump or kink in breakpoints"
+                "drift_rate and diffusion are too rough to integrate: "
+                f"errors {self.rate.error:.1e} in log(alpha) and {relative:.1e} in the noise, "
+                f"more than {TOLERANCE:.0e}; name the times where they jump or kink in breakpoints"
             )
 
     def log_alpha(self, t: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class SubVP(LinearBeta):
 
     the drift of VP with less noise, its variance is VP's squared.
 
-    Source: Song et al., 2021, arXiv:2011.13456, section 3.4 and eq. 29, appendix C (beta 0.1 to 20, t_min 1e-5).
+    Source: Song et al., 2021, arXiv:2011.13456, section 3.4, appendices B and C (beta 0.1 to 20, t_min 1e-5).
 
     Arguments:
         beta_min: beta at t = 0.

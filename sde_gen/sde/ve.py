@@ -19,7 +19,7 @@ class VE(SDE):
 
     At t = 0 the noise is sigma_min, not zero, so t_min may be zero; the default is the paper's.
 
-    Source: Song et al., 2021, arXiv:2011.13456, eq. 9 and 31, appendix C (sigma 0.01 to 50 for CIFAR-10, t_min 1e-5).
+    Source: Song et al., 2021, arXiv:2011.13456, eq. 9, appendix C (sigma 0.01 to 50, t_min 1e-5).
 
     Arguments:
         sigma_min: noise standard deviation at t = 0.
@@ -38,7 +38,8 @@ class VE(SDE):
         """Check the constructor's arguments."""
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
-                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: expected 0 < sigma_min < sigma_max, both finite"
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: "
+                "expected 0 < sigma_min < sigma_max, both finite"
             )
         check_t_min(self.t_min)
 
