@@ -184,8 +184,8 @@ class _Kernel:
 
     def log_variance(self, t: Tensor) -> Tensor:
         panel = _quadrature.locate(self.rate.edges, t)
-        variance = self.variance_left.to(t.device)[panel] + self.noise(panel, t).clamp(min=0)  # rounding at t = 0
-        return 2 * self.rate(panel, t) + torch.log(variance)
+        variance = self.variance_left.to(t.device)[panel] + self.noise(panel, t)
+        return 2 * self.rate(panel, t) + torch.log(variance.clamp(min=0))  # rounding at t = 0
 
 
 def _values(name: str, function: TimeFunction, t: Tensor) -> Tensor:

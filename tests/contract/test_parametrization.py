@@ -144,7 +144,7 @@ def test_edm_skip_is_the_best_linear_denoiser(sde: str) -> None:
 
 
 def test_edm_equals_the_paper_on_its_own_process() -> None:
-    """At alpha = 1, c_skip is the regression of x0 on x_t and c_out the standard deviation of what is left."""
+    """At alpha = 1, c_skip is the regression of x0 on x_t and c_out the std of what is left."""
     process = make("sde", "edm")
     generator = torch.Generator().manual_seed(4)
     x0 = 0.5 * torch.randn(400_000, 1, dtype=torch.float64, generator=generator)

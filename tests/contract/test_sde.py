@@ -17,8 +17,8 @@ from tests.catalogue import make, names
 SDES = names("sde")
 INTERIOR = torch.tensor([0.013, 0.1, 0.25, 0.3777, 0.5, 0.62, 0.85, 0.97], dtype=torch.float64)
 PRIOR_GAP = 7e-5
-"""Nats per dimension between q(x_1) of standard normal data and the prior that a process may have; for one that
-keeps alpha = 1 it is 1 / (4 sigma_max^4), so it may have twice that."""
+"""Nats per dimension between q(x_1) of standard normal data and the prior. A process that
+keeps alpha = 1 has 1 / (4 sigma_max^4) and is allowed twice that."""
 
 
 @pytest.fixture(params=SDES)
