@@ -1,0 +1,176 @@
+"""What every solver owes: its order on every process, its count of evaluations, and samples that do not meet."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser import Denoiser
+from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
+from sde_gen.noise import PerSample
+from sde_gen.prediction import Prediction
+from sde_gen.solver.base import Solver
+from tests import oracles
+from tests.catalogue import make, names
+
+SOLVERS = names("solver")
+SDES = names("sde")
+UNCOUPLED = [name for name in SOLVERS if not make("solver", name).batch_coupled]
+DETERMINISTIC = [name for name in SOLVERS if not make("solver", name).stochastic]
+STEPS = (12, 24, 48, 96)
+"""Three doublings."""
+
+
+def order_of(solver: Solver) -> int | None:
+    """The declared order; adaptive solvers have none."""
+    return getattr(solver, "order", None)
+
+
+def run(solver: Solver, model: Denoiser, times: Tensor, x: Tensor, hooks: tuple[object, ...] = ()) -> Tensor:
+    """Solve with one stream of noise per sample."""
+    return solver.solve(model, x, times, noise=PerSample(range(len(x))), hooks=hooks)  # type: ignore[arg-type]
+
+
+def error(solver: Solver, sde_name: str, steps: int, up: bool = False) -> float:
+    """RMS error of the end point in x / alpha, or, going up, of the start in standard deviations."""
+    sde = make("sde", sde_name)
+    times, first, last = oracles.ratio_times(sde, steps), oracles.starts(), oracles.ends()
+    if up:
+        times, first, last = times.flip(0), last, first
+    x = run(solver, oracles.denoiser(sde), times, oracles.to_x(sde, first, times[0]))
+    return float(np.sqrt(np.mean((oracles.to_z(sde, x, times[-1]) - last) ** 2)))
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_converges_at_declared_order(name: str, sde: str) -> None:
+    solver = make("solver", name)
+    order = order_of(solver)
+    if order is None:
+        assert error(solver, sde, 1) < 1e-3
+        return
+    errors = [error(solver, sde, steps) for steps in STEPS]
+    measured = np.log2(errors[0] / errors[-1]) / (len(STEPS) - 1)
+    assert measured >= order - 0.15, f"order {measured:.2f} instead of {order}: errors {errors}"
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_encodes_at_declared_order(name: str) -> None:
+    solver = make("solver", name)
+    order = order_of(solver)
+    if order is None:
+        assert error(solver, "vp", 1, up=True) < 1e-2  # of 20
+        return
+    errors = [error(solver, "vp", steps, up=True) for steps in STEPS]
+    assert np.log2(errors[0] / errors[-1]) / (len(STEPS) - 1) >= order - 0.15, errors
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("name", UNCOUPLED)
+def test_batch_of_one_is_batch_of_many(name: str, sde: str) -> None:
+    solver, process = make("solver", name), make("sde", sde)
+    times, model = oracles.ratio_times(process, 5), oracles.denoiser(process)
+    x = oracles.to_x(process, oracles.starts(), times[0])[:4]
+    together = run(solver, model, times, x)
+    for row in range(len(x)):
+        alone = solver.solve(model, x[row : row + 1], times, noise=PerSample([row]))
+        torch.testing.assert_close(alone, together[row : row + 1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_declares_its_evaluations(name: str, steps: int) -> None:
+    solver, sde = make("solver", name), make("sde", "vp")
+    times, model = oracles.ratio_times(sde, steps), oracles.denoiser(sde)
+    with NFECounter(model) as counter:
+        run(solver, model, times, oracles.to_x(sde, oracles.starts(), times[0]))
+    declared = solver.nfe(steps)
+    if declared is None:
+        assert order_of(solver) is None, "only a solver that decides on the way may leave this open"
+    else:
+        assert counter.calls == declared
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_takes_any_event_shape(name: str) -> None:
+    solver, sde = make("solver", name), make("sde", "vp")
+    times = oracles.ratio_times(sde, 5)
+    x = oracles.to_x(sde, oracles.starts(), times[0])
+    flat = run(solver, oracles.denoiser(sde), times, x)
+    for event in [(2, 1), (1, 1, 2), (1, 2, 1, 1)]:
+        shaped = run(solver, oracles.denoiser(sde, event=event), times, x.reshape(-1, *event))
+        assert shaped.shape == (len(x), *event)
+        torch.testing.assert_close(shaped.reshape(x.shape), flat, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_same_noise_gives_same_result_and_leaves_the_start(name: str) -> None:
+    solver, sde = make("solver", name), make("sde", "vp")
+    times, model = oracles.ratio_times(sde, 5), oracles.denoiser(sde)
+    x = oracles.to_x(sde, oracles.starts(), times[0])
+    before, state = x.clone(), torch.get_rng_state()
+    assert torch.equal(run(solver, model, times, x), run(solver, model, times, x))
+    assert torch.equal(x, before), "a solver must not change its start"
+    other = solver.solve(model, x, times, noise=PerSample(range(100, 100 + len(x))))
+    assert torch.equal(other, run(solver, model, times, x)) != solver.stochastic
+    assert torch.equal(torch.get_rng_state(), state), "a solver must not use global randomness"
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_float32_is_close_to_float64(name: str, sde: str) -> None:
+    solver, process = make("solver", name), make("sde", sde)
+    times, model = oracles.ratio_times(process, 16), oracles.denoiser(process)
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    single = run(solver, model, times, x.float())
+    assert single.dtype == torch.float32
+    # rounding of a start of 20 standard deviations, and the tolerance of adaptive methods
+    torch.testing.assert_close(single.double(), run(solver, model, times, x), rtol=0, atol=1e-4)
+
+
+class Watched(Denoiser):
+    """A denoiser that writes down when it is asked."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__()
+        self.inner, self.sde, self.asked = inner, inner.sde, []  # type: ignore[var-annotated]
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        self.asked.append(float(t))
+        return self.inner(x_t, t, **cond)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_steps_are_those_of_the_grid(name: str) -> None:
+    """score_sde's Euler-Maruyama steps by 1 / N on a grid of another spacing (defect 3)."""
+    solver, sde = make("solver", name), make("sde", "vp")
+    times, model, path = oracles.ratio_times(sde, 5), Watched(oracles.denoiser(sde)), Trajectory()
+    seen: list[StepInfo] = []
+    x = oracles.to_x(sde, oracles.starts(), times[0])
+    end = run(solver, model, times, x, hooks=(path, seen.append))
+    assert path.times == times.tolist()
+    assert [info.index for info in seen] == [0, 1, 2, 3, 4]
+    assert {info.steps for info in seen} == {5}
+    assert torch.equal(path.states[0], x)
+    assert torch.equal(path.states[-1], end)
+    assert float(times[-1]) <= min(model.asked) <= max(model.asked) <= float(times[0])
+    assert torch.equal(end, run(solver, model, times, x)), "hooks must not change the samples"
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+@pytest.mark.parametrize("name", SOLVERS)
+def test_any_number_of_steps_is_finite(name: str, steps: int) -> None:
+    """The singlestep solver of order 3 in diffusers gave NaN at 3 n - 1 steps (defect 11)."""
+    solver, sde = make("solver", name), make("sde", "vp")
+    times = oracles.ratio_times(sde, steps)
+    x = run(solver, oracles.denoiser(sde), times, oracles.to_x(sde, oracles.starts(), times[0]), hooks=(StopOnNaN(),))
+    assert torch.isfinite(x).all()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("times", [[0.5], [0.5, 0.5], [0.9, 0.5, 0.5], [0.9, 0.5, 0.7], [0.9, float("nan")]])
+def test_refuses_times_that_do_not_move(name: str, times: list[float]) -> None:
+    """Duplicate times and a last step of no length stood in releases of diffusers (defect 11)."""
+    sde = make("sde", "vp")
+    with pytest.raises(ValueError, match="times must be"):
+        run(make("solver", name), oracles.denoiser(sde), torch.tensor(times, dtype=torch.float64), torch.zeros(1, 2))
