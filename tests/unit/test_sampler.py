@@ -1,0 +1,101 @@
+"""The sampler: prior, solver and last step."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sde_gen.grid import LogSNR, Uniform
+from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
+from sde_gen.noise import PerSample
+from sde_gen.sampler import Sampler
+from tests import oracles
+from tests.catalogue import make, names
+
+SDES = names("sde")
+
+
+class Impulses:
+    """Noise that gives zero and the unit vectors of the plane instead of random numbers."""
+
+    def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
+        raise AssertionError("a deterministic sampler draws from its prior only")
+
+    def fresh(self, x: Tensor) -> Tensor:
+        return torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=x.dtype)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        raise AssertionError("a sampler needs no uniform numbers")
+
+
+@pytest.mark.parametrize("denoise_final", [False, True])
+@pytest.mark.parametrize("sde", SDES)
+def test_law_on_gaussian_data_is_exact(sde: str, denoise_final: bool) -> None:
+    """On Gaussian data the sampler is affine in the prior's noise: its mean and covariance follow from three samples."""
+    process = make("sde", sde)
+    sampler = Sampler(solver=make("solver", "dpm_solver_3"), grid=LogSNR(), steps=40, denoise_final=denoise_final)
+    denoiser = oracles.denoiser(process, oracles.GAUSSIAN)
+    x = sampler(denoiser, (3, 2), noise=Impulses(), dtype=torch.float64)
+    mean, columns = x[0], x[1:] - x[0]
+    # to the prior's own error (log_snr(1) is finite), the solver's, and what is left at t_min
+    gap = 1.5 * float(torch.exp(0.5 * process.log_snr(LogSNR().begin(process)))) + 2e-3
+    torch.testing.assert_close(mean, torch.tensor(oracles.GAUSSIAN.means[0]), rtol=0, atol=gap)
+    torch.testing.assert_close(columns.T @ columns, torch.tensor(oracles.GAUSSIAN.covs[0]), rtol=0, atol=gap)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_starts_in_the_prior_of_its_first_time(sde: str) -> None:
+    process, path = make("sde", sde), Trajectory()
+    grid = Uniform(t_max=0.8)
+    sampler = Sampler(solver=make("solver", "ddim"), grid=grid, steps=1)
+    sampler(oracles.denoiser(process), (3, 2), noise=Impulses(), hooks=[path], dtype=torch.float64)
+    sigma = float(process.sigma(torch.tensor(0.8, dtype=torch.float64)))
+    torch.testing.assert_close(path.states[0], sigma * Impulses().fresh(path.states[0]))
+
+
+def test_last_step_is_the_posterior_mean() -> None:
+    process = make("sde", "vp")
+    denoiser, grid = oracles.denoiser(process), LogSNR(t_min=0.05)
+    kwargs = {"solver": make("solver", "heun"), "grid": grid, "steps": 6}
+    noisy = Sampler(**kwargs, denoise_final=False)(denoiser, (8, 2), noise=PerSample(range(8)))
+    clean = Sampler(**kwargs, denoise_final=True)(denoiser, (8, 2), noise=PerSample(range(8)))
+    assert torch.equal(clean, denoiser(noisy, torch.tensor(0.05, dtype=torch.float64)).x0)
+    assert clean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", names("solver"))
+@pytest.mark.parametrize("denoise_final", [False, True])
+def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
+    denoiser = oracles.denoiser(make("sde", "vp"))
+    sampler = Sampler(solver=make("solver", name), grid=LogSNR(), steps=4, denoise_final=denoise_final)
+    with NFECounter(denoiser) as counter:
+        x = sampler(denoiser, (2, 2), noise=PerSample([0, 1]))
+    assert not x.requires_grad
+    assert sampler.nfe in (None, counter.calls)
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("name", names("solver"))
+def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
+    """The doors' default, log_snr from the prior to t_min in float32: finite, and as wide as the data within a half.
+
+    Orders and laws are exact tests elsewhere; 256 samples leave the spread an error of 0.05 (one standard error).
+    """
+    denoiser = oracles.denoiser(make("sde", sde))
+    sampler = Sampler(solver=make("solver", name), grid=make("grid", "log_snr"), steps=30)
+    x = sampler(denoiser, (256, 2), noise=PerSample(range(256)), hooks=[StopOnNaN()])
+    means, covs, weights = oracles.MIXTURE
+    spread = np.sqrt(np.einsum("k,kii->i", weights, covs) + weights @ means**2 - (weights @ means) ** 2)
+    assert x.dtype == torch.float32
+    np.testing.assert_allclose(x.std(0).numpy(), spread, rtol=0.5)
+
+
+def test_refuses_nonsense() -> None:
+    solver, denoiser = make("solver", "ddim"), oracles.denoiser(make("sde", "vp"))
+    for steps in (0, -1):
+        with pytest.raises(ValueError, match=f"steps={steps}"):
+            Sampler(solver=solver, grid=LogSNR(), steps=steps)
+    sampler = Sampler(solver=solver, grid=LogSNR(), steps=2)
+    for shape in [(0, 2), (3,), (2, 0), (-1, 2)]:
+        with pytest.raises(ValueError, match="shape="):
+            sampler(denoiser, shape, noise=PerSample([]))
