@@ -1,0 +1,157 @@
+"""Solvers at the edges: a start without signal, fixed methods of torchdiffeq, DDIM's noise, torchsde's intervals."""
+
+import numpy as np
+import pytest
+import torch
+
+from sde_gen.grid import Uniform
+from sde_gen.hooks import NFECounter, StopOnNaN
+from sde_gen.noise import IID, PerSample
+from sde_gen.solver.ddim import DDIM
+from sde_gen.solver.torch_diffeq import TorchDiffEq
+from sde_gen.solver.torch_sde import TorchSDE
+from tests import oracles
+from tests.catalogue import make, names
+
+FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
+
+
+def rms(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp", "heun", "torch_diffeq"])
+def test_starts_where_there_is_no_signal(name: str) -> None:
+    """The straight path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are."""
+    sde, solver = make("sde", "rectified"), make("solver", name)
+    model, grid, x = oracles.denoiser(sde), Uniform(t_min=0.05), IID.seeded(3).fresh(torch.empty(16, 2).double())
+    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(model, x, grid(sde, 1), noise=IID.seeded(0))
+    errors = [
+        rms(solver.solve(model, x, grid(sde, steps), noise=IID.seeded(0), hooks=[StopOnNaN()]), exact)
+        for steps in (16, 32, 64, 128)
+    ]
+    if name == "torch_diffeq":
+        assert errors[0] < 1e-4
+    else:
+        assert np.log2(errors[0] / errors[-1]) / 3 >= solver.order - 0.15, errors
+
+
+@pytest.mark.parametrize("name", ["dpm_solver_1", "dpm_solver_2", "dpm_solver_3"])
+def test_noise_prediction_refuses_to_start_without_signal(name: str) -> None:
+    sde, solver = make("sde", "rectified"), make("solver", name)
+    x = torch.zeros(1, 2)
+    with pytest.raises(ValueError, match="t_max below 1"):
+        solver.solve(oracles.denoiser(sde), x, Uniform()(sde, 4), noise=IID.seeded(0))
+    solver.solve(oracles.denoiser(sde), x, Uniform(t_max=0.999)(sde, 4), noise=IID.seeded(0), hooks=[StopOnNaN()])
+
+
+@pytest.mark.parametrize("sde", names("sde"))
+def test_first_solvers_agree(sde: str) -> None:
+    """DDIM without noise and DPM-Solver-1 are one method, written from two papers."""
+    process = make("sde", sde)
+    model, times = oracles.denoiser(process), oracles.ratio_times(process, 7)
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    a, b = (make("solver", name).solve(model, x, times, noise=IID.seeded(0)) for name in ("ddim", "dpm_solver_1"))
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sde", names("sde"))
+def test_ddim_with_all_its_noise_is_ancestral(sde: str) -> None:
+    """The posterior q(x_s | x_t, x_0), written once with eps and once with x_t."""
+    process = make("sde", sde)
+    model, times = oracles.denoiser(process), oracles.ratio_times(process, 5)
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    seeds = range(len(x))
+    ddim = DDIM(eta=1.0).solve(model, x, times, noise=PerSample(seeds))
+    ancestral = make("solver", "ancestral", nu=0.0).solve(model, x, times, noise=PerSample(seeds))
+    torch.testing.assert_close(ddim, ancestral, rtol=1e-8, atol=1e-8)
+
+
+def test_ddim_declares_its_noise() -> None:
+    assert not DDIM().stochastic
+    assert DDIM(eta=0.5).stochastic
+    for eta in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="eta="):
+            DDIM(eta=eta)
+    sde = make("sde", "vp")
+    with pytest.raises(ValueError, match="use eta=0 to encode"):
+        times = oracles.ratio_times(sde, 3).flip(0)
+        DDIM(eta=1.0).solve(oracles.denoiser(sde), torch.zeros(1, 2), times, noise=IID.seeded(0))
+
+
+@pytest.mark.parametrize("method", FIXED)
+def test_fixed_methods_of_torchdiffeq_step_through_the_grid(method: str) -> None:
+    sde, solver = make("sde", "vp"), TorchDiffEq(method=method)
+    model, errors = oracles.denoiser(sde), []
+    for steps in (12, 24, 48, 96):
+        times = oracles.ratio_times(sde, steps)
+        with NFECounter(model) as counter:
+            x = solver.solve(model, oracles.to_x(sde, oracles.starts(), times[0]), times, noise=IID.seeded(0))
+        assert counter.calls == solver.nfe(steps)
+        errors.append(np.sqrt(np.mean((oracles.to_z(sde, x, times[-1]) - oracles.ends()) ** 2)))
+    assert np.log2(errors[0] / errors[-1]) / 3 >= FIXED[method] - 0.15, errors
+    assert not solver.batch_coupled
+
+
+@pytest.mark.parametrize("method", ["dopri5", "dopri8", "bosh3"])
+def test_adaptive_methods_of_torchdiffeq_keep_their_tolerance(method: str) -> None:
+    sde = make("sde", "vp")
+    times = oracles.ratio_times(sde, 1)
+    x, errors = oracles.to_x(sde, oracles.starts(), times[0]), []
+    for tol in (1e-4, 1e-7):
+        solver = TorchDiffEq(method=method, rtol=tol, atol=tol)
+        end = solver.solve(oracles.denoiser(sde), x, times, noise=IID.seeded(0))
+        errors.append(np.sqrt(np.mean((oracles.to_z(sde, end, times[-1]) - oracles.ends()) ** 2)))
+        assert solver.batch_coupled
+        assert solver.nfe(5) is None
+    assert errors[0] < 1e-2
+    assert errors[1] < 1e-5
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
+def test_torchsde_asks_for_whole_intervals_only(method: str) -> None:
+    """A query a fraction outside the interval sent torchsde's trees into endless recursion (defect 10)."""
+    sde, queries = make("sde", "vp"), []
+
+    class Recorded(PerSample):
+        def __call__(self, x: torch.Tensor, u0: float, u1: float) -> torch.Tensor:
+            queries.append((u0, u1))
+            return super().__call__(x, u0, u1)
+
+    times = torch.tensor([1.0, 0.7, 1 / 3, 0.1, 1e-5], dtype=torch.float64)
+    for dtype in (torch.float32, torch.float64):
+        queries.clear()
+        x = TorchSDE(method=method).solve(
+            oracles.denoiser(sde), torch.ones(2, 2, dtype=dtype), times, noise=Recorded([0, 1]), hooks=[StopOnNaN()]
+        )
+        assert x.dtype == dtype
+        assert queries == list(zip(times[:-1].tolist(), times[1:].tolist(), strict=True))
+
+
+def test_torchsde_s_euler_is_euler_maruyama() -> None:
+    sde = make("sde", "vp")
+    model, times = oracles.denoiser(sde), oracles.ratio_times(sde, 6)
+    x = oracles.to_x(sde, oracles.starts(), times[0])
+    ours = make("solver", "euler_maruyama").solve(model, x, times, noise=PerSample(range(len(x))))
+    theirs = TorchSDE(method="euler").solve(model, x, times, noise=PerSample(range(len(x))))
+    torch.testing.assert_close(theirs, ours, rtol=1e-10, atol=1e-10)
+
+
+def test_adapters_refuse_nonsense() -> None:
+    for kind in (TorchDiffEq, TorchSDE):
+        with pytest.raises(ValueError, match="unknown"):
+            kind(method="magic")
+    with pytest.raises(ValueError, match="positive"):
+        TorchDiffEq(atol=-1.0)
+    with pytest.raises(ValueError, match="torch_diffeq"):
+        TorchSDE(eta=0.0)
+    sde = make("sde", "rectified")
+    with pytest.raises(ValueError, match="infinite"):
+        TorchSDE().solve(oracles.denoiser(sde), torch.zeros(1, 2), Uniform()(sde, 3), noise=IID.seeded(0))
+
+
+def test_adaptive_solver_gives_up_in_words() -> None:
+    sde = make("sde", "vp")
+    model = oracles.denoiser(sde)
+    with pytest.raises(FloatingPointError, match="gave up"):
+        TorchDiffEq().solve(model, torch.full((1, 2), float("nan")), oracles.ratio_times(sde, 2), noise=IID.seeded(0))
