@@ -1,0 +1,151 @@
+"""Residual and attention blocks of the U-Nets."""
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.resample import Resampler
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def convolution(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
+    """A convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
+    return initialise(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
+
+
+def linear(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
+    """A dense layer; Glorot-uniform weights, or zeros."""
+    return initialise(nn.Linear(inputs, outputs), zero=zero)
+
+
+def initialise(layer: Layer, *, zero: bool) -> Layer:
+    """Set the weights as Ho et al., 2020, arXiv:2006.11239, did; a layer without bias stays so."""
+    if zero:
+        nn.init.zeros_(layer.weight)
+    else:
+        nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with at most 32 groups of at least four channels, as many as divide the channels."""
+    groups = max(g for g in range(1, min(max(channels // 4, 1), 32) + 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs an eighth of the usual random numbers.
+
+    One 64-bit draw gives the bytes of eight mask elements, so the rate is rounded to a multiple of 1/256.
+
+    Arguments:
+        rate: probability of a zero.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout={rate} must lie in [0, 1)")
+        self.threshold = round(rate * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero elements at random in training, and scale the others up."""
+        if not self.training or self.threshold == 0:
+            return x
+        words = torch.empty(math.ceil(x.numel() / 8), dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None)
+        keep = (words.view(torch.uint8)[: x.numel()] >= self.threshold).view(x.shape)
+        return x * keep * (256 / (256 - self.threshold))
+
+
+class ResBlock(nn.Module):
+    """The residual block of BigGAN with a noise embedding, optionally changing the resolution.
+
+    Source: Brock et al., 2019, arXiv:1809.11096; as in Song et al., 2021, arXiv:2011.13456, appendix H.
+
+    Arguments:
+        inputs: input channels.
+        outputs: output channels.
+        embedding: features of the noise embedding.
+        dropout: dropout rate.
+        scale: factor of the sum of the two branches.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, embedding: int, dropout: float, scale: float) -> None:
+        super().__init__()
+        self.norm_in = norm(inputs)
+        self.conv_in = convolution(inputs, outputs)
+        self.embed = linear(embedding, outputs)
+        self.norm_out = norm(outputs)
+        self.dropout = Dropout(dropout)
+        self.conv_out = convolution(outputs, outputs, zero=True)
+        self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+        self.scale = scale
+
+    def resample(self, x: Tensor) -> Tensor:
+        """Keep the resolution."""
+        return x
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Apply the block to x (B, inputs, H, W) and the embedding (B, embedding)."""
+        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
+        h = h + self.embed(embedding).unflatten(1, (-1, 1, 1))
+        h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
+        out: Tensor = (self.skip(self.resample(x)) + h) * self.scale
+        return out
+
+
+class DownBlock(ResBlock):
+    """A residual block that halves the resolution."""
+
+    def __init__(self, channels: int, *, resampler: Resampler, embedding: int, dropout: float, scale: float) -> None:
+        super().__init__(channels, channels, embedding=embedding, dropout=dropout, scale=scale)
+        self.skip = convolution(channels, channels, 1)
+        self.resampler = resampler
+
+    def resample(self, x: Tensor) -> Tensor:
+        """Halve."""
+        return self.resampler.down(x)
+
+
+class UpBlock(DownBlock):
+    """A residual block that doubles the resolution."""
+
+    def resample(self, x: Tensor) -> Tensor:
+        """Double."""
+        return self.resampler.up(x)
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels, with one head.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, appendix B.
+
+    Arguments:
+        channels: channels of the feature map.
+        scale: factor of the sum of the two branches.
+    """
+
+    def __init__(self, channels: int, *, scale: float) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.query = convolution(channels, channels, 1)
+        self.key = convolution(channels, channels, 1)
+        self.value = convolution(channels, channels, 1)
+        self.out = convolution(channels, channels, 1, zero=True)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: (B, C, H, W) to the same."""
+        h = self.norm(x)
+        query, key, value = self.query(h).flatten(2), self.key(h).flatten(2), self.value(h).flatten(2)
+        weight = torch.softmax(query.transpose(1, 2) @ key * query.shape[1] ** -0.5, dim=2)
+        mixed = (value @ weight.transpose(1, 2)).unflatten(2, x.shape[2:])
+        out: Tensor = (x + self.out(mixed)) * self.scale
+        return out

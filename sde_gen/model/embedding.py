@@ -1,0 +1,53 @@
+"""Features of the noise label."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Fourier(nn.Module):
+    """Random Fourier features: sin and cos of 2 pi W c with W ~ N(0, scale^2), fixed.
+
+    Source: Tancik et al., 2020, arXiv:2006.10739; Song et al., 2021, arXiv:2011.13456, appendix H.
+
+    Arguments:
+        size: number of frequencies; there are twice as many features.
+        scale: standard deviation of the frequencies.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, scale: float = 16.0) -> None:
+        super().__init__()
+        self.features = 2 * size
+        drawn = torch.randn(size, generator=torch.Generator().manual_seed(0), device="cpu")
+        self.register_buffer("frequencies", drawn * scale)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Features with shape (B, 2 size)."""
+        angle = 2 * math.pi * c_noise.unsqueeze(1) * self.frequencies.to(c_noise.dtype)
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Positional(nn.Module):
+    """Sinusoids of frequencies 1 to 1/10000, as of a position.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762; in this order and spacing Ho et al., 2020, arXiv:2006.11239.
+
+    Arguments:
+        size: number of features, even.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size % 2 or size < 4:
+            raise ValueError(f"a positional embedding of {size} features: expected an even number, at least 4")
+        self.features = size
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Features with shape (B, size)."""
+        half = self.features // 2
+        exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / (half - 1)
+        angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
+        return torch.cat([angle.sin(), angle.cos()], dim=1)

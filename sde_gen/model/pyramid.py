@@ -1,0 +1,152 @@
+"""How the image itself enters and leaves every level of a U-Net: the progressive input and output."""
+
+import abc
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.blocks import convolution, norm
+from sde_gen.model.resample import Resampler
+
+
+class InputLevel(nn.Module, abc.ABC):
+    """What happens to (pyramid, features) after the features were halved."""
+
+    @abc.abstractmethod
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the new (pyramid, features)."""
+
+
+class ProgressiveInput(abc.ABC):
+    """A rule for building the input side; the three kinds are of Song et al., 2021, arXiv:2011.13456, appendix H."""
+
+    @abc.abstractmethod
+    def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
+        """Build one level.
+
+        Arguments:
+            image: channels of the image.
+            inputs: channels of the features one level above (of the image at the top).
+            outputs: channels of the features of this level.
+            resampler: the change of resolution.
+            scale: factor of a sum of two branches.
+        """
+
+
+class _PassInput(InputLevel):
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return pyramid, h
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoInput(ProgressiveInput):
+    """The image enters at the top only."""
+
+    def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
+        """Build a level that does nothing."""
+        del image, inputs, outputs, resampler, scale
+        return _PassInput()
+
+
+class _ResidualInput(InputLevel):
+    def __init__(self, down: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.down = down
+        self.scale = scale
+
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = (self.down(pyramid) + h) * self.scale
+        return h, h
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualInput(ProgressiveInput):
+    """A learned pyramid of the image is added to the features and goes on with them."""
+
+    def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
+        """Build a level with a halving convolution."""
+        del image
+        return _ResidualInput(resampler.down_convolution(inputs, outputs), scale)
+
+
+class _SkipInput(InputLevel):
+    def __init__(self, image: int, outputs: int, resampler: Resampler) -> None:
+        super().__init__()
+        self.resampler = resampler
+        self.project = convolution(image, outputs, 1)
+
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        pyramid = self.resampler.down(pyramid)
+        return pyramid, h + self.project(pyramid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipInput(ProgressiveInput):
+    """The image is halved as it is, projected and added to the features."""
+
+    def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
+        """Build a level with a projection."""
+        del inputs, scale
+        return _SkipInput(image, outputs, resampler)
+
+
+class Head(nn.Module):
+    """Normalise, activate, convolve: features to an image that is zero at the start of training."""
+
+    def __init__(self, channels: int, image: int) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.conv = convolution(channels, image, zero=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to (B, image, H, W)."""
+        out: Tensor = self.conv(F.silu(self.norm(h)))
+        return out
+
+
+class ProgressiveOutput(nn.Module, abc.ABC):
+    """The output side: looks at the features of every level, coarse to fine, and returns the image.
+
+    Arguments:
+        image: channels of the image.
+        channels: channels of the features of every level, coarse to fine.
+        resampler: the change of resolution.
+    """
+
+    @abc.abstractmethod
+    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
+        super().__init__()
+
+    @abc.abstractmethod
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Make the image (B, C, H, W) from the features of all levels, coarse to fine."""
+
+
+class NoOutput(ProgressiveOutput):
+    """The image leaves from the finest level only."""
+
+    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
+        super().__init__(image, channels, resampler)
+        self.head = Head(channels[-1], image)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Read the finest features."""
+        out: Tensor = self.head(features[-1])
+        return out
+
+
+class SkipOutput(ProgressiveOutput):
+    """Every level adds its image to the doubled image of the level below (Song et al., 2021, appendix H)."""
+
+    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
+        super().__init__(image, channels, resampler)
+        self.heads = nn.ModuleList(Head(width, image) for width in channels)
+        self.resampler = resampler
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Sum the images of all levels."""
+        image: Tensor = self.heads[0](features[0])
+        for head, h in zip(self.heads[1:], features[1:], strict=True):
+            image = self.resampler.up(image) + head(h)
+        return image

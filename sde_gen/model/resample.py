@@ -1,0 +1,88 @@
+"""Halving and doubling the resolution of feature maps."""
+
+import abc
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Resampler(nn.Module, abc.ABC):
+    """A parameter-free change of resolution by two: (B, C, H, W) to (B, C, H/2, W/2) and back."""
+
+    @abc.abstractmethod
+    def down(self, x: Tensor) -> Tensor:
+        """Halve."""
+
+    @abc.abstractmethod
+    def up(self, x: Tensor) -> Tensor:
+        """Double."""
+
+    @abc.abstractmethod
+    def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
+        """A learned 3x3 convolution that halves."""
+
+
+class Box(Resampler):
+    """Averages of 2x2 blocks down, nearest neighbours up (Ho et al., 2020, arXiv:2006.11239)."""
+
+    def down(self, x: Tensor) -> Tensor:
+        """Average blocks."""
+        return F.avg_pool2d(x, 2)
+
+    def up(self, x: Tensor) -> Tensor:
+        """Repeat pixels."""
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
+        """A convolution of stride 2, padded at the right and at the bottom."""
+        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(inputs, outputs, 3, stride=2))
+
+
+class FIR(Resampler):
+    """A separable finite impulse response filter, without aliasing.
+
+    Source: Karras et al., 2020, arXiv:1912.04958; its use in NCSN++: Song et al., 2021, arXiv:2011.13456,
+    appendix H. Here as a grouped convolution, and as its transpose for doubling: no compiled operator.
+
+    Arguments:
+        taps: the four taps of the filter in one direction; normalised here.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0)) -> None:
+        super().__init__()
+        if len(taps) != 4:
+            raise ValueError(f"taps={list(taps)}: the filter needs four taps, such as [1, 3, 3, 1]")
+        line = torch.tensor(taps, dtype=torch.float32)
+        plane = torch.outer(line, line)
+        self.register_buffer("kernel", (plane / plane.sum())[None, None], persistent=False)
+
+    def down(self, x: Tensor) -> Tensor:
+        """Filter and keep every second pixel."""
+        return F.conv2d(x, self._weight(x), stride=2, padding=1, groups=x.shape[1])
+
+    def up(self, x: Tensor) -> Tensor:
+        """Insert zeros and filter, with four times the gain."""
+        return F.conv_transpose2d(x, 4 * self._weight(x), stride=2, padding=1, groups=x.shape[1])
+
+    def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
+        """Filter at full resolution, then a convolution of stride 2."""
+        return _FilteredConvolution(self, inputs, outputs)
+
+    def _weight(self, x: Tensor) -> Tensor:
+        return self.kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
+
+
+class _FilteredConvolution(nn.Module):
+    def __init__(self, fir: FIR, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.fir = fir
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        smooth = F.conv2d(x, self.fir._weight(x), padding=2, groups=x.shape[1])
+        out: Tensor = self.conv(smooth)
+        return out

@@ -1,0 +1,165 @@
+"""The skeleton that NCSN++ and DDPM++ share."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.blocks import Attention, DownBlock, ResBlock, UpBlock, convolution, linear
+from sde_gen.model.embedding import Fourier, Positional
+from sde_gen.model.pyramid import ProgressiveInput, ProgressiveOutput
+from sde_gen.model.resample import Resampler
+
+
+class UNet(nn.Module):
+    """A U-Net of residual and attention blocks, conditioned on a noise label and optionally on a class.
+
+    Source: Song et al., 2021, arXiv:2011.13456, appendix H.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest (16x16 of a 32x32 image is level 1).
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        embedding: features of the noise label.
+        resampler: the change of resolution.
+        progressive_input: how the image enters the coarser levels.
+        progressive_output: class of how it leaves them.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        attention_levels: Sequence[int],
+        dropout: float,
+        num_classes: int,
+        embedding: Fourier | Positional,
+        resampler: Resampler,
+        progressive_input: ProgressiveInput,
+        progressive_output: type[ProgressiveOutput],
+    ) -> None:
+        super().__init__()
+        _check(shape, width, multipliers, blocks, attention_levels, num_classes)
+        image, levels, scale = shape[0], len(multipliers), 0.5**0.5
+        self.embedding = embedding
+        self.embed = nn.Sequential(linear(embedding.features, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
+        self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
+        options = {"embedding": 4 * width, "dropout": dropout, "scale": scale}
+
+        def attend(level: int, channels: int) -> nn.Module:
+            return Attention(channels, scale=scale) if level in attention_levels else nn.Identity()
+
+        self.stem = convolution(image, width)
+        self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
+        self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
+        channels, pyramid, skips = width, image, [width]
+        for level, multiplier in enumerate(multipliers):
+            for _ in range(blocks):
+                self.down_blocks.append(ResBlock(channels, width * multiplier, **options))
+                channels = width * multiplier
+                self.down_attention.append(attend(level, channels))
+                skips.append(channels)
+            if level < levels - 1:
+                self.descend.append(DownBlock(channels, resampler=resampler, **options))
+                self.inputs.append(progressive_input.level(image, pyramid, channels, resampler, scale))
+                pyramid = channels
+                skips.append(channels)
+
+        self.middle_in = ResBlock(channels, channels, **options)
+        self.middle_attention = Attention(channels, scale=scale)
+        self.middle_out = ResBlock(channels, channels, **options)
+
+        self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(multipliers))):
+            for _ in range(blocks + 1):
+                self.up_blocks.append(ResBlock(channels + skips.pop(), width * multiplier, **options))
+                channels = width * multiplier
+            self.up_attention.append(attend(level, channels))
+            if level > 0:
+                self.ascend.append(UpBlock(channels, resampler=resampler, **options))
+        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler)
+        self.blocks = blocks
+
+    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+
+        Returns:
+            Images with the shape of x.
+        """
+        embedding = F.silu(self._embed(c_noise, label))
+        h = self.stem(x)
+        pyramid, skips = x, [h]
+        for level in range(len(self.descend) + 1):
+            for index in range(level * self.blocks, (level + 1) * self.blocks):
+                h = self.down_attention[index](self.down_blocks[index](h, embedding))
+                skips.append(h)
+            if level < len(self.descend):
+                pyramid, h = self.inputs[level](pyramid, self.descend[level](h, embedding))
+                skips.append(h)
+        h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
+        features = []
+        for level in range(len(self.ascend) + 1):
+            for index in range(level * (self.blocks + 1), (level + 1) * (self.blocks + 1)):
+                h = self.up_blocks[index](torch.cat([h, skips.pop()], dim=1), embedding)
+            h = self.up_attention[level](h)
+            features.append(h)
+            if level < len(self.ascend):
+                h = self.ascend[level](h, embedding)
+        out: Tensor = self.output(features)
+        return out
+
+    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
+        embedding: Tensor = self.embed(self.embedding(c_noise))
+        if self.classes is None:
+            if label is not None:
+                raise ValueError("a label was given to a network without classes; train one with model.num_classes set")
+            return embedding
+        null = self.classes.num_embeddings - 1
+        rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
+        out: Tensor = embedding + self.classes(rows)
+        return out
+
+
+def _check(
+    shape: Sequence[int],
+    width: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    attention_levels: Sequence[int],
+    num_classes: int,
+) -> None:
+    levels = len(multipliers)
+    if len(shape) != 3:
+        raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")
+    if levels < 1 or min(multipliers) < 1 or width < 4 or blocks < 1:
+        raise ValueError(
+            f"width={width}, multipliers={list(multipliers)}, blocks={blocks}: expected a width of at least 4, "
+            "at least one level with positive multipliers and at least one block"
+        )
+    factor = 2 ** (levels - 1)
+    if any(side % factor or side < factor for side in shape[1:]):
+        near = sorted({max(factor, side // factor * factor) for side in shape[1:]} | {-(-side // factor) * factor for side in shape[1:]})
+        raise ValueError(
+            f"images of {shape[1]}x{shape[2]} do not halve {levels - 1} times: sides must be multiples of {factor}, "
+            f"such as {' or '.join(map(str, near))}; or give fewer multipliers than {list(multipliers)}"
+        )
+    if any(not 0 <= level < levels for level in attention_levels):
+        raise ValueError(f"attention_levels={list(attention_levels)}: there are levels 0 to {levels - 1}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes={num_classes} must not be negative; 0 means no classes")
