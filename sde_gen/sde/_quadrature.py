@@ -12,7 +12,7 @@ DEGREE = 15
 """Degree of the polynomial that stands for a function on one panel."""
 
 
-def panels(breakpoints: Sequence[float], *, uniform: int = 16, graded: int = 24) -> Tensor:
+def panels(breakpoints: Sequence[float], *, uniform: int = 64, graded: int = 24) -> Tensor:
     """Edges of panels on [0, 1]: equal ones, halving ones towards 0 and towards 1, and the breakpoints.
 
     The halving resolves what functions do near the ends, and gives integrals from 0 their relative accuracy
@@ -30,12 +30,12 @@ class Integral:
     Arguments:
         edges: edges of the panels with shape (P + 1,).
         series: Legendre coefficients of the integral on each panel with shape (P, DEGREE + 2).
-        error: a bound on the error of the integral over [0, 1], judged from the last coefficients.
+        errors: error of the integral over each panel with shape (P,), judged from the last coefficients.
     """
 
     edges: Tensor
     series: Tensor
-    error: float
+    errors: Tensor
 
     @classmethod
     def of(cls, edges: Tensor, values: Tensor) -> "Integral":
@@ -45,9 +45,9 @@ class Integral:
         project = (degrees[:, None] + 0.5) * legendre.legvander(nodes, DEGREE).T * weights
         half = 0.5 * torch.diff(edges).numpy()[:, None]
         series = values.numpy() @ project.T
-        tail = np.abs(series[:, -2:]).sum(1, keepdims=True)
+        tail = half * np.abs(series[:, -2:]).sum(1, keepdims=True)
         integrated = half * legendre.legint(series, lbnd=-1, axis=1)
-        return cls(edges, torch.from_numpy(integrated), float((half * tail).sum()))
+        return cls(edges, torch.from_numpy(integrated), torch.from_numpy(tail[:, 0]))
 
     def __call__(self, panel: Tensor, t: Tensor) -> Tensor:
         """Integral from the left edge of the panel to t, float64 with the shape of both."""

@@ -170,11 +170,12 @@ class _Kernel:
 
     def check(self) -> None:
         """Refuse integrals that are not accurate."""
-        relative = self.noise.error / float(self.noise.totals().sum())
-        if not (self.rate.error <= TOLERANCE and relative <= TOLERANCE):
+        rate = float(self.rate.errors.sum())
+        noise = float((self.noise.errors / (self.variance_left[:-1] + self.noise.totals())).max())
+        if not (rate <= TOLERANCE and noise <= TOLERANCE):
             raise ValueError(
                 "drift_rate and diffusion are too rough to integrate: "
-                f"errors {self.rate.error:.1e} in log(alpha) and {relative:.1e} in the noise, "
+                f"errors {rate:.1e} in log(alpha) and {noise:.1e} in the noise, "
                 f"more than {TOLERANCE:.0e}; name the times where they jump or kink in breakpoints"
             )
 

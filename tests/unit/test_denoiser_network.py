@@ -1,0 +1,102 @@
+"""A network behind the denoiser's interface."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sde_gen.denoiser import GaussianDenoiser, NetworkDenoiser
+from sde_gen.parametrization import Parametrization
+from sde_gen.sde import SDE
+from tests.catalogue import make, names
+
+PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
+
+
+class Oracle(nn.Module):
+    """The network that knows Gaussian data: asked with c_in x and c_noise, it answers with the target."""
+
+    def __init__(self, sde: SDE, parametrization: Parametrization, t: Tensor) -> None:
+        super().__init__()
+        self.exact = GaussianDenoiser(
+            sde=sde, mean=torch.tensor([0.3, -0.2, 0.1]), cov=0.2 * torch.eye(3) + 0.1
+        )
+        self.parametrization, self.t = parametrization, t
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        marginal = self.exact.sde.marginal(self.t)
+        unit, label = self.parametrization.inputs(torch.ones_like(x), marginal, self.t)
+        torch.testing.assert_close(c_noise, label.to(c_noise.dtype).expand(len(x)))
+        p = self.exact(x / unit, self.t)
+        return self.parametrization.target(p.x0, p.eps, marginal)
+
+
+class Recorder(nn.Module):
+    """A float32 network that remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.calls: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+
+    def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+        self.calls.append((x, c_noise, cond))
+        return self.scale * x + c_noise.reshape(-1, 1)
+
+
+@pytest.mark.parametrize(("name", "sde"), PAIRS)
+def test_perfect_network_is_the_exact_denoiser(name: str, sde: str) -> None:
+    process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for t in (
+        torch.tensor(0.4, dtype=torch.float64),
+        torch.tensor([0.05, 0.2, 0.6, 0.98], dtype=torch.float64),
+    ):
+        oracle = Oracle(process, parametrization, t)
+        prediction = NetworkDenoiser(net=oracle, sde=process, parametrization=parametrization)(x, t)
+        torch.testing.assert_close(prediction.x0, oracle.exact(x, t).x0, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(prediction.score, oracle.exact(x, t).score, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("net_dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dtypes(x_dtype: torch.dtype, net_dtype: torch.dtype) -> None:
+    net = Recorder().to(net_dtype)
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "eps"))
+    prediction = denoiser(torch.ones(3, 2, dtype=x_dtype), torch.tensor(0.5, dtype=torch.float64))
+    x, c_noise, _ = net.calls[0]
+    assert x.dtype == c_noise.dtype == net_dtype
+    assert c_noise.shape == (3,)
+    assert prediction.x0.dtype == prediction.eps.dtype == prediction.score.dtype == x_dtype
+
+
+def test_conditioning_reaches_the_network() -> None:
+    net, label = Recorder(), torch.tensor([1, 2, 3])
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "eps"))
+    x, t = torch.ones(3, 2), torch.tensor(0.5, dtype=torch.float64)
+    direct, bound = denoiser(x, t, label=label), denoiser.bind(label=label)(x, t)
+    denoiser.bind(label=label)(x, t, label=-label)
+    denoiser.bind(label=label).bind(mask=x)(x, t)
+    conds = [cond for _, _, cond in net.calls]
+    assert torch.equal(conds[0]["label"], label)
+    assert torch.equal(conds[1]["label"], label)
+    assert torch.equal(conds[2]["label"], -label)
+    assert set(conds[3]) == {"label", "mask"}
+    assert torch.equal(direct.x0, bound.x0)
+    assert denoiser.bind(label=label).sde is denoiser.sde
+
+
+def test_gradients_reach_parameters_and_input() -> None:
+    net = Recorder()
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "v"))
+    x = torch.ones(3, 2, requires_grad=True)
+    denoiser(x, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).x0.sum().backward()
+    assert net.scale.grad is not None
+    assert x.grad is not None
+    assert (x.grad != 0).all()
+
+
+def test_state_is_the_network_alone() -> None:
+    denoiser = NetworkDenoiser(
+        net=Recorder(), sde=make("sde", "vp"), parametrization=make("parametrization", "eps")
+    )
+    assert list(denoiser.state_dict()) == ["net.scale"]
