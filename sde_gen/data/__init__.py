@@ -1,0 +1,28 @@
+"""Data sets in memory, the order of their batches, and augmentation."""
+
+from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
+from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.batches import Batches
+from sde_gen.data.digits import Digits
+from sde_gen.data.fashion_mnist import FashionMNIST
+from sde_gen.data.hugging_face import HuggingFace
+from sde_gen.data.image_folder import ImageFolder
+from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
+
+__all__ = [
+    "Augmentation",
+    "Batches",
+    "Checkerboard",
+    "Dataset",
+    "Digits",
+    "FashionMNIST",
+    "HorizontalFlip",
+    "HuggingFace",
+    "ImageFolder",
+    "Moons",
+    "NoAugmentation",
+    "Ring",
+    "Source",
+    "Splits",
+    "SwissRoll",
+]

@@ -1,0 +1,35 @@
+"""Augmentation on the device, a pure function of the generator given."""
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Augmentation(abc.ABC):
+    """A random change of a batch."""
+
+    @abc.abstractmethod
+    def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Change values with shape (B, *event)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAugmentation(Augmentation):
+    """Leave the data as they are."""
+
+    def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the batch."""
+        del generator
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizontalFlip(Augmentation):
+    """Mirror every image left to right with probability one half."""
+
+    def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Mirror some images of (B, C, H, W)."""
+        chosen = torch.rand(len(values), generator=generator, device=generator.device).to(values.device) < 0.5
+        return torch.where(chosen.view(-1, 1, 1, 1), values.flip(-1), values)

@@ -1,0 +1,31 @@
+"""The embedded data set: handwritten digits of scikit-learn."""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.datasets import load_digits
+
+from sde_gen.data.base import Source, Splits, last_after_shuffle, split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """1,797 grey digits of 8x8 pixels with 17 levels (0 to 16) in 10 classes; inside scikit-learn, no download.
+
+    Source: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
+
+    Arguments:
+        test_fraction: share of the test split.
+        seed: draws the split.
+    """
+
+    test_fraction: float = 1 / 6
+    seed: int = 0
+
+    def load(self) -> Splits:
+        """Read the digits."""
+        digits = load_digits()
+        values = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(digits.target).long()
+        test = last_after_shuffle(len(values), self.test_fraction, self.seed)
+        return split(values, labels, levels=17, classes=10, test=test)

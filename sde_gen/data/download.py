@@ -1,0 +1,33 @@
+"""Explicit downloads: checked, atomic, never of their own accord."""
+
+import gzip
+import hashlib
+import os
+import urllib.request
+from pathlib import Path
+
+
+def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
+    """Fetch a gzip file, check its decompressed content and move it into place in one step.
+
+    Arguments:
+        url: where the file lies.
+        path: where it goes; its folder is made.
+        sha256_of_content: SHA-256 of what the file decompresses to.
+
+    Raises:
+        ValueError: no connection, or another content than expected; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            aside.write_bytes(answer.read())
+        found = hashlib.sha256(gzip.decompress(aside.read_bytes())).hexdigest()
+        if found != sha256_of_content:
+            raise ValueError(f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}")
+        os.replace(aside, path)
+    except (OSError, EOFError) as error:
+        raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""Fashion-MNIST, from the four IDX files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.download import fetch
+from sde_gen.data.idx import read_idx
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the files."""
+
+CONTENT = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""SHA-256 of the decompressed files of Debian's package, version 0.0~git20200523."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMNIST(Source):
+    """70,000 grey pictures of clothes, 28x28 with 256 levels, in 10 classes; 10,000 are the test split.
+
+    The files are read from ``root``, or else from the folder of Debian's package dataset-fashion-mnist.
+    MNIST, KMNIST and the like come in the same four files: give their folder as ``root``.
+
+    Source: Xiao et al., 2017, arXiv:1708.07747 (MIT licence).
+
+    Arguments:
+        root: folder with the four files, gzipped or not; None looks in Debian's folder.
+        download: fetch missing files into ``root`` from ``url`` (30 MB).
+        url: where to fetch them from.
+    """
+
+    root: str | None = None
+    download: bool = False
+    url: str = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.download and self.root is None:
+            raise ValueError("download=true needs a folder for the files: give data.root=...")
+
+    def load(self) -> Splits:
+        """Read the four files."""
+        folder = DEBIAN if self.root is None else Path(self.root)
+        if self.download:
+            for name, content in CONTENT.items():
+                if not (folder / name).exists():
+                    fetch(f"{self.url}/{name}", folder / name, sha256_of_content=content)
+        return Splits(train=self._read(folder, "train"), test=self._read(folder, "t10k"))
+
+    def _read(self, folder: Path, part: str) -> Dataset:
+        values = read_idx(self._find(folder, f"{part}-images-idx3-ubyte")).unsqueeze(1)
+        labels = read_idx(self._find(folder, f"{part}-labels-idx1-ubyte")).long()
+        return Dataset(values=values, labels=labels, levels=256, classes=int(labels.max()) + 1)
+
+    def _find(self, folder: Path, name: str) -> Path:
+        for path in (folder / f"{name}.gz", folder / name):
+            if path.exists():
+                return path
+        raise ValueError(
+            f"no file {name}.gz in {folder}; install Debian's package dataset-fashion-mnist, name the folder that "
+            "has the files with data.root=..., or fetch them with data.root=<new folder> data.download=true"
+        )
