@@ -1,0 +1,56 @@
+"""Denoising score matching."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sde_gen._tensor import like, mean_event
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.noise import Noise
+from sde_gen.time_sampler.base import TimeSampler
+from sde_gen.weighting.base import Weighting
+
+
+class Loss(NamedTuple):
+    """What the objective says of a batch; every field has shape (B,).
+
+    Arguments:
+        per_sample: the loss of every sample, whose mean is minimised.
+        t: the times, float64.
+        error: the unweighted mean squared error of the noise.
+    """
+
+    per_sample: Tensor
+    t: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSM:
+    r"""Denoising score matching in terms of the noise.
+
+    .. math::
+        \int w(t)\, E |\hat\epsilon(x_t, t) - \epsilon|^2 / D\; dt
+        = E_{t \sim p} \left[\frac{w(t)}{p(t)} |\hat\epsilon - \epsilon|^2 / D\right],
+        \qquad x_t = \alpha x_0 + \sigma \epsilon
+
+    Sources: Vincent, 2011; Song et al., 2021, arXiv:2011.13456, eq. 7 (there with lambda = w sigma^2).
+
+    Arguments:
+        time_sampler: the law p of the times.
+        weighting: the weight w.
+    """
+
+    time_sampler: TimeSampler
+    weighting: Weighting
+
+    def __call__(self, denoiser: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
+        """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""
+        sde = denoiser.sde
+        t, density = self.time_sampler(sde, noise.uniform(x0))
+        eps = noise.fresh(x0)
+        alpha, sigma = sde.marginal(t)
+        prediction = denoiser(like(alpha, x0) * x0 + like(sigma, x0) * eps, t, **cond)
+        error = mean_event((prediction.eps - eps) ** 2)
+        return Loss((self.weighting(sde, t) / density).to(error.dtype) * error, t, error)

@@ -1,0 +1,10 @@
+"""Laws of training times."""
+
+from sde_gen.time_sampler.base import TimeSample, TimeSampler
+from sde_gen.time_sampler.importance import Importance
+from sde_gen.time_sampler.log_normal import LogNormal
+from sde_gen.time_sampler.mixture import Mixture
+from sde_gen.time_sampler.stratified import Stratified
+from sde_gen.time_sampler.uniform import Uniform
+
+__all__ = ["Importance", "LogNormal", "Mixture", "Stratified", "TimeSample", "TimeSampler", "Uniform"]

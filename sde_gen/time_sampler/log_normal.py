@@ -1,0 +1,48 @@
+"""Times of log-normal noise levels."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+from sde_gen.time_sampler.base import TimeSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogNormal(TimeSampler):
+    r"""log(sigma / alpha) ~ N(mean, std^2), restricted to the levels of [t_min, 1].
+
+    Source: Karras et al., 2022, arXiv:2206.00364, table 1 (mean -1.2, std 1.2).
+
+    Arguments:
+        mean: mean of log(sigma / alpha).
+        std: its standard deviation.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not self.std > 0:
+            raise ValueError(f"std={self.std} must be positive")
+
+    def times(self, sde: SDE, u: Tensor) -> Tensor:
+        """Invert the restricted distribution function."""
+        low, high = self._ends(sde, u.device)
+        z = torch.special.ndtri(low + (high - low) * u)
+        return sde.t_from_log_snr(-2 * (self.mean + self.std * z)).clamp(sde.t_min, 1.0)  # rounding
+
+    def density(self, sde: SDE, t: Tensor) -> Tensor:
+        """The Gaussian density of log(sigma / alpha) times the derivative of that."""
+        low, high = self._ends(sde, t.device)
+        z = (-0.5 * sde.log_snr(t) - self.mean) / self.std
+        dz_dt = 0.5 * (sde.diffusion(t) / sde.sigma(t)) ** 2 / self.std
+        return torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) / (high - low) * dz_dt
+
+    def _ends(self, sde: SDE, device: torch.device) -> tuple[Tensor, Tensor]:
+        ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64, device=device)
+        low, high = torch.special.ndtr((-0.5 * sde.log_snr(ends) - self.mean) / self.std)
+        return low, high

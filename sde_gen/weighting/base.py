@@ -1,0 +1,15 @@
+"""The abstract weighting of the training loss over time."""
+
+import abc
+
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+
+
+class Weighting(abc.ABC):
+    """A weight w(t) on the squared error of the noise, |eps_hat - eps|^2."""
+
+    @abc.abstractmethod
+    def __call__(self, sde: SDE, t: Tensor) -> Tensor:
+        """The weight at times t of shape (B,), float64 with the same shape."""
