@@ -42,7 +42,7 @@ class LinearBeta(SDE):
         check_t_min(self.t_min, zero="sigma(0) is zero")
 
     def beta(self, t: Tensor) -> Tensor:
-        """The rate beta(t)."""
+        """Beta at t."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def integral(self, t: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Cosine(SDE):
         return _angle(-self.log_snr_max, -self.log_snr_min)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Cosine of the angle, as the sine of what is left of it: alpha(1) is small."""
+        """Cosine of the angle, as the sine of what is left of it: near t = 1 it is small."""
         return torch.sin(math.atan(math.exp(0.5 * self.log_snr_min)) + self.speed * (1 - t))
 
     def sigma(self, t: Tensor) -> Tensor:
