@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import sde_gen
 from importlinter.cli import lint_imports
+
+import sde_gen
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(sde_gen.__file__).parent
@@ -32,7 +33,9 @@ def library() -> list[Path]:
 
 
 def test_floors(capfd):
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0, capfd.readouterr().out
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0, (
+        capfd.readouterr().out
+    )
 
 
 def test_only_the_top_floor_knows_hydra():

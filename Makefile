@@ -1,0 +1,78 @@
+# make demo   train on real images, sample, evaluate; say where everything lies
+# make test   the tests
+# make check  everything that is checked before a change lands
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= runs/digits-vp-ncsnpp
+PYTEST_ARGS ?= -n 2
+
+BIN     := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+HOUSE   := pyproject.toml constraints.txt
+# a training uses all cores; tests share them among their workers
+SINGLE  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types layers docs check bench format clean
+
+help:
+	@echo "make demo    train on real images, sample, evaluate; say where everything lies"
+	@echo "make test    the tests (make test-slow: the long ones)"
+	@echo "make check   lint, types, layers, docs, test: what CI runs, but for the built wheel"
+	@echo "make format  put the code in form"
+	@echo "make bench   time training, sampling and likelihood"
+	@echo "make clean   remove environments, builds and caches; runs stay"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(HOUSE) | $(VENV)/bin/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(HOUSE) | $(VENV)/bin/python
+	$(INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(HOUSE) | $(VENV)/bin/python
+	$(INSTALL) -e ".[docs]"
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
+	$(BIN)/python -m sde_gen.sample run=$(RUN) solver=dpm_solver_pp steps=20 n=64 seed=0
+	$(BIN)/python -m sde_gen.evaluate run=$(RUN) metrics=[bpd]
+	@$(BIN)/python scripts/report.py $(RUN)
+
+test: $(VENV)/.installed-dev
+	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "slow and not gpu" --timeout 1200
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+check: lint types layers docs test
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,126 @@
+"""What the documents say is run: their Python blocks, their commands, their links and their yaml."""
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from sde_gen.door import CONF, load
+from sde_gen.sde import SDE
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+
+
+def title(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """Fenced blocks of a language, each with the line where it begins."""
+    text = page.read_text()
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [(text[: match.start(1)].count("\n"), match.group(1)) for match in found]
+
+
+RUNNABLE = [page for page in PAGES if blocks(page, "python")]
+
+
+def namespace(page: Path, until: int | None = None) -> dict[str, object]:
+    """Run a page's Python blocks in one namespace; line numbers in tracebacks are the page's."""
+    module = types.ModuleType(f"page_{page.stem}")
+    for line, block in blocks(page, "python")[:until]:
+        exec(compile("\n" * line + block, str(page), "exec"), module.__dict__)
+    return module.__dict__
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=title)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    namespace(page)
+
+
+def test_every_page_that_promises_an_example_has_one():
+    promising = {"README.md", *(f"docs/extend/{kind}.md" for kind in ("sde", "solver", "model", "data"))}
+    assert promising <= {title(page) for page in RUNNABLE}
+
+
+def test_the_process_of_the_page_agrees_with_its_derivation():
+    """The page claims that its override equals what would have been derived."""
+    sde = namespace(ROOT / "docs/extend/sde.md", until=2)["sde"]
+    t = torch.linspace(0, 1, 21, dtype=torch.float64)
+    assert isinstance(sde, SDE)
+    torch.testing.assert_close(sde.log_snr(t), SDE.log_snr(sde, t))
+
+
+COMMANDS = [
+    pytest.param(match.group(1), match.group(2), id=f"{title(page)}: {match.group(1)} {match.group(2)}")
+    for page in PAGES
+    for _, block in blocks(page, "sh")
+    for match in re.finditer(r"python -m sde_gen\.(\w+) *([^#\n]*)", block)
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS)
+def test_commands_compose(name, arguments):
+    """Every documented command line names groups, files and keys that exist."""
+    GlobalHydra.instance().clear()
+    words = [word for word in arguments.split() if not word.startswith("-")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(name, words, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    for solver in config.get("solvers", []):
+        load("solver", solver)
+
+
+def test_there_are_commands():
+    assert {name for name, _ in (param.values for param in COMMANDS)} >= {
+        "train",
+        "sample",
+        "evaluate",
+        "benchmark",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("kind", ["sde", "solver", "parametrization", "weighting", "time_sampler"])
+def test_every_name_of_a_kind_is_documented(kind):
+    """A process, solver, weighting ... that nobody can find in the documents is not there."""
+    page = ROOT / "docs" / ("choose_a_solver.md" if kind == "solver" else "math.md")
+    named = set(re.findall(r"`(\w+)`", page.read_text()))
+    missing = {path.stem for path in (CONF / kind).glob("*.yaml")} - named
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["sde", "model", "parametrization", "weighting", "time_sampler", "solver", "grid", "data"],
+)
+def test_the_readme_lists_what_there_is(kind):
+    (row,) = re.findall(rf"^\| `{kind}` \| (.*) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == {path.stem for path in (CONF / kind).glob("*.yaml")}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=title)
+def test_yaml_of_a_page_binds_to_its_class(page):
+    """The yaml shown is the constructor of the class shown."""
+    (_, text), *others = blocks(page, "yaml")
+    assert not others
+    node = yaml.safe_load(text)
+    built = namespace(page, until=1)[node.pop("_target_").rpartition(".")[2]]
+    missing = {"shape": (1, 8, 8)}
+    built(**{key: missing[key] if value == "???" else value for key, value in node.items()})
