@@ -19,7 +19,7 @@ def main() -> None:
     print(f"bits/dim     {mean:.3f} +- {error:.3f} (standard error), {count} held-out images")
     print(f"picture      {newest(run, 'samples/**/*.png')}")
     print(f"samples      {newest(run, 'samples/**/*.npz')}")
-    print(f"checkpoint   {newest(run, 'checkpoints/*')}")
+    print(f"checkpoint   {newest(run, 'checkpoints/[0-9]*')}")
     print(f"evaluation   {run / 'evaluation' / 'bpd.json'}")
 
 
