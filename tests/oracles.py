@@ -4,8 +4,9 @@ In the coordinates z = x / alpha and rho = sigma / alpha the probability flow is
 
     dz / d log rho = -rho^2 grad log p_rho(z),    p_rho = data * N(0, rho^2 I)
 
-(Karras et al., 2022, arXiv:2206.00364, appendix B.2), so one reference serves all of them. It is written in NumPy from
-the definition of the mixture, without our denoisers, processes and dynamics, and integrated by SciPy.
+(Karras et al., 2022, arXiv:2206.00364, appendix B.2), so one reference serves all of them. It is written
+in NumPy from the definition of the mixture, without our denoisers, processes and dynamics, and integrated
+by SciPy.
 """
 
 from functools import cache
@@ -22,6 +23,7 @@ from sde_gen.sde import SDE
 
 Array = NDArray[np.float64]
 
+
 class Law(NamedTuple):
     """A mixture of Gaussians in the plane: means (K, 2), covariances (K, 2, 2), weights (K,)."""
 
@@ -32,7 +34,9 @@ class Law(NamedTuple):
 
 MIXTURE = Law(
     means=np.array([[1.0, 0.2], [-0.6, 0.9], [0.1, -1.1]]),
-    covs=np.array([[[0.30, 0.08], [0.08, 0.20]], [[0.25, -0.10], [-0.10, 0.35]], [[0.20, 0.00], [0.00, 0.30]]]),
+    covs=np.array(
+        [[[0.30, 0.08], [0.08, 0.20]], [[0.25, -0.10], [-0.10, 0.35]], [[0.20, 0.00], [0.00, 0.30]]]
+    ),
     weights=np.array([0.5, 0.2, 0.3]),
 )
 """Three overlapping components: a smooth flow, on which orders show at few steps."""
@@ -41,7 +45,7 @@ GAUSSIAN = Law(*(part[:1] for part in MIXTURE))
 """The first component alone."""
 
 RATIOS = (20.0, 0.02)
-"""First and last sigma / alpha of the flow between which solvers are judged; every process of ours reaches both."""
+"""First and last sigma / alpha of the flow on which solvers are judged; every process reaches both."""
 
 
 def denoiser(sde: SDE, law: Law = MIXTURE, event: tuple[int, ...] = (2,)) -> MixtureDenoiser:

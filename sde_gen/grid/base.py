@@ -42,18 +42,22 @@ class Grid(abc.ABC):
             raise ValueError(f"steps={steps}: a grid needs at least one step")
         t_min = sde.t_min if self.t_min is None else self.t_min
         if t_min < sde.t_min:
-            raise ValueError(f"t_min={t_min} lies below the process' own t_min={sde.t_min}; give a larger one")
+            raise ValueError(
+                f"t_min={t_min} lies below the process' own t_min={sde.t_min}; give a larger one"
+            )
         if t_min >= self.t_max:
             raise ValueError(f"t_max={self.t_max} must lie above t_min={t_min}")
         ends = torch.stack([self.begin(sde), torch.tensor(t_min, dtype=torch.float64)])
         times = self.times(sde, ends[0], ends[1], torch.linspace(0, 1, steps + 1, dtype=torch.float64))
         times[0], times[-1] = ends  # exactly, whatever the rounding of a change of variable
         if not bool((times[1:] < times[:-1]).all()):
-            raise ValueError(f"{type(self).__name__} with {steps} steps gives times that do not descend: {times.tolist()}")
+            raise ValueError(
+                f"{type(self).__name__} with {steps} steps gives times that do not descend: {times.tolist()}"
+            )
         return times
 
     def begin(self, sde: SDE) -> Tensor:
-        """The first time, float64 with shape (): t_max, unless the grid cannot begin there on this process."""
+        """The first time, float64 with shape (): t_max, unless the grid cannot begin there."""
         del sde
         return torch.tensor(self.t_max, dtype=torch.float64)
 

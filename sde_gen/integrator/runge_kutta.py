@@ -1,6 +1,7 @@
 """The classic Runge-Kutta method of order 4 in fixed steps."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class RungeKutta4(Integrator):
 
         u0, u1 = ends ** (1 / self.power)
         clock = u0 + (u1 - u0) * torch.linspace(0, 1, self.steps + 1, dtype=torch.float64)
-        for u, v in zip(clock[:-1], clock[1:], strict=True):
+        for u, v in pairwise(clock.unbind()):
             h = v - u
             k1 = slope(u, y)
             k2 = slope(u + h / 2, _add(y, h / 2, k1))

@@ -36,7 +36,9 @@ class Method:
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.method not in ADAPTIVE and self.method not in FIXED:
-            raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}")
+            raise ValueError(
+                f"method={self.method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}"
+            )
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive")
 
@@ -67,11 +69,19 @@ class Method:
             options = {"step_t": times[-1:].to(device)}  # the last step ends there instead of beyond
         try:
             path = torchdiffeq.odeint(
-                inside, y, knots.to(device), method=self.method, rtol=self.rtol, atol=self.atol, options=options
+                inside,
+                y,
+                knots.to(device),
+                method=self.method,
+                rtol=self.rtol,
+                atol=self.atol,
+                options=options,
             )
-        except AssertionError as error:  # torchdiffeq asserts that states are finite and that steps do not vanish
+        except (
+            AssertionError
+        ) as error:  # torchdiffeq asserts that states are finite and that steps do not vanish
             raise FloatingPointError(
-                f"torchdiffeq's {self.method} gave up between t={float(times[0]):g} and t={float(times[-1]):g} "
+                f"torchdiffeq's {self.method} gave up between t={times[0]:g} and t={times[-1]:g} "
                 f"({error}); try larger tolerances, float64 or a smaller t_max"
             ) from error
         return tuple(states.to(first.dtype) for states, first in zip(path, y, strict=True))
@@ -107,7 +117,9 @@ class TorchDiffEq(Integrator):
         """Check the constructor's arguments."""
         self._method()
         if self.batch_coupled and self.steps is not None:
-            raise ValueError(f"{self.method} chooses its own steps, but steps={self.steps}; give rtol, atol and no steps")
+            raise ValueError(
+                f"{self.method} chooses its own steps, but steps={self.steps}; give rtol, atol and no steps"
+            )
         if not self.batch_coupled and (self.steps is None or self.steps < 1):
             raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")
 

@@ -6,7 +6,7 @@ With ``lam = log(alpha / sigma)`` the probability flow is, for any alpha and sig
     \frac{d}{d\lambda} \frac{x}{\alpha} = -e^{-\lambda} \hat\epsilon, \qquad
     \frac{d}{d\lambda} \frac{x}{\sigma} = e^{\lambda} \hat{x}_0 .
 
-Sources: Lu et al., 2022, arXiv:2206.00927, proposition 3.1; Lu et al., 2022, arXiv:2211.01095, proposition 4.1.
+Sources: Lu et al., 2022, arXiv:2206.00927, proposition 3.1; arXiv:2211.01095, proposition 4.1.
 """
 
 from typing import NamedTuple
@@ -63,6 +63,7 @@ def require_signal(solver: str, model: Denoiser, times: Tensor) -> None:
     t = times.max()
     if not bool(torch.isfinite(model.sde.log_snr(t)).all()):
         raise ValueError(
-            f"alpha({float(t):g}) of {type(model.sde).__name__} is zero, from where {solver} cannot start: give the grid a "
-            "t_max below 1, such as 0.999, or use the log_snr grid, or a solver that can, such as DPMSolverPP, DDIM or Heun"
+            f"alpha({float(t):g}) of {type(model.sde).__name__} is zero, from where {solver} cannot start: "
+            "give the grid a t_max below 1, such as 0.999, or use the log_snr grid, or a solver that can, "
+            "such as DPMSolverPP, DDIM or Heun"
         )

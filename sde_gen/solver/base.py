@@ -31,7 +31,9 @@ class Solver(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+    def solve(
+        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
         """Move samples from the first time to the last.
 
         Arguments:
@@ -50,7 +52,7 @@ class Solver(abc.ABC):
         del model, times
 
     def nfe(self, steps: int) -> int | None:
-        """Number of evaluations of the denoiser in the given number of steps; None where the samples decide."""
+        """Number of evaluations of the denoiser in so many steps; None where the samples decide."""
         del steps
         return None
 
@@ -94,7 +96,9 @@ class StepSolver(Solver, Generic[State]):
         """Number of evaluations of the denoiser in the given number of steps."""
 
     @torch.no_grad()
-    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+    def solve(
+        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
         """Step through the grid: the one loop."""
         check_times(times)
         self.check(model, times)
@@ -113,6 +117,9 @@ def check_times(times: Tensor) -> None:
     steps = times.diff()
     monotone = bool((steps < 0).all()) or bool((steps > 0).all())
     if times.ndim != 1 or len(times) < 2 or not monotone or not bool(torch.isfinite(times).all()):
-        raise ValueError(f"times must be at least two finite numbers that descend (or ascend, to encode) without repeats, got {times.tolist()}")
+        raise ValueError(
+            "times must be at least two finite numbers that descend (or ascend, to encode) without repeats, "
+            f"got {times.tolist()}"
+        )
     if times.dtype != torch.float64 or times.device.type != "cpu":
         raise ValueError(f"times must be float64 on the CPU, got {times.dtype} on {times.device}")

@@ -49,7 +49,9 @@ class DDIM(StepSolver[None]):
         """Refuse to draw noise towards larger times."""
         del model
         if self.eta > 0 and bool(times[-1] > times[0]):
-            raise ValueError(f"eta={self.eta}: with noise DDIM goes from large to small times only; use eta=0 to encode")
+            raise ValueError(
+                f"eta={self.eta}: with noise DDIM goes from large to small times only; use eta=0 to encode"
+            )
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise

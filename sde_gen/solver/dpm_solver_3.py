@@ -15,8 +15,8 @@ from sde_gen.solver.base import StepSolver
 class DPMSolver3(StepSolver[None]):
     r"""An exponential Runge-Kutta method of three stages in lam = log(alpha / sigma), in noise prediction.
 
-    With the times m and n at the fractions r_1 = 1/3 and r_2 = 2/3 from t to s in lam, with phi(h) = (e^h - 1) / h - 1
-    and differences of predicted noise D against that at t,
+    With the times m and n at the fractions r_1 = 1/3 and r_2 = 2/3 from t to s in lam, with
+    phi(h) = (e^h - 1) / h - 1 and differences of predicted noise D against that at t,
 
     .. math::
         u_m &= \tfrac{\alpha_m}{\alpha_t} x_t - \sigma_m (e^{r_1 h} - 1)\, \hat\epsilon_t \\

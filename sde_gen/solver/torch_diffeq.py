@@ -21,11 +21,12 @@ class TorchDiffEq(Solver):
     Fixed methods step through the grid. Adaptive methods choose their own steps between its two ends and,
     where hooks watch, interpolate at its times; hooks are called when the integration is done.
 
-    Source: Chen, 2018, https://github.com/rtqichen/torchdiffeq; Song et al., 2021, arXiv:2011.13456, section 4.3.
+    Sources: Chen, 2018, https://github.com/rtqichen/torchdiffeq;
+    Song et al., 2021, arXiv:2011.13456, section 4.3.
 
     Arguments:
-        method: dopri5, dopri8, bosh3, adaptive_heun or fehlberg2, which are adaptive; or euler, midpoint, heun2,
-            heun3 or rk4, which step through the grid.
+        method: dopri5, dopri8, bosh3, adaptive_heun or fehlberg2, which are adaptive; or euler, midpoint,
+            heun2, heun3 or rk4, which step through the grid.
         rtol: relative tolerance of adaptive methods.
         atol: absolute tolerance of adaptive methods.
 
@@ -59,7 +60,9 @@ class TorchDiffEq(Solver):
         return steps * FIXED[self.method] if self.method in FIXED else None
 
     @torch.no_grad()
-    def solve(self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()) -> Tensor:
+    def solve(
+        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
         """Integrate from the first time to the last."""
         del noise
         check_times(times)
@@ -67,7 +70,14 @@ class TorchDiffEq(Solver):
         knots = times if hooks else times[[0, -1]]
         (path,) = self._method().paths(lambda t, y: (flow(y[0], t),), (x,), times, knots)
         for index in range(len(knots) - 1):
-            info = StepInfo(index, len(knots) - 1, float(knots[index]), float(knots[index + 1]), path[index], path[index + 1])
+            info = StepInfo(
+                index,
+                len(knots) - 1,
+                float(knots[index]),
+                float(knots[index + 1]),
+                path[index],
+                path[index + 1],
+            )
             for hook in hooks:
                 hook(info)
         return path[-1]

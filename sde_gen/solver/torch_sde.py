@@ -15,7 +15,7 @@ from sde_gen.solver._check import require_finite_diffusion
 from sde_gen.solver.base import StepSolver
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
-"""Calculus, evaluations a step and weak order of every method; the calculi agree, for g does not depend on x."""
+"""Calculus, evaluations a step and weak order of a method; the calculi agree, for g depends on t alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,9 @@ class TorchSDE(StepSolver[None]):
         unit = torch.tensor([0.0, 1.0], dtype=torch.float64)
         flat = x_t.reshape(len(x_t), -1)
         interval = _Interval(ReverseSDE(model, self.eta), METHODS[self.method][0], x_t, t, s)
-        path = torchsde.sdeint(interval, flat, unit, bm=_Increment(noise, x_t, t, s), method=self.method, dt=1.0)
+        path = torchsde.sdeint(
+            interval, flat, unit, bm=_Increment(noise, x_t, t, s), method=self.method, dt=1.0
+        )
         x_s: Tensor = path[-1].reshape(x_t.shape)
         return x_s, state
 

@@ -35,7 +35,7 @@ def test_ends_are_the_user_s(name: str, sde: str) -> None:
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", GRIDS)
 def test_begins_in_the_prior(name: str, sde: str) -> None:
-    """What a grid leaves out before its first time is noise: at least 80 parts to one of data, or all there is."""
+    """What a grid leaves out is noise: at least 80 parts to one of data, or all there is."""
     process = make("sde", sde)
     times = make("grid", name)(process, 3)
     reach = min(80.0, float(torch.exp(-0.5 * process.log_snr(torch.ones((), dtype=torch.float64)))))
@@ -45,7 +45,7 @@ def test_begins_in_the_prior(name: str, sde: str) -> None:
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", GRIDS)
 def test_halving_the_step_keeps_the_times(name: str, sde: str) -> None:
-    """A grid is one curve: twice the steps pass through the same times, so that orders can be measured on it."""
+    """A grid is one curve: twice the steps pass through the same times."""
     grid, process = make("grid", name), make("sde", sde)
     torch.testing.assert_close(grid(process, 12)[::2], grid(process, 6), rtol=1e-9, atol=1e-14)
 
@@ -72,7 +72,9 @@ def test_each_rule_is_even_in_its_own_variable(sde: str) -> None:
     def even(grid: Grid, variable: str) -> None:
         t = grid(process, 16)
         ratio = torch.exp(-0.5 * process.log_snr(t))
-        value = {"t": t, "sqrt": t.sqrt(), "root": ratio ** (1 / 7), "ratio": ratio, "log": ratio.log()}[variable]
+        value = {"t": t, "sqrt": t.sqrt(), "root": ratio ** (1 / 7), "ratio": ratio, "log": ratio.log()}[
+            variable
+        ]
         steps = value.diff()
         torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=1e-6, atol=1e-9)
 

@@ -24,13 +24,17 @@ def spiral(t: Tensor, y: State) -> State:
 def solution(y: State, t0: float, t1: float) -> State:
     """The spiral's solution: a turn by sin t1 - sin t0, and growth by exp(t1^2 - t0^2)."""
     angle = math.sin(t1) - math.sin(t0)
-    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    turn = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
+    )
     return y[0] @ turn.T, y[1] * math.exp(t1**2 - t0**2)
 
 
 def start(dtype: torch.dtype = torch.float64) -> State:
     """Three points of the plane and three numbers."""
-    return torch.tensor([[1.0, 0.0], [0.5, -2.0], [3.0, 1.0]], dtype=dtype), torch.tensor([1.0, -1.0, 2.0]).double()
+    return torch.tensor([[1.0, 0.0], [0.5, -2.0], [3.0, 1.0]], dtype=dtype), torch.tensor(
+        [1.0, -1.0, 2.0]
+    ).double()
 
 
 def error(integrator: Integrator, t0: float, t1: float) -> float:
@@ -63,6 +67,20 @@ def test_keeps_dtypes_and_asks_inside(name: str) -> None:
         assert [part.shape for part in result] == [part.shape for part in start()]
     assert min(asked) >= 0.1
     assert max(asked) <= 0.9
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_first_trial_step_stays_inside(name: str) -> None:
+    """A slow field invites a first step longer than the interval, outside of which there may be nothing."""
+    for t0, t1 in [(1.0, 0.99), (0.99, 1.0)]:
+        asked = []
+
+        def field(t: Tensor, y: State) -> State:
+            asked.append(float(t))  # noqa: B023 - called before the loop goes on
+            return (1e-3 * y[0],)
+
+        make("integrator", name).integrate(field, (torch.ones(2, 2),), t0, t1)
+        assert 0.99 <= min(asked) <= max(asked) <= 1.0
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
@@ -116,7 +134,9 @@ def test_clock_resolves_what_is_fast_near_zero() -> None:
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_field_that_is_not_finite_does_not_hang(name: str) -> None:
     try:
-        (y,) = make("integrator", name).integrate(lambda t, y: (y[0] * float("nan"),), (torch.ones(2, 2),), 1.0, 0.1)
+        (y,) = make("integrator", name).integrate(
+            lambda t, y: (y[0] * float("nan"),), (torch.ones(2, 2),), 1.0, 0.1
+        )
     except FloatingPointError as problem:
         assert "gave up" in str(problem)  # noqa: PT017 - raising is one of two right answers
     else:

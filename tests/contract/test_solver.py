@@ -1,4 +1,4 @@
-"""What every solver owes: its order on every process, its count of evaluations, and samples that do not meet."""
+"""What every solver owes: its order on every process, its count of evaluations, samples that do not meet."""
 
 import numpy as np
 import pytest
@@ -163,7 +163,13 @@ def test_any_number_of_steps_is_finite(name: str, steps: int) -> None:
     """The singlestep solver of order 3 in diffusers gave NaN at 3 n - 1 steps (defect 11)."""
     solver, sde = make("solver", name), make("sde", "vp")
     times = oracles.ratio_times(sde, steps)
-    x = run(solver, oracles.denoiser(sde), times, oracles.to_x(sde, oracles.starts(), times[0]), hooks=(StopOnNaN(),))
+    x = run(
+        solver,
+        oracles.denoiser(sde),
+        times,
+        oracles.to_x(sde, oracles.starts(), times[0]),
+        hooks=(StopOnNaN(),),
+    )
     assert torch.isfinite(x).all()
 
 
@@ -173,4 +179,9 @@ def test_refuses_times_that_do_not_move(name: str, times: list[float]) -> None:
     """Duplicate times and a last step of no length stood in releases of diffusers (defect 11)."""
     sde = make("sde", "vp")
     with pytest.raises(ValueError, match="times must be"):
-        run(make("solver", name), oracles.denoiser(sde), torch.tensor(times, dtype=torch.float64), torch.zeros(1, 2))
+        run(
+            make("solver", name),
+            oracles.denoiser(sde),
+            torch.tensor(times, dtype=torch.float64),
+            torch.zeros(1, 2),
+        )

@@ -33,7 +33,9 @@ def test_stop_on_nan_names_step_and_samples() -> None:
     for bad in (float("nan"), float("inf")):
         broken = x.clone()
         broken[1, 0, 1] = broken[3, 1, 1] = bad
-        with pytest.raises(FloatingPointError, match=r"step 2 of 3, from t=0.7 to s=0.5, in samples \[1, 3\]"):
+        with pytest.raises(
+            FloatingPointError, match=r"step 2 of 3, from t=0.7 to s=0.5, in samples \[1, 3\]"
+        ):
             StopOnNaN()(info(1, x, broken))
 
 
@@ -50,7 +52,13 @@ def test_stop_on_nan_stops_the_solver_at_once() -> None:
     sde, net = make("sde", "vp"), Failing()
     model = NetworkDenoiser(net=net, sde=sde, parametrization=make("parametrization", "eps"))
     with pytest.raises(FloatingPointError, match="step 3 of 8"):
-        DDIM().solve(model, torch.zeros(1, 2) + 1, oracles.ratio_times(sde, 8), noise=IID.seeded(0), hooks=[StopOnNaN()])
+        DDIM().solve(
+            model,
+            torch.zeros(1, 2) + 1,
+            oracles.ratio_times(sde, 8),
+            noise=IID.seeded(0),
+            hooks=[StopOnNaN()],
+        )
     assert net.calls == 3
 
 

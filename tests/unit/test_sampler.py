@@ -31,9 +31,11 @@ class Impulses:
 @pytest.mark.parametrize("denoise_final", [False, True])
 @pytest.mark.parametrize("sde", SDES)
 def test_law_on_gaussian_data_is_exact(sde: str, denoise_final: bool) -> None:
-    """On Gaussian data the sampler is affine in the prior's noise: its mean and covariance follow from three samples."""
+    """On Gaussian data the sampler is affine in its noise: three samples give mean and covariance."""
     process = make("sde", sde)
-    sampler = Sampler(solver=make("solver", "dpm_solver_3"), grid=LogSNR(), steps=40, denoise_final=denoise_final)
+    sampler = Sampler(
+        solver=make("solver", "dpm_solver_3"), grid=LogSNR(), steps=40, denoise_final=denoise_final
+    )
     denoiser = oracles.denoiser(process, oracles.GAUSSIAN)
     x = sampler(denoiser, (3, 2), noise=Impulses(), dtype=torch.float64)
     mean, columns = x[0], x[1:] - x[0]
@@ -77,9 +79,9 @@ def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", names("solver"))
 def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
-    """The doors' default, log_snr from the prior to t_min in float32: finite, and as wide as the data within a half.
+    """The doors' default, log_snr down to t_min in float32: finite, and as wide as the data within a half.
 
-    Orders and laws are exact tests elsewhere; 256 samples leave the spread an error of 0.05 (one standard error).
+    Orders and laws are exact tests elsewhere; the spread of 256 samples has a standard error of 0.05.
     """
     denoiser = oracles.denoiser(make("sde", sde))
     sampler = Sampler(solver=make("solver", name), grid=make("grid", "log_snr"), steps=30)

@@ -1,4 +1,4 @@
-"""Solvers at the edges: a start without signal, fixed methods of torchdiffeq, DDIM's noise, torchsde's intervals."""
+"""Solvers at the edges: a start without signal, methods of torchdiffeq and torchsde, DDIM's noise."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,14 @@ def rms(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_starts_where_there_is_no_signal(name: str) -> None:
     """The straight path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are."""
     sde, solver = make("sde", "rectified"), make("solver", name)
-    model, grid, x = oracles.denoiser(sde), Uniform(t_min=0.05), IID.seeded(3).fresh(torch.empty(16, 2).double())
-    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(model, x, grid(sde, 1), noise=IID.seeded(0))
+    model, grid, x = (
+        oracles.denoiser(sde),
+        Uniform(t_min=0.05),
+        IID.seeded(3).fresh(torch.empty(16, 2).double()),
+    )
+    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
+        model, x, grid(sde, 1), noise=IID.seeded(0)
+    )
     errors = [
         rms(solver.solve(model, x, grid(sde, steps), noise=IID.seeded(0), hooks=[StopOnNaN()]), exact)
         for steps in (16, 32, 64, 128)
@@ -42,7 +48,9 @@ def test_noise_prediction_refuses_to_start_without_signal(name: str) -> None:
     x = torch.zeros(1, 2)
     with pytest.raises(ValueError, match="t_max below 1"):
         solver.solve(oracles.denoiser(sde), x, Uniform()(sde, 4), noise=IID.seeded(0))
-    solver.solve(oracles.denoiser(sde), x, Uniform(t_max=0.999)(sde, 4), noise=IID.seeded(0), hooks=[StopOnNaN()])
+    solver.solve(
+        oracles.denoiser(sde), x, Uniform(t_max=0.999)(sde, 4), noise=IID.seeded(0), hooks=[StopOnNaN()]
+    )
 
 
 @pytest.mark.parametrize("sde", names("sde"))
@@ -51,7 +59,9 @@ def test_first_solvers_agree(sde: str) -> None:
     process = make("sde", sde)
     model, times = oracles.denoiser(process), oracles.ratio_times(process, 7)
     x = oracles.to_x(process, oracles.starts(), times[0])
-    a, b = (make("solver", name).solve(model, x, times, noise=IID.seeded(0)) for name in ("ddim", "dpm_solver_1"))
+    a, b = (
+        make("solver", name).solve(model, x, times, noise=IID.seeded(0)) for name in ("ddim", "dpm_solver_1")
+    )
     torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
@@ -74,8 +84,8 @@ def test_ddim_declares_its_noise() -> None:
         with pytest.raises(ValueError, match="eta="):
             DDIM(eta=eta)
     sde = make("sde", "vp")
+    times = oracles.ratio_times(sde, 3).flip(0)
     with pytest.raises(ValueError, match="use eta=0 to encode"):
-        times = oracles.ratio_times(sde, 3).flip(0)
         DDIM(eta=1.0).solve(oracles.denoiser(sde), torch.zeros(1, 2), times, noise=IID.seeded(0))
 
 
@@ -122,7 +132,11 @@ def test_torchsde_asks_for_whole_intervals_only(method: str) -> None:
     for dtype in (torch.float32, torch.float64):
         queries.clear()
         x = TorchSDE(method=method).solve(
-            oracles.denoiser(sde), torch.ones(2, 2, dtype=dtype), times, noise=Recorded([0, 1]), hooks=[StopOnNaN()]
+            oracles.denoiser(sde),
+            torch.ones(2, 2, dtype=dtype),
+            times,
+            noise=Recorded([0, 1]),
+            hooks=[StopOnNaN()],
         )
         assert x.dtype == dtype
         assert queries == list(zip(times[:-1].tolist(), times[1:].tolist(), strict=True))
@@ -154,4 +168,46 @@ def test_adaptive_solver_gives_up_in_words() -> None:
     sde = make("sde", "vp")
     model = oracles.denoiser(sde)
     with pytest.raises(FloatingPointError, match="gave up"):
-        TorchDiffEq().solve(model, torch.full((1, 2), float("nan")), oracles.ratio_times(sde, 2), noise=IID.seeded(0))
+        TorchDiffEq().solve(
+            model, torch.full((1, 2), float("nan")), oracles.ratio_times(sde, 2), noise=IID.seeded(0)
+        )
+
+
+class StepImpulses:
+    """Zero but for one unit number: in step k and coordinate j, in row 3 + 2 k + j of the batch."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: torch.Tensor, u0: float, u1: float) -> torch.Tensor:
+        rows, noise = 3 + 2 * self.calls, torch.zeros_like(x)
+        noise[rows, 0] = noise[rows + 1, 1] = 1.0
+        self.calls += 1
+        return noise
+
+    def fresh(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the path's own noise is enough")
+
+    def uniform(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a solver needs no uniform numbers")
+
+
+@pytest.mark.parametrize("sde", ["vp", "ve", "rectified"])
+@pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
+def test_torchsde_converges_in_law(method: str, sde: str) -> None:
+    """On Gaussian data the reverse SDE carries marginal to marginal, whose mean and covariance are known."""
+    process, solver, errors = make("sde", sde), TorchSDE(method=method), []
+    model = oracles.denoiser(process, oracles.GAUSSIAN)
+    mean, cov = torch.tensor(oracles.GAUSSIAN.means[0]), torch.tensor(oracles.GAUSSIAN.covs[0])
+    for steps in (16, 32, 64, 128):
+        times = process.t_from_log_snr(torch.linspace(-3, 4, steps + 1, dtype=torch.float64))
+        (alpha, sigma), (alpha_end, sigma_end) = process.marginal(times[0]), process.marginal(times[-1])
+        root = torch.linalg.cholesky(alpha**2 * cov + sigma**2 * torch.eye(2))
+        x = (alpha * mean).repeat(3 + 2 * steps, 1)
+        x[1:3] += root.T
+        x = solver.solve(model, x, times, noise=StepImpulses()) / alpha_end
+        columns = x[1:] - x[0]
+        gap = columns.T @ columns - (cov + (sigma_end / alpha_end) ** 2 * torch.eye(2))
+        errors.append(float(gap.norm() + (x[0] - mean).norm()))
+    measured = np.log2(errors[0] / errors[-1]) / 3
+    assert measured >= solver.order - 0.15, f"weak order {measured:.2f}: {errors}"
