@@ -1,15 +1,22 @@
 """The composition root: the one place where a configuration becomes objects that meet."""
 
 import re
+import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from sde_gen import __version__
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
+from sde_gen.data import Splits
 from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.engine import Settings, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,7 @@ class Facts:
 
     def fill(self, config: DictConfig) -> dict[str, Any]:
         """The facts that this node asks for."""
-        return {key: value for key, value in vars(self).items() if key in config and OmegaConf.is_missing(config, key)}
+        return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
 
 
 def codec(config: DictConfig, facts: Facts) -> Codec:
@@ -46,6 +53,70 @@ def denoiser(config: DictConfig, facts: Facts) -> NetworkDenoiser:
         sde=sde,
         parametrization=instantiate(config.parametrization, **shared),
     )
+
+
+def conditional(config: DictConfig) -> bool:
+    """Whether the network is given labels."""
+    return bool(config.model.get("num_classes", 0))
+
+
+def device(name: str) -> torch.device:
+    """The device of this name; ``auto`` takes CUDA if there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu") from error
+    return found
+
+
+def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
+    """Build the training: everything that a configuration of the door ``train`` names.
+
+    Arguments:
+        config: the configuration.
+        splits: the data.
+        more: what a configuration cannot say: listeners and when to stop.
+    """
+    facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
+    if conditional(config) and config.model.num_classes < facts.classes:
+        raise ValueError(f"model.num_classes={config.model.num_classes}, but the data have {facts.classes} classes")
+    if conditional(config) and splits.train.labels is None:
+        raise ValueError(f"model.num_classes={config.model.num_classes}, but the data have no labels; set it to 0")
+    settings: Settings = instantiate(config.engine)
+    torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
+    return Trainer(
+        denoiser=denoiser(config, facts).to(device(config.device)),
+        objective=instantiate(config.objective),
+        train=splits.train,
+        held_out=splits.test,
+        codec=codec(config, facts),
+        augmentation=instantiate(config.augmentation),
+        optimizer=instantiate(config.optimizer),
+        lr_schedule=instantiate(config.lr_schedule),
+        ema=instantiate(config.ema),
+        precision=instantiate(config.precision),
+        settings=settings,
+        folder=Path(config.run),
+        about={"config": OmegaConf.to_container(config, resolve=True), "facts": vars(facts), "versions": versions()},
+        conditional=conditional(config),
+        **more,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides over numbers, and the commit in a checkout."""
+    found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {"sde_gen": __version__, **found, **({"commit": git.stdout.strip()} if git.returncode == 0 else {})}
 
 
 def check_targets(config: Any, trust: tuple[str, ...] = ()) -> None:

@@ -22,6 +22,7 @@ class DDPMpp(UNet):
         attention_levels: levels with attention, 0 being the finest.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none.
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class DDPMpp(UNet):
         attention_levels: Sequence[int] = (1,),
         dropout: float = 0.0,
         num_classes: int = 0,
+        input_frequencies: Sequence[int] = (),
     ) -> None:
         super().__init__(
             shape=shape,
@@ -43,6 +45,7 @@ class DDPMpp(UNet):
             attention_levels=attention_levels,
             dropout=dropout,
             num_classes=num_classes,
+            input_frequencies=input_frequencies,
             embedding=Positional(width),
             resampler=Box(),
             progressive_input=NoInput(),

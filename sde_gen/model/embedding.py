@@ -1,6 +1,7 @@
-"""Features of the noise label."""
+"""Features of the noise label, and of the input."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +52,26 @@ class Positional(nn.Module):
         exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / (half - 1)
         angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
         return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class InputFeatures(nn.Module):
+    """The input with sin and cos of 2^n pi x beside it: fine detail for a network that sees it coarsely.
+
+    They are formed in the precision of x, so that they keep below autocast what bfloat16 would round away:
+    it holds x near 1 only to 1/256, a grey level of images on [-1, 1] being 1/128.
+
+    Source: Kingma et al., 2021, arXiv:2107.00630, appendix C (n = 7 and 8).
+
+    Arguments:
+        frequencies: the exponents n.
+    """
+
+    def __init__(self, frequencies: Sequence[int]) -> None:
+        super().__init__()
+        self.frequencies = tuple(frequencies)
+        self.factor = 1 + 2 * len(self.frequencies)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C * factor, H, W)."""
+        angles = [2.0**n * math.pi * x for n in self.frequencies]
+        return torch.cat([x, *(angle.sin() for angle in angles), *(angle.cos() for angle in angles)], dim=1)

@@ -22,6 +22,7 @@ class NCSNpp(UNet):
         attention_levels: levels with attention, 0 being the finest.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none.
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
         fourier_scale: standard deviation of the frequencies of the noise label.
         taps: taps of the resampling filter.
         progressive_input: how the image enters the coarser levels.
@@ -38,6 +39,7 @@ class NCSNpp(UNet):
         attention_levels: Sequence[int] = (1,),
         dropout: float = 0.0,
         num_classes: int = 0,
+        input_frequencies: Sequence[int] = (),
         fourier_scale: float = 16.0,
         taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0),
         progressive_input: ProgressiveInput = ResidualInput(),  # noqa: B008 (frozen)
@@ -51,6 +53,7 @@ class NCSNpp(UNet):
             attention_levels=attention_levels,
             dropout=dropout,
             num_classes=num_classes,
+            input_frequencies=input_frequencies,
             embedding=Fourier(width, fourier_scale),
             resampler=FIR(taps),
             progressive_input=progressive_input,

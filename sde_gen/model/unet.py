@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.blocks import Attention, DownBlock, ResBlock, UpBlock, convolution, linear
-from sde_gen.model.embedding import Fourier, Positional
+from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.pyramid import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.resample import Resampler
 
@@ -25,6 +25,7 @@ class UNet(nn.Module):
         attention_levels: levels with attention, 0 being the finest (16x16 of a 32x32 image is level 1).
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
         embedding: features of the noise label.
         resampler: the change of resolution.
         progressive_input: how the image enters the coarser levels.
@@ -44,6 +45,7 @@ class UNet(nn.Module):
         attention_levels: Sequence[int],
         dropout: float,
         num_classes: int,
+        input_frequencies: Sequence[int],
         embedding: Fourier | Positional,
         resampler: Resampler,
         progressive_input: ProgressiveInput,
@@ -60,7 +62,8 @@ class UNet(nn.Module):
         def attend(level: int, channels: int) -> nn.Module:
             return Attention(channels, scale=scale) if level in attention_levels else nn.Identity()
 
-        self.stem = convolution(image, width)
+        self.features = InputFeatures(input_frequencies)
+        self.stem = convolution(image * self.features.factor, width)
         self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
         self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
         channels, pyramid, skips = width, image, [width]
@@ -103,7 +106,7 @@ class UNet(nn.Module):
             Images with the shape of x.
         """
         embedding = F.silu(self._embed(c_noise, label))
-        h = self.stem(x)
+        h = self.stem(self.features(x))
         pyramid, skips = x, [h]
         for level in range(len(self.descend) + 1):
             for index in range(level * self.blocks, (level + 1) * self.blocks):

@@ -1,0 +1,83 @@
+"""Who is told how a training goes: log files, TensorBoard, and whatever the doors show."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sde_gen.denoiser import Denoiser
+
+Record = Mapping[str, Any]
+"""What is said of a training every so often: names and numbers, or lists of numbers."""
+
+
+class Listener:
+    """Does nothing; override what is of interest."""
+
+    def start(self, images: int, budget: int) -> None:
+        """The training begins, or goes on, at ``images`` of ``budget``."""
+
+    def step(self, images: int) -> None:
+        """A step ended."""
+
+    def log(self, record: Record) -> None:
+        """Numbers are due."""
+
+    def preview(self, denoiser: Denoiser, images: int) -> None:
+        """A preview is due; the denoiser has the averaged weights."""
+
+    def saved(self, path: Path, images: int) -> None:
+        """A checkpoint was written."""
+
+
+class JSONL(Listener):
+    """One JSON object a line; records of a future that a restart undid are cut off.
+
+    Arguments:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, images: int, budget: int) -> None:
+        """Keep the records up to here."""
+        del budget
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            lines = [line for line in self.path.read_text().splitlines(keepends=True) if _images(line) <= images]
+            self.path.write_text("".join(lines))
+
+    def log(self, record: Record) -> None:
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _images(line: str) -> float:
+    try:
+        return int(json.loads(line)["images"])
+    except (ValueError, KeyError):  # a line cut short by a kill
+        return float("inf")
+
+
+class TensorBoard(Listener):
+    """Scalars for TensorBoard; needs the extra ``log``.
+
+    Arguments:
+        folder: where its files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
+        except ImportError as error:
+            raise ValueError("TensorBoard is not installed: pip install 'sde_gen[log]'") from error
+
+    def log(self, record: Record) -> None:
+        """Write every number, by images."""
+        for name, value in record.items():
+            if isinstance(value, int | float):
+                self.writer.add_scalar(name, value, record["images"])
+        self.writer.flush()

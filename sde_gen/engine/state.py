@@ -1,0 +1,54 @@
+"""Weights and optimiser states as plain tensors, and back."""
+
+import torch
+from torch import Tensor, nn
+
+
+def load_into(net: nn.Module, tensors: dict[str, Tensor], *, what: str) -> None:
+    """Load weights that must fit exactly.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
+    """
+    mine = net.state_dict()
+    missing = sorted(mine.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - mine.keys())
+    other = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(mine[name].shape)}"
+        for name in sorted(mine.keys() & tensors.keys())
+        if tensors[name].shape != mine[name].shape
+    ]
+    if missing or unexpected or other:
+        parts = [
+            f"{len(found)} {kind} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+            for kind, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+            if found
+        ]
+        raise ValueError(f"{what} is of another network: tensors {'; '.join(parts)}; use its own configuration or another run folder")
+    net.load_state_dict(tensors)
+
+
+def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The per-parameter state of an optimiser as ``<index>.<name>`` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def from_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Undo :func:`to_tensors`.
+
+    Raises:
+        ValueError: the tensors do not belong to these parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise ValueError(f"the optimiser's state has an entry {key!r}, but there are {len(parameters)} parameters")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

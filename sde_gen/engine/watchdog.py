@@ -1,0 +1,53 @@
+"""The watch-dog: numbers that are not finite stop the training and explain themselves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sde_gen.objective import Loss
+from sde_gen.sde.base import SDE
+
+REMEDIES = (
+    "usual remedies: a lower learning rate, a longer warm-up, gradient clipping (engine.grad_clip), "
+    "precision=float32, a larger sde.t_min"
+)
+
+
+def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tuple[Tensor, Loss]]) -> NoReturn:
+    """Raise FloatingPointError after a gradient that is not finite, and leave a reproducer in the folder.
+
+    The weights have not been changed by the step; checkpoints are not touched. A loss that is not finite gives
+    such a gradient too.
+
+    Arguments:
+        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left.
+        sde: the process, for the noise levels.
+        step: number of the step.
+        seed: seed of the training: with the step it gives the batch's noise again.
+        batches: the micro-batches in model space, each with shape (B, *event), and their losses.
+    """
+    x0 = torch.cat([x for x, _ in batches]).detach().cpu().contiguous()
+    t = torch.cat([loss.t for _, loss in batches]).cpu()
+    per_sample = torch.cat([loss.per_sample.detach() for _, loss in batches]).cpu()
+    bad = (~torch.isfinite(per_sample)).nonzero().flatten()
+    what = "the loss" if len(bad) else "the gradient (the samples of largest loss are shown)"
+    rows = bad[:8] if len(bad) else per_sample.argsort(descending=True)[:3]
+    levels = [
+        {"row": int(row), "t": float(t[row]), "log_snr": float(sde.log_snr(t[row])), "sigma": float(sde.sigma(t[row]))}
+        for row in rows
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file({"x0": x0, "t": t, "per_sample": per_sample}, folder / "not_finite.safetensors")
+    (folder / "not_finite.json").write_text(json.dumps({"step": step, "seed": seed, "samples": levels}, indent=1))
+    shown = "; ".join(
+        f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}" for at in levels
+    )
+    raise FloatingPointError(
+        f"{what} is not finite in step {step} ({shown}); the weights are those before the step; the batch is in "
+        f"{folder / 'not_finite.safetensors'}; {REMEDIES}"
+    )

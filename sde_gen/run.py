@@ -1,0 +1,101 @@
+"""A run folder: what a training leaves, and what all other doors start from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.codec import Codec
+from sde_gen.data import Splits
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
+from sde_gen.engine import checkpoint
+from sde_gen.engine.state import load_into
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trained model, rebuilt from its checkpoint alone.
+
+    Arguments:
+        folder: the run folder.
+        config: the configuration it was trained with.
+        facts: facts of its data.
+        denoiser: the network with its averaged weights, ready for evaluation.
+        codec: between data and model space.
+        images: training images it has seen.
+        device: where it lies.
+    """
+
+    folder: Path
+    config: DictConfig
+    facts: Facts
+    denoiser: NetworkDenoiser
+    codec: Codec
+    images: int
+    device: torch.device
+
+    def conditioned(self, labels: Tensor | None) -> Denoiser:
+        """The denoiser given the labels, if it was trained with labels."""
+        return self.denoiser if labels is None or not build.conditional(self.config) else self.denoiser.bind(label=labels.to(self.device))
+
+
+def open_run(config: DictConfig) -> Run:
+    """Rebuild the model of ``config.run``.
+
+    Raises:
+        ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
+    """
+    folder = Path(config.run)
+    if not folder.is_dir():
+        raise ValueError(f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=...")
+    found = _find(folder, config.checkpoint)
+    about = found.about
+    build.check_targets(about["config"], tuple(config.trust))
+    stored = OmegaConf.create(about["config"])
+    facts = Facts(**{**about["facts"], "shape": tuple(about["facts"]["shape"])})
+    denoiser = build.denoiser(stored, facts)
+    load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
+    where = build.device(config.device)
+    return Run(
+        folder=folder,
+        config=stored,
+        facts=facts,
+        denoiser=denoiser.to(where).eval().requires_grad_(False),
+        codec=build.codec(stored, facts),
+        images=found.images,
+        device=where,
+    )
+
+
+def open_data(run: Run) -> Splits:
+    """Load the data that a run was trained on.
+
+    Raises:
+        ValueError: the data are missing, or no longer what they were.
+    """
+    splits: Splits = instantiate(run.config.data).load()
+    if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
+        raise ValueError(
+            f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "
+            f"but the run was trained on shape {run.facts.shape} and {run.facts.levels} levels"
+        )
+    return splits
+
+
+def _find(folder: Path, name: str | None) -> checkpoint.Checkpoint:
+    store = folder / "checkpoints"
+    if name is None:
+        found = checkpoint.latest(store)
+        if found is None:
+            raise ValueError(f"{folder} has no checkpoint; is it a run folder, and did its training come that far?")
+        return found
+    path = checkpoint.best_path(store) if name == "best" else store / str(name)
+    if path is None or not path.is_dir():
+        known = ", ".join(path.name for path in checkpoint.paths(store)) or "none"
+        raise ValueError(f"{folder} has no checkpoint {name}; there are: {known}")
+    return checkpoint.load(path)
