@@ -1,0 +1,26 @@
+"""Solvers: what moves samples from noise to data, or back."""
+
+from sde_gen.solver.base import Solver, StepSolver
+from sde_gen.solver.ddim import DDIM
+from sde_gen.solver.dpm_solver_1 import DPMSolver1
+from sde_gen.solver.dpm_solver_2 import DPMSolver2
+from sde_gen.solver.dpm_solver_3 import DPMSolver3
+from sde_gen.solver.dpm_solver_pp import DPMSolverPP
+from sde_gen.solver.euler_maruyama import EulerMaruyama
+from sde_gen.solver.heun import Heun
+from sde_gen.solver.torch_diffeq import TorchDiffEq
+from sde_gen.solver.torch_sde import TorchSDE
+
+__all__ = [
+    "DDIM",
+    "DPMSolver1",
+    "DPMSolver2",
+    "DPMSolver3",
+    "DPMSolverPP",
+    "EulerMaruyama",
+    "Heun",
+    "Solver",
+    "StepSolver",
+    "TorchDiffEq",
+    "TorchSDE",
+]
