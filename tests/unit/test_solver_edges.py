@@ -8,6 +8,7 @@ from sde_gen.grid import Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN
 from sde_gen.noise import IID, PerSample
 from sde_gen.solver.ddim import DDIM
+from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
 from tests import oracles
@@ -146,7 +147,7 @@ def test_torchsde_s_euler_is_euler_maruyama() -> None:
     sde = make("sde", "vp")
     model, times = oracles.denoiser(sde), oracles.ratio_times(sde, 6)
     x = oracles.to_x(sde, oracles.starts(), times[0])
-    ours = make("solver", "euler_maruyama").solve(model, x, times, noise=PerSample(range(len(x))))
+    ours = EulerMaruyama().solve(model, x, times, noise=PerSample(range(len(x))))
     theirs = TorchSDE(method="euler").solve(model, x, times, noise=PerSample(range(len(x))))
     torch.testing.assert_close(theirs, ours, rtol=1e-10, atol=1e-10)
 
