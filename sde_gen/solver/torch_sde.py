@@ -64,7 +64,7 @@ class TorchSDE(StepSolver[None]):
         """Refuse a start where g is infinite."""
         if not bool(torch.isfinite(model.sde.diffusion(times[0])).all()):
             raise ValueError(
-                f"g({float(times[0]):g}) of {type(model.sde).__name__} is infinite, which TorchSDE cannot use: "
+                f"g({times[0]:g}) of {type(model.sde).__name__} is infinite, which TorchSDE cannot use: "
                 "give the grid a t_max below 1, such as 0.999, or use the log_snr grid"
             )
 
