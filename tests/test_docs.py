@@ -104,7 +104,18 @@ def test_every_name_of_a_kind_is_documented(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["sde", "model", "parametrization", "weighting", "time_sampler", "solver", "grid", "data"],
+    [
+        "sde",
+        "model",
+        "parametrization",
+        "weighting",
+        "time_sampler",
+        "solver",
+        "grid",
+        "divergence",
+        "integrator",
+        "data",
+    ],
 )
 def test_the_readme_lists_what_there_is(kind):
     (row,) = re.findall(rf"^\| `{kind}` \| (.*) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
