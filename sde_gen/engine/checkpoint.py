@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
@@ -13,6 +14,9 @@ import safetensors.torch
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
+
+PARTS = ("net", "ema", "optimizer")
+"""The files of tensors in a checkpoint, and the fields they come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +48,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{checkpoint.images:012d}"
-    aside = folder / f".{final.name}.{os.getpid()}"
+    aside, old = folder / f".{final.name}.new", folder / f".{final.name}.old"
     try:
+        shutil.rmtree(aside, ignore_errors=True)  # of a process killed while it wrote
         aside.mkdir()
-        parts = {name: safetensors.torch.save(_contiguous(getattr(checkpoint, name))) for name in ("net", "ema", "optimizer")}
+        parts = {name: safetensors.torch.save(_contiguous(getattr(checkpoint, name))) for name in PARTS}
         for name, content in parts.items():
             _write(aside / f"{name}.safetensors", content)
         sums = {f"{name}.safetensors": hashlib.sha256(content).hexdigest() for name, content in parts.items()}
@@ -55,16 +60,21 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         _write(aside / "checkpoint.json", text.encode())
         _write(aside / "checkpoint.json.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
         _sync(aside)
-        if final.exists():  # the same counter again, after a restart from an older one
-            shutil.rmtree(final)
+        if final.exists():  # the same counter again: that one was damaged, or the run would go on from it
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(final, old)
         os.rename(aside, final)
         _sync(folder)
     except OSError as error:
         raise OSError(
-            error.errno, f"the checkpoint at {checkpoint.images:,} images was not written ({error.strerror}); older ones are untouched", str(folder)
+            error.errno,
+            f"the checkpoint at {checkpoint.images:,} images was not written ({error.strerror}); "
+            "older ones are untouched",
+            str(folder),
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -79,18 +89,19 @@ def load(path: Path) -> Checkpoint:
         _verify(path / "checkpoint.json", text, (path / "checkpoint.json.sha256").read_text())
         header = json.loads(text)
         parts = {}
-        for name in ("net", "ema", "optimizer"):
+        for name in PARTS:
             content = (path / f"{name}.safetensors").read_bytes()
             _verify(path / f"{name}.safetensors", content, header["sha256"][f"{name}.safetensors"])
             parts[name] = safetensors.torch.load(content)
     except FileNotFoundError as error:
-        raise ValueError(f"the checkpoint {path} is incomplete: there is no {Path(error.filename).name}") from error
+        missing = Path(error.filename).name
+        raise ValueError(f"the checkpoint {path} is incomplete: there is no {missing}") from error
     return Checkpoint(images=header["images"], about=header["about"], **parts)
 
 
 def paths(folder: Path) -> list[Path]:
     """The checkpoints of a folder, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -125,7 +136,7 @@ def prune(folder: Path, *, keep: int) -> None:
     best = best_path(folder)
     for path in paths(folder)[:-keep]:
         if path != best:
-            shutil.rmtree(path)
+            os.rename(path, path.with_name(f".{path.name}.old"))  # never half a checkpoint under its own name
     for path in folder.glob(".[0-9]*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -135,7 +146,7 @@ def _validation(path: Path) -> float | None:
         score: float | None = json.loads((path / "checkpoint.json").read_bytes())["about"].get("validation")
     except (OSError, ValueError, KeyError):
         return None
-    return score
+    return None if score is None or not math.isfinite(score) else score
 
 
 def _contiguous(tensors: Tensors) -> Tensors:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sde_gen.denoiser import Denoiser
 
 Record = Mapping[str, Any]
-"""What is said of a training every so often: names and numbers, or lists of numbers."""
+"""What is said of a training every so often: numbers by name, or by name and bin."""
 
 
 class Listener:
@@ -46,8 +47,11 @@ class JSONL(Listener):
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines(keepends=True) if _images(line) <= images]
-            self.path.write_text("".join(lines))
+            text = self.path.read_text()
+            lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
+            aside = self.path.with_name(f".{self.path.name}.new")
+            aside.write_text("".join(lines))
+            os.replace(aside, self.path)
 
     def log(self, record: Record) -> None:
         """Append a line."""
@@ -78,6 +82,12 @@ class TensorBoard(Listener):
     def log(self, record: Record) -> None:
         """Write every number, by images."""
         for name, value in record.items():
-            if isinstance(value, int | float):
-                self.writer.add_scalar(name, value, record["images"])
+            bins = (
+                {f"{name}/{label}": number for label, number in value.items()}
+                if isinstance(value, dict)
+                else {name: value}
+            )
+            for tag, number in bins.items():
+                if number is not None:
+                    self.writer.add_scalar(tag, number, record["images"])
         self.writer.flush()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,11 @@ class Optimizer(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not self.lr > 0 or not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1:
-            raise ValueError(f"lr={self.lr}, beta1={self.beta1}, beta2={self.beta2}: expected lr > 0 and betas in [0, 1)")
+        if not (self.lr > 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0):
+            raise ValueError(
+                f"lr={self.lr}, beta1={self.beta1}, beta2={self.beta2}, eps={self.eps}: "
+                "expected lr > 0, betas in [0, 1) and eps > 0"
+            )
 
     @abc.abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -40,7 +43,9 @@ class Adam(Optimizer):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make it."""
-        return torch.optim.Adam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
+        return torch.optim.Adam(
+            parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,12 @@ class AdamW(Optimizer):
 
     weight_decay: float = 0.01
 
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay={self.weight_decay} must not be negative")
+
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make it."""
         return torch.optim.AdamW(
@@ -63,3 +74,18 @@ class AdamW(Optimizer):
             weight_decay=self.weight_decay,
             fused=True,
         )
+
+
+def step(optimizer: torch.optim.Optimizer, *, lr: float, skip: Tensor) -> None:
+    """Let the optimiser take a step, or change nothing at all.
+
+    Arguments:
+        optimizer: a fused one: these decide on the device, so that nobody waits for it.
+        lr: learning rate of this step.
+        skip: shape (), float32 on the device of the parameters; one stands for no step.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    # the attributes by which PyTorch's gradient scaler tells an optimiser to skip
+    vars(optimizer).update(grad_scale=None, found_inf=skip)
+    optimizer.step()

@@ -3,6 +3,7 @@
 import abc
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -49,14 +50,14 @@ class Auto(Precision):
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            fast = device.type == "cpu" and _cpu_has_amx()
+            fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
         return torch.bfloat16 if fast else torch.float32
 
 
-def _cpu_has_amx() -> bool:
-    """Whether the processor has tile multiplication; without it bfloat16 gains little (Linux only)."""
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16 (known on Linux and x86 only)."""
     try:
-        with open("/proc/cpuinfo") as file:
-            return any("amx_bf16" in line for line in file)
+        words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return False
+    return not words.isdisjoint({"amx_bf16", "avx512_bf16"})

@@ -24,7 +24,10 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], *, what: str) -> None:
             for kind, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
             if found
         ]
-        raise ValueError(f"{what} is of another network: tensors {'; '.join(parts)}; use its own configuration or another run folder")
+        raise ValueError(
+            f"{what} is of another network: tensors {'; '.join(parts)}; "
+            "use its own configuration or another run folder"
+        )
     net.load_state_dict(tensors)
 
 
@@ -46,7 +49,9 @@ def from_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
-            raise ValueError(f"the optimiser's state has an entry {key!r}, but there are {len(parameters)} parameters")
+            raise ValueError(
+                f"the optimiser's state has an entry {key!r}, but there are {len(parameters)} parameters"
+            )
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)

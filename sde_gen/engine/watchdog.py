@@ -13,16 +13,42 @@ from sde_gen.objective import Loss
 from sde_gen.sde.base import SDE
 
 REMEDIES = (
-    "usual remedies: a lower learning rate, a longer warm-up, gradient clipping (engine.grad_clip), "
+    "usual remedies: a lower learning rate, a longer warm-up, a smaller engine.grad_clip, "
     "precision=float32, a larger sde.t_min"
 )
 
 
-def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tuple[Tensor, Loss]]) -> NoReturn:
-    """Raise FloatingPointError after a gradient that is not finite, and leave a reproducer in the folder.
+class Watchdog:
+    """Remember, on the device, the first step whose loss or gradient was not finite.
 
-    The weights have not been changed by the step; checkpoints are not touched. A loss that is not finite gives
-    such a gradient too.
+    From that step on the optimiser is told to change nothing. So nobody needs to wait for a GPU after every
+    step: whenever somebody looks, the weights are still those before it, and it can be played again.
+
+    Arguments:
+        device: the device that works.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._first = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def watch(self, step: int, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """Look at the loss and the gradient norm of a step, both with shape ().
+
+        Returns:
+            float32 with shape (): one if this step or one before was not finite, else zero.
+        """
+        bad = ~(torch.isfinite(loss) & torch.isfinite(grad_norm))
+        self._first = torch.where(bad & (self._first < 0), step, self._first)
+        return (self._first >= 0).float()
+
+    def first(self) -> int | None:
+        """The first step that was not finite, None if all were; waits for the device."""
+        step = int(self._first)
+        return None if step < 0 else step
+
+
+def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tuple[Tensor, Loss]]) -> NoReturn:
+    """Leave a reproducer in the folder and stop; checkpoints are not touched.
 
     Arguments:
         folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left.
@@ -30,24 +56,38 @@ def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tupl
         step: number of the step.
         seed: seed of the training: with the step it gives the batch's noise again.
         batches: the micro-batches in model space, each with shape (B, *event), and their losses.
+
+    Raises:
+        FloatingPointError: always; names the samples whose loss is not finite, or if there are none
+            (the gradient alone was not) those of largest loss.
     """
     x0 = torch.cat([x for x, _ in batches]).detach().cpu().contiguous()
     t = torch.cat([loss.t for _, loss in batches]).cpu()
-    per_sample = torch.cat([loss.per_sample.detach() for _, loss in batches]).cpu()
+    per_sample = torch.cat([loss.per_sample for _, loss in batches]).detach().cpu()
     bad = (~torch.isfinite(per_sample)).nonzero().flatten()
     what = "the loss" if len(bad) else "the gradient (the samples of largest loss are shown)"
     rows = bad[:8] if len(bad) else per_sample.argsort(descending=True)[:3]
     levels = [
-        {"row": int(row), "t": float(t[row]), "log_snr": float(sde.log_snr(t[row])), "sigma": float(sde.sigma(t[row]))}
+        {
+            "row": int(row),
+            "t": float(t[row]),
+            "log_snr": float(sde.log_snr(t[row])),
+            "sigma": float(sde.sigma(t[row])),
+        }
         for row in rows
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({"x0": x0, "t": t, "per_sample": per_sample}, folder / "not_finite.safetensors")
-    (folder / "not_finite.json").write_text(json.dumps({"step": step, "seed": seed, "samples": levels}, indent=1))
+    safetensors.torch.save_file(
+        {"x0": x0, "t": t, "per_sample": per_sample}, folder / "not_finite.safetensors"
+    )
+    (folder / "not_finite.json").write_text(
+        json.dumps({"step": step, "seed": seed, "samples": levels}, indent=1)
+    )
     shown = "; ".join(
-        f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}" for at in levels
+        f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
+        for at in levels
     )
     raise FloatingPointError(
-        f"{what} is not finite in step {step} ({shown}); the weights are those before the step; the batch is in "
+        f"{what} is not finite in step {step} ({shown}); the weights are those before it; the batch is in "
         f"{folder / 'not_finite.safetensors'}; {REMEDIES}"
     )
