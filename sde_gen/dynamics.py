@@ -61,6 +61,8 @@ class ReverseSDE:
         """The coefficient of dt (time runs down) with shape (B, *event)."""
         prediction = self.denoiser(x_t, t)
         flow = ProbabilityFlow(self.denoiser).velocity(prediction, t)
+        if self.eta == 0:
+            return flow  # finite where g is not
         t = t.double()
         g2_over_sigma = self.denoiser.sde.diffusion(t) ** 2 / self.denoiser.sde.sigma(t)
         return flow + like(0.5 * self.eta**2 * g2_over_sigma, x_t) * prediction.eps

@@ -1,0 +1,161 @@
+"""Langevin correctors: moves at a fixed time that leave the marginal (nearly) as it is."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen._tensor import bcast, like, sum_event
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrector(abc.ABC):
+    """A move at time s, after a step of a predictor from t to s.
+
+    Arguments:
+        steps: number of moves, each with one evaluation of the denoiser.
+
+    Attributes:
+        order: order of what it adds to the error of a sampler; 0 is a bias that more steps need not remove.
+        batch_coupled: whether a sample depends on the others of its batch.
+    """
+
+    steps: int = 1
+    order: ClassVar[int]
+    batch_coupled: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps}: a corrector needs at least one; for none use the predictor alone")
+
+    def correct(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """Move samples at time s.
+
+        Arguments:
+            model: the denoiser.
+            x: samples at time s with shape (B, *event).
+            t: the time before, float64 scalar: the step tells how far to move.
+            s: their time, float64 scalar.
+            noise: source of noise; the moves take fresh noise, not the path's.
+
+        Returns:
+            Samples at time s with shape (B, *event).
+        """
+        for _ in range(self.steps):
+            x = self.move(model, x, t, s, noise.fresh(x))
+        return x
+
+    @abc.abstractmethod
+    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
+        """One move with the noise z of N(0, I), shape (B, *event)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Langevin(Corrector):
+    r"""The Langevin corrector of the score-SDE paper, each sample with its own norms.
+
+    .. math::
+        x \leftarrow x + h g + \sqrt{2 h}\, z, \quad g = \nabla \log p_s(x), \quad
+        h = 2 a \left(r \frac{\|z\|}{\|g\|}\right)^2
+
+    The paper's a is 1 on VE and 1 - beta on VP; here it is the squared scale of the transition from s to t,
+    which is both and has a meaning on every process. The ratio of drift to noise of a move is r sqrt(a).
+    The moves inflate variances by about r^2 sigma^2 / (alpha^2 C + sigma^2), whatever the number of steps.
+
+    Source: Song et al., 2021, arXiv:2011.13456, algorithms 4 and 5, appendix G (r = 0.16 on CIFAR-10).
+
+    Arguments:
+        snr: the ratio r.
+        steps: moves per step of the predictor.
+
+    Raises:
+        ValueError: snr is not positive or steps is below 1.
+    """
+
+    snr: float = 0.16
+    order: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if not self.snr > 0:
+            raise ValueError(f"snr={self.snr} must be positive; the paper has 0.16")
+
+    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
+        """One move."""
+        g = model(x, s).score
+        tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian, must not divide
+        ratio = self.norm(z) / self.norm(g).clamp(min=tiny)
+        a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(s)
+        # No longer than sigma^2, the move from x to alpha x0: near a zero of the score the ratio grows without bound.
+        h = torch.minimum(2 * like(a, x) * bcast(self.snr * ratio, x) ** 2, like(sigma, x).to(x) ** 2)
+        return x + h * g + torch.sqrt(2 * h) * z
+
+    def norm(self, x: Tensor) -> Tensor:
+        """Euclidean norm of each sample with shape (B,)."""
+        return torch.sqrt(sum_event(x * x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLangevin(Langevin):
+    """The Langevin corrector as the paper's experiments had it: norms averaged over the batch.
+
+    A sample depends on its neighbours. Source: Song et al., 2021, arXiv:2011.13456, appendix G.
+
+    Arguments:
+        snr: the ratio r.
+        steps: moves per step of the predictor.
+    """
+
+    batch_coupled: ClassVar[bool] = True
+
+    def norm(self, x: Tensor) -> Tensor:
+        """Mean Euclidean norm of the batch with shape (1,)."""
+        return super().norm(x).mean().reshape(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineLangevin(Corrector):
+    r"""A Langevin corrector whose moves shrink with the steps of the sampler.
+
+    .. math::
+        x \leftarrow x + h \nabla \log p_s(x) + \sqrt{h (2 - h / \sigma_s^2)}\, z, \qquad
+        h = \tfrac{1}{2} \eta^2 \tilde\beta(s, t)
+
+    with the variance tilde beta of the posterior q(x_s | x_t, x_0), at most sigma_s^2. In the limit of many
+    steps it adds Langevin noise of strength eta to the predictor's: with a solver of the probability flow the
+    sampler follows the reverse SDE of strength eta sqrt(steps), so the bias vanishes with the step (order 1).
+    The noise is what leaves the marginals of data at a single point exactly as they are, whatever h.
+
+    Unlike :class:`Langevin` it takes no norms: it is affine on Gaussian data.
+
+    Source: the split of the reverse SDE into flow and Langevin noise, Karras et al., 2022, arXiv:2206.00364,
+    eq. 6; the step size is ours.
+
+    Arguments:
+        eta: strength of the noise put in, in (0, 2].
+        steps: moves per step of the predictor.
+
+    Raises:
+        ValueError: eta lies outside (0, 2] or steps is below 1.
+    """
+
+    eta: float = 1.0
+    order: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if not 0 < self.eta <= 2:
+            raise ValueError(f"eta={self.eta} must lie in (0, 2]: above, a move may be longer than 2 sigma^2")
+
+    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
+        """One move."""
+        h = 0.5 * self.eta**2 * model.sde.posterior(t, s).std ** 2
+        std = torch.sqrt(h * (2 - h / model.sde.sigma(s) ** 2).clamp(min=0))  # rounding at eta = 2
+        return x + like(h, x) * model(x, s).score + like(std, x) * z

@@ -1,0 +1,60 @@
+"""Predictor-corrector sampling."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.noise import Noise
+from sde_gen.solver.base import StepSolver
+from sde_gen.solver.langevin import Corrector, Langevin
+from sde_gen.solver.reverse_diffusion import ReverseDiffusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCorrector(StepSolver[Any]):
+    """Take a step of the predictor from t to s, then let the corrector move the samples at s.
+
+    The predictor comes first, as in the paper's Algorithm 1, and the last thing done to a sample is a
+    correction at the last time of the grid.
+
+    Source: Song et al., 2021, arXiv:2011.13456, Algorithms 1 to 3.
+
+    Arguments:
+        predictor: any solver that steps.
+        corrector: moves at a fixed time.
+    """
+
+    predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
+    corrector: Corrector = Langevin()  # noqa: RUF009 (frozen)
+    stochastic: ClassVar[bool] = True
+
+    @property
+    def order(self) -> int:
+        """The lower of the two orders."""
+        return min(self.predictor.order, self.corrector.order)
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether one of the two couples the samples of a batch."""
+        return self.predictor.batch_coupled or self.corrector.batch_coupled
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Raise what the predictor raises."""
+        self.predictor.check(model, times)
+
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Any:
+        """Make the predictor's state."""
+        return self.predictor.init(model, x, times)
+
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One step of the predictor, then the corrector."""
+        x_s, state = self.predictor.step(model, x_t, t, s, state, noise)
+        return self.corrector.correct(model, x_s, t, s, noise), state
+
+    def nfe(self, steps: int) -> int:
+        """The predictor's evaluations and one for every move of the corrector."""
+        return self.predictor.nfe(steps) + self.corrector.steps * steps
