@@ -1,0 +1,89 @@
+"""Configuration is the constructor: every yaml binds to a signature, every recipe and every door composes."""
+
+import inspect
+import math
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from tests.catalogue import CONF, names
+
+KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "recipe"))
+FILES = [(kind, name) for kind in KINDS for name in names(kind)]
+DOORS = ("train", "sample", "evaluate", "benchmark")
+
+
+def nodes(config):
+    """All parts of a configuration that name a target."""
+    if isinstance(config, dict):
+        if "_target_" in config:
+            yield config
+        for value in config.values():
+            yield from nodes(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from nodes(value)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_hydra():
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES, ids=lambda value: value)
+def test_yaml_is_the_constructor(kind, name):
+    config = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"), resolve=False)
+    assert "_target_" in config
+    for node in nodes(config):
+        target = get_object(node["_target_"])
+        signature = inspect.signature(target)
+        given = {key for key in node if not key.startswith("_")}
+        if node.get("_partial_"):
+            assert given <= set(signature.parameters)
+        else:
+            assert given == set(signature.parameters), node["_target_"]
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES, ids=lambda value: value)
+def test_yaml_says_the_defaults(kind, name):
+    """Where the constructor has a default, the first yaml of a class shows it, so that both doors lead to one object."""
+    config = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"), resolve=False)
+    target = config.pop("_target_")
+    if target.rpartition(".")[0] != f"sde_gen.{kind}.{name}":
+        pytest.skip("one of several yaml files of a class")
+    for key, parameter in inspect.signature(get_object(target)).parameters.items():
+        value, default = config[key], parameter.default
+        if isinstance(default, bool | int | float | str | None) and not isinstance(value, dict) and value != "???":
+            same = math.isclose(value, default) if isinstance(default, float) else value == default
+            assert same or str(value).startswith("${"), f"{key}: yaml {value}, constructor {default}"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_composes(door):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose(door, [])
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_every_recipe_composes_and_fits_its_constructors(recipe):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"recipe={recipe}", "run=somewhere"])
+    for node in nodes(OmegaConf.to_container(config, resolve=True)):
+        target = get_object(node["_target_"])
+        given = {key for key in node if not key.startswith("_")}
+        assert given <= set(inspect.signature(target).parameters), node["_target_"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_choice_of_a_training_composes(kind):
+    """No yaml clashes with the rest of the door's configuration."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        if kind not in compose("train"):
+            pytest.skip("not a choice of the door train")
+        for name in names(kind):
+            assert compose("train", [f"{kind}={name}"])[kind]._target_
