@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
@@ -92,10 +93,12 @@ def load(path: Path) -> Checkpoint:
         for name in PARTS:
             content = (path / f"{name}.safetensors").read_bytes()
             _verify(path / f"{name}.safetensors", content, header["sha256"][f"{name}.safetensors"])
-            parts[name] = safetensors.torch.load(content)
+            parts[name] = safetensors.torch.load(content)  # bytes and shapes only: nothing in it is ever run
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise ValueError(f"the checkpoint {path} is incomplete: there is no {missing}") from error
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"the checkpoint {path} was not written by this package ({error})") from error
     return Checkpoint(images=header["images"], about=header["about"], **parts)
 
 

@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA(abc.ABC):
@@ -69,9 +69,22 @@ class HalfLife(EMA):
         return float(0.5 ** (batch_size / min(self.images, self.ramp * images)))
 
 
-@torch.no_grad()
-def update(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move the average's parameters towards the network's, and copy its buffers."""
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
-    for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
-        mine.copy_(theirs)
+class Follower:
+    """Moves the average of a network after the network.
+
+    Arguments:
+        average: a copy of the network.
+        net: the network.
+    """
+
+    def __init__(self, average: nn.Module, net: nn.Module) -> None:
+        self.mine: list[Tensor] = list(average.parameters())  # to list them takes time: once is enough
+        self.theirs: list[Tensor] = list(net.parameters())
+        self.buffers = list(average.buffers()), list(net.buffers())
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Keep the share ``decay`` of the averaged parameters; buffers are copied."""
+        torch._foreach_lerp_(self.mine, self.theirs, 1 - decay)
+        if self.buffers[0]:
+            torch._foreach_copy_(*self.buffers)

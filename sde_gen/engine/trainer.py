@@ -15,10 +15,10 @@ from torch import Tensor
 from sde_gen.codec import Codec
 from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.engine import checkpoint, ema, lock, optimizer, randomness, watchdog
+from sde_gen.engine import checkpoint, lock, optimizer, randomness, watchdog
 from sde_gen.engine.changes import changes
 from sde_gen.engine.checkpoint import Checkpoint
-from sde_gen.engine.ema import EMA
+from sde_gen.engine.ema import EMA, Follower
 from sde_gen.engine.listener import Listener
 from sde_gen.engine.lr_schedule import LRSchedule
 from sde_gen.engine.meter import Meter
@@ -94,7 +94,9 @@ class Trainer:
         if settings.channels_last and len(self.train.shape) == 3:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
-        self.adam = self.optimizer.build(self.denoiser.net.parameters())
+        self.follower = Follower(self.average.net, self.denoiser.net)
+        self.weights = list(self.denoiser.net.parameters())
+        self.adam = self.optimizer.build(self.weights)
         self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
         self.batches = Batches(
             size=len(self.train),
@@ -139,7 +141,7 @@ class Trainer:
     def _step(self, step: int) -> None:
         with randomness.deterministic():
             losses = [loss for _, loss in self._backward(step)]
-            norm = torch.nn.utils.clip_grad_norm_(self.denoiser.net.parameters(), self.settings.grad_clip)
+            norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
         total = torch.stack([loss.per_sample.sum() for loss in losses]).sum()
         self.images += self.settings.batch_size
         optimizer.step(
@@ -149,7 +151,7 @@ class Trainer:
         )
         self.adam.zero_grad(set_to_none=True)
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
-        ema.update(self.average.net, self.denoiser.net, decay)
+        self.follower.update(decay)
         self.meter.step(losses, norm)
 
     def _backward(self, step: int) -> list[tuple[Tensor, Loss]]:

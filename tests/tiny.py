@@ -1,0 +1,103 @@
+"""A training so small that a test can afford many of them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sde_gen.codec import Affine
+from sde_gen.data import Dataset, NoAugmentation
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.engine import Settings, Trainer
+from sde_gen.engine.ema import Ramp
+from sde_gen.engine.lr_schedule import Linear
+from sde_gen.engine.optimizer import Adam
+from sde_gen.engine.precision import Float32
+from sde_gen.objective import DSM
+from sde_gen.parametrization import Eps
+from sde_gen.sde import VP
+from sde_gen.time_sampler import Stratified, Uniform
+from sde_gen.weighting import Simple
+
+
+class Net(nn.Module):
+    """Two layers with dropout and a buffer, for vectors of two numbers and three classes."""
+
+    def __init__(self, width: int = 8, dropout: float = 0.2, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, width, dtype=dtype)
+        self.classes = nn.Embedding(3, width, dtype=dtype)
+        self.drop = nn.Dropout(dropout)
+        self.last = nn.Linear(width, 2, dtype=dtype)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x, c_noise, *, label=None):
+        if self.training:
+            self.calls += 1
+        h = self.first(torch.cat([x, c_noise.unsqueeze(1) / 1000], 1))
+        if label is not None:
+            h = h + self.classes(label)
+        return self.last(self.drop(torch.tanh(h)))
+
+
+def points(count: int = 40, seed: int = 0) -> Dataset:
+    """Labelled points in the plane."""
+    values = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
+    return Dataset(values=values, labels=torch.arange(count) % 3, levels=None, classes=3)
+
+
+def trainer(
+    folder: Path,
+    *,
+    settings: dict[str, Any] | None = None,
+    net: nn.Module | None = None,
+    init: int = 0,
+    **more: Any,
+) -> Trainer:
+    """Build a training in a folder; ``init`` seeds the first weights, ``more`` replaces parts."""
+    if net is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(init)
+            net = Net()
+    numbers = {
+        "images": 160,
+        "batch_size": 8,
+        "log_every": 16,
+        "checkpoint_every": 48,
+        "preview_every": 80,
+        "validate": 16,
+    }
+    sde = VP()
+    parts: dict[str, Any] = {
+        "denoiser": NetworkDenoiser(net=net, sde=sde, parametrization=Eps()),
+        "objective": DSM(time_sampler=Stratified(law=Uniform()), weighting=Simple()),
+        "train": points(),
+        "held_out": points(16, seed=1),
+        "codec": Affine(),
+        "augmentation": NoAugmentation(),
+        "optimizer": Adam(lr=1e-2),
+        "lr_schedule": Linear(warmup=32),
+        "ema": Ramp(rate=0.9),
+        "precision": Float32(),
+        "settings": Settings(**{**numbers, **(settings or {})}),
+        "folder": folder,
+        "about": {"config": {"name": "tiny"}},
+        "conditional": True,
+    }
+    return Trainer(**{**parts, **more})
+
+
+def weights(training: Trainer) -> dict[str, torch.Tensor]:
+    """Everything that training has changed: weights, their average and the optimiser's state."""
+    state = training.adam.state_dict()["state"]
+    return {
+        **{f"net.{name}": value.clone() for name, value in training.denoiser.net.state_dict().items()},
+        **{f"ema.{name}": value.clone() for name, value in training.average.net.state_dict().items()},
+        **{f"adam.{i}.{name}": value.clone() for i, entry in state.items() for name, value in entry.items()},
+    }
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether all tensors are the same to the bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

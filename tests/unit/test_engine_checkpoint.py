@@ -1,0 +1,238 @@
+"""Checkpoints survive kills, full disks and damage."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from sde_gen.engine import checkpoint
+from sde_gen.engine.checkpoint import Checkpoint
+
+
+def made(images, validation=None):
+    generator = torch.Generator().manual_seed(images)
+    image_weights = torch.randn(4, 3, 2, 2, generator=generator).to(memory_format=torch.channels_last)
+    return Checkpoint(
+        images=images,
+        net={"a.weight": image_weights, "count": torch.tensor(images)},
+        ema={"a.weight": torch.randn(4, 3, generator=generator, dtype=torch.float64)},
+        optimizer={"0.step": torch.tensor(float(images)), "0.exp_avg": torch.randn(2, generator=generator)},
+        about={"config": {"x": [1, None, "y"]}, "validation": validation},
+    )
+
+
+def same(a, b):
+    def parts(c):
+        return {(part, name): value for part in checkpoint.PARTS for name, value in getattr(c, part).items()}
+
+    one, two = parts(a), parts(b)
+    return (
+        (a.images, a.about) == (b.images, b.about)
+        and one.keys() == two.keys()
+        and all(one[key].dtype == two[key].dtype and torch.equal(one[key], two[key]) for key in one)
+    )
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_round_trip_and_no_code_inside(tmp_path):
+    path = checkpoint.save(tmp_path / "new" / "folder", made(64))
+    assert path.name == "000000000064"
+    assert same(checkpoint.load(path), made(64))
+    assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json", ".sha256"}
+    assert checkpoint.latest(tmp_path / "none") is None
+    assert checkpoint.latest(tmp_path) is None
+
+
+FILES = (
+    "net.safetensors",
+    "ema.safetensors",
+    "optimizer.safetensors",
+    "checkpoint.json",
+    "checkpoint.json.sha256",
+)
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda file: os.truncate(file, 3), lambda file: os.truncate(file, 0), os.remove]
+)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, file, damage):
+    for images in (64, 128, 192):
+        checkpoint.save(tmp_path, made(images))
+    damage(tmp_path / "000000000192" / file)
+    with pytest.warns(
+        UserWarning, match=rf"000000000192.*{file.removesuffix('.sha256')}.*going back to .*000000000128"
+    ):
+        assert same(checkpoint.latest(tmp_path), made(128))
+    shutil.rmtree(tmp_path / "000000000064")
+    damage(tmp_path / "000000000128" / file)
+    with pytest.raises(ValueError, match=r"every checkpoint is damaged.*192.*128"):
+        checkpoint.latest(tmp_path)
+
+
+WRITING = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (checkpoint, "_write"))
+REMOVING = ((shutil, "rmtree"), (os, "unlink"), (os, "rmdir"))
+
+
+def interrupt(monkeypatch, count, action, places):
+    """Do something in place of the count-th call that touches the disk."""
+    calls = 0
+
+    def counted(real):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                action()
+            return real(*args, **kwargs)
+
+        return call
+
+    for module, name in places:
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
+    return lambda: calls
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new", "same counter"])
+def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path, again):
+    """The process really dies, at every call that touches the disk; nothing of its clean-up runs."""
+    outcomes = set()
+    for count in range(1, 40):
+        folder = tmp_path / str(count)
+        checkpoint.save(folder, made(64))
+        if again:
+            checkpoint.save(folder, made(128, validation=5.0))
+        child = os.fork()
+        if child == 0:
+            with pytest.MonkeyPatch.context() as patch:
+                interrupt(patch, count, lambda: os._exit(9), WRITING + REMOVING)
+                checkpoint.save(folder, made(128))
+                checkpoint.prune(folder, keep=1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found = checkpoint.latest(folder)
+        outcomes.add(found.images)
+        assert same(found, made(found.images, 5.0 if found.about["validation"] else None))
+        checkpoint.save(folder, made(128))  # the next process does not stumble over what lies there
+        checkpoint.prune(folder, keep=1)
+        assert [path.name for path in folder.iterdir()] == ["000000000128"]
+        assert same(checkpoint.latest(folder), made(128))
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+    else:
+        pytest.fail("the child never came to the end")
+    assert outcomes == {64, 128}
+
+
+def attempt(folder):
+    """Save; return what went wrong."""
+    try:
+        checkpoint.save(folder, made(128))
+    except OSError as error:
+        return error
+    return None
+
+
+def test_a_full_disk_at_any_moment_harms_nothing(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, made(64))
+    before = contents(tmp_path)
+
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for count in range(1, 40):
+        with monkeypatch.context() as patch:
+            calls = interrupt(patch, count, full, WRITING)
+            failure = attempt(tmp_path)
+            if calls() < count:
+                break
+        whole = checkpoint.latest(tmp_path)
+        if failure is None:  # there was nothing to make: the folder stood already
+            assert whole.images == 128
+        else:
+            assert failure.errno == errno.ENOSPC
+            assert "128 images was not written (No space left on device); older ones are untouched" in str(
+                failure
+            )
+        assert same(whole, made(whole.images))
+        shutil.rmtree(tmp_path / "000000000128", ignore_errors=True)  # the last call syncs what is in place
+        assert contents(tmp_path) == before
+        assert [path.name for path in tmp_path.iterdir()] == ["000000000064"]
+    else:
+        pytest.fail("saving never came to its end")
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("a small file system can only be made by root")
+    try:
+        checkpoint.save(disk / "checkpoints", made(64))
+        before = contents(disk)
+        large = Checkpoint(images=128, net={"w": torch.ones(10**6)}, ema={}, optimizer={}, about={})
+        with pytest.raises(OSError, match="No space left on device"):
+            checkpoint.save(disk / "checkpoints", large)
+        assert contents(disk) == before
+        assert same(checkpoint.latest(disk / "checkpoints"), made(64))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_last_ones_and_the_best_stay(tmp_path):
+    for images, validation in ((1, 0.5), (2, 0.1), (3, float("nan")), (4, 0.3), (5, None)):
+        checkpoint.save(tmp_path, made(images, validation))
+    (tmp_path / ".000000000006.new").mkdir()  # of a killed process
+    (tmp_path / "notes").mkdir()  # of the user
+    assert checkpoint.best_path(tmp_path).name == "000000000002"
+    checkpoint.prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000000000002",
+        "000000000004",
+        "000000000005",
+        "notes",
+    ]
+    checkpoint.save(tmp_path, made(6, 0.05))
+    checkpoint.prune(tmp_path, keep=1)
+    assert [path.name for path in checkpoint.paths(tmp_path)] == ["000000000006"]
+
+
+def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):
+    """A pickle under our name, with checksums made to fit, is refused."""
+    path = checkpoint.save(tmp_path, made(64))
+    evil = tmp_path / "evil"
+
+    class Evil:
+        def __reduce__(self):
+            return evil.mkdir, ()
+
+    torch.save({"w": Evil()}, path / "net.safetensors")
+    header = json.loads((path / "checkpoint.json").read_text())
+    header["sha256"]["net.safetensors"] = hashlib.sha256((path / "net.safetensors").read_bytes()).hexdigest()
+    text = json.dumps(header)
+    (path / "checkpoint.json").write_text(text)
+    (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
+    with pytest.raises(ValueError, match="not written by this package"):
+        checkpoint.load(path)
+    assert not evil.exists()
