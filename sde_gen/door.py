@@ -125,7 +125,7 @@ def _explain_override(word: str, base: DictConfig) -> None:
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for key in config:
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key!s}"
         keys.append(name)
         child = config._get_node(key)
         if isinstance(child, DictConfig) and not child._is_missing() and not child._is_interpolation():

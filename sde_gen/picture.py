@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -64,5 +65,5 @@ def _scatter(points: Tensor) -> Image.Image:
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=2)
     axes.set_aspect("equal")
-    figure.canvas.draw()  # type: ignore[no-untyped-call]
+    figure.canvas.draw()
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[attr-defined]

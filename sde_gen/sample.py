@@ -1,9 +1,11 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import rich.progress
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -33,12 +35,16 @@ def main(config: DictConfig) -> None:
         samples = []
         for index, batch in enumerate(batches):
             task = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
-            hooks: list[Hook] = [StopOnNaN(), Progress(lambda done, of, task=task: bar.update(task, completed=done, total=of))]
+            hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, task))]
             if config.film and index == 0:
                 hooks.append(trajectory)
             samples.append(sampler(run.denoiser, (len(batch), *run.facts.shape), noise=PerSample(batch), hooks=hooks, device=run.device).cpu())
         seconds = time.perf_counter() - begin
     _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
+
+
+def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:
+    bar.update(task, completed=done, total=steps)
 
 
 def _save(config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float) -> None:

@@ -31,10 +31,11 @@ class Exact(Divergence):
         return self._evaluate
 
     def _evaluate(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
-        value, products = torch.func.vjp(field, x)
+        value, products = torch.func.vjp(field, x)[:2]
         dim = event_dim(x)
         divergence = x.new_zeros(len(x))
-        for rows in torch.arange(dim, device=x.device).split(self.chunk):
+        for start in range(0, dim, self.chunk):
+            rows = torch.arange(start, min(start + self.chunk, dim), device=x.device)
             units = torch.nn.functional.one_hot(rows, dim).to(x.dtype)
             batch = units.reshape(len(rows), 1, *x.shape[1:]).expand(len(rows), *x.shape)
             (jacobian,) = torch.func.vmap(products)(batch)

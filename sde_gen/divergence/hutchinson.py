@@ -63,7 +63,7 @@ class Hutchinson(Divergence):
         probes = [self.law(x, noise) for _ in range(self.probes)]
 
         def evaluate(field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
-            value, product = torch.func.vjp(field, x)
+            value, product = torch.func.vjp(field, x)[:2]
             return value, torch.stack([sum_event(product(v)[0] * v) for v in probes], dim=1)
 
         return evaluate
