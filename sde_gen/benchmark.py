@@ -1,4 +1,4 @@
-"""Compare solvers on a run: ``python -m sde_gen.benchmark run=runs/... solvers=[heun,dpm_solver_pp] steps=[5,10,20]``."""
+"""Compare solvers on a run: ``python -m sde_gen.benchmark run=runs/... solvers=[heun,ddim] steps=[5,10,20]``."""
 
 import json
 import statistics
@@ -65,7 +65,11 @@ def main(config: DictConfig) -> None:
             if solver.stochastic:  # its own path, driven by the same Brownian motion, in many more steps
                 reference = _solve(run, config, solver, grid, config.reference.stochastic_steps)[0]
             else:
-                flow = _solve(run, config, reference_solver, grid, config.reference.steps)[0] if flow is None else flow
+                flow = (
+                    _solve(run, config, reference_solver, grid, config.reference.steps)[0]
+                    if flow is None
+                    else flow
+                )
                 reference = flow
             bar.advance(task)
             for steps in config.steps:
@@ -76,7 +80,9 @@ def main(config: DictConfig) -> None:
     _save(config, run, rows)
 
 
-def _solve(run: Run, config: DictConfig, solver: Solver, grid: Grid, steps: int) -> tuple[Tensor, float, float]:
+def _solve(
+    run: Run, config: DictConfig, solver: Solver, grid: Grid, steps: int
+) -> tuple[Tensor, float, float]:
     """Samples at t_min, evaluations per sample and seconds."""
     sampler = Sampler(solver=solver, grid=grid, steps=steps, denoise_final=False)
     shape = (config.n, *run.facts.shape)
@@ -106,14 +112,28 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     numbers, picture = out / "benchmark.json", out / "benchmark.png"
-    about = {"run": str(run.folder), "images": run.images, "n": config.n, "seed": config.seed, "grid": config.grid._target_}
+    about = {
+        "run": str(run.folder),
+        "images": run.images,
+        "n": config.n,
+        "seed": config.seed,
+        "grid": config.grid._target_,
+    }
     numbers.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
     _plot(rows, picture)
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
         ["solver", "steps", "NFE", "median error", "mean error", "+- s.e.", "seconds"],
         [
-            [row.solver, f"{row.steps}", f"{row.nfe:g}", f"{row.median:.2e}", f"{row.mean:.2e}", f"{row.se:.0e}", f"{row.seconds:.2f}"]
+            [
+                row.solver,
+                f"{row.steps}",
+                f"{row.nfe:g}",
+                f"{row.median:.2e}",
+                f"{row.mean:.2e}",
+                f"{row.se:.0e}",
+                f"{row.seconds:.2f}",
+            ]
             for row in rows
         ],
     )

@@ -72,7 +72,9 @@ def device(name: str) -> torch.device:
         found = torch.device(name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu") from error
+        raise ValueError(
+            f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from error
     return found
 
 
@@ -86,9 +88,13 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
     """
     facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
     if conditional(config) and config.model.num_classes < facts.classes:
-        raise ValueError(f"model.num_classes={config.model.num_classes}, but the data have {facts.classes} classes")
+        raise ValueError(
+            f"model.num_classes={config.model.num_classes}, but the data have {facts.classes} classes"
+        )
     if conditional(config) and splits.train.labels is None:
-        raise ValueError(f"model.num_classes={config.model.num_classes}, but the data have no labels; set it to 0")
+        raise ValueError(
+            f"model.num_classes={config.model.num_classes}, but the data have no labels; set it to 0"
+        )
     settings: Settings = instantiate(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(
@@ -104,7 +110,11 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
         precision=instantiate(config.precision),
         settings=settings,
         folder=Path(config.run),
-        about={"config": OmegaConf.to_container(config, resolve=True), "facts": vars(facts), "versions": versions()},
+        about={
+            "config": OmegaConf.to_container(config, resolve=True),
+            "facts": vars(facts),
+            "versions": versions(),
+        },
         conditional=conditional(config),
         **more,
     )
@@ -114,9 +124,16 @@ def versions() -> dict[str, str]:
     """Versions of what decides over numbers, and the commit in a checkout."""
     found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
     git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return {"sde_gen": __version__, **found, **({"commit": git.stdout.strip()} if git.returncode == 0 else {})}
+    return {
+        "sde_gen": __version__,
+        **found,
+        **({"commit": git.stdout.strip()} if git.returncode == 0 else {}),
+    }
 
 
 def check_targets(config: Any, trust: tuple[str, ...] = ()) -> None:
@@ -135,7 +152,9 @@ def check_targets(config: Any, trust: tuple[str, ...] = ()) -> None:
     if isinstance(config, dict):
         if "_target_" in config:
             target = str(config["_target_"])
-            home = getattr(get_object(target), "__module__", "") if re.match(rf"({packages})\.", target) else ""
+            home = (
+                getattr(get_object(target), "__module__", "") if re.match(rf"({packages})\.", target) else ""
+            )
             if not re.match(rf"({packages})(\.|$)", home or ""):
                 raise ValueError(
                     f"the run's configuration asks for {target!r}, which is not part of sde_gen; "

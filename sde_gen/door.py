@@ -31,7 +31,14 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         def guarded(config: DictConfig) -> None:
             try:
                 task(config)
-            except (ValueError, OSError, FloatingPointError, ImportError, HydraException, OmegaConfBaseException) as error:
+            except (
+                ValueError,
+                OSError,
+                FloatingPointError,
+                ImportError,
+                HydraException,
+                OmegaConfBaseException,
+            ) as error:
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
                 fail(explain(error))
@@ -92,7 +99,9 @@ def preflight(name: str, argv: list[str]) -> None:
         return  # another configuration than ours, or only a question
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            overrides = [_first_of_sweep(override) for override in OverridesParser.create().parse_overrides(words)]
+            overrides = [
+                _first_of_sweep(override) for override in OverridesParser.create().parse_overrides(words)
+            ]
             compose(name, overrides)
         except (HydraException, OmegaConfBaseException) as error:
             base = compose(name)
@@ -118,8 +127,8 @@ def _explain_override(word: str, base: DictConfig) -> None:
         for choice in value.split(","):
             if choice not in names(key):
                 fail(f"{key}={choice} is unknown; {nearest(choice, names(key))}")
-    elif OmegaConf.select(base, key, default=base) is base:
-        fail(f"there is no setting {key!r}; {nearest(key, _keys(base))}")
+    elif key not in (known := _keys(base)):
+        fail(f"there is no setting {key!r}; {nearest(key, known)}")
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

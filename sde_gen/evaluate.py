@@ -37,7 +37,9 @@ def main(config: DictConfig) -> None:
         _evaluate(config, run, name, data.values[:n], None if data.labels is None else data.labels[:n])
 
 
-def _evaluate(config: DictConfig, run: Run, name: str, values: torch.Tensor, labels: torch.Tensor | None) -> None:
+def _evaluate(
+    config: DictConfig, run: Run, name: str, values: torch.Tensor, labels: torch.Tensor | None
+) -> None:
     metric: Metric = instantiate(config.metric[name])
     seeds = sample_seeds(config.seed, len(values))
     per_image: list[float] = []
@@ -62,7 +64,13 @@ def _mean(values: list[float]) -> tuple[float, float]:
 
 
 def _save(
-    config: DictConfig, run: Run, name: str, metric: Metric, per_image: list[float], nfe: float, seconds: float
+    config: DictConfig,
+    run: Run,
+    name: str,
+    metric: Metric,
+    per_image: list[float],
+    nfe: float,
+    seconds: float,
 ) -> None:
     mean, se = _mean(per_image)
     out = Path(config.out)

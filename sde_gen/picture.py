@@ -48,7 +48,9 @@ def _grid(images: Tensor, *, gap: int = 1, smallest: int = 256) -> Image.Image:
     count, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 96, dtype=np.uint8)
+    canvas = np.full(
+        (rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 96, dtype=np.uint8
+    )
     for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         top, left = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image
@@ -60,10 +62,13 @@ def _grid(images: Tensor, *, gap: int = 1, smallest: int = 256) -> Image.Image:
 def _scatter(points: Tensor) -> Image.Image:
     """Plot the first two coordinates of vectors."""
     if points.ndim != 2 or points.shape[1] < 2:
-        raise ValueError(f"a picture needs images (B, C, H, W) or vectors (B, d >= 2), got shape {tuple(points.shape)}")
+        raise ValueError(
+            f"a picture needs images (B, C, H, W) or vectors (B, d >= 2), got shape {tuple(points.shape)}"
+        )
     figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=2)
     axes.set_aspect("equal")
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[attr-defined]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())

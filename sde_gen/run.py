@@ -41,7 +41,11 @@ class Run:
 
     def conditioned(self, labels: Tensor | None) -> Denoiser:
         """The denoiser given the labels, if it was trained with labels."""
-        return self.denoiser if labels is None or not build.conditional(self.config) else self.denoiser.bind(label=labels.to(self.device))
+        return (
+            self.denoiser
+            if labels is None or not build.conditional(self.config)
+            else self.denoiser.bind(label=labels.to(self.device))
+        )
 
 
 def open_run(config: DictConfig) -> Run:
@@ -52,7 +56,9 @@ def open_run(config: DictConfig) -> Run:
     """
     folder = Path(config.run)
     if not folder.is_dir():
-        raise ValueError(f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=...")
+        raise ValueError(
+            f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=..."
+        )
     found = _find(folder, config.checkpoint)
     about = found.about
     build.check_targets(about["config"], tuple(config.trust))
@@ -92,7 +98,9 @@ def _find(folder: Path, name: str | None) -> checkpoint.Checkpoint:
     if name is None:
         found = checkpoint.latest(store)
         if found is None:
-            raise ValueError(f"{folder} has no checkpoint; is it a run folder, and did its training come that far?")
+            raise ValueError(
+                f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
+            )
         return found
     path = checkpoint.best_path(store) if name == "best" else store / str(name)
     if path is None or not path.is_dir():

@@ -38,7 +38,15 @@ def main(config: DictConfig) -> None:
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, task))]
             if config.film and index == 0:
                 hooks.append(trajectory)
-            samples.append(sampler(run.denoiser, (len(batch), *run.facts.shape), noise=PerSample(batch), hooks=hooks, device=run.device).cpu())
+            samples.append(
+                sampler(
+                    run.denoiser,
+                    (len(batch), *run.facts.shape),
+                    noise=PerSample(batch),
+                    hooks=hooks,
+                    device=run.device,
+                ).cpu()
+            )
         seconds = time.perf_counter() - begin
     _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
 
@@ -47,14 +55,20 @@ def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int,
     bar.update(task, completed=done, total=steps)
 
 
-def _save(config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float) -> None:
+def _save(
+    config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float
+) -> None:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
     save_samples(run.codec.decode_image(x), picture)
     np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy())
     if config.film:
-        save_film([run.codec.decode_image(state) for state in trajectory.states], film)
+        frames = [
+            *trajectory.states,
+            x[: len(trajectory.states[0])],
+        ]  # the last one without what noise is left
+        save_film([run.codec.decode_image(frame) for frame in frames], film)
     show.table(
         f"samples of {run.folder}",
         {

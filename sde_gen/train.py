@@ -31,18 +31,23 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     splits: Splits = instantiate(config.data).load()
     sampler: Sampler = instantiate(config.preview.sampler)
-    stop = _Signals()
-    with show.progress() as bar:
+    with _Signals() as stop, show.progress() as bar:
         listeners: list[Listener] = [JSONL(folder / "log.jsonl"), _Bar(bar)]
         trainer = build.trainer(config, splits, listeners=listeners, stop=stop)
-        listeners.append(_Preview(sampler, (config.preview.n, *splits.train.shape), trainer.codec, config.engine.seed, folder))
+        listeners.append(
+            _Preview(
+                sampler, (config.preview.n, *splits.train.shape), trainer.codec, config.engine.seed, folder
+            )
+        )
         listeners += [instantiate(logger) for logger in config.loggers]
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
         finished = trainer.run()
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
     show.table(
-        f"training of {folder}" if finished else f"training of {folder}, stopped by a signal; the same command goes on",
+        f"training of {folder}"
+        if finished
+        else f"training of {folder}, stopped by a signal; the same command goes on",
         {
             "images": f"{trainer.images:,} of {config.engine.images:,}",
             "parameters": f"{parameters:,}",
@@ -62,12 +67,18 @@ def _name_run(config: DictConfig) -> None:
 
 
 class _Signals:
-    """True once SIGTERM or SIGINT arrived; a second SIGINT interrupts at once."""
+    """Inside the block: true once SIGTERM or SIGINT arrived; a second SIGINT interrupts at once."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> "_Signals":
         self.arrived = False
-        signal.signal(signal.SIGTERM, self._arrive)
-        signal.signal(signal.SIGINT, self._arrive)
+        self.before = {
+            number: signal.signal(number, self._arrive) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def _arrive(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -92,7 +103,9 @@ class _Bar(Listener):
         self.bar.update(self.task, completed=images)
 
     def log(self, record: Record) -> None:
-        self.bar.update(self.task, note=f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} images/s")
+        self.bar.update(
+            self.task, note=f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} images/s"
+        )
 
     def saved(self, path: Path, images: int) -> None:
         del path
@@ -111,7 +124,9 @@ class _Preview(Listener):
         device = next(denoiser.parameters()).device
         x = self.sampler(denoiser, self.shape, noise=PerSample(self.seeds), device=device)
         if not bool(x.isfinite().all()):
-            warnings.warn(f"the preview at {images:,} images is not finite; no picture was made", stacklevel=2)
+            warnings.warn(
+                f"the preview at {images:,} images is not finite; no picture was made", stacklevel=2
+            )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         save_samples(self.codec.decode_image(x), self.folder / f"{images:012d}.png")

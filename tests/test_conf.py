@@ -51,14 +51,18 @@ def test_yaml_is_the_constructor(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), FILES, ids=lambda value: value)
 def test_yaml_says_the_defaults(kind, name):
-    """Where the constructor has a default, the first yaml of a class shows it, so that both doors lead to one object."""
+    """A constructor's default is what the yaml of its name says: notebook and command line build one object."""
     config = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"), resolve=False)
     target = config.pop("_target_")
     if target.rpartition(".")[0] != f"sde_gen.{kind}.{name}":
         pytest.skip("one of several yaml files of a class")
     for key, parameter in inspect.signature(get_object(target)).parameters.items():
         value, default = config[key], parameter.default
-        if isinstance(default, bool | int | float | str | None) and not isinstance(value, dict) and value != "???":
+        if (
+            isinstance(default, bool | int | float | str | None)
+            and not isinstance(value, dict)
+            and value != "???"
+        ):
             same = math.isclose(value, default) if isinstance(default, float) else value == default
             assert same or str(value).startswith("${"), f"{key}: yaml {value}, constructor {default}"
 

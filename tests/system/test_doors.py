@@ -1,0 +1,206 @@
+"""The doors as a user finds them: a run from training to benchmark, and every mistake answered in a line."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from sde_gen import benchmark, evaluate, sample, train
+
+DOORS = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main, "benchmark": benchmark.main}
+TINY = [
+    "model.width=8",
+    "model.blocks=1",
+    "model.attention_levels=[]",
+    "engine.images=256",
+    "engine.log_every=64",
+    "engine.checkpoint_every=128",
+    "engine.preview_every=256",
+    "engine.validate=16",
+    "preview.n=4",
+    "preview.sampler.steps=2",
+]
+
+
+def enter(name, *arguments):
+    """Call a door as its command line would."""
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
+    try:
+        DOORS[name]()
+    finally:
+        sys.argv = before
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("doors") / "digits"
+    enter("train", *TINY, f"run={folder}")
+    return folder
+
+
+def mistake(capfd, name, *arguments):
+    """What a door answers to a mistake: one line, no traceback, exit status 2."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        enter(name, *arguments)
+    out, err = capfd.readouterr()
+    assert stop.value.code == 2
+    assert "Traceback" not in out + err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def test_training_leaves_checkpoints_log_and_picture(run):
+    assert [path.name for path in sorted((run / "checkpoints").glob("[0-9]*"))] == [
+        "000000000128",
+        "000000000256",
+    ]
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["images"] for record in records] == [64, 128, 192, 256]
+    assert all(np.isfinite(record["loss"]) for record in records)
+    with Image.open(run / "previews" / "000000000256.png") as picture:
+        assert len(picture.getcolors()) > 2
+
+
+def test_samples_do_not_depend_on_the_batch_size(run, tmp_path):
+    drawn = []
+    for batch in (5, 2):
+        enter(
+            "sample",
+            f"run={run}",
+            "n=5",
+            "steps=3",
+            "seed=7",
+            f"batch_size={batch}",
+            f"out={tmp_path / str(batch)}",
+        )
+        drawn.append(np.load(tmp_path / str(batch) / "samples.npz"))
+    assert drawn[0]["model_space"].shape == (5, 1, 8, 8)
+    np.testing.assert_allclose(drawn[0]["model_space"], drawn[1]["model_space"], atol=1e-4)
+    assert 0 <= drawn[0]["data"].min() <= drawn[0]["data"].max() <= 16
+
+
+def test_film_shows_every_step(run, tmp_path):
+    enter("sample", f"run={run}", "n=2", "steps=3", "film=true", f"out={tmp_path}")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert 3 <= film.n_frames <= 5  # noise, three steps, clean; equal frames are merged
+
+
+def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
+    loose = ["integrator.rtol=1e-2", "integrator.atol=1e-2"]
+    reports = []
+    for batch in (3, 2):
+        out = tmp_path / str(batch)
+        fixed = ["integrator=runge_kutta", "integrator.steps=8"]
+        enter("evaluate", f"run={run}", "n=5", f"batch_size={batch}", f"out={out}", *fixed)
+        reports.append(json.loads((out / "bpd.json").read_text()))
+    assert reports[0]["images"] == len(reports[0]["per_image"]) == 5
+    np.testing.assert_allclose(reports[0]["per_image"], reports[1]["per_image"], atol=1e-3)
+    assert reports[0]["mean"] == pytest.approx(np.mean(reports[0]["per_image"]))
+    assert reports[0]["standard_error"] == pytest.approx(np.std(reports[0]["per_image"], ddof=1) / 5**0.5)
+    enter("evaluate", f"run={run}", "n=2", f"out={tmp_path / 'adaptive'}", *loose)
+
+
+def test_benchmark_measures_errors_that_fall(run, tmp_path):
+    enter("benchmark", f"run={run}", "solvers=[heun]", "steps=[4,32]", "n=3", f"out={tmp_path}")
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    assert [row["nfe"] for row in rows] == [8, 64]
+    assert rows[1]["median"] < rows[0]["median"]
+    assert (tmp_path / "benchmark.png").stat().st_size > 0
+
+
+def test_finished_training_starts_no_step_again(run):
+    weights = (run / "checkpoints" / "000000000256" / "net.safetensors").read_bytes()
+    enter("train", *TINY, f"run={run}")
+    assert (run / "checkpoints" / "000000000256" / "net.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sde=vpp"], "did you mean"),
+        (["engine.imagess=1"], "engine.images"),
+        (["modell=ncsnpp"], "model"),
+        (["nonsense"], "key=value"),
+        (["sde.beta_min=30"], "beta_min"),
+        (["sde=ve", "sde.sigma_min=-1"], "sigma_min"),
+        (["model.multipliers=[1,2,2,2,2]"], "8x8"),
+        (["data=image_folder", "data.root=nowhere"], "nowhere"),
+        (["data=fashion_mnist", "data.root=nowhere"], "nowhere"),
+        (["data=moons"], "model=mlp"),
+        (["engine.images=0"], "images"),
+        (["device=tpu"], "device"),
+        (["model.num_classes=3"], "classes"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in mistake(capfd, "train", *TINY, *arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("door", "arguments", "words"),
+    [
+        ("sample", ["n=0"], "n=0"),
+        ("sample", ["steps=0"], "steps=0"),
+        ("sample", ["solver=huen"], "heun"),
+        ("sample", ["checkpoint=123"], "000000000256"),
+        ("evaluate", ["metrics=[fid]"], "bpd"),
+        ("evaluate", ["n=0"], "n=0"),
+        ("evaluate", ["n=100000"], "300"),
+        ("evaluate", ["split=val"], "train and test"),
+        ("benchmark", ["solvers=[hoin]"], "heun"),
+        ("benchmark", ["steps=[0]"], "steps"),
+    ],
+)
+def test_mistakes_after_training(door, arguments, words, run, tmp_path, capfd):
+    assert words in mistake(capfd, door, f"run={run}", f"out={tmp_path}", *arguments)
+
+
+def test_run_folder_that_is_none(tmp_path, capfd):
+    assert "no run folder" in mistake(capfd, "sample", f"run={tmp_path / 'nowhere'}")
+    assert "no checkpoint" in mistake(capfd, "sample", f"run={tmp_path}")
+
+
+def test_checkpoint_of_another_model(run, capfd):
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    wide = [word.replace("width=8", "width=16") for word in TINY]
+    assert "another" in mistake(capfd, "train", *wide, f"run={run}", "engine.images=512")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+
+
+def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
+    """A run folder from somebody else cannot name a function of another module."""
+    import hashlib
+
+    copy = tmp_path / "hostile"
+    shutil.copytree(run, copy)
+    for name in ("os.system", "sde_gen.engine.checkpoint.os.system"):
+        for path in (copy / "checkpoints").glob("[0-9]*"):
+            header = json.loads((path / "checkpoint.json").read_text())
+            header["about"]["config"]["model"] = {"_target_": name, "command": f"touch {tmp_path / 'pwned'}"}
+            text = json.dumps(header)
+            (path / "checkpoint.json").write_text(text)
+            (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
+        assert "not part of sde_gen" in mistake(capfd, "sample", f"run={copy}", f"out={tmp_path}")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_vectors_train_and_sample_too(tmp_path):
+    mlp = ["data=moons", "codec=affine", "model=mlp", "model.width=16", *TINY[3:]]
+    enter("train", *mlp, f"run={tmp_path / 'moons'}", "sde=rectified", "parametrization=velocity")
+    enter("sample", f"run={tmp_path / 'moons'}", "n=8", "steps=4")
+    found = list((tmp_path / "moons" / "samples").rglob("samples.npz"))
+    assert np.isfinite(np.load(found[0])["data"]).all()
+    assert torch.get_default_dtype() == torch.float32
