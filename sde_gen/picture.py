@@ -70,5 +70,5 @@ def _scatter(points: Tensor) -> Image.Image:
     axes.scatter(points[:, 0], points[:, 1], s=2)
     axes.set_aspect("equal")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[no-untyped-call]

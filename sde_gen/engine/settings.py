@@ -24,13 +24,13 @@ class Settings:
         ValueError: a number is out of its range.
     """
 
-    images: int = 300_000
+    images: int = 150_000
     batch_size: int = 64
     accumulation: int = 1
     grad_clip: float = 1.0
     seed: int = 0
     log_every: int = 10_000
-    preview_every: int = 100_000
+    preview_every: int = 50_000
     checkpoint_every: int = 50_000
     keep: int = 2
     validate: int = 256
