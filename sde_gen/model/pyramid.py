@@ -106,47 +106,88 @@ class Head(nn.Module):
 
 
 class ProgressiveOutput(nn.Module, abc.ABC):
-    """The output side: looks at the features of every level, coarse to fine, and returns the image.
+    """The output side: sees the features of every level, coarse to fine, and makes the image.
 
     Arguments:
         image: channels of the image.
         channels: channels of the features of every level, coarse to fine.
         resampler: the change of resolution.
+        scale: factor of a sum of two branches.
     """
 
     @abc.abstractmethod
-    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
+    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
         super().__init__()
 
     @abc.abstractmethod
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Make the image (B, C, H, W) from the features of all levels, coarse to fine."""
+    def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Take in a level: (pyramid, features) to the new (pyramid, features); no pyramid before the first."""
+
+    @abc.abstractmethod
+    def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
+        """Make the image (B, C, H, W) after the finest level."""
 
 
 class NoOutput(ProgressiveOutput):
     """The image leaves from the finest level only."""
 
-    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
-        super().__init__(image, channels, resampler)
+    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
+        super().__init__(image, channels, resampler, scale)
         self.head = Head(channels[-1], image)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Pass."""
+        del index
+        return pyramid, h
+
+    def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
         """Read the finest features."""
-        out: Tensor = self.head(features[-1])
+        del pyramid
+        out: Tensor = self.head(h)
         return out
 
 
 class SkipOutput(ProgressiveOutput):
-    """Every level adds its image to the doubled image of the level below (Song et al., 2021, appendix H)."""
+    """Every level adds its image to the doubled image of the level below."""
 
-    def __init__(self, image: int, channels: list[int], resampler: Resampler) -> None:
-        super().__init__(image, channels, resampler)
+    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
+        super().__init__(image, channels, resampler, scale)
         self.heads = nn.ModuleList(Head(width, image) for width in channels)
         self.resampler = resampler
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Sum the images of all levels."""
-        image: Tensor = self.heads[0](features[0])
-        for head, h in zip(self.heads[1:], features[1:], strict=True):
-            image = self.resampler.up(image) + head(h)
-        return image
+    def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Add this level's image."""
+        image: Tensor = self.heads[index](h)
+        return image if pyramid is None else self.resampler.up(pyramid) + image, h
+
+    def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
+        """The sum of the images."""
+        del h
+        assert pyramid is not None
+        return pyramid
+
+
+class ResidualOutput(ProgressiveOutput):
+    """A learned pyramid of the levels below is added to the features and goes on with them."""
+
+    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
+        super().__init__(image, channels, resampler, scale)
+        self.first = nn.Sequential(norm(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
+        pairs = zip(channels[:-1], channels[1:], strict=True)
+        self.widen = nn.ModuleList(convolution(below, here) for below, here in pairs)
+        self.head = Head(channels[-1], image)
+        self.resampler, self.scale = resampler, scale
+
+    def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Add the pyramid to the features."""
+        if pyramid is None:
+            first: Tensor = self.first(h)
+            return first, h
+        h = (self.widen[index - 1](self.resampler.up(pyramid)) + h) * self.scale
+        return h, h
+
+    def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
+        """Read the finest features."""
+        del pyramid
+        out: Tensor = self.head(h)
+        return out

@@ -1,6 +1,6 @@
 """The skeleton that NCSN++ and DDPM++ share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class UNet(nn.Module):
         embedding: Fourier | Positional,
         resampler: Resampler,
         progressive_input: ProgressiveInput,
-        progressive_output: type[ProgressiveOutput],
+        progressive_output: Callable[[int, list[int], Resampler, float], ProgressiveOutput],
     ) -> None:
         super().__init__()
         _check(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -91,7 +91,7 @@ class UNet(nn.Module):
             self.up_attention.append(attend(level, channels))
             if level > 0:
                 self.ascend.append(UpBlock(channels, resampler=resampler, **options))
-        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler)
+        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler, scale)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -116,16 +116,15 @@ class UNet(nn.Module):
                 pyramid, h = self.inputs[level](pyramid, self.descend[level](h, embedding))
                 skips.append(h)
         h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
-        features = []
+        image: Tensor | None = None
         for level in range(len(self.ascend) + 1):
             for index in range(level * (self.blocks + 1), (level + 1) * (self.blocks + 1)):
                 h = self.up_blocks[index](torch.cat([h, skips.pop()], dim=1), embedding)
             h = self.up_attention[level](h)
-            features.append(h)
+            image, h = self.output.level(level, image, h)
             if level < len(self.ascend):
                 h = self.ascend[level](h, embedding)
-        out: Tensor = self.output(features)
-        return out
+        return self.output.finish(image, h)
 
     def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
         embedding: Tensor = self.embed(self.embedding(c_noise))
