@@ -1,6 +1,7 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main(config: DictConfig) -> None:
     run = open_run(config)
     sampler: Sampler = instantiate(config.sampler)
     seeds = sample_seeds(config.seed, config.n)
+    labels = _labels(config.label, config.n, run)
     trajectory = Trajectory()
     batches = [seeds[start : start + config.batch_size] for start in range(0, config.n, config.batch_size)]
     with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
@@ -38,21 +40,29 @@ def main(config: DictConfig) -> None:
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, task))]
             if config.film and index == 0:
                 hooks.append(trajectory)
-            samples.append(
-                sampler(
-                    run.denoiser,
-                    (len(batch), *run.facts.shape),
-                    noise=PerSample(batch),
-                    hooks=hooks,
-                    device=run.device,
-                ).cpu()
-            )
+            chosen = None if labels is None else labels[index * config.batch_size :][: len(batch)]
+            denoiser, shape = run.conditioned(chosen), (len(batch), *run.facts.shape)
+            x = sampler(denoiser, shape, noise=PerSample(batch), hooks=hooks, device=run.device)
+            samples.append(x.cpu())
         seconds = time.perf_counter() - begin
     _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
 
 
 def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:
     bar.update(task, completed=done, total=steps)
+
+
+def _labels(label: int | Sequence[int] | None, n: int, run: Run) -> Tensor | None:
+    """One class per sample: those asked for, or all of them, in turn; None for a network without classes."""
+    classes = run.config.model.get("num_classes", 0)
+    asked = list(range(classes)) if label is None else [label] if isinstance(label, int) else list(label)
+    if label is not None and not classes:
+        raise ValueError(
+            f"label={label}: the run was trained without classes; train one with model.num_classes set"
+        )
+    if any(not 0 <= one < classes for one in asked):
+        raise ValueError(f"label={label}: the classes are 0 to {classes - 1}")
+    return torch.tensor(asked).repeat(-(-n // len(asked)))[:n] if asked else None
 
 
 def _save(

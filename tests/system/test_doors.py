@@ -156,6 +156,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("sample", ["steps=0"], "steps=0"),
         ("sample", ["solver=huen"], "heun"),
         ("sample", ["checkpoint=123"], "000000000256"),
+        ("sample", ["label=1"], "without classes"),
         ("evaluate", ["metrics=[fid]"], "bpd"),
         ("evaluate", ["n=0"], "n=0"),
         ("evaluate", ["n=100000"], "300"),
@@ -204,3 +205,28 @@ def test_vectors_train_and_sample_too(tmp_path):
     found = list((tmp_path / "moons" / "samples").rglob("samples.npz"))
     assert np.isfinite(np.load(found[0])["data"]).all()
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_classes_are_learnt_asked_for_and_checked(tmp_path, capfd):
+    folder = tmp_path / "classes"
+    enter("train", *TINY, f"run={folder}", "model.num_classes=10")
+    enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
+    enter("evaluate", f"run={folder}", "n=2", "integrator=runge_kutta", "integrator.steps=4")
+    assert "0 to 9" in mistake(capfd, "sample", f"run={folder}", "label=10")
+
+
+def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    enter("train", "-m", *TINY, "sde=vp,sub_vp", "engine.seed=1,2")
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert not (tmp_path / "multirun").exists()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_help_shows_groups_settings_and_an_example(door, capfd):
+    with pytest.raises(SystemExit) as stop:
+        enter(door, "--help")
+    out = capfd.readouterr().out
+    assert not stop.value.code
+    assert f"python -m sde_gen.{door}" in out
+    assert "device: auto" in out
