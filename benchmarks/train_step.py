@@ -1,6 +1,6 @@
 """Time the training step: images/s by number format, and the share of the step outside forward and backward.
 
-    python benchmarks/train_step.py [--recipe fashion_mnist_cpu] [--images 1920] [--device auto] [--out benchmarks/results]
+    python benchmarks/train_step.py [--recipe fashion_mnist_cpu] [--images 1920] [--device auto] [--out FOLDER]
 
 Prints a table and writes JSON with machine, commit and versions. Rounds alternate between the formats, so that
 a change of the machine's load meets all of them.
@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from sde_gen import build, show
 from sde_gen.door import CONF
 from sde_gen.engine import Listener
+from sde_gen.engine.listener import Record
 
 
 class Records(Listener):
@@ -28,14 +29,19 @@ class Records(Listener):
     def __init__(self) -> None:
         self.records: list[dict[str, object]] = []
 
-    def log(self, record):
+    def log(self, record: Record) -> None:
         """Keep a record."""
         self.records.append(dict(record))
 
 
 def measure(recipe: str, precision: str, images: int, device: str) -> dict:
     """Train a little and return the last record of the log; the first images warm up."""
-    overrides = [f"recipe={recipe}", f"precision={precision}", f"engine.images={2 * images}", f"device={device}"]
+    overrides = [
+        f"recipe={recipe}",
+        f"precision={precision}",
+        f"engine.images={2 * images}",
+        f"device={device}",
+    ]
     overrides += [f"engine.log_every={images}", "engine.validate=0", "engine.preview_every=1000000000"]
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*overrides, f"run={folder}/run", "engine.checkpoint_every=1000000000"])
@@ -46,7 +52,9 @@ def measure(recipe: str, precision: str, images: int, device: str) -> dict:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", default="fashion_mnist_cpu")
     parser.add_argument("--images", type=int, default=1920)
     parser.add_argument("--rounds", type=int, default=3)
@@ -106,7 +114,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 if __name__ == "__main__":
