@@ -1,5 +1,6 @@
 """Solvers: what moves samples from noise to data, or back."""
 
+from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.base import Solver, StepSolver
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.dpm_solver_1 import DPMSolver1
@@ -8,17 +9,27 @@ from sde_gen.solver.dpm_solver_3 import DPMSolver3
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
 from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.heun import Heun
+from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, Langevin
+from sde_gen.solver.predictor_corrector import PredictorCorrector
+from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
 
 __all__ = [
     "DDIM",
+    "AffineLangevin",
+    "Ancestral",
+    "BatchLangevin",
+    "Corrector",
     "DPMSolver1",
     "DPMSolver2",
     "DPMSolver3",
     "DPMSolverPP",
     "EulerMaruyama",
     "Heun",
+    "Langevin",
+    "PredictorCorrector",
+    "ReverseDiffusion",
     "Solver",
     "StepSolver",
     "TorchDiffEq",

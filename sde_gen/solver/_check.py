@@ -1,9 +1,26 @@
-"""What solvers check before they start."""
+"""What stochastic solvers check before they start."""
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+
+
+def require_descent(solver: str, times: Tensor) -> None:
+    """Refuse to draw noise towards larger times.
+
+    Arguments:
+        solver: name of the solver, for the message.
+        times: monotone times with shape (steps + 1,).
+
+    Raises:
+        ValueError: the times ascend.
+    """
+    if bool(times[-1] > times[0]):
+        raise ValueError(
+            f"{solver} draws noise and goes from large to small times only, got {float(times[0]):g} to "
+            f"{float(times[-1]):g}; to encode use a deterministic solver, such as Heun"
+        )
 
 
 def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
@@ -20,5 +37,6 @@ def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
     if not bool(torch.isfinite(model.sde.diffusion(t)).all()):
         raise ValueError(
             f"g({float(t):g}) of {type(model.sde).__name__} is infinite, which {solver} needs finite: "
-            "give the grid a t_max below 1, such as 0.999, or use eta=0 or an exponential solver such as Ancestral or DDIM"
+            "give the grid a t_max below 1, such as 0.999, or use a solver that does not ask for g, "
+            "such as Ancestral or DDIM"
         )

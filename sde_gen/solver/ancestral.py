@@ -8,6 +8,7 @@ from torch import Tensor
 from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_descent
 from sde_gen.solver.base import StepSolver
 
 
@@ -40,7 +41,14 @@ class Ancestral(StepSolver[None]):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if not 0 <= self.nu <= 1:
-            raise ValueError(f"nu={self.nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's")
+            raise ValueError(
+                f"nu={self.nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's"
+            )
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse to go up."""
+        del model
+        require_descent(type(self).__name__, times)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise

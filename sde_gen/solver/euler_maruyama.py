@@ -1,5 +1,6 @@
 """Euler-Maruyama on the reverse-time SDE."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_finite_diffusion
+from sde_gen.solver._check import require_descent, require_finite_diffusion
 from sde_gen.solver.base import StepSolver
 
 
@@ -29,7 +30,7 @@ class EulerMaruyama(StepSolver[None]):
         eta: 0 is Euler on the probability flow, 1 the reverse of the forward process.
 
     Raises:
-        ValueError: eta is negative.
+        ValueError: eta is negative or not finite.
     """
 
     eta: float = 1.0
@@ -37,8 +38,8 @@ class EulerMaruyama(StepSolver[None]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not self.eta >= 0:
-            raise ValueError(f"eta={self.eta} must not be negative; 0 puts no noise back")
+        if not 0 <= self.eta < math.inf:
+            raise ValueError(f"eta={self.eta} must be finite and not negative; 0 puts no noise back")
 
     @property
     def stochastic(self) -> bool:
@@ -46,8 +47,9 @@ class EulerMaruyama(StepSolver[None]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where g is infinite; the probability flow has a finite velocity there."""
+        """With noise, refuse to go up and a start where g is infinite; the flow is finite there."""
         if self.eta > 0:
+            require_descent(type(self).__name__, times)
             require_finite_diffusion(type(self).__name__, model, times[0])
 
     def step(

@@ -31,7 +31,9 @@ class Corrector(abc.ABC):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: a corrector needs at least one; for none use the predictor alone")
+            raise ValueError(
+                f"steps={self.steps}: a corrector needs at least one; for none use the predictor alone"
+            )
 
     def correct(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """Move samples at time s.
@@ -89,10 +91,10 @@ class Langevin(Corrector):
     def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
         """One move."""
         g = model(x, s).score
-        tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian, must not divide
+        tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian
         ratio = self.norm(z) / self.norm(g).clamp(min=tiny)
         a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(s)
-        # No longer than sigma^2, the move from x to alpha x0: near a zero of the score the ratio grows without bound.
+        # No longer than sigma^2, the move from x to alpha x0: where the score is nearly zero the ratio is huge
         h = torch.minimum(2 * like(a, x) * bcast(self.snr * ratio, x) ** 2, like(sigma, x).to(x) ** 2)
         return x + h * g + torch.sqrt(2 * h) * z
 

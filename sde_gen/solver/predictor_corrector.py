@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_descent
 from sde_gen.solver.base import StepSolver
 from sde_gen.solver.langevin import Corrector, Langevin
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
@@ -41,7 +42,8 @@ class PredictorCorrector(StepSolver[Any]):
         return self.predictor.batch_coupled or self.corrector.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Raise what the predictor raises."""
+        """Refuse to go up, and what the predictor refuses."""
+        require_descent(type(self).__name__, times)
         self.predictor.check(model, times)
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Any:

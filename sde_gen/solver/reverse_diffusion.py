@@ -1,5 +1,6 @@
 """Reverse diffusion sampling: the reverse SDE in the steps of the forward chain."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_finite_diffusion
+from sde_gen.solver._check import require_descent, require_finite_diffusion
 from sde_gen.solver.base import StepSolver
 
 
@@ -32,7 +33,7 @@ class ReverseDiffusion(StepSolver[None]):
         eta: 0 is a first-order step on the probability flow, 1 the paper's sampler.
 
     Raises:
-        ValueError: eta is negative.
+        ValueError: eta is negative or not finite.
     """
 
     eta: float = 1.0
@@ -40,8 +41,8 @@ class ReverseDiffusion(StepSolver[None]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not self.eta >= 0:
-            raise ValueError(f"eta={self.eta} must not be negative; 0 puts no noise back")
+        if not 0 <= self.eta < math.inf:
+            raise ValueError(f"eta={self.eta} must be finite and not negative; 0 puts no noise back")
 
     @property
     def stochastic(self) -> bool:
@@ -49,7 +50,8 @@ class ReverseDiffusion(StepSolver[None]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where alpha is zero: from there x_s cannot be had from x_t and the score."""
+        """Refuse to go up, and a start where alpha is zero: there x_t and the score do not tell x_s."""
+        require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 
     def step(

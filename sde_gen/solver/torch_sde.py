@@ -11,6 +11,7 @@ from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.dynamics import ReverseSDE
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_descent, require_finite_diffusion
 from sde_gen.solver.base import StepSolver
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
@@ -61,12 +62,9 @@ class TorchSDE(StepSolver[None]):
         return METHODS[self.method][1] * steps
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where g is infinite."""
-        if not bool(torch.isfinite(model.sde.diffusion(times[0])).all()):
-            raise ValueError(
-                f"g({times[0]:g}) of {type(model.sde).__name__} is infinite, which TorchSDE cannot use: "
-                "give the grid a t_max below 1, such as 0.999, or use the log_snr grid"
-            )
+        """Refuse to go up, and a start where g is infinite."""
+        require_descent(type(self).__name__, times)
+        require_finite_diffusion(type(self).__name__, model, times[0])
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
