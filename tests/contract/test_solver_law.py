@@ -1,0 +1,223 @@
+"""What every stochastic solver owes: the mean and covariance of the process, at its declared order, exactly judged."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sde_gen.grid import Uniform
+from sde_gen.hooks import NFECounter, StopOnNaN
+from sde_gen.noise import IID, Brownian, PerSample
+from sde_gen.sde import SDE
+from sde_gen.solver import (
+    DDIM,
+    AffineLangevin,
+    Ancestral,
+    BatchLangevin,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Solver,
+    StepSolver,
+    TorchDiffEq,
+)
+from tests import law, oracles
+from tests.catalogue import make, names
+
+SDES = names("sde")
+STOCHASTIC = [name for name in names("solver") if make("solver", name).stochastic]
+NOT_AFFINE = {"predictor_corrector"}  # Langevin's step divides norms; below with the corrector that does not
+CASES: dict[str, StepSolver] = {name: make("solver", name) for name in STOCHASTIC if name not in NOT_AFFINE}
+CASES |= {
+    "euler_maruyama eta=0": EulerMaruyama(eta=0.0),
+    "euler_maruyama eta=0.5": EulerMaruyama(eta=0.5),
+    "reverse_diffusion eta=0": ReverseDiffusion(eta=0.0),
+    "reverse_diffusion eta=0.5": ReverseDiffusion(eta=0.5),
+    "ancestral nu=1": Ancestral(nu=1.0),
+    "ddim eta=1": DDIM(eta=1.0),
+    "predictor_corrector affine": PredictorCorrector(corrector=AffineLangevin()),
+    "predictor_corrector ddim": PredictorCorrector(
+        predictor=DDIM(), corrector=AffineLangevin(eta=1.4, steps=2)
+    ),
+}
+STEPS = (16, 128)
+"""The ends of three doublings."""
+
+
+def log_snr_times(sde: SDE, steps: int) -> Tensor:
+    """Equal steps of the log-SNR where noise and signal meet: g is finite there on every process."""
+    return sde.t_from_log_snr(torch.linspace(-3, 4, steps + 1, dtype=torch.float64))
+
+
+def weak_order(solver: StepSolver, sde: SDE) -> tuple[float, list[float]]:
+    """Slope of the error of mean and covariance over three doublings, and the errors."""
+    errors = [sum(law.errors(solver, sde, log_snr_times(sde, steps))) for steps in STEPS]
+    return float(np.log2(errors[0] / errors[1]) / np.log2(STEPS[1] / STEPS[0])), errors
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("case", CASES)
+def test_converges_in_law_at_declared_order(case: str, sde: str) -> None:
+    measured, errors = weak_order(CASES[case], make("sde", sde))
+    assert measured >= CASES[case].order - 0.15, f"weak order {measured:.2f}: errors {errors}"
+    assert errors[0] < 0.5, "an order says nothing of an error that starts anywhere"
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    "solver",
+    [Ancestral(), DDIM(eta=0.5), PredictorCorrector(predictor=DDIM(), corrector=AffineLangevin(eta=2.0))],
+    ids=["ancestral", "ddim", "predictor_corrector"],
+)
+def test_exact_for_data_at_a_point(solver: Solver, steps: int, sde: str) -> None:
+    """The posterior's variance is that of the reverse step when x_0 is known."""
+    process = make("sde", sde)
+    times = log_snr_times(process, steps)
+    assert max(law.errors(solver, process, times, law.POINT)) < 1e-12
+
+
+@pytest.mark.parametrize("sde", ["vp", "ddpm"])
+def test_ancestral_with_transition_variance_is_exact_for_white_data(sde: str) -> None:
+    """Where the data is N(0, I) and the process keeps variances, reverse and forward step are one."""
+    process = make("sde", sde)
+    assert max(law.errors(Ancestral(nu=1.0), process, log_snr_times(process, 2), law.WHITE)) < 1e-12
+
+
+def test_oracle_sees_an_error_of_two_percent() -> None:
+    """The oracle itself: noise two percent too strong makes a converging solver one that does not."""
+
+    class Loud:
+        """Noise of another solver's, scaled."""
+
+        def __init__(self, noise: law.Impulses) -> None:
+            self.inner = noise
+
+        def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
+            return 1.02 * self.inner(x, u0, u1)
+
+    class Wrong(Ancestral):
+        """Ancestral sampling with too much noise."""
+
+        def step(self, model, x_t, t, s, state, noise):  # type: ignore[no-untyped-def]
+            return super().step(model, x_t, t, s, state, Loud(noise))  # type: ignore[arg-type]
+
+    assert weak_order(Wrong(nu=1.0), make("sde", "vp"))[0] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("case", "sde"),
+    [("euler_maruyama", sde) for sde in SDES] + [("reverse_diffusion", "vp"), ("ancestral", "vp")],
+)
+def test_converges_along_the_path(case: str, sde: str) -> None:
+    """The noise is additive, so the solvers are of strong order 1: one Brownian path, coarse and fine grids."""
+    process, count = make("sde", sde), 4
+    model, start = law.denoiser(process), log_snr_times(process, 1)[0]
+    mean, cov = law.marginal(process, start)
+    x = mean + PerSample(range(count)).fresh(torch.empty(count, 2, dtype=torch.float64)) @ (
+        torch.linalg.cholesky(cov).T
+    )
+
+    def end(solver: Solver, steps: int) -> Tensor:
+        noise = Brownian(range(count), depth=26)
+        return solver.solve(model, x, log_snr_times(process, steps), noise=noise)
+
+    reference = end(EulerMaruyama(), 384)
+    errors = [float((end(CASES[case], steps) - reference).square().mean().sqrt()) for steps in (6, 48)]
+    assert np.log2(errors[0] / errors[1]) / 3 >= 0.85, errors
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_euler_maruyama_without_noise_is_euler_on_the_flow(sde: str) -> None:
+    """score_sde's crashes as a flow (defect 2); ours begins at t = 1 even where g is infinite there."""
+    process, solver = make("sde", sde), EulerMaruyama(eta=0.0)
+    model, times = oracles.denoiser(process), Uniform()(process, 5)
+    x = process.prior.std * IID.seeded(0).fresh(torch.empty(6, 2, dtype=torch.float64))
+    ours = solver.solve(model, x, times, noise=IID.seeded(0), hooks=[StopOnNaN()])
+    theirs = TorchDiffEq(method="euler").solve(model, x, times, noise=IID.seeded(0))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert not solver.stochastic
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 5, 19])
+def test_reverse_diffusion_is_finite_with_few_steps(steps: int, eta: float) -> None:
+    """score_sde's gives NaN below 20 steps, where its beta_i exceeds 1."""
+    sde = make("sde", "vp")
+    x = IID.seeded(0).fresh(torch.empty(8, 2))
+    ReverseDiffusion(eta=eta).solve(
+        oracles.denoiser(sde), x, Uniform()(sde, steps), noise=IID.seeded(1), hooks=[StopOnNaN()]
+    )
+
+
+@pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), PredictorCorrector()])
+def test_refuses_to_start_where_g_is_infinite(solver: Solver) -> None:
+    sde = make("sde", "rectified")
+    model, x = oracles.denoiser(sde), torch.zeros(1, 2)
+    with pytest.raises(ValueError, match=r"infinite.*t_max below 1"):
+        solver.solve(model, x, Uniform()(sde, 4), noise=IID.seeded(0))
+    solver.solve(model, x, Uniform(t_max=0.999)(sde, 4), noise=IID.seeded(0), hooks=[StopOnNaN()])
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
+def test_ancestral_starts_where_there_is_no_signal(nu: float) -> None:
+    sde = make("sde", "rectified")
+    x = IID.seeded(0).fresh(torch.empty(8, 2))
+    Ancestral(nu=nu).solve(
+        oracles.denoiser(sde), x, Uniform()(sde, 5), noise=IID.seeded(1), hooks=[StopOnNaN()]
+    )
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_refuses_to_draw_noise_on_the_way_up(name: str) -> None:
+    sde = make("sde", "vp")
+    times = log_snr_times(sde, 3).flip(0)
+    with pytest.raises(ValueError, match="to encode"):
+        make("solver", name).solve(oracles.denoiser(sde), torch.zeros(1, 2), times, noise=IID.seeded(0))
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [EulerMaruyama, ReverseDiffusion])
+def test_refuses_a_strength_that_is_none(kind: type, value: float) -> None:
+    with pytest.raises(ValueError, match="eta="):
+        kind(eta=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_refuses_a_variance_outside_the_two(value: float) -> None:
+    with pytest.raises(ValueError, match="nu="):
+        Ancestral(nu=value)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_predictor_corrector_works_on_every_process(sde: str) -> None:
+    """score_sde's Langevin corrector reads a table that its sub-VP process does not have (defect 1)."""
+    process, solver = make("sde", sde), PredictorCorrector(corrector=Langevin(steps=2))
+    times, model = oracles.ratio_times(process, 6), oracles.denoiser(process)
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    with NFECounter(model) as counter:
+        end = solver.solve(model, x, times, noise=PerSample(range(len(x))), hooks=[StopOnNaN()])
+    assert counter.calls == solver.nfe(6) == 18
+    alone = solver.solve(model, x[3:4], times, noise=PerSample([3]))
+    torch.testing.assert_close(alone, end[3:4], rtol=1e-12, atol=1e-12)
+
+
+def test_predictor_goes_first() -> None:
+    """The paper's algorithm 1 ends every step with the corrector, score_sde's begins with it (defect 5)."""
+    sde, asked = make("sde", "vp"), []
+    model, times = oracles.denoiser(sde), oracles.ratio_times(sde, 2)
+    model.register_forward_pre_hook(lambda _, args: asked.append(float(args[1])))
+    PredictorCorrector().solve(model, torch.ones(2, 2), times, noise=IID.seeded(0))
+    t0, t1, t2 = times.tolist()
+    assert asked == [t0, t1, t1, t2]
+
+
+def test_predictor_corrector_is_what_its_parts_are() -> None:
+    exact = AffineLangevin()
+    assert PredictorCorrector(predictor=Heun(), corrector=exact).order == 1
+    assert PredictorCorrector(corrector=Langevin()).order == 0
+    assert not PredictorCorrector().batch_coupled
+    assert PredictorCorrector(corrector=BatchLangevin()).batch_coupled
+    assert PredictorCorrector(predictor=Heun(), corrector=exact).stochastic
