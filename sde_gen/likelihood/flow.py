@@ -82,4 +82,9 @@ def log_prob(
     density = sde.prior if prior is None else prior
     probes = gain.shape[1]
     nats = density.log_prob(z) + gain.mean(1)
-    return LogProb(nats, gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan), z, nfe)
+    return LogProb(
+        nats,
+        gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan),
+        z,
+        nfe,
+    )
