@@ -33,4 +33,4 @@ class Codec(abc.ABC):
 
     @abc.abstractmethod
     def log_det(self, event: Shape) -> float:
-        """log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""
+        """Return log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""

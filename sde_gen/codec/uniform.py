@@ -16,7 +16,8 @@ class Uniform(Codec):
     r"""Integer levels k in {0, ..., levels - 1}, dequantised uniformly and mapped to an interval.
 
     .. math::
-        y = k + u, \quad u \sim U[0, 1), \qquad x = \mathrm{low} + (\mathrm{high} - \mathrm{low}) \frac{y}{\mathrm{levels}}
+        y = k + u, \quad u \sim U[0, 1), \qquad
+        x = \mathrm{low} + (\mathrm{high} - \mathrm{low}) \frac{y}{\mathrm{levels}}
 
     Then log P(k) >= E_u[log p(x)] + log_det (Theis et al., 2016, arXiv:1511.01844, section 3.1).
 
@@ -37,20 +38,19 @@ class Uniform(Codec):
                 f"levels={self.levels}: expected the data's number of integer levels, at least 2; "
                 "for continuous data use codec=affine"
             )
+        if self.levels > 2**20:
+            raise ValueError(f"levels={self.levels}: float32 tells at most 2^20 levels apart")
         if not self.low < self.high:
             raise ValueError(f"low={self.low}, high={self.high}: expected low < high")
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Dequantise and scale; without noise, the middle of every bin.
-
-        Raises:
-            ValueError: a value is not a level.
-        """
+        """Dequantise and scale; without noise, the middle of every bin."""
         k = values.to(torch.float32)
         if noise is None:
             y = k + 0.5
         else:  # the distribution function of a Gaussian makes it uniform
-            y = k + torch.special.ndtr(noise.fresh(k))
+            edge = self.levels * 2.0**-22  # as near to the next bin as float32 can tell apart
+            y = k + torch.special.ndtr(noise.fresh(k)).clamp(edge, 1 - edge)
         return self.low + (self.high - self.low) / self.levels * y
 
     def decode(self, x: Tensor) -> Tensor:

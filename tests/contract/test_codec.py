@@ -1,0 +1,77 @@
+"""Codecs: every level survives, noise stays in its bin, the log-determinant is that of the map."""
+
+import math
+
+import pytest
+import torch
+
+from sde_gen.codec import Affine, Uniform
+from sde_gen.noise import IID
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256, 4096])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-3.0, 0.5)])
+def test_every_level_returns_with_and_without_noise(levels, low, high):
+    codec = Uniform(levels=levels, low=low, high=high)
+    k = torch.arange(levels).repeat(50).reshape(50, levels)
+    assert torch.equal(codec.decode(codec.encode(k)), k)
+    x = codec.encode(k, IID.seeded(0))
+    assert torch.equal(codec.decode(x), k)
+    assert low <= float(x.min()) < float(x.max()) <= high
+
+
+class Extreme:
+    """Noise so large that its distribution function rounds to one."""
+
+    def fresh(self, x):
+        return torch.full_like(x, 9.0)
+
+
+@pytest.mark.parametrize("levels", [17, 256, 65536])
+def test_noise_never_leaves_its_bin(levels):
+    codec = Uniform(levels=levels)
+    k = torch.arange(levels).unsqueeze(0)
+    assert torch.equal(codec.decode(codec.encode(k, Extreme())), k)
+
+
+@pytest.mark.parametrize(
+    "codec", [Uniform(levels=17), Uniform(levels=256, low=0.0), Affine(shift=0.3, scale=2.5)]
+)
+def test_log_det_is_that_of_the_map(codec):
+    y = torch.tensor([[1.2, 3.4, 5.6]])
+    jacobian = torch.autograd.functional.jacobian(lambda one: codec.encode(one)[0], y)[:, 0]
+    assert codec.log_det((3,)) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
+
+
+def test_dequantisation_is_uniform():
+    """The largest gap between the distribution functions, against Kolmogorov's bound at 1e-6."""
+    n = 20_000
+    y = (Uniform(levels=4).encode(torch.ones(1, n), IID.seeded(0)) + 1) * 2 - 1
+    gap = (y.flatten().sort().values - torch.arange(n) / n).abs().max()
+    assert float(gap) < math.sqrt(math.log(2e6) / 2 / n) + 1 / n
+
+
+def test_pictures_use_the_full_range():
+    codec = Uniform(levels=17)
+    assert codec.decode_image(codec.encode(torch.arange(17))).tolist()[::8] == [0, 128, 255]
+    assert codec.decode(torch.tensor([-5.0, 5.0])).tolist() == [0, 16]
+
+
+def test_continuous_data_return():
+    x = torch.randn(3, 2)
+    codec = Affine(shift=1.0, scale=3.0)
+    torch.testing.assert_close(codec.decode(codec.encode(x)), x)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: Uniform(levels=1), "codec=affine"),
+        (lambda: Uniform(levels=None), "codec=affine"),
+        (lambda: Uniform(levels=8, low=1.0, high=1.0), "low < high"),
+        (lambda: Affine(scale=0.0), "positive"),
+    ],
+)
+def test_impossible_settings(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()

@@ -1,0 +1,144 @@
+"""What every network keeps: shapes, a zero start, live parameters, independence within the batch."""
+
+import pytest
+import torch
+
+from sde_gen.divergence import Exact
+from sde_gen.noise import IID
+from tests.catalogue import make, names
+
+SHAPES = {"mlp": (3,)}
+MODELS = names("model")
+
+
+def build(name, **overrides):
+    return make(
+        "model",
+        name,
+        shape=SHAPES.get(name, (1, 8, 8)),
+        **({"width": 8} if name != "mlp" else {}),
+        **overrides,
+    )
+
+
+def randomise(net, dtype=torch.float64):
+    """Give every parameter a value, the zeros of the start too."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return net.to(dtype).eval()
+
+
+def batch(name, count=3, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    shape = SHAPES.get(name, (1, 8, 8))
+    return torch.randn(count, *shape, generator=generator).to(dtype), torch.randn(
+        count, generator=generator
+    ).to(dtype)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("classes", [0, 4])
+def test_starts_at_zero_with_live_parameters(name, classes):
+    net = build(name, num_classes=classes)
+    x, c_noise = batch(name, dtype=torch.float32)
+    label = torch.tensor([0, 3, 1]) if classes else None
+    out = net(x, c_noise, label=label)
+    assert out.shape == x.shape
+    assert not out.any()
+    net = randomise(net)
+    (net(x.double(), c_noise.double(), label=label) ** 2).sum().backward()
+    dead = [
+        at for at, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert all(
+        at.endswith("key.bias") for at in dead
+    )  # softmax: the same number added to all keys has no effect
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sample_does_not_see_its_batch(name):
+    net = randomise(build(name))
+    x, c_noise = batch(name, 5)
+    torch.testing.assert_close(net(x, c_noise)[2:3], net(x[2:3], c_noise[2:3]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_noise_label_and_class_matter(name):
+    net = randomise(build(name, num_classes=2))
+    x, c_noise = batch(name)
+    label = torch.zeros(3, dtype=torch.long)
+    seen = [
+        net(x, c_noise),
+        net(x, c_noise + 1),
+        net(x, c_noise, label=label),
+        net(x, c_noise, label=label + 1),
+    ]
+    for i, one in enumerate(seen):
+        assert all((one - other).abs().max() > 1e-6 for other in seen[:i])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_returns(name):
+    first, second = randomise(build(name)), build(name).double()
+    second.load_state_dict(first.state_dict())
+    x, c_noise = batch(name)
+    assert torch.equal(first(x, c_noise), second.eval()(x, c_noise))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_is_near(name):
+    net = randomise(build(name), torch.float32)
+    x, c_noise = batch(name, dtype=torch.float32)
+    exact = net(x, c_noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = net(x, c_noise).float()
+    assert (near - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_divergence_of_a_network(name):
+    net = randomise(build(name))
+    x, c_noise = batch(name, 2)
+    _, found = Exact().prepare(x, IID.seeded(0))(lambda y: net(y, c_noise), x)
+    for i in range(2):
+        one = torch.autograd.functional.jacobian(lambda y, i=i: net(y, c_noise[i : i + 1]), x[i : i + 1])
+        torch.testing.assert_close(found[i, 0], one.reshape(x[0].numel(), -1).trace())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("ncsnpp", {"shape": (1, 9, 8)}, "multiples of 2"),
+        ("ddpmpp", {"shape": (1, 30, 30), "multipliers": [1, 2, 2]}, "28 or 32"),
+        ("ncsnpp", {"shape": (3,)}, "model=mlp"),
+        ("mlp", {"shape": (1, 8, 8)}, "model=ncsnpp"),
+        ("ncsnpp", {"attention_levels": [5]}, "levels 0 to 1"),
+        ("ncsnpp", {"dropout": 1.5}, "dropout"),
+        ("ncsnpp", {"num_classes": -1}, "num_classes"),
+        ("ncsnpp", {"blocks": 0}, "at least one block"),
+    ],
+)
+def test_impossible_settings(name, settings, words):
+    with pytest.raises(Exception, match=words) as failure:
+        make("model", name, **{"shape": SHAPES.get(name, (1, 8, 8)), **settings})
+    assert isinstance(failure.value.__cause__ or failure.value, ValueError)
+
+
+def test_label_without_classes():
+    for name in MODELS:
+        x, c_noise = batch(name, dtype=torch.float32)
+        with pytest.raises(ValueError, match="num_classes"):
+            build(name)(x, c_noise, label=torch.zeros(3, dtype=torch.long))
+
+
+def test_dropout_keeps_the_mean_and_its_rate():
+    """Six standard errors over 2^20 elements."""
+    from sde_gen.model.blocks import Dropout
+
+    torch.manual_seed(0)
+    out = Dropout(0.25).train()(torch.ones(2**20))
+    rate = float((out == 0).float().mean())
+    assert abs(rate - 0.25) < 6 * (0.25 * 0.75 / 2**20) ** 0.5
+    assert abs(float(out.mean()) - 1) < 6 * (1 / 3) ** 0.5 / 2**10
+    assert torch.equal(Dropout(0.25).eval()(out), out)
