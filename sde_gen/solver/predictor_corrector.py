@@ -9,7 +9,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.solver._check import require_descent
 from sde_gen.solver.base import StepSolver
-from sde_gen.solver.langevin import Corrector, Langevin
+from sde_gen.solver.langevin import AffineLangevin, Corrector
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 
 
@@ -18,7 +18,8 @@ class PredictorCorrector(StepSolver[Any]):
     """Take a step of the predictor from t to s, then let the corrector move the samples at s.
 
     The predictor comes first, as in the paper's Algorithm 1, and the last thing done to a sample is a
-    correction at the last time of the grid.
+    correction at the last time of the grid. The default corrector keeps the order of the predictor; the
+    paper's is :class:`~sde_gen.solver.langevin.Langevin`, whose bias more steps do not remove.
 
     Source: Song et al., 2021, arXiv:2011.13456, Algorithms 1 to 3.
 
@@ -28,7 +29,7 @@ class PredictorCorrector(StepSolver[Any]):
     """
 
     predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
-    corrector: Corrector = Langevin()  # noqa: RUF009 (frozen)
+    corrector: Corrector = AffineLangevin()  # noqa: RUF009 (frozen)
     stochastic: ClassVar[bool] = True
 
     @property

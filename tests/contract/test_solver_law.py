@@ -14,6 +14,7 @@ from sde_gen.solver import (
     AffineLangevin,
     Ancestral,
     BatchLangevin,
+    Corrector,
     EulerMaruyama,
     Heun,
     Langevin,
@@ -28,8 +29,7 @@ from tests.catalogue import make, names
 
 SDES = names("sde")
 STOCHASTIC = [name for name in names("solver") if make("solver", name).stochastic]
-NOT_AFFINE = {"predictor_corrector"}  # Langevin's step divides norms; below with the corrector that does not
-CASES: dict[str, StepSolver] = {name: make("solver", name) for name in STOCHASTIC if name not in NOT_AFFINE}
+CASES: dict[str, StepSolver] = {name: make("solver", name) for name in STOCHASTIC}
 CASES |= {
     "euler_maruyama eta=0": EulerMaruyama(eta=0.0),
     "euler_maruyama eta=0.5": EulerMaruyama(eta=0.5),
@@ -37,7 +37,6 @@ CASES |= {
     "reverse_diffusion eta=0.5": ReverseDiffusion(eta=0.5),
     "ancestral nu=1": Ancestral(nu=1.0),
     "ddim eta=1": DDIM(eta=1.0),
-    "predictor_corrector affine": PredictorCorrector(corrector=AffineLangevin()),
     "predictor_corrector ddim": PredictorCorrector(
         predictor=DDIM(), corrector=AffineLangevin(eta=1.4, steps=2)
     ),
@@ -51,18 +50,41 @@ def log_snr_times(sde: SDE, steps: int) -> Tensor:
     return sde.t_from_log_snr(torch.linspace(-3, 4, steps + 1, dtype=torch.float64))
 
 
-def weak_order(solver: StepSolver, sde: SDE) -> tuple[float, list[float]]:
-    """Slope of the error of mean and covariance over three doublings, and the errors."""
-    errors = [sum(law.errors(solver, sde, log_snr_times(sde, steps))) for steps in STEPS]
-    return float(np.log2(errors[0] / errors[1]) / np.log2(STEPS[1] / STEPS[0])), errors
+def weak_orders(solver: StepSolver, sde: SDE) -> list[tuple[float, tuple[float, float]]]:
+    """Slope over three doublings, and errors at its ends, of mean and of covariance; exact is infinite."""
+    ends = zip(*(law.errors(solver, sde, log_snr_times(sde, steps)) for steps in STEPS), strict=True)
+    return [(np.log2(a / b) / 3 if max(a, b) > 1e-10 else np.inf, (a, b)) for a, b in ends]
 
 
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("case", CASES)
 def test_converges_in_law_at_declared_order(case: str, sde: str) -> None:
-    measured, errors = weak_order(CASES[case], make("sde", sde))
-    assert measured >= CASES[case].order - 0.15, f"weak order {measured:.2f}: errors {errors}"
+    (mean, _), (cov, errors) = found = weak_orders(CASES[case], make("sde", sde))
+    assert CASES[case].order >= 1
+    assert min(mean, cov) >= CASES[case].order - 0.15, f"weak orders and errors {found}"
     assert errors[0] < 0.5, "an order says nothing of an error that starts anywhere"
+
+
+def test_paper_s_langevin_needs_many_dimensions() -> None:
+    """Why it is not the default: its random step is heavy-tailed in few dimensions, on every process alike.
+
+    200 chains have a standard error of 1 % in 64 dimensions and 3 % in 2 (4000 chains).
+    """
+
+    def variance(corrector: Corrector, sde: SDE, dim: int, count: int) -> float:
+        white = law.Gaussian(torch.zeros(dim).double(), torch.eye(dim).double())
+        times = log_snr_times(sde, 64)
+        (_, start), (_, end) = law.marginal(sde, times[0], white), law.marginal(sde, times[-1], white)
+        x = torch.sqrt(start[0, 0]) * IID.seeded(0).fresh(torch.empty(count, dim).double())
+        solver = PredictorCorrector(corrector=corrector)
+        x = solver.solve(law.denoiser(sde, white), x, times, noise=IID.seeded(1))
+        return float(x.square().mean() / end[0, 0])
+
+    for name in ("vp", "sub_vp"):
+        sde = make("sde", name)
+        assert variance(Langevin(), sde, 2, 4000) > 1.3
+        assert abs(variance(Langevin(), sde, 64, 200) - 1) < 0.1
+        assert abs(variance(AffineLangevin(), sde, 2, 4000) - 1) < 0.1
 
 
 @pytest.mark.parametrize("sde", SDES)
@@ -104,7 +126,7 @@ def test_oracle_sees_an_error_of_two_percent() -> None:
         def step(self, model, x_t, t, s, state, noise):  # type: ignore[no-untyped-def]
             return super().step(model, x_t, t, s, state, Loud(noise))  # type: ignore[arg-type]
 
-    assert weak_order(Wrong(nu=1.0), make("sde", "vp"))[0] < 0.5
+    assert weak_orders(Wrong(nu=1.0), make("sde", "vp"))[1][0] < 0.5
 
 
 @pytest.mark.parametrize(
