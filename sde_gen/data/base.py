@@ -32,9 +32,13 @@ class Dataset:
         if self.levels is None:
             if not bool(torch.isfinite(self.values).all()):
                 bad = int((~torch.isfinite(self.values.flatten(1))).any(1).sum())
-                raise ValueError(f"{bad} of {len(self.values)} samples hold numbers that are not finite (NaN or infinity); remove them")
+                raise ValueError(
+                    f"{bad} of {len(self.values)} samples hold numbers that are not finite; remove them"
+                )
         elif self.values.is_floating_point():
-            raise ValueError(f"values are {self.values.dtype} but levels={self.levels}: integer levels need an integer dtype")
+            raise ValueError(
+                f"values are {self.values.dtype} but levels={self.levels}: integer levels need an integer dtype"
+            )
         elif not 0 <= int(self.values.min()) <= int(self.values.max()) < self.levels:
             raise ValueError(
                 f"values lie in [{int(self.values.min())}, {int(self.values.max())}], "

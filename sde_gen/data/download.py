@@ -25,7 +25,9 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
             aside.write_bytes(answer.read())
         found = hashlib.sha256(gzip.decompress(aside.read_bytes())).hexdigest()
         if found != sha256_of_content:
-            raise ValueError(f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}")
+            raise ValueError(
+                f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}"
+            )
         os.replace(aside, path)
     except (OSError, EOFError) as error:
         raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error

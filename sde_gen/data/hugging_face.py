@@ -44,7 +44,9 @@ class HuggingFace(Source):
         try:
             import datasets
         except ImportError as error:
-            raise ValueError("Hugging Face sets need the library datasets: pip install 'sde_gen[hf]'") from error
+            raise ValueError(
+                "Hugging Face sets need the library datasets: pip install 'sde_gen[hf]'"
+            ) from error
         try:
             parts = datasets.load_dataset(self.path, self.name)
         except (OSError, ValueError, ConnectionError) as error:
@@ -77,4 +79,8 @@ class HuggingFace(Source):
             picture = image.convert("L" if self.channels == 1 else "RGB")
             if picture.size != (self.size, self.size):
                 picture = ImageOps.fit(picture, (self.size, self.size), Image.Resampling.LANCZOS)
-            yield torch.from_numpy(np.array(picture)).reshape(self.size, self.size, self.channels).permute(2, 0, 1)
+            yield (
+                torch.from_numpy(np.array(picture))
+                .reshape(self.size, self.size, self.channels)
+                .permute(2, 0, 1)
+            )

@@ -34,5 +34,7 @@ def read_idx(path: Path) -> Tensor:
         raise ValueError(f"{path} is cut short: {len(content)} bytes")
     shape = struct.unpack(f">{rank}I", content[4:header])
     if len(content) - header != math.prod(shape):
-        raise ValueError(f"{path} declares the shape {shape} but holds {len(content) - header} bytes; fetch it again")
+        raise ValueError(
+            f"{path} declares the shape {shape} but holds {len(content) - header} bytes; fetch it again"
+        )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:].reshape(shape).clone()

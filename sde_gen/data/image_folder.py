@@ -39,7 +39,9 @@ class ImageFolder(Source):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.size < 1 or self.channels not in (1, 3):
-            raise ValueError(f"size={self.size}, channels={self.channels}: expected a positive size and 1 or 3 channels")
+            raise ValueError(
+                f"size={self.size}, channels={self.channels}: expected a positive size and 1 or 3 channels"
+            )
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction={self.test_fraction} must lie strictly between 0 and 1")
 
@@ -57,19 +59,35 @@ class ImageFolder(Source):
             except (UnidentifiedImageError, OSError, SyntaxError) as error:
                 corrupt.append(f"{path} ({error})")
         if corrupt:
-            listing = "; ".join(corrupt[:10]) + (f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else "")
+            listing = "; ".join(corrupt[:10]) + (
+                f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else ""
+            )
             if not self.skip_corrupt:
-                raise ValueError(f"{len(corrupt)} images cannot be read: {listing}; mend them or give data.skip_corrupt=true")
+                raise ValueError(
+                    f"{len(corrupt)} images cannot be read: {listing}; mend them or give data.skip_corrupt=true"
+                )
             warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
         if len(images) < 2:
-            raise ValueError(f"{root} holds {len(images)} readable images ({', '.join(sorted(SUFFIXES))}); at least 2 are needed")
-        classes = sorted({path.relative_to(root).parts[0] for path in images if len(path.relative_to(root).parts) > 1})
-        labels = torch.tensor([classes.index(path.relative_to(root).parts[0]) for path in images]) if self._labelled(root, images) else None
+            raise ValueError(
+                f"{root} holds {len(images)} readable images ({', '.join(sorted(SUFFIXES))}); at least 2 are needed"
+            )
+        classes = sorted(
+            {path.relative_to(root).parts[0] for path in images if len(path.relative_to(root).parts) > 1}
+        )
+        labels = (
+            torch.tensor([classes.index(path.relative_to(root).parts[0]) for path in images])
+            if self._labelled(root, images)
+            else None
+        )
         test = torch.tensor([self._share(path.relative_to(root)) < self.test_fraction for path in images])
         if bool(test.all()) or not bool(test.any()):  # a small folder: both splits need an image
             test[:], test[0] = False, True
         return split(
-            torch.stack(list(images.values())), labels, levels=256, classes=len(classes) if labels is not None else 0, test=test
+            torch.stack(list(images.values())),
+            labels,
+            levels=256,
+            classes=len(classes) if labels is not None else 0,
+            test=test,
         )
 
     def _labelled(self, root: Path, images: dict[Path, Tensor]) -> bool:
@@ -83,4 +101,6 @@ class ImageFolder(Source):
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
         square = ImageOps.fit(upright, (self.size, self.size), Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.array(square)).reshape(self.size, self.size, self.channels).permute(2, 0, 1)
+        return (
+            torch.from_numpy(np.array(square)).reshape(self.size, self.size, self.channels).permute(2, 0, 1)
+        )

@@ -34,7 +34,12 @@ class Toy(Source):
     def load(self) -> Splits:
         """Draw the points."""
         train, test = (
-            Dataset(values=self.draw(count, np.random.default_rng([self.seed, part])).float(), labels=None, levels=None, classes=0)
+            Dataset(
+                values=self.draw(count, np.random.default_rng([self.seed, part])).float(),
+                labels=None,
+                levels=None,
+                classes=0,
+            )
             for part, count in enumerate((self.count, self.test_count))
         )
         return Splits(train=train, test=test)
