@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sde_gen._tensor import bcast
+
 
 class Augmentation(abc.ABC):
     """A random change of a batch."""
@@ -32,4 +34,4 @@ class HorizontalFlip(Augmentation):
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Mirror some images of (B, C, H, W)."""
         chosen = torch.rand(len(values), generator=generator, device=generator.device).to(values.device) < 0.5
-        return torch.where(chosen.view(-1, 1, 1, 1), values.flip(-1), values)
+        return torch.where(bcast(chosen, values), values.flip(-1), values)

@@ -46,6 +46,14 @@ class Dataset:
             )
         if self.labels is not None and len(self.labels) != len(self.values):
             raise ValueError(f"{len(self.labels)} labels for {len(self.values)} samples")
+        if (
+            self.labels is not None
+            and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes
+        ):
+            raise ValueError(
+                f"labels lie in [{int(self.labels.min())}, {int(self.labels.max())}], "
+                f"outside the {self.classes} classes 0 to {self.classes - 1}"
+            )
 
     def __len__(self) -> int:
         """Number of samples."""

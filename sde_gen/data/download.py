@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.request
+import zlib
 from pathlib import Path
 
 
@@ -29,7 +31,7 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
                 f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}"
             )
         os.replace(aside, path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error
     finally:
         aside.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Fashion-MNIST, from the four IDX files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sde_gen.data.base import Dataset, Source, Splits
@@ -50,7 +50,9 @@ class FashionMNIST(Source):
             for name, content in CONTENT.items():
                 if not (folder / name).exists():
                     fetch(f"{self.url}/{name}", folder / name, sha256_of_content=content)
-        return Splits(train=self._read(folder, "train"), test=self._read(folder, "t10k"))
+        train, test = self._read(folder, "train"), self._read(folder, "t10k")
+        classes = max(train.classes, test.classes)
+        return Splits(train=replace(train, classes=classes), test=replace(test, classes=classes))
 
     def _read(self, folder: Path, part: str) -> Dataset:
         values = read_idx(self._find(folder, f"{part}-images-idx3-ubyte")).unsqueeze(1)

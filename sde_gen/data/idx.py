@@ -3,6 +3,7 @@
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ def read_idx(path: Path) -> Tensor:
     raw = path.read_bytes()
     try:
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex()}")

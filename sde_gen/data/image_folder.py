@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sde_gen.data.base import Source, Splits, split
@@ -56,7 +56,7 @@ class ImageFolder(Source):
         for path in paths:
             try:
                 images[path] = self._read(path)
-            except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 corrupt.append(f"{path} ({error})")
         if corrupt:
             listing = "; ".join(corrupt[:10]) + (
@@ -99,6 +99,8 @@ class ImageFolder(Source):
 
     def _read(self, path: Path) -> Tensor:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would cut their levels off at 255
+                raise ValueError(f"more than 8 bits a channel, mode {image.mode}; convert it to 8")
             upright = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
         square = ImageOps.fit(upright, (self.size, self.size), Image.Resampling.LANCZOS)
         return (

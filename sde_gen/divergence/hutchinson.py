@@ -56,7 +56,9 @@ class Hutchinson(Divergence):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.probes < 1:
-            raise ValueError(f"probes={self.probes} must be at least 1; for the exact trace use divergence=exact")
+            raise ValueError(
+                f"probes={self.probes} must be at least 1; for the exact trace use divergence=exact"
+            )
 
     def prepare(self, x: Tensor, noise: Noise) -> FieldAndDivergence:
         """Draw the probes."""

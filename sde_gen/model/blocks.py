@@ -42,7 +42,8 @@ def norm(channels: int) -> nn.GroupNorm:
 class Dropout(nn.Module):
     """Dropout whose mask costs an eighth of the usual random numbers.
 
-    One 64-bit draw gives the bytes of eight mask elements, so the rate is rounded to a multiple of 1/256.
+    One 64-bit draw gives the bytes of eight mask elements, so the rate is rounded to a multiple of 1/256
+    between 1/256 and 255/256.
 
     Arguments:
         rate: probability of a zero.
@@ -52,7 +53,7 @@ class Dropout(nn.Module):
         super().__init__()
         if not 0 <= rate < 1:
             raise ValueError(f"dropout={rate} must lie in [0, 1)")
-        self.threshold = round(rate * 256)
+        self.threshold = min(max(round(rate * 256), 1), 255) if rate > 0 else 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements at random in training, and scale the others up."""
@@ -104,7 +105,9 @@ class ResBlock(nn.Module):
 class DownBlock(ResBlock):
     """A residual block that halves the resolution."""
 
-    def __init__(self, channels: int, *, resampler: Resampler, embedding: int, dropout: float, scale: float) -> None:
+    def __init__(
+        self, channels: int, *, resampler: Resampler, embedding: int, dropout: float, scale: float
+    ) -> None:
         super().__init__(channels, channels, embedding=embedding, dropout=dropout, scale=scale)
         self.skip = convolution(channels, channels, 1)
         self.resampler = resampler

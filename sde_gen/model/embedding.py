@@ -43,7 +43,9 @@ class Positional(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         if size % 2 or size < 4:
-            raise ValueError(f"a positional embedding of {size} features: expected an even number, at least 4")
+            raise ValueError(
+                f"a positional embedding of {size} features: expected an even number, at least 4"
+            )
         self.features = size
 
     def forward(self, c_noise: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ class MLP(nn.Module):
         if len(shape) != 1:
             raise ValueError(f"shape={tuple(shape)}: the MLP takes vectors (d,); for images use model=ncsnpp")
         if width < 1 or depth < 1 or num_classes < 0:
-            raise ValueError(f"width={width}, depth={depth}, num_classes={num_classes}: expected positive, positive, not negative")
+            raise ValueError(
+                f"width={width}, depth={depth}, num_classes={num_classes}: expected positive, positive, not negative"
+            )
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
         self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
         self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
@@ -48,9 +50,13 @@ class MLP(nn.Module):
         embedding = self.embed(self.embedding(c_noise))
         if self.classes is not None:
             null = self.classes.num_embeddings - 1
-            embedding = embedding + self.classes(torch.full((len(x),), null, device=x.device) if label is None else label)
+            embedding = embedding + self.classes(
+                torch.full((len(x),), null, device=x.device) if label is None else label
+            )
         elif label is not None:
-            raise ValueError("a label was given to a network without classes; train one with model.num_classes set")
+            raise ValueError(
+                "a label was given to a network without classes; train one with model.num_classes set"
+            )
         h = self.stem(x)
         for inner, outer in zip(self.inner, self.outer, strict=True):
             h = h + outer(F.silu(inner(F.silu(h)) + embedding))

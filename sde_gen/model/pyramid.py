@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -173,8 +174,7 @@ class ResidualOutput(ProgressiveOutput):
     def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
         super().__init__(image, channels, resampler, scale)
         self.first = nn.Sequential(norm(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
-        pairs = zip(channels[:-1], channels[1:], strict=True)
-        self.widen = nn.ModuleList(convolution(below, here) for below, here in pairs)
+        self.widen = nn.ModuleList(convolution(below, here) for below, here in pairwise(channels))
         self.head = Head(channels[-1], image)
         self.resampler, self.scale = resampler, scale
 

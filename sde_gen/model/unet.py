@@ -55,7 +55,9 @@ class UNet(nn.Module):
         _check(shape, width, multipliers, blocks, attention_levels, num_classes)
         image, levels, scale = shape[0], len(multipliers), 0.5**0.5
         self.embedding = embedding
-        self.embed = nn.Sequential(linear(embedding.features, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
+        self.embed = nn.Sequential(
+            linear(embedding.features, 4 * width), nn.SiLU(), linear(4 * width, 4 * width)
+        )
         self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
         options = {"embedding": 4 * width, "dropout": dropout, "scale": scale}
 
@@ -130,7 +132,9 @@ class UNet(nn.Module):
         embedding: Tensor = self.embed(self.embedding(c_noise))
         if self.classes is None:
             if label is not None:
-                raise ValueError("a label was given to a network without classes; train one with model.num_classes set")
+                raise ValueError(
+                    "a label was given to a network without classes; train one with model.num_classes set"
+                )
             return embedding
         null = self.classes.num_embeddings - 1
         rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
@@ -156,7 +160,10 @@ def _check(
         )
     factor = 2 ** (levels - 1)
     if any(side % factor or side < factor for side in shape[1:]):
-        near = sorted({max(factor, side // factor * factor) for side in shape[1:]} | {-(-side // factor) * factor for side in shape[1:]})
+        near = sorted(
+            {max(factor, side // factor * factor) for side in shape[1:]}
+            | {-(-side // factor) * factor for side in shape[1:]}
+        )
         raise ValueError(
             f"images of {shape[1]}x{shape[2]} do not halve {levels - 1} times: sides must be multiples of {factor}, "
             f"such as {' or '.join(map(str, near))}; or give fewer multipliers than {list(multipliers)}"

@@ -30,17 +30,20 @@ class Importance(TimeSampler):
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
         """Interpolate log-SNR."""
-        first, last = self._ends(sde, u.device)
+        first, last = self._ends(sde)
         return sde.t_from_log_snr(first + (last - first) * u).clamp(sde.t_min, self.t_max)  # rounding
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
         """g^2 / sigma^2 over its integral, zero beyond t_max."""
-        first, last = self._ends(sde, t.device)
+        first, last = self._ends(sde)
         inside = (t <= self.t_max).to(t.dtype)
         return inside * (sde.diffusion(t) / sde.sigma(t)) ** 2 / (first - last)
 
-    def _ends(self, sde: SDE, device: torch.device) -> tuple[Tensor, Tensor]:
-        ends = torch.tensor([sde.t_min, self.t_max], dtype=torch.float64, device=device)
+    def _ends(self, sde: SDE) -> tuple[Tensor, Tensor]:
+        """The log-SNR at t_min and t_max, shape (), on the CPU: no wait for a GPU."""
+        if not self.t_max > sde.t_min:
+            raise ValueError(f"t_max={self.t_max} must lie above t_min={sde.t_min} of the process")
+        ends = torch.tensor([sde.t_min, self.t_max], dtype=torch.float64)
         first, last = sde.log_snr(ends)
         if not bool(torch.isfinite(last)):
             raise ValueError(

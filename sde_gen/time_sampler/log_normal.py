@@ -31,18 +31,24 @@ class LogNormal(TimeSampler):
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
         """Invert the restricted distribution function."""
-        low, high = self._ends(sde, u.device)
+        low, high = self._ends(sde)
         z = torch.special.ndtri(low + (high - low) * u)
         return sde.t_from_log_snr(-2 * (self.mean + self.std * z)).clamp(sde.t_min, 1.0)  # rounding
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
         """The Gaussian density of log(sigma / alpha) times the derivative of that."""
-        low, high = self._ends(sde, t.device)
+        low, high = self._ends(sde)
         z = (-0.5 * sde.log_snr(t) - self.mean) / self.std
         dz_dt = 0.5 * (sde.diffusion(t) / sde.sigma(t)) ** 2 / self.std
         return torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) / (high - low) * dz_dt
 
-    def _ends(self, sde: SDE, device: torch.device) -> tuple[Tensor, Tensor]:
-        ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64, device=device)
+    def _ends(self, sde: SDE) -> tuple[Tensor, Tensor]:
+        """The distribution function at t_min and 1, shape (), on the CPU: no wait for a GPU."""
+        ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)
         low, high = torch.special.ndtr((-0.5 * sde.log_snr(ends) - self.mean) / self.std)
+        if not bool(high > low):
+            raise ValueError(
+                f"mean={self.mean}, std={self.std}: no noise level of {type(sde).__name__} lies there; its "
+                f"log(sigma / alpha) goes from {-0.5 * sde.log_snr(ends)[0]:.3g} to {-0.5 * sde.log_snr(ends)[1]:.3g}"
+            )
         return low, high

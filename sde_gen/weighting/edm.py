@@ -36,7 +36,9 @@ class EDM(Weighting):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation")
+            raise ValueError(
+                f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation"
+            )
         LogNormal(mean=self.mean, std=self.std)
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:

@@ -21,17 +21,21 @@ def test_every_level_returns_with_and_without_noise(levels, low, high):
 
 
 class Extreme:
-    """Noise so large that its distribution function rounds to one."""
+    """Noise whose distribution function rounds to zero or one."""
+
+    def __init__(self, size):
+        self.size = size
 
     def fresh(self, x):
-        return torch.full_like(x, 9.0)
+        return torch.full_like(x, self.size)
 
 
-@pytest.mark.parametrize("levels", [17, 256, 65536])
-def test_noise_never_leaves_its_bin(levels):
+@pytest.mark.parametrize("levels", [2, 17, 100, 256, 65536])
+@pytest.mark.parametrize("size", [-20.0, 9.0])
+def test_noise_never_leaves_its_bin(levels, size):
     codec = Uniform(levels=levels)
     k = torch.arange(levels).unsqueeze(0)
-    assert torch.equal(codec.decode(codec.encode(k, Extreme())), k)
+    assert torch.equal(codec.decode(codec.encode(k, Extreme(size))), k)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_flip_mirrors_about_half_by_the_generator_alone():
     assert ((out == values).flatten(1).all(1) ^ mirrored).all()
     assert 140 < int(mirrored.sum()) < 260  # six standard deviations
     assert torch.equal(out, flip(values, torch.Generator().manual_seed(0)))
+    assert flip(torch.zeros(5, 2), torch.Generator()).shape == (5, 2)
 
 
 # --- broken data
@@ -105,6 +106,10 @@ def test_data_that_are_no_data():
         Dataset(**{**ok, "values": torch.zeros(0, 2)})
     with pytest.raises(ValueError, match="2 labels for 3 samples"):
         Dataset(**{**ok, "labels": torch.zeros(2)})
+    with pytest.raises(ValueError, match="outside the 3 classes"):
+        Dataset(**{**ok, "labels": torch.tensor([0, 3, 1]), "classes": 3})
+    with pytest.raises(ValueError, match="outside the 3 classes"):
+        Dataset(**{**ok, "labels": torch.tensor([0, -1, 1]), "classes": 3})
     with pytest.raises(ValueError, match="integer dtype"):
         Dataset(**{**ok, "levels": 4})
 
@@ -116,6 +121,11 @@ def idx(array: np.ndarray) -> bytes:
     return (
         b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
     )
+
+
+def scrambled(packed: bytes) -> bytes:
+    """A gzip file with an intact header and nonsense behind it."""
+    return packed[:12] + b"\xff" * 30 + packed[42:]
 
 
 def family(folder: Path, packed: bool = True) -> dict[str, np.ndarray]:
@@ -142,6 +152,11 @@ def test_idx_family(tmp_path, packed):
     np.testing.assert_array_equal(splits.test.values[:, 0].numpy(), arrays["t10k-images-idx3-ubyte"])
     assert splits.train.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert (splits.train.levels, splits.train.classes) == (256, 3)
+    name = next(path for path in tmp_path.iterdir() if path.name.startswith("train-labels"))
+    content = idx(np.zeros(7, np.uint8))  # a class that only the test split has
+    name.write_bytes(gzip.compress(content) if packed else content)
+    splits = FashionMNIST(root=str(tmp_path)).load()
+    assert splits.train.classes == splits.test.classes == 3
 
 
 @pytest.mark.parametrize(
@@ -151,6 +166,7 @@ def test_idx_family(tmp_path, packed):
         (b"PNG....", "not an IDX file"),
         (b"\x00\x00\x08\x03\x00", "cut short"),
         (gzip.compress(idx(np.zeros((3, 4), np.uint8)))[:-9], "damaged"),
+        (scrambled(gzip.compress(idx(np.arange(99, dtype=np.uint8)))), "damaged"),
         (b"", "not an IDX file"),
     ],
 )
@@ -174,6 +190,10 @@ def test_download_is_explicit_checked_and_leaves_nothing_wrong(tmp_path, monkeyp
         FashionMNIST(**other, download=True).load()
     with pytest.raises(ValueError, match="by hand"):
         FashionMNIST(**{**other, "url": (tmp_path / "nowhere").as_uri()}, download=True).load()
+    for file in (tmp_path / "server").iterdir():
+        file.write_bytes(scrambled(file.read_bytes()))
+    with pytest.raises(ValueError, match="cannot fetch"):
+        FashionMNIST(**other, download=True).load()
     assert not list((tmp_path / "other").iterdir())
     with pytest.raises(ValueError, match=r"data\.root"):
         FashionMNIST(download=True)
@@ -230,6 +250,14 @@ def test_corrupt_images_are_named_and_left_out_only_when_asked(tmp_path):
     assert len(splits.train) + len(splits.test) == 12
 
 
+def test_images_of_many_levels_are_not_cut_off(tmp_path):
+    pictures(tmp_path)
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "cats" / "deep.png")
+    (tmp_path / "cats" / "odd.ppm").write_bytes(b"P6 two 2 255\n" + bytes(12))
+    with pytest.raises(ValueError, match=r"2 images cannot be read.*deep\.png.*8 bits.*odd\.ppm"):
+        ImageFolder(root=str(tmp_path)).load()
+
+
 def test_folders_that_will_not_do(tmp_path):
     with pytest.raises(ValueError, match="no folder"):
         ImageFolder(root=str(tmp_path / "nowhere")).load()
@@ -244,7 +272,8 @@ def test_folders_that_will_not_do(tmp_path):
 
 def test_hugging_face_reads_a_local_set(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     rng = np.random.default_rng(0)
     for part, count in (("train", 6), ("test", 3)):

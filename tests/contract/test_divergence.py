@@ -23,7 +23,10 @@ MATRIX = torch.randn(12, 12, generator=torch.Generator().manual_seed(0)).double(
 def trace(x):
     """The diagonal of the whole Jacobian, one sample at a time."""
     return torch.stack(
-        [torch.autograd.functional.jacobian(field, one.unsqueeze(0)).reshape(one.numel(), -1).trace() for one in x]
+        [
+            torch.autograd.functional.jacobian(field, one.unsqueeze(0)).reshape(one.numel(), -1).trace()
+            for one in x
+        ]
     )
 
 

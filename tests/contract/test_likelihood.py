@@ -60,7 +60,9 @@ def test_any_event_shape(event):
     model = mixture(make("sde", "vp"), event)
     x = model.sample(4, noise=IID.seeded(1))
     exact = model.log_prob(x, torch.tensor(model.sde.t_min, dtype=torch.float64))
-    found = log_prob(model, x, integrator=FINE, divergence=Exact(chunk=3), noise=IID.seeded(2), prior=AtOne(model))
+    found = log_prob(
+        model, x, integrator=FINE, divergence=Exact(chunk=3), noise=IID.seeded(2), prior=AtOne(model)
+    )
     torch.testing.assert_close(found.nats, exact, rtol=0, atol=1e-5)
     assert found.z.shape == x.shape
 

@@ -142,3 +142,6 @@ def test_dropout_keeps_the_mean_and_its_rate():
     assert abs(rate - 0.25) < 6 * (0.25 * 0.75 / 2**20) ** 0.5
     assert abs(float(out.mean()) - 1) < 6 * (1 / 3) ** 0.5 / 2**10
     assert torch.equal(Dropout(0.25).eval()(out), out)
+    for rate in (0.001, 0.999):  # rates beyond the finest step are no rates of 0 and 1
+        out = Dropout(rate).train()(torch.ones(2**16))
+        assert 0 < float((out == 0).float().mean()) < 1

@@ -15,7 +15,9 @@ WAYS = list(itertools.product((NoInput, ResidualInput, SkipInput), (NoOutput, Re
 @pytest.mark.parametrize(("enter", "leave"), WAYS, ids=lambda way: way.__name__)
 def test_every_parameter_has_an_effect(enter, leave):
     generator = torch.Generator().manual_seed(0)
-    net = NCSNpp(shape=(2, 8, 8), width=8, multipliers=(1, 2, 1), progressive_input=enter(), progressive_output=leave)
+    net = NCSNpp(
+        shape=(2, 8, 8), width=8, multipliers=(1, 2, 1), progressive_input=enter(), progressive_output=leave
+    )
     net = net.double()
     x, c_noise = torch.randn(2, 2, 8, 8, generator=generator).double(), torch.tensor([0.3, -1.0]).double()
     assert not net(x, c_noise).any()
@@ -37,7 +39,9 @@ def test_resampling_keeps_constants_and_linear_ramps(resampler):
     torch.testing.assert_close(resampler.up(ones)[..., 1:-1, 1:-1], torch.ones(1, 3, 14, 14))
     centres = (torch.arange(8) + 0.5).expand(1, 1, 8, 8)
     fine = (torch.arange(16) + 0.5).expand(1, 1, 16, 16) / 2
-    torch.testing.assert_close(resampler.down(centres)[..., 1:-1, 1:-1], torch.tensor([3.0, 5.0]).expand(1, 1, 2, 2))
+    torch.testing.assert_close(
+        resampler.down(centres)[..., 1:-1, 1:-1], torch.tensor([3.0, 5.0]).expand(1, 1, 2, 2)
+    )
     if isinstance(resampler, FIR):
         torch.testing.assert_close(resampler.up(centres)[..., 1:-1, 1:-1], fine[..., 1:-1, 1:-1])
 

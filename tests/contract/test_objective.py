@@ -1,0 +1,193 @@
+"""The training objective: laws of times, weightings, and the loss against quadrature with an exact denoiser."""
+
+import pytest
+import torch
+
+from sde_gen._tensor import mean_event
+from sde_gen.denoiser import MixtureDenoiser
+from sde_gen.noise import IID, PerSample
+from sde_gen.objective import DSM
+from sde_gen.prediction import Prediction
+from sde_gen.time_sampler import Importance, LogNormal, Mixture, Stratified, Uniform
+from sde_gen.weighting import EDM, Law, Likelihood, MinSNR, Simple, TruncatedSNR
+from tests.catalogue import make, names
+
+FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR at t = 1 is finite
+LAWS = {
+    "uniform": Uniform(),
+    "importance": Importance(t_max=0.999),
+    "log_normal": LogNormal(),
+    "mixture": Mixture(first=Uniform(), second=Importance(t_max=0.999), share=0.3),
+}
+
+
+def places(n):
+    """Midpoints of n equal parts of [0, 1]."""
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+def mixture(sde, event=(2,)):
+    dim = torch.Size(event).numel()
+    means = torch.linspace(-1, 1, 3 * dim, dtype=torch.float64).reshape(3, *event)
+    covs = 0.1 * torch.eye(dim, dtype=torch.float64).expand(3, dim, dim)
+    return MixtureDenoiser(sde=sde, means=means, covs=covs, weights=torch.tensor([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", names("sde"))
+def test_density_is_that_of_the_times(name, law):
+    """The share of the times below any s is the integral of the density up to s (trapezoids between the times)."""
+    sde, sampler = make("sde", name), LAWS[law]
+    n = 1001
+    t = sampler(sde, places(n)).t.sort().values
+    density = sampler.density(sde, 0.5 * (t[1:] + t[:-1]))
+    mass = (density * (t[1:] - t[:-1])).cumsum(0)
+    assert sde.t_min <= float(t[0]) < float(t[-1]) <= 1
+    # each gap holds 1 / n of the times, those of a mixture up to one of each law
+    torch.testing.assert_close(mass, torch.arange(1, n, dtype=torch.float64) / n, rtol=0, atol=6 / n)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_stratified_times_cover_the_law_evenly(law):
+    sde = make("sde", "vp")
+    u = torch.rand(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t, density = Stratified(law=LAWS[law])(sde, u)
+    rotated = (u[0] + torch.linspace(0, 1, 9, dtype=torch.float64)[:8]) % 1
+    assert sorted((8 * rotated).long().tolist()) == list(range(8))  # one number in every eighth
+    torch.testing.assert_close(t, LAWS[law].times(sde, rotated))
+    torch.testing.assert_close(density, LAWS[law].density(sde, t))
+
+
+def test_every_stratified_time_alone_has_the_law():
+    """The distribution function of the last of four times over even u_0."""
+    sde = make("sde", "vp")
+    last = torch.stack([Stratified()(sde, torch.stack([u] * 4)).t[3] for u in places(200)])
+    torch.testing.assert_close(last.sort().values, Uniform().times(sde, places(200)))
+
+
+def test_importance_needs_a_finite_log_snr():
+    with pytest.raises(ValueError, match="t_max below 1"):
+        Importance()(make("sde", "rectified"), places(3))
+    with pytest.raises(ValueError, match="above t_min"):
+        Importance(t_max=1e-4)(make("sde", "rectified"), places(3))
+
+
+def test_log_normal_levels_that_the_process_never_has():
+    with pytest.raises(ValueError, match="no noise level of VP"):
+        LogNormal(mean=60.0)(make("sde", "vp"), places(3))
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_likelihood_weight_with_uniform_and_with_importance_times_is_one_objective(name):
+    """The expectation over u of weight / density * error(t), by quadrature, with the error of a fixed bad guess."""
+    sde = make("sde", name)
+
+    def error(t):
+        return torch.sigmoid(0.3 * sde.log_snr(t))  # any smooth function of the noise level
+
+    def expectation(sampler):
+        t, density = sampler(sde, places(1500))
+        return float((Likelihood()(sde, t) / density * error(t)).mean())
+
+    # uniform times need a start away from t_min, where the weight is very large: stretch them by their cube
+    u = places(100_000)
+    t = sde.t_min + (1 - sde.t_min) * u**3
+    by_uniform = float((Likelihood()(sde, t) * error(t) * 3 * (1 - sde.t_min) * u**2).mean())
+    assert expectation(Importance()) == pytest.approx(by_uniform, rel=2e-3)
+    assert expectation(Mixture(first=Uniform(), second=Importance())) == pytest.approx(by_uniform, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_importance_makes_the_likelihood_weight_constant(name):
+    sde = make("sde", name)
+    t, density = Importance()(sde, places(100))
+    ratio = Likelihood()(sde, t) / density
+    torch.testing.assert_close(ratio, ratio[0].expand(100), rtol=1e-6, atol=0)
+    spread = sde.log_snr(torch.tensor(sde.t_min).double()) - sde.log_snr(torch.ones(()).double())
+    assert float(ratio[0]) == pytest.approx(float(spread) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", names("sde"))
+def test_weights_are_those_of_the_papers_on_the_error_of_x0(name):
+    """Each is published as a weight on |x0 error|^2; a prediction carries the error of eps over to x0."""
+    sde, generator = make("sde", name), torch.Generator().manual_seed(0)
+    t = sde.t_min + (0.99 - sde.t_min) * places(9)
+    x0, eps, wrong = torch.randn(3, 9, 2, generator=generator).double()
+    alpha, sigma = sde.marginal(t)
+    x_t = alpha[:, None] * x0 + sigma[:, None] * eps
+    guess = Prediction.from_eps(x_t, eps + 0.1 * wrong, sde.marginal(t))
+    x0_error, eps_error = mean_event((guess.x0 - x0) ** 2), mean_event((guess.eps - eps) ** 2)
+    snr, s = torch.exp(sde.log_snr(t)), sigma / alpha
+    published = {
+        MinSNR(gamma=5.0): snr.clamp(max=5.0),
+        TruncatedSNR(): snr.clamp(min=1.0),
+        Simple(): snr,
+    }
+    for weighting, on_x0 in published.items():
+        torch.testing.assert_close(weighting(sde, t) * eps_error, on_x0 * x0_error, rtol=1e-6, atol=0)
+    on_x0 = (s**2 + 0.4**2) / (s * 0.4) ** 2
+    ours = EDM(sigma_data=0.4)(sde, t) / LogNormal().density(sde, t)
+    torch.testing.assert_close(ours * eps_error, on_x0 * x0_error, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_law_weights_make_every_error_count_alike(law):
+    sde = make("sde", "sub_vp")
+    t, density = LAWS[law](sde, places(50))
+    torch.testing.assert_close(Law(times=LAWS[law])(sde, t) / density, torch.ones(50, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", names("weighting"))
+@pytest.mark.parametrize("process", names("sde"))
+def test_weights_are_finite_and_positive(name, process):
+    sde = make("sde", process)
+    t = sde.t_min + (0.999 - sde.t_min) * torch.linspace(0, 1, 64, dtype=torch.float64)
+    weighting = Law(times=Uniform()) if name == "law" else make("weighting", name)
+    weight = weighting(sde, t)
+    assert weight.shape == t.shape
+    assert bool((torch.isfinite(weight) & (weight >= 0)).all())
+
+
+@pytest.mark.parametrize("event", [(2,), (1, 1, 2), (2, 2, 1)], ids=str)
+def test_expected_loss_is_the_error_of_the_exact_denoiser(event):
+    """Against E|eps_hat - eps|^2 = 1 - E|eps_hat|^2 / D, true of a conditional mean; six standard errors."""
+    sde = make("sde", "vp")
+    model = mixture(sde, event)
+    x0 = model.sample(20_000, noise=IID.seeded(1))
+    loss = DSM(time_sampler=Uniform(), weighting=Simple())(model, x0, noise=IID.seeded(2))
+    again = model.sample(20_000, noise=IID.seeded(3))
+    t = sde.t_min + (1 - sde.t_min) * places(20_000)
+    alpha, sigma = sde.marginal(t, like=again)
+    x_t = (
+        alpha * again + sigma * torch.randn(again.shape, generator=torch.Generator().manual_seed(4)).double()
+    )
+    expected = 1 - mean_event(model(x_t, t).eps ** 2)
+    gap = loss.per_sample.mean() - (1 - sde.t_min) * expected.mean()
+    assert abs(gap) < 6 * (loss.per_sample.var() / 20_000 + expected.var() / 20_000) ** 0.5
+    assert loss.per_sample.shape == loss.t.shape == loss.error.shape == (20_000,)
+
+
+def test_a_sample_does_not_see_its_batch_and_gradients_flow():
+    sde = make("sde", "vp")
+    model, objective = mixture(sde), DSM(time_sampler=Uniform(), weighting=Simple())
+    x0 = model.sample(3, noise=IID.seeded(1)).requires_grad_()
+    together = objective(model, x0, noise=PerSample([1, 2, 3])).per_sample
+    alone = objective(model, x0[1:2], noise=PerSample([2])).per_sample
+    torch.testing.assert_close(together[1:2], alone)
+    together.sum().backward()
+    assert bool(x0.grad.abs().sum(1).all())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Importance(t_max=0.0),
+        lambda: LogNormal(std=0.0),
+        lambda: Mixture(first=Uniform(), second=Uniform(), share=1.0),
+        lambda: MinSNR(gamma=-1.0),
+        lambda: EDM(sigma_data=0.0),
+    ],
+)
+def test_impossible_settings(wrong):
+    with pytest.raises(ValueError, match="must"):
+        wrong()
