@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sde_gen.divergence import Exact, Gaussian, Hutchinson
+from sde_gen.divergence import Exact, Gaussian, Hutchinson, Rademacher
 from sde_gen.noise import IID
 from tests.catalogue import make, names
 
@@ -59,6 +59,16 @@ def test_rademacher_is_unbiased_over_all_signs():
     symmetric = (jacobian + jacobian.mT) / 2
     off = symmetric.square().sum((1, 2)) - symmetric.diagonal(dim1=1, dim2=2).square().sum(1)
     torch.testing.assert_close(found.var(1, correction=0), 2 * off)
+
+
+@pytest.mark.parametrize("law", [Rademacher(), Gaussian()], ids=lambda law: type(law).__name__)
+def test_probes_have_the_unit_covariance(law):
+    """Six standard errors of the mean and of the covariance of 40,000 pairs; those of signs are smaller."""
+    v = law(torch.empty(40_000, 2), IID.seeded(0))
+    assert v.mean(0).abs().max() < 6 / 40_000**0.5
+    assert (v.T @ v / 40_000 - torch.eye(2)).abs().max() < 6 * (2 / 40_000) ** 0.5
+    if isinstance(law, Rademacher):
+        assert set(v.flatten().tolist()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("name", names("divergence"))
