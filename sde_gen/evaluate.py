@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import __version__, show
 from sde_gen.door import door, nearest
+from sde_gen.engine.precision import Precision
 from sde_gen.hooks import NFECounter
 from sde_gen.metric import Metric
 from sde_gen.noise import sample_seeds
@@ -41,6 +42,7 @@ def _evaluate(
     config: DictConfig, run: Run, name: str, values: torch.Tensor, labels: torch.Tensor | None
 ) -> None:
     metric: Metric = instantiate(config.metric[name])
+    precision: Precision = instantiate(config.precision)
     seeds = sample_seeds(config.seed, len(values))
     per_image: list[float] = []
     with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
@@ -49,12 +51,13 @@ def _evaluate(
         for start in range(0, len(values), config.batch_size):
             batch = slice(start, start + config.batch_size)
             denoiser = run.conditioned(None if labels is None else labels[batch])
-            result = metric(denoiser, values[batch].to(run.device), run.codec, seeds[batch])
+            with precision.context(run.device):
+                result = metric(denoiser, values[batch].to(run.device), run.codec, seeds[batch])
             per_image += result.tolist()
             mean, se = _mean(per_image)
             bar.update(task, completed=len(per_image), note=f"{mean:.4f} +- {se:.4f} {metric.unit}")
         seconds = time.perf_counter() - begin
-    _save(config, run, name, metric, per_image, counter.samples / len(values), seconds)
+    _save(config, run, name, metric, precision, per_image, counter.samples / len(values), seconds)
 
 
 def _mean(values: list[float]) -> tuple[float, float]:
@@ -68,6 +71,7 @@ def _save(
     run: Run,
     name: str,
     metric: Metric,
+    precision: Precision,
     per_image: list[float],
     nfe: float,
     seconds: float,
@@ -87,6 +91,7 @@ def _save(
         "network_evaluations_per_image": nfe,
         "seconds": seconds,
         "trained_on_images": run.images,
+        "precision": str(precision.dtype(run.device)),
         "settings": OmegaConf.to_container(config.metric[name], resolve=True),
         "seed": config.seed,
         "sde_gen": __version__,

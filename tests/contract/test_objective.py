@@ -17,7 +17,8 @@ LAWS = {
     "uniform": Uniform(),
     "importance": Importance(t_max=0.999),
     "log_normal": LogNormal(),
-    "mixture": Mixture(first=Uniform(), second=Importance(t_max=0.999), share=0.3),
+    "log_normal_cut_off": LogNormal(mean=4.0, std=1.0),
+    "mixture": Mixture(first=Uniform(), second=Importance(t_max=0.5), share=0.3),
 }
 
 
