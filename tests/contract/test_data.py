@@ -35,6 +35,27 @@ def test_source(name):
             assert set(part.labels.tolist()) == set(range(part.classes))
     assert first.train.shape == first.test.shape
     assert first.train.levels == first.test.levels
+    seen = set(map(tuple, first.train.values.flatten(1).tolist()))
+    assert seen.isdisjoint(map(tuple, first.test.values.flatten(1).tolist()))
+
+
+def test_toys_have_their_shapes():
+    board = make("data", "checkerboard").load().train.values
+    assert float(board.abs().max()) <= 2
+    assert len({tuple(field) for field in board.floor().int().tolist()}) == 8
+    assert not (board.floor().sum(1) % 2).any()  # fields of one colour
+    ring = make("data", "ring").load().train.values
+    assert float((ring.norm(dim=1) - 1.5).abs().max()) < 0.6  # six spreads
+    angles = torch.atan2(ring[:, 1], ring[:, 0]) / (torch.pi / 4)
+    assert torch.bincount(angles.round().long() % 8).min() > 1000
+    roll = make("data", "swiss_roll", spread=0.0).load().train.values
+    angle = roll.norm(dim=1) * 10  # a spiral: its radius is its angle, up to a tenth
+    torch.testing.assert_close(
+        roll, torch.stack([angle.cos(), angle.sin()], 1) * angle[:, None] / 10, atol=1e-4, rtol=0
+    )
+    moons = make("data", "moons", spread=0.0).load().train.values + torch.tensor([0.5, 0.25])
+    upper, lower = moons.norm(dim=1), (moons - torch.tensor([1.0, 0.5])).norm(dim=1)
+    assert float(torch.minimum((upper - 1).abs(), (lower - 1).abs()).max()) < 1e-5
 
 
 def test_digits_are_all_there_and_split():
@@ -230,11 +251,21 @@ def test_image_folder(tmp_path, channels):
     assert torch.bincount(torch.cat([splits.train.labels, splits.test.labels])).tolist() == [8, 4]
 
 
+def test_images_stay_upright(tmp_path):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[1, 6] = (10, 20, 30)
+    for name in ("a", "b"):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    values = ImageFolder(root=str(tmp_path), size=8).load().train.values
+    np.testing.assert_array_equal(values[0].permute(1, 2, 0).numpy(), picture)
+
+
 def test_image_folder_keeps_an_image_in_its_split_when_more_come(tmp_path):
     pictures(tmp_path, 12)
     before = ImageFolder(root=str(tmp_path), size=8, test_fraction=0.4).load()
     pictures(tmp_path, 20)
     after = ImageFolder(root=str(tmp_path), size=8, test_fraction=0.4).load()
+    assert len(after.test) == 5  # the same in every process
     kept = {tuple(image.flatten().tolist()) for image in after.test.values}
     assert {tuple(image.flatten().tolist()) for image in before.test.values} <= kept
 
@@ -281,10 +312,14 @@ def test_hugging_face_reads_a_local_set(tmp_path, monkeypatch):
         rows = datasets.Dataset.from_dict(
             {"img": images, "label": [i % 2 for i in range(count)]}, features=features
         )
+        if part == "train":
+            first = np.asarray(images[0].crop((1, 0, 11, 10)))
         rows.to_parquet(tmp_path / "set" / "data" / f"{part}-00000-of-00001.parquet")
     splits = HuggingFace(path=str(tmp_path / "set"), size=8).load()
     assert (len(splits.train), len(splits.test), splits.train.shape) == (6, 3, (3, 8, 8))
     assert splits.train.labels.tolist() == [0, 1] * 3
+    whole = HuggingFace(path=str(tmp_path / "set"), size=10).load().train.values[0]
+    np.testing.assert_array_equal(whole.permute(1, 2, 0).numpy(), first)
     with pytest.raises(ValueError, match="no split"):
         HuggingFace(path=str(tmp_path / "set"), test="validation").load()
     shared = HuggingFace(path=str(tmp_path / "set"), size=8, test=None, test_fraction=0.34).load()

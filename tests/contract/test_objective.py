@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen._tensor import mean_event
-from sde_gen.denoiser import MixtureDenoiser
+from sde_gen.denoiser import Denoiser, MixtureDenoiser
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import DSM
 from sde_gen.prediction import Prediction
@@ -149,23 +149,48 @@ def test_weights_are_finite_and_positive(name, process):
     assert bool((torch.isfinite(weight) & (weight >= 0)).all())
 
 
-@pytest.mark.parametrize("event", [(2,), (1, 1, 2), (2, 2, 1)], ids=str)
-def test_expected_loss_is_the_error_of_the_exact_denoiser(event):
+class KnowsTheAnswer(Denoiser):
+    """Knows the clean samples, tells eps by 0.5 too large, and remembers what eps was."""
+
+    def __init__(self, sde, x0):
+        super().__init__()
+        self.sde, self.x0 = sde, x0
+
+    def forward(self, x_t, t):
+        marginal = self.sde.marginal(t)
+        self.eps = Prediction.from_x0(x_t, self.x0, marginal).eps
+        return Prediction.from_eps(x_t, self.eps + 0.5, marginal)
+
+
+@pytest.mark.parametrize("event", [(), (2,), (1, 3, 2), (2, 2, 1, 2)], ids=str)
+@pytest.mark.parametrize("name", names("sde"))
+def test_loss_is_the_weighted_error_of_the_noise_given(name, event):
+    sde, law, seeds = make("sde", name), LAWS["mixture"], range(6)
+    x0 = torch.randn(6, *event, generator=torch.Generator().manual_seed(0)).double()
+    model = KnowsTheAnswer(sde, x0)
+    loss = DSM(time_sampler=law, weighting=Likelihood())(model, x0, noise=PerSample(seeds))
+    noise = PerSample(seeds)
+    t, density = law(sde, noise.uniform(x0))
+    torch.testing.assert_close(loss.t, t)
+    torch.testing.assert_close(model.eps, noise.fresh(x0), rtol=1e-6, atol=1e-6)  # of x0 / sigma(t_min)
+    torch.testing.assert_close(loss.error, torch.full((6,), 0.25, dtype=torch.float64))
+    torch.testing.assert_close(loss.per_sample, 0.25 * Likelihood()(sde, t) / density)
+
+
+@pytest.mark.parametrize("law", ["uniform", "importance", "log_normal", "mixture"])
+def test_expected_loss_is_the_error_of_the_exact_denoiser(law):
     """Against E|eps_hat - eps|^2 = 1 - E|eps_hat|^2 / D, true of a conditional mean; six standard errors."""
-    sde = make("sde", "vp")
-    model = mixture(sde, event)
-    x0 = model.sample(20_000, noise=IID.seeded(1))
-    loss = DSM(time_sampler=Uniform(), weighting=Simple())(model, x0, noise=IID.seeded(2))
-    again = model.sample(20_000, noise=IID.seeded(3))
-    t = sde.t_min + (1 - sde.t_min) * places(20_000)
+    sde, n = make("sde", "vp"), 20_000
+    model, narrow = mixture(sde), LogNormal(mean=-1.0, std=0.5)  # times that every law draws
+    x0, again = model.sample(n, noise=IID.seeded(1)), model.sample(n, noise=IID.seeded(3))
+    loss = DSM(time_sampler=LAWS[law], weighting=Law(times=narrow))(model, x0, noise=IID.seeded(2))
+    t = narrow.times(sde, places(n))
     alpha, sigma = sde.marginal(t, like=again)
-    x_t = (
-        alpha * again + sigma * torch.randn(again.shape, generator=torch.Generator().manual_seed(4)).double()
-    )
+    x_t = alpha * again + sigma * IID.seeded(4).fresh(again)
     expected = 1 - mean_event(model(x_t, t).eps ** 2)
-    gap = loss.per_sample.mean() - (1 - sde.t_min) * expected.mean()
-    assert abs(gap) < 6 * (loss.per_sample.var() / 20_000 + expected.var() / 20_000) ** 0.5
-    assert loss.per_sample.shape == loss.t.shape == loss.error.shape == (20_000,)
+    gap = loss.per_sample.mean() - expected.mean()
+    assert abs(gap) < 6 * (loss.per_sample.var() / n + expected.var() / n) ** 0.5
+    assert loss.per_sample.shape == loss.t.shape == loss.error.shape == (n,)
 
 
 def test_a_sample_does_not_see_its_batch_and_gradients_flow():

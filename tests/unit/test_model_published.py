@@ -12,7 +12,7 @@ from sde_gen.model import DDPMpp, NCSNpp
     ids=["ddpmpp", "ncsnpp", "ncsnpp_deep"],
 )
 def test_count(build, blocks, least, most):
-    """61.8 (to the last one: 61,804,419), 62.8 and 107 million: Song et al., 2021, arXiv:2011.13456, and its configurations."""
+    """61,804,419, 62.8 and 107 million: Song et al., 2021, arXiv:2011.13456, and its configurations."""
     with torch.device("meta"):
         net = build(
             shape=(3, 32, 32), width=128, multipliers=(1, 2, 2, 2), blocks=blocks, attention_levels=(1,)
