@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from sde_gen.model import NCSNpp
+from sde_gen.model.blocks import Attention
+from sde_gen.model.embedding import Fourier
 from sde_gen.model.pyramid import NoInput, NoOutput, ResidualInput, ResidualOutput, SkipInput, SkipOutput
 from sde_gen.model.resample import FIR, Box
 
@@ -44,6 +46,40 @@ def test_resampling_keeps_constants_and_linear_ramps(resampler):
     )
     if isinstance(resampler, FIR):
         torch.testing.assert_close(resampler.up(centres)[..., 1:-1, 1:-1], fine[..., 1:-1, 1:-1])
+
+
+def test_box_convolution_starts_at_the_first_pixel():
+    down = Box().down_convolution(1, 1)
+    conv = down[-1]
+    conv.weight.data = torch.zeros(1, 1, 3, 3)
+    conv.weight.data[0, 0, 0, 0] = 1
+    x = torch.randn(1, 1, 6, 6)
+    torch.testing.assert_close(down(x), x[..., ::2, ::2] + conv.bias)
+
+
+def test_attention_is_that_of_torch():
+    """With more channels than pixels, and one head."""
+    torch.manual_seed(0)
+    layer = Attention(16, scale=1.0).double()
+    for parameter in layer.parameters():
+        parameter.data.normal_()
+    x = torch.randn(2, 16, 3, 2).double()
+    h = layer.norm(x)
+    query, key, value = (part(h).flatten(2).mT for part in (layer.query, layer.key, layer.value))
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value).mT.reshape(x.shape)
+    torch.testing.assert_close(layer(x), x + layer.out(mixed))
+
+
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_fourier_frequencies_have_their_scale(scale):
+    """Six standard errors of the standard deviation of 10,000 numbers; sin and cos share their angles."""
+    layer = Fourier(10_000, scale)
+    assert float(layer.frequencies.std()) == pytest.approx(scale, rel=6 / 20_000**0.5)
+    sine, cosine = layer(torch.tensor([0.3])).chunk(2, dim=1)
+    torch.testing.assert_close(sine**2 + cosine**2, torch.ones(1, 10_000))
+    torch.testing.assert_close(
+        sine[0], torch.exp(2j * torch.pi * 0.3 * layer.frequencies).imag, atol=1e-4, rtol=0
+    )
 
 
 def test_filter_needs_four_taps():
