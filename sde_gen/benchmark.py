@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen import show
-from sde_gen.door import door, load
+from sde_gen.door import check_counts, door, load, several
 from sde_gen.grid.base import Grid
 from sde_gen.hooks import NFECounter, StopOnNaN
 from sde_gen.noise import Brownian, sample_seeds
@@ -48,17 +48,18 @@ class Row:
 @door("benchmark")
 def main(config: DictConfig) -> None:
     """Measure error against a fine reference, and time, by number of evaluations."""
-    if config.n < 1:
-        raise ValueError(f"n={config.n}: ask for at least one sample")
-    if not config.steps or min(config.steps) < 1:
-        raise ValueError(f"steps={list(config.steps)}: give a list of positive numbers")
+    check_counts(config, "n")
+    check_counts(config, "seed", least=0)
+    step_counts = several(config.steps)
+    if not step_counts or any(not isinstance(steps, int) or steps < 1 for steps in step_counts):
+        raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
     run = open_run(config)
     grid: Grid = instantiate(config.grid)
-    solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in config.solvers}
+    solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in several(config.solvers)}
     reference_solver: Solver = instantiate(config.reference.solver)
     rows = []
     with show.progress() as bar:
-        task = bar.add_task("reference", total=len(solvers) * (len(config.steps) + 1), note="")
+        task = bar.add_task("reference", total=len(solvers) * (len(step_counts) + 1), note="")
         flow = None
         for name, solver in solvers.items():
             bar.update(task, description=name, note="reference")
@@ -72,7 +73,7 @@ def main(config: DictConfig) -> None:
                 )
                 reference = flow
             bar.advance(task)
-            for steps in config.steps:
+            for steps in step_counts:
                 bar.update(task, note=f"{steps} steps")
                 x, nfe, seconds = _solve(run, config, solver, grid, steps)
                 rows.append(_row(name, steps, nfe, seconds, x, reference))
@@ -89,7 +90,8 @@ def _solve(
     with NFECounter(run.denoiser.net) as counter:
         begin = time.perf_counter()
         noise = Brownian(sample_seeds(config.seed, config.n))
-        x = sampler(run.denoiser, shape, noise=noise, hooks=[StopOnNaN()], device=run.device).cpu()
+        denoiser = run.conditioned(run.labels(config.n))
+        x = sampler(denoiser, shape, noise=noise, hooks=[StopOnNaN()], device=run.device).cpu()
         seconds = time.perf_counter() - begin
     return x, counter.samples / config.n, seconds
 

@@ -1,6 +1,5 @@
 """The composition root: the one place where a configuration becomes objects that meet."""
 
-import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -123,45 +122,57 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
 def versions() -> dict[str, str]:
     """Versions of what decides over numbers, and the commit in a checkout."""
     found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
-    git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "sde_gen": __version__,
-        **found,
-        **({"commit": git.stdout.strip()} if git.returncode == 0 else {}),
-    }
+    return {"sde_gen": __version__, **found, **_commit(Path(__file__).resolve().parent.parent)}
+
+
+def _commit(checkout: Path) -> dict[str, str]:
+    """The commit, where the package lies in a checkout of its own and git is installed."""
+    ask = ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    top, commit = answer  # an environment inside another project's checkout has that project's commit
+    return {"commit": commit} if Path(top).resolve() == checkout else {}
 
 
 def check_targets(config: Any, trust: tuple[str, ...] = ()) -> None:
     """Refuse to instantiate from a stored configuration anything but our own classes.
 
-    A run folder may come from somebody else, and a ``_target_`` may name any function of any module.
+    A run folder may come from somebody else, and a ``_target_`` may name any function of any module. So may
+    what an interpolation turns into; a stored configuration is resolved and has none.
 
     Arguments:
         config: a configuration, or a part of one.
         trust: further packages whose objects may be built, such as your own.
 
     Raises:
-        ValueError: a ``_target_`` lies outside sde_gen and the trusted packages.
+        ValueError: a ``_target_`` is no class of sde_gen and lies outside the trusted packages, or a text
+            holds an interpolation.
     """
-    packages = "|".join(re.escape(name) for name in ("sde_gen", *trust))
     if isinstance(config, dict):
         if "_target_" in config:
-            target = str(config["_target_"])
-            home = (
-                getattr(get_object(target), "__module__", "") if re.match(rf"({packages})\.", target) else ""
-            )
-            if not re.match(rf"({packages})(\.|$)", home or ""):
-                raise ValueError(
-                    f"the run's configuration asks for {target!r}, which is not part of sde_gen; "
-                    f"if you trust that package, add trust=[{target.partition('.')[0]}]"
-                )
+            _check_target(str(config["_target_"]), trust)
         for value in config.values():
             check_targets(value, trust)
     elif isinstance(config, list):
         for value in config:
             check_targets(value, trust)
+    elif isinstance(config, str) and "${" in config:
+        raise ValueError(
+            f"the run's configuration holds the interpolation {config!r}, which no training writes; "
+            "the run folder has been tampered with"
+        )
+
+
+def _check_target(target: str, trust: tuple[str, ...]) -> None:
+    package = target.partition(".")[0]
+    if package == "sde_gen" or package in trust:
+        found = get_object(target)
+        home = str(getattr(found, "__module__", "")).partition(".")[0]
+        if home in trust or (home == "sde_gen" and isinstance(found, type)):
+            return
+    raise ValueError(
+        f"the run's configuration asks for {target!r}, which is not part of sde_gen, or no class; "
+        f"if you trust that package, add trust=[{package}]"
+    )

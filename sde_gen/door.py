@@ -5,14 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE = Path(__file__).resolve().parent
@@ -42,6 +42,8 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
                 fail(explain(error))
+            except KeyboardInterrupt:
+                raise SystemExit(130) from None
 
         guarded.__module__ = task.__module__
 
@@ -66,6 +68,23 @@ def explain(error: BaseException) -> str:
         where = str(error).rpartition("full_key: ")[2]
         return f"{where}: {explain(error.__cause__)}"
     return str(error) or type(error).__name__
+
+
+def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
+    """Refuse settings that are no whole numbers, or too small ones.
+
+    Raises:
+        ValueError: one of them is; the message names it.
+    """
+    for key in keys:
+        value = config[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
+
+
+def several(value: Any) -> list[Any]:
+    """A list, also where the user gave its only element bare."""
+    return list(value) if isinstance(value, ListConfig) else [value]
 
 
 def names(kind: str) -> list[str]:

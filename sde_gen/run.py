@@ -13,6 +13,7 @@ from sde_gen.build import Facts
 from sde_gen.codec import Codec
 from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
+from sde_gen.door import several
 from sde_gen.engine import checkpoint
 from sde_gen.engine.state import load_into
 
@@ -39,6 +40,10 @@ class Run:
     images: int
     device: torch.device
 
+    def labels(self, n: int) -> Tensor | None:
+        """A class for each of n samples, all classes in turn; None for a network without classes."""
+        return torch.arange(n) % self.facts.classes if build.conditional(self.config) else None
+
     def conditioned(self, labels: Tensor | None) -> Denoiser:
         """The denoiser given the labels, if it was trained with labels."""
         return (
@@ -61,7 +66,12 @@ def open_run(config: DictConfig) -> Run:
         )
     found = _find(folder, config.checkpoint)
     about = found.about
-    build.check_targets(about["config"], tuple(config.trust))
+    if not {"config", "facts"} <= about.keys():
+        raise ValueError(
+            f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
+            "and only the code that trained it can rebuild it"
+        )
+    build.check_targets(about["config"], tuple(several(config.trust)))
     stored = OmegaConf.create(about["config"])
     facts = Facts(**{**about["facts"], "shape": tuple(about["facts"]["shape"])})
     denoiser = build.denoiser(stored, facts)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen import show
-from sde_gen.door import door
+from sde_gen.door import check_counts, door, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_samples
@@ -24,8 +24,8 @@ from sde_gen.sampler import Sampler
 @door("sample")
 def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
-    if config.n < 1:
-        raise ValueError(f"n={config.n}: ask for at least one sample")
+    check_counts(config, "n", "steps", "batch_size")
+    check_counts(config, "seed", least=0)
     run = open_run(config)
     sampler: Sampler = instantiate(config.sampler)
     seeds = sample_seeds(config.seed, config.n)
@@ -54,15 +54,17 @@ def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int,
 
 def _labels(label: int | Sequence[int] | None, n: int, run: Run) -> Tensor | None:
     """One class per sample: those asked for, or all of them, in turn; None for a network without classes."""
-    classes = run.config.model.get("num_classes", 0)
-    asked = list(range(classes)) if label is None else [label] if isinstance(label, int) else list(label)
-    if label is not None and not classes:
+    every = run.labels(n)
+    if label is None:
+        return every
+    if every is None:
         raise ValueError(
             f"label={label}: the run was trained without classes; train one with model.num_classes set"
         )
-    if any(not 0 <= one < classes for one in asked):
-        raise ValueError(f"label={label}: the classes are 0 to {classes - 1}")
-    return torch.tensor(asked).repeat(-(-n // len(asked)))[:n] if asked else None
+    asked = several(label)
+    if not asked or any(not isinstance(one, int) or not 0 <= one < run.facts.classes for one in asked):
+        raise ValueError(f"label={label}: the classes are 0 to {run.facts.classes - 1}")
+    return torch.tensor(asked).repeat(-(-n // len(asked)))[:n]
 
 
 def _save(

@@ -1,24 +1,29 @@
 """Train a score network: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
+import json
 import signal
 import warnings
 from pathlib import Path
 from types import FrameType
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import Progress
+from torch import Tensor
 
 from sde_gen import build, show
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
 from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser
-from sde_gen.door import door
-from sde_gen.engine import JSONL, Listener
+from sde_gen.door import check_counts, door
+from sde_gen.engine import JSONL, Listener, checkpoint
+from sde_gen.engine.changes import changes
 from sde_gen.engine.listener import Record
+from sde_gen.hooks import StopOnNaN
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_samples
 from sde_gen.sampler import Sampler
@@ -31,17 +36,15 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     splits: Splits = instantiate(config.data).load()
     sampler: Sampler = instantiate(config.preview.sampler)
+    check_counts(config.preview, "n")
+    _check_meaning(folder, config)
     with _Signals() as stop, show.progress() as bar:
-        listeners: list[Listener] = [JSONL(folder / "log.jsonl"), _Bar(bar)]
+        listeners: list[Listener] = [_Config(config, folder), JSONL(folder / "log.jsonl"), _Bar(bar)]
         trainer = build.trainer(config, splits, listeners=listeners, stop=stop)
-        listeners.append(
-            _Preview(
-                sampler, (config.preview.n, *splits.train.shape), trainer.codec, config.engine.seed, folder
-            )
-        )
+        shape = (config.preview.n, *splits.train.shape)
+        labels = torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
+        listeners.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
         listeners += [instantiate(logger) for logger in config.loggers]
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
         finished = trainer.run()
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
     show.table(
@@ -56,14 +59,43 @@ def main(config: DictConfig) -> None:
             "log": str(folder / "log.jsonl"),
         },
     )
+    if not finished and _sweeping():
+        raise SystemExit(128 + signal.SIGTERM)  # a signal ends the sweep, not one job of it
+
+
+def _sweeping() -> bool:
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _name_run(config: DictConfig) -> None:
     """Give every job of a sweep a folder of its own."""
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN and hydra.job.override_dirname:
+    overrides = list(HydraConfig.get().overrides.task)
+    if any(
+        word.startswith("run=") for word in overrides
+    ):  # then the name says nothing of data, sde and model
+        name = ",".join(sorted(word for word in overrides if not word.startswith("run=")))
+    else:
+        name = HydraConfig.get().job.override_dirname
+    if _sweeping() and name:
         with open_dict(config):
-            config.run = f"{config.run}-{hydra.job.override_dirname.replace('/', '.')}"
+            config.run = f"{config.run}-{name.replace('/', '.')}"
+
+
+def _check_meaning(folder: Path, config: DictConfig) -> None:
+    """Refuse to go on with weights that were trained to mean something else."""
+    for path in checkpoint.paths(folder / "checkpoints")[-1:]:
+        try:
+            old = json.loads((path / "checkpoint.json").read_bytes())["about"]["config"]
+        except (OSError, ValueError, KeyError):
+            return  # damaged, or of another origin: the trainer says so
+        new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
+        kinds = ("sde", "parametrization", "codec")
+        changed = [line for kind in kinds for line in changes(old.get(kind), new[kind], kind)]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would mean "
+                "something else: choose another folder with run=..., or give the old settings"
+            )
 
 
 class _Signals:
@@ -90,6 +122,17 @@ class _Signals:
         return self.arrived
 
 
+class _Config(Listener):
+    """Leave the configuration beside the checkpoints, once the training has the folder for itself."""
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def start(self, images: int, budget: int) -> None:
+        if images < budget:  # else nothing is trained with it
+            OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
+
+
 class _Bar(Listener):
     """Show progress, loss and speed."""
 
@@ -113,23 +156,26 @@ class _Bar(Listener):
 
 
 class _Preview(Listener):
-    """Leave a picture of samples, always of the same noise."""
+    """Leave a picture of samples, always of the same noise; it never stops a training."""
 
-    def __init__(self, sampler: Sampler, shape: Shape, codec: Codec, seed: int, folder: Path) -> None:
-        self.sampler, self.shape, self.codec = sampler, shape, codec
+    def __init__(
+        self, sampler: Sampler, shape: Shape, labels: Tensor | None, codec: Codec, seed: int, folder: Path
+    ) -> None:
+        self.sampler, self.shape, self.labels, self.codec = sampler, shape, labels, codec
         self.seeds = sample_seeds(seed, shape[0])
         self.folder = folder / "previews"
 
     def preview(self, denoiser: Denoiser, images: int) -> None:
         device = next(denoiser.parameters()).device
-        x = self.sampler(denoiser, self.shape, noise=PerSample(self.seeds), device=device)
-        if not bool(x.isfinite().all()):
-            warnings.warn(
-                f"the preview at {images:,} images is not finite; no picture was made", stacklevel=2
+        bound = denoiser if self.labels is None else denoiser.bind(label=self.labels.to(device))
+        try:
+            x = self.sampler(
+                bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device
             )
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_samples(self.codec.decode_image(x), self.folder / f"{images:012d}.png")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_samples(self.codec.decode_image(x), self.folder / f"{images:012d}.png")
+        except (ValueError, FloatingPointError) as error:
+            warnings.warn(f"no picture of the preview at {images:,} images: {error}", stacklevel=2)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from sde_gen import benchmark, evaluate, sample, train
+from sde_gen import benchmark, build, evaluate, sample, train
+from sde_gen.model import NCSNpp
 
 DOORS = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main, "benchmark": benchmark.main}
 TINY = [
@@ -140,6 +141,7 @@ def test_finished_training_starts_no_step_again(run):
         (["engine.images=0"], "images"),
         (["device=tpu"], "device"),
         (["model.num_classes=3"], "classes"),
+        (["preview.n=0"], "n=0"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -153,7 +155,10 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
     ("door", "arguments", "words"),
     [
         ("sample", ["n=0"], "n=0"),
+        ("sample", ["n=many"], "n=many"),
         ("sample", ["steps=0"], "steps=0"),
+        ("sample", ["batch_size=0"], "batch_size=0"),
+        ("sample", ["seed=-1"], "seed=-1"),
         ("sample", ["solver=huen"], "heun"),
         ("sample", ["checkpoint=123"], "000000000256"),
         ("sample", ["label=1"], "without classes"),
@@ -163,6 +168,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("evaluate", ["split=val"], "train and test"),
         ("benchmark", ["solvers=[hoin]"], "heun"),
         ("benchmark", ["steps=[0]"], "steps"),
+        ("benchmark", ["steps=few"], "steps"),
     ],
 )
 def test_mistakes_after_training(door, arguments, words, run, tmp_path, capfd):
@@ -185,17 +191,49 @@ def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
     """A run folder from somebody else cannot name a function of another module."""
     import hashlib
 
-    copy = tmp_path / "hostile"
+    copy, loot = tmp_path / "hostile", tmp_path / "loot"
     shutil.copytree(run, copy)
-    for name in ("os.system", "sde_gen.engine.checkpoint.os.system"):
+    copying = "{_target_: shutil.copyfile, src: %s, dst: %s}" % (__file__, loot)  # noqa: UP031
+    for model, words in (
+        ({"_target_": "shutil.copyfile", "src": __file__, "dst": str(loot)}, "not part of sde_gen"),
+        ({"_target_": "sde_gen.engine.checkpoint.shutil.copyfile", "src": __file__}, "not part of sde_gen"),
+        ({"_target_": "sde_gen.data.download.fetch", "url": "file:///", "path": str(loot)}, "or no class"),
+        ("${oc.create:'%s'}" % copying, "interpolation"),  # noqa: UP031
+        ({"_target_": "${oc.env:HOME}"}, "not part of sde_gen"),
+    ):
         for path in (copy / "checkpoints").glob("[0-9]*"):
             header = json.loads((path / "checkpoint.json").read_text())
-            header["about"]["config"]["model"] = {"_target_": name, "command": f"touch {tmp_path / 'pwned'}"}
+            header["about"]["config"]["model"] = model
             text = json.dumps(header)
             (path / "checkpoint.json").write_text(text)
             (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
-        assert "not part of sde_gen" in mistake(capfd, "sample", f"run={copy}", f"out={tmp_path}")
-    assert not (tmp_path / "pwned").exists()
+        assert words in mistake(capfd, "sample", f"run={copy}", f"out={tmp_path}")
+    assert not loot.exists()
+
+
+def test_going_on_never_changes_what_weights_mean(run, tmp_path, capfd):
+    """Nor is the configuration of a run that refuses touched."""
+    before = (run / "config.yaml").read_text()
+    assert "sde." in mistake(capfd, "train", *TINY, f"run={run}", "sde=ve", "engine.images=512")
+    wide = [word.replace("width=8", "width=16") for word in TINY]
+    mistake(capfd, "train", *wide, f"run={run}", "engine.images=512")
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_a_preview_that_fails_does_not_stop_the_training(tmp_path, monkeypatch):
+    def fail(*_):
+        raise FloatingPointError("sampling left the finite numbers")
+
+    monkeypatch.setattr(train, "save_samples", fail)
+    with pytest.warns(UserWarning, match="no picture"):
+        enter("train", *TINY, f"run={tmp_path / 'run'}")
+    assert (tmp_path / "run" / "checkpoints" / "000000000256").is_dir()
+
+
+def test_versions_need_no_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert "commit" not in build.versions()
+    assert build.versions()["torch"] == torch.__version__
 
 
 def test_vectors_train_and_sample_too(tmp_path):
@@ -211,14 +249,33 @@ def test_classes_are_learnt_asked_for_and_checked(tmp_path, capfd):
     folder = tmp_path / "classes"
     enter("train", *TINY, f"run={folder}", "model.num_classes=10")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
+    enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.solver.rtol=0.1")
     enter("evaluate", f"run={folder}", "n=2", "integrator=runge_kutta", "integrator.steps=4")
     assert "0 to 9" in mistake(capfd, "sample", f"run={folder}", "label=10")
+    assert "0 to 9" in mistake(capfd, "sample", f"run={folder}", "label=cat")
+
+
+def test_previews_are_given_classes(tmp_path, monkeypatch):
+    """The null class is never trained, so no preview may show it."""
+    seen = []
+    forward = NCSNpp.forward
+
+    def watched(self, x, c_noise, *, label=None):
+        seen.append(label)
+        return forward(self, x, c_noise, label=label)
+
+    monkeypatch.setattr(NCSNpp, "forward", watched)
+    enter("train", *TINY, f"run={tmp_path / 'run'}", "model.num_classes=10")
+    assert len(seen) > 4
+    assert all(label is not None for label in seen)
 
 
 def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     enter("train", "-m", *TINY, "sde=vp,sub_vp", "engine.seed=1,2")
     assert len(list((tmp_path / "runs").iterdir())) == 4
+    enter("train", "-m", *TINY, "sde=vp,sub_vp", "run=named/one")
+    assert len(list((tmp_path / "named").iterdir())) == 2
     assert not (tmp_path / "multirun").exists()
 
 
