@@ -39,6 +39,12 @@ def test_source(name):
     assert seen.isdisjoint(map(tuple, first.test.values.flatten(1).tolist()))
 
 
+@pytest.mark.parametrize("name", [name for name in ON_DISK if name != "digits"])
+def test_toy_splits_of_one_size_differ(name):
+    splits = make("data", name, count=50, test_count=50).load()
+    assert set(map(tuple, splits.train.values.tolist())).isdisjoint(map(tuple, splits.test.values.tolist()))
+
+
 def test_toys_have_their_shapes():
     board = make("data", "checkerboard").load().train.values
     assert float(board.abs().max()) <= 2
