@@ -54,6 +54,7 @@ def main(config: DictConfig) -> None:
     if not step_counts or any(not isinstance(steps, int) or steps < 1 for steps in step_counts):
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
     run = open_run(config)
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     grid: Grid = instantiate(config.grid)
     solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in several(config.solvers)}
     reference_solver: Solver = instantiate(config.reference.solver)
@@ -112,7 +113,6 @@ def _row(name: str, steps: int, nfe: float, seconds: float, x: Tensor, reference
 
 def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     numbers, picture = out / "benchmark.json", out / "benchmark.png"
     about = {
         "run": str(run.folder),

@@ -69,7 +69,7 @@ def device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(name)
-        torch.empty(0, device=found)
+        torch.empty(1, device=found).item()  # "meta" is a device too, but has no numbers
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu"

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -63,11 +63,13 @@ def fail(message: str) -> NoReturn:
 
 
 def explain(error: BaseException) -> str:
-    """The message of the mistake itself, without the layers around it."""
+    """The message of the mistake itself in one line, without the layers around it."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}=... must be given"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = str(error).rpartition("full_key: ")[2]
         return f"{where}: {explain(error.__cause__)}"
-    return str(error) or type(error).__name__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:

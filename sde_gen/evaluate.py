@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import __version__, show
-from sde_gen.door import door, nearest
+from sde_gen.door import check_counts, door, nearest, several
 from sde_gen.engine.precision import Precision
 from sde_gen.hooks import NFECounter
 from sde_gen.metric import Metric
@@ -20,13 +20,16 @@ from sde_gen.run import Run, open_data, open_run
 @door("evaluate")
 def main(config: DictConfig) -> None:
     """Compute every metric asked for, and leave a JSON with the value of every image."""
-    known = sorted(config.metric)
-    for name in config.metrics:
+    known, metrics = sorted(config.metric), several(config.metrics)
+    if not metrics:
+        raise ValueError(f"metrics=[] asks for nothing; there are {', '.join(known)}")
+    for name in metrics:
         if name not in known:
             raise ValueError(f"metric {name!r} is unknown; {nearest(name, known)}")
-    if config.n is not None and config.n < 1:
-        raise ValueError(f"n={config.n}: evaluate at least one image, or n=null for all")
+    check_counts(config, "batch_size", *([] if config.n is None else ["n"]))
+    check_counts(config, "seed", least=0)
     run = open_run(config)
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     splits = open_data(run)
     if config.split not in ("train", "test"):
         raise ValueError(f"split={config.split} is unknown; there are train and test")
@@ -34,7 +37,7 @@ def main(config: DictConfig) -> None:
     n = len(data) if config.n is None else config.n
     if n > len(data):
         raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
-    for name in config.metrics:
+    for name in metrics:
         _evaluate(config, run, name, data.values[:n], None if data.labels is None else data.labels[:n])
 
 
@@ -77,9 +80,7 @@ def _save(
     seconds: float,
 ) -> None:
     mean, se = _mean(per_image)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.json"
+    path = Path(config.out) / f"{name}.json"
     report = {
         "metric": name,
         "what": metric.what,

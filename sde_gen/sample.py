@@ -27,6 +27,7 @@ def main(config: DictConfig) -> None:
     check_counts(config, "n", "steps", "batch_size")
     check_counts(config, "seed", least=0)
     run = open_run(config)
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     sampler: Sampler = instantiate(config.sampler)
     seeds = sample_seeds(config.seed, config.n)
     labels = _labels(config.label, config.n, run)
@@ -71,7 +72,6 @@ def _save(
     config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float
 ) -> None:
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
     save_samples(run.codec.decode_image(x), picture)
     np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy())

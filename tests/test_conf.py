@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from tests.catalogue import CONF, names
 
-KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "recipe"))
+NO_KINDS = ("hydra", "recipe", "tolerance")
+KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 FILES = [(kind, name) for kind in KINDS for name in names(kind)]
 DOORS = ("train", "sample", "evaluate", "benchmark")
 
@@ -91,3 +92,13 @@ def test_every_choice_of_a_training_composes(kind):
             pytest.skip("not a choice of the door train")
         for name in names(kind):
             assert compose("train", [f"{kind}={name}"])[kind]._target_
+
+
+def test_the_tolerance_of_an_evaluation_goes_only_where_it_fits():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("evaluate").integrator.rtol == 1e-3
+        assert compose("evaluate", ["integrator.rtol=0.5"]).metric.bpd.integrator.rtol == 0.5
+        for name in names("integrator"):
+            node = compose("evaluate", [f"integrator={name}"]).integrator
+            given = {key for key in node if not key.startswith("_")}
+            assert given == set(inspect.signature(get_object(node._target_)).parameters), name
