@@ -71,6 +71,8 @@ class ImageFolder(Source):
             raise ValueError(
                 f"{root} holds {len(images)} readable images ({', '.join(sorted(SUFFIXES))}); at least 2 are needed"
             )
+        # in the order of their hashes: the first n of a split are a fair sample of its classes
+        images = dict(sorted(images.items(), key=lambda item: self._share(item[0].relative_to(root))))
         classes = sorted(
             {path.relative_to(root).parts[0] for path in images if len(path.relative_to(root).parts) > 1}
         )

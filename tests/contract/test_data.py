@@ -336,3 +336,14 @@ def test_hugging_face_without_its_library(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ValueError, match=r"sde_gen\[hf\]"):
         HuggingFace(path="somewhere").load()
+
+
+def test_the_first_images_of_a_folder_are_of_all_classes(tmp_path):
+    """An evaluation of n images takes the first n: they must not be one class."""
+    for name in ("ants", "bees"):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            Image.new("L", (8, 8), i).save(tmp_path / name / f"{i}.png")
+    splits = ImageFolder(root=str(tmp_path), size=8, channels=1, test_fraction=0.5).load()
+    for part in (splits.train, splits.test):
+        assert set(part.labels[:12].tolist()) == {0, 1}
