@@ -1,0 +1,115 @@
+"""The parts of the networks: input features, quiet blocks, stride, dropout and forward-mode derivatives."""
+
+import pytest
+import torch
+
+from sde_gen.model import MLP, DDPMpp, NCSNpp
+from sde_gen.model.blocks import Attention, Dropout, ResBlock
+from sde_gen.model.embedding import InputFeatures
+from sde_gen.model.resample import Box
+
+
+def draw(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def randomised(net):
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return net.double().eval()
+
+
+@pytest.mark.parametrize("n", [0, 3, 7])
+def test_input_features_are_waves_of_their_frequency(n):
+    """One wave is 2^(1 - n) long: shifted by it nothing changes, by half of it the sign, by a quarter sin is cos."""
+    features, x, wave = InputFeatures([n]), draw(2, 3, 4, 4), 2.0 ** (1 - n)
+    image, sin, cos = features(x).chunk(3, dim=1)
+    assert torch.equal(image, x)
+    _, sin_whole, cos_whole = features(x + wave).chunk(3, dim=1)
+    _, sin_half, _ = features(x + wave / 2).chunk(3, dim=1)
+    _, sin_quarter, _ = features(x + wave / 4).chunk(3, dim=1)
+    torch.testing.assert_close((sin_whole, cos_whole, sin_half), (sin, cos, -sin), rtol=0, atol=1e-11)
+    torch.testing.assert_close(sin_quarter, cos, rtol=0, atol=1e-11)
+    torch.testing.assert_close(sin**2 + cos**2, torch.ones_like(x))
+
+
+def test_input_features_show_a_grey_level_to_a_bfloat16_network():
+    """Near 1 bfloat16 takes 1 - 2^-10 for 1; with the features the network's answer differs."""
+    answers = {}
+    for frequencies in ((), (7, 8)):
+        net = randomised(DDPMpp(shape=(1, 8, 8), width=8, input_frequencies=frequencies)).float()
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            one = net(torch.ones(1, 1, 8, 8), torch.zeros(1))
+            other = net(torch.full((1, 1, 8, 8), 1 - 2.0**-10), torch.zeros(1))
+        answers[frequencies] = bool((one != other).any())
+    assert answers == {(): False, (7, 8): True}
+
+
+def test_blocks_start_as_their_skip():
+    x, embedding = draw(2, 8, 4, 4), draw(2, 16)
+    block = ResBlock(8, 8, embedding=16, dropout=0.0, scale=0.5).double()
+    torch.testing.assert_close(block(x, embedding), x / 2)
+    torch.testing.assert_close(Attention(8, scale=0.5).double()(x), x / 2)
+
+
+def test_box_convolution_starts_at_the_first_pixel():
+    """A kernel of its first tap alone keeps every second pixel from the first: padding is right and below."""
+    down = Box().down_convolution(1, 1).double()
+    (_, weight), (_, bias) = down.named_parameters()
+    weight.data.zero_()
+    weight.data[..., 0, 0] = 1
+    bias.data.zero_()
+    x = draw(2, 1, 8, 8)
+    assert torch.equal(down(x), x[..., ::2, ::2])
+
+
+def test_mlp_blocks_add_to_their_input():
+    """Blocks that give zero leave a network that sees the vector and not the noise label."""
+    net = randomised(MLP(shape=(3,), width=16))
+    for layer in net.outer:
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    x, c_noise = draw(4, 3), draw(4)
+    assert torch.equal(net(x, c_noise), net(x, c_noise + 1))
+    assert (net(x + 1, c_noise) - net(x, c_noise)).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("build", [NCSNpp, DDPMpp])
+def test_forward_and_batched_reverse_derivatives(build):
+    net, x, c_noise = randomised(build(shape=(1, 8, 8), width=8)), draw(2, 1, 8, 8), draw(2)
+
+    def call(y):
+        return net(y, c_noise)
+
+    v = draw(3, *x.shape)
+    _, forward = torch.func.jvp(call, (x,), (v[0],))
+    _, pullback = torch.func.vjp(call, x)
+    batched = torch.vmap(lambda w: pullback(w)[0])(v)
+    leaf = x.clone().requires_grad_()
+    out = call(leaf)
+    for one, found in zip(v, batched, strict=True):
+        torch.testing.assert_close(found, torch.autograd.grad(out, leaf, one, retain_graph=True)[0])
+    # <w, J v> = <J^T w, v>
+    torch.testing.assert_close((v[1] * forward).sum(), (batched[1] * v[0]).sum())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_repeats_with_its_seed_and_keeps_the_layout(layout):
+    x = torch.ones(4, 16, 6, 6).contiguous(memory_format=layout)
+    dropout, out = Dropout(0.5).train(), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        out.append(dropout(x))
+    assert torch.equal(out[0], out[1])
+    assert not torch.equal(out[0], out[2])
+    assert out[0].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_dropout_draws_every_element_apart(dim):
+    """Neighbours agree as often as chance says, along every axis: five standard errors of 131072 pairs."""
+    torch.manual_seed(0)
+    keep = Dropout(0.5).train()(torch.ones(64, 32, 8, 8).contiguous(memory_format=torch.channels_last)) > 0
+    agree = (keep == keep.roll(1, dim)).double()
+    assert abs(float(agree.mean()) - 0.5) < 5 * 0.5 / agree.numel() ** 0.5
