@@ -119,11 +119,11 @@ def test_the_average_follows_the_rule(tmp_path):
             seen.append(flat(training))
 
     training = exact(tmp_path, listeners=[Collect()], images=80)
-    training.ema = Ramp(rate=0.1)
+    training.ema = Ramp(rate=0.5)
     expected = flat(training)
     training.run()
     for step, value in enumerate(seen, start=1):
-        rate = min(0.1, (1 + step) / (10 + step))
+        rate = min(0.5, (1 + step) / (10 + step))
         expected = rate * expected + (1 - rate) * value
     average = torch.cat([parameter.flatten() for parameter in training.average.net.parameters()])
     torch.testing.assert_close(average, expected, rtol=1e-12, atol=1e-14)
@@ -216,6 +216,30 @@ def test_seeds_of_steps_processes_and_streams_differ():
             draws.append(torch.rand(4))
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
+
+
+def test_noise_and_times_change_with_step_and_micro_batch(tmp_path):
+    """Every point is the same, so what reaches the network differs by its noise alone."""
+    seen, label = [], torch.zeros(40, dtype=torch.int64)
+
+    class Spy(Net):
+        def forward(self, x, c_noise, *, label=None):
+            if self.training:
+                seen.extend((*row, float(c)) for row, c in zip(x.tolist(), c_noise, strict=True))
+            return super().forward(x, c_noise, label=label)
+
+    data = Dataset(values=torch.zeros(40, 2), labels=label, levels=None, classes=3)
+    trainer(tmp_path, net=Spy(), train=data, settings={"images": 24, "accumulation": 2, "validate": 0}).run()
+    for number in range(3):  # two coordinates and the noise label
+        assert len({row[number] for row in seen}) == 24
+
+
+def test_the_network_learns_in_training_mode_and_is_averaged_in_the_other(tmp_path):
+    training = trainer(tmp_path, settings={"images": 16})
+    training.denoiser.eval()
+    training.run()
+    assert training.denoiser.net.calls == 2  # counted in training mode only
+    assert not training.average.training
 
 
 def test_dropout_masks_change_with_step_and_micro_batch(tmp_path):
