@@ -196,10 +196,10 @@ class Trainer:
             self._tell(lambda listener: listener.log(record))
             self.meter.reset()
         with self.meter.paused() if preview or save or stopping else nullcontext():
+            if save or stopping:  # first: whatever happens to the preview, the weights are safe
+                self._save()
             if preview:
                 self._tell(lambda listener: listener.preview(self.average, self.images))
-            if save or stopping:
-                self._save()
 
     def _due(self, every: int) -> bool:
         before = self.images - self.settings.batch_size
