@@ -36,7 +36,20 @@ def initialise(layer: Layer, *, zero: bool) -> Layer:
 def norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with at most 32 groups of at least four channels, as many as divide the channels."""
     groups = max(g for g in range(1, min(max(channels // 4, 1), 32) + 1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation, by way of contiguous memory where bfloat16 images lie in channels_last order.
+
+    PyTorch's CPU kernel for that pair (2.13) takes about three times as long as two copies and its contiguous kernel.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); the result lies in memory as the input does."""
+        if input.dtype != torch.bfloat16 or input.stride(1) != 1:
+            return super().forward(input)
+        return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 class Dropout(nn.Module):

@@ -1,7 +1,7 @@
 """Halving and doubling the resolution of feature maps."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -62,18 +62,29 @@ class FIR(Resampler):
 
     def down(self, x: Tensor) -> Tensor:
         """Filter and keep every second pixel."""
-        return F.conv2d(x, self._weight(x), stride=2, padding=1, groups=x.shape[1])
+        return self._filter(F.conv2d, x, 1.0, stride=2, padding=1)
 
     def up(self, x: Tensor) -> Tensor:
         """Insert zeros and filter, with four times the gain."""
-        return F.conv_transpose2d(x, 4 * self._weight(x), stride=2, padding=1, groups=x.shape[1])
+        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=1)
+
+    def smooth(self, x: Tensor) -> Tensor:
+        """Filter at full resolution: (B, C, H, W) to (B, C, H + 1, W + 1)."""
+        return self._filter(F.conv2d, x, 1.0, stride=1, padding=2)
 
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
         """Filter at full resolution, then a convolution of stride 2."""
         return _FilteredConvolution(self, inputs, outputs)
 
-    def _weight(self, x: Tensor) -> Tensor:
-        return self.kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
+    def _filter(
+        self, convolve: Callable[..., Tensor], x: Tensor, gain: float, *, stride: int, padding: int
+    ) -> Tensor:
+        """Filter in float32 or finer, under autocast too: PyTorch's bfloat16 kernels for this are ten times slower."""
+        dtype, channels = torch.promote_types(x.dtype, torch.float32), x.shape[1]
+        weight = gain * self.kernel.to(dtype).expand(channels, 1, 4, 4)
+        with torch.autocast(x.device.type, enabled=False):
+            out = convolve(x.to(dtype), weight, stride=stride, padding=padding, groups=channels)
+        return out.to(x.dtype)
 
 
 class _FilteredConvolution(nn.Module):
@@ -83,6 +94,5 @@ class _FilteredConvolution(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        smooth = F.conv2d(x, self.fir._weight(x), padding=2, groups=x.shape[1])
-        out: Tensor = self.conv(smooth)
+        out: Tensor = self.conv(self.fir.smooth(x))
         return out

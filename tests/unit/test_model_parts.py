@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sde_gen.model import MLP, DDPMpp, NCSNpp
-from sde_gen.model.blocks import Attention, Dropout, ResBlock
+from sde_gen.model.blocks import Attention, Dropout, ResBlock, norm
 from sde_gen.model.embedding import InputFeatures
-from sde_gen.model.resample import Box
+from sde_gen.model.resample import FIR, Box
 
 
 def draw(*shape):
@@ -113,3 +113,44 @@ def test_dropout_draws_every_element_apart(dim):
     keep = Dropout(0.5).train()(torch.ones(64, 32, 8, 8).contiguous(memory_format=torch.channels_last)) > 0
     agree = (keep == keep.roll(1, dim)).double()
     assert abs(float(agree.mean()) - 0.5) < 5 * 0.5 / agree.numel() ** 0.5
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_normalisation_keeps_the_layout_and_pytorchs_answer(layout, dtype):
+    """The oracle is PyTorch's own kernel in float64; two roundings to bfloat16 are 2^-8 of values up to 4."""
+    x = draw(4, 16, 6, 6).to(dtype).contiguous(memory_format=layout)
+    leaf, wide = x.clone().requires_grad_(), x.double().requires_grad_()
+    cotangent = draw(4, 16, 6, 6).to(dtype)
+    out, exact = norm(16).to(dtype)(leaf), torch.nn.functional.group_norm(wide, 4, eps=1e-6)
+    out.backward(cotangent)
+    exact.backward(cotangent.double())
+    assert out.is_contiguous(memory_format=layout)
+    tolerance = 2.0**-6 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(out.double(), exact, rtol=0, atol=tolerance)
+    torch.testing.assert_close(leaf.grad.double(), wide.grad, rtol=0, atol=2 * tolerance)
+
+
+@pytest.mark.parametrize("build", [NCSNpp, DDPMpp])
+def test_layouts_give_one_function_under_bfloat16(build):
+    """Same weights and images in channels_last order, and batched pullbacks of it: equal to bfloat16's rounding."""
+    net, x, c_noise = randomised(build(shape=(1, 8, 8), width=8)).float(), draw(2, 1, 8, 8).float(), draw(2)
+    c_noise = c_noise.float()
+    exact = net(x, c_noise)
+    net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        near, pullback = torch.func.vjp(lambda z: net(z, c_noise), x)
+        batched = torch.vmap(lambda w: pullback(w)[0])(torch.stack([near, -near]))
+    assert (near.float() - exact).norm() < 0.1 * exact.norm()
+    torch.testing.assert_close(batched[0], -batched[1])
+
+
+@pytest.mark.parametrize("change", ["down", "up", "smooth"])
+def test_filter_is_exact_under_autocast(change):
+    """Of integers in bfloat16 the filter's sums need more digits than bfloat16 has: the answer is rounded once."""
+    x = torch.randint(-128, 128, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    exact = getattr(FIR().double(), change)(x.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = getattr(FIR(), change)(x.bfloat16())
+    assert torch.equal(found, exact.bfloat16())
+    assert not torch.equal(found.double(), exact)
