@@ -7,12 +7,11 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._exponential import move, point, require_signal
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._exponential import NoisePredictionSolver, move, point
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver1(StepSolver[None]):
+class DPMSolver1(NoisePredictionSolver):
     r"""The first exponential integrator of the probability flow in noise prediction.
 
     .. math::
@@ -25,11 +24,6 @@ class DPMSolver1(StepSolver[None]):
     """
 
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
-
-    def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start without signal."""
-        require_signal(type(self).__name__, model, times)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise

@@ -7,12 +7,11 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._exponential import between, move, point, require_signal
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._exponential import NoisePredictionSolver, between, move, point
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver2(StepSolver[None]):
+class DPMSolver2(NoisePredictionSolver):
     r"""The exponential midpoint rule in lam = log(alpha / sigma), in noise prediction.
 
     With m the time half-way from t to s in lam and h = lam_s - lam_t,
@@ -25,11 +24,6 @@ class DPMSolver2(StepSolver[None]):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
-
-    def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start without signal."""
-        require_signal(type(self).__name__, model, times)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise

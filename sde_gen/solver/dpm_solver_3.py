@@ -7,12 +7,11 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._exponential import bend, between, move, point, require_signal
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._exponential import NoisePredictionSolver, bend, between, move, point
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver3(StepSolver[None]):
+class DPMSolver3(NoisePredictionSolver):
     r"""An exponential Runge-Kutta method of three stages in lam = log(alpha / sigma), in noise prediction.
 
     With the times m and n at the fractions r_1 = 1/3 and r_2 = 2/3 from t to s in lam, with
@@ -31,11 +30,6 @@ class DPMSolver3(StepSolver[None]):
     """
 
     order: ClassVar[int] = 3
-    stochastic: ClassVar[bool] = False
-
-    def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start without signal."""
-        require_signal(type(self).__name__, model, times)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
