@@ -56,6 +56,12 @@ def _evaluate(
             denoiser = run.conditioned(None if labels is None else labels[batch])
             with precision.context(run.device):
                 result = metric(denoiser, values[batch].to(run.device), run.codec, seeds[batch])
+            if not bool(torch.isfinite(result).all()):
+                rows = (start + (~torch.isfinite(result)).nonzero().flatten()).tolist()
+                raise FloatingPointError(
+                    f"{name} is not finite for images {rows[:8]} of the {config.split} split; "
+                    "try a smaller tolerance of the integrator, or precision=float32"
+                )
             per_image += result.tolist()
             mean, se = _mean(per_image)
             bar.update(task, completed=len(per_image), note=f"{mean:.4f} +- {se:.4f} {metric.unit}")
@@ -86,7 +92,7 @@ def _save(
         "what": metric.what,
         "unit": metric.unit,
         "mean": mean,
-        "standard_error": se,
+        "standard_error": se if len(per_image) > 1 else None,  # JSON has no NaN
         "images": len(per_image),
         "split": config.split,
         "network_evaluations_per_image": nfe,

@@ -55,6 +55,9 @@ def log_prob(
     x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantisation bin
     this is the density of the data; a larger t_min blurs it.
 
+    Gradients flow to x and to the denoiser's parameters; call it under ``torch.no_grad()`` where none are
+    wanted, or the graph of every evaluation is kept.
+
     Source: Song et al., 2021, arXiv:2011.13456, eq. 39.
 
     Arguments:

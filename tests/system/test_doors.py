@@ -295,3 +295,17 @@ def test_help_shows_groups_settings_and_an_example(door, capfd):
     assert not stop.value.code
     assert f"python -m sde_gen.{door}" in out
     assert "device: auto" in out
+
+
+def test_one_image_has_no_standard_error_and_the_json_stays_valid(run, tmp_path):
+    enter("evaluate", f"run={run}", "n=1", f"out={tmp_path}", "integrator=runge_kutta", "integrator.steps=2")
+    report = json.loads((tmp_path / "bpd.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert report["standard_error"] is None
+
+
+def test_numbers_that_are_not_finite_are_no_result(run, tmp_path, capfd, monkeypatch):
+    from sde_gen.metric import BitsPerDim
+
+    monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: torch.tensor([1.0, float("nan")]))
+    assert "images [1]" in mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}")
+    assert not (tmp_path / "bpd.json").exists()
