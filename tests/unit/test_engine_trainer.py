@@ -311,7 +311,9 @@ def test_what_listeners_are_told(tmp_path):
     }
     for name, images in expected.items():
         assert [call[1] for call in calls if call[0] == name] == list(images)
-    assert calls.index(("saved", 160)) < calls.index(("preview", 160))  # a preview that fails costs no weights
+    assert calls.index(("saved", 160)) < calls.index(
+        ("preview", 160)
+    )  # a preview that fails costs no weights
     calls.clear()
     training = trainer(tmp_path, listeners=[Everything()])
     assert training.run()  # already there: nothing is done, nothing written
