@@ -5,8 +5,11 @@ from sde_gen.solver.base import Solver, StepSolver
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.dpm_solver_1 import DPMSolver1
 from sde_gen.solver.dpm_solver_2 import DPMSolver2
+from sde_gen.solver.dpm_solver_2m import DPMSolver2M
 from sde_gen.solver.dpm_solver_3 import DPMSolver3
+from sde_gen.solver.dpm_solver_3m import DPMSolver3M
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
+from sde_gen.solver.dpm_solver_pp_3m import DPMSolverPP3M
 from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.heun import Heun
 from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, Langevin
@@ -23,8 +26,11 @@ __all__ = [
     "Corrector",
     "DPMSolver1",
     "DPMSolver2",
+    "DPMSolver2M",
     "DPMSolver3",
+    "DPMSolver3M",
     "DPMSolverPP",
+    "DPMSolverPP3M",
     "EulerMaruyama",
     "Heun",
     "Langevin",
