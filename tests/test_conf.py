@@ -58,6 +58,8 @@ def test_yaml_says_the_defaults(kind, name):
     if target.rpartition(".")[0] != f"sde_gen.{kind}.{name}":
         pytest.skip("one of several yaml files of a class")
     for key, parameter in inspect.signature(get_object(target)).parameters.items():
+        if key not in config:  # given by the code that completes a _partial_ one
+            continue
         value, default = config[key], parameter.default
         if (
             isinstance(default, bool | int | float | str | None)

@@ -1,0 +1,8 @@
+"""What steers a denoiser: every guidance takes a denoiser and is one."""
+
+from sde_gen.guidance.autoguidance import Autoguidance
+from sde_gen.guidance.cfg import CFG
+from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
+from sde_gen.guidance.dynamic_threshold import DynamicThreshold
+
+__all__ = ["CFG", "Autoguidance", "Classifier", "ClassifierGuidance", "DynamicThreshold"]

@@ -1,0 +1,21 @@
+"""The line through two predictions."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sde_gen.prediction import Prediction
+
+
+def on_line(start: Prediction, end: Prediction, scale: Tensor) -> Prediction:
+    r"""The prediction ``start + scale (end - start)``: at 0 the start, at 1 the end, beyond it further away.
+
+    Clean sample and noise move together, so the score does too.
+
+    Arguments:
+        start: prediction at scale 0.
+        end: prediction at scale 1, whose ``aux`` is kept.
+        scale: where to, broadcastable against x_t.
+    """
+    return replace(end, x0=torch.lerp(start.x0, end.x0, scale), eps=torch.lerp(start.eps, end.eps, scale))

@@ -1,0 +1,51 @@
+"""Guidance by a weaker version of the model."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.guidance._line import on_line
+from sde_gen.prediction import Prediction
+
+
+class Autoguidance(Denoiser):
+    r"""Move away from what a weaker model of the same data predicts.
+
+    .. math::
+        \hat{x}_0 = \hat{x}_0^{weak} + \mathrm{scale}\, (\hat{x}_0 - \hat{x}_0^{weak})
+
+    A smaller or less trained model errs in the same places, only more; scale > 1 moves away from its errors, with
+    or without conditioning. scale = 1 is the model itself.
+
+    Source: Karras et al., 2024, arXiv:2406.02507, section 4.
+
+    Arguments:
+        denoiser: the model.
+        weak: its weaker version, on the same process.
+        scale: 1 is the model, above it guidance.
+
+    Raises:
+        ValueError: scale is not finite, or the processes differ.
+    """
+
+    def __init__(self, *, denoiser: Denoiser, weak: Denoiser, scale: float = 1.0) -> None:
+        super().__init__()
+        if not math.isfinite(scale):
+            raise ValueError(f"scale={scale} must be finite; 1 is the model without guidance")
+        if weak.sde != denoiser.sde:
+            raise ValueError(
+                f"the weak model is one of {weak.sde}, the model one of {denoiser.sde}; both need the same process"
+            )
+        self.denoiser = denoiser
+        self.weak = weak
+        self.sde = denoiser.sde
+        self.scale = scale
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """Predict on the line from the weak model's prediction to the model's."""
+        prediction = self.denoiser(x_t, t, **cond)
+        if self.scale == 1:
+            return prediction
+        return on_line(self.weak(x_t, t, **cond), prediction, torch.tensor(self.scale).to(x_t))

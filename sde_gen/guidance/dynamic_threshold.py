@@ -1,0 +1,50 @@
+"""Dynamic thresholding of the predicted clean sample."""
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.prediction import Prediction
+
+
+class DynamicThreshold(Denoiser):
+    r"""Keep predicted clean samples in the range of the data, without saturating them.
+
+    With s the given quantile of :math:`|\hat{x}_0|` over a sample's coordinates, but at least ``limit``,
+
+    .. math::
+        \hat{x}_0 \leftarrow \mathrm{limit}\; \mathrm{clip}(\hat{x}_0, -s, s) / s .
+
+    quantile = 1 scales without clipping; a sample within the limit stays as it is. It changes the distribution
+    sampled: use it against the saturation of large guidance scales.
+
+    Source: Saharia et al., 2022, arXiv:2205.11487, section 2.3.
+
+    Arguments:
+        denoiser: the model, usually a guided one.
+        quantile: share of the coordinates that are kept, in (0, 1]; the paper's is 0.995.
+        limit: largest absolute value of the data in model space.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(self, *, denoiser: Denoiser, quantile: float = 0.995, limit: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < quantile <= 1:
+            raise ValueError(f"quantile={quantile} must lie in (0, 1]")
+        if not limit > 0:
+            raise ValueError(f"limit={limit} must be positive: the data's largest absolute value")
+        self.denoiser = denoiser
+        self.sde = denoiser.sde
+        self.quantile = quantile
+        self.limit = limit
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """Predict, and bring the clean sample into the range."""
+        prediction = self.denoiser(x_t, t, **cond)
+        x0 = prediction.x0
+        flat = x0.flatten(1)
+        s = torch.quantile(flat.abs(), self.quantile, dim=1, keepdim=True).clamp(min=self.limit)
+        bounded = (self.limit * flat.clamp(-s, s) / s).reshape(x0.shape)
+        return prediction.with_x0(bounded)
