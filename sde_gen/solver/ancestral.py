@@ -5,15 +5,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
 from sde_gen.solver._check import require_descent
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._linear import Coefficients, LinearSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(StepSolver[None]):
+class Ancestral(LinearSolver):
     r"""DDPM's ancestral sampling on any process and any grid.
 
     With the posterior q(x_s | x_t, x_0) = N(c_t x_t + c_0 x_0, tilde beta) and the transition
@@ -50,15 +49,8 @@ class Ancestral(StepSolver[None]):
         del model
         require_descent(type(self).__name__, times)
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        c_t, c_0, tilde_std = model.sde.posterior(t, s)
-        std = tilde_std ** (1 - self.nu) * model.sde.transition(s, t).std ** self.nu
-        mean = like(c_t, x_t) * x_t + like(c_0, x_t) * model(x_t, t).x0
-        return mean + like(std, x_t) * noise(x_t, float(t), float(s)), state
-
-    def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
-        return steps
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
+        """Coefficients of all steps."""
+        c_t, c_0, tilde_std = sde.posterior(t, s)
+        std = tilde_std ** (1 - self.nu) * sde.transition(s, t).std ** self.nu
+        return Coefficients(x=c_t, x0=c_0, noise=std)

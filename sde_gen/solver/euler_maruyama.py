@@ -1,29 +1,28 @@
 """Euler-Maruyama on the reverse-time SDE."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ReverseSDE
-from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_finite_diffusion
-from sde_gen.solver.base import StepSolver
+from sde_gen.sde.base import SDE
+from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._linear import Coefficients, LinearSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(StepSolver[None]):
+class EulerMaruyama(LinearSolver):
     r"""Euler-Maruyama on the reverse-time SDE of strength eta.
 
     .. math::
-        x_s = x_t + (s - t) \left[f x_t - \tfrac{1 + \eta^2}{2} g^2 \nabla \log p_t\right]
-            + \eta\, g(t) \sqrt{t - s}\, \epsilon
+        x_s = x_t + (s - t) \left[\alpha' \hat{x}_0 + \sigma' \hat\epsilon
+            + \tfrac{\eta^2}{2} \frac{g^2}{\sigma} \hat\epsilon\right] + \eta\, g(t) \sqrt{t - s}\, z
 
+    The bracket is :math:`f x_t - \tfrac{1 + \eta^2}{2} g^2 \nabla \log p_t`, written with what stays finite.
     Weak order 1, and strong order 1 as well: the noise does not depend on x.
+
     Source: Song et al., 2021, arXiv:2011.13456, section 4.1 and appendix E.
 
     Arguments:
@@ -38,8 +37,7 @@ class EulerMaruyama(StepSolver[None]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not 0 <= self.eta < math.inf:
-            raise ValueError(f"eta={self.eta} must be finite and not negative; 0 puts no noise back")
+        require_strength(self.eta)
 
     @property
     def stochastic(self) -> bool:
@@ -52,16 +50,11 @@ class EulerMaruyama(StepSolver[None]):
             require_descent(type(self).__name__, times)
             require_finite_diffusion(type(self).__name__, model, times[0])
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        reverse = ReverseSDE(model, self.eta)
-        x_s = x_t + (s - t) * reverse.drift(x_t, t)
-        if self.eta > 0:
-            x_s = x_s + like(reverse.diffusion(t) * torch.sqrt(t - s), x_t) * noise(x_t, float(t), float(s))
-        return x_s, state
-
-    def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
-        return steps
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
+        """Coefficients of all steps."""
+        h, alpha_dot, sigma_dot = s - t, sde.alpha_dot(t), sde.sigma_dot(t)
+        if self.eta == 0:
+            return Coefficients(x0=h * alpha_dot, eps=h * sigma_dot)
+        g = sde.diffusion(t)
+        eps = sigma_dot + 0.5 * self.eta**2 * g**2 / sde.sigma(t)
+        return Coefficients(x0=h * alpha_dot, eps=h * eps, noise=self.eta * g * torch.sqrt(-h))

@@ -1,20 +1,18 @@
 """Reverse diffusion sampling: the reverse SDE in the steps of the forward chain."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_finite_diffusion
-from sde_gen.solver.base import StepSolver
+from sde_gen.sde.base import SDE
+from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._linear import Coefficients, LinearSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseDiffusion(StepSolver[None]):
+class ReverseDiffusion(LinearSolver):
     r"""Discretise the reverse SDE as the forward process is discretised.
 
     The forward chain is x_t = x_s + f_t(x_s) + G_t eps. Ours is the exact transition q(x_t | x_s), so
@@ -41,8 +39,7 @@ class ReverseDiffusion(StepSolver[None]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not 0 <= self.eta < math.inf:
-            raise ValueError(f"eta={self.eta} must be finite and not negative; 0 puts no noise back")
+        require_strength(self.eta)
 
     @property
     def stochastic(self) -> bool:
@@ -54,18 +51,8 @@ class ReverseDiffusion(StepSolver[None]):
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        transition = model.sde.transition(s, t)
-        scale, std = like(transition.scale, x_t), like(transition.std, x_t)
-        score = model(x_t, t).score
-        x_s = (2 - scale) * x_t + 0.5 * (1 + self.eta**2) * std**2 * score
-        if self.eta > 0:
-            x_s = x_s + self.eta * std * noise(x_t, float(t), float(s))
-        return x_s, state
-
-    def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
-        return steps
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
+        """Coefficients of all steps, with the score as -eps / sigma."""
+        scale, std = sde.transition(s, t)
+        eps = -0.5 * (1 + self.eta**2) * std**2 / sde.sigma(t)
+        return Coefficients(x=2 - scale, eps=eps, noise=self.eta * std)
