@@ -3,6 +3,8 @@
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.base import Solver, StepSolver
 from sde_gen.solver.ddim import DDIM
+from sde_gen.solver.deis_rhoab import DEISRhoAB
+from sde_gen.solver.deis_tab import DEISTAB
 from sde_gen.solver.dpm_solver_1 import DPMSolver1
 from sde_gen.solver.dpm_solver_2 import DPMSolver2
 from sde_gen.solver.dpm_solver_2m import DPMSolver2M
@@ -12,18 +14,27 @@ from sde_gen.solver.dpm_solver_pp import DPMSolverPP
 from sde_gen.solver.dpm_solver_pp_3m import DPMSolverPP3M
 from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.heun import Heun
+from sde_gen.solver.ipndm import IPNDM
 from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, Langevin
+from sde_gen.solver.lms import LMS
+from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
+from sde_gen.solver.unipc import UniPC, UniPCBH1, UniPCBH2
 
 __all__ = [
     "DDIM",
+    "DEISTAB",
+    "IPNDM",
+    "LMS",
+    "PNDM",
     "AffineLangevin",
     "Ancestral",
     "BatchLangevin",
     "Corrector",
+    "DEISRhoAB",
     "DPMSolver1",
     "DPMSolver2",
     "DPMSolver2M",
@@ -40,4 +51,7 @@ __all__ = [
     "StepSolver",
     "TorchDiffEq",
     "TorchSDE",
+    "UniPC",
+    "UniPCBH1",
+    "UniPCBH2",
 ]

@@ -28,6 +28,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE
+from sde_gen.solver._check import require_signal
 from sde_gen.solver.base import StepSolver
 
 _U, _DU = (torch.from_numpy(a) for a in legendre.leggauss(32))
@@ -137,8 +138,8 @@ class Form(abc.ABC):
 class DataForm(Form):
     r"""Data prediction, polynomials in lam: ``x_s = sigma_s/sigma_t x_t + alpha_s int e^{u - lam_s} x_0 du``.
 
-    At alpha = 0 lam is infinite. Where a step, or a node of it, is there, the polynomials are in
-    ``y = alpha / sigma = e^lam``: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``.
+    On a grid with alpha = 0, where lam is infinite and steps in lam do not become short, the polynomials are in
+    ``y = alpha / sigma = e^lam`` for alpha < sigma: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``.
     """
 
     @staticmethod
@@ -155,12 +156,11 @@ class DataForm(Form):
         alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
         places = (at(self.lam, nodes), self.lam[start], self.lam[end])
         weights = adams(lambda u: alpha * torch.exp(u - lam), *places)
-        touches = places[0].isinf().any(-1) | places[1].isinf() | places[2].isinf()
-        if bool(touches.any()):
-            y = self.alpha / self.sigma
-            sigma = self.sigma[end].unsqueeze(-1)
+        if bool(self.lam.isinf().any()):
+            y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
             linear = adams(lambda u: sigma.expand_as(u), at(y, nodes), y[start], y[end])
-            weights = torch.where(touches.unsqueeze(-1), linear, weights)
+            noisy = (torch.minimum(places[1], places[2]) < 0) | places[0].isinf().any(-1)
+            weights = torch.where(noisy.unsqueeze(-1), linear, weights)
         return weights
 
 
@@ -170,13 +170,7 @@ class NoiseForm(Form):
     @classmethod
     def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
         """Refuse a start, or an end, without signal."""
-        t = times.max()
-        if not bool(torch.isfinite(model.sde.log_snr(t)).all()):
-            raise ValueError(
-                f"alpha({float(t):g}) of {type(model.sde).__name__} is zero, from where {solver} "
-                "cannot start: give the grid a t_max below 1, such as 0.999, or use the log_snr grid, or a "
-                "solver that can, such as DPMSolverPP, DDIM or Heun"
-            )
+        require_signal(solver, model, times.max())
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:

@@ -1,0 +1,57 @@
+"""DEIS with polynomials in time."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.solver._multistep import Form, MultistepSolver, NoiseForm, at, lagrange, quadrature
+
+
+class TimeForm(NoiseForm):
+    r"""Noise prediction, polynomials in t: ``x_s = alpha_s/alpha_t x_t + alpha_s int eps (d rho/dt) dt``."""
+
+    def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        r"""Integrate by parts, which needs rho = sigma / alpha alone and gives constants exactly.
+
+        .. math::
+            \int_t^s \ell_j\, d\rho = [\ell_j \rho]_t^s - \int_t^s \rho\, \ell_j'(u)\, du
+        """
+        places = at(self.times, nodes)
+        ends = torch.stack([self.times[start], self.times[end]], dim=-1)
+        u, du = quadrature(*ends.unbind(-1))
+        slopes: Tensor = torch.func.jvp(lambda v: lagrange(places, v), (u,), (du,))[1]  # l_j' du
+        rho = torch.exp(-0.5 * self.sde.log_snr(u.flatten())).reshape(u.shape)
+        edges = torch.exp(-torch.stack([self.lam[start], self.lam[end]], dim=-1)).unsqueeze(-1)
+        jump = (edges * lagrange(places, ends)).diff(dim=1).squeeze(1)
+        return self.alpha[end].unsqueeze(-1) * (jump - (rho.unsqueeze(-1) * slopes).sum(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DEISTAB(MultistepSolver):
+    r"""The diffusion exponential integrator sampler with polynomials in time.
+
+    With rho = sigma / alpha,
+
+    .. math::
+        x_s = \frac{\alpha_s}{\alpha_t} x_t + \alpha_s \sum_j \hat\epsilon_j \int_t^s \ell_j(u) \rho'(u)\, du .
+
+    Order 1 is DDIM without noise.
+
+    Source: Zhang and Chen, 2022, arXiv:2204.13902, eq. 13 to 15, for any alpha and sigma.
+
+    Arguments:
+        order: 1 to 3.
+
+    Raises:
+        ValueError: the order is none of these.
+    """
+
+    order: int = 3
+    form: ClassVar[type[Form]] = TimeForm
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order={self.order} must be 1, 2 or 3")
