@@ -113,6 +113,7 @@ def test_every_name_of_a_kind_is_documented(kind):
         "solver",
         "grid",
         "guidance",
+        "operator",
         "divergence",
         "integrator",
         "data",

@@ -3,6 +3,20 @@
 from sde_gen.guidance.autoguidance import Autoguidance
 from sde_gen.guidance.cfg import CFG
 from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
+from sde_gen.guidance.diffpir import DiffPIR
+from sde_gen.guidance.dps import DPS
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
+from sde_gen.guidance.mmps import MMPS
+from sde_gen.guidance.pigdm import PiGDM
 
-__all__ = ["CFG", "Autoguidance", "Classifier", "ClassifierGuidance", "DynamicThreshold"]
+__all__ = [
+    "CFG",
+    "DPS",
+    "MMPS",
+    "Autoguidance",
+    "Classifier",
+    "ClassifierGuidance",
+    "DiffPIR",
+    "DynamicThreshold",
+    "PiGDM",
+]

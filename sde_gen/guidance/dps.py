@@ -1,0 +1,72 @@
+"""Diffusion posterior sampling."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sde_gen._tensor import like, sum_event
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.guidance._posterior import require_signal
+from sde_gen.operator.base import Operator
+from sde_gen.prediction import Prediction
+
+
+class DPS(Denoiser):
+    r"""Add the gradient of the measurement's likelihood at the predicted clean sample to the score.
+
+    .. math::
+        \nabla \log p_t(x | y) \approx \nabla \log p_t(x) - \nabla_x \frac{|y - A(\hat{x}_0(x))|^2}{2 v}, \qquad
+        v = \mathrm{noise\_std}^2 + \gamma \frac{\sigma^2}{\alpha^2}
+
+    gamma = 0 takes x_0 given x_t for certain, and needs small steps while it is not; gamma > 0 allows for what is not
+    known yet. A may be any differentiable function. One derivative of the network and of A per evaluation.
+
+    Sources: Chung et al., 2023, arXiv:2209.14687, eq. 11 and 15 (their steps are scaled by the residual's norm, after
+    the fact; here the strength is the likelihood's own); gamma: Rozet and Louppe, 2023, arXiv:2306.10574, eq. 12.
+
+    Arguments:
+        denoiser: the model.
+        operator: A, linear or not.
+        y: measurement with shape (B, *measurement), or (1, *measurement) for all samples.
+        noise_std: standard deviation of the measurement's noise, in model space.
+        gamma: variance of the measured x_0 given x_t, in units of (sigma / alpha)^2.
+
+    Raises:
+        ValueError: noise_std or gamma is out of its range; or, when called, alpha is zero.
+    """
+
+    def __init__(
+        self, *, denoiser: Denoiser, operator: Operator, y: Tensor, noise_std: float, gamma: float = 0.1
+    ) -> None:
+        super().__init__()
+        if not noise_std > 0:
+            raise ValueError(
+                f"noise_std={noise_std} must be positive; give a small one for exact measurements"
+            )
+        if not gamma >= 0:
+            raise ValueError(f"gamma={gamma} must not be negative")
+        self.denoiser = denoiser
+        self.sde = denoiser.sde
+        self.operator = operator
+        self.noise_std = noise_std
+        self.gamma = gamma
+        self.y: Tensor
+        self.register_buffer("y", y)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """Predict with the gradient added."""
+        alpha, sigma = self.sde.marginal(t)
+        require_signal(type(self.sde).__name__, alpha, type(self).__name__)
+        variance = (self.noise_std**2 + self.gamma * (sigma / alpha) ** 2).to(x_t)
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            prediction = self.denoiser(x, t, **cond)
+            error = self.y.to(x_t) - self.operator(prediction.x0)
+            (gradient,) = torch.autograd.grad(-0.5 * (sum_event(error**2) / variance).sum(), x)
+        return replace(
+            prediction,
+            x_t=x_t,
+            x0=prediction.x0.detach() + like(sigma**2 / alpha, x_t) * gradient,
+            eps=prediction.eps.detach() - like(sigma, x_t) * gradient,
+        )

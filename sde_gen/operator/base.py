@@ -1,0 +1,42 @@
+"""The abstract measurement."""
+
+import abc
+
+import torch
+from torch import Tensor
+
+
+class Operator(abc.ABC):
+    """A differentiable measurement y = A(x), every sample by itself."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether A is a linear map."""
+        return True
+
+    @abc.abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Measure samples.
+
+        Arguments:
+            x: samples in model space with shape (B, *event).
+
+        Returns:
+            Measurements with shape (B, *measurement).
+
+        Raises:
+            ValueError: the operator does not fit the samples.
+        """
+
+    def adjoint(self, y: Tensor, x: Tensor) -> Tensor:
+        """Apply the transpose of the derivative at x, which for a linear operator is that of A.
+
+        Arguments:
+            y: measurements with shape (B, *measurement).
+            x: samples with shape (B, *event); a linear operator asks for their shape only.
+
+        Returns:
+            A^T y with shape (B, *event).
+        """
+        product: Tensor = torch.func.vjp(self, x)[1](y)[0]
+        return product

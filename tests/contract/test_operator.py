@@ -1,0 +1,72 @@
+"""What a measurement owes: linearity where it says so, its transpose, and a clear word on what does not fit."""
+
+import pytest
+import torch
+
+from sde_gen.operator import AveragePool, Blur, CompressedSensing, Function, Grey, Mask, Operator
+from tests.catalogue import make, names
+
+OPERATORS: dict[str, Operator] = {name: make("operator", name) for name in names("operator")}
+OPERATORS["mask"] = Mask(mask=torch.arange(64).reshape(8, 8) % 3 == 0)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    """Images in float64 with shape (count, 3, 8, 8)."""
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_is_linear_and_takes_samples_one_by_one(name: str) -> None:
+    operator, x, z = OPERATORS[name], images(3), images(3, seed=1)
+    assert operator.linear
+    torch.testing.assert_close(operator(2 * x - z), 2 * operator(x) - operator(z))
+    torch.testing.assert_close(operator(x)[1:2], operator(x[1:2]))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoint_is_the_transpose(name: str) -> None:
+    operator, x = OPERATORS[name], images(2)
+    y = torch.randn(operator(x).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    torch.testing.assert_close((operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum())
+
+
+def test_values_that_are_known() -> None:
+    x = images(2)
+    torch.testing.assert_close(Grey()(x)[:, 0], (x[:, 0] + x[:, 1] + x[:, 2]) / 3)
+    torch.testing.assert_close(AveragePool(factor=4)(x)[0, 1, 1, 0], x[0, 1, 4:, :4].mean())
+    kept = OPERATORS["mask"](x)
+    assert bool((kept[..., 0, 0] == x[..., 0, 0]).all() and (kept[..., 0, 1] == 0).all())
+    flat = torch.full_like(x, 0.3)
+    torch.testing.assert_close(Blur(std=1.5)(flat), flat)
+    point = torch.zeros(1, 1, 15, 15, dtype=torch.float64)
+    point[..., 7, 7] = 1
+    spread = Blur(std=2.0)(point)[0, 0]
+    place = torch.arange(15) - 7.0
+    variance = float((spread.sum(0) * place**2).sum())
+    assert 3.7 < variance < 4.0, "variance std^2, less what is cut off beyond three of them"
+    matrix = CompressedSensing(rows=4000, seed=3)(torch.eye(3, dtype=torch.float64)).T
+    torch.testing.assert_close(matrix.T @ matrix, torch.eye(3, dtype=torch.float64), rtol=0, atol=0.1)
+
+
+def test_a_function_of_the_user_s_has_the_adjoint_of_its_derivative() -> None:
+    cube, x = Function(function=lambda x: x**3), images(1)
+    assert not cube.linear
+    torch.testing.assert_close(cube.adjoint(torch.ones_like(x), x), 3 * x**2)
+
+
+def test_refuses_what_does_not_fit() -> None:
+    x = images(1)
+    for operator, message in [
+        (Mask(mask=torch.ones(3, 5, 8, dtype=torch.bool)), "mask has shape"),
+        (AveragePool(factor=3), "factor=3 must divide"),
+        (Blur(std=4.0), "reaches over 12 pixels"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            operator(x)
+    with pytest.raises(ValueError, match="C > 1"):
+        Grey()(x[:, :1])
+    with pytest.raises(ValueError, match="expected bool"):
+        Mask(mask=torch.ones(2))
+    for build in (lambda: AveragePool(factor=1), lambda: Blur(std=0.0), lambda: CompressedSensing(rows=0)):
+        with pytest.raises(ValueError, match=r"=(1|0)"):
+            build()
