@@ -47,16 +47,17 @@ def denoiser(config: DictConfig, facts: Facts) -> NetworkDenoiser:
     """Build the network, its process and the meaning of its output; the process is made once."""
     sde = instantiate(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
+    classes = {"num_classes": facts.classes} if conditional(config) else {}
     return NetworkDenoiser(
-        net=instantiate(config.model, _convert_="all", **facts.fill(config.model)),
+        net=instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
         sde=sde,
         parametrization=instantiate(config.parametrization, **shared),
     )
 
 
 def conditional(config: DictConfig) -> bool:
-    """Whether the network is given labels."""
-    return bool(config.model.get("num_classes", 0))
+    """Whether the network is told classes: whether its conditioning asks the data for them."""
+    return "classes" in list(config.get("conditioning", {}))
 
 
 def device(name: str) -> torch.device:
@@ -86,13 +87,10 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
         more: what a configuration cannot say: listeners and when to stop.
     """
     facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
-    if conditional(config) and config.model.num_classes < facts.classes:
+    if config.model.get("num_classes", 0):
         raise ValueError(
-            f"model.num_classes={config.model.num_classes}, but the data have {facts.classes} classes"
-        )
-    if conditional(config) and splits.train.labels is None:
-        raise ValueError(
-            f"model.num_classes={config.model.num_classes}, but the data have no labels; set it to 0"
+            f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
+            "to train with them use conditioning=class"
         )
     settings: Settings = instantiate(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
@@ -114,7 +112,7 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
             "facts": vars(facts),
             "versions": versions(),
         },
-        conditional=conditional(config),
+        conditioning=instantiate(config.conditioning, **facts.fill(config.conditioning)),
         **more,
     )
 

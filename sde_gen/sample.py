@@ -60,7 +60,7 @@ def _labels(label: int | Sequence[int] | None, n: int, run: Run) -> Tensor | Non
         return every
     if every is None:
         raise ValueError(
-            f"label={label}: the run was trained without classes; train one with model.num_classes set"
+            f"label={label}: the run was trained without classes; train one with conditioning=class"
         )
     asked = several(label)
     if not asked or any(not isinstance(one, int) or not 0 <= one < run.facts.classes for one in asked):

@@ -112,6 +112,7 @@ def test_every_name_of_a_kind_is_documented(kind):
         "time_sampler",
         "solver",
         "grid",
+        "conditioning",
         "guidance",
         "operator",
         "divergence",

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sde_gen.codec import Affine
+from sde_gen.conditioning import Label
 from sde_gen.data import Dataset, NoAugmentation
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
@@ -22,12 +23,12 @@ from sde_gen.weighting import Simple
 
 
 class Net(nn.Module):
-    """Two layers with dropout and a buffer, for vectors of two numbers and three classes."""
+    """Two layers with dropout and a buffer, for vectors of two numbers and three classes, the fourth the null class."""
 
     def __init__(self, width: int = 8, dropout: float = 0.2, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.first = nn.Linear(3, width, dtype=dtype)
-        self.classes = nn.Embedding(3, width, dtype=dtype)
+        self.classes = nn.Embedding(4, width, dtype=dtype)
         self.drop = nn.Dropout(dropout)
         self.last = nn.Linear(width, 2, dtype=dtype)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -83,7 +84,7 @@ def trainer(
         "settings": Settings(**{**numbers, **(settings or {})}),
         "folder": folder,
         "about": {"config": {"name": "tiny"}},
-        "conditional": True,
+        "conditioning": Label(classes=3, dropout=0.0),
     }
     return Trainer(**{**parts, **more})
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.codec import Codec
+from sde_gen.conditioning import Conditioning, Unconditional
 from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import checkpoint, lock, optimizer, randomness, watchdog
@@ -53,7 +54,7 @@ class Trainer:
         settings: numbers.
         folder: the run folder.
         about: stored in every checkpoint, as JSON: configuration, facts of the data, versions.
-        conditional: whether the network is given the labels.
+        conditioning: what of the labels the network is told.
         listeners: who is told.
         stop: asked after every step; true saves and ends.
         rank: number of this process; the first one saves and tells.
@@ -76,7 +77,7 @@ class Trainer:
     settings: Settings
     folder: Path
     about: dict[str, Any]
-    conditional: bool = False
+    conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
     listeners: Sequence[Listener] = ()
     stop: Callable[[], bool] = lambda: False
     rank: int = 0
@@ -176,7 +177,8 @@ class Trainer:
         x0 = self.codec.encode(values, IID(generator))
         if self.settings.channels_last and x0.ndim == 4:
             x0 = x0.contiguous(memory_format=torch.channels_last)
-        return x0, {"label": data.labels[indices]} if self.conditional and data.labels is not None else {}
+        labels = None if data.labels is None else data.labels[indices]
+        return x0, self.conditioning(labels, IID(generator))
 
     def _after_step(self, stopping: bool) -> None:
         settings = self.settings

@@ -55,7 +55,7 @@ class MLP(nn.Module):
             )
         elif label is not None:
             raise ValueError(
-                "a label was given to a network without classes; train one with model.num_classes set"
+                "a label was given to a network without classes; train one with conditioning=class"
             )
         h = self.stem(x)
         for inner, outer in zip(self.inner, self.outer, strict=True):

@@ -133,7 +133,7 @@ class UNet(nn.Module):
         if self.classes is None:
             if label is not None:
                 raise ValueError(
-                    "a label was given to a network without classes; train one with model.num_classes set"
+                    "a label was given to a network without classes; train one with conditioning=class"
                 )
             return embedding
         null = self.classes.num_embeddings - 1

@@ -255,7 +255,7 @@ def test_vectors_train_and_sample_too(tmp_path):
 
 def test_classes_are_learnt_asked_for_and_checked(tmp_path, capfd):
     folder = tmp_path / "classes"
-    enter("train", *TINY, f"run={folder}", "model.num_classes=10")
+    enter("train", *TINY, f"run={folder}", "conditioning=class")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
     enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.solver.rtol=0.1")
     enter("evaluate", f"run={folder}", "n=2", "integrator=runge_kutta", "integrator.steps=4")
@@ -273,7 +273,7 @@ def test_previews_are_given_classes(tmp_path, monkeypatch):
         return forward(self, x, c_noise, label=label)
 
     monkeypatch.setattr(NCSNpp, "forward", watched)
-    enter("train", *TINY, f"run={tmp_path / 'run'}", "model.num_classes=10")
+    enter("train", *TINY, f"run={tmp_path / 'run'}", "conditioning=class")
     assert len(seen) > 4
     assert all(label is not None for label in seen)
 

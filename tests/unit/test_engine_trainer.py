@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sde_gen.codec import Affine
+from sde_gen.conditioning import Unconditional
 from sde_gen.data import Dataset
 from sde_gen.engine import JSONL, Listener, checkpoint
 from sde_gen.engine.ema import Ramp
@@ -416,11 +417,16 @@ def test_channels_last_is_where_images_are(tmp_path):
     images = Dataset(
         values=torch.randint(0, 5, (16, 3, 4, 4), dtype=torch.uint8), labels=None, levels=None, classes=0
     )
-    training = trainer(tmp_path, net=Image(), train=images, held_out=images, conditional=False)
+    training = trainer(tmp_path, net=Image(), train=images, held_out=images, conditioning=Unconditional())
     assert training.denoiser.net.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert training.run()
     again = trainer(
-        tmp_path / "again", net=Image(), train=images, held_out=images, conditional=False, stop=StopAt(7)
+        tmp_path / "again",
+        net=Image(),
+        train=images,
+        held_out=images,
+        conditioning=Unconditional(),
+        stop=StopAt(7),
     )
     again.denoiser.net.load_state_dict(Image().state_dict())
     assert not again.run()

@@ -94,7 +94,7 @@ def test_looking_late_as_on_a_gpu_tells_the_same(tmp_path):
         settings=early.settings,
         folder=tmp_path / "b",
         about={},
-        conditional=True,
+        conditioning=fresh.conditioning,
         **parts,
     )
     late._save = lambda: None  # on a GPU somebody looks before every checkpoint
