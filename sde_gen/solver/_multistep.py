@@ -51,11 +51,11 @@ def lagrange(nodes: Tensor, u: Tensor) -> Tensor:
     Returns:
         Their values with shape (R, Q, k), 0 for nodes that are not there.
     """
-    missing = nodes.isnan()
-    gaps = nodes[:, :, None] - nodes[:, None, :]  # (R, j, i)
-    skip = torch.eye(nodes.shape[1], dtype=torch.bool) | missing[:, None, :]
-    ratios = (u[:, :, None, None] - nodes[:, None, None, :]) / gaps[:, None]
-    return ratios.masked_fill(skip[:, None], 1).prod(-1).masked_fill(missing[:, None], 0)
+    k = nodes.shape[1]
+    others = torch.tensor([[i for i in range(k) if i != j] for j in range(k)], dtype=torch.long)  # (k, k - 1)
+    missing, away = nodes.isnan(), nodes[:, others]
+    ratios = (u[:, :, None, None] - away[:, None]) / (nodes.unsqueeze(-1) - away)[:, None]
+    return ratios.masked_fill(missing[:, None, others], 1).prod(-1).masked_fill(missing[:, None], 0)
 
 
 def adams(kernel: Callable[[Tensor], Tensor], nodes: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -260,18 +260,22 @@ class MultistepSolver(StepSolver[Past]):
 
 def adams_rows(form: Form, order: int, steps: int) -> list[Row]:
     """Coefficients of Adams-Bashforth with the start of :class:`MultistepSolver`; order <= steps + 1."""
-    i = torch.arange(steps)
+    i, j = torch.arange(steps), torch.arange(1, max(order - 1, 1))
+    count = min(order, steps)
+    weights = form.weights(
+        torch.cat([i, torch.zeros_like(j)]),
+        torch.cat([i + 1, j]),
+        torch.cat([window(i, count), window(j, count)]),
+    ).tolist()
     keep: list[float] = form.keep(i, i + 1).tolist()
-    w: list[list[float]] = form.weights(i, i + 1, window(i, min(order, steps))).tolist()
-    w = [row[: n + 1] for n, row in enumerate(w)]
+    w: list[list[float]] = [row[: n + 1] for n, row in enumerate(weights[:steps])]
     again = None
     if order > 2:  # from 0 to 1 and to 2, through the prediction there
-        j = torch.tensor([1, 2]) if order > 3 else torch.tensor([1])
-        (a1, a0, *_), *more = form.weights(torch.zeros_like(j), j, window(j, int(j[-1]) + 1)).tolist()
+        (a1, a0, *_), *more = weights[steps:]
         if order == 3:
             w[1] = [w[1][0] + keep[1] * a1, w[1][1] + keep[1] * (a0 - w[0][0])]
         else:  # values: 1, 1 as first predicted, 0; 2, 1, ...
-            (b1, b0), (c2, c1, c0) = w[1], more[0]
+            (b1, b0), (c2, c1, c0, *_) = w[1], more[0]
             gain = [c2, c1 - b1, -keep[1] * a1, c0 - b0 - keep[1] * a0]
             again, w[1] = [a1, a0], [b1, 0.0, b0]
             w[2] = [u + keep[2] * v for u, v in zip([*w[2][:2], 0.0, w[2][2]], gain, strict=True)]

@@ -21,11 +21,12 @@ class TimeForm(NoiseForm):
         places = at(self.times, nodes)
         ends = torch.stack([self.times[start], self.times[end]], dim=-1)
         u, du = quadrature(*ends.unbind(-1))
-        slopes: Tensor = torch.func.jvp(lambda v: lagrange(places, v), (u,), (du,))[1]  # l_j' du
+        poles = (1 / (u.unsqueeze(-1) - places[:, None])).masked_fill(places.isnan()[:, None], 0)
+        slopes = lagrange(places, u) * (poles.sum(-1, keepdim=True) - poles)  # l_j'
         rho = torch.exp(-0.5 * self.sde.log_snr(u.flatten())).reshape(u.shape)
         edges = torch.exp(-torch.stack([self.lam[start], self.lam[end]], dim=-1)).unsqueeze(-1)
         jump = (edges * lagrange(places, ends)).diff(dim=1).squeeze(1)
-        return self.alpha[end].unsqueeze(-1) * (jump - (rho.unsqueeze(-1) * slopes).sum(1))
+        return self.alpha[end].unsqueeze(-1) * (jump - ((rho * du).unsqueeze(-1) * slopes).sum(1))
 
 
 @dataclass(frozen=True, kw_only=True)

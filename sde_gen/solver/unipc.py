@@ -92,10 +92,11 @@ class UniPC(MultistepSolver, abc.ABC):
     def rows(self, form: Form, steps: int) -> list[Row]:
         """Coefficients of the predictor, with the correction of the step before."""
         i, p = torch.arange(steps), min(self.predictor_order, steps)
-        keep, predict = form.keep(i, i + 1), form.weights(i, i + 1, window(i, p))
-        weights = torch.cat([predict, torch.zeros(steps, 1, dtype=predict.dtype)], dim=1)
-        correct = form.weights(i[:-1], i[:-1] + 1, window(i[1:], p + 1))
-        correct[:, 1:] -= predict[:-1]
+        start, none = torch.cat([i, i[:-1]]), torch.full((steps, 1), -1)
+        nodes = torch.cat([torch.cat([window(i, p), none], dim=1), window(i[1:], p + 1)])
+        weights, correct = form.weights(start, start + 1, nodes).tensor_split([steps])
+        keep = form.keep(i, i + 1)
+        correct[:, 1:] -= weights[:-1, :-1]
         weights[1:] += keep[1:].unsqueeze(-1) * correct
         rows = enumerate(zip(keep.tolist(), weights.tolist(), strict=True))
         return [Row(k, w[: n + 1]) for n, (k, w) in rows]
