@@ -1,6 +1,8 @@
 """Solvers: what moves samples from noise to data, or back."""
 
+from sde_gen.solver.adaptive_sde import AdaptiveSDE
 from sde_gen.solver.ancestral import Ancestral
+from sde_gen.solver.annealed_langevin import AnnealedLangevin
 from sde_gen.solver.base import Solver, StepSolver
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.deis_rhoab import DEISRhoAB
@@ -12,6 +14,9 @@ from sde_gen.solver.dpm_solver_3 import DPMSolver3
 from sde_gen.solver.dpm_solver_3m import DPMSolver3M
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
 from sde_gen.solver.dpm_solver_pp_3m import DPMSolverPP3M
+from sde_gen.solver.dpm_solver_pp_sde_2m import DPMSolverPPSDE2M
+from sde_gen.solver.dpm_solver_pp_sde_3m import DPMSolverPPSDE3M
+from sde_gen.solver.edm_churn import EDMChurn
 from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.heun import Heun
 from sde_gen.solver.ipndm import IPNDM
@@ -19,6 +24,7 @@ from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, La
 from sde_gen.solver.lms import LMS
 from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
+from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
@@ -30,8 +36,10 @@ __all__ = [
     "IPNDM",
     "LMS",
     "PNDM",
+    "AdaptiveSDE",
     "AffineLangevin",
     "Ancestral",
+    "AnnealedLangevin",
     "BatchLangevin",
     "Corrector",
     "DEISRhoAB",
@@ -42,10 +50,14 @@ __all__ = [
     "DPMSolver3M",
     "DPMSolverPP",
     "DPMSolverPP3M",
+    "DPMSolverPPSDE2M",
+    "DPMSolverPPSDE3M",
+    "EDMChurn",
     "EulerMaruyama",
     "Heun",
     "Langevin",
     "PredictorCorrector",
+    "Restart",
     "ReverseDiffusion",
     "Solver",
     "StepSolver",

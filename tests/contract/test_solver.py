@@ -169,7 +169,7 @@ class Watched(Denoiser):
         self.inner, self.sde, self.asked = inner, inner.sde, []  # type: ignore[var-annotated]
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        self.asked.append(float(t))
+        self.asked += t.reshape(-1).tolist()
         return self.inner(x_t, t, **cond)
 
 

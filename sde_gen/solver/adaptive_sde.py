@@ -1,0 +1,140 @@
+"""The adaptive solver of the reverse SDE, every sample with steps of its own."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen._tensor import bcast, like, mean_event
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.dynamics import ReverseSDE
+from sde_gen.hooks import Hook, StepInfo
+from sde_gen.noise import Noise
+from sde_gen.solver._bisected_path import BisectedPath
+from sde_gen.solver._check import require_descent, require_finite_diffusion
+from sde_gen.solver.base import Solver, check_times
+
+SAFETY, EXPONENT, FIRST = 0.9, 0.9, 0.01
+"""The paper's safety factor, exponent of the error, and length of the first attempt."""
+
+SMALLEST = 1e-9
+"""Length in t of a step below which an attempt is given up."""
+
+
+class Attempt(NamedTuple):
+    """Where a step from t ends by both methods, and the error of the first relative to the tolerance (B,)."""
+
+    s: Tensor
+    euler: Tensor
+    heun: Tensor
+    error: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveSDE(Solver):
+    r"""Euler-Maruyama, controlled and improved by the stochastic Heun method, with a step size per sample.
+
+    With the drift a and the diffusion g of the reverse SDE, s = t - h and one Brownian increment w of N(0, h I),
+
+    .. math::
+        x' &= x_t - h\, a(x_t, t) + g(t)\, w, \qquad \tilde{x} = x_t - h\, a(x', s) + g(s)\, w, \qquad
+        x'' = \tfrac{1}{2} (x' + \tilde{x}) \\
+        E &= \left\| \frac{x' - x''}{\max(\mathrm{atol},\, \mathrm{rtol} \max(|x'|, |x'_{prev}|))} \right\|_{rms},
+        \qquad h \leftarrow 0.9\, h\, E^{-0.9} .
+
+    Where E <= 1 the step ends in x''. Elsewhere the paper draws anew with the new h, which makes small noise too
+    likely, as large noise is more often rejected; here the step is halved and the noise of its first half drawn
+    given the whole (:class:`~sde_gen.solver._bisected_path.BisectedPath`).
+
+    The solver goes from the grid's first time to its last by steps of its own, asks the denoiser at times of
+    shape (B,), and takes two evaluations an attempt until the last sample has arrived. Hooks are called at the end,
+    with samples interpolated linearly at the grid's times.
+
+    Source: Jolicoeur-Martineau et al., 2021, arXiv:2105.14080, algorithm 1; the defaults are theirs for
+    images in [-1, 1], where atol is one of 256 levels.
+
+    Arguments:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+
+    Raises:
+        ValueError: a tolerance is not positive.
+    """
+
+    rtol: float = 0.02
+    atol: float = 0.0078
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not (0 < self.rtol < math.inf and 0 < self.atol < math.inf):
+            raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive and finite")
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse to go up, and a start where g is infinite."""
+        require_descent(type(self).__name__, times)
+        require_finite_diffusion(type(self).__name__, model, times[0])
+
+    @torch.no_grad()
+    def solve(
+        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
+        """Go from the first time to the last.
+
+        Raises:
+            FloatingPointError: no step is small enough, as where the denoiser returns NaN.
+        """
+        check_times(times)
+        self.check(model, times)
+        hooks, reverse, path = tuple(hooks), ReverseSDE(model), BisectedPath(x)
+        knots = [x] * len(times) if hooks else []
+        t, end, h, euler = times[0].repeat(len(x)), times[-1], torch.full((len(x),), FIRST).double(), x
+        rejected = torch.zeros(len(x), dtype=torch.bool)
+        while bool((t > end).any()):
+            z = noise.fresh(x)  # one draw an attempt for every sample, so that none depends on the others
+            if bool(rejected.any()):
+                path.bisect(rejected, z)
+            path.extend((path.length == 0) & (t > end), torch.minimum(h, t - end), z)
+            s, euler_s, heun, error = self.attempt(reverse, x, t, end, path, euler)
+            rejected, accepted = (t > end) & ~(error <= 1), (t > end) & (error <= 1)  # NaN is rejected
+            stuck = rejected & (path.length < SMALLEST)
+            if bool(stuck.any()):
+                raise FloatingPointError(
+                    f"AdaptiveSDE gave up at t={float(t[stuck][0]):.6g}, in samples "
+                    f"{stuck.nonzero().flatten().tolist()[:8]}: no step is small enough for rtol={self.rtol}, "
+                    f"atol={self.atol}; is the denoiser finite there?"
+                )
+            for k in range(1, len(knots)):
+                here = bcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
+                part = like(((t - times[k]) / (t - s)).nan_to_num(), x)  # 0 / 0 of samples that have arrived
+                knots[k] = torch.where(here, x + part * (heun - x), knots[k])
+            h = torch.where(error > 0, SAFETY * path.length * error**-EXPONENT, h)
+            moved = bcast(accepted, x).to(x.device)
+            x, euler, t = (
+                torch.where(moved, heun, x),
+                torch.where(moved, euler_s, euler),
+                torch.where(accepted, s, t),
+            )
+            path.advance(accepted)
+        for index in range(len(knots) - 1):
+            ends = float(times[index]), float(times[index + 1])
+            for hook in hooks:
+                hook(StepInfo(index, len(knots) - 1, *ends, knots[index], knots[index + 1]))
+        return x
+
+    def attempt(
+        self, reverse: ReverseSDE, x: Tensor, t: Tensor, end: Tensor, path: BisectedPath, previous: Tensor
+    ) -> Attempt:
+        """Try the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
+        s = t - path.length
+        s = torch.where(s - end < 0.1 * SMALLEST, end, s)  # rounding of a sum of halves
+        h, w = like(t - s, x), path.increment
+        euler = x - h * reverse.drift(x, t) + like(reverse.diffusion(t), x) * w
+        tilde = x - h * reverse.drift(euler, s) + like(reverse.diffusion(s), x) * w
+        heun = 0.5 * (euler + tilde)
+        scale = (self.rtol * torch.maximum(euler.abs(), previous.abs())).clamp(min=self.atol)
+        error = torch.sqrt(mean_event(((euler - heun) / scale).square()))
+        return Attempt(s, euler, heun, error.double().cpu())
