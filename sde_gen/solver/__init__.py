@@ -26,6 +26,7 @@ from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
+from sde_gen.solver.straight_adams import StraightAdams
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
 from sde_gen.solver.unipc import UniPC, UniPCBH1, UniPCBH2
@@ -61,6 +62,7 @@ __all__ = [
     "ReverseDiffusion",
     "Solver",
     "StepSolver",
+    "StraightAdams",
     "TorchDiffEq",
     "TorchSDE",
     "UniPC",
