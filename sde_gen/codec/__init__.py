@@ -1,7 +1,7 @@
 """Maps between data and model space."""
 
 from sde_gen.codec.affine import Affine
-from sde_gen.codec.base import Codec
+from sde_gen.codec.base import Codec, Lossy
 from sde_gen.codec.uniform import Uniform
 
-__all__ = ["Affine", "Codec", "Uniform"]
+__all__ = ["Affine", "Codec", "Lossy", "Uniform"]

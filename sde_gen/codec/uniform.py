@@ -65,3 +65,17 @@ class Uniform(Codec):
     def log_det(self, event: Shape) -> float:
         """D log((high - low) / levels) nats."""
         return math.prod(event) * math.log((self.high - self.low) / self.levels)
+
+    def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Equal bins between low and high, the first and the last without end."""
+        k, width = self.decode(x), (self.high - self.low) / self.levels
+        low, high = self.low + width * k.double(), self.low + width * (k.double() + 1)
+        return (
+            torch.where(k == 0, -math.inf, low),
+            torch.where(k == self.levels - 1, math.inf, high),
+        )
+
+    def middles(self) -> Tensor:
+        """low, and half a bin more, and so on."""
+        width = (self.high - self.low) / self.levels
+        return self.low + width * (torch.arange(self.levels, dtype=torch.float64) + 0.5)

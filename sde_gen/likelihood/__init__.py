@@ -1,6 +1,24 @@
-"""Likelihoods: log-density of the probability flow, bits per dimension."""
+"""Likelihoods: log-density of the probability flow, bounds of the reverse-time SDE, bits per dimension."""
 
 from sde_gen.likelihood.bits import Estimate, bits_per_dim, estimate
+from sde_gen.likelihood.bound import ELBO, Bound
+from sde_gen.likelihood.decoder import Categorical, Decoder, Discretised, Gaussian
 from sde_gen.likelihood.flow import Density, LogProb, log_prob
+from sde_gen.likelihood.vlb import VLB, discrete_vlb
 
-__all__ = ["Density", "Estimate", "LogProb", "bits_per_dim", "estimate", "log_prob"]
+__all__ = [
+    "ELBO",
+    "VLB",
+    "Bound",
+    "Categorical",
+    "Decoder",
+    "Density",
+    "Discretised",
+    "Estimate",
+    "Gaussian",
+    "LogProb",
+    "bits_per_dim",
+    "discrete_vlb",
+    "estimate",
+    "log_prob",
+]

@@ -2,9 +2,19 @@
 
 from sde_gen.time_sampler.base import TimeSample, TimeSampler
 from sde_gen.time_sampler.importance import Importance
+from sde_gen.time_sampler.information import Information
 from sde_gen.time_sampler.log_normal import LogNormal
 from sde_gen.time_sampler.mixture import Mixture
 from sde_gen.time_sampler.stratified import Stratified
 from sde_gen.time_sampler.uniform import Uniform
 
-__all__ = ["Importance", "LogNormal", "Mixture", "Stratified", "TimeSample", "TimeSampler", "Uniform"]
+__all__ = [
+    "Importance",
+    "Information",
+    "LogNormal",
+    "Mixture",
+    "Stratified",
+    "TimeSample",
+    "TimeSampler",
+    "Uniform",
+]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sde_gen.codec import Affine, Uniform
+from sde_gen.codec import Affine, Lossy, Uniform
+from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID
 
 
@@ -65,6 +66,47 @@ def test_continuous_data_return():
     x = torch.randn(3, 2)
     codec = Affine(shift=1.0, scale=3.0)
     torch.testing.assert_close(codec.decode(codec.encode(x)), x)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_bins_cover_the_line_and_hold_their_levels(levels):
+    codec = Uniform(levels=levels, low=-0.7, high=1.3)
+    k = torch.arange(levels)
+    x = codec.encode(k, IID.seeded(0)).double()
+    low, high = codec.bins(x)
+    assert bool(((low < x) & (x < high)).all())
+    assert (float(low[0]), float(high[-1])) == (-math.inf, math.inf)
+    assert torch.equal(low[1:], high[:-1])  # the bins of neighbours meet
+    middles = codec.middles()
+    torch.testing.assert_close(middles, codec.encode(k).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(middles[1:-1], 0.5 * (low + high)[1:-1])
+    assert torch.equal(codec.decode(middles), k)
+
+
+def test_continuous_data_have_no_bins():
+    for ask in (lambda: Affine().bins(torch.zeros(1, 2)), lambda: Affine().middles()):
+        with pytest.raises(ValueError, match="Affine is for continuous data"):
+            ask()
+
+
+class Halved(Lossy):
+    """Keeps half of every vector."""
+
+    def encode(self, values, noise=None):
+        return values[:, ::2].float()
+
+    def decode(self, x):
+        return x.repeat_interleave(2, 1)
+
+    def decode_image(self, x):
+        return self.decode(x)
+
+
+def test_a_lossy_codec_has_no_likelihood_of_the_data():
+    codec, values = Halved(), torch.randn(3, 4)
+    assert codec.decode(codec.encode(values)).shape == values.shape
+    with pytest.raises(ValueError, match="Halved loses information"):
+        bits_per_dim(torch.zeros(3), codec.encode(values), codec)
 
 
 @pytest.mark.parametrize(

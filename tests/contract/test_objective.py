@@ -8,7 +8,7 @@ from sde_gen.denoiser import Denoiser, MixtureDenoiser
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import DSM
 from sde_gen.prediction import Prediction
-from sde_gen.time_sampler import Importance, LogNormal, Mixture, Stratified, Uniform
+from sde_gen.time_sampler import Importance, Information, LogNormal, Mixture, Stratified, Uniform
 from sde_gen.weighting import EDM, Law, Likelihood, MinSNR, Simple, TruncatedSNR
 from tests.catalogue import make, names
 
@@ -16,6 +16,7 @@ FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR
 LAWS = {
     "uniform": Uniform(),
     "importance": Importance(t_max=0.999),
+    "information": Information(),
     "log_normal": LogNormal(),
     "log_normal_cut_off": LogNormal(mean=4.0, std=1.0),
     "mixture": Mixture(first=Uniform(), second=Importance(t_max=0.5), share=0.3),

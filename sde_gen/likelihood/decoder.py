@@ -1,0 +1,111 @@
+"""What a bound says of the data given their noised form at the clean end of the process."""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen._tensor import sum_event
+from sde_gen.codec import Codec
+from sde_gen.prediction import Prediction
+
+
+class Decoder(abc.ABC):
+    """A law p(x_0 | x_t) at the last time t of a bound, as a density in model space.
+
+    A probability of a level counts as the density that is constant on the level's bin, so bits per dimension
+    of every decoder come from the one formula with the codec's log-determinant.
+    """
+
+    @abc.abstractmethod
+    def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
+        """Evaluate the law.
+
+        Arguments:
+            prediction: what the denoiser says of x_t.
+            x0: the data in model space with shape (B, *event).
+
+        Returns:
+            log p(x0 | x_t) in nats, float64 with shape (B,).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Decoder):
+    r"""A density for continuous and for dequantised data.
+
+    .. math::
+        p(x_0 | x_t) = N(x_0;\; \hat x_0(x_t),\; \sigma_t^2 / \alpha_t^2)
+
+    It is the true law up to terms of the order of sigma^2, for data with a density that is smooth on that scale.
+
+    Source: Song et al., 2021, arXiv:2101.09258, appendix B.
+    """
+
+    def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
+        """The Gaussian density."""
+        std = (prediction.sigma / prediction.alpha).double()
+        z = (x0 - prediction.x0).double() / std
+        return sum_event(-0.5 * z**2 - torch.log(std) - 0.5 * math.log(2 * math.pi))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discretised(Decoder):
+    r"""The mass that a Gaussian about the prediction gives to the bin of a level.
+
+    .. math::
+        P(k | x_t) = \int_{\mathrm{bin}\ k} N(x;\; \hat x_0(x_t),\; \sigma_t^2 / \alpha_t^2)\, dx
+
+    The bins of the first and the last level reach to infinity.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, eq. 13, there with the standard deviation of the last step.
+
+    Arguments:
+        codec: knows the bins.
+    """
+
+    codec: Codec
+
+    def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
+        """The mass of every pixel's bin, in the tails too."""
+        std = (prediction.sigma / prediction.alpha).double()
+        low, high = self.codec.bins(x0)
+        mean = prediction.x0.double()
+        low, high = (low - mean) / std, (high - mean) / std
+        # of a bin and its mirror image, take the one in the lower tail, where log_ndtr keeps all digits
+        low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
+        top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+        mass = top + torch.log(-torch.expm1(bottom - top))
+        return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categorical(Decoder):
+    r"""The law of a level from its noised value alone, every pixel by itself and all levels alike beforehand.
+
+    .. math::
+        P(k | x_t) = \prod_i \frac{N(x_{t,i};\; \alpha_t c_{k_i},\; \sigma_t^2)}
+                                  {\sum_j N(x_{t,i};\; \alpha_t c_j,\; \sigma_t^2)},
+        \qquad c_j \text{ the middle of bin } j
+
+    Source: Kingma et al., 2021, arXiv:2107.00630, eq. 8.
+
+    Arguments:
+        codec: knows the bins.
+    """
+
+    codec: Codec
+
+    def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
+        """The softmax over all levels, accumulated one level at a time."""
+        std = (prediction.sigma / prediction.alpha).double()
+        seen = (prediction.x_t / prediction.alpha).double()
+        middles = self.codec.middles()
+        own = middles.to(x0.device)[self.codec.decode(x0)]
+        total = torch.full_like(seen, -math.inf)
+        for centre in middles.tolist():
+            total = torch.logaddexp(total, -0.5 * ((seen - centre) / std) ** 2)
+        mass = -0.5 * ((seen - own) / std) ** 2 - total
+        return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))

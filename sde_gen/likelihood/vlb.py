@@ -1,0 +1,126 @@
+"""The variational bound of a chain of finitely many steps."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.likelihood._terms import gaussian_kl, prior_kl, standard_error
+from sde_gen.likelihood.decoder import Decoder
+from sde_gen.noise import Noise
+from sde_gen.prediction import Prediction
+
+
+class VLB(NamedTuple):
+    """A lower bound on the log-density of samples in model space, term by term, float64 and in nats.
+
+    Arguments:
+        nats: the bound on log p(x_0), that is -(prior + steps + reconstruction), with shape (B,).
+        se: standard error of nats that the draws of noise cause, with shape (B,); NaN with one repeat.
+        prior: KL of the first state given the data from the prior, with shape (B,).
+        steps: KL of every step, in the order of the times, with shape (B, T).
+        reconstruction: -log p(x_0 | last state), with shape (B,).
+        nfe: evaluations of the denoiser per sample.
+    """
+
+    nats: Tensor
+    se: Tensor
+    prior: Tensor
+    steps: Tensor
+    reconstruction: Tensor
+    nfe: int
+
+
+def discrete_vlb(
+    denoiser: Denoiser,
+    x0: Tensor,
+    times: Tensor,
+    *,
+    decoder: Decoder,
+    noise: Noise,
+    nu: float | None = 0.0,
+    repeats: int = 1,
+) -> VLB:
+    r"""Evaluate the bound of the chain that goes down a grid by Gaussian steps.
+
+    .. math::
+        -\log p(x_0) \le KL(q(x_{t_0} | x_0) \| N(0, \sigma_{t_0}^2 I))
+        + \sum_{i=1}^T E\, KL\big(q(x_{t_i} | x_{t_{i-1}}, x_0) \,\|\, p(x_{t_i} | x_{t_{i-1}})\big)
+        + E[-\log p(x_0 | x_{t_T})]
+
+    p steps from t down to s with the posterior's mean at the predicted clean sample, c_t x_t + c_0 x0_hat, and
+    the variance of :class:`~sde_gen.solver.ancestral.Ancestral` of the same nu,
+
+    .. math::
+        \log \sigma_p^2 = (1 - \nu) \log \tilde\beta + \nu \log \beta, \qquad
+        \tilde\beta = \mathrm{Var}[x_s | x_t, x_0], \quad \beta = \mathrm{Var}[x_t | x_s] .
+
+    So the number is about the model that this solver samples from on this grid, steps and all. Every term is
+    estimated without bias, from one draw of x_t given x_0 per repeat.
+
+    Sources: Ho et al., 2020, arXiv:2006.11239, eq. 5 and 8; Nichol and Dhariwal, 2021, arXiv:2102.09672,
+    eq. 15 (variances, learned ones too).
+
+    Arguments:
+        denoiser: the model, conditioning bound.
+        x0: data in model space with shape (B, *event).
+        times: descending grid, float64 with shape (T + 1,).
+        decoder: the law of the data given the last state.
+        noise: source of the draws.
+        nu: place of the variance between the posterior's (0) and the transition's (1) in the logarithm; None
+            takes the denoiser's own from ``Prediction.aux``, with shape (B, *event).
+        repeats: independent repeats.
+
+    Raises:
+        ValueError: the times do not descend, nu lies outside [0, 1], repeats is not positive, or nu is None
+            and the denoiser predicts no variance.
+    """
+    if times.ndim != 1 or len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
+        raise ValueError(f"times must be at least two descending numbers, got {times.tolist()}")
+    if nu is not None and not 0 <= nu <= 1:
+        raise ValueError(f"nu={nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's")
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats} must be at least 1")
+    times = times.double()
+    prior = prior_kl(denoiser.sde, x0, times[0])
+    draws = [_draw(denoiser, x0, times, decoder, noise, nu) for _ in range(repeats)]
+    steps = torch.stack([one for one, _ in draws])
+    reconstruction = torch.stack([one for _, one in draws])
+    total = prior + steps.sum(2) + reconstruction
+    return VLB(
+        -total.mean(0),
+        standard_error(total),
+        prior,
+        steps.mean(0),
+        reconstruction.mean(0),
+        repeats * len(times),
+    )
+
+
+def _draw(
+    denoiser: Denoiser, x0: Tensor, times: Tensor, decoder: Decoder, noise: Noise, nu: float | None
+) -> tuple[Tensor, Tensor]:
+    """One draw of every step's KL, with shape (B, T), and of the reconstruction, with shape (B,)."""
+    sde = denoiser.sde
+
+    def look(t: Tensor) -> Prediction:
+        alpha, sigma = sde.marginal(t)
+        return denoiser(alpha * x0 + sigma * noise.fresh(x0), t)
+
+    steps = []
+    for t, s in pairwise(times):
+        prediction = look(t)
+        _, c_0, std = sde.posterior(t, s)
+        log_ratio = _nu(prediction, nu) * torch.log(sde.transition(s, t).std / std)
+        steps.append(gaussian_kl(c_0 * (x0 - prediction.x0).double(), std, std * torch.exp(log_ratio)))
+    return torch.stack(steps, 1), -decoder.log_prob(look(times[-1]), x0)
+
+
+def _nu(prediction: Prediction, nu: float | None) -> Tensor | float:
+    if nu is not None:
+        return nu
+    if prediction.aux is None:
+        raise ValueError("nu=None asks for the denoiser's own variance, but it predicts none; give a number")
+    return prediction.aux.double()
