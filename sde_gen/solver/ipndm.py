@@ -15,8 +15,9 @@ class EqualForm(NoiseForm):
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""Of the mean noise over the step, times what DDIM has of noise, ``sigma_s - sigma_t alpha_s / alpha_t``."""
         places = torch.where(nodes < 0, torch.nan, nodes.double())
-        means = adams(torch.ones_like, places, start.double(), end.double())
-        return -(self.sigma[end] * torch.expm1(self.lam[end] - self.lam[start])).unsqueeze(-1) * means
+        sums = adams(torch.ones_like, places, start.double(), end.double())
+        noise = -self.sigma[end] * torch.expm1(self.lam[end] - self.lam[start])
+        return (noise / (end - start)).unsqueeze(-1) * sums
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._exponential import move, point
-from sde_gen.solver._multistep import Past
-from sde_gen.solver.ipndm import IPNDM
+from sde_gen.solver._multistep import Form, Past, Row, combine
+from sde_gen.solver.ipndm import IPNDM, EqualForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +31,31 @@ class PNDM(IPNDM):
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """
 
+    def rows(self, form: Form, steps: int) -> list[Row]:
+        """Two rows for each of the first three steps, phi to the middle and to the end; then iPNDM's."""
+        first = min(steps, 3)
+        ends = form.times[: first + 1]
+        i = torch.arange(first) * 2
+        start, end = i.repeat_interleave(2), torch.stack([i + 1, i + 2], dim=1).flatten()
+        halves = torch.stack([ends[:-1], ends[:-1] + 0.5 * ends.diff()], dim=1).flatten()
+        finer = EqualForm(form.sde, torch.cat([halves, ends[-1:]]))
+        phi = finer.keep(start, end).tolist(), finer.weights(start, end, start.unsqueeze(-1)).tolist()
+        return [*(Row(k, w) for k, w in zip(*phi, strict=True)), *super().rows(form, steps)[first:]]
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
     ) -> tuple[Tensor, Past]:
         """One step."""
-        if state.number > 2:
+        if state.number >= 6:
             return super().step(model, x_t, t, s, state, noise)
-        a, m, b = (point(model.sde, u) for u in (t, 0.5 * (t + s), s))
+        half, whole = state.rows[state.number : state.number + 2]
+        m, (w,) = t + 0.5 * (s - t), whole.weights
         e_1 = model(x_t, t).eps
-        e_2 = model(move(x_t, a, m, e_1), m.t).eps
-        e_3 = model(move(x_t, a, m, e_2), m.t).eps
-        e_4 = model(move(x_t, a, b, e_3), s).eps
-        x_s = move(x_t, a, b, (e_1 + 2 * e_2 + 2 * e_3 + e_4) / 6)
-        return x_s, Past(state.number + 1, state.rows, (e_1, *state.values))
+        e_2 = model(combine(half.keep, x_t, half.weights, (e_1,)), m).eps
+        e_3 = model(combine(half.keep, x_t, half.weights, (e_2,)), m).eps
+        e_4 = model(combine(whole.keep, x_t, whole.weights, (e_3,)), s).eps
+        x_s = combine(whole.keep, x_t, (w / 6, w / 3, w / 3, w / 6), (e_1, e_2, e_3, e_4))
+        return x_s, Past(state.number + 2, state.rows, (e_1, *state.values))
 
     def nfe(self, steps: int) -> int:
         """Four evaluations in each of the first three steps, then one."""

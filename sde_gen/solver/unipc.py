@@ -10,7 +10,7 @@ from torch import Tensor
 from sde_gen.solver._multistep import DataForm, Form, MultistepSolver, Row, window
 
 
-class _TwoNodes(DataForm, abc.ABC):
+class HalfForm(DataForm, abc.ABC):
     """Data prediction whose straight lines are weighed by half of a function B instead of exactly."""
 
     @staticmethod
@@ -31,7 +31,7 @@ class _TwoNodes(DataForm, abc.ABC):
         return torch.where(use.unsqueeze(-1), lines.masked_fill(~there, 0), exact)
 
 
-class _BH1(_TwoNodes):
+class BH1Form(HalfForm):
     """B(h) = h."""
 
     @staticmethod
@@ -40,7 +40,7 @@ class _BH1(_TwoNodes):
         return -h
 
 
-class _BH2(_TwoNodes):
+class BH2Form(HalfForm):
     """B(h) = e^h - 1."""
 
     @staticmethod
@@ -106,11 +106,11 @@ class UniPC(MultistepSolver, abc.ABC):
 class UniPCBH1(UniPC):
     """UniPC with B(h) = h."""
 
-    form: ClassVar[type[Form]] = _BH1
+    form: ClassVar[type[Form]] = BH1Form
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCBH2(UniPC):
     """UniPC with B(h) = e^h - 1."""
 
-    form: ClassVar[type[Form]] = _BH2
+    form: ClassVar[type[Form]] = BH2Form

@@ -44,7 +44,9 @@ def passing(rho0: float, rho1: float) -> tuple[oracles.Array, oracles.Array]:
 
 
 @cache
-def course(sde_name: str, steps: int, ratios: tuple[float, float]) -> tuple[Denoiser, Tensor]:
+def course(
+    sde_name: str, steps: int, ratios: tuple[float, float] = oracles.RATIOS
+) -> tuple[Denoiser, Tensor]:
     """The exact denoiser of a process, and its times in equal steps of log_snr between two ratios."""
     sde = make("sde", sde_name)
     log_snr = torch.linspace(-2 * np.log(ratios[0]), -2 * np.log(ratios[1]), steps + 1, dtype=torch.float64)
@@ -101,9 +103,8 @@ def test_starts_at_declared_order(name: str, up: bool) -> None:
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", UNCOUPLED)
 def test_batch_of_one_is_batch_of_many(name: str, sde: str) -> None:
-    solver, process = make("solver", name), make("sde", sde)
-    times, model = oracles.ratio_times(process, 5), oracles.denoiser(process)
-    x = oracles.to_x(process, oracles.starts(), times[0])[:4]
+    solver, (model, times) = make("solver", name), course(sde, 5)
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
     together = run(solver, model, times, x)
     for row in range(len(x)):
         alone = solver.solve(model, x[row : row + 1], times, noise=PerSample([row]))
@@ -152,9 +153,8 @@ def test_same_noise_gives_same_result_and_leaves_the_start(name: str) -> None:
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_float32_is_close_to_float64(name: str, sde: str) -> None:
-    solver, process = make("solver", name), make("sde", sde)
-    times, model = oracles.ratio_times(process, 16), oracles.denoiser(process)
-    x = oracles.to_x(process, oracles.starts(), times[0])
+    solver, (model, times) = make("solver", name), course(sde, 16)
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])
     single = run(solver, model, times, x.float())
     assert single.dtype == torch.float32
     # rounding of a start of 20 standard deviations, and the tolerance of adaptive methods
