@@ -10,48 +10,16 @@ The methods differ in V, by products with it only; the inverse is left to conjug
 """
 
 import abc
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import bcast, like, sum_event
+from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.operator.base import Operator
+from sde_gen.operator.conjugate_gradients import Map, conjugate_gradients
 from sde_gen.prediction import Prediction
-
-Map = Callable[[Tensor], Tensor]
-
-
-def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Tensor:
-    r"""Solve A x = b for positive definite A, every sample by itself; a sample that has converged stays.
-
-    Source: Hestenes and Stiefel, 1952.
-
-    Arguments:
-        a: products with A, (B, *shape) -> (B, *shape).
-        b: right-hand sides with shape (B, *shape).
-        steps: number of products with A.
-        tol: residual, relative to b, at which a sample has converged.
-
-    Returns:
-        Solutions with shape (B, *shape).
-    """
-    x, r = torch.zeros_like(b), b
-    p, rho = r, sum_event(r * r)
-    done = tol**2 * rho
-    for _ in range(steps):
-        going = rho > done
-        if not bool(going.any()):
-            break
-        ap = a(p)
-        step = torch.where(going, rho / sum_event(p * ap), 0)
-        x, r = x + bcast(step, p) * p, r - bcast(step, p) * ap
-        new = sum_event(r * r)
-        p = r + bcast(torch.where(going, new / rho, 0), p) * p
-        rho = new
-    return x
 
 
 class GaussianPosterior(Denoiser):

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from sde_gen.guidance._posterior import GaussianPosterior, Map
+from sde_gen.guidance._posterior import GaussianPosterior
+from sde_gen.operator.conjugate_gradients import Map
 from sde_gen.prediction import Prediction
 
 

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.guidance._posterior import GaussianPosterior, Map
+from sde_gen.guidance._posterior import GaussianPosterior
 from sde_gen.operator.base import Operator
+from sde_gen.operator.conjugate_gradients import Map
 from sde_gen.prediction import Prediction
 
 

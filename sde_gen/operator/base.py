@@ -5,6 +5,8 @@ import abc
 import torch
 from torch import Tensor
 
+from sde_gen.operator.conjugate_gradients import conjugate_gradients
+
 
 class Operator(abc.ABC):
     """A differentiable measurement y = A(x), every sample by itself."""
@@ -40,3 +42,14 @@ class Operator(abc.ABC):
         """
         product: Tensor = torch.func.vjp(self, x)[1](y)[0]
         return product
+
+    def project(self, x: Tensor, y: Tensor, steps: int = 50) -> Tensor:
+        r"""Move samples to the nearest ones that measure y: ``x + A^T (A A^T)^+ (y - A x)``, for a linear operator.
+
+        Arguments:
+            x: samples with shape (B, *event).
+            y: measurements with shape (B, *measurement).
+            steps: products of the conjugate gradients with A A^T, at most.
+        """
+        u = conjugate_gradients(lambda u: self(self.adjoint(u, x)), y - self(x), steps, tol=1e-6)
+        return x + self.adjoint(u, x)

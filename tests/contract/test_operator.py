@@ -30,6 +30,22 @@ def test_adjoint_is_the_transpose(name: str) -> None:
     torch.testing.assert_close((operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum())
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_projection_measures_what_it_should_and_moves_no_further(name: str) -> None:
+    operator, x = OPERATORS[name], images(2)
+    y = operator(images(2, seed=3))  # what some image measures
+    moved = operator.project(x, y, steps=400)
+    torch.testing.assert_close(operator(moved), y, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(operator.project(moved, y, steps=400), moved, rtol=1e-4, atol=1e-4)
+    seen = operator.adjoint(operator(torch.randn_like(x)), x)
+    other = images(2, seed=4)
+    unseen = other - operator.project(
+        torch.zeros_like(x), operator(other), steps=400
+    )  # A measures nothing of it
+    torch.testing.assert_close(((moved - x) * unseen).sum(), torch.zeros(()).double(), rtol=0, atol=1e-2)
+    assert float((seen * unseen).sum().abs()) < 1e-2
+
+
 def test_values_that_are_known() -> None:
     x = images(2)
     torch.testing.assert_close(Grey()(x)[:, 0], (x[:, 0] + x[:, 1] + x[:, 2]) / 3)

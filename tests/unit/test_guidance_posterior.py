@@ -6,9 +6,9 @@ from torch import Tensor
 
 from sde_gen.denoiser import GaussianDenoiser
 from sde_gen.guidance import DPS, MMPS, DiffPIR, PiGDM
-from sde_gen.guidance._posterior import conjugate_gradients
 from sde_gen.hooks import NFECounter
 from sde_gen.operator import Function
+from sde_gen.operator.conjugate_gradients import conjugate_gradients
 from sde_gen.sde import SDE
 from tests.catalogue import make, names
 
