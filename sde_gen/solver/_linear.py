@@ -49,7 +49,7 @@ class LinearSolver(StepSolver[Walk]):
         number, rows = state
         x, x0, eps, std = rows[number]
         prediction = model(x_t, t)
-        x_s = x * x_t
+        x_s = x_t.clone() if x == 1 else x * x_t
         if x0:
             x_s.add_(prediction.x0, alpha=x0)
         if eps:

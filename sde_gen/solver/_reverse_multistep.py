@@ -56,17 +56,17 @@ class ReverseForm(DataForm):
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam, or in y = alpha / sigma where lam is infinite."""
+        """Integrate in lam, or in y = alpha / sigma where the form for the flow does."""
         c = 1 + self.eta2
         alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
         places = (at(self.lam, nodes), self.lam[start], self.lam[end])
-        weights = c * adams(lambda u: alpha * torch.exp(c * (u - lam)), *places)
-        touches = places[0].isinf().any(-1) | places[1].isinf()
-        if bool(touches.any()):
-            y = self.alpha / self.sigma
+        weights = adams(lambda u: c * alpha * torch.exp(c * (u - lam)), *places)
+        if bool(self.lam.isinf().any()):
+            y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
             y_end = y[end].unsqueeze(-1)
-            linear = adams(lambda u: alpha / y_end * (u / y_end) ** self.eta2, at(y, nodes), y[start], y[end])
-            weights = torch.where(touches.unsqueeze(-1), c * linear, weights)
+            linear = adams(lambda u: c * sigma * (u / y_end) ** self.eta2, at(y, nodes), y[start], y[end])
+            noisy = (torch.minimum(places[1], places[2]) < 0) | places[0].isinf().any(-1)
+            weights = torch.where(noisy.unsqueeze(-1), linear, weights)
         return weights
 
 

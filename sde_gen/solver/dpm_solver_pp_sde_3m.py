@@ -12,8 +12,8 @@ class DPMSolverPPSDE3M(ReverseMultistep):
 
     The clean sample along the step is the parabola through three predictions, integrated exactly. The second step
     first corrects the first by the prediction at its end, which it has paid for anyway. So the mean given the start
-    is of order 3; the covariance stays of order 2, as with any method that evaluates before it draws, and 2 is
-    declared where there is noise. From where alpha is zero the order is 2.
+    is of order 3; the covariance stays of order 2, for the last prediction does not know of the last step's noise,
+    and 2 is declared where there is noise.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6, with the weights of exponential Adams methods
     (:mod:`sde_gen.solver._reverse_multistep`).

@@ -331,7 +331,13 @@ def test_refuses_to_start_where_g_is_infinite(solver: Solver) -> None:
 
 @pytest.mark.parametrize(
     "solver",
-    [Ancestral(), Ancestral(nu=0.5), Ancestral(nu=1.0), DPMSolverPPSDE2M(), DPMSolverPPSDE3M()],
+    [
+        Ancestral(),
+        Ancestral(nu=0.5),
+        Ancestral(nu=1.0),
+        DPMSolverPPSDE2M(),
+        DPMSolverPPSDE3M(),
+    ],
 )
 def test_starts_where_there_is_no_signal(solver: StepSolver) -> None:
     """The straight path at t = 1, where log_snr is infinite; orders stay what they are."""

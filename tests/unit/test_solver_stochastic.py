@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser
+from sde_gen.grid import Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
 from sde_gen.noise import IID, Brownian, PerSample
 from sde_gen.prediction import Prediction
@@ -77,6 +78,16 @@ def walk(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
 )
 def test_limits_are_other_solvers(ours: Solver, theirs: Solver, steps: int, sde: str) -> None:
     torch.testing.assert_close(walk(ours, sde, steps), walk(theirs, sde, steps), rtol=1e-9, atol=1e-9)
+
+
+def test_third_order_without_noise_is_the_flow_s_where_there_is_no_signal_too() -> None:
+    sde = make("sde", "rectified")
+    times, x = Uniform()(sde, 7), IID.seeded(0).fresh(torch.empty(8, 2).double())
+    ours, theirs = (
+        solver.solve(oracles.denoiser(sde), x, times, noise=IID.seeded(0))
+        for solver in (DPMSolverPPSDE3M(eta=0.0), DPMSolverPP3M())
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_without_churn_it_is_heun_in_sigma_over_alpha() -> None:
