@@ -56,8 +56,6 @@ CASES |= {
     "predictor_corrector ddim": PredictorCorrector(
         predictor=DDIM(), corrector=AffineLangevin(eta=1.4, steps=2)
     ),
-    "torch_sde euler": TorchSDE(method="euler"),
-    "torch_sde midpoint": TorchSDE(method="midpoint"),
 }
 BIASED: dict[str, Callable[[int], StepSolver]] = {
     "annealed_langevin": lambda steps: AnnealedLangevin(kappa=4 / steps, moves=steps),
@@ -276,7 +274,7 @@ def test_oracle_sees_an_error_of_two_percent() -> None:
 @pytest.mark.parametrize(
     ("case", "sde"),
     [("euler_maruyama", sde) for sde in SDES]
-    + [(name, "vp") for name in ("reverse_diffusion", "ancestral", "torch_sde", "torch_sde midpoint")]
+    + [(name, "vp") for name in ("reverse_diffusion", "ancestral", "torch_sde")]
     + [(f"dpm_solver_pp_sde_{which}", sde) for which in ("2m", "3m") for sde in ("vp", "edm")],
 )
 def test_converges_along_the_path(case: str, sde: str) -> None:
