@@ -3,6 +3,7 @@
 from sde_gen.likelihood.bits import Estimate, bits_per_dim, estimate
 from sde_gen.likelihood.bound import ELBO, Bound
 from sde_gen.likelihood.decoder import Categorical, Decoder, Discretised, Gaussian
+from sde_gen.likelihood.ended import Ended
 from sde_gen.likelihood.flow import Density, LogProb, log_prob
 from sde_gen.likelihood.vlb import VLB, discrete_vlb
 
@@ -14,6 +15,7 @@ __all__ = [
     "Decoder",
     "Density",
     "Discretised",
+    "Ended",
     "Estimate",
     "Gaussian",
     "LogProb",

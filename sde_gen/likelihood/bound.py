@@ -55,7 +55,7 @@ class ELBO:
     ``torch.no_grad()`` where none are wanted.
 
     Sources: Song et al., 2021, arXiv:2101.09258, theorem 3 and section 4.3; Kingma et al., 2021,
-    arXiv:2107.00630, eq. 11 to 15 (the same with t_min and decoder, in terms of the noise).
+    arXiv:2107.00630, sections 3 to 5 (the same with t_min and decoder, in terms of the noise).
 
     Arguments:
         times: law of the drawn times; its density must be positive on all of [t_min, 1).

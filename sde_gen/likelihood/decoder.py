@@ -41,7 +41,7 @@ class Gaussian(Decoder):
 
     It is the true law up to terms of the order of sigma^2, for data with a density that is smooth on that scale.
 
-    Source: Song et al., 2021, arXiv:2101.09258, appendix B.
+    Source: Song et al., 2021, arXiv:2101.09258.
     """
 
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Categorical(Decoder):
                                   {\sum_j N(x_{t,i};\; \alpha_t c_j,\; \sigma_t^2)},
         \qquad c_j \text{ the middle of bin } j
 
-    Source: Kingma et al., 2021, arXiv:2107.00630, eq. 8.
+    Source: Kingma et al., 2021, arXiv:2107.00630, section 3.
 
     Arguments:
         codec: knows the bins.
