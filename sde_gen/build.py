@@ -1,6 +1,7 @@
 """The composition root: the one place where a configuration becomes objects that meet."""
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from sde_gen.codec import Codec
 from sde_gen.data import Splits
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
+from sde_gen.guidance import NoisyClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,24 @@ def denoiser(config: DictConfig, facts: Facts) -> NetworkDenoiser:
     )
 
 
+def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
+    """Build the network of a classifier of noised samples, its process and the scaling of its input.
+
+    Raises:
+        ValueError: the data have no labels.
+    """
+    if facts.classes < 2:
+        raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
+    sde = instantiate(config.sde)
+    shared = {"sde": sde} if "sde" in config.parametrization else {}
+    facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
+    return NoisyClassifier(
+        net=instantiate(config.encoder, _convert_="all", **facts_of_net),
+        sde=sde,
+        parametrization=instantiate(config.parametrization, **shared),
+    )
+
+
 def conditional(config: DictConfig) -> bool:
     """Whether the network is told classes: whether its conditioning asks the data for them."""
     return "classes" in list(config.get("conditioning", {}))
@@ -78,16 +98,19 @@ def device(name: str) -> torch.device:
     return found
 
 
-def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
+def trainer(
+    config: DictConfig, splits: Splits, *, model: Callable[[DictConfig, Facts], Any] = denoiser, **more: Any
+) -> Trainer:
     """Build the training: everything that a configuration of the door ``train`` names.
 
     Arguments:
         config: the configuration.
         splits: the data.
+        model: builds what is trained: a denoiser, or a classifier of noised samples.
         more: what a configuration cannot say: listeners and when to stop.
     """
     facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
-    if config.model.get("num_classes", 0):
+    if config.get("model", {}).get("num_classes", 0):
         raise ValueError(
             f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
             "to train with them use conditioning=class"
@@ -95,7 +118,7 @@ def trainer(config: DictConfig, splits: Splits, **more: Any) -> Trainer:
     settings: Settings = instantiate(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(
-        denoiser=denoiser(config, facts).to(device(config.device)),
+        denoiser=model(config, facts).to(device(config.device)),
         objective=instantiate(config.objective),
         train=splits.train,
         held_out=splits.test,

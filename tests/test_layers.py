@@ -9,7 +9,10 @@ import sde_gen
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(sde_gen.__file__).parent
-TOP = {"train", "sample", "evaluate", "benchmark", "verify", "run", "build", "door", "show"}
+TOP = {
+    *("train", "train_classifier", "sample", "evaluate", "benchmark", "verify", "encode"),
+    *("run", "training", "build", "door", "show"),
+}
 
 
 def imported(path: Path) -> set[str]:

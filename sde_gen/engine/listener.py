@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sde_gen.denoiser import Denoiser
-
 Record = Mapping[str, Any]
 """What is said of a training every so often: numbers by name, or by name and bin."""
 
@@ -25,8 +23,8 @@ class Listener:
     def log(self, record: Record) -> None:
         """Numbers are due."""
 
-    def preview(self, denoiser: Denoiser, images: int) -> None:
-        """A preview is due; the denoiser has the averaged weights."""
+    def preview(self, denoiser: Any, images: int) -> None:
+        """A preview is due; what is trained, a denoiser as a rule, has the averaged weights."""
 
     def saved(self, path: Path, images: int) -> None:
         """A checkpoint was written."""

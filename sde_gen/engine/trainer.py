@@ -29,8 +29,9 @@ from sde_gen.engine.randomness import derive
 from sde_gen.engine.settings import Settings
 from sde_gen.engine.state import from_tensors, load_into, to_tensors
 from sde_gen.engine.watchdog import Watchdog
+from sde_gen.guidance import NoisyClassifier
 from sde_gen.noise import IID
-from sde_gen.objective import DSM, Loss
+from sde_gen.objective import Loss, Objective
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,7 @@ class Trainer:
     network's kernels give the same bits every time, for which cuDNN is asked.
 
     Arguments:
-        denoiser: what is trained, on the device already.
+        denoiser: what is trained, on the device already; a classifier of noised samples too.
         objective: its loss.
         train: the training split.
         held_out: the split whose loss is measured.
@@ -64,8 +65,8 @@ class Trainer:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
     """
 
-    denoiser: NetworkDenoiser
-    objective: DSM
+    denoiser: NetworkDenoiser | NoisyClassifier
+    objective: Objective
     train: Dataset
     held_out: Dataset
     codec: Codec

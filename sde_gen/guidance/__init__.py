@@ -7,6 +7,7 @@ from sde_gen.guidance.diffpir import DiffPIR
 from sde_gen.guidance.dps import DPS
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
 from sde_gen.guidance.mmps import MMPS
+from sde_gen.guidance.noisy_classifier import NoisyClassifier
 from sde_gen.guidance.pigdm import PiGDM
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "ClassifierGuidance",
     "DiffPIR",
     "DynamicThreshold",
+    "NoisyClassifier",
     "PiGDM",
 ]

@@ -1,7 +1,8 @@
 """Networks: plain modules ``net(x, c_noise, label=None)`` that know nothing of processes."""
 
 from sde_gen.model.ddpmpp import DDPMpp
+from sde_gen.model.encoder import Encoder
 from sde_gen.model.mlp import MLP
 from sde_gen.model.ncsnpp import NCSNpp
 
-__all__ = ["MLP", "DDPMpp", "NCSNpp"]
+__all__ = ["MLP", "DDPMpp", "Encoder", "NCSNpp"]

@@ -52,7 +52,7 @@ class UNet(nn.Module):
         progressive_output: Callable[[int, list[int], Resampler, float], ProgressiveOutput],
     ) -> None:
         super().__init__()
-        _check(shape, width, multipliers, blocks, attention_levels, num_classes)
+        check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
         image, levels, scale = shape[0], len(multipliers), 0.5**0.5
         self.embedding = embedding
         self.embed = nn.Sequential(
@@ -142,7 +142,7 @@ class UNet(nn.Module):
         return out
 
 
-def _check(
+def check_shape(
     shape: Sequence[int],
     width: int,
     multipliers: Sequence[int],
@@ -150,6 +150,7 @@ def _check(
     attention_levels: Sequence[int],
     num_classes: int,
 ) -> None:
+    """Raise ValueError where no network of blocks can have these numbers."""
     levels = len(multipliers)
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")

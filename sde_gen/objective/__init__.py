@@ -1,5 +1,6 @@
 """Training objectives."""
 
-from sde_gen.objective.dsm import DSM, Loss
+from sde_gen.objective.cross_entropy import CrossEntropy
+from sde_gen.objective.dsm import DSM, Loss, Objective
 
-__all__ = ["DSM", "Loss"]
+__all__ = ["DSM", "CrossEntropy", "Loss", "Objective"]

@@ -1,7 +1,7 @@
 """Denoising score matching."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -24,6 +24,14 @@ class Loss(NamedTuple):
     per_sample: Tensor
     t: Tensor
     error: Tensor
+
+
+class Objective(Protocol):
+    """What a trainer minimises."""
+
+    def __call__(self, model: Any, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
+        """Evaluate the loss of a model on clean samples (B, *event), with one row of conditioning each."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

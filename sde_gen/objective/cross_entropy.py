@@ -1,0 +1,49 @@
+"""Classification of noised samples."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from sde_gen._tensor import like
+from sde_gen.noise import Noise
+from sde_gen.objective.dsm import Loss
+from sde_gen.sde.base import SDE
+from sde_gen.time_sampler.base import TimeSampler
+
+
+class NoisedClassifier(Protocol):
+    """A classifier of noised samples, with the process they were noised by."""
+
+    sde: SDE
+
+    def log_probs(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Log-probabilities of all classes with shape (B, classes)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    r"""The cross-entropy of the class given the noised sample.
+
+    .. math::
+        -E_{t \sim p} \log p_t(y | x_t), \qquad x_t = \alpha x_0 + \sigma \epsilon
+
+    Its minimum at every t is the exact :math:`p_t(y | x_t)`, whatever the law p of the times.
+
+    Sources: Song et al., 2021, arXiv:2011.13456, appendix I.1; Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4.
+
+    Arguments:
+        time_sampler: the law p of the times.
+    """
+
+    time_sampler: TimeSampler
+
+    def __call__(self, classifier: NoisedClassifier, x0: Tensor, *, noise: Noise, label: Tensor) -> Loss:
+        """Evaluate the loss on clean samples x0 (B, *event) of classes (B,); its error is 1 for a wrong first guess."""
+        sde = classifier.sde
+        t, _ = self.time_sampler(sde, noise.uniform(x0))
+        alpha, sigma = sde.marginal(t)
+        logs = classifier.log_probs(like(alpha, x0) * x0 + like(sigma, x0) * noise.fresh(x0), t)
+        surprise = -logs.gather(1, label.unsqueeze(1)).squeeze(1)
+        return Loss(surprise, t, (logs.argmax(1) != label).to(logs.dtype))

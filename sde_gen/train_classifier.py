@@ -1,0 +1,31 @@
+"""Train a classifier of noised samples: ``python -m sde_gen.train_classifier data=fashion_mnist sde=vp``."""
+
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from sde_gen import build, show
+from sde_gen.data import Splits
+from sde_gen.door import door
+from sde_gen.engine import JSONL, Listener
+from sde_gen.training import Bar, ConfigFile, Signals, check_meaning, name_run, report
+
+
+@door("train_classifier")
+def main(config: DictConfig) -> None:
+    """Train, or go on where the run folder's last checkpoint stands."""
+    name_run(config)
+    folder = Path(config.run)
+    splits: Splits = instantiate(config.data).load()
+    check_meaning(folder, config)
+    with Signals() as stop, show.progress() as bar:
+        listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
+        listeners += [instantiate(logger) for logger in config.loggers]
+        trainer = build.trainer(config, splits, model=build.classifier, listeners=listeners, stop=stop)
+        finished = trainer.run()
+    report(trainer, folder, finished)
+
+
+if __name__ == "__main__":
+    main()
