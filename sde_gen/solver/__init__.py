@@ -13,19 +13,24 @@ from sde_gen.solver.dpm_solver_2m import DPMSolver2M
 from sde_gen.solver.dpm_solver_3 import DPMSolver3
 from sde_gen.solver.dpm_solver_3m import DPMSolver3M
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
+from sde_gen.solver.dpm_solver_pp_2s import DPMSolverPP2S
 from sde_gen.solver.dpm_solver_pp_3m import DPMSolverPP3M
+from sde_gen.solver.dpm_solver_pp_3s import DPMSolverPP3S
 from sde_gen.solver.dpm_solver_pp_sde_2m import DPMSolverPPSDE2M
 from sde_gen.solver.dpm_solver_pp_sde_3m import DPMSolverPPSDE3M
 from sde_gen.solver.edm_churn import EDMChurn
+from sde_gen.solver.euler import Euler
 from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.heun import Heun
 from sde_gen.solver.ipndm import IPNDM
 from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, Langevin
 from sde_gen.solver.lms import LMS
+from sde_gen.solver.midpoint import Midpoint
 from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
+from sde_gen.solver.runge_kutta_4 import RungeKutta4
 from sde_gen.solver.straight_adams import StraightAdams
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
@@ -50,16 +55,21 @@ __all__ = [
     "DPMSolver3",
     "DPMSolver3M",
     "DPMSolverPP",
+    "DPMSolverPP2S",
     "DPMSolverPP3M",
+    "DPMSolverPP3S",
     "DPMSolverPPSDE2M",
     "DPMSolverPPSDE3M",
     "EDMChurn",
+    "Euler",
     "EulerMaruyama",
     "Heun",
     "Langevin",
+    "Midpoint",
     "PredictorCorrector",
     "Restart",
     "ReverseDiffusion",
+    "RungeKutta4",
     "Solver",
     "StepSolver",
     "StraightAdams",

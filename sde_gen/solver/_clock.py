@@ -1,0 +1,95 @@
+"""The probability flow in a clock: a variable in place of time, and samples scaled to suit it."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+
+
+class Rates(NamedTuple):
+    """The flow at a time: ``y = x / scale``, ``dy/du = x0 hat x_0 + eps hat eps``; float64 with the shape of t."""
+
+    scale: Tensor
+    x0: Tensor
+    eps: Tensor
+
+
+@dataclass(frozen=True)
+class Clock(abc.ABC):
+    """A monotone variable u of time, in which a solver takes its steps.
+
+    Arguments:
+        sde: the process.
+    """
+
+    sde: SDE
+
+    @abc.abstractmethod
+    def read(self, t: Tensor) -> Tensor:
+        """The variable at times."""
+
+    @abc.abstractmethod
+    def time(self, u: Tensor) -> Tensor:
+        """The times at which the variable is u."""
+
+    @abc.abstractmethod
+    def rates(self, t: Tensor) -> Rates:
+        """Scale and coefficients of the slope at times."""
+
+
+@dataclass(frozen=True)
+class InTime(Clock):
+    r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
+
+    def read(self, t: Tensor) -> Tensor:
+        """The times."""
+        return t
+
+    def time(self, u: Tensor) -> Tensor:
+        """The times."""
+        return u
+
+    def rates(self, t: Tensor) -> Rates:
+        """Derivatives of alpha and sigma."""
+        return Rates(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
+
+
+@dataclass(frozen=True)
+class InAngle(Clock):
+    r"""The angle of the straight path, the same for every process.
+
+    With m the ratio ``middle``,
+
+    .. math::
+        y = \frac{x}{m\, \alpha + \sigma}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
+        \frac{dy}{du} = \sin 2u \Big(\hat\epsilon - \frac{\hat{x}_0}{m}\Big) .
+
+    No derivative of alpha and sigma is needed, so that roughness of theirs does not matter, and the slope is smooth up
+    to pure noise, where u = pi / 2. :class:`~sde_gen.solver.straight_adams.StraightAdams` says more of it.
+
+    Arguments:
+        middle: the ratio m = sigma / alpha in the middle of the path.
+    """
+
+    middle: float
+
+    def read(self, t: Tensor) -> Tensor:
+        """``arctan sqrt(sigma / (m alpha))``."""
+        alpha, sigma = self.sde.marginal(t)
+        return torch.atan2(sigma.sqrt(), (self.middle * alpha).sqrt())
+
+    def time(self, u: Tensor) -> Tensor:
+        """Where ``sigma / alpha = m tan^2 u``."""
+        return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
+
+    def rates(self, t: Tensor) -> Rates:
+        """``m alpha + sigma``; ``-sin 2u / m`` and ``sin 2u``."""
+        alpha, sigma = self.sde.marginal(t)
+        scale = self.middle * alpha + sigma
+        sine = 2 * torch.sqrt(self.middle * alpha * sigma) / scale
+        return Rates(scale, -sine / self.middle, sine)

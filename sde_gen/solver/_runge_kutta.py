@@ -1,0 +1,56 @@
+"""Explicit Runge-Kutta methods: tableaux, and solvers that take one of their steps per step of the grid."""
+
+import abc
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+from sde_gen.solver._clock import Clock
+from sde_gen.solver._stages import SinglestepSolver, Stage
+
+
+class Tableau(NamedTuple):
+    r"""Butcher's tableau of ``k_i = f(u + c_i h, y + h sum_j a_ij k_j)``, ``y' = y + h sum_i b_i k_i``.
+
+    Arguments:
+        c: nodes of the stages, the first 0.
+        a: weights of the stages from the second on, one for each stage before.
+        b: weights of the step.
+    """
+
+    c: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+
+class RungeKuttaSolver(SinglestepSolver):
+    """An explicit Runge-Kutta method on the probability flow in a clock."""
+
+    tableau: ClassVar[Tableau]
+
+    @abc.abstractmethod
+    def clock(self, sde: SDE) -> Clock:
+        """The variable in which the steps are taken."""
+
+    def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
+        """The stages of every step."""
+        clock, (c, a, b) = self.clock(sde), self.tableau
+        u = clock.read(times)
+        h = u.diff()
+        ends = {0.0: times[:-1], 1.0: times[1:]}  # as they are, not by way of u and back
+        asked = torch.stack(
+            [ends[node] if node in ends else clock.time(u[:-1] + node * h) for node in c], dim=1
+        )
+        scale, x0, eps = (part.reshape(asked.shape) for part in clock.rates(asked.flatten()))
+        after = torch.cat([scale[:, 1:], clock.rates(times[1:]).scale.unsqueeze(1)], dim=1)
+        keep, weight = after / scale[:, :1], h.unsqueeze(1) * after
+        columns = zip(*(part.flatten().tolist() for part in (x0, eps, keep, weight)), strict=True)
+        stages = [
+            Stage(t, x0, eps, keep, [weight * part for part in row])
+            for t, (x0, eps, keep, weight), row in zip(
+                asked.flatten().unbind(), columns, (*a, b) * len(h), strict=True
+            )
+        ]
+        return [stages[n : n + len(c)] for n in range(0, len(stages), len(c))]

@@ -1,0 +1,58 @@
+"""What singlestep DPM-Solvers share: exponential Runge-Kutta methods by polynomials through their stages."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+from sde_gen.solver._multistep import DataForm
+from sde_gen.solver._stages import SinglestepSolver, Stage
+
+
+class ExponentialSolver(SinglestepSolver):
+    r"""A singlestep method in data prediction, exact where the predicted clean sample is a polynomial.
+
+    Every stage is an exact step (:class:`~sde_gen.solver._multistep.DataForm`) for the polynomial through some of the
+    predictions before. Stages lie at given fractions of the step in lam = log(alpha / sigma); on a grid with
+    alpha = 0, where lam is infinite and its steps do not become short, in ``e^lam`` for alpha < sigma.
+
+    Sources: Lu et al., 2022, arXiv:2211.01095, section 4; Hochbruck and Ostermann, 2010, Exponential integrators, Acta
+    Numerica 19, section 2.3.
+
+    Attributes:
+        fractions: where the stages after the first lie, between 0 and 1.
+        through: the stages whose predictions the polynomial goes through, for every stage after the first and
+            for the step.
+    """
+
+    fractions: ClassVar[tuple[float, ...]]
+    through: ClassVar[tuple[tuple[int, ...], ...]]
+
+    def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
+        """The stages of every step."""
+        count = len(self.through)
+        asked = torch.stack([times[:-1], *(between(sde, times, r) for r in self.fractions)], dim=1).flatten()
+        form = DataForm(sde, torch.cat([asked, times[-1:]]))
+        start = torch.arange(0, len(asked), count)
+        steps: list[list[Stage]] = [[] for _ in start]
+        for k, sources in enumerate(self.through):
+            end = start + k + 1
+            nodes = start.unsqueeze(-1) + torch.tensor(sources)
+            weights = torch.zeros(len(start), k + 1, dtype=torch.float64)
+            weights[:, list(sources)] = form.weights(start, end, nodes)
+            rows = zip(asked[start + k], form.keep(start, end).tolist(), weights.tolist(), strict=True)
+            for stages, (t, keep, row) in zip(steps, rows, strict=True):
+                stages.append(Stage(t, 1.0, 0.0, keep, row))
+        return steps
+
+
+def between(sde: SDE, times: Tensor, r: float) -> Tensor:
+    """Times at the fraction r of every step in lam, or in e^lam next to where that is zero."""
+    lam = 0.5 * sde.log_snr(times)
+    t, s = lam[:-1], lam[1:]
+    there = t + r * (s - t)
+    if bool(lam.isinf().any()):
+        noisy = torch.minimum(t, s) < 0
+        there = torch.where(noisy, torch.log(t.exp() + r * (s.exp() - t.exp())), there)
+    return sde.t_from_log_snr(2 * there)
