@@ -16,6 +16,7 @@ from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.door import several
 from sde_gen.engine import checkpoint
 from sde_gen.engine.state import load_into
+from sde_gen.guidance import NoisyClassifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +61,11 @@ def open_run(config: DictConfig) -> Run:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
     """
     folder = Path(config.run)
-    if not folder.is_dir():
+    found, stored, facts = _open(folder, config.checkpoint, tuple(several(config.trust)))
+    if "model" not in stored:
         raise ValueError(
-            f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=..."
+            f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
-    found = _find(folder, config.checkpoint)
-    about = found.about
-    if not {"config", "facts"} <= about.keys():
-        raise ValueError(
-            f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
-            "and only the code that trained it can rebuild it"
-        )
-    build.check_targets(about["config"], tuple(several(config.trust)))
-    stored = OmegaConf.create(about["config"])
-    facts = Facts(**{**about["facts"], "shape": tuple(about["facts"]["shape"])})
     denoiser = build.denoiser(stored, facts)
     load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
     where = build.device(config.device)
@@ -86,6 +78,48 @@ def open_run(config: DictConfig) -> Run:
         images=found.images,
         device=where,
     )
+
+
+def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
+    """Rebuild the classifier of a run folder, to be used beside a run.
+
+    Raises:
+        ValueError: as :func:`open_run`; or it was trained on other data, another process or another codec.
+    """
+    found, stored, facts = _open(folder, None, ())
+    if "encoder" not in stored:
+        raise ValueError(f"{folder} holds no classifier; train one with python -m sde_gen.train_classifier")
+    for kind in ("sde", "codec"):
+        if stored[kind] != run.config[kind]:
+            raise ValueError(
+                f"the classifier in {folder} was trained with {kind}={stored[kind]}, the run with {run.config[kind]}; "
+                "both need the same"
+            )
+    if facts != run.facts:
+        raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
+    classifier = build.classifier(stored, facts)
+    load_into(classifier.net, found.ema, what=f"the checkpoint in {folder}")
+    return classifier.to(run.device).eval().requires_grad_(False)
+
+
+def _open(
+    folder: Path, name: str | None, trust: tuple[str, ...]
+) -> tuple[checkpoint.Checkpoint, DictConfig, Facts]:
+    """Find a checkpoint, and what it was trained with."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=..."
+        )
+    found = _find(folder, name)
+    about = found.about
+    if not {"config", "facts"} <= about.keys():
+        raise ValueError(
+            f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
+            "and only the code that trained it can rebuild it"
+        )
+    build.check_targets(about["config"], trust)
+    facts = Facts(**{**about["facts"], "shape": tuple(about["facts"]["shape"])})
+    return found, OmegaConf.create(about["config"]), facts
 
 
 def open_data(run: Run) -> Splits:

@@ -4,15 +4,18 @@ import json
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from sde_gen import build, train_classifier
+from sde_gen import train_classifier
 from sde_gen.data import Digits
-from sde_gen.engine import checkpoint
+from sde_gen.run import open_classifier, open_run
 from tests.system import test_doors
 
 SMALL = ["encoder.width=16", "engine.images=19200", "engine.log_every=4800", "engine.checkpoint_every=9600"]
+
+
+def opening(folder):
+    return OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"})
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +29,18 @@ def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < records[0]["loss"] < 3
     assert not (folder / "previews").exists()
-    saved = checkpoint.latest(folder / "checkpoints")
-    facts = build.Facts(**saved.about["facts"])
-    classifier = build.classifier(OmegaConf.create(saved.about["config"]), facts).eval()
-    classifier.net.load_state_dict(saved.ema)
-    test = Digits().load().test
-    x = instantiate(OmegaConf.create(saved.about["config"]).codec, **{"levels": 17}).encode(test.values)
-    with torch.no_grad():
-        guess = classifier.log_probs(x, torch.tensor(0.05).double()).argmax(1)
+    test_doors.enter("train", *test_doors.TINY, f"run={tmp_path / 'run'}")
+    run, test = open_run(opening(tmp_path / "run")), Digits().load().test
+    classifier = open_classifier(folder, run)
+    guess = classifier.log_probs(run.codec.encode(test.values), torch.tensor(0.05).double()).argmax(1)
     assert float((guess == test.labels).double().mean()) > 0.8  # a tenth by chance
+    test_doors.enter("train", *test_doors.TINY, "sde=ve", f"run={tmp_path / 've'}")
+    with pytest.raises(ValueError, match="trained with sde="):
+        open_classifier(folder, open_run(opening(tmp_path / "ve")))
+    with pytest.raises(ValueError, match="holds no classifier"):
+        open_classifier(tmp_path / "ve", run)
+    with pytest.raises(ValueError, match="cannot sample"):
+        open_run(opening(folder))
 
 
 def test_mistakes(tmp_path, capfd):
