@@ -1,10 +1,34 @@
 """Time grids."""
 
 from sde_gen.grid.angle import Angle
-from sde_gen.grid.base import Grid
+from sde_gen.grid.base import Curve, Grid
+from sde_gen.grid.cosine import Cosine
+from sde_gen.grid.ddpm import DDPMLeading, DDPMLinspace, DDPMTrailing
+from sde_gen.grid.exponential import Exponential
+from sde_gen.grid.iddpm import IDDPM
 from sde_gen.grid.karras import Karras
+from sde_gen.grid.listed import Listed, ListedLogSNRs, ListedRatios
 from sde_gen.grid.log_snr import LogSNR
 from sde_gen.grid.quadratic import Quadratic
+from sde_gen.grid.time_of import TimeOf
 from sde_gen.grid.uniform import Uniform
 
-__all__ = ["Angle", "Grid", "Karras", "LogSNR", "Quadratic", "Uniform"]
+__all__ = [
+    "IDDPM",
+    "Angle",
+    "Cosine",
+    "Curve",
+    "DDPMLeading",
+    "DDPMLinspace",
+    "DDPMTrailing",
+    "Exponential",
+    "Grid",
+    "Karras",
+    "Listed",
+    "ListedLogSNRs",
+    "ListedRatios",
+    "LogSNR",
+    "Quadratic",
+    "TimeOf",
+    "Uniform",
+]

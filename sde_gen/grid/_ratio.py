@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.grid.base import Grid
+from sde_gen.grid.base import Curve
 from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class RatioGrid(Grid):
+class RatioGrid(Curve):
     """A grid in a function of sigma / alpha, which some processes let grow to infinity at t = 1.
 
     Such a grid begins where the ratio is ``ratio_max``, if that is before t_max: what is left of the data

@@ -1,4 +1,4 @@
-"""The abstract time grid."""
+"""The abstract time grid, and grids that are curves between two ends."""
 
 import abc
 from dataclasses import dataclass
@@ -11,11 +11,48 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(abc.ABC):
-    """A rule (process, number of steps) -> times.
+    """A rule (process, number of steps) -> times."""
+
+    def __call__(self, sde: SDE, steps: int) -> Tensor:
+        """Make the times.
+
+        Arguments:
+            sde: the process.
+            steps: number of steps, at least 1.
+
+        Returns:
+            Descending times within [sde.t_min, 1], float64 on the CPU with shape (steps + 1,).
+
+        Raises:
+            ValueError: fewer than one step, or more than the rule has times for.
+        """
+        if steps < 1:
+            raise ValueError(f"steps={steps}: a grid needs at least one step")
+        times = self.make(sde, steps)
+        if not bool((times[1:] < times[:-1]).all()):
+            raise ValueError(
+                f"{type(self).__name__} with {steps} steps gives times that do not descend: {times.tolist()}; "
+                "take fewer steps or other ends"
+            )
+        return times
+
+    @abc.abstractmethod
+    def make(self, sde: SDE, steps: int) -> Tensor:
+        """Times with shape (steps + 1,) as a new tensor, whose descent is checked by the caller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Grid):
+    """A grid that samples one curve between two ends at equal fractions of the way.
+
+    Twice the steps pass through the same times.
 
     Arguments:
         t_max: the first time.
         t_min: the last time; None takes the process' own.
+
+    Raises:
+        ValueError: an end lies outside [0, 1], or t_min is not below t_max.
     """
 
     t_max: float = 1.0
@@ -28,18 +65,8 @@ class Grid(abc.ABC):
         if self.t_min is not None and not 0 <= self.t_min < self.t_max:
             raise ValueError(f"t_min={self.t_min} must lie in [0, t_max={self.t_max})")
 
-    def __call__(self, sde: SDE, steps: int) -> Tensor:
-        """Make the times.
-
-        Arguments:
-            sde: the process.
-            steps: number of steps, at least 1.
-
-        Returns:
-            Descending times, float64 on the CPU with shape (steps + 1,), from :meth:`begin` to t_min exactly.
-        """
-        if steps < 1:
-            raise ValueError(f"steps={steps}: a grid needs at least one step")
+    def make(self, sde: SDE, steps: int) -> Tensor:
+        """Times from :meth:`begin` to t_min exactly."""
         t_min = sde.t_min if self.t_min is None else self.t_min
         if t_min < sde.t_min:
             raise ValueError(
@@ -50,10 +77,6 @@ class Grid(abc.ABC):
         ends = torch.stack([self.begin(sde), torch.tensor(t_min, dtype=torch.float64)])
         times = self.times(sde, ends[0], ends[1], torch.linspace(0, 1, steps + 1, dtype=torch.float64))
         times[0], times[-1] = ends  # exactly, whatever the rounding of a change of variable
-        if not bool((times[1:] < times[:-1]).all()):
-            raise ValueError(
-                f"{type(self).__name__} with {steps} steps gives times that do not descend: {times.tolist()}"
-            )
         return times
 
     def begin(self, sde: SDE) -> Tensor:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen.grid.base import Grid
+from sde_gen.grid.base import Curve
 from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quadratic(Grid):
+class Quadratic(Curve):
     r"""Times whose square roots are in equal steps: smaller steps near the data.
 
     .. math::

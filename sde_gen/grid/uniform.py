@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen.grid.base import Grid
+from sde_gen.grid.base import Curve
 from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(Grid):
+class Uniform(Curve):
     r"""Times in equal steps: ``t = t_max + u (t_min - t_max)``.
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix G.

@@ -1,0 +1,122 @@
+"""A user's own list."""
+
+import abc
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from sde_gen.grid.base import Grid
+from sde_gen.sde.base import SDE
+
+
+@dataclass(frozen=True, kw_only=True)
+class _List(Grid):
+    """A grid that is given, and so has a number of steps of its own."""
+
+    @abc.abstractmethod
+    def given(self, sde: SDE) -> Tensor:
+        """The times of the list."""
+
+    def make(self, sde: SDE, steps: int) -> Tensor:
+        """The list, if it has so many steps and lies in the process' range."""
+        times = self.given(sde)
+        if steps != len(times) - 1:
+            raise ValueError(
+                f"steps={steps}: the list has {len(times)} entries, from one to the next; say steps={len(times) - 1}"
+            )
+        slack = 1e-9  # what rounding of a change of variable may add at the ends
+        if not (float(times.min()) >= sde.t_min * (1 - slack) and float(times.max()) <= 1 + slack):
+            raise ValueError(
+                f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1]: a network is asked there only"
+            )
+        return times.clamp(sde.t_min, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(_List):
+    """Times as given.
+
+    Arguments:
+        times: descending times in [t_min, 1], one more than there are steps.
+
+    Raises:
+        ValueError: the list is too short, not finite or does not descend; or later leaves the process' range or is
+            asked for another number of steps.
+    """
+
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        object.__setattr__(self, "times", _descending("times", self.times))
+
+    def given(self, sde: SDE) -> Tensor:
+        """The times."""
+        del sde
+        return torch.tensor(self.times, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRatios(_List):
+    """Times at which the process has the ratios sigma / alpha of a list: the sigmas of EDM, on every process.
+
+    Arguments:
+        ratios: descending positive ratios, one more than there are steps.
+
+    Raises:
+        ValueError: the list is too short, not positive and finite or does not descend; or later leaves the process'
+            range or is asked for another number of steps.
+    """
+
+    ratios: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        object.__setattr__(self, "ratios", _descending("ratios", self.ratios))
+        if self.ratios[-1] <= 0:
+            raise ValueError(
+                f"ratios={list(self.ratios)} must be positive: the sampler's last step takes away what noise is left, "
+                "so leave out a zero at the end"
+            )
+
+    def given(self, sde: SDE) -> Tensor:
+        """Times at log_snr = -2 log ratio."""
+        return sde.t_from_log_snr(-2 * torch.log(torch.tensor(self.ratios, dtype=torch.float64)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedLogSNRs(_List):
+    """Times at which the process has the log-SNRs of a list.
+
+    Arguments:
+        log_snrs: ascending log(alpha^2 / sigma^2), from noise to data, one more than there are steps.
+
+    Raises:
+        ValueError: the list is too short, not finite or does not ascend; or later leaves the process' range or is
+            asked for another number of steps.
+    """
+
+    log_snrs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        flipped = _descending("log_snrs reversed", tuple(self.log_snrs)[::-1])
+        object.__setattr__(self, "log_snrs", flipped[::-1])
+
+    def given(self, sde: SDE) -> Tensor:
+        """Times at the log-SNRs."""
+        return sde.t_from_log_snr(torch.tensor(self.log_snrs, dtype=torch.float64))
+
+
+def _descending(name: str, values: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(float(value) for value in values)
+    falls = all(a > b for a, b in pairwise(values))
+    if len(values) < 2 or not falls or not all(math.isfinite(value) for value in values):
+        raise ValueError(
+            f"{name}={list(values)} must be at least two finite numbers that descend without repeats; sort the list "
+            "and remove duplicates"
+        )
+    return values
