@@ -2,5 +2,18 @@
 
 from sde_gen.metric.base import Metric
 from sde_gen.metric.bpd import BitsPerDim
+from sde_gen.metric.elbo import ContinuousBound
+from sde_gen.metric.ending import Density, Ending, Levels
+from sde_gen.metric.importance import ImportanceBits
+from sde_gen.metric.vlb import ChainBound
 
-__all__ = ["BitsPerDim", "Metric"]
+__all__ = [
+    "BitsPerDim",
+    "ChainBound",
+    "ContinuousBound",
+    "Density",
+    "Ending",
+    "ImportanceBits",
+    "Levels",
+    "Metric",
+]

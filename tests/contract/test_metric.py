@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from sde_gen.codec import Affine, Uniform
-from sde_gen.denoiser import GaussianDenoiser
+from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
+from sde_gen.dequantisation import Noised, TruncatedNormal
+from sde_gen.dequantisation import Uniform as Dequantise
 from sde_gen.divergence import Exact
-from sde_gen.integrator import TorchDiffEq
-from sde_gen.metric import BitsPerDim
+from sde_gen.integrator import RungeKutta4, TorchDiffEq
+from sde_gen.likelihood import Ended
+from sde_gen.metric import BitsPerDim, ContinuousBound, Density, ImportanceBits, Levels
 from sde_gen.noise import IID, PerSample
 from tests.catalogue import make, names
 
@@ -32,11 +35,20 @@ def values(count=5):
 
 STEPS = {"_target_": "sde_gen.integrator.RungeKutta4", "steps": 8, "power": 3.0}
 PROBES = {"_target_": "sde_gen.divergence.Hutchinson", "probes": 2}
+DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.dequantisation.Uniform"}}}
+PARTS = {
+    "bpd": {"integrator": STEPS, "divergence": PROBES},
+    "importance": {"integrator": STEPS, "divergence": PROBES, **DENSITY["ending"], "draws": 2},
+    "elbo": DENSITY,
+    "elbo_levels": {},
+    "vlb": {"steps": 8},
+    "vlb_density": {"steps": 8, **DENSITY},
+}
 
 
 @pytest.mark.parametrize("name", names("metric"))
 def test_one_number_per_image_whatever_the_batch(name):
-    metric, data = make("metric", name, integrator=STEPS, divergence=PROBES), values()
+    metric, data = make("metric", name, **PARTS[name]), values()
     together = metric(model(), data, CODEC, [3, 1, 4, 1, 5])
     assert together.shape == (5,)
     assert together.dtype == torch.float64
@@ -69,3 +81,90 @@ def test_bits_of_continuous_data_are_in_their_own_units():
     torch.testing.assert_close(
         found, -law.log_prob(data.double().flatten(1)) / 4 / math.log(2), rtol=0, atol=1e-3
     )
+
+
+LEVELS = Uniform(levels=4)
+PAIRS = torch.tensor([[0, 1], [2, 2], [3, 0], [3, 3]])
+SHARES = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["elbo_levels", "vlb"])
+def test_bounds_of_a_law_on_levels(name):
+    """-log2 of the share for every pair of levels, from above: by the chain's steps only, else within four errors."""
+    model = MixtureDenoiser(
+        sde=make("sde", "vp"), means=LEVELS.encode(PAIRS), covs=torch.zeros(4, 2, 2), weights=SHARES
+    )
+    parts = {"vlb": {"steps": 256, "nu": 0.0}, "elbo_levels": {}}[name]
+    metric = make("metric", name, **parts, ending={"width": 0.1})
+    found = metric(model, PAIRS.repeat(200, 1), LEVELS, range(800)).reshape(200, 4)
+    gap = found.mean(0) + torch.log2(SHARES) / 2
+    error = found.std(0) / 200**0.5
+    chain = 0.1 if name == "vlb" else 0.0
+    assert bool((gap > -4 * error).all())
+    assert bool((gap < 4 * error + chain).all())
+
+
+def test_continuous_data_have_bounds_of_their_density_only():
+    """Mean and error over many seeds of one point, against the Gaussian's density in the data's own units."""
+    codec = Affine(shift=5.0, scale=3.0)
+    point = (5 + 3 * (MEAN + 0.1)).float().reshape(1, *EVENT).expand(300, *EVENT)
+    metric = ContinuousBound(ending=Density())
+    law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
+    closed = -float(law.log_prob(point[0].double().flatten())) / 4 / math.log(2)
+    found = metric(model(), point, codec, range(300))
+    assert abs(float(found.mean()) - closed) < 4 * float(found.std()) / 300**0.5
+    for name in ("elbo_levels", "vlb"):
+        with pytest.raises(ValueError, match=r"metrics=\[elbo\]"):
+            make("metric", name)(model(), point[:2], codec, [0, 1])
+
+
+def test_one_draw_of_uniform_dequantisation_is_the_flow_itself():
+    data, seeds = values(), [3, 1, 4, 1, 5]
+    parts = {"integrator": TorchDiffEq(rtol=1e-6, atol=1e-6), "divergence": Exact()}
+    found = ImportanceBits(dequantisation=Dequantise(), **parts)(model(), data, CODEC, seeds)
+    torch.testing.assert_close(found, BitsPerDim(**parts)(model(), data, CODEC, seeds))
+
+
+def test_several_draws_fall_to_the_code_length_of_the_level():
+    """One pixel of wide bins, where one draw costs much: against the mass of the bin."""
+    codec, k = Uniform(levels=3), torch.ones(40, 1).long()
+    gaussian = GaussianDenoiser(sde=make("sde", "cosine"), mean=torch.zeros(1), cov=torch.full((1, 1), 0.01))
+    steps = RungeKutta4(steps=16, power=3.0)
+    closed = -math.log2(math.erf(1 / 3 / 0.1 / math.sqrt(2)))
+    gaps = []
+    for draws in (1, 24):
+        metric = ImportanceBits(
+            dequantisation=Dequantise(), integrator=steps, divergence=Exact(), draws=draws
+        )
+        found = metric(gaussian, k, codec, range(40))
+        gaps.append((float(found.mean()) - closed, float(found.std()) / 40**0.5))
+    assert gaps[0][0] > 4 * gaps[0][1]
+    assert -4 * gaps[1][1] - 0.01 < gaps[1][0] < 4 * gaps[1][1] + 0.1
+
+
+def test_a_noised_start_knows_its_time():
+    """Points of t are asked for the density at t: against the exact densities of the same draws."""
+    data, seeds = values(), [3, 1, 4, 1, 5]
+    exact = model()
+    for draws in (TruncatedNormal(), Noised()):
+        metric = ImportanceBits(
+            dequantisation=draws, integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact()
+        )
+        x, log_q, t = draws(exact, data, CODEC, PerSample(seeds))
+        log_p = exact.log_prob(x, torch.tensor(t, dtype=torch.float64))
+        closed = (log_q - log_p) / 4 / math.log(2)
+        torch.testing.assert_close(metric(exact, data, CODEC, seeds), closed, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: Levels(width=0.0), "width=0"),
+        (lambda: ImportanceBits(dequantisation=None, integrator=None, divergence=None, draws=0), "draws=0"),
+        (lambda: Ended(model(), 1.0), "t_min=1"),
+        (lambda: Levels(width=1e12)(model(), values(), CODEC, IID.seeded(0)), "t_min=1"),
+    ],
+)
+def test_impossible_settings(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()
