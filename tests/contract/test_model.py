@@ -128,7 +128,7 @@ def test_impossible_settings(name, settings, words):
 def test_label_without_classes():
     for name in MODELS:
         x, c_noise = batch(name, dtype=torch.float32)
-        with pytest.raises(ValueError, match="num_classes"):
+        with pytest.raises(ValueError, match="conditioning=class"):
             build(name)(x, c_noise, label=torch.zeros(3, dtype=torch.long))
 
 
