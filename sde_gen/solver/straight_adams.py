@@ -13,10 +13,10 @@ from sde_gen.sde.base import SDE
 from sde_gen.solver._multistep import combine, quadrature
 from sde_gen.solver.base import StepSolver
 
-PREDICTOR, CORRECTOR = 5, 6
+PREDICTOR, CORRECTOR = 4, 5
 """Evaluations that a prediction and a correction combine, once there are so many."""
 
-BALANCE, CLOCK, LONG = 1 / 5, 3.0, math.pi / 24
+BALANCE, CLOCK, LONG = 1 / 5, 2.5, math.pi / 20
 """Of the path and of its time, as multiples of middle, and the angle from which a step is long. Found on mixtures
 drawn for the purpose; none of them matters much: benchmarks/solver_error.py draws others."""
 
@@ -42,16 +42,16 @@ class StraightAdams(StepSolver[Past]):
         \frac{dy}{dp_n} = -\frac{F}{n}, \qquad F = \hat{x}_0 - n\, \hat\epsilon .
 
     F is data prediction where there is noise, and tends to it slowly enough below sigma / alpha = n to stay smooth.
-    It is interpolated by a polynomial in the time p of a longer straight path, ``p = sigma / (3 m alpha + sigma)``,
-    and integrated exactly, with weights beta from the last five evaluations and gamma from six:
+    It is interpolated by a polynomial in the time p of a longer straight path, ``p = sigma / (2.5 m alpha + sigma)``,
+    and integrated exactly, with weights beta from the last four evaluations and gamma from five:
 
     .. math::
-        y_t \leftarrow y_t + \tfrac{1 + \tau'}{2} \Big(\sum_{j=0}^{5} \gamma_j F_{t-j}
-        - \sum_{j=1}^{5} \beta'_j F_{t-j}\Big), \qquad y_s = y_t + \sum_{j=0}^{4} \beta_j F_{t-j} .
+        y_t \leftarrow y_t + \tfrac{1 + \tau'}{2} \Big(\sum_{j=0}^{4} \gamma_j F_{t-j}
+        - \sum_{j=1}^{4} \beta'_j F_{t-j}\Big), \qquad y_s = y_t + \sum_{j=0}^{3} \beta_j F_{t-j} .
 
     The correction of the step before, by the evaluation at its end that this step makes anyway, comes first. With
     h the length of a step in the angle ``arctan sqrt(sigma / (m alpha))``, differences of third and higher degree
-    are multiplied by ``tau = 1 / (1 + (24 h / pi)^4)``, the second by ``(1 + tau) / 2``: full order with short
+    are multiplied by ``tau = 1 / (1 + (20 h / pi)^6)``, the second by ``(1 + tau) / 2``: full order with short
     steps, no overshooting with long ones.
 
     The first step, Euler's, is corrected to O(h^3) once, so the order is 3; what is measured is higher. A start
@@ -112,7 +112,7 @@ def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], l
     alpha, sigma = sde.marginal(times)
     angle = torch.atan2(sigma.sqrt(), (middle * alpha).sqrt())
     scale, p = BALANCE * middle * alpha + sigma, sigma / (CLOCK * middle * alpha + sigma)
-    tau = 1 / (1 + (angle.diff() / LONG) ** 4)
+    tau = 1 / (1 + (angle.diff() / LONG) ** 6)
     i = torch.arange(len(times) - 1)
     weights = faded(p, tau, start=i, newest=i, count=PREDICTOR)
     # step i corrects step i - 1, whose prediction used the slopes one place further down
