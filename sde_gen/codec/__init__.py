@@ -2,6 +2,7 @@
 
 from sde_gen.codec.affine import Affine
 from sde_gen.codec.base import Codec, Lossy
+from sde_gen.codec.scaled import Scaled
 from sde_gen.codec.uniform import Uniform
 
-__all__ = ["Affine", "Codec", "Lossy", "Uniform"]
+__all__ = ["Affine", "Codec", "Lossy", "Scaled", "Uniform"]

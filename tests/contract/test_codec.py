@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from sde_gen.codec import Affine, Lossy, Uniform
+from sde_gen.codec import Affine, Lossy, Scaled, Uniform
 from sde_gen.likelihood import bits_per_dim
-from sde_gen.noise import IID
+from sde_gen.noise import IID, PerSample
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 4096])
@@ -83,6 +83,27 @@ def test_bins_cover_the_line_and_hold_their_levels(levels):
     assert torch.equal(codec.decode(middles), k)
 
 
+@pytest.mark.parametrize(("levels", "first", "last"), [(256, 0.0, 1.0), (256, -1.0, 1.0), (17, 0.0, 16.0)])
+def test_levels_already_scaled_are_levels(levels, first, last):
+    """The same points, bins and bits as of the integers; the numbers themselves return."""
+    k = torch.arange(levels).reshape(1, levels)
+    values = (first + (last - first) * k / (levels - 1)).float()
+    scaled, plain = Scaled(levels=levels, first=first, last=last, low=0.0), Uniform(levels=levels, low=0.0)
+    x = scaled.encode(values, PerSample([7]))
+    assert torch.equal(x, plain.encode(k, PerSample([7])))
+    torch.testing.assert_close(scaled.decode(x), values)
+    assert torch.equal(scaled.decode_image(x), plain.decode_image(x))
+    assert scaled.log_det((3, 5)) == plain.log_det((3, 5))
+    assert torch.equal(scaled.middles(), plain.middles())
+    assert torch.equal(scaled.bins(x)[0], plain.bins(x)[0])
+
+
+def test_numbers_that_are_no_levels_are_refused():
+    for values in (torch.tensor([[0.5, 0.123]]), torch.tensor([[0.0, 1.5]]), torch.tensor([[float("nan")]])):
+        with pytest.raises(ValueError, match="codec=affine"):
+            Scaled(levels=3).encode(values)
+
+
 def test_continuous_data_have_no_bins():
     for ask in (lambda: Affine().bins(torch.zeros(1, 2)), lambda: Affine().middles()):
         with pytest.raises(ValueError, match="Affine is for continuous data"):
@@ -116,6 +137,8 @@ def test_a_lossy_codec_has_no_likelihood_of_the_data():
         (lambda: Uniform(levels=None), "codec=affine"),
         (lambda: Uniform(levels=8, low=1.0, high=1.0), "low < high"),
         (lambda: Affine(scale=0.0), "positive"),
+        (lambda: Scaled(levels=1), "at least 2"),
+        (lambda: Scaled(levels=8, first=1.0), "first < last"),
     ],
 )
 def test_impossible_settings(wrong, words):

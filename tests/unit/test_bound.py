@@ -35,7 +35,8 @@ FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR
 def log_density(x, alpha, sigma):
     """log p_t of the mixture by SciPy, from the law's definition."""
     parts = [
-        math.log(weight) + multivariate_normal(alpha * mean, alpha**2 * cov + sigma**2 * np.eye(2)).logpdf(x)
+        math.log(weight)
+        + multivariate_normal(alpha * mean, alpha**2 * cov + sigma**2 * np.eye(2)).logpdf(x.numpy())
         for mean, cov, weight in zip(*oracles.MIXTURE, strict=True)
     ]
     return torch.from_numpy(logsumexp(np.stack(parts), axis=0))
@@ -46,7 +47,7 @@ class TrueDecoder(Decoder):
 
     def log_prob(self, prediction, x0):
         alpha, sigma, x_t = float(prediction.alpha), float(prediction.sigma), prediction.x_t
-        forward = norm(0, sigma).logpdf(x_t - alpha * x0).sum(1)
+        forward = torch.from_numpy(norm(0, sigma).logpdf((x_t - alpha * x0).numpy())).sum(1)
         return log_density(x0, 1.0, 0.0) + forward - log_density(x_t, alpha, sigma)
 
 
@@ -55,7 +56,9 @@ def prior_error(sde, noise):
     alpha, sigma = (float(part) for part in sde.marginal(torch.ones(())))
     x0 = noise.repeat(POINTS)
     x_1 = alpha * x0 + sigma * noise.fresh(x0)
-    return noise.mean(log_density(x_1, alpha, sigma) - torch.from_numpy(norm(0, sigma).logpdf(x_1).sum(1)))
+    return noise.mean(
+        log_density(x_1, alpha, sigma) - torch.from_numpy(norm(0, sigma).logpdf(x_1.numpy()).sum(1))
+    )
 
 
 @pytest.mark.parametrize("name", names("sde"))
