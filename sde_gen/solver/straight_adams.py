@@ -113,19 +113,21 @@ def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], l
     angle = torch.atan2(sigma.sqrt(), (middle * alpha).sqrt())
     scale, p = BALANCE * middle * alpha + sigma, sigma / (CLOCK * middle * alpha + sigma)
     tau = 1 / (1 + (angle.diff() / LONG) ** 6)
-    i = torch.arange(len(times) - 1)
-    weights = faded(p, tau, start=i, newest=i, count=PREDICTOR)
-    # step i corrects step i - 1, whose prediction used the slopes one place further down
-    correction = faded(p, tau, start=i[:-1], newest=i[1:], count=CORRECTOR)
-    correction[:, 1:] -= weights[:-1]
-    weights = torch.nn.functional.pad(weights, (0, CORRECTOR - PREDICTOR))
+    steps = len(tau)
+    i = torch.arange(steps)
+    # steps are predicted from their begin; all but the last are corrected from their end
+    start, newest = torch.cat([i, i[:-1]]), torch.cat([i, i[1:]])
+    nodes = newest.unsqueeze(-1) - torch.arange(CORRECTOR)
+    nodes[:steps, PREDICTOR:] = -1
+    weights, correction = faded(p, tau[start], start, nodes).split([steps, steps - 1])
+    correction[:, 1:] -= weights[:-1, :-1]  # a prediction used the slopes one place further down
     weights[1:] += 0.5 * (1 + tau[:-1, None]) * correction
     rows: list[list[float]] = (scale[1:, None] / middle * weights).tolist()
     keep: list[float] = (scale[1:] / scale[:-1]).tolist()
     return keep, [row[: n + 1] for n, row in enumerate(rows)]
 
 
-def faded(p: Tensor, tau: Tensor, *, start: Tensor, newest: Tensor, count: int) -> Tensor:
+def faded(p: Tensor, tau: Tensor, start: Tensor, nodes: Tensor) -> Tensor:
     r"""Weights of slopes in a step's integral, by Newton's interpolation with fading differences.
 
     .. math::
@@ -136,22 +138,20 @@ def faded(p: Tensor, tau: Tensor, *, start: Tensor, newest: Tensor, count: int) 
 
     Arguments:
         p: times of the path with shape (steps + 1,).
-        tau: factors with shape (steps,).
+        tau: factors with shape (R,).
         start: indices of steps with shape (R,).
-        newest: indices of their newest nodes with shape (R,).
-        count: number of nodes, fewer near the begin.
+        nodes: indices of nodes with shape (R, k), -1 or less where there is none.
 
     Returns:
-        Weights, newest first, with shape (R, count); 0 where there is no node.
+        Weights with shape (R, k); 0 where there is no node.
     """
-    index = newest.unsqueeze(-1) - torch.arange(count)
-    nodes = torch.where(index < 0, 1 - index, p[index.clamp(min=0)])  # outside [0, 1] where there is none
-    one, t = torch.ones(len(start), dtype=p.dtype), tau[start]
-    fade = torch.stack([one, one, 0.5 * (1 + t), *(t for _ in range(count - 3))], dim=1)
+    count, missing = nodes.shape[1], nodes < 0
+    places = torch.where(missing, 2 + torch.arange(count), p[nodes.clamp(min=0)])  # outside [0, 1] if missing
+    tau = tau.unsqueeze(-1)
+    fade = torch.cat([torch.ones_like(tau).expand(-1, 2), 0.5 + 0.5 * tau, tau.expand(-1, count - 3)], dim=1)
     v, dv = quadrature(p[start], p[start + 1])
-    kernel = -CLOCK / (BALANCE * (1 - v) + CLOCK * v) ** 2
-    products = torch.cumprod(v.unsqueeze(-1) - nodes[:, None, :-1], dim=-1)  # (R, Q, count - 1)
-    products = torch.cat([torch.ones_like(v).unsqueeze(-1), products], dim=-1)
-    terms = torch.einsum("rq,rqd->rd", kernel * dv, products) * fade.masked_fill(index < 0, 0)
-    gaps = nodes[:, :, None] - nodes[:, None, :] + torch.eye(count, dtype=p.dtype)  # (R, j, i)
-    return torch.einsum("rd,rjd->rj", terms, torch.triu(1 / torch.cumprod(gaps, dim=-1)))
+    kernel = -CLOCK / (BALANCE + (CLOCK - BALANCE) * v) ** 2
+    factors = torch.cat([torch.ones_like(v).unsqueeze(-1), v.unsqueeze(-1) - places[:, None, :-1]], dim=-1)
+    terms = torch.einsum("rq,rqd->rd", kernel * dv, factors.cumprod(-1)) * fade.masked_fill(missing, 0)
+    gaps = places[:, :, None] - places[:, None, :] + torch.eye(count, dtype=p.dtype)  # (R, j, i)
+    return torch.einsum("rd,rjd->rj", terms, torch.triu(1 / gaps.cumprod(-1)))
