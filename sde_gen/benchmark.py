@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen import show
+from sde_gen import show, tuning
 from sde_gen.door import check_counts, door, load, several
 from sde_gen.grid.base import Grid
 from sde_gen.hooks import NFECounter, StopOnNaN
@@ -50,6 +50,9 @@ def main(config: DictConfig) -> None:
     """Measure error against a fine reference, and time, by number of evaluations."""
     check_counts(config, "n")
     check_counts(config, "seed", least=0)
+    if config.tune:
+        tuning.tune(config)
+        return
     step_counts = several(config.steps)
     if not step_counts or any(not isinstance(steps, int) or steps < 1 for steps in step_counts):
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")

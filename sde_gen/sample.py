@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import rich.progress
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from sde_gen import show
+from sde_gen import show, tuning
 from sde_gen.door import check_counts, door, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
@@ -26,6 +27,8 @@ def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
     check_counts(config, "n", "steps", "batch_size")
     check_counts(config, "seed", least=0)
+    if config.settings is not None:
+        _use(config)
     run = open_run(config)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     sampler: Sampler = instantiate(config.sampler)
@@ -47,6 +50,15 @@ def main(config: DictConfig) -> None:
             samples.append(x.cpu())
         seconds = time.perf_counter() - begin
     _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
+
+
+def _use(config: DictConfig) -> None:
+    """Take solver, grid and steps from a file of ``benchmark tune=true``."""
+    path = Path(config.settings)
+    with open_dict(config):
+        config.solver, config.grid, config.steps = tuning.settings(path, tuple(several(config.trust)))
+        if not any(word.startswith("out=") for word in HydraConfig.get().overrides.task):
+            config.out = f"{config.run}/samples/{path.stem}-seed{config.seed}"
 
 
 def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:
