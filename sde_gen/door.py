@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -42,6 +43,10 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
                 fail(explain(error))
+            except (MemoryError, RuntimeError) as error:
+                if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
+                    raise
+                fail("the memory did not suffice; try a smaller batch_size (engine.batch_size in training)")
             except KeyboardInterrupt:
                 raise SystemExit(130) from None
 
@@ -54,6 +59,11 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         return main
 
     return decorate
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory is what lacks: PyTorch has a class for a GPU's, and on the CPU a message only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def fail(message: str) -> NoReturn:

@@ -22,6 +22,21 @@ def save_samples(samples: Tensor, path: Path) -> None:
     _frame(samples).save(path)
 
 
+def save_rows(rows: Sequence[Tensor], path: Path) -> None:
+    """Save rows of images below each other as one PNG.
+
+    Arguments:
+        rows: images uint8, all rows with the same shape (N, C, H, W), C = 1 or 3.
+        path: the file to write.
+
+    Raises:
+        ValueError: the samples are no images.
+    """
+    if rows[0].ndim != 4:
+        raise ValueError(f"rows are made of images (N, C, H, W), got shape {tuple(rows[0].shape)}")
+    _grid(torch.cat([row.cpu() for row in rows]), columns=len(rows[0]), smallest=64 * len(rows[0])).save(path)
+
+
 def save_film(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) -> None:
     """Save a trajectory as an animated GIF that rests on its last frame.
 
@@ -39,14 +54,14 @@ def _frame(samples: Tensor) -> Image.Image:
     return _grid(samples.cpu()) if samples.ndim == 4 else _scatter(samples.cpu())
 
 
-def _grid(images: Tensor, *, gap: int = 1, smallest: int = 256) -> Image.Image:
+def _grid(images: Tensor, *, columns: int | None = None, gap: int = 1, smallest: int = 256) -> Image.Image:
     """Tile images row by row, enlarged by a whole number until the picture is about ``smallest`` pixels wide."""
     if images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
         raise ValueError(
             f"a grid needs uint8 images with 1 or 3 channels, got {images.dtype} with shape {tuple(images.shape)}"
         )
     count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     canvas = np.full(
         (rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 96, dtype=np.uint8

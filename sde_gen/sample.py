@@ -17,7 +17,7 @@ from sde_gen import show, tuning
 from sde_gen.door import check_counts, door, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.picture import save_film, save_samples
+from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
 
@@ -26,7 +26,7 @@ from sde_gen.sampler import Sampler
 def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
     check_counts(config, "n", "steps", "batch_size")
-    check_counts(config, "seed", least=0)
+    check_counts(config, "seed", "strip", least=0)
     if config.settings is not None:
         _use(config)
     run = open_run(config)
@@ -42,13 +42,15 @@ def main(config: DictConfig) -> None:
         for index, batch in enumerate(batches):
             task = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, task))]
-            if config.film and index == 0:
+            if (config.film or config.strip) and index == 0:
                 hooks.append(trajectory)
             chosen = None if labels is None else labels[index * config.batch_size :][: len(batch)]
             denoiser, shape = run.conditioned(chosen), (len(batch), *run.facts.shape)
             x = sampler(denoiser, shape, noise=PerSample(batch), hooks=hooks, device=run.device)
             samples.append(x.cpu())
         seconds = time.perf_counter() - begin
+    if config.strip:
+        _strip(config, run, trajectory, labels)
     _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
 
 
@@ -80,6 +82,22 @@ def _labels(label: int | Sequence[int] | None, n: int, run: Run) -> Tensor | Non
     return torch.tensor(asked).repeat(-(-n // len(asked)))[:n]
 
 
+@torch.no_grad()
+def _strip(config: DictConfig, run: Run, trajectory: Trajectory, labels: Tensor | None) -> None:
+    """Two rows for each of the first samples: the sample on its way, and what was predicted of its end."""
+    last = len(trajectory.times) - 1
+    moments = sorted({round(i * last / max(config.strip - 1, 1)) for i in range(config.strip)})
+    rows: list[Tensor] = []
+    for i in range(min(4, len(trajectory.states[0]))):
+        x_t = torch.cat([trajectory.states[moment][i : i + 1] for moment in moments]).to(run.device)
+        t = torch.tensor([trajectory.times[moment] for moment in moments], dtype=torch.float64)
+        label = None if labels is None else labels[i].repeat(len(moments))
+        prediction = run.conditioned(label)(x_t, t)
+        scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)  # VE's noise would only show its range
+        rows += [run.codec.decode_image(x_t / scale), run.codec.decode_image(prediction.x0)]
+    save_rows(rows, Path(config.out) / "strip.png")
+
+
 def _save(
     config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float
 ) -> None:
@@ -104,6 +122,7 @@ def _save(
             "picture": str(picture),
             "numbers": str(numbers),
             **({"film": str(film)} if config.film else {}),
+            **({"strip": str(out / "strip.png")} if config.strip else {}),
         },
     )
 

@@ -77,6 +77,7 @@ class Sampler:
 
         Raises:
             ValueError: the shape holds no sample, or the solver cannot work on this process and grid.
+            FloatingPointError: a sample is not finite; the hook StopOnNaN says in which step that begins.
         """
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(f"shape={tuple(shape)}: expected (number of samples, *event), each at least 1")
@@ -84,4 +85,10 @@ class Sampler:
         prior = Prior(float(denoiser.sde.sigma(times[0])))
         x = prior.sample(shape, noise=noise, dtype=dtype, device=device)
         x = self.solver.solve(denoiser, x, times, noise=noise, hooks=hooks)
-        return denoiser(x, times[-1]).x0 if self.denoise_final else x
+        x = denoiser(x, times[-1]).x0 if self.denoise_final else x
+        if not bool(torch.isfinite(x).all()):
+            rows = (~torch.isfinite(x.flatten(1))).any(1).nonzero().flatten().tolist()
+            raise FloatingPointError(
+                f"samples {rows[:8]} are not finite; give hooks=[StopOnNaN()] to see in which step that begins"
+            )
+        return x

@@ -90,6 +90,29 @@ def test_samples_do_not_depend_on_the_batch_size(run, tmp_path):
     assert 0 <= drawn[0]["data"].min() <= drawn[0]["data"].max() <= 16
 
 
+def test_strip_shows_samples_and_predictions(run, tmp_path):
+    enter("sample", f"run={run}", "n=3", "steps=6", "strip=4", "batch_size=2", f"out={tmp_path}")
+    with Image.open(tmp_path / "strip.png") as strip:
+        zoom = strip.width // (4 * 9 + 1)
+        assert strip.size == (
+            zoom * (4 * 9 + 1),
+            zoom * (2 * 2 * 9 + 1),
+        )  # four moments, two of the first batch
+        predicted = np.asarray(strip.convert("L"))[::zoom, ::zoom][
+            10:18, 28:36
+        ]  # of the first sample, at last
+    end = np.load(tmp_path / "samples.npz")["data"][0, 0]
+    np.testing.assert_allclose(predicted, end * 255 / 16, atol=1)
+
+
+def test_memory_that_does_not_suffice_is_said(capfd, monkeypatch, run):
+    def greedy(*_, **__):
+        torch.empty(2**60)
+
+    monkeypatch.setattr(sample, "open_run", greedy)
+    assert "smaller batch_size" in mistake(capfd, "sample", f"run={run}")
+
+
 def test_film_shows_every_step(run, tmp_path):
     enter("sample", f"run={run}", "n=2", "steps=3", "film=true", f"out={tmp_path}")
     with Image.open(tmp_path / "film.gif") as film:

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sde_gen.denoiser import Denoiser
 from sde_gen.grid import LogSNR, Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample
+from sde_gen.prediction import Prediction
 from sde_gen.sampler import Sampler
 from tests import oracles
 from tests.catalogue import make, names
@@ -84,7 +86,9 @@ def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
     Orders and laws are exact tests elsewhere; the spread of 256 samples has a standard error of 0.05.
     """
     denoiser = oracles.denoiser(make("sde", sde))
-    steps = {"annealed_langevin": 232, "euler": 60}.get(name, 30)  # the levels of its paper; and what it needs on VE
+    steps = {"annealed_langevin": 232, "euler": 60}.get(
+        name, 30
+    )  # the levels of its paper; and what it needs on VE
     sampler = Sampler(solver=make("solver", name), grid=make("grid", "log_snr"), steps=steps)
     x = sampler(denoiser, (256, 2), noise=PerSample(range(256)), hooks=[StopOnNaN()])
     means, covs, weights = oracles.MIXTURE
@@ -102,3 +106,24 @@ def test_refuses_nonsense() -> None:
     for shape in [(0, 2), (3,), (2, 0), (-1, 2)]:
         with pytest.raises(ValueError, match="shape="):
             sampler(denoiser, shape, noise=PerSample([]))
+
+
+def test_samples_that_are_not_finite_are_not_returned() -> None:
+    class Broken(Denoiser):
+        """Predicts NaN for the second sample late on the way."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sde, self.exact = make("sde", "vp"), oracles.denoiser(make("sde", "vp"))
+
+        def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+            prediction = self.exact(x_t, t)
+            if float(t) < 0.01:
+                prediction.x0[1] = torch.nan
+            return prediction
+
+    sampler = Sampler(solver=make("solver", "ddim"), grid=make("grid", "log_snr"), steps=8)
+    with pytest.raises(FloatingPointError, match=r"samples \[1\] are not finite"):
+        sampler(Broken(), (3, 2), noise=PerSample(range(3)))
+    with pytest.raises(FloatingPointError, match=r"step \d of 8"):
+        sampler(Broken(), (3, 2), noise=PerSample(range(3)), hooks=[StopOnNaN()])
