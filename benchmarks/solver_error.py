@@ -466,33 +466,21 @@ def rows_of(scores: dict[str, Score], problems: list[str]) -> list[dict[str, Any
 
 def tell(path: str, rows: list[dict[str, Any]]) -> None:
     """Print the comparison of a path."""
-    columns = [
-        "NFE",
-        "ours",
-        "flips",
-        "best peer",
-        "median",
-        "flips",
-        "least",
-        "ratio",
-        "worst",
-        "to envelope",
-    ]
+    columns = ["NFE", "ours", "best peer", "its", "ratio", "flips"]
     table = []
     for row in rows:
-        cells = [str(row["nfe"]), f"{row['median']:.1e}", f"{100 * row['flips']:.1f} %"]
+        cells = [str(row["nfe"]), f"{row['median']:.1e}", "-", "-", "-", f"{100 * row['flips']:.1f} %"]
         if "best_peer" in row:
             peer = row["best_peer"]
-            cells += [peer["name"], f"{peer['median']:.1e}", f"{100 * peer['flips']:.1f} %"]
-            cells += [f"{100 * row['fewest_flips_of_a_peer']:.1f} %", f"{row['ratio']:.2f}"]
-            cells += [f"{row['ratio_worst_mixture']:.2f}", f"{row['ratio_to_envelope']:.2f}"]
-        table.append(cells + ["-"] * (len(columns) - len(cells)))
-    show.sheet(f"{path}: {OURS}, beside the peers, each also on our grid", columns, table)
+            cells[2:5] = [peer["name"], f"{peer['median']:.1e}", f"{row['ratio']:.2f}"]
+            cells[5] = f"{100 * row['flips']:.1f} / {100 * peer['flips']:.1f} %"
+        table.append(cells)
+    show.sheet(f"{path}: {OURS}, and the peers, each also on our grid", columns, table)
 
 
 def draw(found: dict[str, dict[str, Score]], rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Plot error against evaluations: ours, and all methods that are the best peer somewhere."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(found), sharey=True)
     for axis, (name, scores) in zip(axes, found.items(), strict=True):
@@ -508,7 +496,7 @@ def draw(found: dict[str, dict[str, Score]], rows: dict[str, list[dict[str, Any]
         axis.loglog(NFES, typical(scores[OURS].medians), "k", marker="o", linewidth=2, label=OURS)
         axis.set(title=name, xlabel="evaluations", xticks=NFES, xticklabels=[str(nfe) for nfe in NFES])
         axis.minorticks_off()
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("median error, geometric mean over mixtures")
     figure.savefig(path, dpi=110)

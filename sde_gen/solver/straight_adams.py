@@ -119,7 +119,8 @@ def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], l
     start, newest = torch.cat([i, i[:-1]]), torch.cat([i, i[1:]])
     nodes = newest.unsqueeze(-1) - torch.arange(CORRECTOR)
     nodes[:steps, PREDICTOR:] = -1
-    weights, correction = faded(p, tau[start], start, nodes).split([steps, steps - 1])
+    both = faded(p, tau[start], start, nodes)
+    weights, correction = both[:steps], both[steps:]
     correction[:, 1:] -= weights[:-1, :-1]  # a prediction used the slopes one place further down
     weights[1:] += 0.5 * (1 + tau[:-1, None]) * correction
     rows: list[list[float]] = (scale[1:, None] / middle * weights).tolist()
