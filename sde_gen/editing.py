@@ -1,6 +1,6 @@
 """From images to codes and back: encoding, interpolation, and images made anew from a noised one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Editor:
         Arguments:
             denoiser: the model, conditioning bound.
             x: images in model space with shape (B, *event); they need not be the data's, strokes will do.
-            ratio: sigma / alpha at which to begin.
+            ratio: sigma / alpha at which to begin; the steps are those that the grid has from there on.
             noise: source of all randomness.
 
         Returns:
@@ -71,8 +71,8 @@ class Editor:
         t = sde.t_from_log_snr(-2 * torch.log(torch.tensor(ratio, dtype=torch.float64))).clamp(max=times[0])
         alpha, sigma = sde.marginal(t)
         x_t = like(alpha, x) * x + like(sigma, x) * noise.fresh(x)
-        grid = replace(sampler.grid, t_max=float(t))
-        x_s = sampler.solver.solve(denoiser, x_t, grid(sde, sampler.steps), noise=noise)
+        rest = torch.cat([t.reshape(1), times[times < t]])
+        x_s = sampler.solver.solve(denoiser, x_t, rest, noise=noise)
         return denoiser(x_s, times[-1]).x0 if sampler.denoise_final else x_s
 
     def _times(self, denoiser: Denoiser) -> Tensor:
