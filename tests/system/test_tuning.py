@@ -30,7 +30,7 @@ def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
     found = json.loads((tmp_path / "tuning.json").read_text())
     assert [choice["nfe"] for choice in found["choices"]] == [2, 4]
     assert {(row["solver"], row["grid"]) for row in found["tried"]} == {
-        (solver, grid) for solver in ("ddim", "dpm_solver_pp") for grid in ("karras", "log_snr")
+        (solver, grid) for solver in ("ddim", "straight_adams") for grid in ("karras", "angle")
     }
     assert all(choice["error"] > found["reference_error"] for choice in found["choices"])
     assert (tmp_path / "tuning.png").stat().st_size > 1000
