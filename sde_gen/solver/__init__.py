@@ -1,5 +1,6 @@
 """Solvers: what moves samples from noise to data, or back."""
 
+from sde_gen.solver.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.solver.adaptive_sde import AdaptiveSDE
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.annealed_langevin import AnnealedLangevin
@@ -7,6 +8,7 @@ from sde_gen.solver.base import Solver, StepSolver
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.deis_rhoab import DEISRhoAB
 from sde_gen.solver.deis_tab import DEISTAB
+from sde_gen.solver.dpm_adaptive import DPMAdaptive
 from sde_gen.solver.dpm_solver_1 import DPMSolver1
 from sde_gen.solver.dpm_solver_2 import DPMSolver2
 from sde_gen.solver.dpm_solver_2m import DPMSolver2M
@@ -31,6 +33,7 @@ from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 from sde_gen.solver.runge_kutta_4 import RungeKutta4
+from sde_gen.solver.scipy_ode import ScipyODE
 from sde_gen.solver.straight_adams import StraightAdams
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
@@ -42,13 +45,16 @@ __all__ = [
     "IPNDM",
     "LMS",
     "PNDM",
+    "AdaptiveRungeKutta",
     "AdaptiveSDE",
     "AffineLangevin",
     "Ancestral",
     "AnnealedLangevin",
     "BatchLangevin",
+    "BogackiShampine",
     "Corrector",
     "DEISRhoAB",
+    "DPMAdaptive",
     "DPMSolver1",
     "DPMSolver2",
     "DPMSolver2M",
@@ -60,6 +66,7 @@ __all__ = [
     "DPMSolverPP3S",
     "DPMSolverPPSDE2M",
     "DPMSolverPPSDE3M",
+    "DormandPrince",
     "EDMChurn",
     "Euler",
     "EulerMaruyama",
@@ -70,6 +77,7 @@ __all__ = [
     "Restart",
     "ReverseDiffusion",
     "RungeKutta4",
+    "ScipyODE",
     "Solver",
     "StepSolver",
     "StraightAdams",

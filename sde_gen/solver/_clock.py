@@ -20,8 +20,8 @@ class Rates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Clock(abc.ABC):
-    """A monotone variable u of time, in which a solver takes its steps.
+class Variable(abc.ABC):
+    """A monotone variable u in place of time, in which a solver takes its steps.
 
     Arguments:
         sde: the process.
@@ -36,6 +36,11 @@ class Clock(abc.ABC):
     @abc.abstractmethod
     def time(self, u: Tensor) -> Tensor:
         """The times at which the variable is u."""
+
+
+@dataclass(frozen=True)
+class Clock(Variable):
+    """A variable, and the flow in it."""
 
     @abc.abstractmethod
     def rates(self, t: Tensor) -> Rates:
@@ -66,11 +71,12 @@ class InAngle(Clock):
     With m the ratio ``middle``,
 
     .. math::
-        y = \frac{x}{m\, \alpha + \sigma}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
-        \frac{dy}{du} = \sin 2u \Big(\hat\epsilon - \frac{\hat{x}_0}{m}\Big) .
+        y = \frac{x}{\alpha + \sigma / m}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
+        \frac{dy}{du} = \sin 2u\, (m\, \hat\epsilon - \hat{x}_0) .
 
-    No derivative of alpha and sigma is needed, so that roughness of theirs does not matter, and the slope is smooth up
-    to pure noise, where u = pi / 2. :class:`~sde_gen.solver.straight_adams.StraightAdams` says more of it.
+    y is in units of the data from end to end. No derivative of alpha and sigma is needed, so that roughness of theirs
+    does not matter, and the slope is smooth up to pure noise, where u = pi / 2.
+    :class:`~sde_gen.solver.straight_adams.StraightAdams` says more of it, and has m y for y.
 
     Arguments:
         middle: the ratio m = sigma / alpha in the middle of the path.
@@ -88,8 +94,22 @@ class InAngle(Clock):
         return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
 
     def rates(self, t: Tensor) -> Rates:
-        """``m alpha + sigma``; ``-sin 2u / m`` and ``sin 2u``."""
+        """``alpha + sigma / m``; ``-sin 2u`` and ``m sin 2u``."""
         alpha, sigma = self.sde.marginal(t)
-        scale = self.middle * alpha + sigma
-        sine = 2 * torch.sqrt(self.middle * alpha * sigma) / scale
-        return Rates(scale, -sine / self.middle, sine)
+        noise = sigma / self.middle
+        scale = alpha + noise
+        sine = 2 * torch.sqrt(alpha * noise) / scale
+        return Rates(scale, -sine, self.middle * sine)
+
+
+@dataclass(frozen=True)
+class InLam(Variable):
+    """``lam = log(alpha / sigma)``, that of exponential integrators."""
+
+    def read(self, t: Tensor) -> Tensor:
+        """Half of the log-SNR."""
+        return 0.5 * self.sde.log_snr(t)
+
+    def time(self, u: Tensor) -> Tensor:
+        """Where ``log_snr = 2 lam``."""
+        return self.sde.t_from_log_snr(2 * u)

@@ -16,8 +16,8 @@ class RungeKutta4(RungeKuttaSolver):
     Whatever the process, with m the ratio ``middle``,
 
     .. math::
-        y = \frac{x}{m\, \alpha + \sigma}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
-        \frac{dy}{du} = k(y, u) = \sin 2u \Big(\hat\epsilon - \frac{\hat{x}_0}{m}\Big),
+        y = \frac{x}{\alpha + \sigma / m}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
+        \frac{dy}{du} = k(y, u) = \sin 2u\, (m\, \hat\epsilon - \hat{x}_0),
 
     and with h = u_s - u_t
 

@@ -1,0 +1,112 @@
+"""DPM-Solver-12 and DPM-Solver-23: DPM-Solvers of adjacent orders with steps of every sample's own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen._tensor import like, mean_event
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.solver._adaptive import AdaptiveSolver, Attempt, Span
+from sde_gen.solver._check import require_signal
+from sde_gen.solver._clock import InLam
+from sde_gen.solver._exponential import Point, bend, between, move, point
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMAdaptive(AdaptiveSolver):
+    r"""DPM-Solver of order 2 or 3, its steps in lam = log(alpha / sigma) chosen by one of the order below.
+
+    With D the difference of the noise predicted at a fraction r of the step and at its begin,
+
+    .. math::
+        x^{(1)} &= \frac{\alpha_s}{\alpha_t} x_t - \sigma_s (e^h - 1)\, \hat\epsilon_t, \qquad
+        x^{(2)} = x^{(1)} - \frac{1}{2 r} \sigma_s (e^h - 1)\, D_r \\
+        E &= \left\| \frac{x^{low} - x^{high}}{\max(\mathrm{atol},\, \mathrm{rtol} \max(|x_t|, |x^{low}|))}
+        \right\|_{rms} .
+
+    Order 2 compares x^(1) with x^(2), r = 1/2; order 3 compares x^(2), r = 1/3, with DPM-Solver-3
+    (:class:`~sde_gen.solver.dpm_solver_3.DPMSolver3`), which has the same evaluation at 1/3. The higher order is kept.
+    The norm and the step are every sample's own; the paper's code takes the largest of the batch. The evaluation at a
+    step's begin is kept for another attempt.
+
+    Source: Lu et al., 2022, arXiv:2206.00927, appendix C; there the tolerances are rtol = 0.05 and atol = 0.0078 for
+    images in [-1, 1], and x_t in E is the low order's.
+
+    Arguments:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        max_steps: most steps tried for one sample.
+        higher_order: order of the method that is kept, 2 or 3.
+
+    Raises:
+        ValueError: a number is out of its range; or, when called, alpha is zero at an end.
+    """
+
+    rtol: float = 1e-3
+    atol: float = 1e-3
+    higher_order: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if self.higher_order not in (2, 3):
+            raise ValueError(f"higher_order={self.higher_order} must be 2 or 3")
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse a start, or an end, without signal."""
+        require_signal(type(self).__name__, model, times.max())
+
+    @property
+    def exponent(self) -> int:
+        """The two differ by a term of the lower order's first error."""
+        return self.higher_order
+
+    @property
+    def stages(self) -> int:
+        """One or two, and one at the begin."""
+        return self.higher_order - 1
+
+    def variable(self, model: Denoiser) -> InLam:
+        """``log(alpha / sigma)``."""
+        return InLam(model.sde)
+
+    def first(self, whole: float) -> float:
+        """The paper's."""
+        del whole
+        return 0.05
+
+    def slope(self, model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        """The predicted noise."""
+        return model(x, t).eps
+
+    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+        """Try a step of every sample."""
+        sde = model.sde
+        a, b = point(sde, span.t), point(sde, span.s)
+
+        def difference(r: float, lean: Tensor | None = None) -> Tensor:
+            """D at the fraction r, reached by constant noise, or by noise that leans to ``lean`` at its end."""
+            p = between(sde, a, b, r)
+            u = move(x, a, p, slope)
+            return model(u if lean is None else u + bend(u, a, p, lean), p.t).eps - slope
+
+        if self.higher_order == 2:
+            d = difference(1 / 2)
+            low = move(x, a, b, slope)
+        else:
+            d_m = difference(1 / 3)
+            d = difference(2 / 3, 2 * d_m)
+            low = move(x, a, b, slope + 1.5 * d_m)
+
+        def reach(p: Point) -> Tensor:
+            """The higher order's sample at a point of the step."""
+            part = like((p.lam - a.lam) / (b.lam - a.lam), x)
+            if self.higher_order == 2:
+                return move(x, a, p, slope + part * d)
+            return move(x, a, p, slope) + part * bend(x, a, p, 1.5 * d)
+
+        high = reach(b)
+        tol = (self.rtol * torch.maximum(x.abs(), low.abs())).clamp(min=self.atol)
+        error = torch.sqrt(mean_event(((low - high) / tol).square()))
+        return Attempt(high, error, None, lambda lam, time: reach(point(sde, time)))
