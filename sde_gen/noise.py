@@ -1,14 +1,15 @@
 """Where all randomness enters: a source of Gaussian noise is an object, never global state."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sde_gen._typing import Shape
+from sde_gen import _random
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
@@ -70,7 +71,7 @@ class IID:
 class PerSample:
     """One stream per sample: a seed gives the same sample at any batch size, place, precision and device.
 
-    Drawn in float64 on the CPU by counter-based generators, which keep all 64 bits of a seed (the generators
+    Drawn in float32 on the CPU by a counter-based generator, which keeps all 64 bits of a seed (the generators
     of PyTorch keep 32: among 80,000 seeds two are then more likely than not the same).
 
     Arguments:
@@ -82,7 +83,11 @@ class PerSample:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.seeds = [int(seed) for seed in seeds]
-        self.streams = [_stream(seed) for seed in self.seeds]
+        for seed in self.seeds:
+            if not 0 <= seed < 2**64:
+                raise ValueError(f"seed={seed} must lie in [0, 2^64); sample_seeds makes such seeds")
+        self._roots = _random.keys(np.array(self.seeds, dtype=np.uint64), _random.word(0))
+        self._draws = 0
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw N(0, I) like x; the interval does not matter."""
@@ -91,16 +96,19 @@ class PerSample:
 
     def fresh(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x, row i from stream i."""
-        self._check(x)
-        rows = np.stack([stream.standard_normal(x.shape[1:]) for stream in self.streams])
-        return torch.from_numpy(rows).to(x.device, x.dtype)
+        rows = np.empty((len(x), math.prod(x.shape[1:])), dtype=np.float32)
+        _random.normals(self._next(x), rows)
+        return torch.from_numpy(rows).reshape(x.shape).to(x.device, x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample, number i from stream i."""
+        return torch.from_numpy(_random.uniforms(self._next(x))).to(x.device)
+
+    def _next(self, x: Tensor) -> _random.Words:
+        """The keys of the next draw."""
         self._check(x)
-        return torch.tensor(
-            [stream.random() for stream in self.streams], dtype=torch.float64, device=x.device
-        )
+        self._draws += 1
+        return _random.keys(self._roots, _random.word(self._draws))
 
     def _check(self, x: Tensor) -> None:
         if len(x) != len(self.seeds):
@@ -114,88 +122,123 @@ class Brownian(PerSample):
     r"""One Brownian path W per sample on the clock [0, 1], a function of seed and time alone.
 
     Whatever the grid, its number of steps and the order of the questions, a seed stands for the same path,
-    so samples of coarse and fine grids can be compared. The path is the sum of Levy's hat functions,
+    so samples of coarse and fine grids can be compared. The clock is halved again and again, and in every cell of
+    level n and number k the path bends by a draw of its own,
 
     .. math::
-        W(u) = u Z + \sum_{n=0}^{d-1} 2^{-n/2 - 1} h(2^n u - k) Z_{n,k}, \qquad k = \lfloor 2^n u \rfloor,
-        \quad h(v) = 1 - |2 v - 1|,
+        W(u) = u Z + \sum_{n=0}^{d-1} 2^{-n/2 - 1} h(v_n) Z_{n,k_n} + 2^{-d/2} \sqrt{v_d (1 - v_d)}\, Z_{d,k_d},
+        \qquad k_n = \lfloor 2^n u \rfloor, \quad v_n = 2^n u - k_n, \quad h(v) = 1 - |2 v - 1| .
 
-    exact in law at the multiples of :math:`2^{-d}`, to which times are rounded; every :math:`Z_{n,k}` has a
-    place of its own in the sample's counter-based stream. Fresh and uniform draws are those of
-    :class:`PerSample`.
+    The last term is the bridge over a smallest cell at one time of it. So the law is exact for any times of which no
+    two lie within one smallest cell; on a grid those are neighbours, and refused. Smallest cells have length
+    :math:`2^{-d}` from 1/8 to 1; every octave of time below has as many of them as the one from 1/8 to 1/4.
 
-    A new time costs up to d + 1 draws like x. The last two times are remembered, so a step costs one.
+    Whatever the construction, a path that can tell apart so many times is a sum of as many draws as the clock is
+    halved. Those of the last time are remembered, some d + 16 batches in float32, so a step costs those of the cells
+    that it does not share with the step before: about d + 2 - log2(steps) draws like x. Times that are multiples of
+    :math:`2^{-n}` need n of them at most. A deeper path meets the coarser one at the ends of its smallest cells.
+    Fresh and uniform draws are those of :class:`PerSample`.
 
-    Source: Levy, 1948; on demand as a tree: Li et al., 2020, arXiv:2001.01328, section 4, which
-    interpolates below its tolerance; here times are rounded, so that no increment has too little variance.
+    Source: Levy, 1948; on demand as a tree: Li et al., 2020, arXiv:2001.01328, section 4, which interpolates below
+    its tolerance and so loses variance there.
 
     Arguments:
         seeds: one seed in [0, 2^64) per sample of the batches that will be asked for.
-        depth: levels d; times closer than :math:`2^{-d}` cannot be told apart.
+        depth: levels d; a grid of equal steps may have :math:`2^d - 1` of them.
 
     Raises:
-        ValueError: a seed or depth is out of its range; or later a time lies outside [0, 1], an interval
-            is empty, or a batch has another number of samples.
+        ValueError: a seed or depth is out of its range; or later a time lies outside [0, 1], both ends of an interval
+            lie within one smallest cell, or a batch has another number of samples.
     """
 
-    def __init__(self, seeds: Sequence[int], *, depth: int = 32) -> None:
+    def __init__(self, seeds: Sequence[int], *, depth: int = 10) -> None:
         super().__init__(seeds)
         if not 1 <= depth <= 52:
             raise ValueError(f"depth={depth} must lie in [1, 52], the bits of a float64 below 1")
         self.depth = depth
-        self._remembered: dict[tuple[int, Shape], Tensor] = {}
+        self._drawn = _Drawn(self._roots, 0)
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Look up W(u1) - W(u0) with shape (B, *event) and divide it by sqrt|u1 - u0|."""
         self._check(x)
-        start, end = self._tick(u0), self._tick(u1)
-        if start == end:
+        start, end = _clock(u0), _clock(u1)
+        if start == end or self._in_one_cell(start, end):
             raise ValueError(
-                f"no Brownian increment from {u0} to {u1}: times must differ by more than 2^-{self.depth}"
+                f"no Brownian increment from {u0} to {u1}: the times must differ by more than the path resolves; "
+                f"give Brownian a depth above {self.depth}, or the grid fewer steps"
             )
-        event = tuple(x.shape[1:])
-        ends = {(tick, event): self._path(tick, event) for tick in (start, end)}
-        self._remembered = ends
-        scale = 1 / math.sqrt(math.ldexp(abs(end - start), -self.depth))
-        return (scale * (ends[end, event] - ends[start, event])).to(x.device, x.dtype)
+        scale = 1 / math.sqrt(abs(end - start))
+        weights = {place: scale * weight for place, weight in self._weights(end).items()}
+        for place, weight in self._weights(start).items():
+            weights[place] = weights.get(place, 0.0) - scale * weight
+        if self._drawn.dim != math.prod(x.shape[1:]):
+            self._drawn = _Drawn(self._roots, math.prod(x.shape[1:]))
+        increment = torch.zeros(len(x), self._drawn.dim)
+        for weight, z in zip(weights.values(), self._drawn(list(weights)), strict=True):
+            increment.add_(z, alpha=weight)
+        return increment.reshape(x.shape).to(x.device, x.dtype)
 
-    def _tick(self, u: float) -> int:
-        """The time in units of 2^-depth; what rounding puts beyond the ends belongs to them."""
-        if not -1e-9 <= u <= 1 + 1e-9:
-            raise ValueError(f"the Brownian path runs over the clock [0, 1], asked at {u}")
-        return round(math.ldexp(min(max(u, 0.0), 1.0), self.depth))
+    def _weights(self, u: float) -> dict["Place", float]:
+        """What the draws of the cells around a time count in the path there."""
+        weights: dict[Place, float] = {_WHOLE: u}
+        levels = self._levels(u)
+        for level in range(levels + 1):
+            number = math.floor(math.ldexp(u, level))
+            v = math.ldexp(u, level) - number
+            if v == 0:
+                break  # the end of a cell, where smaller ones do not count
+            shape = 0.5 - abs(v - 0.5) if level < levels else math.sqrt(v * (1 - v))
+            weights[level, number] = math.sqrt(math.ldexp(1, -level)) * shape
+        return weights
 
-    def _path(self, tick: int, event: Shape) -> Tensor:
-        """W at a tick, float64 on the CPU with shape (B, *event)."""
-        known = self._remembered.get((tick, event))
-        if known is not None:
-            return known
-        terms = [
-            (math.ldexp(tick, -self.depth), 0, 0)
-        ]  # coefficient, level, index; level 0 is the straight line
-        for n in range(self.depth):
-            width = 1 << (self.depth - n)
-            index, rest = divmod(tick, width)
-            hat = 1 - abs(2 * rest / width - 1)
-            terms.append((2 ** (-n / 2 - 1) * hat, n + 1, index))
-        path = np.zeros((len(self.seeds), *event))
-        for i, seed in enumerate(self.seeds):
-            for coefficient, level, index in terms:
-                if coefficient > 0:
-                    path[i] += coefficient * _stream(seed, level, index).standard_normal(event)
-        return torch.from_numpy(path)
+    def _levels(self, u: float) -> int:
+        """How often the clock is halved around a time: once more for every octave below 1/8."""
+        return self.depth + min(max(0, -2 - math.frexp(u)[1]), 64)
+
+    def _in_one_cell(self, u: float, v: float) -> bool:
+        """Whether two times lie inside the same smallest cell."""
+        levels = self._levels(max(u, v))
+        a, b = math.ldexp(u, levels), math.ldexp(v, levels)
+        return math.floor(a) == math.floor(b) and not a.is_integer() and not b.is_integer()
 
 
-def _stream(seed: int, *place: int) -> np.random.Generator:
-    """Make the random numbers of a seed at a place; different places have nothing in common.
+Place = tuple[int, int]
+"""Level and number of a cell, ``[number, number + 1] 2^-level``."""
 
-    Philox is a function of key and counter: the seed is the key, the place stands in the upper words of
-    the counter, of which the draws only ever move the lowest. Source: Salmon et al., 2011, SC '11.
-    """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed={seed} must lie in [0, 2^64); sample_seeds makes such seeds")
-    counter = np.zeros(4, dtype=np.uint64)
-    if place:
-        level, index = place
-        counter[1:] = 1, level, index
-    return np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64), counter=counter))
+_WHOLE = 2**32, 0
+"""The place of the path's end. Not a cell, and not the number of a fresh draw."""
+
+
+class _Drawn:
+    """Draws (B, D) of places, kept from one question to the next; memory is used again, for fresh one is slow."""
+
+    def __init__(self, roots: _random.Words, dim: int) -> None:
+        self.dim = dim
+        self._roots = roots
+        self._kept: dict[Place, NDArray[np.float32]] = {}
+
+    def __call__(self, places: list[Place]) -> Iterator[Tensor]:
+        """The draws of places, float32; all others are forgotten."""
+        count = len(self._roots)
+        spare = [self._kept.pop(place) for place in set(self._kept) - set(places)]
+        new = [place for place in places if place not in self._kept]
+        together = max(1, _random.CHUNK // max(1, count * self.dim))
+        for start in range(0, len(new), together):
+            some = new[start : start + together]
+            level, number = np.array(some, dtype=np.uint64).T[:, :, None]
+            keys = _random.keys(self._roots, level, number).ravel()
+            out = (
+                spare.pop()
+                if spare and together == 1
+                else np.empty((len(some) * count, self.dim), np.float32)
+            )
+            _random.normals(keys, out)
+            self._kept.update(zip(some, out.reshape(len(some), count, self.dim), strict=True))
+        return (torch.from_numpy(self._kept[place]) for place in places)
+
+
+def _clock(u: float) -> float:
+    """The time; what rounding puts beyond the ends belongs to them."""
+    if not -1e-9 <= u <= 1 + 1e-9:
+        raise ValueError(f"the Brownian path runs over the clock [0, 1], asked at {u}")
+    return min(max(u, 0.0), 1.0)

@@ -110,7 +110,7 @@ class AdaptiveSDE(Solver):
             for k in range(1, len(knots)):
                 here = bcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
                 part = like(((t - times[k]) / (t - s)).nan_to_num(), x)  # 0 / 0 of samples that have arrived
-                knots[k] = torch.where(here, x + part * (heun - x), knots[k])
+                knots[k] = torch.where(here, x.lerp(heun, part.expand_as(x)), knots[k])  # heun itself at 1
             h = torch.where(error > 0, SAFETY * path.length * error**-EXPONENT, h)
             moved = bcast(accepted, x).to(x.device)
             x, euler, t = (

@@ -104,14 +104,14 @@ def test_what_is_refused(kind: type[PerSample]) -> None:
 
 
 def test_path_is_refined_consistently() -> None:
-    """The sum of fine increments is the coarse one, down and up, for times that are no dyadic numbers."""
+    """The sum of fine increments is the coarse one to float32, down and up, for times that are no dyadic numbers."""
     x = torch.empty(3, 50, dtype=torch.float64)
     fine = np.linspace(1, 1e-5, 41).tolist()
     coarse = fine[::8]
     sums = torch.stack(walk(Brownian([1, 2, 3]), x, fine)).unflatten(0, (5, 8)).sum(1)
-    torch.testing.assert_close(torch.stack(walk(Brownian([1, 2, 3]), x, coarse)), sums, rtol=0, atol=1e-7)
+    torch.testing.assert_close(torch.stack(walk(Brownian([1, 2, 3]), x, coarse)), sums, rtol=0, atol=1e-6)
     up = walk(Brownian([1, 2, 3]), x, coarse[::-1])
-    torch.testing.assert_close(torch.stack(up), -sums.flip(0), rtol=0, atol=1e-7)
+    torch.testing.assert_close(torch.stack(up), -sums.flip(0), rtol=0, atol=1e-6)
 
 
 def test_path_does_not_depend_on_the_questions() -> None:
@@ -126,11 +126,22 @@ def test_path_does_not_depend_on_the_questions() -> None:
         assert torch.equal(Brownian([8, 9])(x, *pair), first[pair])
 
 
-def test_path_has_the_covariance_of_brownian_motion() -> None:
+@pytest.mark.parametrize(
+    ("depth", "u"),
+    [
+        (10, [1e-6, 1e-3, 0.124, 0.125, 0.3, 0.301, 0.5, 0.86, 0.999, 1.0]),
+        (
+            3,
+            [0.017, 0.05, 0.1, 0.2, 0.27, 0.5, 0.6, 0.74, 0.76, 0.9, 1.0],
+        ),  # one in every smallest cell
+        (40, [1e-6, 1e-3, 0.3, 0.3 + 1e-10, 0.5, 1.0]),
+    ],
+)
+def test_path_has_the_covariance_of_brownian_motion(depth: int, u: list[float]) -> None:
     """E[W(u) W(v)] = min(u, v), at times near, far, dyadic and at the ends."""
-    n, u = 40_000, [1e-6, 1e-3, 0.124, 0.125, 0.3, 0.3001, 0.5, 0.86, 0.999, 1.0]
+    n = 40_000
     x = torch.empty(2, n // 2, dtype=torch.float64)
-    noise = Brownian(sample_seeds(11, 2))
+    noise = Brownian(sample_seeds(11, 2), depth=depth)
     path = torch.stack([math.sqrt(v) * noise(x, 0.0, v).flatten() for v in u])
     expected = torch.minimum(*torch.meshgrid(torch.tensor(u), torch.tensor(u), indexing="ij")).double()
     variances = expected.diag()
@@ -142,16 +153,63 @@ def test_path_has_the_covariance_of_brownian_motion() -> None:
     ("u", "v"), [(1e-5, 1.1e-5), (0.5, 0.5 - 1e-8), (1.0, 1 - 2e-9), (0.25, 0.75), (1.0, 0.0)]
 )
 def test_increments_are_standard_normal_at_every_scale(u: float, v: float) -> None:
-    draws = Brownian(sample_seeds(2, 2))(torch.empty(2, 5000, dtype=torch.float64), u, v).flatten()
+    draws = Brownian(sample_seeds(2, 2), depth=32)(torch.empty(2, 5000, dtype=torch.float64), u, v).flatten()
     assert stats.kstest(draws, "norm").pvalue > ALPHA
 
 
 def test_increments_of_a_grid_are_independent() -> None:
     n = 20_000
     x = torch.empty(1, n, dtype=torch.float64)
-    noise, grid = Brownian([5]), np.geomspace(1, 1e-5, 12)
-    draws = torch.cat([noise(x, u, v) for u, v in pairwise(grid)])
-    assert (torch.from_numpy(np.corrcoef(draws)) - torch.eye(11)).abs().max() < 5 / math.sqrt(n)
+    for noise, grid in [
+        (Brownian([5]), np.geomspace(1, 1e-5, 12)),
+        (Brownian([5], depth=4), np.linspace(1, 0.01, 15)),
+    ]:
+        draws = torch.cat([noise(x, u, v) for u, v in pairwise(grid)])
+        away = torch.from_numpy(np.corrcoef(draws)) - torch.eye(len(draws))
+        assert away.abs().max() < 5 / math.sqrt(n)
+
+
+def test_times_of_one_smallest_cell_are_refused() -> None:
+    """There the path is one bridge at a time, and increments would be dependent."""
+    noise, x = Brownian([3], depth=4), torch.empty(1, 2)
+    for u, v in [(0.51, 0.56), (0.56, 0.51), (0.0651, 0.0702)]:
+        with pytest.raises(ValueError, match="depth above 4"):
+            noise(x, u, v)
+    for u, v in [(0.5, 0.56), (0.5625, 0.51), (0.56, 0.57), (0.0651, 0.1)]:
+        noise(x, u, v)
+
+
+def test_grids_of_a_thousand_steps_are_walked() -> None:
+    noise, x = Brownian([3]), torch.empty(1, 1)
+    for grid in (
+        np.linspace(1, 1e-5, 1001),
+        np.geomspace(1, 1e-5, 1001),
+    ):
+        for u, v in pairwise(grid):
+            assert torch.isfinite(noise(x, u, v)).all()
+
+
+def test_deeper_path_meets_the_coarser_one() -> None:
+    x, u = torch.empty(2, 5, dtype=torch.float64), [0.0, 1 / 16, 0.25, 0.6875, 1.0]
+    shallow, deep = (torch.stack(walk(Brownian([1, 2], depth=d), x, u)) for d in (4, 20))
+    torch.testing.assert_close(deep, shallow, rtol=0, atol=1e-6)
+
+
+def test_events_of_several_shapes_share_a_path_object() -> None:
+    noise, wide, narrow = Brownian([1, 2]), torch.empty(2, 3, 4), torch.empty(2, 5)
+    first = noise(wide, 0.9, 0.4)
+    noise(narrow, 0.4, 0.2)
+    assert torch.equal(noise(wide, 0.9, 0.4), first)
+    assert noise(torch.empty(2, 0), 0.9, 0.4).shape == (2, 0)
+
+
+def test_draws_are_handed_over() -> None:
+    """A later question must not write into what an earlier one was answered."""
+    noise, x = Brownian([1, 2]), torch.empty(2, 3)
+    first = noise(x, 0.9, 0.4)
+    kept = first.clone()
+    noise(x, 0.4, 0.1)
+    assert torch.equal(first, kept)
 
 
 def test_path_ends() -> None:

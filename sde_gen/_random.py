@@ -1,0 +1,84 @@
+"""Random numbers as a function of a key and a place: no state, no order, the same on every machine up to rounding."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
+
+_STEP = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+CHUNK = 32_768
+"""Words that are made at once, to stay in a core's cache."""
+
+
+def _mix(words: Words, spare: Words) -> Words:
+    """Scramble words in place, every bit of one by all of its bits, one-to-one.
+
+    Source: the finaliser of SplitMix64, Steele et al., 2014, OOPSLA, which passes BigCrush on a mere counter.
+    """
+    for shift, factor in _ROUNDS:
+        np.bitwise_xor(words, np.right_shift(words, np.uint64(shift), out=spare), out=words)
+        if factor > 1:
+            np.multiply(words, np.uint64(factor), out=words)
+    return words
+
+
+def keys(roots: Words, *place: Words) -> Words:
+    """One key per root and place, which broadcast; one-to-one in the root, and in each number of the place."""
+    words = roots
+    for number in place:
+        words = words + (number + np.ones_like(number)) * _STEP
+        words = _mix(words, np.empty_like(words))
+    return words
+
+
+def word(number: int) -> Words:
+    """A number of [0, 2^64) as a place."""
+    return np.array([number], dtype=np.uint64)
+
+
+def uniforms(words: Words) -> NDArray[np.float64]:
+    """One number of [0, 1) per key, from its upper 53 bits."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@lru_cache(maxsize=16)
+def _counters(count: int) -> Words:
+    """Scrambled counters (count,), so that keys of a small difference have nothing in common."""
+    words = np.arange(1, count + 1, dtype=np.uint64) * _STEP
+    return _mix(words, np.empty_like(words))
+
+
+def normals(words: Words, out: NDArray[np.float32]) -> None:
+    """Fill ``out`` of shape (R, D) with N(0, 1), a row per key (R,), whatever the other rows.
+
+    Source: Box and Muller, 1958; a radius and an angle, of 32 bits each, from every scrambled word.
+    """
+    count = out.shape[1]
+    width, rest = -(-count // 2), count // 2
+    rows = max(1, CHUNK // max(1, width))
+    buffers = np.empty((2, min(rows, len(words)) * width), dtype=np.uint64)
+    for start in range(0, len(words), rows):
+        key, z = words[start : start + rows, None], out[start : start + rows]
+        shape, size = (len(key), width), len(key) * width
+        bits, spare = (buffer[:size].reshape(shape) for buffer in buffers)
+        _mix(np.add(key, _counters(width), out=bits), spare)
+        radius, angle = (
+            buffers[1, :size].view(np.float32)[half : half + size].reshape(shape) for half in (0, size)
+        )
+        halves = bits.view(np.uint32)
+        np.copyto(radius, halves[:, :width], casting="unsafe")
+        np.copyto(angle, halves[:, width:], casting="unsafe")
+        radius += np.float32(0.5)
+        radius *= np.float32(2**-32)  # in (0, 1]
+        np.log(radius, out=radius)
+        radius *= np.float32(-2)
+        np.sqrt(radius, out=radius)
+        angle *= np.float32(2 * math.pi * 2**-32)
+        wave = buffers[0, :size].view(np.float32)[:size].reshape(shape)
+        np.multiply(radius, np.cos(angle, out=wave), out=z[:, :width])
+        np.sin(angle, out=wave)
+        np.multiply(radius[:, :rest], wave[:, :rest], out=z[:, width:])
