@@ -32,9 +32,25 @@ class Denoiser(nn.Module, abc.ABC):
         prediction: Prediction = super().__call__(x_t, t, **cond)
         return prediction
 
+    def expect(self, times: Tensor) -> None:
+        """Learn of the times that will be asked for, so that what depends on time alone can be made at once.
+
+        A denoiser around others tells them. What was expected before is forgotten; the answers are the same.
+
+        Arguments:
+            times: float64 on the CPU with shape (n,); none, to forget.
+        """
+        for part in self.children():
+            getattr(part, "expect", _ignore)(times)
+
     def bind(self, **cond: Tensor) -> "Denoiser":
         """Fix the conditioning, so that solvers need not know of it."""
         return Bound(self, cond)
+
+
+def _ignore(times: Tensor) -> None:
+    """What a part does that is no denoiser."""
+    del times
 
 
 class Bound(Denoiser):

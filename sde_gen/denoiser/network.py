@@ -1,12 +1,23 @@
 """A neural network as a denoiser."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.base import Linear, Parametrization, combine, weigh
 from sde_gen.prediction import Prediction
-from sde_gen.sde.base import SDE
+from sde_gen.sde.base import SDE, Marginal
+
+
+class Known(NamedTuple):
+    """What depends on one expected time alone: scalars, and the label with shape (1,) where the network is."""
+
+    marginal: Marginal
+    c_in: float
+    label: Tensor
+    linear: Linear
 
 
 class NetworkDenoiser(Denoiser):
@@ -26,12 +37,35 @@ class NetworkDenoiser(Denoiser):
         self.net = net
         self.sde = sde
         self.parametrization = parametrization
+        self._known: dict[float, Known] = {}
+
+    def expect(self, times: Tensor) -> None:
+        """Make marginals, coefficients and labels of all these times."""
+        self._known = {}
+        marginal = self.sde.marginal(times)
+        linear = self.parametrization.linear(marginal)
+        if linear is None or times.numel() == 0:
+            return
+        c_in, label = self.parametrization.inputs(torch.ones_like(times), marginal, times)
+        parameter = next(self.net.parameters(), None)
+        if parameter is not None:
+            label = label.to(parameter.device, parameter.dtype)
+        pairs = zip(marginal.alpha.unbind(), marginal.sigma.unbind(), strict=True)
+        columns = [a.tolist() if isinstance(a, Tensor) else [a] * len(times) for a in linear]
+        rows = zip(pairs, c_in.tolist(), label.unsqueeze(1).unbind(), zip(*columns, strict=True), strict=True)
+        known = [Known(Marginal(*pair), c_in, label, Linear(*row)) for pair, c_in, label, row in rows]
+        self._known = dict(zip(times.tolist(), known, strict=True))
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict the clean sample and the noise."""
+        dtype = self._dtype(x_t)
+        known = self._known.get(float(t)) if self._known and t.ndim == 0 else None
+        if known is not None:
+            x_in = weigh(known.c_in, x_t)
+            out = self.net(x_in.to(dtype), known.label.to(x_t.device, dtype).expand(len(x_t)), **cond)
+            return combine(known.linear, out.to(x_t.dtype), x_t, known.marginal)
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
-        dtype = self._dtype(x_t)
         out = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 

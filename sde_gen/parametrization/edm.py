@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import like
-from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.base import Linear, LinearParametrization
 from sde_gen.parametrization.label import Label, LogSigma
-from sde_gen.prediction import Prediction
 from sde_gen.sde.base import Marginal
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDM(Parametrization):
+class EDM(LinearParametrization):
     r"""The network predicts F, with input and target of unit variance at every noise level.
 
     With ``V = alpha^2 sigma_data^2 + sigma^2``, the variance of x_t,
@@ -42,18 +41,21 @@ class EDM(Parametrization):
                 "in model space"
             )
 
-    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The sample scaled to unit variance, and its label."""
-        return x_t / like(torch.sqrt(self._variance(marginal)), x_t), self.label(marginal, t)
-
-    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+    def linear(self, marginal: Marginal) -> Linear:
         """Undo the preconditioning; eps directly, without the cancellation of (x_t - alpha x0) / sigma."""
         alpha, sigma = marginal
         variance = self._variance(marginal)
         scale = self.sigma_data / torch.sqrt(variance)
-        x0 = like(alpha * scale**2, x_t) * x_t + like(sigma * scale, x_t) * out
-        eps = like(sigma / variance, x_t) * x_t - like(alpha * scale, x_t) * out
-        return Prediction(x_t, x0, eps, like(alpha, x_t), like(sigma, x_t))
+        return Linear(
+            x0_x=alpha * scale**2,
+            x0_out=sigma * scale,
+            eps_x=sigma / variance,
+            eps_out=-alpha * scale,
+        )
+
+    def c_in(self, marginal: Marginal) -> Tensor:
+        """``1 / sqrt(V)``."""
+        return self._variance(marginal).rsqrt()
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The F of (x0, eps)."""

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sde_gen._tensor import like
-from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.base import Linear, LinearParametrization
 from sde_gen.parametrization.label import Label, LogSigma
-from sde_gen.prediction import Prediction
 from sde_gen.sde.base import Marginal
 
 
 @dataclass(frozen=True, kw_only=True)
-class V(Parametrization):
+class V(LinearParametrization):
     r"""The network predicts ``v = alpha eps - sigma x0``.
 
     With ``x_t = alpha x0 + sigma eps`` this is a rotation, for any process:
@@ -29,17 +28,11 @@ class V(Parametrization):
 
     label: Label = LogSigma(scale=0.25)
 
-    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The sample as it is, and its label."""
-        return x_t, self.label(marginal, t)
-
-    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+    def linear(self, marginal: Marginal) -> Linear:
         """Rotate (x_t, v) back to (x0, eps)."""
-        alpha, sigma = like(marginal.alpha, x_t), like(marginal.sigma, x_t)
+        alpha, sigma = marginal
         norm2 = alpha**2 + sigma**2
-        x0 = (alpha * x_t - sigma * out) / norm2
-        eps = (sigma * x_t + alpha * out) / norm2
-        return Prediction(x_t, x0, eps, alpha, sigma)
+        return Linear(x0_x=alpha / norm2, x0_out=-sigma / norm2, eps_x=sigma / norm2, eps_out=alpha / norm2)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The v of (x0, eps)."""

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import like
-from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.base import Linear, LinearParametrization
 from sde_gen.parametrization.label import Label, Time
-from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Velocity(Parametrization):
+class Velocity(LinearParametrization):
     r"""The network predicts the velocity of the probability flow, ``u = alpha' x0 + sigma' eps``.
 
     Solved together with ``x_t = alpha x0 + sigma eps``:
@@ -32,17 +31,16 @@ class Velocity(Parametrization):
     sde: SDE
     label: Label = Time(scale=1.0)
 
-    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The sample as it is, and its label."""
-        return x_t, self.label(marginal, t)
-
-    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+    def linear(self, marginal: Marginal) -> Linear:
         """Solve the two linear equations for (x0, eps)."""
         alpha_dot, sigma_dot = self._dots(marginal)
         determinant = alpha_dot * marginal.sigma - sigma_dot * marginal.alpha
-        x0 = like(marginal.sigma / determinant, x_t) * out - like(sigma_dot / determinant, x_t) * x_t
-        eps = like(alpha_dot / determinant, x_t) * x_t - like(marginal.alpha / determinant, x_t) * out
-        return Prediction(x_t, x0, eps, like(marginal.alpha, x_t), like(marginal.sigma, x_t))
+        return Linear(
+            x0_x=-sigma_dot / determinant,
+            x0_out=marginal.sigma / determinant,
+            eps_x=alpha_dot / determinant,
+            eps_out=-marginal.alpha / determinant,
+        )
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The velocity of the path from x0 to eps."""

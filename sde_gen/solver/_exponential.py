@@ -9,15 +9,13 @@ With ``lam = log(alpha / sigma)`` the probability flow is, for any alpha and sig
 Sources: Lu et al., 2022, arXiv:2206.00927, proposition 3.1; arXiv:2211.01095, proposition 4.1.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sde_gen._tensor import like
-from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver.base import StepSolver
 
 
 class Point(NamedTuple):
@@ -53,23 +51,3 @@ def bend(x: Tensor, a: Point, b: Point, slope: Tensor) -> Tensor:
     """
     h = b.lam - a.lam
     return -like(b.sigma * (torch.expm1(h) / h - 1), x) * slope
-
-
-class NoisePredictionSolver(StepSolver[None]):
-    """A deterministic solver in noise prediction, which cannot start where alpha is zero."""
-
-    stochastic: ClassVar[bool] = False
-
-    def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start without signal.
-
-        Raises:
-            ValueError: noise prediction has no exponential integrator from there.
-        """
-        t = times.max()
-        if not bool(torch.isfinite(model.sde.log_snr(t)).all()):
-            raise ValueError(
-                f"alpha({float(t):g}) of {type(model.sde).__name__} is zero, from where {type(self).__name__} "
-                "cannot start: give the grid a t_max below 1, such as 0.999, or use the log_snr grid, or a "
-                "solver that can, such as DPMSolverPP, DDIM or Heun"
-            )

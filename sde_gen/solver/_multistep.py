@@ -100,7 +100,10 @@ class Form(abc.ABC):
         alpha: signal coefficients at the times.
         sigma: noise standard deviations.
         lam: log(alpha / sigma).
+        share: (1, 0) where the m that is interpolated is x_0, (0, 1) where it is eps.
     """
+
+    share: ClassVar[tuple[float, float]]
 
     def __init__(self, sde: SDE, times: Tensor) -> None:
         self.sde, self.times = sde, times
@@ -142,6 +145,8 @@ class DataForm(Form):
     ``y = alpha / sigma = e^lam`` for alpha < sigma: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``.
     """
 
+    share: ClassVar[tuple[float, float]] = (1.0, 0.0)
+
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
         """The predicted clean sample."""
@@ -166,6 +171,8 @@ class DataForm(Form):
 
 class NoiseForm(Form):
     r"""Noise prediction, polynomials in lam: ``x_s = alpha_s/alpha_t x_t - sigma_s int e^{lam_s - u} eps du``."""
+
+    share: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @classmethod
     def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:

@@ -5,15 +5,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._multistep import DataForm
+from sde_gen.solver._multistep import DataForm, Form
 from sde_gen.solver._stages import SinglestepSolver, Stage
 
 
 class ExponentialSolver(SinglestepSolver):
-    r"""A singlestep method in data prediction, exact where the predicted clean sample is a polynomial.
+    r"""A singlestep method, exact where the predicted clean sample, or noise, is a polynomial.
 
-    Every stage is an exact step (:class:`~sde_gen.solver._multistep.DataForm`) for the polynomial through some of the
+    Every stage is an exact step (:class:`~sde_gen.solver._multistep.Form`) for the polynomial through some of the
     predictions before. Stages lie at given fractions of the step in lam = log(alpha / sigma); on a grid with
     alpha = 0, where lam is infinite and its steps do not become short, in ``e^lam`` for alpha < sigma.
 
@@ -21,19 +22,25 @@ class ExponentialSolver(SinglestepSolver):
     Numerica 19, section 2.3.
 
     Attributes:
+        form: data prediction, or noise prediction.
         fractions: where the stages after the first lie, between 0 and 1.
         through: the stages whose predictions the polynomial goes through, for every stage after the first and
             for the step.
     """
 
+    form: ClassVar[type[Form]] = DataForm
     fractions: ClassVar[tuple[float, ...]]
     through: ClassVar[tuple[tuple[int, ...], ...]]
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse grids on which the form does not exist."""
+        self.form.check(type(self).__name__, model, times)
 
     def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
         """The stages of every step."""
         count = len(self.through)
         asked = torch.stack([times[:-1], *(between(sde, times, r) for r in self.fractions)], dim=1).flatten()
-        form = DataForm(sde, torch.cat([asked, times[-1:]]))
+        form = self.form(sde, torch.cat([asked, times[-1:]]))
         start = torch.arange(0, len(asked), count)
         steps: list[list[Stage]] = [[] for _ in start]
         for k, sources in enumerate(self.through):
@@ -43,7 +50,7 @@ class ExponentialSolver(SinglestepSolver):
             weights[:, list(sources)] = form.weights(start, end, nodes)
             rows = zip(asked[start + k], form.keep(start, end).tolist(), weights.tolist(), strict=True)
             for stages, (t, keep, row) in zip(steps, rows, strict=True):
-                stages.append(Stage(t, 1.0, 0.0, keep, row))
+                stages.append(Stage(t, *self.form.share, keep, row))
         return steps
 
 

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
@@ -37,6 +38,8 @@ class Stage(NamedTuple):
         """The m_k of a prediction with shape (B, *event)."""
         if self.eps == 0 and self.x0 == 1:
             return prediction.x0
+        if self.x0 == 0 and self.eps == 1:
+            return prediction.eps
         return (self.eps * prediction.eps).add_(prediction.x0, alpha=self.x0)
 
     def follow(self, x_t: Tensor, values: Sequence[Tensor]) -> Tensor:
@@ -68,7 +71,9 @@ class SinglestepSolver(StepSolver[Walk]):
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
         """Make all coefficients."""
         del x
-        return Walk(0, self.plan(model.sde, times))
+        steps = self.plan(model.sde, times)
+        model.expect(torch.stack([stage.t for stages in steps for stage in stages]))
+        return Walk(0, steps)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise

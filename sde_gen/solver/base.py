@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -102,13 +103,16 @@ class StepSolver(Solver, Generic[State]):
         """Step through the grid: the one loop."""
         check_times(times)
         self.check(model, times)
-        state, hooks = self.init(model, x, times), tuple(hooks)
-        for index in range(len(times) - 1):
-            t, s = times[index], times[index + 1]
-            x_s, state = self.step(model, x, t, s, state, noise)
-            for hook in hooks:
-                hook(StepInfo(index, len(times) - 1, float(t), float(s), x, x_s))
-            x = x_s
+        model.expect(times)
+        try:
+            state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
+            for index, (t, s) in enumerate(pairwise(times.unbind())):
+                x_s, state = self.step(model, x, t, s, state, noise)
+                for hook in hooks:
+                    hook(StepInfo(index, steps, float(t), float(s), x, x_s))
+                x = x_s
+        finally:
+            model.expect(times[:0])
         return x
 
 

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
-from sde_gen.solver._exponential import NoisePredictionSolver, move, point
+from sde_gen.solver._multistep import Form, NoiseForm
+from sde_gen.solver._singlestep import ExponentialSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver1(NoisePredictionSolver):
+class DPMSolver1(ExponentialSolver):
     r"""The first exponential integrator of the probability flow in noise prediction.
 
     .. math::
@@ -24,15 +21,7 @@ class DPMSolver1(NoisePredictionSolver):
     """
 
     order: ClassVar[int] = 1
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        del noise
-        a, b = point(model.sde, t), point(model.sde, s)
-        return move(x_t, a, b, model(x_t, t).eps), state
-
-    def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
-        return steps
+    stages: ClassVar[int] = 1
+    form: ClassVar[type[Form]] = NoiseForm
+    fractions: ClassVar[tuple[float, ...]] = ()
+    through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,),)

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
-from sde_gen.solver._exponential import NoisePredictionSolver, between, move, point
+from sde_gen.solver._multistep import Form, NoiseForm
+from sde_gen.solver._singlestep import ExponentialSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver2(NoisePredictionSolver):
+class DPMSolver2(ExponentialSolver):
     r"""The exponential midpoint rule in lam = log(alpha / sigma), in noise prediction.
 
     With m the time half-way from t to s in lam and h = lam_s - lam_t,
@@ -24,17 +21,7 @@ class DPMSolver2(NoisePredictionSolver):
     """
 
     order: ClassVar[int] = 2
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        del noise
-        a, b = point(model.sde, t), point(model.sde, s)
-        m = between(model.sde, a, b, 1 / 2)
-        u = move(x_t, a, m, model(x_t, t).eps)
-        return move(x_t, a, b, model(u, m.t).eps), state
-
-    def nfe(self, steps: int) -> int:
-        """Two evaluations a step."""
-        return 2 * steps
+    stages: ClassVar[int] = 2
+    form: ClassVar[type[Form]] = NoiseForm
+    fractions: ClassVar[tuple[float, ...]] = (1 / 2,)
+    through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1,))

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
-from sde_gen.solver._exponential import NoisePredictionSolver, bend, between, move, point
+from sde_gen.solver._multistep import Form, NoiseForm
+from sde_gen.solver._singlestep import ExponentialSolver
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver3(NoisePredictionSolver):
+class DPMSolver3(ExponentialSolver):
     r"""An exponential Runge-Kutta method of three stages in lam = log(alpha / sigma), in noise prediction.
 
     With the times m and n at the fractions r_1 = 1/3 and r_2 = 2/3 from t to s in lam, with
@@ -30,19 +27,7 @@ class DPMSolver3(NoisePredictionSolver):
     """
 
     order: ClassVar[int] = 3
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        del noise
-        a, b = point(model.sde, t), point(model.sde, s)
-        m, n = between(model.sde, a, b, 1 / 3), between(model.sde, a, b, 2 / 3)
-        eps = model(x_t, t).eps
-        d_m = model(move(x_t, a, m, eps), m.t).eps - eps
-        d_n = model(move(x_t, a, n, eps) + bend(x_t, a, n, 2 * d_m), n.t).eps - eps
-        return move(x_t, a, b, eps) + bend(x_t, a, b, 1.5 * d_n), state
-
-    def nfe(self, steps: int) -> int:
-        """Three evaluations a step."""
-        return 3 * steps
+    stages: ClassVar[int] = 3
+    form: ClassVar[type[Form]] = NoiseForm
+    fractions: ClassVar[tuple[float, ...]] = (1 / 3, 2 / 3)
+    through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (0, 1), (0, 2))

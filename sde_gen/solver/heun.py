@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.noise import Noise
-from sde_gen.solver.base import StepSolver
+from sde_gen.sde.base import SDE
+from sde_gen.solver._clock import Clock, InTime
+from sde_gen.solver._runge_kutta import RungeKuttaSolver, Tableau
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heun(StepSolver[None]):
+class Heun(RungeKuttaSolver):
     r"""The trapezoidal rule with an Euler predictor, on dx/dt = alpha' x_0 + sigma' eps.
 
     .. math::
@@ -25,18 +22,9 @@ class Heun(StepSolver[None]):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
+    stages: ClassVar[int] = 2
+    tableau: ClassVar[Tableau] = Tableau(c=(0, 1), a=((1,),), b=(1 / 2, 1 / 2))
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        del noise
-        flow, h = ProbabilityFlow(model), s - t
-        d_t = flow(x_t, t)
-        d_s = flow(x_t + h * d_t, s)
-        return x_t + 0.5 * h * (d_t + d_s), state
-
-    def nfe(self, steps: int) -> int:
-        """Two evaluations a step."""
-        return 2 * steps
+    def clock(self, sde: SDE) -> Clock:
+        """Time."""
+        return InTime(sde)

@@ -1,12 +1,17 @@
 """A network behind the denoiser's interface."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sde_gen.denoiser import GaussianDenoiser, NetworkDenoiser
+from sde_gen.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from sde_gen.noise import IID
 from sde_gen.parametrization import Parametrization
+from sde_gen.prediction import Prediction
 from sde_gen.sde import SDE
+from sde_gen.solver import Heun
 from tests.catalogue import make, names
 
 PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
@@ -100,3 +105,64 @@ def test_state_is_the_network_alone() -> None:
         net=Recorder(), sde=make("sde", "vp"), parametrization=make("parametrization", "eps")
     )
     assert list(denoiser.state_dict()) == ["net.scale"]
+
+
+class Plain(nn.Module):
+    """A network without parameters."""
+
+    def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+        return torch.sin(x) + c_noise.reshape(-1, 1) + sum(cond.values())
+
+
+class Around(Denoiser):
+    """A denoiser that asks another, beside a part that is none."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__()
+        self.inner, self.sde, self.part = inner, inner.sde, nn.Linear(2, 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        return self.inner(x_t, t, **cond)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "sde"), PAIRS)
+def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype) -> None:
+    process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
+    inner = NetworkDenoiser(net=Plain(), sde=process, parametrization=parametrization)
+    denoiser = Around(inner.bind(label=torch.tensor([[0.3]], dtype=dtype)))
+    x = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    asked = [*times, torch.tensor(0.3, dtype=torch.float64), torch.full((4,), 0.5, dtype=torch.float64)]
+    before = [denoiser(x, t) for t in asked]
+    marginals = []
+    method = type(process).marginal
+    with pytest.MonkeyPatch.context() as patch:
+        denoiser.expect(times)
+        patch.setattr(type(process), "marginal", lambda *a: marginals.append(a) or method(*a))
+        expected = [denoiser(x, t) for t in asked]
+        assert len(marginals) == 2, "only what was not expected is computed anew"
+        denoiser.expect(times[:0])
+        marginals.clear()
+        denoiser(x, times[0])
+        assert len(marginals) == 1, "no times, no memory"
+    for a, b in zip(before, expected, strict=True):
+        for field in ("x0", "eps", "alpha", "sigma", "x_t"):
+            torch.testing.assert_close(
+                getattr(a, field), getattr(b, field), rtol=8 * torch.finfo(dtype).eps, atol=1e-12
+            )
+
+
+def test_solving_leaves_nothing_expected() -> None:
+    """Also when it fails: a learned process may change before the next question."""
+
+    class Broken(Plain):
+        def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+            raise FloatingPointError
+
+    process, times = make("sde", "vp"), torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    for net in (Plain(), Broken()):
+        denoiser = NetworkDenoiser(net=net, sde=process, parametrization=make("parametrization", "edm"))
+        with contextlib.suppress(FloatingPointError):
+            Heun().solve(denoiser, torch.zeros(2, 3), times, noise=IID.seeded(0))
+        assert not denoiser._known
