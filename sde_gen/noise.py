@@ -222,17 +222,17 @@ class _Drawn:
         count = len(self._roots)
         spare = [self._kept.pop(place) for place in set(self._kept) - set(places)]
         new = [place for place in places if place not in self._kept]
+        level, number = np.array(new, dtype=np.uint64).reshape(-1, 2).T[:, :, None]
+        keys = _random.keys(self._roots, level, number)  # (places, B)
         together = max(1, _random.CHUNK // max(1, count * self.dim))
         for start in range(0, len(new), together):
             some = new[start : start + together]
-            level, number = np.array(some, dtype=np.uint64).T[:, :, None]
-            keys = _random.keys(self._roots, level, number).ravel()
             out = (
                 spare.pop()
                 if spare and together == 1
                 else np.empty((len(some) * count, self.dim), np.float32)
             )
-            _random.normals(keys, out)
+            _random.normals(keys[start : start + together].ravel(), out)
             self._kept.update(zip(some, out.reshape(len(some), count, self.dim), strict=True))
         return (torch.from_numpy(self._kept[place]) for place in places)
 
