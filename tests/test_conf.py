@@ -14,7 +14,7 @@ from tests.catalogue import CONF, names
 NO_KINDS = ("hydra", "recipe", "tolerance")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 FILES = [(kind, name) for kind in KINDS for name in names(kind)]
-DOORS = ("train", "sample", "evaluate", "benchmark")
+DOORS = ("train", "train_classifier", "sample", "evaluate", "benchmark", "verify")
 
 
 def nodes(config):
