@@ -78,18 +78,17 @@ def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
     assert sampler.nfe in (None, counter.calls)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", [name for name in SDES if name != "linear"])  # dear
 @pytest.mark.parametrize("name", names("solver"))
 def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
-    """The doors' default, log_snr down to t_min in float32: finite, and as wide as the data within a half.
+    """The doors' default, angle down to t_min in float32: finite, and as wide as the data within a half.
 
     Orders and laws are exact tests elsewhere; the spread of 256 samples has a standard error of 0.05.
     """
     denoiser = oracles.denoiser(make("sde", sde))
-    steps = {"annealed_langevin": 232, "euler": 60}.get(
-        name, 30
-    )  # the levels of its paper; and what it needs on VE
-    sampler = Sampler(solver=make("solver", name), grid=make("grid", "log_snr"), steps=steps)
+    levels_of_its_paper, what_it_needs_on_ve = 232, 60
+    steps = {"annealed_langevin": levels_of_its_paper, "euler": what_it_needs_on_ve}.get(name, 30)
+    sampler = Sampler(solver=make("solver", name), grid=make("grid", "angle"), steps=steps)
     x = sampler(denoiser, (256, 2), noise=PerSample(range(256)), hooks=[StopOnNaN()])
     means, covs, weights = oracles.MIXTURE
     spread = np.sqrt(np.einsum("k,kii->i", weights, covs) + weights @ means**2 - (weights @ means) ** 2)
