@@ -61,6 +61,7 @@ def main(config: DictConfig) -> None:
     grid: Grid = instantiate(config.grid)
     solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in several(config.solvers)}
     reference_solver: Solver = instantiate(config.reference.solver)
+    reference_steps = config.reference.steps or (1 if reference_solver.nfe(1) is None else 500)
     rows = []
     with show.progress() as bar:
         task = bar.add_task("reference", total=len(solvers) * (len(step_counts) + 1), note="")
@@ -71,9 +72,7 @@ def main(config: DictConfig) -> None:
                 reference = _solve(run, config, solver, grid, config.reference.stochastic_steps)[0]
             else:
                 flow = (
-                    _solve(run, config, reference_solver, grid, config.reference.steps)[0]
-                    if flow is None
-                    else flow
+                    _solve(run, config, reference_solver, grid, reference_steps)[0] if flow is None else flow
                 )
                 reference = flow
             bar.advance(task)

@@ -1,5 +1,6 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -30,6 +31,8 @@ def main(config: DictConfig) -> None:
     if config.settings is not None:
         _use(config)
     run = open_run(config)
+    if config.out is None:
+        config.out = _folder(config)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     sampler: Sampler = instantiate(config.sampler)
     seeds = sample_seeds(config.seed, config.n)
@@ -56,11 +59,24 @@ def main(config: DictConfig) -> None:
 
 def _use(config: DictConfig) -> None:
     """Take solver, grid and steps from a file of ``benchmark tune=true``."""
-    path = Path(config.settings)
     with open_dict(config):
-        config.solver, config.grid, config.steps = tuning.settings(path, tuple(several(config.trust)))
-        if not any(word.startswith("out=") for word in HydraConfig.get().overrides.task):
-            config.out = f"{config.run}/samples/{path.stem}-seed{config.seed}"
+        found = tuning.settings(Path(config.settings), tuple(several(config.trust)))
+        config.solver, config.grid, config.steps = found
+
+
+def _folder(config: DictConfig) -> str:
+    """A folder named by all that decides over the samples, so that no call overwrites what another left."""
+    chosen = HydraConfig.get().runtime.choices
+    what = f"{chosen['solver']}-{chosen['grid']}-{config.steps}"
+    if config.settings is not None:
+        what = Path(config.settings).stem
+    named = {"run", "out", "device", "batch_size", "trust", "film", "strip", "settings"}
+    named |= {"solver", "grid", "steps", "n", "seed"}
+    words = [
+        word for word in HydraConfig.get().overrides.task if word.lstrip("+~").partition("=")[0] not in named
+    ]
+    rest = "".join("-" + re.sub(r"[^\w.=,+-]+", "_", word) for word in sorted(words))
+    return f"{config.run}/samples/{what}-n{config.n}-seed{config.seed}{rest}"
 
 
 def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:

@@ -142,6 +142,29 @@ def test_benchmark_measures_errors_that_fall(run, tmp_path):
     assert (tmp_path / "benchmark.png").stat().st_size > 0
 
 
+def test_a_reference_that_steps_is_given_many(run, tmp_path):
+    """Another solver as reference took the one step that is right for those that choose their own."""
+    rows = []
+    for name, more in (("adaptive", []), ("steps", ["solver@reference.solver=dpm_solver_pp_3m"])):
+        enter("benchmark", f"run={run}", "solvers=heun", "steps=4", "n=2", f"out={tmp_path / name}", *more)
+        rows += json.loads((tmp_path / name / "benchmark.json").read_text())["rows"]
+    assert rows[0]["median"] == pytest.approx(rows[1]["median"], rel=0.02)
+
+
+def test_other_samples_go_to_another_folder(run):
+    calls = [
+        ["n=2"],
+        ["n=3"],
+        ["n=2", "grid=karras"],
+        ["n=2", "seed=1"],
+        ["n=2", "sampler.denoise_final=false"],
+    ]
+    for call in [*calls, ["n=2", "batch_size=1"]]:
+        enter("sample", f"run={run}", "steps=2", *call)
+    found = list((run / "samples").rglob("samples.npz"))
+    assert len(found) == len(calls), "the batch size changes nothing"
+
+
 def test_finished_training_starts_no_step_again(run):
     weights = (run / "checkpoints" / "000000000256" / "net.safetensors").read_bytes()
     enter("train", *TINY, f"run={run}")
