@@ -1,6 +1,6 @@
 """What a network's output means: noise, data, score, v, velocity, or the preconditioned output of EDM."""
 
-from sde_gen.parametrization.base import Parametrization
+from sde_gen.parametrization.base import Linear, LinearParametrization, Parametrization
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.label import Label, LogSigma, Time
@@ -9,4 +9,17 @@ from sde_gen.parametrization.v import V
 from sde_gen.parametrization.velocity import Velocity
 from sde_gen.parametrization.x0 import X0
 
-__all__ = ["EDM", "X0", "Eps", "Label", "LogSigma", "Parametrization", "Score", "Time", "V", "Velocity"]
+__all__ = [
+    "EDM",
+    "X0",
+    "Eps",
+    "Label",
+    "Linear",
+    "LinearParametrization",
+    "LogSigma",
+    "Parametrization",
+    "Score",
+    "Time",
+    "V",
+    "Velocity",
+]
