@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,6 +27,12 @@ def main(config: DictConfig) -> None:
     for name in metrics:
         if name not in known:
             raise ValueError(f"metric {name!r} is unknown; {nearest(name, known)}")
+    chosen = HydraConfig.get().runtime.choices["dequantisation"]
+    deaf = [name for name in metrics if "dequantisation" not in OmegaConf.to_yaml(config.metric[name])]
+    if chosen != "uniform" and deaf:
+        raise ValueError(
+            f"dequantisation={chosen} means nothing to {', '.join(deaf)}; for bits/dim take metrics=[importance]"
+        )
     check_counts(config, "batch_size", *([] if config.n is None else ["n"]))
     check_counts(config, "seed", least=0)
     run = open_run(config)
