@@ -4,6 +4,7 @@ from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, Source, Splits
 from sde_gen.data.batches import Batches
 from sde_gen.data.digits import Digits
+from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.image_folder import ImageFolder
@@ -15,6 +16,7 @@ __all__ = [
     "Checkerboard",
     "Dataset",
     "Digits",
+    "Emoji",
     "FashionMNIST",
     "HorizontalFlip",
     "HuggingFace",

@@ -16,7 +16,9 @@ from sde_gen.data.idx import read_idx
 from tests.catalogue import make, names
 
 ON_DISK = [
-    name for name in names("data") if name not in ("fashion_mnist", "image_folder", "hugging_face", "cifar10")
+    name
+    for name in names("data")
+    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10")
 ]
 
 
