@@ -1,6 +1,7 @@
 """Evaluate a run on held-out data: ``python -m sde_gen.evaluate run=runs/... metrics=[bpd]``."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sde_gen import __version__, show
 from sde_gen.door import check_counts, door, nearest, several
 from sde_gen.engine.precision import Precision
 from sde_gen.hooks import NFECounter
-from sde_gen.metric import Metric
+from sde_gen.likelihood import Budget, budget, estimate
+from sde_gen.metric import Measured, Metric
 from sde_gen.noise import sample_seeds
 from sde_gen.run import Run, open_data, open_run
 
@@ -54,7 +56,7 @@ def _evaluate(
     metric: Metric = instantiate(config.metric[name])
     precision: Precision = instantiate(config.precision)
     seeds = sample_seeds(config.seed, len(values))
-    per_image: list[float] = []
+    found: list[Measured] = []
     with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
         task = bar.add_task(name, total=len(values), note="")
         begin = time.perf_counter()
@@ -63,23 +65,17 @@ def _evaluate(
             denoiser = run.conditioned(None if labels is None else labels[batch])
             with precision.context(run.device):
                 result = metric(denoiser, values[batch].to(run.device), run.codec, seeds[batch])
-            if not bool(torch.isfinite(result).all()):
-                rows = (start + (~torch.isfinite(result)).nonzero().flatten()).tolist()
+            if not bool(torch.isfinite(result.value).all()):
+                rows = (start + (~torch.isfinite(result.value)).nonzero().flatten()).tolist()
                 raise FloatingPointError(
                     f"{name} is not finite for images {rows[:8]} of the {config.split} split; "
                     "try a smaller tolerance of the integrator, or precision=float32"
                 )
-            per_image += result.tolist()
-            mean, se = _mean(per_image)
-            bar.update(task, completed=len(per_image), note=f"{mean:.4f} +- {se:.4f} {metric.unit}")
+            found.append(result)
+            mean, se, done = estimate(Measured.join(found).value)
+            bar.update(task, completed=done, note=f"{mean:.4f} +- {se:.4f} {metric.unit}")
         seconds = time.perf_counter() - begin
-    _save(config, run, name, metric, precision, per_image, counter.samples / len(values), seconds)
-
-
-def _mean(values: list[float]) -> tuple[float, float]:
-    """Mean and standard error over images."""
-    x = torch.tensor(values, dtype=torch.float64)
-    return float(x.mean()), float(x.std() / len(x) ** 0.5) if len(x) > 1 else float("nan")
+    _save(config, run, name, metric, precision, Measured.join(found), counter.samples / len(values), seconds)
 
 
 def _save(
@@ -88,19 +84,20 @@ def _save(
     name: str,
     metric: Metric,
     precision: Precision,
-    per_image: list[float],
+    found: Measured,
     nfe: float,
     seconds: float,
 ) -> None:
-    mean, se = _mean(per_image)
+    result = budget(found.value, found.spread, found.offset)
+    mean, se, images = result.total
     path = Path(config.out) / f"{name}.json"
     report = {
         "metric": name,
         "what": metric.what,
         "unit": metric.unit,
         "mean": mean,
-        "standard_error": se if len(per_image) > 1 else None,  # JSON has no NaN
-        "images": len(per_image),
+        "standard_error": _number(se),
+        "images": images,
         "split": config.split,
         "network_evaluations_per_image": nfe,
         "seconds": seconds,
@@ -110,19 +107,51 @@ def _save(
         "seed": config.seed,
         "sde_gen": __version__,
         "torch": torch.__version__,
-        "per_image": per_image,
+        "spread": {part: _number(error) for part, error in result.spread.items()},
+        "offset": {
+            part: {"mean": _number(one.mean), "standard_error": _number(one.se), "images": one.n}
+            for part, one in result.offset.items()
+        },
+        "per_image": found.value.tolist(),
+        "per_image_spread": {part: list(map(_number, x.tolist())) for part, x in found.spread.items()},
+        "per_image_offset": {part: list(map(_number, x.tolist())) for part, x in found.offset.items()},
     }
-    path.write_text(json.dumps(report, indent=1))
+    path.write_text(json.dumps(report, indent=1, allow_nan=False))
     show.table(
         f"{name} of {run.folder}",
         {
-            metric.what: f"{mean:.4f} +- {se:.4f} {metric.unit} (standard error over {len(per_image)} images)",
+            metric.what: f"{mean:.4f} +- {se:.4f} {metric.unit} (standard error over {images} images)",
+            **_parts(result, metric.unit),
             "network evaluations per image": f"{nfe:g}",
             "seconds": f"{seconds:.1f}",
             "trained on": f"{run.images:,} images",
             "every image's value": str(path),
         },
     )
+
+
+def _parts(result: Budget, unit: str) -> dict[str, str]:
+    """The parts of the error, for people."""
+    spread = {
+        f"+- of which by {part}": "not known (a second draw tells)"
+        if math.isnan(error)
+        else f"{error:.4f} {unit}"
+        for part, error in result.spread.items()
+    }
+    doubts = result.doubts()
+    offset = {
+        f"error of the {part}": (
+            f"{one.mean:+.4f} +- {one.se:.4f} {unit} (on {one.n} images)" if one.n else "not looked at"
+        )
+        + (f"; WARNING: not small beside {result.total.se:.4f}" if part in doubts else "")
+        for part, one in result.offset.items()
+    }
+    return {**spread, **offset}
+
+
+def _number(x: float) -> float | None:
+    """JSON has no NaN."""
+    return x if math.isfinite(x) else None
 
 
 if __name__ == "__main__":

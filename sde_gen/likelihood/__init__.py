@@ -1,6 +1,6 @@
 """Likelihoods: log-density of the probability flow, bounds of the reverse-time SDE, bits per dimension."""
 
-from sde_gen.likelihood.bits import Estimate, bits_per_dim, estimate
+from sde_gen.likelihood.bits import Budget, Estimate, bits_per_dim, budget, estimate
 from sde_gen.likelihood.bound import ELBO, Bound
 from sde_gen.likelihood.decoder import Categorical, Decoder, Discretised, Gaussian
 from sde_gen.likelihood.ended import Ended
@@ -11,6 +11,7 @@ __all__ = [
     "ELBO",
     "VLB",
     "Bound",
+    "Budget",
     "Categorical",
     "Decoder",
     "Density",
@@ -20,6 +21,7 @@ __all__ = [
     "Gaussian",
     "LogProb",
     "bits_per_dim",
+    "budget",
     "discrete_vlb",
     "estimate",
     "log_prob",

@@ -1,6 +1,7 @@
 """Bits per dimension: the one place where nats become bits."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -42,3 +43,60 @@ def estimate(values: Tensor) -> Estimate:
     n = len(values)
     se = float(values.double().std()) / n**0.5 if n > 1 else math.nan
     return Estimate(float(values.double().mean()), se, n)
+
+
+class Budget(NamedTuple):
+    """A mean over images, and where its error comes from.
+
+    Arguments:
+        total: the mean, and its standard error from all that varies between images, random draws included.
+        spread: by name, the part of that standard error which random draws cause; NaN where nothing is known.
+        offset: by name, how far the mean lies above the truth, over the images of which that is known.
+    """
+
+    total: Estimate
+    spread: dict[str, float]
+    offset: dict[str, Estimate]
+
+    def doubts(self, share: float = 1 / 3) -> dict[str, Estimate]:
+        """Systematic errors that are not small beside the standard error of the mean.
+
+        An offset of a third of the standard error would make it 5 % larger, were it another random error; one that
+        is itself known to no better than that is not known to be small.
+
+        Arguments:
+            share: how much of the standard error is small.
+        """
+        return {
+            name: found
+            for name, found in self.offset.items()
+            if not abs(found.mean) + (found.se if found.n > 1 else 0.0) <= share * self.total.se
+        }
+
+
+def budget(values: Tensor, spread: Mapping[str, Tensor], offset: Mapping[str, Tensor]) -> Budget:
+    r"""Give the mean of one number per image, and the parts of its error.
+
+    A standard error e_i of every number contributes :math:`\sqrt{\overline{e^2} / n}` to that of the mean.
+
+    Arguments:
+        values: numbers with shape (n,).
+        spread: by name, their standard errors from random draws with shape (n,), NaN where not known.
+        offset: by name, their systematic errors with shape (n,), NaN where not known.
+    """
+    known = {name: errors[~errors.isnan()].double() for name, errors in spread.items()}
+    return Budget(
+        estimate(values),
+        {
+            name: float(errors.square().mean().sqrt()) / len(values) ** 0.5 if len(errors) else math.nan
+            for name, errors in known.items()
+        },
+        {
+            name: estimate(errors[~errors.isnan()]) if bool((~errors.isnan()).any()) else NOTHING
+            for name, errors in offset.items()
+        },
+    )
+
+
+NOTHING = Estimate(math.nan, math.nan, 0)
+"""The estimate from no image at all."""

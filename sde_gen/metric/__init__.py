@@ -1,6 +1,6 @@
 """Metrics of a model on data."""
 
-from sde_gen.metric.base import Metric
+from sde_gen.metric.base import Measured, Metric
 from sde_gen.metric.bpd import BitsPerDim
 from sde_gen.metric.elbo import ContinuousBound
 from sde_gen.metric.ending import Density, Ending, Levels
@@ -15,5 +15,6 @@ __all__ = [
     "Ending",
     "ImportanceBits",
     "Levels",
+    "Measured",
     "Metric",
 ]

@@ -11,7 +11,7 @@ from sde_gen.denoiser import Denoiser
 from sde_gen.divergence import Divergence
 from sde_gen.integrator.base import Integrator
 from sde_gen.likelihood import bits_per_dim, log_prob
-from sde_gen.metric.base import Metric
+from sde_gen.metric.base import Measured, Metric
 from sde_gen.noise import PerSample
 
 
@@ -31,9 +31,9 @@ class BitsPerDim(Metric):
     what: ClassVar[str] = "probability-flow code length, uniform dequantisation"
     unit: ClassVar[str] = "bits/dim"
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Tensor:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Dequantise, solve, and convert."""
         noise = PerSample(seeds)
         x = codec.encode(values, noise)
         found = log_prob(denoiser, x, integrator=self.integrator, divergence=self.divergence, noise=noise)
-        return bits_per_dim(found.nats, x, codec)
+        return Measured(value=bits_per_dim(found.nats, x, codec))

@@ -1,5 +1,6 @@
 """Bits per dimension of the reverse-time SDE."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -7,11 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._tensor import event_dim
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.likelihood import ELBO
 from sde_gen.metric._bits import code_length
-from sde_gen.metric.base import Metric
+from sde_gen.metric.base import Measured, Metric
 from sde_gen.metric.ending import Density, Ending
 from sde_gen.noise import PerSample
 
@@ -35,10 +37,13 @@ class ContinuousBound(Metric):
     what: ClassVar[str] = "SDE model, upper bound (continuous time)"
     unit: ClassVar[str] = "bits/dim"
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Tensor:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Prepare, bound, and convert."""
         noise = PerSample(seeds)
         with torch.no_grad():
             model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)
             found = self.bound(model, x0, decoder=decoder, noise=noise)
-        return code_length(found.nats, log_q, x0, codec)
+        return Measured(
+            value=code_length(found.nats, log_q, x0, codec),
+            spread={"draws": found.se / (event_dim(x0) * math.log(2))},
+        )

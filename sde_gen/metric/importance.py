@@ -14,7 +14,7 @@ from sde_gen.divergence import Divergence
 from sde_gen.integrator.base import Integrator
 from sde_gen.likelihood import Ended, log_prob
 from sde_gen.metric._bits import code_length
-from sde_gen.metric.base import Metric
+from sde_gen.metric.base import Measured, Metric
 from sde_gen.noise import PerSample
 
 
@@ -49,7 +49,7 @@ class ImportanceBits(Metric):
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be at least 1")
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Tensor:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Dequantise, solve, and average the weights."""
         noise = PerSample(seeds)
         log_weights = []
@@ -61,4 +61,4 @@ class ImportanceBits(Metric):
                 )
             log_weights.append(found.nats - log_q)
         bound = importance_bound(torch.stack(log_weights))
-        return code_length(bound, torch.zeros_like(bound), x, codec)
+        return Measured(value=code_length(bound, torch.zeros_like(bound), x, codec))

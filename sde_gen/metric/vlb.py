@@ -1,5 +1,6 @@
 """Bits per dimension of the ancestral chain."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -7,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._tensor import event_dim
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Grid
 from sde_gen.likelihood import discrete_vlb
 from sde_gen.metric._bits import code_length
-from sde_gen.metric.base import Metric
+from sde_gen.metric.base import Measured, Metric
 from sde_gen.metric.ending import Ending, Levels
 from sde_gen.noise import PerSample
 
@@ -39,7 +41,7 @@ class ChainBound(Metric):
     what: ClassVar[str] = "ancestral chain, upper bound (finitely many steps)"
     unit: ClassVar[str] = "bits/dim"
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Tensor:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Prepare, bound, and convert."""
         noise = PerSample(seeds)
         with torch.no_grad():
@@ -48,4 +50,7 @@ class ChainBound(Metric):
             found = discrete_vlb(
                 model, x0, times, decoder=decoder, noise=noise, nu=self.nu, repeats=self.repeats
             )
-        return code_length(found.nats, log_q, x0, codec)
+        return Measured(
+            value=code_length(found.nats, log_q, x0, codec),
+            spread={"draws": found.se / (event_dim(x0) * math.log(2))},
+        )

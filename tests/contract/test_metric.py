@@ -49,13 +49,17 @@ PARTS = {
 @pytest.mark.parametrize("name", names("metric"))
 def test_one_number_per_image_whatever_the_batch(name):
     metric, data = make("metric", name, **PARTS[name]), values()
-    together = metric(model(), data, CODEC, [3, 1, 4, 1, 5])
+    measured = metric(model(), data, CODEC, [3, 1, 4, 1, 5])
+    together = measured.value
+    for part in (*measured.spread.values(), *measured.offset.values()):
+        assert part.shape == (5,)
+        assert part.dtype == torch.float64
     assert together.shape == (5,)
     assert together.dtype == torch.float64
     assert bool(torch.isfinite(together).all())
-    alone = metric(model(), data[2:3], CODEC, [4])
+    alone = metric(model(), data[2:3], CODEC, [4]).value
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-5)  # float32 sums in another order
-    other = metric(model(), data, CODEC, [30, 10, 40, 10, 50])
+    other = metric(model(), data, CODEC, [30, 10, 40, 10, 50]).value
     assert (together - other).abs().min() > 1e-4
     assert metric.what
     assert metric.unit
@@ -68,7 +72,7 @@ def test_bits_of_a_gaussian():
     levels = (CODEC.encode(data, PerSample(seeds)).double().flatten(1) + 1) * 8.5
     assert torch.equal(levels.floor().long(), data.flatten(1).long())
     law = torch.distributions.MultivariateNormal((MEAN + 1) * 8.5, COV * 8.5**2)  # of the levels themselves
-    found = metric(model(), data, CODEC, seeds)
+    found = metric(model(), data, CODEC, seeds).value
     torch.testing.assert_close(found, -law.log_prob(levels) / 4 / math.log(2), rtol=0, atol=1e-3)
 
 
@@ -77,7 +81,7 @@ def test_bits_of_continuous_data_are_in_their_own_units():
     data = (5 + 3 * data).reshape(3, *EVENT)
     metric = BitsPerDim(integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact())
     law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
-    found = metric(model(), data, Affine(shift=5.0, scale=3.0), [0, 1, 2])
+    found = metric(model(), data, Affine(shift=5.0, scale=3.0), [0, 1, 2]).value
     torch.testing.assert_close(
         found, -law.log_prob(data.double().flatten(1)) / 4 / math.log(2), rtol=0, atol=1e-3
     )
@@ -96,7 +100,7 @@ def test_bounds_of_a_law_on_levels(name):
     )
     parts = {"vlb": {"steps": 256, "nu": 0.0}, "elbo_levels": {}}[name]
     metric = make("metric", name, **parts, ending={"width": 0.1})
-    found = metric(model, PAIRS.repeat(200, 1), LEVELS, range(800)).reshape(200, 4)
+    found = metric(model, PAIRS.repeat(200, 1), LEVELS, range(800)).value.reshape(200, 4)
     gap = found.mean(0) + torch.log2(SHARES) / 2
     error = found.std(0) / 200**0.5
     chain = 0.1 if name == "vlb" else 0.0
@@ -111,7 +115,7 @@ def test_continuous_data_have_bounds_of_their_density_only():
     metric = ContinuousBound(ending=Density())
     law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
     closed = -float(law.log_prob(point[0].double().flatten())) / 4 / math.log(2)
-    found = metric(model(), point, codec, range(300))
+    found = metric(model(), point, codec, range(300)).value
     assert abs(float(found.mean()) - closed) < 4 * float(found.std()) / 300**0.5
     for name in ("elbo_levels", "vlb"):
         with pytest.raises(ValueError, match=r"metrics=\[elbo\]"):
@@ -121,8 +125,8 @@ def test_continuous_data_have_bounds_of_their_density_only():
 def test_one_draw_of_uniform_dequantisation_is_the_flow_itself():
     data, seeds = values(), [3, 1, 4, 1, 5]
     parts = {"integrator": TorchDiffEq(rtol=1e-6, atol=1e-6), "divergence": Exact()}
-    found = ImportanceBits(dequantisation=Dequantise(), **parts)(model(), data, CODEC, seeds)
-    torch.testing.assert_close(found, BitsPerDim(**parts)(model(), data, CODEC, seeds))
+    found = ImportanceBits(dequantisation=Dequantise(), **parts)(model(), data, CODEC, seeds).value
+    torch.testing.assert_close(found, BitsPerDim(**parts)(model(), data, CODEC, seeds).value)
 
 
 def test_several_draws_fall_to_the_code_length_of_the_level():
@@ -136,7 +140,7 @@ def test_several_draws_fall_to_the_code_length_of_the_level():
         metric = ImportanceBits(
             dequantisation=Dequantise(), integrator=steps, divergence=Exact(), draws=draws
         )
-        found = metric(gaussian, k, codec, range(40))
+        found = metric(gaussian, k, codec, range(40)).value
         gaps.append((float(found.mean()) - closed, float(found.std()) / 40**0.5))
     assert gaps[0][0] > 4 * gaps[0][1]
     assert -4 * gaps[1][1] - 0.01 < gaps[1][0] < 4 * gaps[1][1] + 0.1
@@ -153,7 +157,7 @@ def test_a_noised_start_knows_its_time():
         x, log_q, t = draws(exact, data, CODEC, PerSample(seeds))
         log_p = exact.log_prob(x, torch.tensor(t, dtype=torch.float64))
         closed = (log_q - log_p) / 4 / math.log(2)
-        torch.testing.assert_close(metric(exact, data, CODEC, seeds), closed, rtol=0, atol=1e-3)
+        torch.testing.assert_close(metric(exact, data, CODEC, seeds).value, closed, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
