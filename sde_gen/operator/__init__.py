@@ -6,6 +6,7 @@ from sde_gen.operator.blur import Blur
 from sde_gen.operator.compressed_sensing import CompressedSensing
 from sde_gen.operator.function import Function
 from sde_gen.operator.grey import Grey
+from sde_gen.operator.jpeg import JPEG
 from sde_gen.operator.mask import Mask
 
-__all__ = ["AveragePool", "Blur", "CompressedSensing", "Function", "Grey", "Mask", "Operator"]
+__all__ = ["JPEG", "AveragePool", "Blur", "CompressedSensing", "Function", "Grey", "Mask", "Operator"]

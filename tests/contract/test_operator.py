@@ -1,12 +1,21 @@
 """What a measurement owes: linearity where it says so, its transpose, and a clear word on what does not fit."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sde_gen.operator import AveragePool, Blur, CompressedSensing, Function, Grey, Mask, Operator
+from sde_gen.codec import Uniform
+from sde_gen.noise import IID
+from sde_gen.operator import JPEG, AveragePool, Blur, CompressedSensing, Function, Grey, Mask, Operator
 from tests.catalogue import make, names
 
-OPERATORS: dict[str, Operator] = {name: make("operator", name) for name in names("operator")}
+NOT_LINEAR = ("jpeg",)
+OPERATORS: dict[str, Operator] = {
+    name: make("operator", name) for name in names("operator") if name not in NOT_LINEAR
+}
 OPERATORS["mask"] = Mask(mask=torch.arange(64).reshape(8, 8) % 3 == 0)
 
 
@@ -70,6 +79,45 @@ def test_a_function_of_the_user_s_has_the_adjoint_of_its_derivative() -> None:
     torch.testing.assert_close(cube.adjoint(torch.ones_like(x), x), 3 * x**2)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_pillow_s_and_compresses_again_to_nearly_itself(channels: int) -> None:
+    k = torch.randint(256, (4, channels, 16, 24), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    x = Uniform(levels=256).encode(k, IID.seeded(0)).double()  # anywhere within the levels' bins
+    found = JPEG(quality=30)(x)
+    for i, image in enumerate(k):
+        file = io.BytesIO()
+        mode, pixels = ("L", image[0]) if channels == 1 else ("RGB", image.permute(1, 2, 0))
+        Image.fromarray(pixels.numpy(), mode).save(file, "JPEG", quality=30, subsampling="4:4:4")
+        seen = torch.from_numpy(np.array(Image.open(file))).reshape(16, 24, channels).permute(2, 0, 1)
+        assert torch.equal(found[i].float(), Uniform(levels=256).encode(seen))
+        assert float((seen.int() - image.int()).abs().max()) > 20
+    assert not JPEG().linear
+    assert torch.equal(JPEG(quality=30)(x[1:2]), found[1:2])
+    smooth = Blur(std=3.0)(x)  # in range, so that nothing is cut off
+    once = JPEG(quality=30)(smooth)
+    assert float((JPEG(quality=30)(once) - once).abs().mean()) < 0.1 * float((once - smooth).abs().mean())
+
+
+def test_jpeg_has_the_derivative_of_its_mean_over_shifted_bins() -> None:
+    """Grey blocks, whose mean alone is changed: shifts over one bin average the rounding out, and leave slope 1."""
+    width = (
+        16 / 128 / 8
+    )  # of the first coefficient's bin at quality 50, in model space: the table's 16 over 8 pixels
+    shift = (torch.arange(400, dtype=torch.float64) + 0.5) / 400 * width
+
+    def mean(level: float) -> torch.Tensor:
+        blocks = torch.full((400, 1, 8, 8), level, dtype=torch.float64) + shift[:, None, None, None]
+        return (JPEG(quality=50)(blocks).mean((1, 2, 3)) - shift).mean()
+
+    slope = (mean(0.3 + 0.7 * width) - mean(0.3)) / (0.7 * width)
+    assert float(slope) == pytest.approx(1, abs=0.05)
+    x = images(1).requires_grad_()
+    v = images(1, seed=5)
+    (product,) = torch.autograd.grad((JPEG()(x) * v).sum(), x)
+    assert torch.equal(product, v)
+    assert torch.equal(JPEG().adjoint(v, x), v)
+
+
 def test_refuses_what_does_not_fit() -> None:
     x = images(1)
     for operator, message in [
@@ -81,8 +129,15 @@ def test_refuses_what_does_not_fit() -> None:
             operator(x)
     with pytest.raises(ValueError, match="C > 1"):
         Grey()(x[:, :1])
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        JPEG()(x[:, :2])
     with pytest.raises(ValueError, match="expected bool"):
         Mask(mask=torch.ones(2))
-    for build in (lambda: AveragePool(factor=1), lambda: Blur(std=0.0), lambda: CompressedSensing(rows=0)):
+    for build in (
+        lambda: AveragePool(factor=1),
+        lambda: Blur(std=0.0),
+        lambda: CompressedSensing(rows=0),
+        lambda: JPEG(quality=0),
+    ):
         with pytest.raises(ValueError, match=r"=(1|0)"):
             build()
