@@ -94,7 +94,7 @@ class EDMChurn(StepSolver[Walk]):
         require_signal(type(self).__name__, model, times.max())
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
-        """Make all coefficients."""
+        """Make all coefficients, and let the model learn of the times up."""
         del x
         sde, t = model.sde, times[:-1]
         ratio = torch.exp(-0.5 * sde.log_snr(times))
@@ -104,6 +104,7 @@ class EDMChurn(StepSolver[Walk]):
         )
         high = torch.where(churned, ratio[:-1] * (1 + gamma), ratio[:-1]).clamp(max=float(ratio.max()))
         ups = torch.where(churned, sde.t_from_log_snr(-2 * torch.log(high)), t).clamp(max=float(times.max()))
+        model.expect(torch.cat([ups, times]))
         up, std = sde.transition(t, ups)
         alpha = sde.alpha(times)
         columns = (up, self.s_noise * std, sde.alpha(ups), alpha[1:], ratio[1:] - high)

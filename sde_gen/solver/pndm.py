@@ -42,6 +42,11 @@ class PNDM(IPNDM):
         phi = finer.keep(start, end).tolist(), finer.weights(start, end, start.unsqueeze(-1)).tolist()
         return [*(Row(k, w) for k, w in zip(*phi, strict=True)), *super().rows(form, steps)[first:]]
 
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
+        """Make all coefficients, and let the model learn of the middles of the first steps."""
+        model.expect(torch.cat([times, (times[:-1] + 0.5 * times.diff())[:3]]))
+        return super().init(model, x, times)
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
     ) -> tuple[Tensor, Past]:

@@ -85,6 +85,11 @@ class Restart(StepSolver[Walk]):
         return self.repeats > 0
 
     @property
+    def pathwise(self) -> bool:
+        """Whether there are no restarts, whose noise is fresh."""
+        return not self.stochastic
+
+    @property
     def batch_coupled(self) -> bool:
         """Whether the inner solver couples the samples of a batch."""
         return self.inner.batch_coupled
@@ -122,8 +127,10 @@ class Restart(StepSolver[Walk]):
             for _ in range(self.repeats):
                 x_s = (float(scale) * x_s).add_(noise.fresh(x_s), alpha=float(std))
                 x_s = self.inner.solve(model, x_s, again, noise=noise)
-            if number + 2 < len(times):
-                inner = self.inner.init(model, x_s, times[number + 1 :])
+            rest = times[number + 1 :]
+            if len(rest) > 1:
+                model.expect(rest)  # forgotten by the walks
+                inner = self.inner.init(model, x_s, rest)
         return x_s, Walk(inner, number + 1, at, times)
 
     def nfe(self, steps: int) -> int:

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample
+from sde_gen.parametrization import EDM
 from sde_gen.prediction import Prediction
-from sde_gen.solver.base import Solver
+from sde_gen.solver import DDIM, Restart
+from sde_gen.solver.base import Solver, StepSolver
 from tests import oracles
 from tests.catalogue import make, names
 
@@ -188,6 +190,31 @@ def test_steps_are_those_of_the_grid(name: str) -> None:
     assert torch.equal(path.states[-1], end)
     assert float(times[-1]) <= min(model.asked) <= max(model.asked) <= float(times[0])
     assert torch.equal(end, run(solver, model, times, x)), "hooks must not change the samples"
+
+
+class Zero(nn.Module):
+    """A network that is free."""
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        return 0 * x
+
+
+STEPPING = {name: make("solver", name) for name in SOLVERS if isinstance(make("solver", name), StepSolver)}
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [*STEPPING.values(), Restart(inner=DDIM(), ratio_min=0.5, ratio_max=2.0)],
+    ids=[*STEPPING, "restart of ddim"],
+)
+def test_asks_at_expected_times_alone(solver: StepSolver[Any]) -> None:
+    """So that what depends on time alone is made at once, whatever the solver does; and forgotten at the end."""
+    sde = make("sde", "vp")
+    model, asked = NetworkDenoiser(net=Zero(), sde=sde, parametrization=EDM()), []
+    model.register_forward_pre_hook(lambda model, args: asked.append(float(args[1]) in model._known))
+    run(solver, model, oracles.ratio_times(sde, 5), oracles.to_x(sde, oracles.starts(2), torch.tensor(0.9)))
+    assert asked == [True] * solver.nfe(5)
+    assert not model._known
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
