@@ -67,6 +67,7 @@ class AdaptiveSDE(Solver):
     rtol: float = 0.02
     atol: float = 0.0078
     stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

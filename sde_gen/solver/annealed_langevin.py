@@ -42,6 +42,7 @@ class AnnealedLangevin(StepSolver[None]):
     moves: int = 5
     order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

@@ -31,6 +31,15 @@ class Solver(abc.ABC):
         """Whether a sample depends on the others of its batch."""
         return False
 
+    @property
+    def pathwise(self) -> bool:
+        """Whether a Brownian path alone decides over a sample, so that more steps bring it ever closer to a limit.
+
+        Not so where noise is fresh, not the path's: there other steps mean another sample of the same law, or the
+        limit is not the process', and the distance to a fine solution says nothing of the solver.
+        """
+        return True
+
     @abc.abstractmethod
     def solve(
         self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()

@@ -87,6 +87,11 @@ class EDMChurn(StepSolver[Walk]):
         """Whether s_churn is positive."""
         return self.s_churn > 0
 
+    @property
+    def pathwise(self) -> bool:
+        """Whether there is no churn, whose noise is fresh."""
+        return not self.stochastic
+
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse a start where rho is infinite, and with churn to go up."""
         if self.stochastic:

@@ -31,6 +31,7 @@ class PredictorCorrector(StepSolver[Any]):
     predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
     corrector: Corrector = AffineLangevin()  # noqa: RUF009 (frozen)
     stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     @property
     def order(self) -> int:

@@ -41,6 +41,7 @@ class Projection(StepSolver[Any]):
     inner: StepSolver[Any] = Ancestral()  # noqa: RUF009 (frozen)
     order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

@@ -68,6 +68,7 @@ class TwistedSMC(StepSolver[Particles]):
     gamma: float = 1.0
     order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
     batch_coupled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

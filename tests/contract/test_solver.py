@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
-from sde_gen.noise import PerSample
+from sde_gen.noise import Brownian, PerSample
 from sde_gen.parametrization import EDM
 from sde_gen.prediction import Prediction
 from sde_gen.solver import DDIM, Restart
@@ -22,6 +22,8 @@ SOLVERS = names("solver")
 SDES = names("sde")
 UNCOUPLED = [name for name in SOLVERS if not make("solver", name).batch_coupled]
 DETERMINISTIC = [name for name in SOLVERS if not make("solver", name).stochastic]
+STOCHASTIC = [name for name in SOLVERS if make("solver", name).stochastic]
+WITH_NOISE = [(name, {}) for name in STOCHASTIC] + [("ddim", {"eta": 1.0}), ("edm_churn", {"s_churn": 0.0})]
 STEPS, FINE = (12, 24, 48, 96), (64, 512)
 """Three doublings, and the ends of three more."""
 MIDDLE = (2.0, 0.1)
@@ -150,6 +152,27 @@ def test_same_noise_gives_same_result_and_leaves_the_start(name: str) -> None:
     other = solver.solve(model, x, times, noise=PerSample(range(100, 100 + len(x))))
     assert torch.equal(other, run(solver, model, times, x)) != solver.stochastic
     assert torch.equal(torch.get_rng_state(), state), "a solver must not use global randomness"
+
+
+class OtherFresh(Brownian):
+    """The same paths, but other fresh noise."""
+
+    def fresh(self, x: Tensor) -> Tensor:
+        return -super().fresh(x)
+
+
+@pytest.mark.parametrize(("name", "more"), WITH_NOISE)
+def test_says_whether_a_brownian_path_decides_over_the_samples(name: str, more: dict[str, float]) -> None:
+    """Pathwise: more steps on one path converge, and there is no noise beside the path's."""
+    solver, ends, seeds = make("solver", name, **more), {}, range(8)
+    for steps in (8, 64, 256):
+        model, times = course("vp", steps)
+        x = oracles.to_x(model.sde, oracles.starts()[: len(seeds)], times[0])
+        ends[steps] = solver.solve(model, x, times, noise=Brownian(seeds))
+    coarse, fine = (float((ends[steps] - ends[256]).square().mean().sqrt()) for steps in (8, 64))
+    converges = 0 < fine < 0.3 * coarse
+    other = solver.solve(model, x, times, noise=OtherFresh(seeds))
+    assert (converges and torch.equal(other, ends[256])) == solver.pathwise, (coarse, fine)
 
 
 @pytest.mark.parametrize("sde", SDES)
