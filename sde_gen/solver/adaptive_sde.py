@@ -20,8 +20,11 @@ from sde_gen.solver.base import Solver, check_times
 SAFETY, EXPONENT, FIRST = 0.9, 0.9, 0.01
 """The paper's safety factor, exponent of the error, and length of the first attempt."""
 
-SMALLEST = 1e-9
-"""Length in t of a step below which an attempt is given up."""
+SMALLEST = 2.0**-24
+"""Length of a step, as a part of t, below which it is given up, and as a part of a step what no longer counts.
+
+It is the rounding of float32. Rates of a process grow at most like 1 / t, so a shorter step would move a sample by
+less than its rounding."""
 
 
 class Attempt(NamedTuple):
@@ -101,7 +104,7 @@ class AdaptiveSDE(Solver):
             path.extend((path.length == 0) & (t > end), torch.minimum(h, t - end), z)
             s, euler_s, heun, error = self.attempt(reverse, x, t, end, path, euler)
             rejected, accepted = (t > end) & ~(error <= 1), (t > end) & (error <= 1)  # NaN is rejected
-            stuck = rejected & (path.length < SMALLEST)
+            stuck = rejected & (path.length < SMALLEST * t)
             if bool(stuck.any()):
                 raise FloatingPointError(
                     f"AdaptiveSDE gave up at t={float(t[stuck][0]):.6g}, in samples "
@@ -131,7 +134,7 @@ class AdaptiveSDE(Solver):
     ) -> Attempt:
         """Try the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
         s = t - path.length
-        s = torch.where(s - end < 0.1 * SMALLEST, end, s)  # rounding of a sum of halves
+        s = torch.where(s - end < SMALLEST * path.length, end, s)  # rounding of a sum of halves
         h, w = like(t - s, x), path.increment
         euler = x - h * reverse.drift(x, t) + like(reverse.diffusion(t), x) * w
         tilde = x - h * reverse.drift(euler, s) + like(reverse.diffusion(s), x) * w

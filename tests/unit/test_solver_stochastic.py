@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser
+from sde_gen.dynamics import ReverseSDE
 from sde_gen.grid import Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
 from sde_gen.noise import IID, Brownian, PerSample
@@ -31,6 +32,7 @@ from sde_gen.solver import (
     StepSolver,
 )
 from sde_gen.solver._bisected_path import BisectedPath
+from sde_gen.solver.adaptive_sde import Attempt
 from tests import law, oracles
 from tests.catalogue import make, names
 
@@ -110,6 +112,18 @@ def test_churns_between_its_bounds_only(sde: str) -> None:
         solver.solve(oracles.denoiser(process), x, times, noise=noise)
         inside = (ratio >= s_min) & (ratio <= s_max) & (ratio < ratio[0])  # the first time is the top already
         assert (noise.fresh_draws, noise.path_draws) == (int(inside.sum()), 0)
+
+
+@pytest.mark.parametrize("sde", ["vp", "edm"])
+def test_churn_doubles_the_variance_at_most(sde: str) -> None:
+    """However much is asked for, and never above the grid's first ratio."""
+    process, asked = make("sde", sde), []
+    times, model = oracles.ratio_times(process, 12), oracles.denoiser(process)
+    model.register_forward_pre_hook(lambda _, args: asked.append(args[1]))
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    EDMChurn(s_churn=1e3).solve(model, x, times, noise=PerSample(range(len(x))))
+    variance, up = (torch.exp(-process.log_snr(t)) for t in (times[:-1], torch.stack(asked[::2])))
+    torch.testing.assert_close(up, (2 * variance).clamp(max=float(variance[0])), rtol=1e-9, atol=0)
 
 
 def test_churn_says_when_it_is_biased() -> None:
@@ -249,6 +263,35 @@ def test_adaptive_steps_keep_the_law(sde: str) -> None:
     assert float(white.mean(1).norm()) < 5 / count**0.5 + 0.01
     assert float((white @ white.T / count - torch.eye(2)).abs().max()) < 5 * (2 / count) ** 0.5 + 0.02
     assert counter.calls < 600
+
+
+def test_errors_are_relative_to_the_larger_of_two_samples() -> None:
+    """That after the step and that before, both by Euler-Maruyama, as in the paper's algorithm."""
+    sde = make("sde", "vp")
+    times, model = oracles.ratio_times(sde, 1), oracles.denoiser(sde)
+    x = oracles.to_x(sde, oracles.starts(), times[0])[:1]
+    seen: list[tuple[Tensor, Attempt]] = []
+
+    class Spied(AdaptiveSDE):
+        def attempt(self, reverse: ReverseSDE, x: Tensor, *rest: Tensor) -> Attempt:
+            found = super().attempt(reverse, x, *rest)
+            if len(seen) == 3:  # of one attempt, what another sample before it would make of the error
+                for size in (0.0, 100.0, 200.0):
+                    sizes.append(super().attempt(reverse, x, *rest[:-1], torch.full_like(x, -size)).error)
+            seen.append((rest[-1], found))
+            return found
+
+    sizes: list[Tensor] = []
+    solver = Spied(rtol=0.05, atol=1e-9)
+    solver.solve(model, x, times, noise=PerSample([0]))
+    none, hundred, twice = sizes
+    assert hundred < 0.5 * none
+    torch.testing.assert_close(twice, 0.5 * hundred)
+    before = x
+    for previous, attempt in seen:
+        assert torch.equal(previous, before)
+        before = attempt.euler if attempt.error <= 1 else before
+    assert len(seen) > 20
 
 
 def test_finer_tolerance_takes_more_steps_and_every_sample_its_own() -> None:
