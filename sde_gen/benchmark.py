@@ -2,23 +2,19 @@
 
 import json
 import statistics
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
-from torch import Tensor
+from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import show, tuning
-from sde_gen.door import check_counts, door, load, several
+from sde_gen.comparison import Comparison, Measured
+from sde_gen.door import check_counts, door, load, refuse, several
 from sde_gen.grid.base import Grid
-from sde_gen.hooks import NFECounter, StopOnNaN
-from sde_gen.noise import Brownian, sample_seeds
+from sde_gen.noise import sample_seeds
 from sde_gen.run import Run, open_run
-from sde_gen.sampler import Sampler
 from sde_gen.solver.base import Solver
 
 
@@ -30,18 +26,19 @@ class Row:
         solver: its name.
         steps: steps of the grid.
         nfe: network evaluations per sample.
-        median: median over samples of the error per dimension (root mean square, model space).
+        median: median over samples of the error per dimension (root mean square, model space); None where no finer
+            solution is nearer to the truth.
         mean: mean over samples of the same.
-        se: standard error of that mean.
+        se: standard error of that mean; None for a single sample.
         seconds: time for all samples.
     """
 
     solver: str
     steps: int
     nfe: float
-    median: float
-    mean: float
-    se: float
+    median: float | None
+    mean: float | None
+    se: float | None
     seconds: float
 
 
@@ -51,65 +48,58 @@ def main(config: DictConfig) -> None:
     check_counts(config, "n")
     check_counts(config, "seed", least=0)
     if config.tune:
+        refuse("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
         tuning.tune(config)
         return
-    step_counts = several(config.steps)
-    if not step_counts or any(not isinstance(steps, int) or steps < 1 for steps in step_counts):
+    refuse("say tune=true with it", "tuning")
+    step_counts, names = several(config.steps), several(config.solvers)
+    if not step_counts or any(type(steps) is not int or steps < 1 for steps in step_counts):
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
-    run = open_run(config)
-    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    grid: Grid = instantiate(config.grid)
-    solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in several(config.solvers)}
-    reference_solver: Solver = instantiate(config.reference.solver)
-    reference_steps = config.reference.steps or (1 if reference_solver.nfe(1) is None else 500)
-    rows = []
+    if not names:
+        raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
+    solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in map(str, names)}
+    run, grid = open_run(config), instantiate(config.grid)
     with show.progress() as bar:
-        task = bar.add_task("reference", total=len(solvers) * (len(step_counts) + 1), note="")
-        flow = None
+        task = bar.add_task("", total=len(solvers) * len(step_counts), note="")
+        compared = _comparison(config, run, grid, step_counts)
+        compared.progress = lambda note: bar.update(task, note=note)
+        for solver in solvers.values():
+            compared.check(solver)
+        Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+        rows = []
         for name, solver in solvers.items():
-            bar.update(task, description=name, note="reference")
-            if solver.stochastic:  # its own path, driven by the same Brownian motion, in many more steps
-                reference = _solve(run, config, solver, grid, config.reference.stochastic_steps)[0]
-            else:
-                flow = (
-                    _solve(run, config, reference_solver, grid, reference_steps)[0] if flow is None else flow
-                )
-                reference = flow
-            bar.advance(task)
-            for steps in step_counts:
-                bar.update(task, note=f"{steps} steps")
-                x, nfe, seconds = _solve(run, config, solver, grid, steps)
-                rows.append(_row(name, steps, nfe, seconds, x, reference))
+            bar.update(task, description=name)
+            for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
+                rows.append(_row(name, steps, measured))
                 bar.advance(task)
     _save(config, run, rows)
 
 
-def _solve(
-    run: Run, config: DictConfig, solver: Solver, grid: Grid, steps: int
-) -> tuple[Tensor, float, float]:
-    """Samples at t_min, evaluations per sample and seconds."""
-    sampler = Sampler(solver=solver, grid=grid, steps=steps, denoise_final=False)
-    shape = (config.n, *run.facts.shape)
-    with NFECounter(run.denoiser.net) as counter:
-        begin = time.perf_counter()
-        noise = Brownian(sample_seeds(config.seed, config.n))
-        denoiser = run.conditioned(run.labels(config.n))
-        x = sampler(denoiser, shape, noise=noise, hooks=[StopOnNaN()], device=run.device).cpu()
-        seconds = time.perf_counter() - begin
-    return x, counter.samples / config.n, seconds
+def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
+    check_counts(config.reference, "stochastic_steps")
+    if config.reference.steps is not None:
+        check_counts(config.reference, "steps")
+    return Comparison(
+        denoiser=run.conditioned(run.labels(config.n)),
+        network=run.denoiser.net,
+        shape=run.facts.shape,
+        grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
+        seeds=sample_seeds(config.seed, config.n),
+        device=run.device,
+        reference=instantiate(config.reference.solver),
+        reference_steps=config.reference.steps or 500,
+        stochastic_steps=config.reference.stochastic_steps,
+    )
 
 
-def _row(name: str, steps: int, nfe: float, seconds: float, x: Tensor, reference: Tensor) -> Row:
-    errors = torch.sqrt((x - reference).double().flatten(1).square().mean(1)).tolist()
-    se = statistics.stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else float("nan")
+def _row(name: str, steps: int, measured: Measured) -> Row:
+    median = mean = se = None
+    if measured.errors is not None:
+        errors = measured.errors.tolist()
+        median, mean = statistics.median(errors), statistics.fmean(errors)
+        se = statistics.stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else None
     return Row(
-        solver=name,
-        steps=steps,
-        nfe=nfe,
-        median=statistics.median(errors),
-        mean=statistics.fmean(errors),
-        se=se,
-        seconds=seconds,
+        solver=name, steps=steps, nfe=measured.nfe, median=median, mean=mean, se=se, seconds=measured.seconds
     )
 
 
@@ -121,7 +111,7 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
         "images": run.images,
         "n": config.n,
         "seed": config.seed,
-        "grid": config.grid._target_,
+        "grid": OmegaConf.to_container(config.grid),
     }
     numbers.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
     _plot(rows, picture)
@@ -133,27 +123,42 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
                 row.solver,
                 f"{row.steps}",
                 f"{row.nfe:g}",
-                f"{row.median:.2e}",
-                f"{row.mean:.2e}",
-                f"{row.se:.0e}",
+                _number(row.median, ".2e"),
+                _number(row.mean, ".2e"),
+                _number(row.se, ".0e"),
                 f"{row.seconds:.2f}",
             ]
             for row in rows
         ],
     )
+    fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
+    if fresh:
+        show.console.print(
+            f"- no error of {', '.join(fresh)}: the noise is fresh, so that more steps give other samples, not better "
+            "ones; the error of their law is what python -m sde_gen.verify measures",
+            soft_wrap=True,
+        )
     show.console.print(f"table {numbers}\nplot  {picture}", soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _plot(rows: list[Row], path: Path) -> None:
     figure = Figure(figsize=(9, 4), dpi=120, layout="tight")
     by_nfe, by_time = figure.subplots(1, 2, sharey=True)
-    for name in dict.fromkeys(row.solver for row in rows):
-        mine = [row for row in rows if row.solver == name]
-        by_nfe.loglog([row.nfe for row in mine], [row.median for row in mine], "o-", label=name)
-        by_time.loglog([row.seconds for row in mine], [row.median for row in mine], "o-", label=name)
+    measured = [(row, row.median) for row in rows if row.median is not None]
+    for name in dict.fromkeys(row.solver for row, _ in measured):
+        nfe, seconds, errors = zip(
+            *((row.nfe, row.seconds, error) for row, error in measured if row.solver == name), strict=True
+        )
+        by_nfe.loglog(nfe, errors, "o-", label=name)
+        by_time.loglog(seconds, errors, "o-", label=name)
     by_nfe.set(xlabel="network evaluations per sample", ylabel="median error per dimension")
     by_time.set(xlabel="seconds")
-    by_nfe.legend()
+    if measured:
+        by_nfe.legend()
     figure.savefig(path)
 
 

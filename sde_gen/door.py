@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import hydra
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
@@ -92,6 +93,34 @@ def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
         value = config[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
+
+
+def words(*keys: str) -> list[str]:
+    """The words of the command line that set one of the keys, or something below it."""
+    return [
+        word
+        for word in HydraConfig.get().overrides.task
+        if any(f"{_key(word)}.".startswith(f"{key}.") for key in keys)
+    ]
+
+
+def refuse(instead: str, *keys: str) -> None:
+    """Refuse settings on the command line that nobody would read.
+
+    Arguments:
+        instead: what to do, for the message.
+        keys: the settings.
+
+    Raises:
+        ValueError: one of them, or something below it, is given; the message names it.
+    """
+    for word in words(*keys):
+        raise ValueError(f"{word} would have no effect: {instead}")
+
+
+def _key(word: str) -> str:
+    """What an override sets: ``reference.solver`` of ``solver@reference.solver=heun``."""
+    return word.lstrip("+~").partition("=")[0].rpartition("@")[2]
 
 
 def several(value: Any) -> list[Any]:
