@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.polynomial import legendre
+from numpy.typing import NDArray
 from torch import Tensor
 
 DEGREE = 15
@@ -29,39 +31,52 @@ class Integral:
 
     Arguments:
         edges: edges of the panels with shape (P + 1,).
-        series: Legendre coefficients of the integral on each panel with shape (P, DEGREE + 2).
+        powers: coefficients of the integral in powers of z, which goes from -1 to 1 on each panel, from the highest
+            down, with shape (DEGREE + 2, P). Those of a function that is smooth enough for a panel fall faster than
+            the change from Legendre's polynomials makes them grow, by 1 + sqrt(2) a degree.
         errors: error of the integral over each panel with shape (P,), judged from the last coefficients.
     """
 
     edges: Tensor
-    series: Tensor
+    powers: Tensor
     errors: Tensor
 
     @classmethod
     def of(cls, edges: Tensor, values: Tensor) -> "Integral":
         """Integrate values at the nodes, with shape (P, DEGREE + 1)."""
-        nodes, weights = legendre.leggauss(DEGREE + 1)
-        degrees = np.arange(DEGREE + 1)
-        project = (degrees[:, None] + 0.5) * legendre.legvander(nodes, DEGREE).T * weights
         half = 0.5 * torch.diff(edges).numpy()[:, None]
-        series = values.numpy() @ project.T
+        series = values.numpy() @ _projection().T
         tail = half * np.abs(series[:, -2:]).sum(1, keepdims=True)
-        integrated = half * legendre.legint(series, lbnd=-1, axis=1)
-        return cls(edges, torch.from_numpy(integrated), torch.from_numpy(tail[:, 0]))
+        powers = _powers().T @ (half * legendre.legint(series, lbnd=-1, axis=1)).T
+        return cls(edges, torch.from_numpy(powers), torch.from_numpy(tail[:, 0]))
 
     def __call__(self, panel: Tensor, t: Tensor) -> Tensor:
         """Integral from the left edge of the panel to t, float64 with the shape of both."""
         left, right = self.edges[:-1].to(t.device)[panel], self.edges[1:].to(t.device)[panel]
         z = (2 * t - left - right) / (right - left)
-        series = self.series.to(t.device)[panel]
-        last, value = torch.zeros_like(t), torch.zeros_like(t)  # Clenshaw's recurrence
-        for n in range(series.shape[-1] - 1, -1, -1):
-            last, value = value, series[..., n] + (2 * n + 1) / (n + 1) * z * value - (n + 1) / (n + 2) * last
+        value, *rest = self.powers.to(t.device)[:, panel].unbind()
+        for power in rest:  # Horner's scheme
+            value = torch.addcmul(power, value, z)
         return value
 
     def totals(self) -> Tensor:
-        """Integrals over whole panels with shape (P,): the series at 1, where every polynomial is 1."""
-        return self.series.sum(1)
+        """Integrals over whole panels with shape (P,): the polynomials at 1."""
+        return self.powers.sum(0)
+
+
+@cache
+def _projection() -> NDArray[np.float64]:
+    """From values at the nodes of a panel to coefficients of Legendre's polynomials, (DEGREE + 1, DEGREE + 1)."""
+    nodes, weights = legendre.leggauss(DEGREE + 1)
+    degrees = np.arange(DEGREE + 1)
+    return np.asarray((degrees[:, None] + 0.5) * legendre.legvander(nodes, DEGREE).T * weights)
+
+
+@cache
+def _powers() -> NDArray[np.float64]:
+    """Legendre's polynomials, one a row, in powers of z from the highest down, (DEGREE + 2, DEGREE + 2)."""
+    rows = [legendre.leg2poly(unit) for unit in np.eye(DEGREE + 2)]
+    return np.stack([np.pad(row, (0, DEGREE + 2 - len(row)))[::-1] for row in rows])
 
 
 def nodes(edges: Tensor) -> Tensor:

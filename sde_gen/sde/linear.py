@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sde_gen._typing import TimeFunction
-from sde_gen.sde import _quadrature, _spline
+from sde_gen.sde import _spline
 from sde_gen.sde._check import check_t_min
+from sde_gen.sde._kernel import Kernel
 from sde_gen.sde.base import SDE
-
-TOLERANCE = 1e-7
-"""Largest error of log(alpha), and relative error of sigma^2, that a process is built with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +92,8 @@ class Linear(SDE):
         if not 0 <= self.sigma0 < math.inf:
             raise ValueError(f"sigma0={self.sigma0} must be finite and not negative")
         check_t_min(self.t_min, zero="" if self.sigma0 > 0 else "sigma(0) is zero")
-        object.__setattr__(self, "_kernel", _Kernel.of(self))
+        kernel = Kernel.of(self.drift_rate, self.diffusion, self.sigma0, self.breakpoints)
+        object.__setattr__(self, "_kernel", kernel)
 
     @classmethod
     def from_table(
@@ -111,19 +109,19 @@ class Linear(SDE):
         f, g = (Table(times=tuple(times), values=tuple(values)) for values in (drift_rate, diffusion))
         return cls(drift_rate=f, diffusion=g, sigma0=sigma0, breakpoints=f.times[1:-1], t_min=t_min)
 
-    _kernel: "_Kernel" = field(init=False, repr=False, compare=False)
+    _kernel: Kernel = field(init=False, repr=False, compare=False)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Exponential of the integral of f."""
-        return torch.exp(self._kernel.log_alpha(t.double())).to(t.dtype)
+        return self._kernel.alpha(t.double()).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         """Square root of the integrated noise."""
-        return torch.exp(0.5 * self._kernel.log_variance(t.double())).to(t.dtype)
+        return self._kernel.sigma(t.double()).to(t.dtype)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """2 log(alpha) - log(sigma^2), both from the integrals."""
-        return (2 * self._kernel.log_alpha(t.double()) - self._kernel.log_variance(t.double())).to(t.dtype)
+        """2 log(alpha) - log(sigma^2), from the integrals."""
+        return self._kernel.log_snr(t.double()).to(t.dtype)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
         """Drift rate times alpha."""
@@ -131,73 +129,5 @@ class Linear(SDE):
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         """Drift rate times sigma, and g^2 / (2 sigma)."""
-        return self.drift_rate(t) * self.sigma(t) + 0.5 * self.diffusion(t) ** 2 / self.sigma(t)
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """The integrals of a linear process on its panels.
-
-    On the panel from a to b: alpha(t) = alpha(a) exp(F(t)), sigma^2(t) = exp(2 F(t)) (sigma^2(a) + G(t)),
-    with the integrals F of f and G of g^2 exp(-2 F) from a: nothing overflows, whatever alpha.
-    """
-
-    log_alpha_left: Tensor
-    variance_left: Tensor
-    rate: _quadrature.Integral
-    noise: _quadrature.Integral
-
-    @classmethod
-    def of(cls, sde: Linear) -> "_Kernel":
-        edges = _quadrature.panels(sde.breakpoints)
-        nodes = _quadrature.nodes(edges)
-        f, g = _values("drift_rate", sde.drift_rate, nodes), _values("diffusion", sde.diffusion, nodes)
-        if not bool((g > 0).all()):
-            where = float(nodes.flatten()[g.argmin()])
-            raise ValueError(
-                f"diffusion must be positive on (0, 1); at t={where:.6g} it is {float(g.min()):.6g}"
-            )
-        rate = _quadrature.Integral.of(edges, f)
-        panel = torch.arange(len(nodes))[:, None].expand_as(nodes)
-        noise = _quadrature.Integral.of(edges, g**2 * torch.exp(-2 * rate(panel, nodes)))
-        variance = [sde.sigma0**2]
-        for growth, gain in zip(torch.exp(2 * rate.totals()).tolist(), noise.totals().tolist(), strict=True):
-            variance.append(growth * (variance[-1] + gain))
-        log_alpha = torch.cat([torch.zeros(1, dtype=torch.float64), rate.totals().cumsum(0)])
-        kernel = cls(log_alpha, torch.tensor(variance, dtype=torch.float64), rate, noise)
-        kernel.check()
-        return kernel
-
-    def check(self) -> None:
-        """Refuse integrals that are not accurate."""
-        rate = float(self.rate.errors.sum())
-        noise = float((self.noise.errors / (self.variance_left[:-1] + self.noise.totals())).max())
-        if not (rate <= TOLERANCE and noise <= TOLERANCE):
-            raise ValueError(
-                "drift_rate and diffusion are too rough to integrate: "
-                f"errors {rate:.1e} in log(alpha) and {noise:.1e} in the noise, "
-                f"more than {TOLERANCE:.0e}; name the times where they jump or kink in breakpoints"
-            )
-
-    def log_alpha(self, t: Tensor) -> Tensor:
-        panel = _quadrature.locate(self.rate.edges, t)
-        return self.log_alpha_left.to(t.device)[panel] + self.rate(panel, t)
-
-    def log_variance(self, t: Tensor) -> Tensor:
-        panel = _quadrature.locate(self.rate.edges, t)
-        variance = self.variance_left.to(t.device)[panel] + self.noise(panel, t)
-        return 2 * self.rate(panel, t) + torch.log(variance.clamp(min=0))  # rounding at t = 0
-
-
-def _values(name: str, function: TimeFunction, t: Tensor) -> Tensor:
-    values = function(t)
-    if not isinstance(values, Tensor) or values.shape != t.shape:
-        got = tuple(values.shape) if isinstance(values, Tensor) else repr(values)
-        raise ValueError(
-            f"{name} must return a tensor of the shape of its times, {tuple(t.shape)}, got {got}; "
-            "for a constant c write c * torch.ones_like(t)"
-        )
-    if not bool(torch.isfinite(values).all()):
-        where = float(t[~torch.isfinite(values)].min())
-        raise ValueError(f"{name} is not finite at t={where:.6g}; it must be on (0, 1)")
-    return values.double()
+        sigma = self.sigma(t)
+        return self.drift_rate(t) * sigma + 0.5 * self.diffusion(t) ** 2 / sigma
