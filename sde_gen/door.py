@@ -95,32 +95,25 @@ def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
             raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
 
 
-def words(*keys: str) -> list[str]:
-    """The words of the command line that set one of the keys, or something below it."""
-    return [
-        word
-        for word in HydraConfig.get().overrides.task
-        if any(f"{_key(word)}.".startswith(f"{key}.") for key in keys)
-    ]
+def given() -> dict[str, str]:
+    """The words of the command line by what they set: ``reference.solver`` for ``solver@reference.solver=heun``."""
+    words = HydraConfig.get().overrides.task
+    return {word.lstrip("+~").partition("=")[0].rpartition("@")[2]: word for word in words}
 
 
 def refuse(instead: str, *keys: str) -> None:
     """Refuse settings on the command line that nobody would read.
 
     Arguments:
-        instead: what to do, for the message.
+        instead: what decides in their place, or what to do, for the message.
         keys: the settings.
 
     Raises:
         ValueError: one of them, or something below it, is given; the message names it.
     """
-    for word in words(*keys):
-        raise ValueError(f"{word} would have no effect: {instead}")
-
-
-def _key(word: str) -> str:
-    """What an override sets: ``reference.solver`` of ``solver@reference.solver=heun``."""
-    return word.lstrip("+~").partition("=")[0].rpartition("@")[2]
+    for key, word in given().items():
+        if key in keys or key.startswith(tuple(f"{other}." for other in keys)):
+            raise ValueError(f"{word} would have no effect: {instead}")
 
 
 def several(value: Any) -> list[Any]:

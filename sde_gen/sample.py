@@ -1,5 +1,6 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
+import hashlib
 import re
 import time
 from collections.abc import Sequence
@@ -15,12 +16,33 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
-from sde_gen.door import check_counts, door, several
+from sde_gen.door import check_counts, door, given, refuse, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
+
+SETTINGS = "solver", "grid", "steps", "sampler.solver", "sampler.grid", "sampler.steps"
+"""What a file of ``benchmark tune=true`` decides over."""
+
+NAMED = {
+    "run",
+    "out",
+    "device",
+    "batch_size",
+    "trust",
+    "film",
+    "strip",
+    *SETTINGS[:3],
+    "settings",
+    "n",
+    "seed",
+}
+"""What a folder is named by in any case, and what changes no sample."""
+
+LONGEST = 100
+"""Letters of a folder's name before the rest becomes a hash; file systems take 255."""
 
 
 @door("sample")
@@ -30,13 +52,18 @@ def main(config: DictConfig) -> None:
     check_counts(config, "seed", "strip", least=0)
     if config.settings is not None:
         _use(config)
+    if config.strip > config.steps + 1:
+        raise ValueError(
+            f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
+        )
     run = open_run(config)
+    sampler: Sampler = instantiate(config.sampler)
+    sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
+    seeds = sample_seeds(config.seed, config.n)
+    labels = _labels(config.label, config.n, run)
     if config.out is None:
         config.out = _folder(config)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    sampler: Sampler = instantiate(config.sampler)
-    seeds = sample_seeds(config.seed, config.n)
-    labels = _labels(config.label, config.n, run)
     trajectory = Trajectory()
     batches = [seeds[start : start + config.batch_size] for start in range(0, config.n, config.batch_size)]
     with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
@@ -59,6 +86,7 @@ def main(config: DictConfig) -> None:
 
 def _use(config: DictConfig) -> None:
     """Take solver, grid and steps from a file of ``benchmark tune=true``."""
+    refuse(f"settings={config.settings} says solver, grid and steps", *SETTINGS)
     with open_dict(config):
         found = tuning.settings(Path(config.settings), tuple(several(config.trust)))
         config.solver, config.grid, config.steps = found
@@ -69,14 +97,18 @@ def _folder(config: DictConfig) -> str:
     chosen = HydraConfig.get().runtime.choices
     what = f"{chosen['solver']}-{chosen['grid']}-{config.steps}"
     if config.settings is not None:
-        what = Path(config.settings).stem
-    named = {"run", "out", "device", "batch_size", "trust", "film", "strip", "settings"}
-    named |= {"solver", "grid", "steps", "n", "seed"}
-    words = [
-        word for word in HydraConfig.get().overrides.task if word.lstrip("+~").partition("=")[0] not in named
-    ]
-    rest = "".join("-" + re.sub(r"[^\w.=,+-]+", "_", word) for word in sorted(words))
-    return f"{config.run}/samples/{what}-n{config.n}-seed{config.seed}{rest}"
+        path = Path(config.settings)
+        what = f"{path.stem}-{_digest(path.read_bytes())}"
+    rest = sorted(word for key, word in given().items() if key not in NAMED)
+    whole = "-".join([what, f"n{config.n}", f"seed{config.seed}", *rest])
+    name = re.sub(r"[^\w.=,+-]+", "_", whole, flags=re.ASCII)
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{_digest(whole.encode())}"
+    return f"{config.run}/samples/{name}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]
 
 
 def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:

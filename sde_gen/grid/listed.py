@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,7 +52,7 @@ class Listed(_List):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        object.__setattr__(self, "times", _descending("times", self.times))
+        object.__setattr__(self, "times", _ordered("times", self.times))
 
     def given(self, sde: SDE) -> Tensor:
         """The times."""
@@ -75,7 +76,7 @@ class ListedRatios(_List):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        object.__setattr__(self, "ratios", _descending("ratios", self.ratios))
+        object.__setattr__(self, "ratios", _ordered("ratios", self.ratios))
         if self.ratios[-1] <= 0:
             raise ValueError(
                 f"ratios={list(self.ratios)} must be positive: the sampler's last step takes away what noise is left, "
@@ -103,20 +104,23 @@ class ListedLogSNRs(_List):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        flipped = _descending("log_snrs reversed", tuple(self.log_snrs)[::-1])
-        object.__setattr__(self, "log_snrs", flipped[::-1])
+        object.__setattr__(self, "log_snrs", _ordered("log_snrs", self.log_snrs, ascend=True))
 
     def given(self, sde: SDE) -> Tensor:
         """Times at the log-SNRs."""
         return sde.t_from_log_snr(torch.tensor(self.log_snrs, dtype=torch.float64))
 
 
-def _descending(name: str, values: tuple[float, ...]) -> tuple[float, ...]:
-    values = tuple(float(value) for value in values)
-    falls = all(a > b for a, b in pairwise(values))
-    if len(values) < 2 or not falls or not all(math.isfinite(value) for value in values):
+def _ordered(name: str, values: Iterable[float], *, ascend: bool = False) -> tuple[float, ...]:
+    """The values as numbers, if they are a list of some that go one way."""
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    onward = all(a < b if ascend else a > b for a, b in pairwise(numbers))
+    if len(numbers) < 2 or not onward or not all(math.isfinite(number) for number in numbers):
         raise ValueError(
-            f"{name}={list(values)} must be at least two finite numbers that descend without repeats; sort the list "
-            "and remove duplicates"
+            f"{name}={values} must be at least two finite numbers that {'ascend' if ascend else 'descend'} without "
+            "repeats; give a list, sort it and remove duplicates"
         )
-    return values
+    return numbers

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen import benchmark, build, evaluate, sample, train
+from sde_gen.door import load
 from sde_gen.model import NCSNpp
 
 DOORS = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main, "benchmark": benchmark.main}
@@ -356,3 +358,55 @@ def test_numbers_that_are_not_finite_are_no_result(run, tmp_path, capfd, monkeyp
     monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: Measured(value=torch.tensor([1.0, float("nan")])))
     assert "images [1]" in mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}")
     assert not (tmp_path / "bpd.json").exists()
+
+
+LIST = f"[{','.join(str(1 - 0.0475 * i) for i in range(20))},0.05]"
+"""Twenty steps."""
+
+
+def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp_path):
+    """A list of 21 times gave a name that no file system takes; files of one name shared a folder."""
+    enter("sample", f"run={run}", "n=1", "grid=listed", f"grid.times={LIST}", "steps=20")
+    other = LIST.replace("0.05]", "0.04]")
+    enter("sample", f"run={run}", "n=1", "grid=listed", f"grid.times={other}", "steps=20")
+    found = list((run / "samples").glob("*n1-seed0-grid.times*"))
+    assert len(found) == 2
+    assert all(len(folder.name.encode()) < 150 for folder in found)
+    before = set((run / "samples").iterdir())
+    for steps in (2, 3):
+        path = tmp_path / str(steps) / "mine.yaml"
+        path.parent.mkdir()
+        parts = {"solver": load("solver", "ddim"), "grid": load("grid", "karras"), "steps": steps}
+        OmegaConf.save(parts, path)
+        enter("sample", f"run={run}", "n=1", f"settings={path}")
+        enter("sample", f"run={run}", "n=1", f"settings={path}", "batch_size=1")
+    assert len(set((run / "samples").iterdir()) - before) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["strip=5", "steps=3"], "strip=5"),
+        (["grid=listed", "grid.times=0.5"], "times=0.5 must be at least two"),
+        (["grid=listed", "grid.times=abc"], "times=abc must be at least two"),
+        (["grid=listed", "grid.times=[1,half]"], "must be at least two"),
+        (["grid=listed", "grid.times=[1,0.5]"], "say steps=1"),
+        (["grid=listed_log_snrs", "grid.log_snrs=[5,0,-5]", "steps=2"], "that ascend"),
+        (["sde=ve"], "sde"),
+        (["solver=euler_maruyama", "solver.eta=-1"], "eta=-1"),
+        (["settings=SETTINGS", "solver=heun"], "solver=heun would have no effect"),
+        (["settings=SETTINGS", "grid.middle=1"], "grid.middle=1 would have no effect"),
+        (["settings=SETTINGS", "steps=3"], "steps=3 would have no effect"),
+        (["settings=SETTINGS", "sampler.steps=3"], "sampler.steps=3 would have no effect"),
+        (["settings=SETTINGS", "strip=9"], "strip=9"),
+        (["label=1"], "without classes"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_refused_samples_leave_no_folder(arguments, words, run, tmp_path, capfd):
+    path, out = tmp_path / "mine.yaml", tmp_path / "out"
+    parts = {"solver": load("solver", "ddim"), "grid": load("grid", "karras"), "steps": 2}
+    OmegaConf.save(parts, path)
+    asked = [word.replace("SETTINGS", str(path)) for word in arguments]
+    assert words in mistake(capfd, "sample", f"run={run}", f"out={out}", *asked)
+    assert not out.exists()
