@@ -31,6 +31,17 @@ def like(a: Tensor, x: Tensor) -> Tensor:
     return bcast(a, x).to(dtype=x.dtype, device=x.device)
 
 
+def rows_of(a: Tensor, index: Tensor, count: int) -> Tensor:
+    """Pick the rows of some samples, unless there is one row for all.
+
+    Arguments:
+        a: one row per sample (count, ...), or a tensor that belongs to all samples.
+        index: which samples, with shape (b,).
+        count: number of samples.
+    """
+    return a[index] if a.shape[:1] == (count,) else a
+
+
 def sum_event(x: Tensor) -> Tensor:
     """Sum over every dimension but the first: (B, *event) -> (B,)."""
     return x.flatten(1).sum(1) if x.ndim > 1 else x

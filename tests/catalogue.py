@@ -1,10 +1,11 @@
 """The yaml directory as the tests see it: every file of conf/<kind> is an instance to hold to the contract."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -16,6 +17,14 @@ def names(kind: str) -> list[str]:
 
 def make(kind: str, name: str, *, sde: str = "vp", **overrides: Any) -> Any:
     """Build the object of conf/<kind>/<name>.yaml; ``${sde}`` inside it refers to conf/sde/<sde>.yaml."""
-    config = OmegaConf.create({"sde": OmegaConf.load(CONF / "sde" / f"{sde}.yaml")})
-    config[kind] = OmegaConf.merge(OmegaConf.load(CONF / kind / f"{name}.yaml"), overrides)
+    config = _read(kind, name, sde)
+    if overrides:
+        config = OmegaConf.create({"sde": config.sde, kind: OmegaConf.merge(config[kind], overrides)})
     return instantiate(config[kind])
+
+
+@cache
+def _read(kind: str, name: str, sde: str) -> DictConfig:
+    """The files, which take longer to read than most objects to build."""
+    files = {"sde": CONF / "sde" / f"{sde}.yaml", kind: CONF / kind / f"{name}.yaml"}
+    return OmegaConf.create({kind: OmegaConf.load(file) for kind, file in files.items()})

@@ -26,3 +26,7 @@ class Through(Denoiser):
         exact, marginal = self.denoiser(x_t, t, **cond), self.sde.marginal(t)
         out = self.parametrization.target(exact.x0, exact.eps, marginal)
         return self.parametrization.predict(out, x_t, marginal)
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Go through for these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))

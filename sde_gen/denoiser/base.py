@@ -1,9 +1,13 @@
 """The one interface between what knows about data and what makes use of it."""
 
 import abc
+import copy
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
+from sde_gen._tensor import rows_of
 from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE
 
@@ -43,6 +47,30 @@ class Denoiser(nn.Module, abc.ABC):
         for part in self.children():
             getattr(part, "expect", _ignore)(times)
 
+    def rows(self, index: Tensor, count: int) -> "Denoiser":
+        """Make the denoiser of some samples of a batch, when the others have left it.
+
+        A denoiser may hold something for every sample, such as a label or a measurement; that of these samples goes
+        with them. One that does not say what it holds is asked with a full batch still, whose other places are filled
+        with the first of the samples. A subclass says so by overriding this, most easily with :meth:`with_parts`.
+
+        Arguments:
+            index: which samples, with shape (b,).
+            count: number of samples B of the whole batch.
+
+        Returns:
+            The denoiser of batches with shape (b, *event).
+        """
+        return Padded(self, index, count)
+
+    def with_parts(self, **parts: Tensor | nn.Module) -> "Denoiser":
+        """Copy the denoiser, with other modules or buffers in place of some; the rest is shared."""
+        other = copy.copy(self)
+        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        for name, part in parts.items():
+            setattr(other, name, part)
+        return other
+
     def bind(self, **cond: Tensor) -> "Denoiser":
         """Fix the conditioning, so that solvers need not know of it."""
         return Bound(self, cond)
@@ -65,3 +93,41 @@ class Bound(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict with the fixed conditioning and what is given on top of it."""
         return self.denoiser(x_t, t, **{**self.cond, **cond})
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Bind the conditioning of these samples."""
+        cond = {name: rows_of(value, index, count) for name, value in self.cond.items()}
+        return Bound(self.denoiser.rows(index, count), cond)
+
+
+class Padded(Denoiser):
+    """A denoiser of some samples that is asked with a batch of fixed length.
+
+    Arguments:
+        denoiser: the denoiser of the whole batch.
+        index: which samples, with shape (b,).
+        count: number of samples B of the whole batch.
+    """
+
+    def __init__(self, denoiser: Denoiser, index: Tensor, count: int) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.sde = denoiser.sde
+        self.index = index
+        self.place = torch.zeros(count, dtype=torch.long)
+        self.place[index] = torch.arange(len(index))
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """Fill the batch, predict, and pick the samples."""
+        full = {name: rows_of(value, self.place, len(x_t)) for name, value in cond.items()}
+        prediction = self.denoiser(x_t[self.place], t if t.ndim == 0 else t[self.place], **full)
+        alpha, sigma = (a if a.ndim == 0 else a[self.index] for a in (prediction.alpha, prediction.sigma))
+        return replace(
+            prediction,
+            x_t=x_t,
+            x0=prediction.x0[self.index],
+            eps=prediction.eps[self.index],
+            alpha=alpha,
+            sigma=sigma,
+            aux=None if prediction.aux is None else prediction.aux[self.index],
+        )

@@ -87,6 +87,11 @@ class MixtureDenoiser(Denoiser):
             like(marginal.sigma, x_t),
         )
 
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Return itself: nothing is held for a sample."""
+        del index, count
+        return self
+
     def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """Log-density of x_t in nats, float64 with shape (B,)."""
         return torch.logsumexp(self._log_joint(*self._whiten(x, *self._coefficients(t))), dim=1)

@@ -69,6 +69,11 @@ class NetworkDenoiser(Denoiser):
         out = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Return itself: nothing is held for a sample."""
+        del index, count
+        return self
+
     def _dtype(self, x_t: Tensor) -> torch.dtype:
         parameter = next(self.net.parameters(), None)
         return x_t.dtype if parameter is None else parameter.dtype

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
+from sde_gen._tensor import like, rows_of
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.operator.base import Operator
 from sde_gen.operator.conjugate_gradients import Map, conjugate_gradients
@@ -69,6 +69,10 @@ class GaussianPosterior(Denoiser):
         residual = self.y.to(x_t) - self.operator(prediction.x0)
         u = conjugate_gradients(smoothed, residual, self.steps)
         return prediction.with_x0(prediction.x0 + outer(self.operator.adjoint(u, x_t)))
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Take the measurements of these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count), y=rows_of(self.y, index, count))
 
     @abc.abstractmethod
     def covariance(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor]) -> tuple[Prediction, Map, Map]:

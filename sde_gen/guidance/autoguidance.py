@@ -49,3 +49,7 @@ class Autoguidance(Denoiser):
         if self.scale == 1:
             return prediction
         return on_line(self.weak(x_t, t, **cond), prediction, torch.tensor(self.scale).to(x_t))
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Guide these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count), weak=self.weak.rows(index, count))

@@ -89,6 +89,10 @@ class CFG(Denoiser):
         guided = on_line(self.denoiser(x_t, t, **free), conditional, scale)
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Guide these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+
     def _rescaled(self, guided: Prediction, conditional: Tensor) -> Prediction:
         over_event = tuple(range(1, conditional.ndim))
         gain = conditional.std(over_event, keepdim=True) / guided.x0.std(over_event, keepdim=True)

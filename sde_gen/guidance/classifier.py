@@ -74,3 +74,7 @@ class ClassifierGuidance(Denoiser):
             x0=prediction.x0 + like(sigma**2 / alpha, x_t) * push,
             eps=prediction.eps - like(sigma, x_t) * push,
         )
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Guide these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like, sum_event
+from sde_gen._tensor import like, rows_of, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.guidance._posterior import require_signal
 from sde_gen.operator.base import Operator
@@ -70,3 +70,7 @@ class DPS(Denoiser):
             x0=prediction.x0.detach() + like(sigma**2 / alpha, x_t) * gradient,
             eps=prediction.eps.detach() - like(sigma, x_t) * gradient,
         )
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Take the measurements of these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count), y=rows_of(self.y, index, count))

@@ -48,3 +48,7 @@ class DynamicThreshold(Denoiser):
         s = torch.quantile(flat.abs(), self.quantile, dim=1, keepdim=True).clamp(min=self.limit)
         bounded = (self.limit * flat.clamp(-s, s) / s).reshape(x0.shape)
         return prediction.with_x0(bounded)
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """Bound these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))

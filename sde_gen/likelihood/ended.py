@@ -34,3 +34,7 @@ class Ended(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict as the given denoiser does."""
         return self.denoiser(x_t, t, **cond)
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """End for these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))

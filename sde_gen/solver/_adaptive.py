@@ -13,7 +13,6 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
 from sde_gen.solver._clock import Variable
-from sde_gen.solver._rows import for_rows
 from sde_gen.solver.base import Solver, check_times
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
@@ -206,7 +205,7 @@ class _Walk:
         """Evaluate where that has not been done."""
         new = self.rows[~self.known[self.rows]]
         if len(new):
-            model = self.here if len(new) == len(self.rows) else for_rows(self.model, new, len(self.x))
+            model = self.here if len(new) == len(self.rows) else self.model.rows(new, len(self.x))
             self.slope[new] = self.solver.slope(model, self.x[new], self.t[new])
             self.known[new] = True
             self.nfe[new] += 1
@@ -269,4 +268,4 @@ class _Walk:
         arrived = good & (span.v == self.knots[-1])
         if bool(arrived.any()):
             self.rows = self.rows[~arrived]
-            self.here = for_rows(self.model, self.rows, len(self.x))
+            self.here = self.model.rows(self.rows, len(self.x))
