@@ -11,8 +11,9 @@ from torch import Tensor
 from sde_gen._tensor import like, mean_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.prediction import Prediction
-from sde_gen.solver._adaptive import AdaptiveSolver, Attempt, Span
+from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver._clock import InAngle, Rates
+from sde_gen.solver._embedded import Attempt, Span
 from sde_gen.solver._runge_kutta import Tableau
 
 

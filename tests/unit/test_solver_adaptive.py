@@ -14,7 +14,8 @@ from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from sde_gen.noise import IID
 from sde_gen.prediction import Prediction
 from sde_gen.solver import BogackiShampine, DormandPrince, DPMAdaptive, ScipyODE, Solver, TorchDiffEq
-from sde_gen.solver._adaptive import AdaptiveSolver, Span
+from sde_gen.solver._adaptive import AdaptiveSolver
+from sde_gen.solver._embedded import Span
 from tests import oracles
 from tests.catalogue import make, names
 
