@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import show, tuning
 from sde_gen.comparison import Comparison, Measured
-from sde_gen.door import check_counts, door, load, refuse, several
+from sde_gen.door import check_counts, check_switches, door, load, refuse, several
 from sde_gen.grid.base import Grid
 from sde_gen.noise import sample_seeds
 from sde_gen.run import Run, open_run
@@ -30,6 +30,7 @@ class Row:
             solution is nearer to the truth.
         mean: mean over samples of the same.
         se: standard error of that mean; None for a single sample.
+        reference_error: median error of the reference itself, as far as it is known.
         seconds: time for all samples.
     """
 
@@ -39,6 +40,7 @@ class Row:
     median: float | None
     mean: float | None
     se: float | None
+    reference_error: float | None
     seconds: float
 
 
@@ -47,6 +49,7 @@ def main(config: DictConfig) -> None:
     """Measure error against a fine reference, and time, by number of evaluations."""
     check_counts(config, "n")
     check_counts(config, "seed", least=0)
+    check_switches(config, "tune")
     if config.tune:
         refuse("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
         tuning.tune(config)
@@ -59,14 +62,14 @@ def main(config: DictConfig) -> None:
         raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
     solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in map(str, names)}
     run, grid = open_run(config), instantiate(config.grid)
+    compared = _comparison(config, run, grid, step_counts)
+    for solver in solvers.values():
+        compared.check(solver)
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+    rows = []
     with show.progress() as bar:
         task = bar.add_task("", total=len(solvers) * len(step_counts), note="")
-        compared = _comparison(config, run, grid, step_counts)
         compared.progress = lambda note: bar.update(task, note=note)
-        for solver in solvers.values():
-            compared.check(solver)
-        Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-        rows = []
         for name, solver in solvers.items():
             bar.update(task, description=name)
             for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
@@ -76,9 +79,7 @@ def main(config: DictConfig) -> None:
 
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
-    check_counts(config.reference, "stochastic_steps")
-    if config.reference.steps is not None:
-        check_counts(config.reference, "steps")
+    check_counts(config.reference, "steps", "stochastic_steps")
     return Comparison(
         denoiser=run.conditioned(run.labels(config.n)),
         network=run.denoiser.net,
@@ -87,7 +88,7 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
         seeds=sample_seeds(config.seed, config.n),
         device=run.device,
         reference=instantiate(config.reference.solver),
-        reference_steps=config.reference.steps or 500,
+        reference_steps=config.reference.steps,
         stochastic_steps=config.reference.stochastic_steps,
     )
 
@@ -99,7 +100,14 @@ def _row(name: str, steps: int, measured: Measured) -> Row:
         median, mean = statistics.median(errors), statistics.fmean(errors)
         se = statistics.stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else None
     return Row(
-        solver=name, steps=steps, nfe=measured.nfe, median=median, mean=mean, se=se, seconds=measured.seconds
+        solver=name,
+        steps=steps,
+        nfe=measured.nfe,
+        median=median,
+        mean=mean,
+        se=se,
+        reference_error=measured.reference_error,
+        seconds=measured.seconds,
     )
 
 
@@ -117,7 +125,7 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
     _plot(rows, picture)
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
-        ["solver", "steps", "NFE", "median error", "mean error", "+- s.e.", "seconds"],
+        ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds"],
         [
             [
                 row.solver,
@@ -131,6 +139,10 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
             for row in rows
         ],
     )
+    known = {row.solver: row.reference_error for row in rows if row.reference_error is not None}
+    if known:
+        worst = ", ".join(f"{error:.0e} of {name}'s" for name, error in known.items())
+        show.console.print(f"the references' own errors: {worst}", soft_wrap=True)
     fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
     if fresh:
         show.console.print(

@@ -14,7 +14,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import NFECounter, StopOnNaN
 from sde_gen.noise import Brownian
 from sde_gen.sde import SDE
-from sde_gen.solver import Solver, TorchDiffEq
+from sde_gen.solver import DPMSolverPP3M, Solver
 
 Ends = tuple[float, float]
 """First and last time of a grid."""
@@ -23,17 +23,32 @@ DEPTH = 20
 """Levels of the Brownian paths: a million equal steps."""
 
 
+class Reference(NamedTuple):
+    """A fine solution.
+
+    Arguments:
+        x: samples at the last time with shape (B, *event).
+        error: their median error per dimension, by the distance to a solution in half as many steps; None where a
+            solver chooses its own.
+    """
+
+    x: Tensor
+    error: float | None
+
+
 class Measured(NamedTuple):
     """A solver on a grid.
 
     Arguments:
         errors: root mean square error per dimension of every sample, model space, float64 with shape (B,); None
             where the noise is fresh, so that no finer solution is nearer to the truth.
+        reference_error: that of the reference, as far as it is known.
         nfe: network evaluations per sample.
         seconds: time for all samples.
     """
 
     errors: Tensor | None
+    reference_error: float | None
     nfe: float
     seconds: float
 
@@ -54,7 +69,7 @@ class Comparison:
         seeds: one seed per sample.
         device: where to work.
         reference: deterministic solver of the flow.
-        reference_steps: least number of its steps, unless it chooses its own.
+        reference_steps: least number of its steps; without effect on one that chooses its own.
         stochastic_steps: least number of steps of a stochastic solver's reference.
         progress: told before every solution what it is.
 
@@ -68,7 +83,7 @@ class Comparison:
     grids: Sequence[Tensor]
     seeds: Sequence[int]
     device: torch.device | str = "cpu"
-    reference: Solver = TorchDiffEq()  # noqa: RUF009 (frozen)
+    reference: Solver = DPMSolverPP3M()  # noqa: RUF009 (frozen)
     reference_steps: int = 500
     stochastic_steps: int = 256
     progress: Callable[[str], None] = lambda note: None
@@ -79,7 +94,7 @@ class Comparison:
             raise ValueError(
                 f"reference={self.reference} draws noise; the flow's end needs a deterministic solver"
             )
-        self._flow: dict[Ends, Tensor] = {}
+        self._flow: dict[Ends, Reference] = {}
 
     def check(self, solver: Solver) -> None:
         """Raise ValueError where a solver, or its reference, cannot work on one of the grids."""
@@ -94,7 +109,7 @@ class Comparison:
             ValueError: the solver cannot work on the process and a grid.
             FloatingPointError: a sample is not finite.
         """
-        own: dict[Ends, Tensor] = {}
+        own: dict[Ends, Reference] = {}
         for times in self.grids:
             reference = None
             if solver.pathwise:
@@ -108,8 +123,10 @@ class Comparison:
                 begin = time.perf_counter()
                 x = self.solve(solver, times).cpu()
                 seconds = time.perf_counter() - begin
-            errors = None if reference is None else _distance(x, reference)
-            yield Measured(errors, counter.samples / len(self.seeds), seconds)
+            errors, known_to = (
+                (None, None) if reference is None else (_distance(x, reference.x), reference.error)
+            )
+            yield Measured(errors, known_to, counter.samples / len(self.seeds), seconds)
 
     @torch.no_grad()
     def solve(self, solver: Solver, times: Tensor) -> Tensor:
@@ -119,15 +136,17 @@ class Comparison:
         x = float(self.denoiser.sde.sigma(times[0])) * noise.fresh(start)
         return solver.solve(self.denoiser, x, times, noise=noise, hooks=[StopOnNaN()])
 
-    def _fine(self, solver: Solver, between: Ends) -> Tensor:
+    def _fine(self, solver: Solver, between: Ends) -> Reference:
         """The reference of a solver between two times: on the finest grid that has them as ends, made finer."""
         times = max((grid for grid in self.grids if ends(grid) == between), key=len)
-        sde = self.denoiser.sde
-        if solver.stochastic:
-            return self.solve(solver, refined(sde, times, self.stochastic_steps)).cpu()
-        if self.reference.nfe(1) is None:
-            return self.solve(self.reference, times[[0, -1]]).cpu()
-        return self.solve(self.reference, refined(sde, times, self.reference_steps)).cpu()
+        method, steps = (
+            (solver, self.stochastic_steps) if solver.stochastic else (self.reference, self.reference_steps)
+        )
+        if method.nfe(1) is None:
+            return Reference(self.solve(method, times[[0, -1]]).cpu(), None)
+        fine = refined(self.denoiser.sde, times, steps)
+        x, coarser = (self.solve(method, grid).cpu() for grid in (fine, fine[::2]))
+        return Reference(x, float(_distance(x, coarser).median()))
 
 
 def ends(times: Tensor) -> Ends:
@@ -136,7 +155,7 @@ def ends(times: Tensor) -> Ends:
 
 
 def refined(sde: SDE, times: Tensor, steps: int) -> Tensor:
-    r"""Cut every step of a grid into equally many parts, at least four.
+    r"""Cut every step of a grid into parts, an even number of at least four.
 
     The parts are equal in :math:`\mathrm{arsinh}(\alpha / \sigma)`: half the log-SNR near the data, and finite where
     there is only noise.
@@ -150,7 +169,7 @@ def refined(sde: SDE, times: Tensor, steps: int) -> Tensor:
         Times with shape (parts n + 1,), the given ones among them.
     """
     count = len(times) - 1
-    parts = max(4, math.ceil(steps / count))
+    parts = max(4, 2 * math.ceil(steps / count / 2))
     place = torch.asinh(torch.exp(0.5 * sde.log_snr(times)))
     way = torch.arange(parts, dtype=torch.float64) / parts
     places = torch.cat([(place[:-1, None] + place.diff()[:, None] * way).flatten(), place[-1:]])

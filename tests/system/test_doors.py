@@ -137,20 +137,30 @@ def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
 
 
 def test_benchmark_measures_errors_that_fall(run, tmp_path):
-    enter("benchmark", f"run={run}", "solvers=[heun]", "steps=[4,32]", "n=3", f"out={tmp_path}")
+    enter(
+        "benchmark",
+        f"run={run}",
+        "solvers=[heun]",
+        "steps=[4,32]",
+        "n=3",
+        "reference.steps=128",
+        f"out={tmp_path}",
+    )
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert [row["nfe"] for row in rows] == [8, 64]
     assert rows[1]["median"] < rows[0]["median"]
     assert (tmp_path / "benchmark.png").stat().st_size > 0
 
 
-def test_a_reference_that_steps_is_given_many(run, tmp_path):
-    """Another solver as reference took the one step that is right for those that choose their own."""
+def test_a_reference_may_choose_its_own_steps(run, tmp_path):
     rows = []
-    for name, more in (("adaptive", []), ("steps", ["solver@reference.solver=dpm_solver_pp_3m"])):
-        enter("benchmark", f"run={run}", "solvers=heun", "steps=4", "n=2", f"out={tmp_path / name}", *more)
+    for name, more in (("steps", []), ("adaptive", ["solver@reference.solver=torch_diffeq"])):
+        few = ["solvers=heun", "steps=4", "n=2", "reference.steps=100", *more]
+        enter("benchmark", f"run={run}", *few, f"out={tmp_path / name}")
         rows += json.loads((tmp_path / name / "benchmark.json").read_text())["rows"]
     assert rows[0]["median"] == pytest.approx(rows[1]["median"], rel=0.02)
+    assert rows[0]["reference_error"] < 0.01 * rows[0]["median"]
+    assert rows[1]["reference_error"] is None
 
 
 def test_other_samples_go_to_another_folder(run):
@@ -306,7 +316,7 @@ def test_classes_are_learnt_asked_for_and_checked(tmp_path, capfd):
     folder = tmp_path / "classes"
     enter("train", *TINY, f"run={folder}", "conditioning=class")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
-    enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.solver.rtol=0.1")
+    enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.steps=8")
     enter("evaluate", f"run={folder}", "n=2", "integrator=runge_kutta", "integrator.steps=4")
     assert "0 to 9" in mistake(capfd, "sample", f"run={folder}", "label=10")
     assert "0 to 9" in mistake(capfd, "sample", f"run={folder}", "label=cat")
