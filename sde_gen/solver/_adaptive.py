@@ -7,11 +7,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen.adaptive import EmbeddedMethod, OwnSteps
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
-from sde_gen.solver._embedded import EmbeddedMethod
-from sde_gen.solver._own_steps import OwnSteps
 from sde_gen.solver.base import Solver, check_times
 
 
@@ -32,7 +31,7 @@ class Solution(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveSolver(EmbeddedMethod, Solver):
+class AdaptiveSolver(EmbeddedMethod[Denoiser], Solver):
     r"""A deterministic solver that goes from a grid's first time to its last by steps of its own, sample by sample.
 
     With an estimate E ~ h^q of a step's error over the tolerance, and E' that of the step before, the next length is

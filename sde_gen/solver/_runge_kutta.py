@@ -1,28 +1,15 @@
-"""Explicit Runge-Kutta methods: tableaux, and solvers that take one of their steps per step of the grid."""
+"""Solvers that take one step of an explicit Runge-Kutta method per step of the grid."""
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sde_gen.clock import Clock
 from sde_gen.sde.base import SDE
-from sde_gen.solver._clock import Clock
 from sde_gen.solver._stages import SinglestepSolver, Stage
-
-
-class Tableau(NamedTuple):
-    r"""Butcher's tableau of ``k_i = f(u + c_i h, y + h sum_j a_ij k_j)``, ``y' = y + h sum_i b_i k_i``.
-
-    Arguments:
-        c: nodes of the stages, the first 0.
-        a: weights of the stages from the second on, one for each stage before.
-        b: weights of the step.
-    """
-
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
+from sde_gen.tableau import Tableau
 
 
 class RungeKuttaSolver(SinglestepSolver):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import like, mean_event
+from sde_gen.adaptive import Attempt, Span
+from sde_gen.clock import InAngle, Rates
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.prediction import Prediction
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.solver._clock import InAngle, Rates
-from sde_gen.solver._embedded import Attempt, Span
-from sde_gen.solver._runge_kutta import Tableau
+from sde_gen.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, Pair, mix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,7 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
     """
 
     middle: float = 0.3
-    tableau: ClassVar[Tableau]
-    weights_of_error: ClassVar[tuple[float, ...]]
+    pair: ClassVar[Pair]
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -70,7 +69,12 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
     @property
     def stages(self) -> int:
         """All but the first, which is the last of the step before."""
-        return len(self.tableau.c) - 1
+        return len(self.pair.tableau.c) - 1
+
+    @property
+    def exponent(self) -> int:
+        """The two differ by a term of the lower order's first error."""
+        return self.pair.order
 
     def variable(self, model: Denoiser) -> InAngle:
         """The angle."""
@@ -89,26 +93,26 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
         clock = self.variable(model)
         times = self.times(clock, span)
         rates = Rates(*(part.reshape(times.shape) for part in clock.rates(times.flatten())))
-        slopes = slope.new_empty(len(times), *slope.shape)
-        slopes[0] = slope
         y, h = x / like(rates.scale[0], x), like(span.v - span.u, x)
-        for k, row in enumerate(self.tableau.a, start=1):
-            end = y + h * mix(row, slopes)
+
+        def slope_at(k: int, end: Tensor) -> Tensor:
             sample = like(rates.scale[k], x) * end
-            slopes[k] = along(Rates(*(part[k] for part in rates)), model(sample, times[k]))
+            return along(Rates(*(part[k] for part in rates)), model(sample, times[k]))
+
+        end, slopes = self.pair.step(y, h, slope, slope_at)
         tol = self.atol + self.rtol * torch.maximum(y.abs(), end.abs())
-        error = torch.sqrt(mean_event((h * mix(self.weights_of_error, slopes) / tol).square()))
+        error = torch.sqrt(mean_event((h * mix(self.pair.error, slopes) / tol).square()))
 
         def inside(u: Tensor, t: Tensor) -> Tensor:
             r, rise = like((u - span.u) / (span.v - span.u), x), end - y
             bow = (1 - 2 * r) * rise + (r - 1) * h * slopes[0] + r * h * slopes[-1]
             return like(clock.rates(t).scale, x) * (y + r * rise + r * (r - 1) * bow)
 
-        return Attempt(sample, error, slopes[-1], inside)
+        return Attempt(like(rates.scale[-1], x) * end, error, slopes[-1], inside)
 
     def times(self, clock: InAngle, span: Span) -> Tensor:
         """Times of the stages with shape (stages, b): at the ends the ends, within them otherwise."""
-        nodes = torch.tensor(self.tableau.c, dtype=torch.float64).unsqueeze(-1)
+        nodes = torch.tensor(self.pair.tableau.c, dtype=torch.float64).unsqueeze(-1)
         inner = clock.time(span.u + nodes * (span.v - span.u))
         inner = inner.clamp(torch.minimum(span.t, span.s), torch.maximum(span.t, span.s))
         times: Tensor = torch.where(nodes == 0, span.t, torch.where(nodes == 1, span.s, inner))
@@ -119,13 +123,6 @@ def along(rates: Rates, prediction: Prediction) -> Tensor:
     """The slope of a prediction at times with shape (b,)."""
     x0, eps = prediction.x0, prediction.eps
     return like(rates.x0, x0) * x0 + like(rates.eps, eps) * eps
-
-
-def mix(weights: tuple[float, ...], slopes: Tensor) -> Tensor:
-    """The sum of weights times slopes, of the first ones if there are fewer weights."""
-    row = torch.tensor(weights, dtype=slopes.dtype, device=slopes.device)
-    mixed: Tensor = torch.tensordot(row, slopes[: len(weights)], 1)
-    return mixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,28 +136,7 @@ class DormandPrince(AdaptiveRungeKutta):
 
     rtol: float = 1e-5
     atol: float = 1e-5
-    exponent: ClassVar[int] = 5
-    tableau: ClassVar[Tableau] = Tableau(
-        c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
-        a=(
-            (1 / 5,),
-            (3 / 40, 9 / 40),
-            (44 / 45, -56 / 15, 32 / 9),
-            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-            (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-        ),
-        b=(35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
-    )
-    weights_of_error: ClassVar[tuple[float, ...]] = (
-        71 / 57600,
-        0,
-        -71 / 16695,
-        71 / 1920,
-        -17253 / 339200,
-        22 / 525,
-        -1 / 40,
-    )
+    pair: ClassVar[Pair] = DORMAND_PRINCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +150,4 @@ class BogackiShampine(AdaptiveRungeKutta):
 
     rtol: float = 1e-4
     atol: float = 1e-4
-    exponent: ClassVar[int] = 3
-    tableau: ClassVar[Tableau] = Tableau(
-        c=(0, 1 / 2, 3 / 4, 1),
-        a=((1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
-        b=(2 / 9, 1 / 3, 4 / 9, 0),
-    )
-    weights_of_error: ClassVar[tuple[float, ...]] = (-5 / 72, 1 / 12, 1 / 9, -1 / 8)
+    pair: ClassVar[Pair] = BOGACKI_SHAMPINE

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import like, mean_event
+from sde_gen.adaptive import Attempt, Span
+from sde_gen.clock import InLam
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver._check import require_signal
-from sde_gen.solver._clock import InLam
-from sde_gen.solver._embedded import Attempt, Span
 from sde_gen.solver._exponential import Point, bend, between, move, point
 
 

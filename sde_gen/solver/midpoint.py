@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sde_gen.clock import Clock, InTime
 from sde_gen.sde.base import SDE
-from sde_gen.solver._clock import Clock, InTime
-from sde_gen.solver._runge_kutta import RungeKuttaSolver, Tableau
+from sde_gen.solver._runge_kutta import RungeKuttaSolver
+from sde_gen.tableau import Tableau
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sde_gen.clock import Clock, InAngle
 from sde_gen.sde.base import SDE
-from sde_gen.solver._clock import Clock, InAngle
-from sde_gen.solver._runge_kutta import RungeKuttaSolver, Tableau
+from sde_gen.solver._runge_kutta import RungeKuttaSolver
+from sde_gen.tableau import RUNGE_KUTTA_4, Tableau
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,7 @@ class RungeKutta4(RungeKuttaSolver):
     middle: float = 0.3
     order: ClassVar[int] = 4
     stages: ClassVar[int] = 4
-    tableau: ClassVar[Tableau] = Tableau(
-        c=(0, 1 / 2, 1 / 2, 1),
-        a=((1 / 2,), (0, 1 / 2), (0, 0, 1)),
-        b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    )
+    tableau: ClassVar[Tableau] = RUNGE_KUTTA_4
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

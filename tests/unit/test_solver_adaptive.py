@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sde_gen.adaptive import Span
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Uniform
 from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
@@ -15,7 +16,6 @@ from sde_gen.noise import IID
 from sde_gen.prediction import Prediction
 from sde_gen.solver import BogackiShampine, DormandPrince, DPMAdaptive, ScipyODE, Solver, TorchDiffEq
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.solver._embedded import Span
 from tests import oracles
 from tests.catalogue import make, names
 
@@ -97,10 +97,10 @@ def test_a_step_has_its_orders(kind: str) -> None:
 @pytest.mark.parametrize("pair", [DormandPrince, BogackiShampine])
 def test_tableaux_are_consistent(pair: type[DormandPrince]) -> None:
     """Nodes are the sums of their rows, both methods' weights sum to 1, and the last stage is the step's end."""
-    table = pair.tableau
+    table = pair.pair.tableau
     assert [sum(row) for row in table.a] == pytest.approx(table.c[1:], abs=1e-14)
     assert sum(table.b) == pytest.approx(1, abs=1e-14)
-    assert sum(pair.weights_of_error) == pytest.approx(0, abs=1e-14)
+    assert sum(pair.pair.error) == pytest.approx(0, abs=1e-14)
     assert (*table.a[-1], 0) == table.b
 
 

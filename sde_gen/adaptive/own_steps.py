@@ -1,10 +1,11 @@
 """Steps of every sample's own, and who is still under way."""
 
+from typing import Generic
+
 import torch
 from torch import Tensor
 
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.solver._embedded import Attempt, EmbeddedMethod, Span
+from sde_gen.adaptive.embedded import Attempt, EmbeddedMethod, Model, Span
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
 """Safety factor of a new step's length, and the least and the most that it is of the old one's.
@@ -20,12 +21,12 @@ SMALLEST = 1e-10
 """Steps shorter than this part of the whole way are given up."""
 
 
-class OwnSteps:
+class OwnSteps(Generic[Model]):
     """Where all samples are, each at a time and with a step size of its own.
 
     Arguments:
         method: takes the steps.
-        model: the denoiser, conditioning bound.
+        model: what the method steps by: a denoiser, or a field.
         x: samples at times[0] with shape (B, *event).
         times: monotone times, float64 on the CPU with shape (steps + 1,).
 
@@ -34,10 +35,10 @@ class OwnSteps:
         nfe: evaluations made for every sample, with shape (B,).
         rejected: steps of every sample that were not good enough, with shape (B,).
         rows: indices of those under way.
-        here: the denoiser for them.
+        here: the model for them.
     """
 
-    def __init__(self, method: EmbeddedMethod, model: Denoiser, x: Tensor, times: Tensor) -> None:
+    def __init__(self, method: EmbeddedMethod[Model], model: Model, x: Tensor, times: Tensor) -> None:
         self.method, self.model, self.times = method, model, times
         self.variable = method.variable(model)
         self.knots = self.variable.read(times)

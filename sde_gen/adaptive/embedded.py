@@ -1,15 +1,25 @@
-"""What an adaptive solver's method owes: a step with an estimate of its own error."""
+"""What a method owes that chooses its own steps: a step with an estimate of its error."""
 
 import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from sde_gen.denoiser.base import Denoiser
-from sde_gen.solver._clock import Variable
+from sde_gen.clock import Variable
+
+Model = TypeVar("Model", bound="Rows")
+"""A denoiser, or a field of a differential equation."""
+
+
+class Rows(Protocol):
+    """Something that answers for the samples of a batch, and can be made to answer for some of them."""
+
+    def rows(self: Model, index: Tensor, count: int) -> Model:
+        """Keep the samples ``index`` with shape (b,) of ``count`` only."""
+        ...
 
 
 class Span(NamedTuple):
@@ -38,7 +48,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedMethod(abc.ABC):
+class EmbeddedMethod(abc.ABC, Generic[Model]):
     """Steps of a variable that estimate their own error, and the tolerances for it.
 
     Arguments:
@@ -72,7 +82,7 @@ class EmbeddedMethod(abc.ABC):
         """Evaluations of an attempt, without that at its begin."""
 
     @abc.abstractmethod
-    def variable(self, model: Denoiser) -> Variable:
+    def variable(self, model: Model) -> Variable:
         """The variable in which steps are taken."""
 
     @abc.abstractmethod
@@ -80,9 +90,9 @@ class EmbeddedMethod(abc.ABC):
         """Length of the first step tried, of the whole way in the variable."""
 
     @abc.abstractmethod
-    def slope(self, model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+    def slope(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
         """What the method keeps of the evaluation at times t (b,), with shape (b, *event)."""
 
     @abc.abstractmethod
-    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+    def attempt(self, model: Model, x: Tensor, slope: Tensor, span: Span) -> Attempt:
         """Try a step of every sample."""

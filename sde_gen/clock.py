@@ -19,15 +19,8 @@ class Rates(NamedTuple):
     eps: Tensor
 
 
-@dataclass(frozen=True)
 class Variable(abc.ABC):
-    """A monotone variable u in place of time, in which a solver takes its steps.
-
-    Arguments:
-        sde: the process.
-    """
-
-    sde: SDE
+    """A monotone variable u in place of time, in which steps are taken."""
 
     @abc.abstractmethod
     def read(self, t: Tensor) -> Tensor:
@@ -40,7 +33,13 @@ class Variable(abc.ABC):
 
 @dataclass(frozen=True)
 class Clock(Variable):
-    """A variable, and the flow in it."""
+    """A variable, and the flow in it.
+
+    Arguments:
+        sde: the process.
+    """
+
+    sde: SDE
 
     @abc.abstractmethod
     def rates(self, t: Tensor) -> Rates:
@@ -104,7 +103,13 @@ class InAngle(Clock):
 
 @dataclass(frozen=True)
 class InLam(Variable):
-    """``lam = log(alpha / sigma)``, that of exponential integrators."""
+    """``lam = log(alpha / sigma)``, that of exponential integrators.
+
+    Arguments:
+        sde: the process.
+    """
+
+    sde: SDE
 
     def read(self, t: Tensor) -> Tensor:
         """Half of the log-SNR."""
