@@ -139,10 +139,14 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
             for row in rows
         ],
     )
-    known = {row.solver: row.reference_error for row in rows if row.reference_error is not None}
-    if known:
-        worst = ", ".join(f"{error:.0e} of {name}'s" for name, error in known.items())
-        show.console.print(f"the references' own errors: {worst}", soft_wrap=True)
+    alike: dict[str, list[str]] = {}
+    for name in dict.fromkeys(row.solver for row in rows):
+        own = [row.reference_error for row in rows if row.solver == name and row.reference_error is not None]
+        if own:
+            alike.setdefault(f"{max(own):.0e}", []).append(name)
+    if alike:
+        told = "; ".join(f"{error} for {', '.join(names)}" for error, names in alike.items())
+        show.console.print(f"errors of the references themselves: {told}", soft_wrap=True)
     fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
     if fresh:
         show.console.print(

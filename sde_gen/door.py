@@ -163,15 +163,22 @@ def preflight(name: str, argv: list[str]) -> None:
         return  # another configuration than ours, or only a question
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            overrides = [
-                _first_of_sweep(override) for override in OverridesParser.create().parse_overrides(words)
-            ]
-            compose(name, overrides)
+            overrides = OverridesParser.create().parse_overrides(words)
+            if not {"-m", "--multirun"} & set(argv):
+                _refuse_sweeps(overrides)
+            compose(name, [_first_of_sweep(override) for override in overrides])
         except (HydraException, OmegaConfBaseException) as error:
             base = compose(name)
             for word in words:
-                _explain_override(word, base)
+                _explain_override(name, word, base)
             fail(str(error).splitlines()[0])
+
+
+def _refuse_sweeps(overrides: list[Override]) -> None:
+    for override in overrides:
+        if override.is_sweep_override():
+            key, _, value = str(override.input_line).partition("=")
+            fail(f"{key}={value} is a sweep: write {key}=[{value}] for a list, or -m to run once for each")
 
 
 def _first_of_sweep(override: Override) -> str:
@@ -181,18 +188,29 @@ def _first_of_sweep(override: Override) -> str:
     return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
 
-def _explain_override(word: str, base: DictConfig) -> None:
+def _explain_override(door: str, word: str, base: DictConfig) -> None:
     key, equals, value = word.partition("=")
     if not equals:
         fail(f"{word!r} is not an override; write key=value")
     if key.startswith(("+", "~")):
         return
-    if (CONF / key).is_dir():
+    group = key.partition("@")[0]
+    if (CONF / group).is_dir():
         for choice in value.split(","):
-            if choice not in names(key):
-                fail(f"{key}={choice} is unknown; {nearest(choice, names(key))}")
+            if choice not in names(group):
+                fail(f"{key}={choice} is unknown; {nearest(choice, names(group))}")
+        if not _composes(door, word):
+            fail(f"{door} takes no {key}: what a run was trained with stays; --help lists what to choose")
     elif key not in (known := _keys(base)):
         fail(f"there is no setting {key!r}; {nearest(key, known)}")
+
+
+def _composes(door: str, word: str) -> bool:
+    try:
+        compose(door, [word])
+    except (HydraException, OmegaConfBaseException):
+        return False
+    return True
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

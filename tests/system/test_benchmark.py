@@ -67,6 +67,9 @@ def test_the_defaults_hold_what_sample_takes(run, tmp_path):
     [
         (["solvers=[]"], "list of names"),
         (["solvers=[1]"], "unknown"),
+        (["solvers=heun,ddim"], "solvers=[heun,ddim]"),
+        (["sde=ve"], "benchmark takes no sde"),
+        (["solver@reference.solver=hoin"], "did you mean"),
         (["steps=[true]"], "positive whole numbers"),
         (["reference.stochastic_steps=0"], "stochastic_steps=0"),
         (["reference.steps=many"], "steps=many"),
