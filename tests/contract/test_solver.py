@@ -110,7 +110,7 @@ def test_batch_of_one_is_batch_of_many(name: str, sde: str) -> None:
     solver, (model, times) = make("solver", name), course(sde, 5)
     x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
     together = run(solver, model, times, x)
-    for row in range(len(x)):
+    for row in (0, len(x) - 1):
         alone = solver.solve(model, x[row : row + 1], times, noise=PerSample([row]))
         torch.testing.assert_close(alone, together[row : row + 1], rtol=1e-12, atol=1e-12)
 

@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser import Denoiser, GaussianDenoiser
 from sde_gen.dynamics import ReverseSDE
-from sde_gen.grid import Uniform
+from sde_gen.grid import LogSNR, Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
 from sde_gen.noise import IID, Brownian, PerSample
 from sde_gen.prediction import Prediction
@@ -210,6 +210,19 @@ def test_others_refuse_nonsense() -> None:
         AdaptiveSDE().solve(
             oracles.denoiser(sde), torch.zeros(1, 2), torch.tensor([1.0, 0.5]).double(), noise=IID.seeded(0)
         )
+
+
+def test_annealed_langevin_needs_the_levels_that_it_says() -> None:
+    """The noise that is left on data at a single point, in units of what should be there."""
+    sde, left = make("sde", "vp"), {}
+    model = GaussianDenoiser(sde=sde, mean=torch.zeros(1), cov=torch.zeros(1, 1))
+    for steps in (20, 50, 200):
+        times, noise = LogSNR()(sde, steps), IID.seeded(0)
+        x = sde.sigma(times[0]) * noise.fresh(torch.empty(2000, 1, dtype=torch.float64))
+        left[steps] = float(
+            AnnealedLangevin().solve(model, x, times, noise=noise).std() / sde.sigma(times[-1])
+        )
+    assert left == pytest.approx({20: 325, 50: 1.8, 200: 1.1}, rel=0.08), left  # five standard errors
 
 
 def shaken(count: int, redraw: bool) -> tuple[Tensor, int]:
