@@ -1,84 +1,25 @@
 r"""What multistep solvers share: exponential Adams methods, whose weights are made before the first step.
 
-In every form below the probability flow between two times is
+A multistep method replaces the m of a :mod:`form <sde_gen.solver._form>` of the flow by the polynomial through the
+predictions at past times, and integrates that exactly:
 
 .. math::
-    x_s = \mathrm{keep}\, x_t + \int k_s(u)\, m(u)\, du ,
+    x_s = \mathrm{keep}\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du .
 
-with m the predicted clean sample or noise along the path. A multistep method replaces m by the polynomial through
-the predictions at past times, and integrates that exactly:
-
-.. math::
-    x_s = \mathrm{keep}\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du, \qquad
-    \ell_j(u) = \prod_{i \ne j} \frac{u - u_i}{u_j - u_i} .
-
-Sources: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5;
-the flow: Lu et al., 2022, arXiv:2206.00927, proposition 3.1, and arXiv:2211.01095, proposition 4.1.
+Source: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5.
 """
 
-import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.polynomial import legendre
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.prediction import Prediction
-from sde_gen.sde.base import SDE
-from sde_gen.solver._check import require_signal
+from sde_gen.solver._form import Form
+from sde_gen.solver._weights import window
 from sde_gen.solver.base import StepSolver
-
-_U, _DU = (torch.from_numpy(a) for a in legendre.leggauss(32))
-"""Gauss-Legendre rule on [-1, 1]: exact to rounding for e^u times a cubic on intervals of length 40."""
-
-
-def quadrature(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and weights of integrals: (R,), (R,) -> (R, Q), (R, Q); the weights' sign is that of end - start."""
-    half = (0.5 * (end - start)).unsqueeze(-1)
-    return start.unsqueeze(-1) + half * (1 + _U), half * _DU
-
-
-def lagrange(nodes: Tensor, u: Tensor) -> Tensor:
-    """The polynomials that are 1 at one node and 0 at the others.
-
-    Arguments:
-        nodes: distinct nodes with shape (R, k); NaN where a row has fewer.
-        u: points with shape (R, Q).
-
-    Returns:
-        Their values with shape (R, Q, k), 0 for nodes that are not there.
-    """
-    k = nodes.shape[1]
-    others = torch.tensor([[i for i in range(k) if i != j] for j in range(k)], dtype=torch.long)  # (k, k - 1)
-    missing, away = nodes.isnan(), nodes[:, others]
-    ratios = (u[:, :, None, None] - away[:, None]) / (nodes.unsqueeze(-1) - away)[:, None]
-    return ratios.masked_fill(missing[:, None, others], 1).prod(-1).masked_fill(missing[:, None], 0)
-
-
-def adams(kernel: Callable[[Tensor], Tensor], nodes: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    r"""The weights ``w_j = int_start^end kernel(u) l_j(u) du``, with shape (R, k).
-
-    Arguments:
-        kernel: smooth function of u with shape (R, Q), all in the variable of the polynomials.
-        nodes: nodes with shape (R, k); NaN where a row has fewer.
-        start: lower ends with shape (R,).
-        end: upper ends with shape (R,).
-    """
-    u, du = quadrature(start, end)
-    return torch.einsum("rq,rqk->rk", kernel(u) * du, lagrange(nodes, u))
-
-
-def window(newest: Tensor, count: int) -> Tensor:
-    """Indices of nodes, newest first, with shape (R, count): ``newest - j``, and -1 before the grid's begin."""
-    return (newest.unsqueeze(-1) - torch.arange(count)).clamp(min=-1)
-
-
-def at(values: Tensor, index: Tensor) -> Tensor:
-    """Pick values along a grid by index; NaN where the index is -1."""
-    return torch.where(index < 0, torch.nan, values[index])
 
 
 def combine(keep: float, x: Tensor, weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
@@ -87,112 +28,6 @@ def combine(keep: float, x: Tensor, weights: Sequence[float], values: Sequence[T
     for weight, value in zip(weights, values, strict=False):
         out.add_(value, alpha=weight)
     return out
-
-
-class Form(abc.ABC):
-    """The probability flow on a grid, written for one prediction.
-
-    Arguments:
-        sde: the process.
-        times: monotone times with shape (steps + 1,).
-
-    Attributes:
-        alpha: signal coefficients at the times.
-        sigma: noise standard deviations.
-        lam: log(alpha / sigma).
-        share: (1, 0) where the m that is interpolated is x_0, (0, 1) where it is eps.
-    """
-
-    share: ClassVar[tuple[float, float]]
-
-    def __init__(self, sde: SDE, times: Tensor) -> None:
-        self.sde, self.times = sde, times
-        self.alpha, self.sigma = sde.marginal(times)
-        self.lam = 0.5 * sde.log_snr(times)
-
-    @classmethod
-    def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
-        """Raise ValueError where the form does not exist."""
-        del solver, model, times
-
-    @staticmethod
-    @abc.abstractmethod
-    def value(prediction: Prediction) -> Tensor:
-        """The m that is interpolated, with shape (B, *event)."""
-
-    @abc.abstractmethod
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
-        """Factors of x from times[start] to times[end], with shape (R,)."""
-
-    @abc.abstractmethod
-    def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Weights of the predictions at nodes, from times[start] to times[end].
-
-        Arguments:
-            start: indices with shape (R,).
-            end: indices with shape (R,).
-            nodes: indices of nodes with shape (R, k), -1 where a row has fewer.
-
-        Returns:
-            Weights with shape (R, k), 0 where there is no node.
-        """
-
-
-class DataForm(Form):
-    r"""Data prediction, polynomials in lam: ``x_s = sigma_s/sigma_t x_t + alpha_s int e^{u - lam_s} x_0 du``.
-
-    On a grid with alpha = 0, where lam is infinite and steps in lam do not become short, the polynomials are in
-    ``y = alpha / sigma = e^lam`` for alpha < sigma: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``.
-    """
-
-    share: ClassVar[tuple[float, float]] = (1.0, 0.0)
-
-    @staticmethod
-    def value(prediction: Prediction) -> Tensor:
-        """The predicted clean sample."""
-        return prediction.x0
-
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
-        """``sigma_s / sigma_t``."""
-        return self.sigma[end] / self.sigma[start]
-
-    def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam, or in y."""
-        alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
-        places = (at(self.lam, nodes), self.lam[start], self.lam[end])
-        weights = adams(lambda u: alpha * torch.exp(u - lam), *places)
-        if bool(self.lam.isinf().any()):
-            y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
-            linear = adams(lambda u: sigma.expand_as(u), at(y, nodes), y[start], y[end])
-            noisy = (torch.minimum(places[1], places[2]) < 0) | places[0].isinf().any(-1)
-            weights = torch.where(noisy.unsqueeze(-1), linear, weights)
-        return weights
-
-
-class NoiseForm(Form):
-    r"""Noise prediction, polynomials in lam: ``x_s = alpha_s/alpha_t x_t - sigma_s int e^{lam_s - u} eps du``."""
-
-    share: ClassVar[tuple[float, float]] = (0.0, 1.0)
-
-    @classmethod
-    def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start, or an end, without signal."""
-        require_signal(solver, model, times.max())
-
-    @staticmethod
-    def value(prediction: Prediction) -> Tensor:
-        """The predicted noise."""
-        return prediction.eps
-
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
-        """``alpha_s / alpha_t``."""
-        return self.alpha[end] / self.alpha[start]
-
-    def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam."""
-        sigma, lam = self.sigma[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
-        places = at(self.lam, nodes), self.lam[start], self.lam[end]
-        return adams(lambda u: -sigma * torch.exp(lam - u), *places)
 
 
 class Row(NamedTuple):

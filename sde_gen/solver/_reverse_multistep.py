@@ -27,7 +27,9 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._check import require_descent, require_strength
-from sde_gen.solver._multistep import DataForm, Row, adams, at, combine
+from sde_gen.solver._form import DataForm
+from sde_gen.solver._multistep import Row, combine
+from sde_gen.solver._weights import adams, at
 from sde_gen.solver.base import StepSolver
 
 

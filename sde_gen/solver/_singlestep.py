@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._multistep import DataForm, Form
+from sde_gen.solver._form import DataForm, Form
 from sde_gen.solver._stages import SinglestepSolver, Stage
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sde_gen.solver._multistep import Form, NoiseForm
+from sde_gen.solver._form import Form, NoiseForm
 from sde_gen.solver._singlestep import ExponentialSolver
 
 

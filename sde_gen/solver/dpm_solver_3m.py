@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sde_gen.solver._multistep import Form, MultistepSolver, NoiseForm
+from sde_gen.solver._form import Form, NoiseForm
+from sde_gen.solver._multistep import MultistepSolver
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sde_gen.solver._multistep import Form, MultistepSolver
+from sde_gen.solver._form import Form
+from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver.unipc import BH2Form
 
 

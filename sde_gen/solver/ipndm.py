@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._multistep import Form, MultistepSolver, NoiseForm, Row, adams, window
+from sde_gen.solver._form import Form, NoiseForm
+from sde_gen.solver._multistep import MultistepSolver, Row
+from sde_gen.solver._weights import adams, window
 
 
 class EqualForm(NoiseForm):

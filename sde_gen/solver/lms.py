@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._multistep import Form, MultistepSolver, NoiseForm, adams, at
+from sde_gen.solver._form import Form, NoiseForm
+from sde_gen.solver._multistep import MultistepSolver
+from sde_gen.solver._weights import adams, at
 
 
 class RatioForm(NoiseForm):

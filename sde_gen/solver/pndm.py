@@ -7,7 +7,8 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._multistep import Form, Past, Row, combine
+from sde_gen.solver._form import Form
+from sde_gen.solver._multistep import Past, Row, combine
 from sde_gen.solver.ipndm import IPNDM, EqualForm
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._multistep import combine, quadrature
+from sde_gen.solver._multistep import combine
+from sde_gen.solver._weights import quadrature
 from sde_gen.solver.base import StepSolver
 
 PREDICTOR, CORRECTOR = 4, 5

@@ -7,7 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._multistep import DataForm, Form, MultistepSolver, Row, window
+from sde_gen.solver._form import DataForm, Form
+from sde_gen.solver._multistep import MultistepSolver, Row
+from sde_gen.solver._weights import window
 
 
 class HalfForm(DataForm, abc.ABC):

@@ -29,7 +29,9 @@ from sde_gen.solver import (
     UniPCBH1,
     UniPCBH2,
 )
-from sde_gen.solver._multistep import DataForm, Form, NoiseForm, Row, adams, lagrange, window
+from sde_gen.solver._form import DataForm, Form, NoiseForm
+from sde_gen.solver._multistep import Row
+from sde_gen.solver._weights import adams, lagrange, window
 from sde_gen.solver.ipndm import EqualForm
 from tests import oracles
 from tests.catalogue import make
