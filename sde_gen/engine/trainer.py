@@ -1,8 +1,6 @@
 """The training loop."""
 
 import copy
-import json
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,28 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sde_gen.codec import Codec
 from sde_gen.conditioning import Conditioning, Unconditional
 from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import checkpoint, lock, optimizer, randomness, watchdog
-from sde_gen.engine.changes import changes
 from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.engine.ema import EMA, Follower
 from sde_gen.engine.listener import Listener
 from sde_gen.engine.lr_schedule import LRSchedule
 from sde_gen.engine.meter import Meter
 from sde_gen.engine.optimizer import Optimizer
+from sde_gen.engine.passes import Passes
 from sde_gen.engine.precision import Precision
-from sde_gen.engine.randomness import derive
+from sde_gen.engine.resume import plain, resume
 from sde_gen.engine.settings import Settings
-from sde_gen.engine.state import from_tensors, load_into, to_tensors
+from sde_gen.engine.state import to_tensors
 from sde_gen.engine.watchdog import Watchdog
 from sde_gen.guidance import NoisyClassifier
-from sde_gen.noise import IID
-from sde_gen.objective import Loss, Objective
+from sde_gen.objective import Objective
 
 
 @dataclass(kw_only=True)
@@ -107,14 +103,23 @@ class Trainer:
             rank=self.rank,
             world=self.world,
         )
+        self.passes = Passes(
+            objective=self.objective,
+            train=self.train,
+            held_out=self.held_out,
+            batches=self.batches,
+            codec=self.codec,
+            augmentation=self.augmentation,
+            conditioning=self.conditioning,
+            precision=self.precision,
+            settings=settings,
+            rank=self.rank,
+            world=self.world,
+        )
         self.meter = Meter(self.denoiser.sde, self.device)
         self.watchdog = Watchdog(self.device)
         self.images = 0
-        self.about = {**self.about, "precision": str(self.precision.dtype(self.device))}
-        try:
-            self.about = json.loads(json.dumps(self.about))
-        except TypeError as error:
-            raise ValueError(f"about={self.about} must be plain data that JSON can say ({error})") from error
+        self.about = plain({**self.about, "precision": str(self.precision.dtype(self.device))})
 
     def run(self) -> bool:
         """Train from the last checkpoint on.
@@ -128,7 +133,15 @@ class Trainer:
             ValueError: another training is at work in the folder, or its checkpoint is of another network.
         """
         with lock.alone(self.folder) if self.rank == 0 else nullcontext():
-            self._resume()
+            seen = resume(
+                self.folder / "checkpoints",
+                net=self.denoiser.net,
+                average=self.average.net,
+                adam=self.adam,
+                about=self.about,
+                batch_size=self.settings.batch_size,
+            )
+            self.images = self.images if seen is None else seen
             self._tell(lambda listener: listener.start(self.images, self.settings.images))
             self.denoiser.train()
             self.meter.reset()
@@ -142,7 +155,7 @@ class Trainer:
 
     def _step(self, step: int) -> None:
         with randomness.deterministic():
-            losses = [loss for _, loss in self._backward(step)]
+            losses = [loss for _, loss in self.passes.backward(self.denoiser, step, self.meter.passes)]
             norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
         total = torch.stack([loss.per_sample.sum() for loss in losses]).sum()
         self.images += self.settings.batch_size
@@ -155,31 +168,6 @@ class Trainer:
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
         self.follower.update(decay)
         self.meter.step(losses, norm)
-
-    def _backward(self, step: int) -> list[tuple[Tensor, Loss]]:
-        """Add up the gradient of a step; return its micro-batches in model space and their losses."""
-        settings, seen = self.settings, []
-        generator = torch.Generator(self.device).manual_seed(derive(settings.seed, step, self.rank, 0))
-        indices = self.batches.indices(step).to(self.device)
-        for micro, part in enumerate(indices.chunk(settings.accumulation)):
-            x0, cond = self._batch(self.train, part, generator)
-            dropout_seed = derive(settings.seed, step, self.rank, 1 + micro)
-            with self.meter.passes.running():
-                with randomness.seeded(self.device, dropout_seed), self.precision.context(self.device):
-                    loss = self.objective(self.denoiser, x0, noise=IID(generator), **cond)
-                torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
-            seen.append((x0, Loss(*(part.detach() for part in loss))))
-        return seen
-
-    def _batch(
-        self, data: Dataset, indices: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        values = self.augmentation(data.values[indices], generator)
-        x0 = self.codec.encode(values, IID(generator))
-        if self.settings.channels_last and x0.ndim == 4:
-            x0 = x0.contiguous(memory_format=torch.channels_last)
-        labels = None if data.labels is None else data.labels[indices]
-        return x0, self.conditioning(labels, IID(generator))
 
     def _after_step(self, stopping: bool) -> None:
         settings = self.settings
@@ -214,28 +202,16 @@ class Trainer:
         if step is not None:
             self.adam.zero_grad(set_to_none=True)
             with randomness.deterministic():
-                batches = self._backward(step)
+                batches = self.passes.backward(self.denoiser, step, self.meter.passes)
             watchdog.bark(self.folder, self.denoiser.sde, step=step, seed=self.settings.seed, batches=batches)
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in self.listeners if self.rank == 0 else ():
             what(listener)
 
-    @torch.no_grad()
     def validation(self) -> float | None:
         """Loss of the averaged weights on the held-out images, with the same noise every time."""
-        count = min(self.settings.validate, len(self.held_out))
-        if count == 0:
-            return None
-        generator = torch.Generator(self.device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
-        losses = []
-        micro = self.settings.batch_size // (self.settings.accumulation * self.world)
-        for first in range(0, count, micro):
-            indices = torch.arange(first, min(first + micro, count), device=self.device)
-            x0, cond = self._batch(self.held_out, indices, generator)
-            with randomness.deterministic(), self.precision.context(self.device):
-                losses.append(self.objective(self.average, x0, noise=IID(generator), **cond).per_sample)
-        return float(torch.cat(losses).double().mean())
+        return self.passes.validation(self.average)
 
     def _save(self) -> None:
         if self.rank > 0:
@@ -250,21 +226,3 @@ class Trainer:
         path = checkpoint.save(self.folder / "checkpoints", saved)
         checkpoint.prune(self.folder / "checkpoints", keep=self.settings.keep)
         self._tell(lambda listener: listener.saved(path, self.images))
-
-    def _resume(self) -> None:
-        found = checkpoint.latest(self.folder / "checkpoints")
-        if found is None:
-            return
-        what = f"the checkpoint in {self.folder}"
-        if found.images % self.settings.batch_size:
-            raise ValueError(
-                f"{what} has seen {found.images:,} images, which is no multiple of "
-                f"batch_size={self.settings.batch_size}; keep its batch size or choose another run folder"
-            )
-        load_into(self.denoiser.net, found.net, what=what)
-        load_into(self.average.net, found.ema, what=what)
-        from_tensors(self.adam, found.optimizer)
-        self.images = found.images
-        changed = changes({**found.about, "validation": None}, {**self.about, "validation": None})
-        if changed:
-            warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)

@@ -1,0 +1,95 @@
+"""Forward and backward passes: every one a pure function of the weights and of (seed, step)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.codec import Codec
+from sde_gen.conditioning import Conditioning
+from sde_gen.data import Augmentation, Batches, Dataset
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.engine import randomness
+from sde_gen.engine.precision import Precision
+from sde_gen.engine.randomness import derive
+from sde_gen.engine.settings import Settings
+from sde_gen.engine.stopwatch import Stopwatch
+from sde_gen.guidance import NoisyClassifier
+from sde_gen.noise import IID
+from sde_gen.objective import Loss, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """What a training computes on a batch.
+
+    Arguments:
+        objective: the loss.
+        train: the training split, on the device.
+        held_out: the split whose loss is measured.
+        batches: which samples make a step.
+        codec: from data to model space.
+        augmentation: random change of the data.
+        conditioning: what of the labels the network is told.
+        precision: number format of the network.
+        settings: numbers.
+        rank: number of this process.
+        world: number of processes, which share a batch.
+    """
+
+    objective: Objective
+    train: Dataset
+    held_out: Dataset
+    batches: Batches
+    codec: Codec
+    augmentation: Augmentation
+    conditioning: Conditioning
+    precision: Precision
+    settings: Settings
+    rank: int
+    world: int
+
+    def backward(
+        self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
+    ) -> list[tuple[Tensor, Loss]]:
+        """Add up the gradient of a step; return its micro-batches in model space and their losses."""
+        settings, seen = self.settings, []
+        device = self.train.values.device
+        generator = torch.Generator(device).manual_seed(derive(settings.seed, step, self.rank, 0))
+        indices = self.batches.indices(step).to(device)
+        for micro, part in enumerate(indices.chunk(settings.accumulation)):
+            x0, cond = self._batch(self.train, part, generator)
+            dropout_seed = derive(settings.seed, step, self.rank, 1 + micro)
+            with clock.running():
+                with randomness.seeded(device, dropout_seed), self.precision.context(device):
+                    loss = self.objective(denoiser, x0, noise=IID(generator), **cond)
+                torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
+            seen.append((x0, Loss(*(part.detach() for part in loss))))
+        return seen
+
+    @torch.no_grad()
+    def validation(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
+        """Loss on the held-out images, with the same noise every time."""
+        device = self.held_out.values.device
+        count = min(self.settings.validate, len(self.held_out))
+        if count == 0:
+            return None
+        generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
+        losses = []
+        micro = self.settings.batch_size // (self.settings.accumulation * self.world)
+        for first in range(0, count, micro):
+            indices = torch.arange(first, min(first + micro, count), device=device)
+            x0, cond = self._batch(self.held_out, indices, generator)
+            with randomness.deterministic(), self.precision.context(device):
+                losses.append(self.objective(denoiser, x0, noise=IID(generator), **cond).per_sample)
+        return float(torch.cat(losses).double().mean())
+
+    def _batch(
+        self, data: Dataset, indices: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        values = self.augmentation(data.values[indices], generator)
+        x0 = self.codec.encode(values, IID(generator))
+        if self.settings.channels_last and x0.ndim == 4:
+            x0 = x0.contiguous(memory_format=torch.channels_last)
+        labels = None if data.labels is None else data.labels[indices]
+        return x0, self.conditioning(labels, IID(generator))

@@ -1,0 +1,69 @@
+"""Going on where a training stood."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sde_gen.engine import checkpoint
+from sde_gen.engine.changes import changes
+from sde_gen.engine.state import from_tensors, load_into
+
+
+def resume(
+    folder: Path,
+    *,
+    net: nn.Module,
+    average: nn.Module,
+    adam: torch.optim.Optimizer,
+    about: dict[str, Any],
+    batch_size: int,
+) -> int | None:
+    """Load the last checkpoint, if there is one, and warn where it was written with other settings.
+
+    Arguments:
+        folder: the folder of checkpoints.
+        net: the network.
+        average: the network of averaged weights.
+        adam: the optimiser.
+        about: the settings now, plain data.
+        batch_size: images of a step.
+
+    Returns:
+        Images seen, or None without a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is of another network or batch size.
+    """
+    found = checkpoint.latest(folder)
+    if found is None:
+        return None
+    what = f"the checkpoint in {folder.parent}"
+    if found.images % batch_size:
+        raise ValueError(
+            f"{what} has seen {found.images:,} images, which is no multiple of batch_size={batch_size}; "
+            "keep its batch size or choose another run folder"
+        )
+    load_into(net, found.net, what=what)
+    load_into(average, found.ema, what=what)
+    from_tensors(adam, found.optimizer)
+    changed = changes({**found.about, "validation": None}, {**about, "validation": None})
+    if changed:
+        warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
+    return found.images
+
+
+def plain(about: dict[str, Any]) -> dict[str, Any]:
+    """The settings as a checkpoint gives them back.
+
+    Raises:
+        ValueError: they cannot be said in JSON.
+    """
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(about))
+    except TypeError as error:
+        raise ValueError(f"about={about} must be plain data that JSON can say ({error})") from error
+    return copy
