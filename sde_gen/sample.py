@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import rich.progress
 import torch
+import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
-from sde_gen.door import check_counts, door, given, refuse, several
+from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_rows, save_samples
@@ -48,10 +49,11 @@ LONGEST = 100
 @door("sample")
 def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
-    check_counts(config, "n", "steps", "batch_size")
-    check_counts(config, "seed", "strip", least=0)
     if config.settings is not None:
         _use(config)
+    check_counts(config, "n", "steps", "batch_size")
+    check_counts(config, "seed", "strip", least=0)
+    check_switches(config, "film")
     if config.strip > config.steps + 1:
         raise ValueError(
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
@@ -87,8 +89,11 @@ def main(config: DictConfig) -> None:
 def _use(config: DictConfig) -> None:
     """Take solver, grid and steps from a file of ``benchmark tune=true``."""
     refuse(f"settings={config.settings} says solver, grid and steps", *SETTINGS)
-    with open_dict(config):
+    try:
         found = tuning.settings(Path(config.settings), tuple(several(config.trust)))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config.settings} is no yaml; benchmark tune=true writes such files") from error
+    with open_dict(config):
         config.solver, config.grid, config.steps = found
 
 

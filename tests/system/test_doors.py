@@ -1,6 +1,7 @@
 """The doors as a user finds them: a run from training to benchmark, and every mistake answered in a line."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -410,13 +411,21 @@ def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp
         (["settings=SETTINGS", "sampler.steps=3"], "sampler.steps=3 would have no effect"),
         (["settings=SETTINGS", "strip=9"], "strip=9"),
         (["label=1"], "without classes"),
+        (["film=perhaps"], "true or false"),
+        (["settings=BROKEN"], "is no yaml"),
+        (["settings=MANY"], "steps=many"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_refused_samples_leave_no_folder(arguments, words, run, tmp_path, capfd):
-    path, out = tmp_path / "mine.yaml", tmp_path / "out"
+    out = tmp_path / "out"
     parts = {"solver": load("solver", "ddim"), "grid": load("grid", "karras"), "steps": 2}
-    OmegaConf.save(parts, path)
-    asked = [word.replace("SETTINGS", str(path)) for word in arguments]
+    OmegaConf.save(parts, tmp_path / "mine.yaml")
+    OmegaConf.save({**parts, "steps": "many"}, tmp_path / "many.yaml")
+    (tmp_path / "broken.yaml").write_text("solver: [1")
+    files = {"SETTINGS": "mine", "MANY": "many", "BROKEN": "broken"}
+    asked = [
+        re.sub("[A-Z]{4,}", lambda found: f"{tmp_path / files[found[0]]}.yaml", word) for word in arguments
+    ]
     assert words in mistake(capfd, "sample", f"run={run}", f"out={out}", *asked)
     assert not out.exists()
