@@ -1,15 +1,14 @@
 """Where all randomness enters: a source of Gaussian noise is an object, never global state."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sde_gen import _random
+from sde_gen import _brownian, _random
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
@@ -156,89 +155,24 @@ class Brownian(PerSample):
         if not 1 <= depth <= 52:
             raise ValueError(f"depth={depth} must lie in [1, 52], the bits of a float64 below 1")
         self.depth = depth
-        self._drawn = _Drawn(self._roots, 0)
+        self._drawn = _brownian.Drawn(self._roots, 0)
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Look up W(u1) - W(u0) with shape (B, *event) and divide it by sqrt|u1 - u0|."""
         self._check(x)
-        start, end = _clock(u0), _clock(u1)
-        if start == end or self._in_one_cell(start, end):
+        start, end = _brownian.clock(u0), _brownian.clock(u1)
+        if start == end or _brownian.in_one_cell(start, end, self.depth):
             raise ValueError(
                 f"no Brownian increment from {u0} to {u1}: the times must differ by more than the path resolves; "
                 f"give Brownian a depth above {self.depth}, or the grid fewer steps"
             )
         scale = 1 / math.sqrt(abs(end - start))
-        weights = {place: scale * weight for place, weight in self._weights(end).items()}
-        for place, weight in self._weights(start).items():
+        weights = {place: scale * weight for place, weight in _brownian.weights(end, self.depth).items()}
+        for place, weight in _brownian.weights(start, self.depth).items():
             weights[place] = weights.get(place, 0.0) - scale * weight
         if self._drawn.dim != math.prod(x.shape[1:]):
-            self._drawn = _Drawn(self._roots, math.prod(x.shape[1:]))
+            self._drawn = _brownian.Drawn(self._roots, math.prod(x.shape[1:]))
         increment = torch.zeros(len(x), self._drawn.dim)
         for weight, z in zip(weights.values(), self._drawn(list(weights)), strict=True):
             increment.add_(z, alpha=weight)
         return increment.reshape(x.shape).to(x.device, x.dtype)
-
-    def _weights(self, u: float) -> dict["Place", float]:
-        """What the draws of the cells around a time count in the path there."""
-        weights: dict[Place, float] = {_WHOLE: u}
-        levels = self._levels(u)
-        for level in range(levels + 1):
-            number = math.floor(math.ldexp(u, level))
-            v = math.ldexp(u, level) - number
-            if v == 0:
-                break  # the end of a cell, where smaller ones do not count
-            shape = 0.5 - abs(v - 0.5) if level < levels else math.sqrt(v * (1 - v))
-            weights[level, number] = math.sqrt(math.ldexp(1, -level)) * shape
-        return weights
-
-    def _levels(self, u: float) -> int:
-        """How often the clock is halved around a time: once more for every octave below 1/8."""
-        return self.depth + min(max(0, -2 - math.frexp(u)[1]), 64)
-
-    def _in_one_cell(self, u: float, v: float) -> bool:
-        """Whether two times lie inside the same smallest cell."""
-        levels = self._levels(max(u, v))
-        a, b = math.ldexp(u, levels), math.ldexp(v, levels)
-        return math.floor(a) == math.floor(b) and not a.is_integer() and not b.is_integer()
-
-
-Place = tuple[int, int]
-"""Level and number of a cell, ``[number, number + 1] 2^-level``."""
-
-_WHOLE = 2**32, 0
-"""The place of the path's end. Not a cell, and not the number of a fresh draw."""
-
-
-class _Drawn:
-    """Draws (B, D) of places, kept from one question to the next; memory is used again, for fresh one is slow."""
-
-    def __init__(self, roots: _random.Words, dim: int) -> None:
-        self.dim = dim
-        self._roots = roots
-        self._kept: dict[Place, NDArray[np.float32]] = {}
-
-    def __call__(self, places: list[Place]) -> Iterator[Tensor]:
-        """The draws of places, float32; all others are forgotten."""
-        count = len(self._roots)
-        spare = [self._kept.pop(place) for place in set(self._kept) - set(places)]
-        new = [place for place in places if place not in self._kept]
-        level, number = np.array(new, dtype=np.uint64).reshape(-1, 2).T[:, :, None]
-        keys = _random.keys(self._roots, level, number)  # (places, B)
-        together = max(1, _random.CHUNK // max(1, count * self.dim))
-        for start in range(0, len(new), together):
-            some = new[start : start + together]
-            out = (
-                spare.pop()
-                if spare and together == 1
-                else np.empty((len(some) * count, self.dim), np.float32)
-            )
-            _random.normals(keys[start : start + together].ravel(), out)
-            self._kept.update(zip(some, out.reshape(len(some), count, self.dim), strict=True))
-        return (torch.from_numpy(self._kept[place]) for place in places)
-
-
-def _clock(u: float) -> float:
-    """The time; what rounding puts beyond the ends belongs to them."""
-    if not -1e-9 <= u <= 1 + 1e-9:
-        raise ValueError(f"the Brownian path runs over the clock [0, 1], asked at {u}")
-    return min(max(u, 0.0), 1.0)
