@@ -32,6 +32,19 @@ class Variable(abc.ABC):
 
 
 @dataclass(frozen=True)
+class Itself(Variable):
+    """Time itself, or whatever a field has for time."""
+
+    def read(self, t: Tensor) -> Tensor:
+        """The times."""
+        return t
+
+    def time(self, u: Tensor) -> Tensor:
+        """The times."""
+        return u
+
+
+@dataclass(frozen=True)
 class Clock(Variable):
     """A variable, and the flow in it.
 
@@ -47,16 +60,8 @@ class Clock(Variable):
 
 
 @dataclass(frozen=True)
-class InTime(Clock):
+class InTime(Itself, Clock):
     r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
-
-    def read(self, t: Tensor) -> Tensor:
-        """The times."""
-        return t
-
-    def time(self, u: Tensor) -> Tensor:
-        """The times."""
-        return u
 
     def rates(self, t: Tensor) -> Rates:
         """Derivatives of alpha and sigma."""

@@ -55,6 +55,12 @@ class Pair(NamedTuple):
             slopes[k] = slope_at(k, end)
         return end, slopes
 
+    def inside(self, r: Tensor, y: Tensor, end: Tensor, h: Tensor, slopes: Tensor) -> Tensor:
+        """Interpolate between the ends of a step at the fraction r, by the cubic through both and their slopes."""
+        rise = end - y
+        bow = (1 - 2 * r) * rise + (r - 1) * h * slopes[0] + r * h * slopes[-1]
+        return y + r * rise + r * (r - 1) * bow
+
 
 def mix(weights: tuple[float, ...], slopes: Tensor) -> Tensor:
     """The sum of weights times slopes, of the first ones if there are fewer weights."""

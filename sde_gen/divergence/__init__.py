@@ -1,7 +1,18 @@
 """Divergences of vector fields: exact, or estimated without bias."""
 
-from sde_gen.divergence.base import Divergence
+from sde_gen.divergence.base import Divergence, Evaluation
 from sde_gen.divergence.exact import Exact
-from sde_gen.divergence.hutchinson import Gaussian, Hutchinson, Probe, Rademacher
+from sde_gen.divergence.hutch_plus_plus import HutchPlusPlus
+from sde_gen.divergence.hutchinson import Hutchinson
+from sde_gen.divergence.probe import Gaussian, Probe, Rademacher
 
-__all__ = ["Divergence", "Exact", "Gaussian", "Hutchinson", "Probe", "Rademacher"]
+__all__ = [
+    "Divergence",
+    "Evaluation",
+    "Exact",
+    "Gaussian",
+    "HutchPlusPlus",
+    "Hutchinson",
+    "Probe",
+    "Rademacher",
+]

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -10,16 +11,39 @@ from sde_gen.noise import Noise
 Map = Callable[[Tensor], Tensor]
 """A field at one time: (B, *event) to (B, *event), every sample by itself."""
 
-FieldAndDivergence = Callable[[Map, Tensor], tuple[Tensor, Tensor]]
-"""Evaluates a field and its divergence: shapes (B, *event) and (B, P), one column per probe."""
+
+class Evaluation(Protocol):
+    """Evaluates fields and their divergences with what was drawn for the samples of a batch."""
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The field at x, and its divergence: float64 with shape (B, P), one column per probe."""
+        ...
+
+    def rows(self, index: Tensor) -> "Evaluation":
+        """Go on with the samples ``index`` with shape (b,) only."""
+        ...
 
 
 class Divergence(abc.ABC):
-    """A way to compute or estimate the trace of the Jacobian of a field."""
+    """A way to compute or estimate the trace of the Jacobian of a field.
+
+    The field is evaluated once, and what is differentiated is kept for all products with the Jacobian. Gradients flow
+    to x and to whatever the field depends on; under ``torch.no_grad()`` nothing is kept for them.
+    """
+
+    @property
+    @abc.abstractmethod
+    def columns(self) -> int:
+        """Number P of unbiased values that it returns for every sample."""
+
+    @property
+    def smooth(self) -> bool:
+        """Whether evaluations of a solve belong to one smooth field; methods that choose their steps need that."""
+        return True
 
     @abc.abstractmethod
-    def prepare(self, x: Tensor, noise: Noise) -> FieldAndDivergence:
-        """Draw what is random once, for a whole solve, and return the evaluation.
+    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
+        """Draw what is random for a whole solve.
 
         Arguments:
             x: samples with shape (B, *event).

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import event_dim
-from sde_gen.divergence.base import Divergence, FieldAndDivergence, Map
+from sde_gen.divergence._products import Products
+from sde_gen.divergence.base import Divergence, Evaluation, Map
 from sde_gen.noise import Noise
 
 
@@ -16,6 +17,9 @@ class Exact(Divergence):
 
     Arguments:
         chunk: products made at once; more need more memory.
+
+    Raises:
+        ValueError: chunk is not positive.
     """
 
     chunk: int = 32
@@ -25,19 +29,36 @@ class Exact(Divergence):
         if self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
-    def prepare(self, x: Tensor, noise: Noise) -> FieldAndDivergence:
+    @property
+    def columns(self) -> int:
+        """One value, the divergence."""
+        return 1
+
+    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
         """Nothing is random."""
         del x, noise
-        return self._evaluate
+        return _Diagonal(self.chunk)
 
-    def _evaluate(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
-        value, products = torch.func.vjp(field, x)[:2]
-        dim = event_dim(x)
-        divergence = x.new_zeros(len(x))
+
+@dataclass(frozen=True)
+class _Diagonal:
+    """The sum of the diagonal, ``chunk`` elements at a time."""
+
+    chunk: int
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        products, dim, divergence = (
+            Products(field, x),
+            event_dim(x),
+            torch.zeros(len(x), dtype=torch.float64, device=x.device),
+        )
         for start in range(0, dim, self.chunk):
             rows = torch.arange(start, min(start + self.chunk, dim), device=x.device)
             units = torch.nn.functional.one_hot(rows, dim).to(x.dtype)
             batch = units.reshape(len(rows), 1, *x.shape[1:]).expand(len(rows), *x.shape)
-            (jacobian,) = torch.func.vmap(products)(batch)
-            divergence = divergence + (jacobian * batch).flatten(2).sum((0, 2))
-        return value, divergence.unsqueeze(1)
+            divergence = divergence + (products(batch) * batch).flatten(2).sum((0, 2), dtype=torch.float64)
+        return products.value, divergence.unsqueeze(1)
+
+    def rows(self, index: Tensor) -> "_Diagonal":
+        del index
+        return self

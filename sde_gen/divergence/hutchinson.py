@@ -1,57 +1,41 @@
 """Hutchinson's estimate of the divergence."""
 
-import abc
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import sum_event
-from sde_gen.divergence.base import Divergence, FieldAndDivergence, Map
+from sde_gen.divergence._products import Products
+from sde_gen.divergence.base import Divergence, Evaluation, Map
+from sde_gen.divergence.probe import Probe, Rademacher
 from sde_gen.noise import Noise
-
-
-class Probe(abc.ABC):
-    """A law of random vectors with E[v v^T] = I."""
-
-    @abc.abstractmethod
-    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
-        """Draw vectors like x."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rademacher(Probe):
-    r"""Random signs: the estimate has variance 2 (|S|^2 - sum_i S_ii^2) with S = (J + J^T) / 2."""
-
-    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
-        """Signs of Gaussian numbers."""
-        return torch.where(noise.fresh(x) < 0, -1.0, 1.0).to(x.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gaussian(Probe):
-    r"""Gaussian vectors: the estimate has variance 2 |S|^2."""
-
-    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
-        """Gaussian numbers."""
-        return noise.fresh(x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hutchinson(Divergence):
     r"""The unbiased estimate ``v^T J v`` with E[v v^T] = I, by one product with the Jacobian per probe.
 
-    The probes are drawn once per solve, so that the field stays a smooth function of time.
+    The field is evaluated once for all probes. They are drawn once per solve, so that the field stays a smooth
+    function of time, and then their errors at all times are alike and add up. Methods in fixed steps do not need that:
+    ``fresh`` draws others at every evaluation, whose errors average over the solve, at no cost.
 
-    Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367.
+    Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367, section 3.1, who keep them for a solve.
 
     Arguments:
-        probes: number of probes; the field itself is evaluated once for all of them.
+        probes: number of probes.
         law: their law.
+        fresh: whether to draw others at every evaluation.
+        chunk: products made at once; more need more memory, and on a CPU no less time.
+
+    Raises:
+        ValueError: probes or chunk is not positive.
     """
 
     probes: int = 1
     law: Probe = field(default_factory=Rademacher)
+    fresh: bool = False
+    chunk: int = 1
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -59,13 +43,57 @@ class Hutchinson(Divergence):
             raise ValueError(
                 f"probes={self.probes} must be at least 1; for the exact trace use divergence=exact"
             )
+        if self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk} must be at least 1")
 
-    def prepare(self, x: Tensor, noise: Noise) -> FieldAndDivergence:
+    @property
+    def columns(self) -> int:
+        """One value per probe."""
+        return self.probes
+
+    @property
+    def smooth(self) -> bool:
+        """Unless every evaluation has probes of its own."""
+        return not self.fresh
+
+    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
         """Draw the probes."""
-        probes = [self.law(x, noise) for _ in range(self.probes)]
+        if self.fresh:
+            return _Fresh(lambda: self._draw(x, noise))
+        return self._draw(x, noise)
 
-        def evaluate(field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
-            value, product = torch.func.vjp(field, x)[:2]
-            return value, torch.stack([sum_event(product(v)[0] * v) for v in probes], dim=1)
+    def _draw(self, x: Tensor, noise: Noise) -> "_Quadratic":
+        return _Quadratic(torch.stack([self.law(x, noise) for _ in range(self.probes)]), self.chunk)
 
-        return evaluate
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """The forms ``v^T J v`` of vectors with shape (P, B, *event)."""
+
+    vectors: Tensor
+    chunk: int
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        products = Products(field, x)
+        forms = [
+            (products(v) * v).flatten(2).sum(2, dtype=torch.float64)
+            for v in torch.split(self.vectors, self.chunk)
+        ]
+        return products.value, torch.cat(forms).T
+
+    def rows(self, index: Tensor) -> "_Quadratic":
+        return replace(self, vectors=self.vectors[:, index])
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """Forms of other vectors every time."""
+
+    draw: Callable[[], _Quadratic]
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.draw()(field, x)
+
+    def rows(self, index: Tensor) -> "_Fresh":
+        """What is drawn is drawn for the whole batch, whoever asks."""
+        return _Fresh(lambda: self.draw().rows(index))

@@ -1,5 +1,6 @@
 """Methods of torchdiffeq."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from sde_gen.integrator.base import Field, Integrator
+from sde_gen.integrator.base import Field, Integrator, Slope, State
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
 """Methods that choose their own steps."""
@@ -42,7 +43,9 @@ class Method:
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive")
 
-    def paths(self, field: Field, y: tuple[Tensor, ...], times: Tensor, knots: Tensor) -> tuple[Tensor, ...]:
+    def paths(
+        self, field: Slope, y: State, times: Tensor, knots: Tensor, *, adjoint: Sequence[Tensor] | None = None
+    ) -> State:
         """Carry y along times and keep it at the knots.
 
         Arguments:
@@ -50,6 +53,8 @@ class Method:
             y: the state at times[0].
             times: monotone times, float64 with shape (N + 1,), where fixed methods step.
             knots: some of the times, the first and the last among them, with shape (M + 1,).
+            adjoint: what else than y gradients are wanted of, which then come by a second solve, backwards; None
+                takes them through every step.
 
         Returns:
             For every tensor of y the states with shape (M + 1, B, *event), in its dtype.
@@ -59,23 +64,28 @@ class Method:
         """
         device, low, high = y[0].device, float(times.min()), float(times.max())
 
-        def inside(t: Tensor, z: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        def inside(t: Tensor, z: State) -> State:
             # torchdiffeq rounds times to the state's dtype, and its first trial step may leave the interval
             t = t.detach().double().cpu().clamp(low, high)
             return field(t, tuple(part.to(first.dtype) for part, first in zip(z, y, strict=True)))
 
-        options: dict[str, Any] = {"grid_constructor": lambda *_: times.to(device)}
-        if self.method in ADAPTIVE:
-            options = {"step_t": times[-1:].to(device)}  # the last step ends there instead of beyond
+        solve, more = torchdiffeq.odeint, {}
+        if adjoint is not None:
+            back = {**self._options(times.flip(0), device), "norm": "seminorm"}
+            solve, more = (
+                torchdiffeq.odeint_adjoint,
+                {"adjoint_params": tuple(adjoint), "adjoint_options": back},
+            )
         try:
-            path = torchdiffeq.odeint(
+            path = solve(
                 inside,
                 y,
                 knots.to(device),
                 method=self.method,
                 rtol=self.rtol,
                 atol=self.atol,
-                options=options,
+                options=self._options(times, device),
+                **more,
             )
         except (
             AssertionError
@@ -86,6 +96,12 @@ class Method:
             ) from error
         return tuple(states.to(first.dtype) for states, first in zip(path, y, strict=True))
 
+    def _options(self, times: Tensor, device: torch.device) -> dict[str, Any]:
+        """Where to step: at the last time instead of beyond, or at all of them."""
+        if self.method in ADAPTIVE:
+            return {"step_t": times[-1:].to(device)}
+        return {"grid_constructor": lambda *_: times.to(device)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TorchDiffEq(Integrator):
@@ -95,7 +111,9 @@ class TorchDiffEq(Integrator):
     tolerance, on the others of its batch. No method asks the field outside [t0, t1], where a process
     may have no meaning.
 
-    Source: Chen, 2018, https://github.com/rtqichen/torchdiffeq; dopri5: Dormand and Prince, 1980.
+    Sources: Chen, 2018, https://github.com/rtqichen/torchdiffeq; dopri5: Dormand and Prince, 1980; the adjoint: Chen et
+    al., 2018, arXiv:1806.07366, algorithm 1, with the tolerance for the state alone: Kidger et al., 2021,
+    arXiv:2009.09457.
 
     Arguments:
         method: dopri5, dopri8, bosh3, adaptive_heun or fehlberg2; or, in equal steps of t, euler, midpoint,
@@ -103,6 +121,9 @@ class TorchDiffEq(Integrator):
         rtol: relative tolerance of adaptive methods.
         atol: absolute tolerance of adaptive methods.
         steps: number of steps of the other methods; None for adaptive ones.
+        adjoint: whether gradients come by a second solve, backwards, of the adjoint equation. It keeps nothing of the
+            first one, so memory does not grow with the number of steps, and errs by the tolerance; without it
+            gradients are those of the very steps taken, all of which are kept.
 
     Raises:
         ValueError: unknown method, tolerance not positive, or steps that do not fit the method.
@@ -112,6 +133,7 @@ class TorchDiffEq(Integrator):
     rtol: float = 1e-5
     atol: float = 1e-5
     steps: int | None = None
+    adjoint: bool = False
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -129,9 +151,17 @@ class TorchDiffEq(Integrator):
     @property
     def batch_coupled(self) -> bool:
         """Whether the method is adaptive."""
+        return self.adaptive
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method is."""
         return self.method in ADAPTIVE
 
-    def integrate(self, field: Field, y: tuple[Tensor, ...], t0: float, t1: float) -> tuple[Tensor, ...]:
+    def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1."""
         times = torch.linspace(t0, t1, (self.steps or 1) + 1, dtype=torch.float64)
-        return tuple(path[-1] for path in self._method().paths(field, y, times, times[[0, -1]]))
+        adjoint = field.parameters() if self.adjoint else None
+        return tuple(
+            path[-1] for path in self._method().paths(field, y, times, times[[0, -1]], adjoint=adjoint)
+        )

@@ -1,15 +1,21 @@
 """The log-density of the probability flow."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sde_gen._tensor import event_dim, like
+from sde_gen.clock import Clock, InAngle
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.divergence.base import Divergence
-from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.integrator.base import Integrator
+from sde_gen.divergence.base import Divergence, Evaluation
+from sde_gen.integrator.base import Field, Integrator, State
 from sde_gen.noise import Noise
+
+MIDDLE = 0.3
+"""The ratio sigma / alpha in the middle of the path, that of :class:`~sde_gen.grid.angle.Angle`."""
 
 
 class Density(Protocol):
@@ -28,13 +34,13 @@ class LogProb(NamedTuple):
         probe_se: standard error of nats that the divergence's probes cause, with shape (B,); NaN with one
             probe, which shows no spread.
         z: the latent codes, the samples carried to t = 1, with shape (B, *event).
-        nfe: evaluations of the denoiser.
+        nfe: evaluations of the denoiser per sample, on average.
     """
 
     nats: Tensor
     probe_se: Tensor
     z: Tensor
-    nfe: int
+    nfe: float
 
 
 def log_prob(
@@ -45,12 +51,21 @@ def log_prob(
     divergence: Divergence,
     noise: Noise,
     prior: Density | None = None,
+    clock: Clock | None = None,
 ) -> LogProb:
     r"""Evaluate the log-density of samples at t_min under the probability flow.
 
     .. math::
-        \log p_{t_{min}}(x) = \log p_1(x_1) + \int_{t_{min}}^1 \nabla \cdot u(x_t, t)\, dt, \qquad
-        \dot x = u = \alpha' \hat x_0 + \sigma' \hat\epsilon
+        \log p_{t_{min}}(x) = \log p_1(x_1) + \int_{t_{min}}^1 \nabla \cdot \dot x\, dt, \qquad
+        \dot x = \alpha' \hat x_0 + \sigma' \hat\epsilon
+
+    The integral is taken in the clock's variable u, of samples y = x / s(u) in units of the data,
+
+    .. math::
+        \log p_{t_{min}}(x) = \log p_1(x_1) + D \log \frac{s(u_1)}{s(u_0)}
+        + D \int_{u_0}^{u_1} \frac1D \nabla_y \cdot \frac{dy}{du}\, du .
+
+    What is integrated beside y is in nats per dimension, and so are an integrator's tolerances for it.
 
     x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantisation bin
     this is the density of the data; a larger t_min blurs it.
@@ -58,36 +73,96 @@ def log_prob(
     Gradients flow to x and to the denoiser's parameters; call it under ``torch.no_grad()`` where none are
     wanted, or the graph of every evaluation is kept.
 
-    Source: Song et al., 2021, arXiv:2011.13456, eq. 39.
+    Source: Song et al., 2021, arXiv:2011.13456, eq. 39; a flow in other variables has the density of the
+    transformed samples.
 
     Arguments:
         denoiser: the model, conditioning bound.
         x: samples in model space with shape (B, *event).
-        integrator: method for the ODE, carrying x and the integral together.
+        integrator: method for the ODE, carrying y and the integral together.
         divergence: exact or estimated.
         noise: source of the divergence's probes.
         prior: the law of x_1; None takes that of the process.
+        clock: the variable of integration; None takes the angle of the straight path, in which the flow is smooth
+            from data to noise and the same for every process.
+
+    Raises:
+        ValueError: the integrator chooses its steps and the divergence draws probes at every evaluation; or gradients
+            are wanted and the integrator has none.
     """
-    sde = denoiser.sde
-    flow = ProbabilityFlow(denoiser)
-    evaluate = divergence.prepare(x, noise)
-    nfe = 0
-
-    def field(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        nonlocal nfe
-        nfe += 1
-        velocity, div = evaluate(lambda y: flow(y, t), state[0])
-        return velocity, div.double()
-
-    columns = evaluate(lambda y: y, x)[1]
-    start = (x, torch.zeros_like(columns, dtype=torch.float64))
-    z, gain = integrator.integrate(field, start, sde.t_min, 1.0)
+    sde, dim = denoiser.sde, event_dim(x)
+    if integrator.adaptive and not divergence.smooth:
+        raise ValueError(
+            f"{type(integrator).__name__} chooses its steps by a smooth field, but fresh probes at every evaluation "
+            "are noise; take fixed steps (integrator=runge_kutta), or probes for a whole solve (fresh=false)"
+        )
+    wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
+    if torch.is_grad_enabled() and wanted and not integrator.differentiable:
+        raise ValueError(
+            f"no gradients flow through {type(integrator).__name__}; call it under torch.no_grad(), "
+            "or take another integrator (torch_diffeq, runge_kutta)"
+        )
+    clock = InAngle(sde, MIDDLE) if clock is None else clock
+    ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)
+    u0, u1 = clock.read(ends).tolist()
+    s0, s1 = clock.rates(ends).scale
+    flow = Flow(denoiser, clock, divergence.prepare(x, noise))
+    zero = torch.zeros(len(x), divergence.columns, dtype=torch.float64, device=x.device)
+    y, gain = integrator.integrate(flow, (x / s0, zero), u0, u1)
+    z = s1 * y
     density = sde.prior if prior is None else prior
-    probes = gain.shape[1]
-    nats = density.log_prob(z) + gain.mean(1)
-    return LogProb(
-        nats,
-        gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan),
-        z,
-        nfe,
-    )
+    nats = density.log_prob(z) + dim * (torch.log(s1 / s0).to(gain.device) + gain.mean(1))
+    probes = divergence.columns
+    spread = dim * gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan)
+    return LogProb(nats, spread, z, flow.count.samples / max(1, len(x)))
+
+
+@dataclass
+class Count:
+    """Evaluations made of the denoiser, counted by samples."""
+
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class Flow(Field):
+    """The probability flow in a clock's variable, and its divergence per dimension.
+
+    Arguments:
+        denoiser: the model.
+        clock: the variable.
+        divergence: evaluates field and divergence.
+        count: of the evaluations.
+    """
+
+    denoiser: Denoiser
+    clock: Clock
+    divergence: Evaluation
+    count: Count = field(default_factory=Count)
+
+    def __call__(self, t: Tensor, y: State) -> State:
+        """The slopes of samples in the clock's units (b, *event), and of the gain (b, P)."""
+        self.count.samples += len(y[0])
+        slope, divergence = self.divergence(self.at(t), y[0])
+        return slope, divergence / event_dim(y[0])
+
+    def at(self, u: Tensor) -> Callable[[Tensor], Tensor]:
+        """The slope at one value of the variable, with shape () or (b,)."""
+        t = self.clock.time(u).clamp(self.denoiser.sde.t_min, 1.0)
+        scale, x0, eps = self.clock.rates(t)
+
+        def slope(y: Tensor) -> Tensor:
+            prediction = self.denoiser(like(scale, y) * y, t)
+            return like(x0, y) * prediction.x0 + like(eps, y) * prediction.eps
+
+        return slope
+
+    def rows(self, index: Tensor, count: int) -> "Flow":
+        """The flow of some samples, counted together with the others."""
+        return replace(
+            self, denoiser=self.denoiser.rows(index, count), divergence=self.divergence.rows(index)
+        )
+
+    def parameters(self) -> Sequence[Tensor]:
+        """Those of the denoiser."""
+        return tuple(self.denoiser.parameters())

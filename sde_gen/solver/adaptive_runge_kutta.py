@@ -104,9 +104,8 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
         error = torch.sqrt(mean_event((h * mix(self.pair.error, slopes) / tol).square()))
 
         def inside(u: Tensor, t: Tensor) -> Tensor:
-            r, rise = like((u - span.u) / (span.v - span.u), x), end - y
-            bow = (1 - 2 * r) * rise + (r - 1) * h * slopes[0] + r * h * slopes[-1]
-            return like(clock.rates(t).scale, x) * (y + r * rise + r * (r - 1) * bow)
+            r = like((u - span.u) / (span.v - span.u), x)
+            return like(clock.rates(t).scale, x) * self.pair.inside(r, y, end, h, slopes)
 
         return Attempt(like(rates.scale[-1], x) * end, error, slopes[-1], inside)
 

@@ -33,7 +33,7 @@ def values(count=5):
     return CODEC.decode(model().sample(count, noise=IID.seeded(1))).to(torch.uint8)
 
 
-STEPS = {"_target_": "sde_gen.integrator.RungeKutta4", "steps": 8, "power": 3.0}
+STEPS = {"_target_": "sde_gen.integrator.RungeKutta4", "steps": 8}
 PROBES = {"_target_": "sde_gen.divergence.Hutchinson", "probes": 2}
 DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.dequantisation.Uniform"}}}
 PARTS = {
@@ -133,7 +133,7 @@ def test_several_draws_fall_to_the_code_length_of_the_level():
     """One pixel of wide bins, where one draw costs much: against the mass of the bin."""
     codec, k = Uniform(levels=3), torch.ones(40, 1).long()
     gaussian = GaussianDenoiser(sde=make("sde", "cosine"), mean=torch.zeros(1), cov=torch.full((1, 1), 0.01))
-    steps = RungeKutta4(steps=16, power=3.0)
+    steps = RungeKutta4(steps=16)
     closed = -math.log2(math.erf(1 / 3 / 0.1 / math.sqrt(2)))
     gaps = []
     for draws in (1, 24):
