@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,7 +169,7 @@ def preflight(name: str, argv: list[str]) -> None:
                 _refuse_sweeps(overrides)
             compose(name, [_first_of_sweep(override) for override in overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            base = compose(name)
+            base = compose(name, [word for word in words if _chooses(name, word)])
             for word in words:
                 _explain_override(name, word, base)
             fail(str(error).splitlines()[0])
@@ -203,6 +204,11 @@ def _explain_override(door: str, word: str, base: DictConfig) -> None:
             fail(f"{door} takes no {key}: what a run was trained with stays; --help lists what to choose")
     elif key not in (known := _keys(base)):
         fail(f"there is no setting {key!r}; {nearest(key, known)}")
+
+
+def _chooses(door: str, word: str) -> bool:
+    """Whether the word takes another file of a kind than the door does, with settings of its own."""
+    return (CONF / re.split("[@=]", word)[0]).is_dir() and _composes(door, word)
 
 
 def _composes(door: str, word: str) -> bool:

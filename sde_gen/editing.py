@@ -1,5 +1,6 @@
 """From images to codes and back: encoding, interpolation, and images made anew from a noised one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from sde_gen._tensor import bcast, like, sum_event
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.hooks import Hook
 from sde_gen.noise import IID, Noise
 from sde_gen.sampler import Sampler
 
@@ -38,12 +40,14 @@ class Editor:
         return self.sampler.solver.solve(denoiser, x, times, noise=IID.seeded(0))
 
     @torch.no_grad()
-    def decode(self, denoiser: Denoiser, z: Tensor) -> Tensor:
-        """Carry codes (B, *event) back to samples, with the same shape."""
-        return self.sampler.solver.solve(denoiser, z, self._times(denoiser), noise=IID.seeded(0))
+    def decode(self, denoiser: Denoiser, z: Tensor, *, hooks: Iterable[Hook] = ()) -> Tensor:
+        """Carry codes (B, *event) back to samples, with the same shape; hooks are called after every step."""
+        return self.sampler.solver.solve(denoiser, z, self._times(denoiser), noise=IID.seeded(0), hooks=hooks)
 
     @torch.no_grad()
-    def vary(self, denoiser: Denoiser, x: Tensor, *, ratio: float, noise: Noise) -> Tensor:
+    def vary(
+        self, denoiser: Denoiser, x: Tensor, *, ratio: float, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
         """Noise samples until sigma / alpha = ratio and sample from there (SDEdit).
 
         A small ratio changes details, a large one all but the coarsest outline. What is sampled does follow the
@@ -54,6 +58,7 @@ class Editor:
             x: images in model space with shape (B, *event); they need not be the data's, strokes will do.
             ratio: sigma / alpha at which to begin; the steps are those that the grid has from there on.
             noise: source of all randomness.
+            hooks: called after every step.
 
         Returns:
             Samples with shape (B, *event).
@@ -72,7 +77,7 @@ class Editor:
         alpha, sigma = sde.marginal(t)
         x_t = like(alpha, x) * x + like(sigma, x) * noise.fresh(x)
         rest = torch.cat([t.reshape(1), times[times < t]])
-        x_s = sampler.solver.solve(denoiser, x_t, rest, noise=noise)
+        x_s = sampler.solver.solve(denoiser, x_t, rest, noise=noise, hooks=hooks)
         return denoiser(x_s, times[-1]).x0 if sampler.denoise_final else x_s
 
     def _times(self, denoiser: Denoiser) -> Tensor:

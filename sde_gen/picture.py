@@ -1,4 +1,4 @@
-"""Pictures as files: grids of images, clouds of points, films of a trajectory."""
+"""Pictures as files: grids of images, clouds of points, films of a trajectory, and one image read."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 
@@ -48,6 +48,33 @@ def save_film(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) -
     pictures = [_frame(frame) for frame in frames]
     rests = [milliseconds] * (len(pictures) - 1) + [2000]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=rests, loop=0)
+
+
+def load_image(path: Path) -> Tensor:
+    """Read one image, what is transparent on white.
+
+    Arguments:
+        path: any file that Pillow reads.
+
+    Returns:
+        uint8 with shape (1, H, W) for a grey image, (3, H, W) for one in colour.
+
+    Raises:
+        ValueError: there is no such file, it cannot be read, or it has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would cut their levels off at 255
+                raise ValueError(f"{path} has more than 8 bits a channel, mode {image.mode}; convert it to 8")
+            grey = image.mode in ("1", "L", "LA")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no image {path}") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no image that can be read ({error})") from error
+    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    pixels = torch.from_numpy(np.array(flat.convert("L" if grey else "RGB")))
+    return pixels.unsqueeze(0) if grey else pixels.permute(2, 0, 1)
 
 
 def _frame(samples: Tensor) -> Image.Image:

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +16,18 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
+from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
+from sde_gen.steering import choose_labels, guided, open_task
+from sde_gen.task import Task, psnr
+
+SHOWN = 8
+"""Results of a task in its picture, at most."""
 
 SETTINGS = "solver", "grid", "steps", "sampler.solver", "sampler.grid", "sampler.steps"
 """What a file of ``benchmark tune=true`` decides over."""
@@ -59,10 +64,13 @@ def main(config: DictConfig) -> None:
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
         )
     run = open_run(config)
+    model, labels, task = guided(config, run), choose_labels(config, run), open_task(config, run)
+    if task is not None and (config.n > config.batch_size or config.strip):
+        raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
     sampler: Sampler = instantiate(config.sampler)
     sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
     seeds = sample_seeds(config.seed, config.n)
-    labels = _labels(config.label, config.n, run)
+    draw = sampler if task is None else partial(task, sampler)
     if config.out is None:
         config.out = _folder(config)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
@@ -72,18 +80,18 @@ def main(config: DictConfig) -> None:
         begin = time.perf_counter()
         samples = []
         for index, batch in enumerate(batches):
-            task = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
-            hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, task))]
+            row = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
+            hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, row))]
             if (config.film or config.strip) and index == 0:
                 hooks.append(trajectory)
             chosen = None if labels is None else labels[index * config.batch_size :][: len(batch)]
-            denoiser, shape = run.conditioned(chosen), (len(batch), *run.facts.shape)
-            x = sampler(denoiser, shape, noise=PerSample(batch), hooks=hooks, device=run.device)
+            denoiser, shape = _told(model, chosen, run), (len(batch), *run.facts.shape)
+            x = draw(denoiser, shape, noise=PerSample(batch), hooks=hooks, device=run.device)
             samples.append(x.cpu())
         seconds = time.perf_counter() - begin
     if config.strip:
-        _strip(config, run, trajectory, labels)
-    _save(config, run, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
+        _strip(config, run, model, trajectory, labels)
+    _save(config, run, task, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
 
 
 def _use(config: DictConfig) -> None:
@@ -120,23 +128,14 @@ def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int,
     bar.update(task, completed=done, total=steps)
 
 
-def _labels(label: int | Sequence[int] | None, n: int, run: Run) -> Tensor | None:
-    """One class per sample: those asked for, or all of them, in turn; None for a network without classes."""
-    every = run.labels(n)
-    if label is None:
-        return every
-    if every is None:
-        raise ValueError(
-            f"label={label}: the run was trained without classes; train one with conditioning=class"
-        )
-    asked = several(label)
-    if not asked or any(not isinstance(one, int) or not 0 <= one < run.facts.classes for one in asked):
-        raise ValueError(f"label={label}: the classes are 0 to {run.facts.classes - 1}")
-    return torch.tensor(asked).repeat(-(-n // len(asked)))[:n]
+def _told(model: Denoiser, labels: Tensor | None, run: Run) -> Denoiser:
+    return model if labels is None else model.bind(label=labels.to(run.device))
 
 
 @torch.no_grad()
-def _strip(config: DictConfig, run: Run, trajectory: Trajectory, labels: Tensor | None) -> None:
+def _strip(
+    config: DictConfig, run: Run, model: Denoiser, trajectory: Trajectory, labels: Tensor | None
+) -> None:
     """Two rows for each of the first samples: the sample on its way, and what was predicted of its end."""
     last = len(trajectory.times) - 1
     moments = sorted({round(i * last / max(config.strip - 1, 1)) for i in range(config.strip)})
@@ -145,19 +144,29 @@ def _strip(config: DictConfig, run: Run, trajectory: Trajectory, labels: Tensor 
         x_t = torch.cat([trajectory.states[moment][i : i + 1] for moment in moments]).to(run.device)
         t = torch.tensor([trajectory.times[moment] for moment in moments], dtype=torch.float64)
         label = None if labels is None else labels[i].repeat(len(moments))
-        prediction = run.conditioned(label)(x_t, t)
+        prediction = _told(model, label, run)(x_t, t)
         scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)  # VE's noise would only show its range
         rows += [run.codec.decode_image(x_t / scale), run.codec.decode_image(prediction.x0)]
     save_rows(rows, Path(config.out) / "strip.png")
 
 
 def _save(
-    config: DictConfig, run: Run, x: Tensor, trajectory: Trajectory, nfe: float, seconds: float
+    config: DictConfig,
+    run: Run,
+    task: Task | None,
+    x: Tensor,
+    trajectory: Trajectory,
+    nfe: float,
+    seconds: float,
 ) -> None:
     out = Path(config.out)
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
-    save_samples(run.codec.decode_image(x), picture)
-    np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy())
+    if task is None:
+        save_samples(run.codec.decode_image(x), picture)
+    else:
+        save_rows([_row(run, task, x)], picture)
+    shown = {} if task is None else {"given": torch.cat([one.cpu() for one in task.given]).numpy()}
+    np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy(), **shown)
     if config.film:
         frames = [
             *trajectory.states,
@@ -172,12 +181,34 @@ def _save(
             "seconds": f"{seconds:.2f}",
             "images/s": f"{config.n / seconds:.2f}",
             "trained on": f"{run.images:,} images",
+            **({} if task is None else _quality(run, task, x)),
             "picture": str(picture),
             "numbers": str(numbers),
             **({"film": str(film)} if config.film else {}),
             **({"strip": str(out / "strip.png")} if config.strip else {}),
         },
     )
+
+
+def _row(run: Run, task: Task, x: Tensor) -> Tensor:
+    """What was given, results, and for random ones twice their standard deviation, in levels of 255."""
+    decode = run.codec.decode_image
+    images = decode(x)
+    row = [*(decode(one.cpu()) for one in task.given), images[:SHOWN]]
+    if task.draws and len(x) > 1:
+        row.append((2 * images.float().std(0, keepdim=True)).clamp(max=255).to(torch.uint8))
+    return torch.cat(row)
+
+
+def _quality(run: Run, task: Task, x: Tensor) -> dict[str, str]:
+    """Peak signal-to-noise ratio of the results and of their mean, where the truth is known."""
+    if task.truth is None:
+        return {}
+    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.truth.cpu())
+    found = psnr(images, truth)
+    error = f" +- {float(found.std() / len(x) ** 0.5):.2f}" if len(x) > 1 else ""
+    mean = psnr(images.double().mean(0, keepdim=True), truth)
+    return {"PSNR": f"{float(found.mean()):.2f}{error} dB", "PSNR of the mean": f"{float(mean):.2f} dB"}
 
 
 if __name__ == "__main__":

@@ -114,6 +114,8 @@ def test_every_name_of_a_kind_is_documented(kind):
         "grid",
         "conditioning",
         "guidance",
+        "task",
+        "method",
         "operator",
         "divergence",
         "integrator",

@@ -5,6 +5,7 @@ import abc
 import torch
 from torch import Tensor
 
+from sde_gen.noise import Noise
 from sde_gen.operator.conjugate_gradients import conjugate_gradients
 
 
@@ -43,13 +44,29 @@ class Operator(abc.ABC):
         product: Tensor = torch.func.vjp(self, x)[1](y)[0]
         return product
 
+    def noised(self, x: Tensor, std: float, noise: Noise) -> Tensor:
+        """Measure samples, with Gaussian noise in what is measured.
+
+        Arguments:
+            x: samples with shape (B, *event).
+            std: standard deviation of the measurement's noise.
+            noise: source of noise.
+
+        Returns:
+            Measurements with shape (B, *measurement).
+        """
+        y = self(x)
+        return y + std * noise.fresh(y)
+
     def project(self, x: Tensor, y: Tensor, steps: int = 50) -> Tensor:
-        r"""Move samples to the nearest ones that measure y: ``x + A^T (A A^T)^+ (y - A x)``, for a linear operator.
+        r"""Move samples to the nearest ones that measure y: ``x + A^+ (y - A x)``, for a linear operator.
+
+        What no sample measures, such as values where a mask hides them, is no matter.
 
         Arguments:
             x: samples with shape (B, *event).
             y: measurements with shape (B, *measurement).
-            steps: products of the conjugate gradients with A A^T, at most.
+            steps: products of the conjugate gradients with A^T A, at most.
         """
-        u = conjugate_gradients(lambda u: self(self.adjoint(u, x)), y - self(x), steps, tol=1e-6)
-        return x + self.adjoint(u, x)
+        residual = self.adjoint(y - self(x), x)
+        return x + conjugate_gradients(lambda v: self.adjoint(self(v), x), residual, steps, tol=1e-9)

@@ -14,7 +14,10 @@ Map = Callable[[Tensor], Tensor]
 def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Tensor:
     r"""Solve A x = b for positive definite A, every sample by itself; a sample that has converged stays.
 
-    Source: Hestenes and Stiefel, 1952.
+    So does one whose A proves not to be positive, which is so of products with a network's derivative: where
+    p . A p <= 0 nothing is gained by going on.
+
+    Sources: Hestenes and Stiefel, 1952; the stop: Steihaug, 1983, SIAM Journal on Numerical Analysis 20, 626.
 
     Arguments:
         a: products with A, (B, *shape) -> (B, *shape).
@@ -28,14 +31,17 @@ def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Te
     x, r = torch.zeros_like(b), b
     p, rho = r, sum_event(r * r)
     done = tol**2 * rho
+    going = rho > done
     for _ in range(steps):
-        going = rho > done
         if not bool(going.any()):
             break
         ap = a(p)
-        step = torch.where(going, rho / sum_event(p * ap), 0)
+        curvature = sum_event(p * ap)
+        going = going & (curvature > 0)
+        step = torch.where(going, rho / curvature, 0)
         x, r = x + bcast(step, p) * p, r - bcast(step, p) * ap
         new = sum_event(r * r)
         p = r + bcast(torch.where(going, new / rho, 0), p) * p
         rho = new
+        going = going & (rho > done)
     return x

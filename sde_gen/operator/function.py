@@ -15,6 +15,9 @@ class Function(Operator):
     Arguments:
         function: (B, *event) -> (B, *measurement), made of PyTorch operations.
         is_linear: whether it is a linear map, which some methods need; they check it no further.
+
+    Raises:
+        ValueError: when called where a derivative is asked for, the function has none.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -27,4 +30,10 @@ class Function(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Call the function."""
-        return self.function(x)
+        y = self.function(x)
+        if x.requires_grad and not y.requires_grad:
+            raise ValueError(
+                "the function has no derivative, and with it no adjoint: what it returns was not computed from its "
+                "argument by PyTorch operations"
+            )
+        return y

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sde_gen.noise import Noise
 from sde_gen.operator.base import Operator
 
 
@@ -37,3 +38,7 @@ class Mask(Operator):
                 f"the mask has shape {tuple(self.mask.shape)}, the samples {tuple(x.shape[1:])}; they must be one"
             ) from error
         return torch.where(known, x, 0.0)
+
+    def noised(self, x: Tensor, std: float, noise: Noise) -> Tensor:
+        """Measure with noise in what is known; the rest stays zero."""
+        return self(x + std * noise.fresh(x))

@@ -33,7 +33,7 @@ class Projection(StepSolver[Any]):
         inner: any solver that steps.
 
     Raises:
-        ValueError: the operator is not linear.
+        ValueError: the operator is not linear, or the inner solver does not step.
     """
 
     operator: Operator
@@ -49,6 +49,11 @@ class Projection(StepSolver[Any]):
             raise ValueError(
                 f"{type(self.operator).__name__} is not linear, as {type(self).__name__} needs; "
                 "the guidance DPS takes any operator"
+            )
+        if not hasattr(self.inner, "step"):
+            raise ValueError(
+                f"{type(self.inner).__name__} chooses its own steps, after which nothing can be projected; "
+                "take an inner solver that steps, such as Ancestral"
             )
 
     @property

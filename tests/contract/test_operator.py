@@ -10,6 +10,7 @@ from PIL import Image
 from sde_gen.codec import Uniform
 from sde_gen.noise import IID
 from sde_gen.operator import JPEG, AveragePool, Blur, CompressedSensing, Function, Grey, Mask, Operator
+from sde_gen.operator.conjugate_gradients import conjugate_gradients
 from tests.catalogue import make, names
 
 NOT_LINEAR = ("jpeg",)
@@ -77,6 +78,26 @@ def test_a_function_of_the_user_s_has_the_adjoint_of_its_derivative() -> None:
     cube, x = Function(function=lambda x: x**3), images(1)
     assert not cube.linear
     torch.testing.assert_close(cube.adjoint(torch.ones_like(x), x), 3 * x**2)
+    with pytest.raises(ValueError, match="has no derivative"):
+        Function(function=lambda x: x.detach() ** 3).adjoint(torch.ones_like(x), x)
+
+
+def test_projection_takes_a_measurement_that_no_image_has() -> None:
+    """A whole image in place of what a mask leaves of it: what is hidden is no matter."""
+    mask, x, whole = OPERATORS["mask"], images(2), images(2, seed=3)
+    torch.testing.assert_close(mask.project(x, whole), mask.project(x, mask(whole)))
+    seen = mask.noised(x, 0.1, IID.seeded(0))
+    torch.testing.assert_close(mask(seen), seen, rtol=0, atol=0)
+    assert float((seen - mask(x))[..., 0, 0].std()) == pytest.approx(0.1, rel=0.6)
+
+
+def test_conjugate_gradients_stop_where_the_map_is_not_positive() -> None:
+    """One direction down: the step that would be taken along it is without bound."""
+    diagonal = torch.tensor([[3.0, 1.0, -1e-9], [3.0, 1.0, 2.0]]).double()
+    b = torch.ones(2, 3).double()
+    found = conjugate_gradients(lambda v: diagonal * v, b, 50)
+    torch.testing.assert_close(found[1], b[1] / diagonal[1])
+    assert float(found[0].abs().max()) < 10
 
 
 @pytest.mark.parametrize("channels", [1, 3])

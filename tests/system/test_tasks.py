@@ -1,0 +1,247 @@
+"""Steered sampling as a user finds it: labels, guidance, tasks on images, and every mistake answered in a line."""
+
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from PIL import Image
+
+from sde_gen import sample, train, train_classifier
+from sde_gen.grid import Angle
+from sde_gen.guidance import CFG
+from sde_gen.method import Walked
+from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.run import open_run
+from sde_gen.sampler import Sampler
+from sde_gen.solver import Heun
+from sde_gen.solver.projection import Projection
+from sde_gen.steering import guided
+from sde_gen.task import Colorize, Deblur, Inpaint, Interpolate, Vary, psnr
+from tests.catalogue import names
+
+DOORS = {"train": train.main, "train_classifier": train_classifier.main, "sample": sample.main}
+SHORT = [
+    *(f"engine.{key}=256" for key in ("images", "log_every", "checkpoint_every")),
+    "engine.validate=16",
+    "optimizer.lr=1e-2",
+    "lr_schedule.warmup=64",
+]
+TINY = [
+    *SHORT,
+    "model.width=8",
+    "model.blocks=1",
+    "model.attention_levels=[]",
+    "engine.preview_every=1000",
+    "preview.n=1",
+    "preview.sampler.steps=1",
+]
+
+
+def enter(name, *arguments):
+    """Call a door as its command line would."""
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
+    try:
+        DOORS[name]()
+    finally:
+        sys.argv = before
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run with classes, one without, and a classifier."""
+    folder = tmp_path_factory.mktemp("tasks")
+    enter("train", *TINY, "conditioning=class", f"run={folder / 'class'}")
+    enter("train", *TINY, f"run={folder / 'plain'}")
+    enter("train_classifier", *SHORT, "encoder.width=8", f"run={folder / 'classifier'}")
+    Image.fromarray(np.kron([[0, 1], [1, 1]], np.full((4, 4), 255)).astype(np.uint8)).save(
+        folder / "mask.png"
+    )
+    return folder
+
+
+def drawn(runs, run, out, *arguments, steps=3, n=3):
+    """What a door leaves as numbers."""
+    enter("sample", f"run={runs / run}", f"out={out}", f"steps={steps}", f"n={n}", *arguments)
+    return np.load(out / "samples.npz")["model_space"]
+
+
+def mistake(capfd, *arguments):
+    """What the door answers to a mistake: one line, no traceback, exit status 2."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        enter("sample", *arguments)
+    out, err = capfd.readouterr()
+    assert stop.value.code == 2
+    assert "Traceback" not in out + err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def opened(folder):
+    return open_run(OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"}))
+
+
+def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs):
+    """On a network, through all steps of a solver."""
+    run = opened(runs / "class")
+    sampler, label = Sampler(solver=Heun(), grid=Angle(), steps=3), torch.tensor([3, 1, 4])
+
+    def draw(denoiser):
+        return sampler(denoiser, (3, 1, 8, 8), noise=PerSample(sample_seeds(0, 3)))
+
+    conditional, unconditional = draw(run.denoiser.bind(label=label)), draw(run.denoiser)
+    assert not torch.equal(conditional, unconditional)
+    assert torch.equal(draw(CFG(denoiser=run.denoiser, scale=1.0).bind(label=label)), conditional)
+    assert torch.equal(draw(CFG(denoiser=run.denoiser, scale=0.0).bind(label=label)), unconditional)
+
+
+def test_the_door_guides(runs, tmp_path):
+    plain = drawn(runs, "class", tmp_path / "plain", "label=[0,1,2]")
+    one = drawn(runs, "class", tmp_path / "one", "label=[0,1,2]", "guidance=cfg", "guidance.scale=1")
+    np.testing.assert_array_equal(one, plain)
+    seen = [plain]
+    for words in (
+        ["guidance=cfg", "guidance.scale=3"],
+        ["guidance=cfg", "guidance.scale=3", "guidance@threshold=dynamic_threshold", "threshold.limit=0.2"],
+        ["guidance=autoguidance", "guidance.scale=2", f"guidance.weak={runs / 'class'}"],
+        ["guidance=classifier", "guidance.scale=3", f"guidance.classifier={runs / 'classifier'}"],
+    ):
+        seen.append(drawn(runs, "class", tmp_path / str(len(seen)), "label=[0,1,2]", *words))
+        assert np.isfinite(seen[-1]).all()
+    assert not np.allclose(seen[1], plain)
+    assert not np.allclose(seen[2], seen[1])
+    np.testing.assert_allclose(seen[3], plain, atol=1e-5)  # a weak model that is the model itself
+    assert not np.allclose(seen[4], plain)
+    by_class = drawn(
+        runs,
+        "plain",
+        tmp_path / "by",
+        "label=3",
+        "guidance=classifier",
+        f"guidance.classifier={runs / 'classifier'}",
+    )
+    assert by_class.shape == plain.shape
+
+
+@pytest.mark.parametrize("method", names("method"))
+def test_every_method_inpaints_what_is_hidden(runs, tmp_path, method):
+    mask = runs / "mask.png"
+    words = [
+        "task=inpaint",
+        "image=0",
+        f"mask={mask}",
+        f"method={method}",
+        "grid=log_snr",
+        "grid.ratio_max=20",
+    ]
+    x = drawn(runs, "plain", tmp_path, *words, steps=8, n=2)
+    assert np.isfinite(x).all()
+    image = np.load(tmp_path / "samples.npz")["given"][0]
+    known = np.asarray(Image.open(mask)) > 0
+    off, hidden_off = (np.abs(x - image)[..., part].mean() for part in (known, ~known))
+    if method in (
+        "diffpir",
+        "projection",
+        "repaint",
+    ):  # the others lean on derivatives, here of a bad network
+        assert off < 0.05 < 0.2 < hidden_off
+    with Image.open(tmp_path / "samples.png") as picture:
+        zoom = picture.height // 10
+        assert picture.size == (zoom * (5 * 9 + 1), zoom * 10)  # image, measurement, two samples, deviation
+
+
+def test_other_tasks(runs, tmp_path, capfd):
+    for words in (
+        ["task=deblur"],
+        ["task=jpeg", "method=dps"],
+        ["task=vary", "task.ratio=0.5"],
+        ["task=superres", "task.factor=2"],
+    ):
+        x = drawn(runs, "plain", tmp_path, *words, "image=1", "grid.t_max=0.99")
+        assert x.shape == (3, 1, 8, 8)
+    assert "PSNR" in capfd.readouterr().out
+    with Image.open(tmp_path / "samples.png") as picture:
+        pixels = np.asarray(picture.convert("L"))[:: picture.height // 10, :: picture.height // 10]
+    measured = pixels[1:9, 10:18]  # each of its pixels as a block
+    small = measured[::2, ::2]
+    assert (measured == np.kron(small, np.ones((2, 2)))).all()
+    Image.fromarray(small).save(tmp_path / "small.png")
+    drawn(runs, "plain", tmp_path, "task=superres", "task.factor=2", f"image={tmp_path / 'small.png'}")
+    assert "PSNR" not in capfd.readouterr().out  # nobody knows the truth
+
+
+def test_interpolation_begins_and_ends_with_the_images(runs, tmp_path):
+    path = drawn(runs, "plain", tmp_path, "task=interpolate", "a=0", "b=1", steps=100, n=3)
+    given = np.load(tmp_path / "samples.npz")["given"]
+    assert np.abs(path[[0, 2]] - given).mean() < 0.05
+    assert np.abs(path[1] - given).mean() > 0.1
+
+
+def test_mistakes_are_answered(runs, tmp_path, capfd):
+    plain, labelled, image = f"run={runs / 'plain'}", f"run={runs / 'class'}", tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(image)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    inpaint = [plain, "task=inpaint", "image=0"]
+    for words, answer in (
+        ([labelled, "label=10"], "the classes are 0 to 9"),
+        ([plain, "guidance=cfg"], "needs a run trained with conditioning=class"),
+        ([labelled, "guidance=cfg", "guidance.scales=2"], "did you mean guidance.scale"),
+        ([labelled, "guidance=autoguidance"], "guidance.weak=... must be given"),
+        ([labelled, "guidance=autoguidance", f"guidance.weak={runs / 'plain'}"], "other conditioning"),
+        ([labelled, "guidance=cfg", "task=vary", "image=0"], "give label="),
+        ([plain, "image=0"], "choose a task"),
+        ([plain, "task=vary", "image=0", "mask=x.png"], "does not ask for it"),
+        (inpaint, "needs mask=FILE"),
+        ([plain, "task=vary"], "needs image=FILE"),
+        ([plain, "task=vary", "image=300"], "are 0 to 299"),
+        ([plain, "task=vary", "image=none.png"], "there is no image none.png"),
+        ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "no image that can be read"),
+        ([plain, "task=superres", f"image={image}"], "or a measurement of shape (1, 2, 2)"),
+        ([plain, "task=colorize", "image=0"], "C > 1"),
+        ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
+        ([*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"], "walks by itself"),
+        ([*inpaint, f"mask={runs / 'mask.png'}", "method=repaint", "solver=dormand_prince"], "own steps"),
+        ([plain, "task=vary", "image=0", "n=100"], "one batch"),
+    ):
+        assert answer in mistake(capfd, *words), words
+
+
+def test_tasks_refuse_images_that_do_not_fit():
+    event, grey, method = (3, 8, 8), torch.zeros(1, 1, 8, 8), Walked(solver=Projection)
+    for task in (
+        partial(Vary, image=grey),
+        partial(Interpolate, a=grey, b=grey),
+        partial(Deblur, image=grey, method=method),
+    ):
+        with pytest.raises(ValueError, match=r"has shape \(1, 8, 8\); expected the model's, \(3, 8, 8\)"):
+            task(event=event)
+    assert Colorize(image=grey, event=event, method=method).truth is None
+    for mask, answer in ((torch.zeros(8, 8), "hides everything"), (torch.ones(1, 1), "the mask has shape")):
+        with pytest.raises(ValueError, match=answer):
+            Inpaint(image=torch.zeros(1, *event), event=event, method=method, mask=mask.bool())
+    with pytest.raises(ValueError, match="noise_std=-1"):
+        Colorize(image=grey, event=event, method=method, noise_std=-1)
+
+
+def test_psnr_of_a_known_error():
+    """All of 255, and a fifth of it in a quarter of the pixels: a mean square of a hundredth."""
+    truth = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    images = torch.tensor([[[[255, 255], [255, 255]]], [[[51, 0], [0, 0]]]], dtype=torch.uint8)
+    torch.testing.assert_close(psnr(images, truth), torch.tensor([0.0, 20.0]).double())
+
+
+def test_guidance_without_label_dropout_is_refused(runs):
+    run = opened(runs / "class")
+    every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
+    config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.cfg.CFG", "drop": ["label"]}})
+    with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
+        guided(config, replace(run, config=every))
