@@ -5,6 +5,13 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
+from sde_gen.door import load
+from sde_gen.grid import Angle, Uniform
+from sde_gen.solver import DPMSolverPP
+from sde_gen.tuner import Tuner, candidates
+from sde_gen.tuning.choice import judged
+from tests import oracles
+from tests.catalogue import make
 from tests.system.test_doors import TINY, enter, mistake
 
 LITTLE = [
@@ -33,21 +40,54 @@ def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
         (solver, grid) for solver in ("ddim", "straight_adams") for grid in ("karras", "angle")
     }
     assert all(choice["error"] > found["reference_error"] for choice in found["choices"])
+    assert f"the reference itself is off by {found['reference_error']:.0e}" in told
     assert (tmp_path / "tuning.png").stat().st_size > 1000
     command = next(word for word in told.split() if word.startswith("settings="))
     assert command == f"settings={tmp_path / 'tuned-2.yaml'}"
     moved = OmegaConf.load(tmp_path / "tuned-4.yaml")
-    assert len(moved.grid.log_snrs) == moved.steps + 1 == 5
+    assert len(moved.grid.times) == moved.steps + 1 == 5
     enter("sample", f"run={run}", f"settings={tmp_path / 'tuned-4.yaml'}", "n=2")
     assert len(list((run / "samples").glob("tuned-4-*-n2-seed0/samples.png"))) == 1
     assert " 5 " in capfd.readouterr().out  # evaluations: four, and the last step to clean images
+
+
+def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
+    """There is nothing else to try."""
+    alone = ["tuning.solvers=[]", "tuning.grids=[]", "tuning.nfe=[3,3]", "tuning.optimise=[]"]
+    enter("benchmark", f"run={run}", *LITTLE, *alone, "n=1", f"out={tmp_path}")
+    assert "nothing beats the default at [3] evaluations: it stays" in capfd.readouterr().out
+    kept = OmegaConf.load(tmp_path / "tuned-3.yaml")
+    assert (kept.solver, kept.grid) == (load("solver", "straight_adams"), load("grid", "angle"))
+    found = json.loads((tmp_path / "tuning.json").read_text(), parse_constant=pytest.fail)
+    (choice,) = found["choices"]
+    assert (choice["gain"], choice["se"]) == (0.0, None)
+    enter("sample", f"run={run}", f"settings={tmp_path / 'tuned-3.yaml'}", "n=1")
+
+
+def test_a_choice_that_loses_on_other_noise_is_not_taken():
+    model = oracles.denoiser(make("sde", "vp"))
+    grids = {"uniform": Uniform(), "angle": Angle()}
+    worse, better = candidates(model.sde, {"dpm_solver_pp": DPMSolverPP()}, grids, 6)
+    judge = Tuner(denoiser=model, shape=(2,), settings=[worse, better], seeds=range(8))
+    assert judged(judge, 6, worse, better).setting is better
+    choice = judged(judge, 6, better, worse)
+    assert choice.setting is better
+    gain, se = choice.gain()
+    assert gain > 3 * se > 0
 
 
 def test_mistakes(run, tmp_path, capfd):
     for arguments, words in [
         (["tuning.nfe=[]"], "positive whole numbers"),
         (["tuning.nfe=[0]"], "positive whole numbers"),
+        (["tuning.nfe=[true]"], "positive whole numbers"),
+        (
+            ["tuning.optimise=[5]"],
+            "tuning.optimise=[5]: times are moved at numbers in tuning.nfe=[2, 4] only",
+        ),
+        (["tuning.nfe=[1,4]", "tuning.against.solver=heun"], "tuning.nfe=1 is too few for a step of heun"),
         (["tuning.solvers=[hoin]"], "did you mean"),
+        (["tuning.grids=[listed]"], "tuning.grids=[listed]"),
         (["tuning.solvers=[ancestral]"], "draws noise"),
     ]:
         assert words in mistake(capfd, "benchmark", f"run={run}", *LITTLE, *arguments, f"out={tmp_path}")

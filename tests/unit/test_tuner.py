@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 
-from sde_gen.grid import LogSNR, Uniform
+from sde_gen.grid import Angle, Listed, LogSNR, Uniform
 from sde_gen.noise import PerSample
-from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, Heun, TorchDiffEq
-from sde_gen.tuner import Tuner
+from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, DPMSolverPP3M, Heun, StraightAdams, TorchDiffEq
+from sde_gen.tuner import Candidate, Tuner, candidates
 from tests import oracles
 from tests.catalogue import make, names
 
@@ -15,65 +16,129 @@ SOLVERS = {"ddim": DDIM(), "dpm_solver_pp": DPMSolverPP(), "heun": Heun()}
 GRIDS = {"log_snr": LogSNR(ratio_max=20.0), "uniform": Uniform()}
 
 
-def tuner(sde: str = "vp", seeds=range(24), **more) -> Tuner:
-    given = {"solvers": SOLVERS, "grids": GRIDS, **more}
-    return Tuner(denoiser=oracles.denoiser(make("sde", sde)), shape=(2,), seeds=seeds, **given)
+def tuner(settings, sde: str = "vp", seeds=range(24), **more) -> Tuner:
+    model, given = oracles.denoiser(make("sde", sde)), {"most_steps": 100, **more}
+    return Tuner(denoiser=model, shape=(2,), settings=settings, seeds=seeds, **given)
+
+
+def tried(nfe: int, sde: str = "vp") -> dict[tuple[str, str], Candidate]:
+    return {(c.solver, c.grid): c for c in candidates(make("sde", sde), SOLVERS, GRIDS, nfe)}
+
+
+def on(times: torch.Tensor) -> Candidate:
+    return Candidate("dpm_solver_pp_3m", "listed", DPMSolverPP3M(), times)
+
+
+def clean(sde, times: torch.Tensor, count: int = 24) -> torch.Tensor:
+    """Clean samples by an eighth-order method on the mixture's definition, between the ends of a grid."""
+    start = float(sde.sigma(times[0])) * PerSample(range(count)).fresh(torch.empty(count, 2))
+    ratios = torch.exp(-0.5 * sde.log_snr(times[[0, -1]])).tolist()
+    exact = oracles.flow(oracles.to_z(sde, start, times[0]), *ratios)
+    return oracles.denoiser(sde)(oracles.to_x(sde, exact, times[-1]), times[-1]).x0
 
 
 @pytest.mark.parametrize("sde", names("sde"))
 def test_reference_is_the_flow(sde: str) -> None:
-    """Against an eighth-order method on the mixture's definition; the tuner works in float32."""
-    found = tuner(sde)
-    times = oracles.ratio_times(found.denoiser.sde, 4)
-    reference = found.reference(times)
-    start = float(found.denoiser.sde.sigma(times[0])) * PerSample(range(24)).fresh(torch.empty(24, 2))
-    exact = oracles.flow(oracles.to_z(found.denoiser.sde, start, times[0]), *oracles.RATIOS)
-    assert np.abs(oracles.to_z(found.denoiser.sde, reference.x, times[-1]) - exact).max() < 2e-4
-    assert reference.error < 1e-4
+    """The tuner works in float32."""
+    times = oracles.ratio_times(make("sde", sde), 4)
+    found = tuner([on(times)], sde)
+    assert found.reference.x.numpy() == pytest.approx(clean(found.denoiser.sde, times).numpy(), abs=2e-5)
+    assert found.reference.error < 1e-5
+
+
+@pytest.mark.parametrize("sde", ["vp", "rectified"])
+def test_settings_with_other_ends_are_held_to_the_same_clean_samples(sde: str) -> None:
+    """Converged solutions that begin late or end early err by what they leave out."""
+    process = make("sde", sde)
+    whole = oracles.ratio_times(process, 400)
+    early, late = whole[:201], whole[100:]
+    found = tuner([on(early), on(whole), on(late)], sde)
+    best = clean(process, whole)
+    for times in (early, late):
+        missed = (clean(process, times) - best).square().mean(1).sqrt()
+        assert float(missed.median()) > 100 * found.reference.error
+        np.testing.assert_allclose(found.errors(on(times)), missed, rtol=0.02, atol=1e-4)
+    assert found.errors(on(whole)).median() < 0.1 * found.errors(on(early)).median()
+
+
+def test_reference_is_refined_until_it_is_good_or_long_enough() -> None:
+    setting = on(Angle()(make("sde", "vp"), 5))
+    good = tuner([setting], tol=1e-5, most_steps=1600).reference
+    assert good.error <= 1e-5
+    assert good.steps < 1600
+    assert tuner([setting], tol=0.0).reference.steps == 100
+    model = oracles.denoiser(make("sde", "vp"))
+    usual = Tuner(denoiser=model, shape=(2,), settings=[setting], seeds=[0], tol=0.0)
+    assert usual.reference.steps == 1600
 
 
 def test_candidates_spend_what_they_may() -> None:
-    found = {(c.solver, c.grid): c for c in tuner().candidates(7)}
+    found = tried(7)
     assert len(found) == 6
     assert found["heun", "log_snr"].steps == 3
     assert found["heun", "log_snr"].nfe == 6
     assert found["ddim", "uniform"].steps == found["ddim", "uniform"].nfe == 7
-    assert {c.solver for c in tuner().candidates(1)} == {"ddim", "dpm_solver_pp"}
+    assert {solver for solver, _ in tried(1)} == {"ddim", "dpm_solver_pp"}
 
 
 def test_errors_are_those_of_the_settings() -> None:
-    found = tuner()
-    by = {
-        (c.solver, c.steps): found.errors(c).median()
-        for n in (8, 32)
-        for c in found.candidates(n)
-        if c.grid == "log_snr"
-    }
-    assert by["dpm_solver_pp", 32] < by["ddim", 32] < by["ddim", 8]
-    assert by["ddim", 32] / by["ddim", 8] == pytest.approx(0.25, rel=0.4)  # of order 1
-    assert by["dpm_solver_pp", 32] / by["dpm_solver_pp", 8] < 0.15  # of order 2
+    by = {(c.solver, n): c for n in (8, 32) for c in tried(n).values() if c.grid == "log_snr"}
+    found = tuner(list(by.values()))
+    error = {key: float(found.errors(setting).median()) for key, setting in by.items()}
+    assert error["dpm_solver_pp", 32] < error["ddim", 32] < error["ddim", 8]
+    assert error["ddim", 32] / error["ddim", 8] == pytest.approx(0.25, rel=0.4)  # of order 1
+    assert error["dpm_solver_pp", 32] / error["dpm_solver_pp", 8] < 0.15  # of order 2
 
 
 def test_moved_times_err_less_on_noise_that_moved_them_and_on_other_noise() -> None:
-    (start,) = (c for c in tuner().candidates(6) if (c.solver, c.grid) == ("dpm_solver_pp", "uniform"))
-    moved = tuner().optimise(start)
-    assert (float(moved.times[0]), float(moved.times[-1])) == pytest.approx(
-        (float(start.times[0]), float(start.times[-1]))
-    )
+    start = tried(6)["dpm_solver_pp", "uniform"]
+    moved = tuner([start]).optimise(start)
+    assert moved.grid == "listed"
+    assert moved.times[[0, -1]].tolist() == start.times[[0, -1]].tolist()
     assert bool((moved.times.diff() < 0).all())
     for seeds in (range(24), range(100, 148)):
-        judge = tuner(seeds=seeds)
+        judge = tuner([start], seeds=seeds)
         assert judge.errors(moved).median() < 0.7 * judge.errors(start).median()
+
+
+@pytest.mark.parametrize("sde", names("sde"))
+def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
+    """The grid begins at t = 1, where some processes have alpha = 0; the times found are a grid again."""
+    start = Candidate("straight_adams", "uniform", StraightAdams(), Uniform()(make("sde", sde), 4))
+    found = tuner([start], sde, seeds=range(8))
+    moved = found.optimise(start, rounds=1)
+    assert found.errors(moved).log().mean() < found.errors(start).log().mean()
+    listed = Listed(times=tuple(moved.times.tolist()))
+    assert torch.equal(listed(found.denoiser.sde, moved.steps), moved.times)
+
+
+def test_moves_shrink_until_the_time_is_the_best() -> None:
+    """One inner time, against SciPy's search on a line."""
+    start = Candidate("ddim", "uniform", DDIM(), Uniform()(make("sde", "vp"), 2))
+    found = tuner([start])
+
+    def cost(t: float) -> float:
+        times = torch.tensor([start.times[0], t, start.times[-1]], dtype=torch.float64)
+        return float(found.errors(start._replace(times=times)).log().mean())
+
+    best = minimize_scalar(cost, bounds=(0.01, 0.99), method="bounded")
+    moved = found.optimise(start, rounds=20)
+    assert float(moved.times[1]) == pytest.approx(best.x, rel=0.01)
 
 
 def test_progress_is_told() -> None:
     told = []
-    found = tuner(progress=lambda: told.append(1))
-    found.errors(found.candidates(5)[0])
+    setting = tried(5)["ddim", "uniform"]
+    tuner([setting], progress=lambda: told.append(1)).errors(setting)
     assert len(told) > 2
 
 
 def test_refuses_what_it_cannot_compare() -> None:
     for solver in (Ancestral(), TorchDiffEq()):
         with pytest.raises(ValueError, match="draws noise or chooses"):
-            tuner(solvers={"it": solver})
+            list(candidates(make("sde", "vp"), {"it": solver}, GRIDS, 5))
+    with pytest.raises(ValueError, match="at least one"):
+        tuner([])
+    start = Uniform()(make("sde", "rectified"), 3)
+    with pytest.raises(ValueError, match="is zero"):
+        tuner([Candidate("dpm_solver_3", "uniform", make("solver", "dpm_solver_3"), start)], "rectified")
