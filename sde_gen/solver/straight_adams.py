@@ -44,16 +44,18 @@ class StraightAdams(StepSolver[Past]):
 
     F is data prediction where there is noise, and tends to it slowly enough below sigma / alpha = n to stay smooth.
     It is interpolated by a polynomial in the time p of a longer straight path, ``p = sigma / (2.5 m alpha + sigma)``,
-    and integrated exactly, with weights beta from the last four evaluations and gamma from five:
+    and integrated exactly. With ``I_r^s[F_t ... F_{t-k}]`` the integral over the step from r to s of the polynomial
+    through those evaluations, times counted in steps, the step from t - 1 to t is corrected by the evaluation at its
+    end, which the step from t to s makes anyway, before that is predicted:
 
     .. math::
-        y_t \leftarrow y_t + \tfrac{1 + \tau'}{2} \Big(\sum_{j=0}^{4} \gamma_j F_{t-j}
-        - \sum_{j=1}^{4} \beta'_j F_{t-j}\Big), \qquad y_s = y_t + \sum_{j=0}^{3} \beta_j F_{t-j} .
+        y_t \leftarrow y_t + \tfrac{1 + \tau}{2}
+        \left(I_{t-1}^t[F_t \dots F_{t-4}] - I_{t-1}^t[F_{t-1} \dots F_{t-4}]\right), \qquad
+        y_s = y_t + I_t^s[F_t \dots F_{t-3}] .
 
-    The correction of the step before, by the evaluation at its end that this step makes anyway, comes first. With
-    h the length of a step in the angle ``arctan sqrt(sigma / (m alpha))``, differences of third and higher degree
-    are multiplied by ``tau = 1 / (1 + (20 h / pi)^6)``, the second by ``(1 + tau) / 2``: full order with short
-    steps, no overshooting with long ones.
+    With h the length of a step in the angle ``arctan sqrt(sigma / (m alpha))``, differences of third and higher degree
+    in its integrals are multiplied by ``tau = 1 / (1 + (20 h / pi)^6)``, the second by ``(1 + tau) / 2``; tau of the
+    correction is that of the step corrected. That is full order with short steps, no overshooting with long ones.
 
     The first step, Euler's, is corrected to O(h^3) once, so the order is 3; what is measured is higher. A start
     where alpha is zero is p = 1. Use it on the :class:`~sde_gen.grid.angle.Angle` grid of the same middle. The page

@@ -3,16 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.interpolate import KroghInterpolator
+from torch import Tensor
 
-from sde_gen.denoiser import GaussianDenoiser
+from sde_gen.denoiser import Denoiser, GaussianDenoiser
 from sde_gen.grid import Angle, Uniform
 from sde_gen.hooks import StopOnNaN
 from sde_gen.noise import IID
+from sde_gen.prediction import Prediction
+from sde_gen.sde import SDE
 from sde_gen.solver.base import Solver
 from sde_gen.solver.straight_adams import StraightAdams
 from sde_gen.solver.torch_diffeq import TorchDiffEq
 from tests import oracles
 from tests.catalogue import make, names
+from tests.contract.test_solver import MIDDLE, error
 
 SDES = names("sde")
 
@@ -45,6 +51,68 @@ def test_the_process_does_not_matter() -> None:
     assert np.abs(first - oracles.ends()).max() > 1e-2  # nothing that everyone gets right
     for sde in SDES[1:]:
         np.testing.assert_allclose(end(sde), first, rtol=0, atol=1e-7)
+
+
+class Scripted(Denoiser):
+    """A denoiser whose k-th answer is the k-th row of a table, whatever it is asked."""
+
+    def __init__(self, sde: SDE, x0: Tensor, eps: Tensor) -> None:
+        super().__init__()
+        self.sde, self.rows = sde, iter(zip(x0, eps, strict=True))
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        x0, eps = next(self.rows)
+        return Prediction(x_t, x0.expand_as(x_t), eps.expand_as(x_t), *self.sde.marginal(t))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 6, 9, 18])
+def test_is_the_page_s_predictor_and_corrector(steps: int) -> None:
+    """Polynomials by SciPy's interpolation and integrals by its quadrature, on steps short, long and uneven."""
+    m, n, clock = 0.4, 0.4 / 5, 0.4 * 2.5
+    sde, rng = make("sde", "edm"), np.random.default_rng(steps)
+    angle = np.linspace(1.45, 0.1, steps + 1) + 0.02 * rng.uniform(-1, 1, steps + 1)
+    ratio = m * np.tan(angle) ** 2
+    x0, eps = rng.standard_normal((2, steps))
+    slope = x0 - n * eps
+    places, path = ratio / (clock + ratio), ratio / (n + ratio)
+
+    def integral(i: int, nodes: list[int]) -> float:
+        """Over step i, of the polynomial through the slopes at nodes with differences that fade, dy/dp_n = -F/n."""
+        tau = 1 / (1 + (20 * (angle[i] - angle[i + 1]) / np.pi) ** 6)
+        through = [
+            KroghInterpolator(places[nodes[:count]], slope[nodes[:count]])
+            for count in range(1, 1 + len(nodes))
+        ]
+        fades = [1, 1, (1 + tau) / 2, tau, tau]
+
+        def integrand(p_n: float) -> float:
+            r = n * p_n / (1 - p_n)
+            values = [float(polynomial(r / (clock + r))) for polynomial in through]
+            return -float(np.dot(fades[: len(values)], np.diff(values, prepend=0))) / n
+
+        return float(quad(integrand, path[i], path[i + 1], epsabs=1e-12, epsrel=1e-12)[0])
+
+    y = 0.7 / (n + ratio[0])
+    for i in range(steps):
+        if i:  # correct the step before by the evaluation at its end
+            tau = 1 / (1 + (20 * (angle[i - 1] - angle[i]) / np.pi) ** 6)
+            known = list(range(i, -1, -1))
+            y += (1 + tau) / 2 * (integral(i - 1, known[:5]) - integral(i - 1, known[1:5]))
+        y += integral(i, list(range(i, -1, -1))[:4])
+
+    model = Scripted(sde, torch.tensor(x0), torch.tensor(eps))
+    times = sde.t_from_log_snr(-2 * torch.tensor(ratio).log())
+    x = torch.full((1, 1), 0.7, dtype=torch.float64)
+    end = StraightAdams(middle=m).solve(model, x, times, noise=IID.seeded(0))
+    assert float(end) == pytest.approx(y * (n + ratio[-1]), rel=1e-8)
+
+
+def test_measures_more_than_its_order_from_a_straight_start() -> None:
+    """Above 4, as its page says, where the flow is straight at first; the start decides where it is not."""
+    coarse, fine = (error(StraightAdams(), "vp", steps) for steps in (24, 192))
+    assert np.log2(coarse / fine) / 3 > 4.5
+    coarse, fine = (error(StraightAdams(), "vp", steps, ratios=MIDDLE) for steps in (48, 384))
+    assert 2.85 < np.log2(coarse / fine) / 3 < 3.5
 
 
 def test_starts_where_there_is_no_signal() -> None:
