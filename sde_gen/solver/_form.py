@@ -58,6 +58,34 @@ class Form(abc.ABC):
     def keep(self, start: Tensor, end: Tensor) -> Tensor:
         """Factors of x from times[start] to times[end], with shape (R,)."""
 
+    def stake(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        r"""What a unit of weight at nodes may do to x at the end.
+
+        On the way to the data x_0 is to be met, on the way up the noise. An error ``delta`` of x_0 is one of
+        ``-(alpha / sigma) delta`` of eps, so a weight w of the prediction at u moves
+
+        .. math::
+            \frac{x_s}{\alpha_s} \text{ by } \frac{w}{\alpha_s} c(u)\, \delta \text{ if } \alpha_s / \sigma_s
+            \ge \alpha_t / \sigma_t, \qquad
+            \frac{x_s}{\sigma_s} \text{ by } \frac{w}{\sigma_s} c(u)\, \delta \text{ else,}
+
+        with c = 1 for the prediction that is to be met. For the other c is alpha / sigma or its inverse, but at most
+        1, the size of data and of noise.
+
+        Arguments:
+            start: indices with shape (R,).
+            end: indices with shape (R,).
+            nodes: indices of nodes with shape (R, k), -1 where a row has fewer.
+
+        Returns:
+            Factors of weights with shape (R, k).
+        """
+        down = self.lam[end] >= self.lam[start]
+        to_data, to_noise = self.share
+        y = (self.alpha / self.sigma)[nodes]
+        c = torch.where(down.unsqueeze(-1), to_data + to_noise * y, to_noise + to_data / y).clamp(max=1)
+        return c / torch.where(down, self.alpha[end], self.sigma[end]).unsqueeze(-1)
+
     @abc.abstractmethod
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Weights of the predictions at nodes, from times[start] to times[end].
@@ -76,10 +104,12 @@ class DataForm(Form):
     r"""Data prediction, polynomials in lam: ``x_s = sigma_s/sigma_t x_t + alpha_s int e^{u - lam_s} x_0 du``.
 
     On a grid with alpha = 0, where lam is infinite and steps in lam do not become short, the polynomials are in
-    ``y = alpha / sigma = e^lam`` for alpha < sigma: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``.
+    ``y = alpha / sigma = e^lam`` for alpha < sigma: ``x_s = sigma_s/sigma_t x_t + sigma_s int x_0 dy``. For
+    alpha >= sigma the prediction at alpha = 0, infinitely far in lam, is left out.
     """
 
     share: ClassVar[tuple[float, float]] = (1.0, 0.0)
+    eta2: float = 0.0
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
@@ -91,16 +121,27 @@ class DataForm(Form):
         return self.sigma[end] / self.sigma[start]
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam, or in y."""
+        r"""Integrate in lam, or in y.
+
+        With the noise of :class:`~sde_gen.solver._reverse_multistep.ReverseForm`, and c = 1 + eta^2, the kernel is
+        ``c alpha_s e^{c (u - lam_s)} du = c sigma_s (y / y_s)^{eta^2} dy``.
+        """
+        c = 1 + self.eta2
+        noisy = (torch.minimum(self.lam[start], self.lam[end]) < 0).unsqueeze(-1)
+        nodes = nodes.masked_fill(~noisy & self.lam[nodes].isinf(), -1)
         alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
-        places = (at(self.lam, nodes), self.lam[start], self.lam[end])
-        weights = adams(lambda u: alpha * torch.exp(u - lam), *places)
-        if bool(self.lam.isinf().any()):
-            y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
-            linear = adams(lambda u: sigma.expand_as(u), at(y, nodes), y[start], y[end])
-            noisy = (torch.minimum(places[1], places[2]) < 0) | places[0].isinf().any(-1)
-            weights = torch.where(noisy.unsqueeze(-1), linear, weights)
-        return weights
+        in_lam = adams(
+            lambda u: c * alpha * torch.exp(c * (u - lam)),
+            at(self.lam, nodes),
+            self.lam[start],
+            self.lam[end],
+        )
+        if not bool(self.lam.isinf().any()):
+            return in_lam
+        y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
+        y_s = y[end].unsqueeze(-1)
+        in_y = adams(lambda u: c * sigma * (u / y_s) ** self.eta2, at(y, nodes), y[start], y[end])
+        return torch.where(noisy, in_y, in_lam)
 
 
 class NoiseForm(Form):

@@ -29,7 +29,6 @@ from sde_gen.sde.base import SDE
 from sde_gen.solver._check import require_descent, require_strength
 from sde_gen.solver._form import DataForm
 from sde_gen.solver._multistep import Row, combine
-from sde_gen.solver._weights import adams, at
 from sde_gen.solver.base import StepSolver
 
 
@@ -56,20 +55,6 @@ class ReverseForm(DataForm):
         if self.eta2 == 0:
             return torch.zeros_like(self.times[1:])
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
-
-    def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam, or in y = alpha / sigma where the form for the flow does."""
-        c = 1 + self.eta2
-        alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
-        places = (at(self.lam, nodes), self.lam[start], self.lam[end])
-        weights = adams(lambda u: c * alpha * torch.exp(c * (u - lam)), *places)
-        if bool(self.lam.isinf().any()):
-            y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
-            y_end = y[end].unsqueeze(-1)
-            linear = adams(lambda u: c * sigma * (u / y_end) ** self.eta2, at(y, nodes), y[start], y[end])
-            noisy = (torch.minimum(places[1], places[2]) < 0) | places[0].isinf().any(-1)
-            weights = torch.where(noisy.unsqueeze(-1), linear, weights)
-        return weights
 
 
 class Past(NamedTuple):

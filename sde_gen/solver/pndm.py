@@ -27,7 +27,9 @@ class PNDM(IPNDM):
     .. math::
         x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{6} (\epsilon_1 + 2 \epsilon_2 + 2 \epsilon_3 + \epsilon_4)\right) .
 
-    It is of order 2, as the paper proves, for the reason given at iPNDM.
+    It is of order 2, as the paper proves, for the reason given at iPNDM. Where a first step is long and there is
+    hardly a signal yet, as on the grids ``angle`` and ``log_snr`` in few steps, phi magnifies what eps_2 to eps_4
+    differ by and the samples are lost: iPNDM has no such steps.
 
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.solver._form import DataForm, Form
-from sde_gen.solver._multistep import MultistepSolver, Row
+from sde_gen.solver._multistep import MultistepSolver, Row, held
 from sde_gen.solver._weights import window
 
 
@@ -95,8 +95,11 @@ class UniPC(MultistepSolver, abc.ABC):
         """Coefficients of the predictor, with the correction of the step before."""
         i, p = torch.arange(steps), min(self.predictor_order, steps)
         start, none = torch.cat([i, i[:-1]]), torch.full((steps, 1), -1)
-        nodes = torch.cat([torch.cat([window(i, p), none], dim=1), window(i[1:], p + 1)])
-        weights, correct = form.weights(start, start + 1, nodes).tensor_split([steps])
+        known, ends = window(i, p), i[1:].unsqueeze(-1)  # the step's begin before its end
+        corrector = torch.cat([known[:-1, :1], ends, known[:-1, 1:]], dim=1)
+        both = held(form, start, start + 1, torch.cat([torch.cat([known, none], dim=1), corrector]))
+        weights, correct = both.tensor_split([steps])
+        correct = torch.cat([correct[:, 1:2], correct[:, :1], correct[:, 2:]], dim=1)
         keep = form.keep(i, i + 1)
         correct[:, 1:] -= weights[:-1, :-1]
         weights[1:] += keep[1:].unsqueeze(-1) * correct
