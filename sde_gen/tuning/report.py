@@ -34,18 +34,18 @@ def report(
     _plot(tried, choices, out / "tuning.png")
     show.sheet(
         f"settings that err least on {config.run}, judged on {config.n} other samples (model space)",
-        ["NFE", "solver", "grid", "steps", "error", "default's", "times less", "+- s.e.", "seconds"],
+        ["NFE", "solver", "grid", "error", "default's", "gain", "+- s.e."],
         [_row(choice) for choice in choices],
     )
-    for line in _notes(config, choices, reference):
+    for line in notes(config, choices, reference):
         show.console.print(line, soft_wrap=True)
 
 
-def _notes(config: DictConfig, choices: Sequence[Choice], reference: float) -> Iterator[str]:
+def notes(config: DictConfig, choices: Sequence[Choice], reference: float) -> Iterator[str]:
     """What to know of the table, and what to do with it."""
     against = config.tuning.against
     yield f"errors are medians per dimension of clean samples; the reference itself is off by {reference:.0e}"
-    yield f"the default is {against.solver} on {against.grid}"
+    yield f"gain: how many times less that is than with the default, {against.solver} on {against.grid}"
     kept = [choice.nfe for choice in choices if choice.errors is choice.usual]
     if kept:
         yield f"nothing beats the default at {kept} evaluations: it stays"
@@ -61,12 +61,10 @@ def _row(choice: Choice) -> list[str]:
         f"{choice.nfe}",
         setting.solver,
         "moved" if setting.grid == "listed" else setting.grid,
-        f"{setting.steps}",
         f"{float(choice.errors.median()):.1e}",
         f"{float(choice.usual.median()):.1e}",
         f"{math.exp(gain):.2f}",
         "-" if se is None else f"{math.exp(gain) * se:.2f}",
-        f"{choice.seconds:.2f}",
     ]
 
 

@@ -10,6 +10,7 @@ from sde_gen.grid import Angle, Uniform
 from sde_gen.solver import DPMSolverPP
 from sde_gen.tuner import Tuner, candidates
 from sde_gen.tuning.choice import judged
+from sde_gen.tuning.report import notes
 from tests import oracles
 from tests.catalogue import make
 from tests.system.test_doors import TINY, enter, mistake
@@ -41,6 +42,7 @@ def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
     }
     assert all(choice["error"] > found["reference_error"] for choice in found["choices"])
     assert f"the reference itself is off by {found['reference_error']:.0e}" in told
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told  # the table fits into 80 columns
     assert (tmp_path / "tuning.png").stat().st_size > 1000
     command = next(word for word in told.split() if word.startswith("settings="))
     assert command == f"settings={tmp_path / 'tuned-2.yaml'}"
@@ -61,6 +63,7 @@ def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
     found = json.loads((tmp_path / "tuning.json").read_text(), parse_constant=pytest.fail)
     (choice,) = found["choices"]
     assert (choice["gain"], choice["se"]) == (0.0, None)
+    assert choice["error"] != found["tried"][0]["median"]  # judged on other noise
     enter("sample", f"run={run}", f"settings={tmp_path / 'tuned-3.yaml'}", "n=1")
 
 
@@ -74,6 +77,12 @@ def test_a_choice_that_loses_on_other_noise_is_not_taken():
     assert choice.setting is better
     gain, se = choice.gain()
     assert gain > 3 * se > 0
+    config = OmegaConf.create(
+        {"run": "here", "out": "here", "tuning": {"against": {"solver": "it", "grid": "uniform"}}}
+    )
+    error = float(choice.errors.median())
+    assert not [line for line in notes(config, [choice], 0.01 * error) if "too near" in line]
+    assert [line for line in notes(config, [choice], error) if "at [6] evaluations" in line]
 
 
 def test_mistakes(run, tmp_path, capfd):

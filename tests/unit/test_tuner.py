@@ -46,6 +46,16 @@ def test_reference_is_the_flow(sde: str) -> None:
     assert found.reference.error < 1e-5
 
 
+@pytest.mark.parametrize("sde", names("sde"))
+def test_reference_stays_between_the_ends_of_the_settings(sde: str) -> None:
+    """Rounding included: a network is asked there only."""
+    setting, asked = on(Uniform()(make("sde", sde), 3)), []
+    found = tuner([setting], sde, seeds=[0])
+    found.denoiser.register_forward_pre_hook(lambda _, given: asked.append(float(given[1])))
+    assert found.reference
+    assert [max(asked), min(asked)] == setting.times[[0, -1]].tolist()
+
+
 @pytest.mark.parametrize("sde", ["vp", "rectified"])
 def test_settings_with_other_ends_are_held_to_the_same_clean_samples(sde: str) -> None:
     """Converged solutions that begin late or end early err by what they leave out."""
