@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from sklearn.datasets import load_digits
 
 from sde_gen.data.base import Source, Splits, last_after_shuffle, split
 
@@ -24,6 +23,8 @@ class Digits(Source):
 
     def load(self) -> Splits:
         """Read the digits."""
+        from sklearn.datasets import load_digits  # takes longer than all of PyTorch: for those who need it
+
         digits = load_digits()
         values = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(digits.target).long()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.datasets import make_moons, make_swiss_roll
 from torch import Tensor
 
 from sde_gen.data.base import Dataset, Source, Splits
@@ -61,6 +60,8 @@ class Moons(Toy):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw from scikit-learn's moons, centred."""
+        from sklearn.datasets import make_moons  # slow to import: for those who need it
+
         points, _ = make_moons(count, noise=self.spread, random_state=int(rng.integers(2**31)))
         return torch.from_numpy(points) - torch.tensor([0.5, 0.25])
 
@@ -77,6 +78,8 @@ class SwissRoll(Toy):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw from scikit-learn's swiss roll, seen from the side."""
+        from sklearn.datasets import make_swiss_roll  # slow to import: for those who need it
+
         points, _ = make_swiss_roll(count, noise=self.spread, random_state=int(rng.integers(2**31)))
         return torch.from_numpy(points[:, [0, 2]] / 10)
 
