@@ -162,7 +162,7 @@ class Tuner:
             rounds: how often every time has its turn.
 
         Returns:
-            The setting with its grid called ``listed``.
+            The setting with its grid called ``listed``; as it was where no move helps.
         """
         times, least = setting.times, self._cost(setting)
         reach = torch.full_like(times, 0.4)
@@ -177,7 +177,7 @@ class Tuner:
                         break
                 else:
                     reach[i] /= 2
-        return setting._replace(grid="listed", times=times)
+        return setting if times is setting.times else setting._replace(grid="listed", times=times)
 
     def _cost(self, setting: Candidate) -> float:
         return float(self.errors(setting).clamp(min=1e-12).log().mean())

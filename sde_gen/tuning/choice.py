@@ -52,12 +52,13 @@ class Choice:
 
 
 def judged(judge: Tuner, nfe: int, best: Candidate, default: Candidate) -> Choice:
-    """Hold what was found against the default, and keep the default unless it errs more."""
+    """Hold what was found against the default, which stays unless beaten by two standard errors."""
     usual, seconds = _timed(judge, default)
     kept = Choice(nfe=nfe, setting=default, errors=usual, usual=usual, seconds=seconds)
     errors, seconds = _timed(judge, best)
     found = Choice(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
-    return found if found.gain()[0] > 0 else kept
+    gain, se = found.gain()
+    return found if gain > 2 * (se or 0.0) else kept
 
 
 def _timed(judge: Tuner, setting: Candidate) -> tuple[Tensor, float]:

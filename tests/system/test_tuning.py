@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from sde_gen.door import load
@@ -67,12 +68,16 @@ def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
     enter("sample", f"run={run}", f"settings={tmp_path / 'tuned-3.yaml'}", "n=1")
 
 
-def test_a_choice_that_loses_on_other_noise_is_not_taken():
+def test_a_choice_that_does_not_win_on_other_noise_is_not_taken():
     model = oracles.denoiser(make("sde", "vp"))
     grids = {"uniform": Uniform(), "angle": Angle()}
     worse, better = candidates(model.sde, {"dpm_solver_pp": DPMSolverPP()}, grids, 6)
     judge = Tuner(denoiser=model, shape=(2,), settings=[worse, better], seeds=range(8))
     assert judged(judge, 6, worse, better).setting is better
+    lucky = better._replace(times=Angle(middle=0.33)(model.sde, 6))
+    gains = torch.log(judge.errors(better) / judge.errors(lucky))
+    assert 0 < gains.mean() < gains.std() / 8**0.5
+    assert judged(judge, 6, lucky, better).setting is better
     choice = judged(judge, 6, better, worse)
     assert choice.setting is better
     gain, se = choice.gain()

@@ -111,6 +111,11 @@ def test_moved_times_err_less_on_noise_that_moved_them_and_on_other_noise() -> N
         assert judge.errors(moved).median() < 0.7 * judge.errors(start).median()
 
 
+def test_a_single_step_has_no_times_to_move() -> None:
+    start = tried(1)["ddim", "uniform"]
+    assert tuner([start]).optimise(start) is start
+
+
 @pytest.mark.parametrize("sde", names("sde"))
 def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
     """The grid begins at t = 1, where some processes have alpha = 0; the times found are a grid again."""
