@@ -9,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from sde_gen.build import check_targets
 from tests.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe", "tolerance")
@@ -85,12 +86,14 @@ def test_every_recipe_composes_and_fits_its_constructors(recipe):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_choice_of_a_training_composes(kind):
-    """No yaml clashes with the rest of the door's configuration."""
+    """No yaml clashes with the rest of the door's configuration, or is refused when the run is opened again."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         if kind not in compose("train"):
             pytest.skip("not a choice of the door train")
         for name in names(kind):
-            assert compose("train", [f"{kind}={name}"])[kind]._target_
+            chosen = compose("train", [f"{kind}={name}"])[kind]
+            assert chosen._target_
+            check_targets(OmegaConf.to_container(chosen, resolve=True))
 
 
 def test_the_tolerance_of_an_evaluation_goes_only_where_it_fits():
