@@ -101,7 +101,7 @@ class Subject:
 
 def methods(subject: Subject) -> dict[str, Bits]:
     """Every integrator at every tolerance or number of steps, in the angle unless in t."""
-    probe, time_itself = Hutchinson(), InTime(subject.denoiser.sde)
+    probe, time_itself = Hutchinson(fresh=False), InTime(subject.denoiser.sde)
     found: dict[str, Bits] = {}
     for steps in (8, 12, 16, 24, 32, 48):
         found[f"runge_kutta {steps}"] = partial(subject.bits, RungeKutta4(steps=steps), probe)
@@ -130,9 +130,9 @@ def methods(subject: Subject) -> dict[str, Bits]:
 def probes() -> dict[str, tuple[int, Divergence]]:
     """Divergences, with their products per evaluation."""
     return {
-        "1 sign vector": (1, Hutchinson()),
-        "1 Gaussian vector": (1, Hutchinson(law=Gaussian())),
-        "4 sign vectors": (4, Hutchinson(probes=4)),
+        "1 sign vector": (1, Hutchinson(fresh=False)),
+        "1 Gaussian vector": (1, Hutchinson(law=Gaussian(), fresh=False)),
+        "4 sign vectors": (4, Hutchinson(probes=4, fresh=False)),
         "Hutch++, subspace 1, 2 sign vectors": (4, HutchPlusPlus(sketch=1, probes=2)),
         "1 sign vector, fresh": (1, Hutchinson(fresh=True)),
         "4 sign vectors, fresh": (4, Hutchinson(probes=4, fresh=True)),
@@ -141,7 +141,7 @@ def probes() -> dict[str, tuple[int, Divergence]]:
 
 def integrate(subject: Subject, steps: int) -> dict[str, Any]:
     """Measure the integrators."""
-    half, fine = (subject.bits(RungeKutta4(steps=n), Hutchinson())[0] for n in (steps // 2, steps))
+    half, fine = (subject.bits(RungeKutta4(steps=n), Hutchinson(fresh=False))[0] for n in (steps // 2, steps))
     doubt = float((half - fine).square().mean().sqrt())
     show.console.print(f"reference: {steps} steps; half of them are {doubt:.1e} bits/dim away")
     rows = []

@@ -36,16 +36,12 @@ class Divergence(abc.ABC):
     def columns(self) -> int:
         """Number P of unbiased values that it returns for every sample."""
 
-    @property
-    def smooth(self) -> bool:
-        """Whether evaluations of a solve belong to one smooth field; methods that choose their steps need that."""
-        return True
-
     @abc.abstractmethod
-    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
-        """Draw what is random for a whole solve.
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+        """Get ready for a solve.
 
         Arguments:
             x: samples with shape (B, *event).
             noise: source of the probes.
+            smooth: whether all evaluations have to belong to one smooth field, as methods need that choose their steps.
         """

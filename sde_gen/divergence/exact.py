@@ -34,9 +34,9 @@ class Exact(Divergence):
         """One value, the divergence."""
         return 1
 
-    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
         """Nothing is random."""
-        del x, noise
+        del x, noise, smooth
         return _Diagonal(self.chunk)
 
 

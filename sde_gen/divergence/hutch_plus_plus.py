@@ -23,8 +23,8 @@ class HutchPlusPlus(Divergence):
         \widehat{\mathrm{tr}} J = \mathrm{tr}(Q^T J Q) + v^T P J P v ,
 
     unbiased whatever Q, so no gradient is sent through it. It costs 2 k products more than its probes. That pays where
-    few directions hold most of |J|, as at medium noise of data with few modes; where they do not, k of them are as
-    well spent on ordinary probes. The page "From KL to bits" of the documentation has figures.
+    few directions hold most of |J|, as at medium noise of data with few modes; where they do not, k of them are
+    better spent on ordinary probes. The page "From KL to bits" of the documentation has figures.
 
     Source: Meyer et al., 2021, arXiv:2010.09649, algorithm 1.
 
@@ -54,8 +54,9 @@ class HutchPlusPlus(Divergence):
         """One value per probe, with the same exact part."""
         return self.probes
 
-    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
-        """Draw S and the probes."""
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+        """Draw S and the probes, once for a solve."""
+        del smooth
         if self.sketch > event_dim(x):
             raise ValueError(
                 f"sketch={self.sketch} exceeds the {event_dim(x)} dimensions of a sample; take divergence=exact"

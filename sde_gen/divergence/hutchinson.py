@@ -16,25 +16,25 @@ from sde_gen.noise import Noise
 class Hutchinson(Divergence):
     r"""The unbiased estimate ``v^T J v`` with E[v v^T] = I, by one product with the Jacobian per probe.
 
-    The field is evaluated once for all probes. They are drawn once per solve, so that the field stays a smooth
-    function of time, and then their errors at all times are alike and add up. Methods in fixed steps do not need that:
-    ``fresh`` draws others at every evaluation, whose errors average over the solve, at no cost.
+    The field is evaluated once for all probes. Fresh ones at every evaluation have errors that average over a solve.
+    Methods that choose their steps need a smooth function of time, for which probes are drawn once; then their errors
+    at all times are alike and add up.
 
     Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367, section 3.1, who keep them for a solve.
 
     Arguments:
         probes: number of probes.
         law: their law.
-        fresh: whether to draw others at every evaluation.
+        fresh: whether to draw others at every evaluation; None does wherever the method of integration lets it.
         chunk: products made at once; more need more memory, and on a CPU no less time.
 
     Raises:
-        ValueError: probes or chunk is not positive.
+        ValueError: probes or chunk is not positive; or, when used, fresh probes meet a method that chooses its steps.
     """
 
     probes: int = 1
     law: Probe = field(default_factory=Rademacher)
-    fresh: bool = False
+    fresh: bool | None = None
     chunk: int = 1
 
     def __post_init__(self) -> None:
@@ -51,14 +51,14 @@ class Hutchinson(Divergence):
         """One value per probe."""
         return self.probes
 
-    @property
-    def smooth(self) -> bool:
-        """Unless every evaluation has probes of its own."""
-        return not self.fresh
-
-    def prepare(self, x: Tensor, noise: Noise) -> Evaluation:
-        """Draw the probes."""
-        if self.fresh:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+        """Draw the probes, or make them be drawn."""
+        if self.fresh and smooth:
+            raise ValueError(
+                "fresh=true: fresh probes at every evaluation are noise to a method that chooses its steps; take fixed "
+                "steps (integrator=runge_kutta), or probes for a whole solve (fresh=false)"
+            )
+        if not smooth and self.fresh is not False:
             return _Fresh(lambda: self._draw(x, noise))
         return self._draw(x, noise)
 

@@ -22,7 +22,7 @@ class RungeKutta4(Integrator):
         ValueError: steps below 1.
     """
 
-    steps: int = 64
+    steps: int = 32
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

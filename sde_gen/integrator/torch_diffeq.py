@@ -44,7 +44,14 @@ class Method:
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive")
 
     def paths(
-        self, field: Slope, y: State, times: Tensor, knots: Tensor, *, adjoint: Sequence[Tensor] | None = None
+        self,
+        field: Slope,
+        y: State,
+        times: Tensor,
+        knots: Tensor,
+        *,
+        adjoint: Sequence[Tensor] | None = None,
+        first_step: float | None = None,
     ) -> State:
         """Carry y along times and keep it at the knots.
 
@@ -55,6 +62,8 @@ class Method:
             knots: some of the times, the first and the last among them, with shape (M + 1,).
             adjoint: what else than y gradients are wanted of, which then come by a second solve, backwards; None
                 takes them through every step.
+            first_step: length of the first step that adaptive methods try; None leaves it to torchdiffeq, whose choice
+                depends on y and bends gradients, by 1 % in a test.
 
         Returns:
             For every tensor of y the states with shape (M + 1, B, *event), in its dtype.
@@ -71,7 +80,7 @@ class Method:
 
         solve, more = torchdiffeq.odeint, {}
         if adjoint is not None:
-            back = {**self._options(times.flip(0), device), "norm": "seminorm"}
+            back = {**self._options(times.flip(0), first_step, device), "norm": "seminorm"}
             solve, more = (
                 torchdiffeq.odeint_adjoint,
                 {"adjoint_params": tuple(adjoint), "adjoint_options": back},
@@ -84,7 +93,7 @@ class Method:
                 method=self.method,
                 rtol=self.rtol,
                 atol=self.atol,
-                options=self._options(times, device),
+                options=self._options(times, first_step, device),
                 **more,
             )
         except (
@@ -96,10 +105,10 @@ class Method:
             ) from error
         return tuple(states.to(first.dtype) for states, first in zip(path, y, strict=True))
 
-    def _options(self, times: Tensor, device: torch.device) -> dict[str, Any]:
+    def _options(self, times: Tensor, first_step: float | None, device: torch.device) -> dict[str, Any]:
         """Where to step: at the last time instead of beyond, or at all of them."""
         if self.method in ADAPTIVE:
-            return {"step_t": times[-1:].to(device)}
+            return {"step_t": times[-1:].to(device), "first_step": first_step}
         return {"grid_constructor": lambda *_: times.to(device)}
 
 
@@ -161,7 +170,12 @@ class TorchDiffEq(Integrator):
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1."""
         times = torch.linspace(t0, t1, (self.steps or 1) + 1, dtype=torch.float64)
-        adjoint = field.parameters() if self.adjoint else None
-        return tuple(
-            path[-1] for path in self._method().paths(field, y, times, times[[0, -1]], adjoint=adjoint)
+        path = self._method().paths(
+            field,
+            y,
+            times,
+            times[[0, -1]],
+            adjoint=field.parameters() if self.adjoint else None,
+            first_step=0.05 * abs(t1 - t0),
         )
+        return tuple(states[-1] for states in path)

@@ -87,15 +87,9 @@ def log_prob(
             from data to noise and the same for every process.
 
     Raises:
-        ValueError: the integrator chooses its steps and the divergence draws probes at every evaluation; or gradients
-            are wanted and the integrator has none.
+        ValueError: gradients are wanted and the integrator has none; or the divergence does not suit the integrator.
     """
     sde, dim = denoiser.sde, event_dim(x)
-    if integrator.adaptive and not divergence.smooth:
-        raise ValueError(
-            f"{type(integrator).__name__} chooses its steps by a smooth field, but fresh probes at every evaluation "
-            "are noise; take fixed steps (integrator=runge_kutta), or probes for a whole solve (fresh=false)"
-        )
     wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:
         raise ValueError(
@@ -106,7 +100,7 @@ def log_prob(
     ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)
     u0, u1 = clock.read(ends).tolist()
     s0, s1 = clock.rates(ends).scale
-    flow = Flow(denoiser, clock, divergence.prepare(x, noise))
+    flow = Flow(denoiser, clock, divergence.prepare(x, noise, smooth=integrator.adaptive))
     zero = torch.zeros(len(x), divergence.columns, dtype=torch.float64, device=x.device)
     y, gain = integrator.integrate(flow, (x / s0, zero), u0, u1)
     z = s1 * y

@@ -102,8 +102,13 @@ def test_hutch_plus_plus_is_exact_where_few_directions_are_stretched():
 
 def test_fresh_probes_differ_between_evaluations_and_others_do_not():
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
-    for fresh in (False, True):
-        evaluate = Hutchinson(probes=2, fresh=fresh).prepare(x, IID.seeded(0))
+    for asked, smooth, fresh in [
+        (None, True, False),
+        (None, False, True),
+        (True, False, True),
+        (False, False, False),
+    ]:
+        evaluate = Hutchinson(probes=2, fresh=asked).prepare(x, IID.seeded(0), smooth=smooth)
         first, second = evaluate(field, x)[1], evaluate(field, x)[1]
         assert bool((first == second).all()) is not fresh
 
