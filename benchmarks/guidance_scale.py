@@ -23,7 +23,7 @@ from sde_gen.denoiser import Denoiser
 from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, ClassifierGuidance, NoisyClassifier
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.picture import save_samples
+from sde_gen.picture import save_rows
 from sde_gen.run import Run, open_classifier, open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DPMSolverPP
@@ -108,7 +108,7 @@ def main() -> None:
     settings = {"n": args.n, "steps": args.steps}
     path, picture = args.out / "guidance_scale.json", args.out / "guidance_scale.png"
     path.write_text(json.dumps({**about, **settings, "rows": rows}, indent=1))
-    save_samples(run.codec.decode_image(torch.cat(shown)), picture)
+    save_rows([run.codec.decode_image(x) for x in shown], picture)
     print(path, picture, sep="\n")
 
 
