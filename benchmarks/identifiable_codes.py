@@ -55,11 +55,9 @@ def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
     labels = None if data.labels is None else data.labels[:images]
     models = [run.conditioned(labels) for run in runs]
     editor = Editor(sampler=Sampler(solver=RungeKutta4(), grid=Angle(), steps=steps, denoise_final=False))
-    a, b = (editor.encode(model, x) for model in models)
-    other = b.roll(1, 0)
-    own, crossed, control = (
-        editor.decode(model, z) for model, z in ((models[0], a), (models[1], a), (models[1], other))
-    )
+    first, second = (editor.round_trip(model, x) for model in models)
+    a, b, other = first.codes, second.codes, second.codes.roll(1, 0)
+    crossed, control = (editor.decode(models[1], z) for z in (a, other))
     return {
         "codes, same image": summary(correlation(a, b)),
         "codes, another image (control)": summary(correlation(a, other)),
@@ -68,7 +66,8 @@ def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
             correlation(a - a.mean(0), other - b.mean(0))
         ),
         "distances in units of the data": {
-            "there and back by one network": distance(own, x),
+            "there and back by the first": distance(first.back, x),
+            "there and back by the second": distance(second.back, x),
             "there by the first, back by the second": distance(crossed, x),
             "back by the second from the code of another image (control)": distance(control, x),
         },

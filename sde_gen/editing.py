@@ -2,15 +2,31 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import bcast, like, sum_event
+from sde_gen._tensor import bcast, like, mean_event, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook
 from sde_gen.noise import IID, Noise
 from sde_gen.sampler import Sampler
+
+
+class RoundTrip(NamedTuple):
+    """Samples on their way to codes and back.
+
+    Arguments:
+        codes: with shape (B, *event).
+        back: what the codes decode to, with shape (B, *event).
+        error: root mean square distance of every sample from its way back, in units of the data, float64 with shape
+            (B,).
+    """
+
+    codes: Tensor
+    back: Tensor
+    error: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +59,12 @@ class Editor:
     def decode(self, denoiser: Denoiser, z: Tensor, *, hooks: Iterable[Hook] = ()) -> Tensor:
         """Carry codes (B, *event) back to samples, with the same shape; hooks are called after every step."""
         return self.sampler.solver.solve(denoiser, z, self._times(denoiser), noise=IID.seeded(0), hooks=hooks)
+
+    def round_trip(self, denoiser: Denoiser, x: Tensor) -> "RoundTrip":
+        """Encode samples (B, *event) and decode their codes: how far they are off is the error of the steps."""
+        codes = self.encode(denoiser, x)
+        back = self.decode(denoiser, codes)
+        return RoundTrip(codes, back, mean_event((back - x).double().square()).sqrt())
 
     @torch.no_grad()
     def vary(

@@ -31,10 +31,12 @@ def test_codes_are_those_of_the_flow_and_lead_back(sde: str) -> None:
     code = edit.encode(model, x)
     exact = oracles.flow(z, *ratio)
     assert abs(oracles.to_z(process, code, times[0]) - exact).max() < 0.02 * ratio[1]
-    coarse, fine = (
-        float((e.decode(model, e.encode(model, x)) - x).abs().max())
-        for e in (edit, editor(800, DPMSolverPP()))
-    )
+    trips = [e.round_trip(model, x) for e in (edit, editor(800, DPMSolverPP()))]
+    torch.testing.assert_close(trips[0].codes, code)
+    torch.testing.assert_close(trips[0].back, edit.decode(model, code))
+    off = [(trip.back - x).norm(dim=1) / 2**0.5 for trip in trips]
+    torch.testing.assert_close([trip.error for trip in trips], off)
+    coarse, fine = (float(error.max()) for error in off)
     assert fine < coarse / 8 < 0.01  # of order 2: a factor of 16 in four times the steps
 
 
