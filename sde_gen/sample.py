@@ -5,6 +5,7 @@ import re
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rich.progress
@@ -165,8 +166,10 @@ def _save(
         save_samples(run.codec.decode_image(x), picture)
     else:
         save_rows([_row(run, task, x)], picture)
-    shown = {} if task is None else {"given": torch.cat([one.cpu() for one in task.given]).numpy()}
-    np.savez_compressed(numbers, model_space=x.numpy(), data=run.codec.decode(x).numpy(), **shown)
+    arrays: dict[str, Any] = {"model_space": x.numpy(), "data": run.codec.decode(x).numpy()}
+    if task is not None:
+        arrays["given"] = torch.cat([one.cpu() for one in task.given]).numpy()
+    np.savez_compressed(numbers, **arrays)
     if config.film:
         frames = [
             *trajectory.states,
