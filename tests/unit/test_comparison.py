@@ -83,7 +83,8 @@ def test_references_know_their_own_error(solver: Solver) -> None:
     grids = [Uniform()(model.sde, 3)]
     given = {"denoiser": model, "network": model, "shape": (2,), "grids": grids, "seeds": range(8)}
     compared, finer = (
-        Comparison(reference=DPMSolverPP(), reference_steps=n, stochastic_steps=n, **given) for n in (192, 768)
+        Comparison(reference=DPMSolverPP(), reference_steps=n, stochastic_steps=n, **given)
+        for n in (192, 768)
     )
     (found,) = compared.measure(solver)
     ends = [each._fine(solver, (float(grids[0][0]), float(grids[0][-1]))).x for each in (compared, finer)]
