@@ -64,7 +64,8 @@ class MultistepSolver(StepSolver[Past]):
       corrects all from the start by the polynomial through the three predictions there.
 
     With steps < order - 1 the highest order that has enough is used. What the methods' authors do not have: long
-    steps are :func:`held back <held>`, so that no grid and no small number of steps throws samples far off.
+    steps are :func:`held back <held>`. What a start corrects is a sum of several such rows: with order 4 and two to
+    five steps, and in noise prediction with two, samples may still end several times further off than DDIM's.
 
     Sources: correction by the evaluation that the next step pays: Zhao et al., 2023, arXiv:2302.04867, section 3.2;
     errors of starting values: Hairer, Norsett and Wanner, 1993, Solving Ordinary Differential Equations I, section

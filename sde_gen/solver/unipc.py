@@ -29,7 +29,7 @@ class HalfForm(DataForm, abc.ABC):
         slope = -0.5 * alpha * self.b(h) * h / (self.lam[other] - self.lam[start])
         level = -alpha * torch.expm1(-h) - slope
         lines = torch.where(nodes == start.unsqueeze(-1), level.unsqueeze(-1), slope.unsqueeze(-1))
-        use = (there.sum(-1) == 2) & h.isfinite() & self.lam[other].isfinite()
+        use = (there.sum(-1) == 2) & h.isfinite()
         return torch.where(use.unsqueeze(-1), lines.masked_fill(~there, 0), exact)
 
 

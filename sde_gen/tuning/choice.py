@@ -58,7 +58,7 @@ def judged(judge: Tuner, nfe: int, best: Candidate, default: Candidate) -> Choic
     errors, seconds = _timed(judge, best)
     found = Choice(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
     gain, se = found.gain()
-    return found if gain > 2 * (se or 0.0) else kept
+    return found if se is not None and gain > 2 * se else kept
 
 
 def _timed(judge: Tuner, setting: Candidate) -> tuple[Tensor, float]:

@@ -1,6 +1,7 @@
 """Tuning a solver for a run, and sampling by what was found."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,8 @@ def test_a_choice_that_does_not_win_on_other_noise_is_not_taken():
     gains = torch.log(judge.errors(better) / judge.errors(lucky))
     assert 0 < gains.mean() < gains.std() / 8**0.5
     assert judged(judge, 6, lucky, better).setting is better
+    alone = replace(judge, seeds=list(judge.seeds)[:1])
+    assert judged(alone, 6, better, worse).setting is worse, "one sample tells nothing"
     choice = judged(judge, 6, better, worse)
     assert choice.setting is better
     gain, se = choice.gain()
