@@ -1,0 +1,75 @@
+"""Weights moved from names of another project to ours, none forgotten."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+
+class Transfer:
+    """Moves tensors one by one, and in the end says what was missing, left over or of another shape.
+
+    Arguments:
+        tensors: tensors by their names.
+        net: our network, on any device (the meta device will do); it says which tensors are needed, of which shape.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], net: nn.Module) -> None:
+        self.tensors = tensors
+        self.needed = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+        self.state: dict[str, Tensor] = {}
+        self.unused: dict[str, str] = {}
+        self.seen: set[str] = set()
+        self.faults: list[str] = []
+
+    def move(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Give our tensor the values of theirs, as they are or changed (transposed, a part of them, scaled)."""
+        self.seen.add(theirs)
+        if theirs not in self.tensors:
+            self.faults.append(f"{theirs} is missing")
+            return
+        value = self.tensors[theirs]
+        try:
+            value = value if change is None else change(value)
+        except (RuntimeError, IndexError) as error:
+            self.faults.append(f"{theirs} has shape {tuple(value.shape)} ({str(error).splitlines()[0]})")
+            return
+        if tuple(value.shape) != self.needed.get(ours):
+            self.faults.append(
+                f"{theirs} gives shape {tuple(value.shape)}, but {ours} needs {self.needed.get(ours)}"
+            )
+            return
+        self.state[ours] = value
+
+    def layer(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Move weight and bias of a layer; the change is of the weight."""
+        self.move(f"{ours}.weight", f"{theirs}.weight", change)
+        self.move(f"{ours}.bias", f"{theirs}.bias")
+
+    def leave(self, theirs: str, why: str) -> None:
+        """Leave a tensor of the file out on purpose; it need not be there."""
+        self.seen.add(theirs)
+        if theirs in self.tensors:
+            self.unused[theirs] = why
+
+    def finish(self) -> dict[str, Tensor]:
+        """All of our tensors.
+
+        Raises:
+            ValueError: a tensor is missing, left over, of another shape, or not finite; the message lists them.
+        """
+        faults = list(self.faults)
+        faults += [f"{name} is not known" for name in self.tensors if name not in self.seen]
+        faults += (
+            [f"our {name} got nothing" for name in self.needed if name not in self.state]
+            if not faults
+            else []
+        )
+        faults += [
+            f"{name} holds NaN or infinity"
+            for name in sorted(self.seen)
+            if name in self.tensors and not bool(self.tensors[name].isfinite().all())
+        ]
+        if faults:
+            more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
+            raise ValueError(f"the weights do not fit the network: {'; '.join(faults[:8])}{more}")
+        return self.state
