@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
 
     solver: str
     grid: str
-    method: StepSolver  # type: ignore[type-arg]
+    method: StepSolver[Any]
     times: Tensor
 
     @property
@@ -58,11 +58,12 @@ def candidates(
         ValueError: a solver draws noise or does not step, or a grid cannot have so many steps.
     """
     for name, solver in solvers.items():
-        if solver.stochastic or not isinstance(solver, StepSolver):
+        if solver.stochastic or solver.nfe(1) is None:
             raise ValueError(f"{name} draws noise or chooses its own steps; a tuner compares others")
-        steps = max((n for n in range(1, nfe + 1) if solver.nfe(n) <= nfe), default=0)
+        method = cast(StepSolver[Any], solver)
+        steps = max((n for n in range(1, nfe + 1) if method.nfe(n) <= nfe), default=0)
         for grid, rule in grids.items() if steps else ():
-            yield Candidate(name, grid, solver, rule(sde, steps))
+            yield Candidate(name, grid, method, rule(sde, steps))
 
 
 class Reference(NamedTuple):
@@ -183,7 +184,7 @@ class Tuner:
         return float(self.errors(setting).clamp(min=1e-12).log().mean())
 
     @torch.no_grad()
-    def _clean(self, solver: StepSolver, times: Tensor) -> Tensor:  # type: ignore[type-arg]
+    def _clean(self, solver: StepSolver[Any], times: Tensor) -> Tensor:
         """Clean samples, from the same noise at every call."""
         noise = PerSample(self.seeds)
         start = torch.empty(len(self.seeds), *self.shape, device=self.device)

@@ -87,8 +87,14 @@ def log_prob(
             from data to noise and the same for every process.
 
     Raises:
-        ValueError: gradients are wanted and the integrator has none; or the divergence does not suit the integrator.
+        ValueError: a solver was given; gradients are wanted and the integrator has none; or the divergence does not
+            suit the integrator.
     """
+    if not hasattr(integrator, "integrate"):
+        raise ValueError(
+            f"integrator={integrator} is no integrator: solvers make samples; take one of sde_gen.integrator, "
+            "such as RungeKutta()"
+        )
     sde, dim = denoiser.sde, event_dim(x)
     wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:

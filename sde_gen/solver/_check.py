@@ -1,11 +1,13 @@
-"""What stochastic solvers check before they start."""
-
-import math
+"""What solvers check before they start, and on their way."""
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.solver.base import Solver
+
+STRONGEST = 10.0
+"""Strength of noise beyond which steps would have to be hundreds of times shorter than those of the forward process."""
 
 
 def require_strength(eta: float) -> None:
@@ -15,10 +17,76 @@ def require_strength(eta: float) -> None:
         eta: how much of the forward process' noise is put back.
 
     Raises:
-        ValueError: eta is negative or not finite.
+        ValueError: eta is negative or larger than STRONGEST.
     """
-    if not 0 <= eta < math.inf:
-        raise ValueError(f"eta={eta} must be finite and not negative; 0 puts no noise back")
+    if not 0 <= eta <= STRONGEST:
+        raise ValueError(
+            f"eta={eta} must lie in [0, {STRONGEST:g}]: 0 puts no noise back, 1 as much as the reverse process has"
+        )
+
+
+def require_whole(least: int, **numbers: int) -> None:
+    """Refuse numbers of times that are not whole, or too small.
+
+    Arguments:
+        least: the smallest that is allowed.
+        numbers: arguments by name.
+
+    Raises:
+        ValueError: one of them is not an integer, or below the least.
+    """
+    for name, number in numbers.items():
+        if type(number) is not int or number < least:
+            raise ValueError(f"{name}={number!r} must be a whole number, at least {least}")
+
+
+def require_order(allowed: tuple[int, ...], hint: str = "", **orders: int) -> None:
+    """Refuse an order that a method does not have.
+
+    Arguments:
+        allowed: the orders it has.
+        hint: what else to use.
+        orders: arguments by name.
+
+    Raises:
+        ValueError: one of them is not an integer of these.
+    """
+    for name, order in orders.items():
+        if type(order) is not int or order not in allowed:
+            first = ", ".join(str(one) for one in allowed[:-1])
+            raise ValueError(f"{name}={order!r} must be {first} or {allowed[-1]}{hint}")
+
+
+def require_steps(name: str, solver: Solver) -> None:
+    """Refuse a part that chooses its own steps where one is needed that steps through the grid.
+
+    Arguments:
+        name: of the argument.
+        solver: the part.
+
+    Raises:
+        ValueError: it chooses its own steps.
+    """
+    if solver.nfe(1) is None or not hasattr(solver, "step"):
+        raise ValueError(
+            f"{name}={solver} chooses its own steps; expected a solver that steps through the grid, such as Heun"
+        )
+
+
+def require_finite_velocity(velocity: Tensor, t: float) -> None:
+    """Stop an adaptive method that would look for ever shorter steps.
+
+    Arguments:
+        velocity: of the probability flow, with any shape.
+        t: the time.
+
+    Raises:
+        FloatingPointError: the velocity is not finite.
+    """
+    if not bool(torch.isfinite(velocity).all()):
+        raise FloatingPointError(
+            f"the velocity is not finite at t={t:.6g}; are the samples there, and the denoiser's output?"
+        )
 
 
 def require_descent(solver: str, times: Tensor) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_signal
+from sde_gen.solver._check import require_descent, require_signal, require_whole
 from sde_gen.solver.base import StepSolver
 
 
@@ -52,8 +52,7 @@ class AnnealedLangevin(StepSolver[None]):
         """Check the constructor's arguments."""
         if not 0 < self.kappa < 4:
             raise ValueError(f"kappa={self.kappa} must lie in (0, 4): from 4 on the moves run away")
-        if self.moves < 1:
-            raise ValueError(f"moves={self.moves}: at least one at every level is needed")
+        require_whole(1, moves=self.moves)
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse to go up, and a start where x / alpha is infinite."""

@@ -1,19 +1,33 @@
 """DDIM: deterministic or, by eta, partly stochastic."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.solver.base import StepSolver
 
 
+class Row(NamedTuple):
+    """One step: ``x_s = x0 x_0 + eps eps + draw z``."""
+
+    x0: float
+    eps: float
+    draw: float
+
+
+class Walk(NamedTuple):
+    """The number of the step to come, and the coefficients of all."""
+
+    number: int
+    rows: list[Row]
+
+
 @dataclass(frozen=True, kw_only=True)
-class DDIM(StepSolver[None]):
+class DDIM(StepSolver[Walk]):
     r"""Keep the predicted x_0, keep some of the predicted noise and draw the rest.
 
     .. math::
@@ -53,18 +67,25 @@ class DDIM(StepSolver[None]):
                 f"eta={self.eta}: with noise DDIM goes from large to small times only; use eta=0 to encode"
             )
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
-    ) -> tuple[Tensor, None]:
-        """One step."""
-        prediction = model(x_t, t)
-        alpha, sigma = model.sde.marginal(s)
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
+        """Make all coefficients."""
+        del x
+        alpha, sigma = (part[1:] for part in model.sde.marginal(times))
         if self.eta == 0:
-            return like(alpha, x_t) * prediction.x0 + like(sigma, x_t) * prediction.eps, state
-        fresh = -torch.expm1(model.sde.log_snr(t) - model.sde.log_snr(s))
+            return Walk(0, list(map(Row, alpha.tolist(), sigma.tolist(), [0.0] * len(alpha))))
+        fresh = -torch.expm1(-model.sde.log_snr(times).diff())
         keep, draw = sigma * torch.sqrt(1 - self.eta**2 * fresh), self.eta * sigma * torch.sqrt(fresh)
-        mean = like(alpha, x_t) * prediction.x0 + like(keep, x_t) * prediction.eps
-        return mean + like(draw, x_t) * noise(x_t, float(t), float(s)), state
+        return Walk(0, list(map(Row, alpha.tolist(), keep.tolist(), draw.tolist())))
+
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
+    ) -> tuple[Tensor, Walk]:
+        """One step."""
+        prediction, row = model(x_t, t), state.rows[state.number]
+        x_s = row.x0 * prediction.x0 + row.eps * prediction.eps
+        if row.draw:
+            x_s = x_s + row.draw * noise(x_t, float(t), float(s))
+        return x_s, Walk(state.number + 1, state.rows)
 
     def nfe(self, steps: int) -> int:
         """One evaluation a step."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sde_gen.solver._check import require_order
 from sde_gen.solver.lms import LMS
 
 
@@ -25,5 +26,4 @@ class DEISRhoAB(LMS):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"order={self.order} must be 1, 2 or 3; LMS has order 4")
+        require_order((1, 2, 3), "; LMS has order 4", order=self.order)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.solver._check import require_order
 from sde_gen.solver._form import Form, NoiseForm
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._weights import at, lagrange, quadrature
@@ -56,5 +57,4 @@ class DEISTAB(MultistepSolver):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"order={self.order} must be 1, 2 or 3")
+        require_order((1, 2, 3), order=self.order)

@@ -10,7 +10,7 @@ from sde_gen.adaptive import Attempt, Span
 from sde_gen.clock import InLam
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.solver._check import require_signal
+from sde_gen.solver._check import require_order, require_signal
 from sde_gen.solver._exponential import Point, bend, between, move, point
 
 
@@ -51,8 +51,7 @@ class DPMAdaptive(AdaptiveSolver):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         super().__post_init__()
-        if self.higher_order not in (2, 3):
-            raise ValueError(f"higher_order={self.higher_order} must be 2 or 3")
+        require_order((2, 3), higher_order=self.higher_order)
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse a start, or an end, without signal."""

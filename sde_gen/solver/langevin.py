@@ -10,6 +10,7 @@ from torch import Tensor
 from sde_gen._tensor import bcast, like, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,7 @@ class Corrector(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.steps < 1:
-            raise ValueError(
-                f"steps={self.steps}: a corrector needs at least one; for none use the predictor alone"
-            )
+        require_whole(1, steps=self.steps)  # for none use the predictor alone
 
     def correct(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """Move samples at time s.

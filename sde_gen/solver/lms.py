@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.solver._check import require_order
 from sde_gen.solver._form import Form, NoiseForm
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._weights import adams, at
@@ -44,5 +45,4 @@ class LMS(MultistepSolver):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.order not in (1, 2, 3, 4):
-            raise ValueError(f"order={self.order} must be 1, 2, 3 or 4")
+        require_order((1, 2, 3, 4), order=self.order)

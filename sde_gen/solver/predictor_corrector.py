@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent
+from sde_gen.solver._check import require_descent, require_steps
 from sde_gen.solver.base import StepSolver
 from sde_gen.solver.langevin import AffineLangevin, Corrector
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
@@ -26,12 +26,19 @@ class PredictorCorrector(StepSolver[Any]):
     Arguments:
         predictor: any solver that steps.
         corrector: moves at a fixed time.
+
+    Raises:
+        ValueError: the predictor chooses its own steps.
     """
 
     predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
     corrector: Corrector = AffineLangevin()  # noqa: RUF009 (frozen)
     stochastic: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        require_steps("predictor", self.predictor)
 
     @property
     def order(self) -> int:

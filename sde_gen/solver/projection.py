@@ -9,7 +9,7 @@ from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.operator.base import Operator
-from sde_gen.solver._check import require_descent
+from sde_gen.solver._check import require_descent, require_steps
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.base import StepSolver
 
@@ -50,11 +50,7 @@ class Projection(StepSolver[Any]):
                 f"{type(self.operator).__name__} is not linear, as {type(self).__name__} needs; "
                 "the guidance DPS takes any operator"
             )
-        if not hasattr(self.inner, "step"):
-            raise ValueError(
-                f"{type(self.inner).__name__} chooses its own steps, after which nothing can be projected; "
-                "take an inner solver that steps, such as Ancestral"
-            )
+        require_steps("inner", self.inner)
 
     @property
     def batch_coupled(self) -> bool:

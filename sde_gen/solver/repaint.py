@@ -8,6 +8,7 @@ from torch import Tensor
 from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_whole
 from sde_gen.solver.projection import Projection
 
 
@@ -39,8 +40,7 @@ class RePaint(Projection):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         super().__post_init__()
-        if self.repeats < 1:
-            raise ValueError(f"repeats={self.repeats}: every step is taken at least once")
+        require_whole(1, repeats=self.repeats)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise

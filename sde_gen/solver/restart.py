@@ -1,5 +1,6 @@
 """Restart sampling: a flow that goes back up through noise and comes down again."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent
+from sde_gen.solver._check import require_descent, require_steps, require_whole
 from sde_gen.solver.base import StepSolver
 from sde_gen.solver.heun import Heun
 
@@ -58,6 +59,7 @@ class Restart(StepSolver[Walk]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
+        require_steps("inner", self.inner)
         if self.inner.stochastic:
             raise ValueError(f"inner={self.inner} draws noise; Restart solves the flow between its restarts")
         if self.inner.nfe(6) != 6 * self.inner.nfe(1):
@@ -65,14 +67,12 @@ class Restart(StepSolver[Walk]):
                 f"inner={self.inner} spends evaluations on its start, which every restart would repeat; "
                 "take a solver whose evaluations are proportional to its steps, such as Heun"
             )
-        if not 0 < self.ratio_min < self.ratio_max:
+        if not 0 < self.ratio_min < self.ratio_max < math.inf:
             raise ValueError(
-                f"ratio_min={self.ratio_min}, ratio_max={self.ratio_max}: expected 0 < ratio_min < ratio_max"
+                f"ratio_min={self.ratio_min}, ratio_max={self.ratio_max}: expected 0 < ratio_min < ratio_max, finite"
             )
-        if self.steps < 1 or self.repeats < 0:
-            raise ValueError(
-                f"steps={self.steps}, repeats={self.repeats}: expected at least 1 step and 0 repeats"
-            )
+        require_whole(1, steps=self.steps)
+        require_whole(0, repeats=self.repeats)
 
     @property
     def order(self) -> int:

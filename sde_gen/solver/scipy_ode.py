@@ -15,6 +15,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.dynamics import ProbabilityFlow
 from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_finite_velocity
 from sde_gen.solver.base import Solver, check_times
 
 METHODS = ("RK45", "RK23", "DOP853")
@@ -76,12 +77,10 @@ class ScipyODE(Solver):
         def velocity(t: float, flat: Array) -> Array:
             # clamped, as trial steps may leave the interval by rounding
             d = flow(samples(flat), torch.tensor(t, dtype=torch.float64).clamp(low, high))
-            if not bool(torch.isfinite(d).all()):
-                raise FloatingPointError(
-                    f"the velocity is not finite at t={t:.6g}; is the denoiser's output?"
-                )
+            require_finite_velocity(d, t)
             return d.double().cpu().numpy().ravel()
 
+        require_finite_velocity(flow(x, times[0]), float(times[0]))  # SciPy refuses in other words
         found = solve_ivp(
             velocity,
             (float(times[0]), float(times[-1])),

@@ -69,7 +69,7 @@ class StraightAdams(StepSolver[Past]):
         middle: the ratio m = sigma / alpha in the middle of the grid; scales with the data.
 
     Raises:
-        ValueError: middle is not positive.
+        ValueError: middle lies outside [1e-4, 1e4].
     """
 
     order: ClassVar[int] = 3
@@ -78,9 +78,10 @@ class StraightAdams(StepSolver[Past]):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not 0 < self.middle < math.inf:
+        if not 1e-4 <= self.middle <= 1e4:
             raise ValueError(
-                f"middle={self.middle} must be positive; 0.3 suits data of standard deviation 0.5"
+                f"middle={self.middle} must lie in [1e-4, 1e4], about 0.6 times the data's standard deviation in "
+                "model space; 0.3 suits images on [-1, 1]"
             )
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:

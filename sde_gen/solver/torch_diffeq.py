@@ -11,6 +11,7 @@ from sde_gen.dynamics import ProbabilityFlow
 from sde_gen.hooks import Hook, StepInfo
 from sde_gen.integrator.torch_diffeq import ADAPTIVE, FIXED, Method
 from sde_gen.noise import Noise
+from sde_gen.solver._check import require_finite_velocity
 from sde_gen.solver.base import Solver, check_times
 
 
@@ -63,12 +64,25 @@ class TorchDiffEq(Solver):
     def solve(
         self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
     ) -> Tensor:
-        """Integrate from the first time to the last."""
+        """Integrate from the first time to the last.
+
+        Raises:
+            FloatingPointError: the velocity is not finite, or no step is small enough.
+        """
         del noise
         check_times(times)
         flow, hooks = ProbabilityFlow(model), tuple(hooks)
         knots = times if hooks else times[[0, -1]]
-        (path,) = self._method().paths(lambda t, y: (flow(y[0], t),), (x,), times, knots)
+
+        def field(t: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            velocity = flow(y[0], t)
+            require_finite_velocity(velocity, float(t))
+            return (velocity,)
+
+        # torchdiffeq's norm of an empty batch is NaN
+        path = (
+            self._method().paths(field, (x,), times, knots)[0] if len(x) else x.expand(len(knots), *x.shape)
+        )
         for index in range(len(knots) - 1):
             info = StepInfo(
                 index,

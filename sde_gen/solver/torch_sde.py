@@ -1,5 +1,6 @@
 """Methods of torchsde on the reverse-time SDE."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_finite_diffusion
+from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
 from sde_gen.solver.base import StepSolver
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
@@ -49,8 +50,9 @@ class TorchSDE(StepSolver[None]):
         """Check the constructor's arguments."""
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join(METHODS)}")
-        if not self.eta > 0:
-            raise ValueError(f"eta={self.eta} must be positive; without noise use solver torch_diffeq")
+        require_strength(self.eta)
+        if self.eta == 0:
+            raise ValueError("eta=0 puts no noise back; without noise use solver torch_diffeq")
 
     @property
     def order(self) -> int:
@@ -71,7 +73,7 @@ class TorchSDE(StepSolver[None]):
     ) -> tuple[Tensor, None]:
         """One step."""
         unit = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        flat = x_t.reshape(len(x_t), -1)
+        flat = x_t.reshape(len(x_t), math.prod(x_t.shape[1:]))
         interval = _Interval(ReverseSDE(model, self.eta), METHODS[self.method][0], x_t, t, s)
         path = torchsde.sdeint(
             interval, flat, unit, bm=_Increment(noise, x_t, t, s), method=self.method, dt=1.0
@@ -112,7 +114,7 @@ class _Increment:
 
     def __init__(self, noise: Noise, x: Tensor, t: Tensor, s: Tensor) -> None:
         self.noise, self.x, self.t, self.s = noise, x, t, s
-        self.shape = (len(x), x[0].numel())
+        self.shape = (len(x), math.prod(x.shape[1:]))
 
     def __call__(self, ta: Tensor, tb: Tensor) -> Tensor:
         """The increment from 0 to 1 with shape (B, D)."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.solver._check import require_order
 from sde_gen.solver._form import DataForm, Form
 from sde_gen.solver._multistep import MultistepSolver, Row, held
 from sde_gen.solver._weights import window
@@ -83,8 +84,7 @@ class UniPC(MultistepSolver, abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.predictor_order not in (1, 2, 3):
-            raise ValueError(f"predictor_order={self.predictor_order} must be 1, 2 or 3")
+        require_order((1, 2, 3), predictor_order=self.predictor_order)
 
     @property
     def order(self) -> int:

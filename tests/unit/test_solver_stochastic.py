@@ -199,7 +199,7 @@ def test_restart_refuses_nonsense() -> None:
         with pytest.raises(ValueError, match="ratio_min="):
             Restart(**wrong)
     for wrong in ({"steps": 0}, {"repeats": -1}):
-        with pytest.raises(ValueError, match="at least"):
+        with pytest.raises(ValueError, match="whole number"):
             Restart(**wrong)
     for wrong in ({"ratio_min": 0.01}, {"ratio_max": 30.0}):
         with pytest.raises(ValueError, match="within the grid"):
