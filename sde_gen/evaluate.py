@@ -2,27 +2,56 @@
 
 import json
 import math
-import time
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import __version__, show
-from sde_gen.door import check_counts, door, nearest, several
-from sde_gen.engine.precision import Precision
-from sde_gen.hooks import NFECounter
+from sde_gen import show
+from sde_gen.data import Dataset
+from sde_gen.door import check_counts, check_switches, door, nearest, several
+from sde_gen.engine.crew import Crew, Deserted
+from sde_gen.evaluation import Evaluation, Results, plan
 from sde_gen.likelihood import Budget, budget, estimate
-from sde_gen.metric import Measured, Metric
-from sde_gen.noise import sample_seeds
 from sde_gen.run import Run, open_data, open_run
 
 
 @door("evaluate")
 def main(config: DictConfig) -> None:
-    """Compute every metric asked for, and leave a JSON with the value of every image."""
+    """Compute every metric asked for, and leave the value of every image."""
+    metrics = _metrics(config)
+    check_counts(config, "batch_size", *([] if config.n is None else ["n"]))
+    check_counts(config, "seed", least=0)
+    check_switches(config, "fresh")
+    crew = Crew.assemble()
+    if crew.size > 1 and torch.cuda.is_available():  # "auto" and "cuda" then mean a device for each process
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", crew.rank)) % torch.cuda.device_count())
+    run = open_run(config)
+    data = _split(config, run)
+    n = len(data) if config.n is None else config.n
+    if n > len(data):
+        raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+    batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
+    try:
+        with crew.bound():
+            found = [
+                Evaluation(config=config, run=run, data=data, name=name, batches=batches, crew=crew).results()
+                for name in metrics
+            ]
+    except Deserted:
+        raise SystemExit(2) from None  # the process that failed has said why
+    results = [one for one in found if one is not None]
+    if results:
+        for one in results:
+            _save(config, run, one, len(data))
+        _show(config, run, results, len(data))
+
+
+def _metrics(config: DictConfig) -> list[str]:
     known, metrics = sorted(config.metric), several(config.metrics)
     if not metrics:
         raise ValueError(f"metrics=[] asks for nothing; there are {', '.join(known)}")
@@ -35,97 +64,81 @@ def main(config: DictConfig) -> None:
         raise ValueError(
             f"dequantisation={chosen} means nothing to {', '.join(deaf)}; for bits/dim take metrics=[importance]"
         )
-    check_counts(config, "batch_size", *([] if config.n is None else ["n"]))
-    check_counts(config, "seed", least=0)
-    run = open_run(config)
-    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    splits = open_data(run)
+    return list(dict.fromkeys(metrics))
+
+
+def _split(config: DictConfig, run: Run) -> Dataset:
     if config.split not in ("train", "test"):
         raise ValueError(f"split={config.split} is unknown; there are train and test")
-    data = splits.test if config.split == "test" else splits.train
-    n = len(data) if config.n is None else config.n
-    if n > len(data):
-        raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
-    for name in metrics:
-        _evaluate(config, run, name, data.values[:n], None if data.labels is None else data.labels[:n])
+    splits = open_data(run)
+    return splits.test if config.split == "test" else splits.train
 
 
-def _evaluate(
-    config: DictConfig, run: Run, name: str, values: torch.Tensor, labels: torch.Tensor | None
-) -> None:
-    metric: Metric = instantiate(config.metric[name])
-    precision: Precision = instantiate(config.precision)
-    seeds = sample_seeds(config.seed, len(values))
-    found: list[Measured] = []
-    with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
-        task = bar.add_task(name, total=len(values), note="")
-        begin = time.perf_counter()
-        for start in range(0, len(values), config.batch_size):
-            batch = slice(start, start + config.batch_size)
-            denoiser = run.conditioned(None if labels is None else labels[batch])
-            with precision.context(run.device):
-                result = metric(denoiser, values[batch].to(run.device), run.codec, seeds[batch])
-            if not bool(torch.isfinite(result.value).all()):
-                rows = (start + (~torch.isfinite(result.value)).nonzero().flatten()).tolist()
-                raise FloatingPointError(
-                    f"{name} is not finite for images {rows[:8]} of the {config.split} split; "
-                    "try a smaller tolerance of the integrator, or precision=float32"
-                )
-            found.append(result)
-            mean, se, done = estimate(Measured.join(found).value)
-            bar.update(task, completed=done, note=f"{mean:.4f} +- {se:.4f} {metric.unit}")
-        seconds = time.perf_counter() - begin
-    _save(config, run, name, metric, precision, Measured.join(found), counter.samples / len(values), seconds)
-
-
-def _save(
-    config: DictConfig,
-    run: Run,
-    name: str,
-    metric: Metric,
-    precision: Precision,
-    found: Measured,
-    nfe: float,
-    seconds: float,
-) -> None:
-    result = budget(found.value, found.spread, found.offset)
-    mean, se, images = result.total
-    path = Path(config.out) / f"{name}.json"
+def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
+    """Leave a JSON, whole or not at all."""
+    result, path = _budget(one), Path(config.out) / f"{one.name}.json"
     report = {
-        "metric": name,
-        "what": metric.what,
-        "unit": metric.unit,
-        "mean": mean,
-        "standard_error": _number(se),
-        "images": images,
-        "split": config.split,
-        "network_evaluations_per_image": nfe,
-        "seconds": seconds,
-        "trained_on_images": run.images,
-        "precision": str(precision.dtype(run.device)),
-        "settings": OmegaConf.to_container(config.metric[name], resolve=True),
-        "seed": config.seed,
-        "sde_gen": __version__,
-        "torch": torch.__version__,
+        "metric": one.name,
+        "what": one.metric.what,
+        "unit": one.metric.unit,
+        "mean": result.total.mean,
+        "standard_error": _number(result.total.se),
+        "images": result.total.n,
+        "of_images": of_images,
         "spread": {part: _number(error) for part, error in result.spread.items()},
         "offset": {
-            part: {"mean": _number(one.mean), "standard_error": _number(one.se), "images": one.n}
-            for part, one in result.offset.items()
+            part: {"mean": _number(about.mean), "standard_error": _number(about.se), "images": about.n}
+            for part, about in result.offset.items()
         },
-        "per_image": found.value.tolist(),
-        "per_image_spread": {part: list(map(_number, x.tolist())) for part, x in found.spread.items()},
-        "per_image_offset": {part: list(map(_number, x.tolist())) for part, x in found.offset.items()},
+        "classes": {
+            label: {"mean": mean, "standard_error": _number(se), "images": n}
+            for label, (mean, se, n) in _classes(one).items()
+        },
+        "network_evaluations_per_image": one.nfe,
+        "seconds": one.seconds,
+        "trained_on_images": run.images,
+        "settings": one.settings,
+        "image": one.images,
+        "per_image": one.found.value.tolist(),
     }
-    path.write_text(json.dumps(report, indent=1, allow_nan=False))
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(json.dumps(report, indent=1, allow_nan=False))
+    os.replace(aside, path)
+
+
+def _budget(one: Results) -> Budget:
+    return budget(one.found.value, one.found.spread, one.found.offset)
+
+
+def _classes(one: Results) -> dict[int, Any]:
+    """The mean of every class, where the data have classes."""
+    if one.labels is None:
+        return {}
+    labels = sorted(set(one.labels.tolist()))
+    return {label: estimate(one.found.value[one.labels == label]) for label in labels}
+
+
+def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) -> None:
+    """The metrics side by side, each with what it bounds and the parts of its error."""
+    images = len(results[0].images)
+    which = f"all {images:,}" if images == of_images else f"{images:,} of {of_images:,}, drawn by seed"
+    rows: dict[str, str] = {}
+    for one in results:
+        result = _budget(one)
+        rows |= {
+            f"{one.name}: {one.metric.what}": f"{result.total.mean:.4f} +- {result.total.se:.4f} {one.metric.unit}",
+            **_parts(result, one.metric.unit),
+            "  evaluations of the network per image; time": f"{one.nfe:g}; {one.seconds:.1f} s",
+        }
+        if len(results) > 1:
+            rows[" " * len(rows)] = ""
     show.table(
-        f"{name} of {run.folder}",
+        f"evaluation of {run.folder}",
         {
-            metric.what: f"{mean:.4f} +- {se:.4f} {metric.unit} (standard error over {images} images)",
-            **_parts(result, metric.unit),
-            "network evaluations per image": f"{nfe:g}",
-            "seconds": f"{seconds:.1f}",
+            **rows,
+            "images of the " + config.split + " split": f"{which}; +- is the standard error over them",
             "trained on": f"{run.images:,} images",
-            "every image's value": str(path),
+            "every image's value": f"{config.out}/*.json",
         },
     )
 
@@ -133,18 +146,16 @@ def _save(
 def _parts(result: Budget, unit: str) -> dict[str, str]:
     """The parts of the error, for people."""
     spread = {
-        f"+- of which by {part}": "not known (a second draw tells)"
-        if math.isnan(error)
-        else f"{error:.4f} {unit}"
+        f"  of that +-, by {part}": "not known" if math.isnan(error) else f"{error:.4f} {unit}"
         for part, error in result.spread.items()
     }
     doubts = result.doubts()
     offset = {
-        f"error of the {part}": (
-            f"{one.mean:+.4f} +- {one.se:.4f} {unit} (on {one.n} images)" if one.n else "not looked at"
+        f"  error of the {part}": (
+            f"{about.mean:+.4f} +- {about.se:.4f} {unit} ({about.n} images)" if about.n else "not looked at"
         )
-        + (f"; WARNING: not small beside {result.total.se:.4f}" if part in doubts else "")
-        for part, one in result.offset.items()
+        + (f"; WARNING: not small beside {result.total.se:.4f}, take a finer one" if part in doubts else "")
+        for part, about in result.offset.items()
     }
     return {**spread, **offset}
 

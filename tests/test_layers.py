@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = Path(sde_gen.__file__).parent
 TOP = {
     *("train", "train_classifier", "sample", "evaluate", "benchmark", "verify", "encode"),
-    *("run", "training", "tuning", "steering", "build", "door", "show"),
+    *("run", "training", "tuning", "steering", "evaluation", "build", "door", "show"),
 }
 
 

@@ -36,6 +36,15 @@ class Divergence(abc.ABC):
     def columns(self) -> int:
         """Number P of unbiased values that it returns for every sample."""
 
+    @property
+    def random(self) -> bool:
+        """Whether its values are estimates, by probes."""
+        return True
+
+    def steady(self) -> "Divergence":
+        """The same with probes drawn once for a solve, so that two solves with the same ones can be compared."""
+        return self
+
     @abc.abstractmethod
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
         """Get ready for a solve.

@@ -34,6 +34,11 @@ class Exact(Divergence):
         """One value, the divergence."""
         return 1
 
+    @property
+    def random(self) -> bool:
+        """Nothing is."""
+        return False
+
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
         """Nothing is random."""
         del x, noise, smooth

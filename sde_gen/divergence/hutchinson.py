@@ -51,6 +51,10 @@ class Hutchinson(Divergence):
         """One value per probe."""
         return self.probes
 
+    def steady(self) -> "Hutchinson":
+        """Probes for a whole solve."""
+        return replace(self, fresh=False)
+
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
         """Draw the probes, or make them be drawn."""
         if self.fresh and smooth:

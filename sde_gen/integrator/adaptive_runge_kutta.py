@@ -1,7 +1,7 @@
 """Embedded Runge-Kutta methods with steps of every sample's own."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -77,6 +77,10 @@ class AdaptiveRungeKutta(EmbeddedMethod[Packed], Integrator, abc.ABC):
     """
 
     pair: ClassVar[Pair]
+
+    def finer(self) -> "AdaptiveRungeKutta":
+        """A tenth of the tolerances."""
+        return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
     @property
     def adaptive(self) -> bool:

@@ -67,6 +67,10 @@ class Integrator(abc.ABC):
         return True
 
     @abc.abstractmethod
+    def finer(self) -> "Integrator":
+        """The same method with an error many times less: twice the steps, or a tenth of the tolerances."""
+
+    @abc.abstractmethod
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1.
 

@@ -1,6 +1,6 @@
 """The classic Runge-Kutta method of order 4 in fixed steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -28,6 +28,10 @@ class RungeKutta4(Integrator):
         """Check the constructor's arguments."""
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
+
+    def finer(self) -> "RungeKutta4":
+        """Twice the steps: a sixteenth of the error."""
+        return replace(self, steps=2 * self.steps)
 
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1."""

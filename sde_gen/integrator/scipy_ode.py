@@ -1,7 +1,7 @@
 """Methods of SciPy."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class ScipyODE(Integrator):
     def differentiable(self) -> bool:
         """It is not."""
         return False
+
+    def finer(self) -> "ScipyODE":
+        """A tenth of the tolerances."""
+        return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
     @torch.no_grad()
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:

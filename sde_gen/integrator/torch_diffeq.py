@@ -1,7 +1,7 @@
 """Methods of torchdiffeq."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -166,6 +166,12 @@ class TorchDiffEq(Integrator):
     def adaptive(self) -> bool:
         """Whether the method is."""
         return self.method in ADAPTIVE
+
+    def finer(self) -> "TorchDiffEq":
+        """Twice the steps, or a tenth of the tolerances."""
+        if self.steps is not None:
+            return replace(self, steps=2 * self.steps)
+        return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1."""

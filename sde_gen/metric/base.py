@@ -1,9 +1,10 @@
 """The abstract metric of a model on data."""
 
 import abc
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,13 +29,33 @@ class Measured:
     spread: Mapping[str, Tensor] = field(default_factory=dict)
     offset: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """What JSON can say of every image: null where a part is not known."""
+        value = self.value.tolist()
+        spread, offset = (
+            {name: [x if math.isfinite(x) else None for x in part.tolist()] for name, part in parts.items()}
+            for parts in (self.spread, self.offset)
+        )
+        return [
+            {
+                "value": value[i],
+                "spread": {name: part[i] for name, part in spread.items()},
+                "offset": {name: part[i] for name, part in offset.items()},
+            }
+            for i in range(len(value))
+        ]
+
     @staticmethod
-    def join(found: Sequence["Measured"]) -> "Measured":
-        """Put batches of one metric together."""
+    def of_rows(rows: Sequence[Mapping[str, Any]]) -> "Measured":
+        """Put rows of one metric together, of any batches."""
+
+        def column(values: Iterable[float | None]) -> Tensor:
+            return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
+
         return Measured(
-            value=torch.cat([one.value for one in found]),
-            spread={name: torch.cat([one.spread[name] for one in found]) for name in found[0].spread},
-            offset={name: torch.cat([one.offset[name] for one in found]) for name in found[0].offset},
+            value=column(row["value"] for row in rows),
+            spread={name: column(row["spread"][name] for row in rows) for name in rows[0]["spread"]},
+            offset={name: column(row["offset"][name] for row in rows) for name in rows[0]["offset"]},
         )
 
 

@@ -181,6 +181,20 @@ def test_says_whether_gradients_flow(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
+def test_finer_errs_many_times_less(name: str) -> None:
+    integrator = make("integrator", name, **({"steps": 4} if name == "runge_kutta" else {}))
+    exact = integrator.finer().finer().integrate(Plain(spiral), start(), 0.1, 0.9)
+    coarse, fine = (
+        max(
+            float((a - b).abs().max())
+            for a, b in zip(one.integrate(Plain(spiral), start(), 0.1, 0.9), exact, strict=True)
+        )
+        for one in (integrator, integrator.finer())
+    )
+    assert fine < coarse / 3
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
 def test_field_that_is_not_finite_does_not_hang(name: str) -> None:
     try:
         (y,) = make("integrator", name).integrate(

@@ -9,7 +9,7 @@ from sde_gen.codec import Affine, Uniform
 from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
 from sde_gen.dequantisation import Noised, TruncatedNormal
 from sde_gen.dequantisation import Uniform as Dequantise
-from sde_gen.divergence import Exact
+from sde_gen.divergence import Exact, Hutchinson
 from sde_gen.integrator import RungeKutta4, TorchDiffEq
 from sde_gen.likelihood import Ended
 from sde_gen.metric import BitsPerDim, ContinuousBound, Density, ImportanceBits, Levels
@@ -74,6 +74,55 @@ def test_bits_of_a_gaussian():
     law = torch.distributions.MultivariateNormal((MEAN + 1) * 8.5, COV * 8.5**2)  # of the levels themselves
     found = metric(model(), data, CODEC, seeds).value
     torch.testing.assert_close(found, -law.log_prob(levels) / 4 / math.log(2), rtol=0, atol=1e-3)
+
+
+def test_error_of_the_ode_is_told():
+    """Few steps on a Gaussian: the offset is the distance to the closed form."""
+    data = MEAN.float() + torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) * 0.2
+    metric = BitsPerDim(integrator=RungeKutta4(steps=4), divergence=Exact(), closer=1)
+    found = metric(model(), data.reshape(5, *EVENT).double(), Affine(shift=0.0, scale=1.0), range(5))
+    law = torch.distributions.MultivariateNormal(MEAN, COV)
+    offset = found.value + law.log_prob(data.double()) / 4 / math.log(2)
+    assert float(offset.abs().max()) > 1e-3, "with these steps there is something to tell"
+    torch.testing.assert_close(found.offset["ODE"], offset, rtol=0.15, atol=1e-3)
+
+
+def test_spread_of_probes_is_that_of_repeats():
+    """Continuous data have no dequantisation: what differs between equal images are their probes."""
+    image = (MEAN + 0.1).reshape(1, *EVENT).expand(400, *EVENT)
+    metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Hutchinson(), closer=1)
+    found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(400))
+    assert found.value.std() > 1e-2
+    torch.testing.assert_close(
+        found.spread["probes"].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
+    )
+    torch.testing.assert_close(found.spread["dequantisation"], torch.zeros(400).double(), rtol=0, atol=1e-12)
+
+
+def test_spread_of_dequantisation_is_that_of_repeats():
+    """With the exact divergence nothing else is random."""
+    image, seeds = values(1).expand(1200, *EVENT), range(1200)
+    metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Exact(), closer=3)
+    found = metric(model(), image, CODEC, seeds)
+    near = torch.arange(1200) % 3 == 0
+    assert bool((found.spread["dequantisation"].isfinite() == near).all())
+    assert bool((found.offset["ODE"].isfinite() == near).all())
+    assert found.spread["probes"][near].abs().max() == 0
+    torch.testing.assert_close(
+        found.spread["dequantisation"][near].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
+    )
+
+
+def test_no_closer_look_changes_no_value():
+    options = {"integrator": RungeKutta4(steps=4), "divergence": Hutchinson()}
+    with_parts, without = (
+        BitsPerDim(**options, closer=closer)(model(), values(), CODEC, range(5)) for closer in (1, None)
+    )
+    assert torch.equal(with_parts.value, without.value)
+    assert not without.spread
+    for closer in (0, 1.5, True):
+        with pytest.raises(ValueError, match="closer="):
+            BitsPerDim(**options, closer=closer)
 
 
 def test_bits_of_continuous_data_are_in_their_own_units():

@@ -367,7 +367,7 @@ def test_numbers_that_are_not_finite_are_no_result(run, tmp_path, capfd, monkeyp
     from sde_gen.metric import BitsPerDim, Measured
 
     monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: Measured(value=torch.tensor([1.0, float("nan")])))
-    assert "images [1]" in mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}")
+    assert re.search(r"images \[\d+\] of", mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}"))
     assert not (tmp_path / "bpd.json").exists()
 
 

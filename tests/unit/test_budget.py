@@ -1,5 +1,6 @@
 """The parts of an error, against numbers whose errors are known."""
 
+import json
 import math
 
 import torch
@@ -46,11 +47,18 @@ def test_doubts_are_systematic_errors_that_are_not_small():
     assert set(budget(values, {}, {"large": offset["large"]}).doubts(share=3)) == set()
 
 
-def test_batches_join():
+def test_rows_of_batches_join():
+    nan = math.nan
     parts = [
-        Measured(value=torch.full((n,), float(n)), spread={"a": torch.zeros(n)}, offset={"b": torch.ones(n)})
+        Measured(
+            value=torch.full((n,), n + 1 / 3, dtype=torch.float64),
+            spread={"a": torch.tensor([0.1, *[nan] * (n - 1)]).double()},
+            offset={"b": -torch.ones(n).double()},
+        )
         for n in (2, 3)
     ]
-    whole = Measured.join(parts)
-    assert whole.value.tolist() == [2, 2, 3, 3, 3]
-    assert whole.spread["a"].shape == whole.offset["b"].shape == (5,)
+    text = json.dumps([row for part in parts for row in part.rows()], allow_nan=False)
+    whole = Measured.of_rows(json.loads(text))
+    assert whole.value.tolist() == [2 + 1 / 3] * 2 + [3 + 1 / 3] * 3
+    assert whole.spread["a"].isnan().tolist() == [False, True, False, True, True]
+    assert whole.offset["b"].tolist() == [-1.0] * 5
