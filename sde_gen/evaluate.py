@@ -128,6 +128,10 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
         rows |= {
             f"{one.name}: {one.metric.what}": f"{result.total.mean:.4f} +- {result.total.se:.4f} {one.metric.unit}",
             **_parts(result, one.metric.unit),
+            **{
+                f"  class {label}": f"{mean:.4f} +- {se:.4f} {one.metric.unit} ({n} images)"
+                for label, (mean, se, n) in _classes(one).items()
+            },
             "  evaluations of the network per image; time": f"{one.nfe:g}; {one.seconds:.1f} s",
         }
         if len(results) > 1:
