@@ -31,7 +31,15 @@ from sde_gen.clock import Clock, InTime
 from sde_gen.denoiser import Denoiser
 from sde_gen.divergence import Divergence, Gaussian, Hutchinson, HutchPlusPlus
 from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.integrator import BogackiShampine, DormandPrince, Integrator, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.integrator import (
+    Adams,
+    BogackiShampine,
+    DormandPrince,
+    Integrator,
+    RungeKutta4,
+    ScipyODE,
+    TorchDiffEq,
+)
 from sde_gen.likelihood import bits_per_dim, log_prob
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.run import Run, open_data, open_run
@@ -103,7 +111,9 @@ def methods(subject: Subject) -> dict[str, Bits]:
     """Every integrator at every tolerance or number of steps, in the angle unless in t."""
     probe, time_itself = Hutchinson(fresh=False), InTime(subject.denoiser.sde)
     found: dict[str, Bits] = {}
-    for steps in (8, 12, 16, 24, 32, 48):
+    for steps in (32, 48, 64, 96, 128):
+        found[f"adams {steps}"] = partial(subject.bits, Adams(steps=steps), probe)
+    for steps in (8, 16, 24, 32, 48):
         found[f"runge_kutta {steps}"] = partial(subject.bits, RungeKutta4(steps=steps), probe)
     for steps in (16, 32, 64):
         found[f"runge_kutta {steps} in t"] = partial(
@@ -168,7 +178,7 @@ def deviate(subject: Subject, draws: int, steps: int) -> list[dict[str, Any]]:
     for name, (products, divergence) in probes().items():
         begin = time.process_time()
         values = torch.stack(
-            [subject.bits(RungeKutta4(steps=steps), divergence, None, draw)[0] for draw in range(draws)]
+            [subject.bits(Adams(steps=steps), divergence, None, draw)[0] for draw in range(draws)]
         )
         seconds = (time.process_time() - begin) / draws
         rows.append(
@@ -244,7 +254,7 @@ def main() -> None:
         "threads": 1,
         "versions": build.versions(),
         "integrators": integrate(subject, arguments.reference),
-        "probes": deviate(subject, arguments.draws, steps=16),
+        "probes": deviate(subject, arguments.draws, steps=64),
     }
     tell(arguments.run, report)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from sde_gen._tensor import bcast
-from sde_gen.integrator import DormandPrince, Field, Integrator, Plain, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.integrator import (
+    Adams,
+    DormandPrince,
+    Field,
+    Integrator,
+    Plain,
+    RungeKutta4,
+    ScipyODE,
+    TorchDiffEq,
+)
 from sde_gen.integrator.torch_diffeq import FIXED
 from tests.catalogue import make, names
 
@@ -116,6 +125,23 @@ def test_fixed_methods_have_their_order_and_count(method: str) -> None:
     assert len(asked) == 3 * FIXED[method]
 
 
+@pytest.mark.parametrize("ends", [(0.9, 0.1), (0.1, 0.9)])
+def test_adams_is_of_order_three_and_asks_once_a_step(ends: tuple[float, float]) -> None:
+    errors = [error(Adams(steps=steps), *ends) for steps in (24, 48, 96, 192)]
+    assert math.log2(errors[0] / errors[-1]) / 3 >= 2.85
+    for steps in (1, 2, 3, 7):
+        asked: list[float] = []
+
+        def field(t: Tensor, y: State) -> State:
+            asked.append(float(t))  # noqa: B023 - called before the loop goes on
+            return spiral(t, y)
+
+        Adams(steps=steps).integrate(Plain(field), start(), *ends)
+        assert len(asked) == steps + 1
+    with pytest.raises(ValueError, match="at least one step"):
+        Adams(steps=0)
+
+
 def test_runge_kutta_is_of_order_four() -> None:
     errors = [error(RungeKutta4(steps=steps), 0.9, 0.1) for steps in (24, 48, 96, 192)]
     assert math.log2(errors[0] / errors[-1]) / 3 >= 3.85
@@ -182,7 +208,7 @@ def test_says_whether_gradients_flow(name: str) -> None:
 
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_finer_errs_many_times_less(name: str) -> None:
-    integrator = make("integrator", name, **({"steps": 4} if name == "runge_kutta" else {}))
+    integrator = make("integrator", name, **({"steps": 4} if name in ("runge_kutta", "adams") else {}))
     exact = integrator.finer().finer().integrate(Plain(spiral), start(), 0.1, 0.9)
     coarse, fine = (
         max(
