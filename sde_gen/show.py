@@ -16,8 +16,8 @@ from rich.table import Table
 console = Console(highlight=False)
 
 
-def progress() -> Progress:
-    """A progress bar with what is done, what is left and a free text."""
+def progress(*, shown: bool = True) -> Progress:
+    """A progress bar with what is done, what is left and a free text; one that is not shown, if another process' is."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -27,6 +27,7 @@ def progress() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         expand=False,
+        disable=not shown,
     )
 
 

@@ -15,6 +15,7 @@ from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, door
 from sde_gen.engine import JSONL, Listener
+from sde_gen.engine.team import assembled
 from sde_gen.hooks import StopOnNaN
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_samples
@@ -31,15 +32,19 @@ def main(config: DictConfig) -> None:
     sampler: Sampler = instantiate(config.preview.sampler)
     check_counts(config.preview, "n")
     check_meaning(folder, config)
-    with Signals() as stop, show.progress() as bar:
-        listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
-        trainer = build.trainer(config, splits, listeners=listeners, stop=stop)
-        shape = (config.preview.n, *splits.train.shape)
-        labels = torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
-        listeners.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
-        listeners += [instantiate(logger) for logger in config.loggers]
-        finished = trainer.run()
-    report(trainer, folder, finished)
+    with assembled() as team:
+        with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
+            listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
+            trainer = build.trainer(config, splits, listeners=listeners, stop=stop, team=team)
+            shape = (config.preview.n, *splits.train.shape)
+            labels = (
+                torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
+            )
+            listeners.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
+            listeners += [instantiate(logger) for logger in config.loggers]
+            finished = trainer.run()
+        if team.rank == 0:
+            report(trainer, folder, finished)
 
 
 class _Preview(Listener):

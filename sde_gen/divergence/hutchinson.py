@@ -60,7 +60,7 @@ class Hutchinson(Divergence):
         if self.fresh and smooth:
             raise ValueError(
                 "fresh=true: fresh probes at every evaluation are noise to a method that chooses its steps; take fixed "
-                "steps (integrator=runge_kutta), or probes for a whole solve (fresh=false)"
+                "steps (integrator=adams), or probes for a whole solve (fresh=false)"
             )
         if not smooth and self.fresh is not False:
             return _Fresh(lambda: self._draw(x, noise))

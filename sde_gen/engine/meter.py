@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.engine.stopwatch import Stopwatch, synchronize
+from sde_gen.engine.team import Team
 from sde_gen.objective import Loss
 from sde_gen.sde.base import SDE
 
@@ -33,10 +34,11 @@ class Meter:
     Arguments:
         sde: the process.
         device: the device that works.
+        team: the processes whose numbers are put together; all ask for a record at the same step.
     """
 
-    def __init__(self, sde: SDE, device: torch.device) -> None:
-        self.sde = sde
+    def __init__(self, sde: SDE, device: torch.device, team: Team) -> None:
+        self.sde, self.team = sde, team
         self.device = device
         self.reset()
 
@@ -65,7 +67,9 @@ class Meter:
     def record(self) -> dict[str, float | dict[str, float | None]]:
         """The numbers so far; at least one step is needed."""
         inside, seconds = self.passes.seconds(), time.perf_counter() - self.begin
-        per_sample, t, error = (torch.cat(part).double().cpu() for part in zip(*self.losses, strict=True))
+        per_sample, t, error = (
+            self.team.gather(torch.cat(part)).double().cpu() for part in zip(*self.losses, strict=True)
+        )
         place = torch.bucketize(self.sde.log_snr(t), torch.tensor(EDGES, dtype=torch.float64), right=True)
         means = [error[place == i].mean() for i in range(len(LABELS))]
         return {

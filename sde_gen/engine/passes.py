@@ -1,5 +1,6 @@
 """Forward and backward passes: every one a pure function of the weights and of (seed, step)."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from sde_gen.engine.precision import Precision
 from sde_gen.engine.randomness import derive
 from sde_gen.engine.settings import Settings
 from sde_gen.engine.stopwatch import Stopwatch
+from sde_gen.engine.team import Team
 from sde_gen.guidance import NoisyClassifier
 from sde_gen.noise import IID
 from sde_gen.objective import Loss, Objective
@@ -33,8 +35,7 @@ class Passes:
         conditioning: what of the labels the network is told.
         precision: number format of the network.
         settings: numbers.
-        rank: number of this process.
-        world: number of processes, which share a batch.
+        team: the processes that share a batch.
     """
 
     objective: Objective
@@ -46,23 +47,31 @@ class Passes:
     conditioning: Conditioning
     precision: Precision
     settings: Settings
-    rank: int
-    world: int
+    team: Team
 
     def backward(
         self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
     ) -> list[tuple[Tensor, Loss]]:
-        """Add up the gradient of a step; return its micro-batches in model space and their losses."""
-        settings, seen = self.settings, []
+        """Add up the gradient of a step; return its micro-batches in model space and their losses.
+
+        Every process makes the whole batch, with all that is random in it, and goes on with its share: so samples and
+        noise do not depend on how many share them. Masks of dropout are a process' own.
+        """
+        settings, team, seen = self.settings, self.team, []
         device = self.train.values.device
-        generator = torch.Generator(device).manual_seed(derive(settings.seed, step, self.rank, 0))
-        indices = self.batches.indices(step).to(device)
-        for micro, part in enumerate(indices.chunk(settings.accumulation)):
-            x0, cond = self._batch(self.train, part, generator)
-            dropout_seed = derive(settings.seed, step, self.rank, 1 + micro)
-            with clock.running():
+        generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
+        parts = self.batches.indices(step).to(device).chunk(settings.accumulation)
+        for micro, part in enumerate(parts):
+            whole, cond = self._batch(self.train, part, generator)
+            draw = self.objective.draw(denoiser.sde, whole, IID(generator))
+            share = len(part) // team.size
+            mine = slice(team.rank * share, (team.rank + 1) * share)
+            x0, cond = whole[mine], {name: values[mine] for name, values in cond.items()}
+            dropout_seed = derive(settings.seed, step, team.rank, 1 + micro)
+            last = micro == len(parts) - 1
+            with clock.running(), nullcontext() if last else team.apart(denoiser.net):
                 with randomness.seeded(device, dropout_seed), self.precision.context(device):
-                    loss = self.objective(denoiser, x0, noise=IID(generator), **cond)
+                    loss = self.objective.loss(denoiser, x0, draw.rows(mine), **cond)
                 torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
             seen.append((x0, Loss(*(part.detach() for part in loss))))
         return seen
@@ -76,12 +85,13 @@ class Passes:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
         losses = []
-        micro = self.settings.batch_size // (self.settings.accumulation * self.world)
+        micro = self.settings.batch_size // (self.settings.accumulation * self.team.size)
         for first in range(0, count, micro):
             indices = torch.arange(first, min(first + micro, count), device=device)
             x0, cond = self._batch(self.held_out, indices, generator)
             with randomness.deterministic(), self.precision.context(device):
-                losses.append(self.objective(denoiser, x0, noise=IID(generator), **cond).per_sample)
+                draw = self.objective.draw(denoiser.sde, x0, IID(generator))
+                losses.append(self.objective.loss(denoiser, x0, draw, **cond).per_sample)
         return float(torch.cat(losses).double().mean())
 
     def _batch(

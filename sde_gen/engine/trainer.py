@@ -25,9 +25,10 @@ from sde_gen.engine.precision import Precision
 from sde_gen.engine.resume import plain, resume
 from sde_gen.engine.settings import Settings
 from sde_gen.engine.state import to_tensors
+from sde_gen.engine.team import Alone, Team
 from sde_gen.engine.watchdog import Watchdog
 from sde_gen.guidance import NoisyClassifier
-from sde_gen.objective import Objective
+from sde_gen.objective import Loss, Objective
 
 
 @dataclass(kw_only=True)
@@ -54,8 +55,7 @@ class Trainer:
         conditioning: what of the labels the network is told.
         listeners: who is told.
         stop: asked after every step; true saves and ends.
-        rank: number of this process; the first one saves and tells.
-        world: number of processes, which share a batch.
+        team: the processes that share a batch; the first one saves and tells.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -77,21 +77,22 @@ class Trainer:
     conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
     listeners: Sequence[Listener] = ()
     stop: Callable[[], bool] = lambda: False
-    rank: int = 0
-    world: int = 1
+    team: Team = Alone()  # noqa: RUF009, without state
 
     def __post_init__(self) -> None:
         """Put everything on the device and build what has state."""
         settings = self.settings
-        if settings.batch_size % (settings.accumulation * self.world):
+        if settings.batch_size % (settings.accumulation * self.team.size):
             raise ValueError(
                 f"batch_size={settings.batch_size} is not a multiple of accumulation={settings.accumulation} "
-                f"times {self.world} processes"
+                f"times {self.team.size} processes; give an engine.batch_size that is"
             )
         self.device = next(self.denoiser.parameters()).device
         if settings.channels_last and len(self.train.shape) == 3:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+        self.learner = copy.copy(self.denoiser)
+        self.learner._modules = {**self.denoiser._modules, "net": self.team.replicate(self.denoiser.net)}
         self.follower = Follower(self.average.net, self.denoiser.net)
         self.weights = list(self.denoiser.net.parameters())
         self.adam = self.optimizer.build(self.weights)
@@ -100,8 +101,6 @@ class Trainer:
             size=len(self.train),
             batch_size=settings.batch_size,
             seed=settings.seed,
-            rank=self.rank,
-            world=self.world,
         )
         self.passes = Passes(
             objective=self.objective,
@@ -113,10 +112,9 @@ class Trainer:
             conditioning=self.conditioning,
             precision=self.precision,
             settings=settings,
-            rank=self.rank,
-            world=self.world,
+            team=self.team,
         )
-        self.meter = Meter(self.denoiser.sde, self.device)
+        self.meter = Meter(self.denoiser.sde, self.device, self.team)
         self.watchdog = Watchdog(self.device)
         self.images = 0
         self.about = plain({**self.about, "precision": str(self.precision.dtype(self.device))})
@@ -132,7 +130,7 @@ class Trainer:
             OSError: a checkpoint could not be written.
             ValueError: another training is at work in the folder, or its checkpoint is of another network.
         """
-        with lock.alone(self.folder) if self.rank == 0 else nullcontext():
+        with lock.alone(self.folder) if self.team.rank == 0 else nullcontext():
             seen = resume(
                 self.folder / "checkpoints",
                 net=self.denoiser.net,
@@ -147,7 +145,7 @@ class Trainer:
             self.meter.reset()
             while self.images < self.settings.images:
                 self._step(self.images // self.settings.batch_size)
-                stopping = self.stop()
+                stopping = self.team.any(self.stop())
                 self._after_step(stopping)
                 if stopping:
                     break
@@ -155,9 +153,9 @@ class Trainer:
 
     def _step(self, step: int) -> None:
         with randomness.deterministic():
-            losses = [loss for _, loss in self.passes.backward(self.denoiser, step, self.meter.passes)]
+            losses = [loss for _, loss in self.passes.backward(self.learner, step, self.meter.passes)]
             norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
-        total = torch.stack([loss.per_sample.sum() for loss in losses]).sum()
+        total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
         self.images += self.settings.batch_size
         optimizer.step(
             self.adam,
@@ -182,7 +180,6 @@ class Trainer:
         self._tell(lambda listener: listener.step(self.images))
         if log:
             record = {"images": self.images, "lr": self.adam.param_groups[0]["lr"], **self.meter.record()}
-            record["images_per_second"] *= self.world
             record["seconds_left"] = max(0, settings.images - self.images) / record["images_per_second"]
             self._tell(lambda listener: listener.log(record))
             self.meter.reset()
@@ -202,11 +199,18 @@ class Trainer:
         if step is not None:
             self.adam.zero_grad(set_to_none=True)
             with randomness.deterministic():
-                batches = self.passes.backward(self.denoiser, step, self.meter.passes)
-            watchdog.bark(self.folder, self.denoiser.sde, step=step, seed=self.settings.seed, batches=batches)
+                mine = self.passes.backward(self.learner, step, self.meter.passes)
+            gather = self.team.gather
+            watchdog.bark(
+                self.folder if self.team.rank == 0 else None,
+                self.denoiser.sde,
+                step=step,
+                seed=self.settings.seed,
+                batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
+            )
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
-        for listener in self.listeners if self.rank == 0 else ():
+        for listener in self.listeners if self.team.rank == 0 else ():
             what(listener)
 
     def validation(self) -> float | None:
@@ -214,7 +218,7 @@ class Trainer:
         return self.passes.validation(self.average)
 
     def _save(self) -> None:
-        if self.rank > 0:
+        if self.team.rank > 0:
             return
         saved = Checkpoint(
             images=self.images,

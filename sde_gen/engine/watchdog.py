@@ -47,11 +47,13 @@ class Watchdog:
         return None if step < 0 else step
 
 
-def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tuple[Tensor, Loss]]) -> NoReturn:
+def bark(
+    folder: Path | None, sde: SDE, *, step: int, seed: int, batches: Sequence[tuple[Tensor, Loss]]
+) -> NoReturn:
     """Leave a reproducer in the folder and stop; checkpoints are not touched.
 
     Arguments:
-        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left.
+        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left; None leaves none.
         sde: the process, for the noise levels.
         step: number of the step.
         seed: seed of the training: with the step it gives the batch's noise again.
@@ -76,18 +78,20 @@ def bark(folder: Path, sde: SDE, *, step: int, seed: int, batches: Sequence[tupl
         }
         for row in rows
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(
-        {"x0": x0, "t": t, "per_sample": per_sample}, folder / "not_finite.safetensors"
-    )
-    (folder / "not_finite.json").write_text(
-        json.dumps({"step": step, "seed": seed, "samples": levels}, indent=1)
-    )
+    where = ""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(
+            {"x0": x0, "t": t, "per_sample": per_sample}, folder / "not_finite.safetensors"
+        )
+        (folder / "not_finite.json").write_text(
+            json.dumps({"step": step, "seed": seed, "samples": levels}, indent=1)
+        )
+        where = f"the batch is in {folder / 'not_finite.safetensors'}; "
     shown = "; ".join(
         f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
         for at in levels
     )
     raise FloatingPointError(
-        f"{what} is not finite in step {step} ({shown}); the weights are those before it; the batch is in "
-        f"{folder / 'not_finite.safetensors'}; {REMEDIES}"
+        f"{what} is not finite in step {step} ({shown}); the weights are those before it; {where}{REMEDIES}"
     )

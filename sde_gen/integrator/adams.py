@@ -31,7 +31,7 @@ class Adams(Integrator):
         ValueError: steps below 1.
     """
 
-    steps: int = 96
+    steps: int = 128
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

@@ -100,7 +100,7 @@ def log_prob(
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:
         raise ValueError(
             f"no gradients flow through {type(integrator).__name__}; call it under torch.no_grad(), "
-            "or take another integrator (torch_diffeq, runge_kutta)"
+            "or take another integrator (adams, runge_kutta, torch_diffeq)"
         )
     clock = InAngle(sde, MIDDLE) if clock is None else clock
     ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen._tensor import like
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss
+from sde_gen.objective.dsm import Draw, Loss
 from sde_gen.sde.base import SDE
 from sde_gen.time_sampler.base import TimeSampler
 
@@ -41,9 +41,16 @@ class CrossEntropy:
 
     def __call__(self, classifier: NoisedClassifier, x0: Tensor, *, noise: Noise, label: Tensor) -> Loss:
         """Evaluate the loss on clean samples x0 (B, *event) of classes (B,); its error is 1 for a wrong first guess."""
-        sde = classifier.sde
-        t, _ = self.time_sampler(sde, noise.uniform(x0))
-        alpha, sigma = sde.marginal(t)
-        logs = classifier.log_probs(like(alpha, x0) * x0 + like(sigma, x0) * noise.fresh(x0), t)
+        return self.loss(classifier, x0, self.draw(classifier.sde, x0, noise), label=label)
+
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+        """Draw times and noise."""
+        t, density = self.time_sampler(sde, noise.uniform(x0))
+        return Draw(t, density, noise.fresh(x0))
+
+    def loss(self, classifier: NoisedClassifier, x0: Tensor, draw: Draw, *, label: Tensor) -> Loss:
+        """Evaluate the loss of what was drawn."""
+        t, alpha, sigma = draw.t, *classifier.sde.marginal(draw.t)
+        logs = classifier.log_probs(like(alpha, x0) * x0 + like(sigma, x0) * draw.eps, t)
         surprise = -logs.gather(1, label.unsqueeze(1)).squeeze(1)
         return Loss(surprise, t, (logs.argmax(1) != label).to(logs.dtype))

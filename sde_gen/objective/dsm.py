@@ -8,6 +8,7 @@ from torch import Tensor
 from sde_gen._tensor import like, mean_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
 from sde_gen.time_sampler.base import TimeSampler
 from sde_gen.weighting.base import Weighting
 
@@ -26,10 +27,32 @@ class Loss(NamedTuple):
     error: Tensor
 
 
+class Draw(NamedTuple):
+    """What is random in the loss of a batch, one row per sample.
+
+    Arguments:
+        t: the times, float64 with shape (B,).
+        density: the density they were drawn from, with shape (B,).
+        eps: the noise with shape (B, *event).
+    """
+
+    t: Tensor
+    density: Tensor
+    eps: Tensor
+
+    def rows(self, index: slice) -> "Draw":
+        """The draws of some samples: those of a process that shares the batch with others."""
+        return Draw(*(part[index] for part in self))
+
+
 class Objective(Protocol):
     """What a trainer minimises."""
 
-    def __call__(self, model: Any, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+        """Draw what is random for samples like x0 (B, *event)."""
+        ...
+
+    def loss(self, model: Any, x0: Tensor, draw: Draw, **cond: Tensor) -> Loss:
         """Evaluate the loss of a model on clean samples (B, *event), with one row of conditioning each."""
         ...
 
@@ -55,9 +78,16 @@ class DSM:
 
     def __call__(self, denoiser: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
         """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""
-        sde = denoiser.sde
+        return self.loss(denoiser, x0, self.draw(denoiser.sde, x0, noise), **cond)
+
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+        """Draw times and noise."""
         t, density = self.time_sampler(sde, noise.uniform(x0))
-        eps = noise.fresh(x0)
+        return Draw(t, density, noise.fresh(x0))
+
+    def loss(self, denoiser: Denoiser, x0: Tensor, draw: Draw, **cond: Tensor) -> Loss:
+        """Evaluate the loss of what was drawn."""
+        sde, (t, density, eps) = denoiser.sde, draw
         alpha, sigma = sde.marginal(t)
         prediction = denoiser(like(alpha, x0) * x0 + like(sigma, x0) * eps, t, **cond)
         error = mean_event((prediction.eps - eps) ** 2)

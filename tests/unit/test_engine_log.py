@@ -9,6 +9,7 @@ import torch
 
 from sde_gen.engine import JSONL, TensorBoard
 from sde_gen.engine.meter import EDGES, LABELS, Meter, peak_memory_mb
+from sde_gen.engine.team import Alone
 from sde_gen.objective import Loss
 from sde_gen.sde import VP
 
@@ -22,7 +23,7 @@ def losses(log_snr, error, weight=1.0):
 
 
 def test_error_is_gathered_by_noise_level():
-    meter = Meter(VP(), CPU)
+    meter = Meter(VP(), CPU, Alone())
     meter.step(
         [losses([-9.0, -2.0, 3.0], [1.0, 2.0, 3.0], 2.0), losses([-1.0], [4.0], 2.0)], torch.tensor(5.0)
     )
@@ -41,7 +42,7 @@ def test_error_is_gathered_by_noise_level():
 
 
 def test_speed_and_share_of_time():
-    meter = Meter(VP(), CPU)
+    meter = Meter(VP(), CPU, Alone())
     meter.step([losses([0.0] * 30, [1.0] * 30)], torch.tensor(1.0))
     with meter.passes.running():
         time.sleep(0.06)

@@ -16,7 +16,8 @@ from sde_gen.engine.ema import Ramp
 from sde_gen.engine.lr_schedule import Constant
 from sde_gen.engine.optimizer import Adam, Optimizer
 from sde_gen.engine.randomness import derive, seeded
-from sde_gen.objective import Loss
+from sde_gen.objective import Draw, Loss
+from sde_gen.sde import VP
 from tests.tiny import Net, points, same, trainer, weights
 
 
@@ -36,12 +37,17 @@ class Descent(Optimizer):
         return torch.optim.SGD(parameters, lr=self.lr, fused=True)
 
 
-def reconstruction(denoiser, x0, *, noise, **cond):
+class Reconstruction:
     """A loss without randomness."""
-    del noise
-    t = torch.full((len(x0),), 0.5, dtype=torch.float64)
-    error = ((denoiser(x0, t, **cond).eps - x0) ** 2).mean(1)
-    return Loss(error, t, error)
+
+    def draw(self, sde, x0, noise):
+        del sde, noise
+        t = torch.full((len(x0),), 0.5, dtype=torch.float64)
+        return Draw(t, torch.ones_like(t), torch.zeros_like(x0))
+
+    def loss(self, denoiser, x0, draw, **cond):
+        error = ((denoiser(x0, draw.t, **cond).eps - x0) ** 2).mean(1)
+        return Loss(error, draw.t, error)
 
 
 def double_net():
@@ -56,7 +62,7 @@ def exact(folder, *, listeners=(), lr=0.5, **settings):
         folder,
         settings=settings,
         net=double_net(),
-        objective=reconstruction,
+        objective=Reconstruction(),
         codec=Double(),
         optimizer=Descent(lr=lr),
         lr_schedule=Constant(warmup=0),
@@ -96,7 +102,8 @@ def test_the_step_follows_the_mean_gradient_up_to_the_clip(tmp_path):
     indices = trainer(tmp_path / "a").batches.indices(0)
     batch, labels = points().values[indices].double(), points().labels[indices]
     training = exact(tmp_path / "b", images=8, grad_clip=1e9, lr=0.25)
-    loss = reconstruction(training.denoiser, batch, noise=None, label=labels).per_sample.mean()
+    one = Reconstruction()
+    loss = one.loss(training.denoiser, batch, one.draw(VP(), batch, None), label=labels).per_sample.mean()
     gradient = torch.autograd.grad(loss, list(training.denoiser.net.parameters()))
     gradient = torch.cat([part.flatten() for part in gradient])
     start = flat(training)
@@ -254,22 +261,6 @@ def test_dropout_masks_change_with_step_and_micro_batch(tmp_path):
 
     trainer(tmp_path, net=Spy(), settings={"images": 24, "accumulation": 2, "validate": 0}).run()
     assert len(masks) == len(set(masks)) == 6
-
-
-def test_the_parts_of_a_world_share_the_batch(tmp_path):
-    alone = trainer(tmp_path / "alone")
-    shares = [trainer(tmp_path / "world", rank=rank, world=2, listeners=[Records()]) for rank in (0, 1)]
-    for step in (0, 3, 7):
-        together = torch.cat([share.batches.indices(step) for share in shares])
-        assert torch.equal(together, alone.batches.indices(step))
-    shares[1].run()
-    assert not (tmp_path / "world").exists()  # the first process saves
-    assert shares[1].listeners[0].records == []  # and tells
-    assert not same(weights(shares[1]), weights(alone))
-    with pytest.raises(
-        ValueError, match="batch_size=8 is not a multiple of accumulation=4 times 4 processes"
-    ):
-        trainer(tmp_path, settings={"accumulation": 4}, world=4)
 
 
 def test_what_listeners_are_told(tmp_path):

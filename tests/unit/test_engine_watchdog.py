@@ -11,7 +11,7 @@ from sde_gen.codec import Affine
 from sde_gen.data import Batches
 from sde_gen.engine import Trainer
 from sde_gen.engine.watchdog import Watchdog
-from sde_gen.objective import Loss
+from sde_gen.objective import Draw, Loss
 from tests.tiny import points, same, trainer, weights
 
 SETTINGS = {"batch_size": 4, "accumulation": 2, "checkpoint_every": 4, "keep": 99, "seed": 3}
@@ -110,14 +110,18 @@ def test_looking_late_as_on_a_gpu_tells_the_same(tmp_path):
 def test_gradients_and_infinities_too(tmp_path, factor, what):
     """sqrt(|w|) at w = 0 is a finite zero whose gradient is not."""
 
-    def objective(denoiser, x0, *, noise, **cond):
-        t = torch.linspace(0.1, 0.9, len(x0), dtype=torch.float64)
-        error = (denoiser(x0, t, **cond).eps - x0).square().mean(1)
-        w = denoiser.net.first.weight
-        spoiled = error + (w - w).abs().sqrt().sum() if factor == 0 else error * factor
-        return Loss(spoiled, t, error)
+    class Spoiled:
+        def draw(self, sde, x0, noise):
+            t = torch.linspace(0.1, 0.9, len(x0), dtype=torch.float64)
+            return Draw(t, torch.ones_like(t), torch.zeros_like(x0))
 
-    training = trainer(tmp_path, objective=objective)
+        def loss(self, denoiser, x0, draw, **cond):
+            error = (denoiser(x0, draw.t, **cond).eps - x0).square().mean(1)
+            w = denoiser.net.first.weight
+            spoiled = error + (w - w).abs().sqrt().sum() if factor == 0 else error * factor
+            return Loss(spoiled, draw.t, error)
+
+    training = trainer(tmp_path, objective=Spoiled())
     before = {name: value.clone() for name, value in training.denoiser.net.named_parameters()}
     with pytest.raises(FloatingPointError, match=rf"{what}.* not finite in step 0 "):
         training.run()

@@ -1,0 +1,144 @@
+"""Processes that train one network together, or a process alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Team(Protocol):
+    """What a training asks of the processes that share its batches.
+
+    Attributes:
+        rank: number of this process; the first one saves and tells.
+        size: number of processes.
+    """
+
+    rank: int
+    size: int
+
+    def replicate(self, net: nn.Module) -> nn.Module:
+        """Make the network's gradients the mean over all processes, whenever they are synchronised."""
+        ...
+
+    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Inside the block gradients of what :meth:`replicate` made stay with each process."""
+        ...
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over all processes."""
+        ...
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows of all processes, in the order of their ranks; all have as many."""
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in one of them."""
+        ...
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def replicate(self, net: nn.Module) -> nn.Module:
+        """The network itself."""
+        return net
+
+    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Nothing to do."""
+        del net
+        return nullcontext()
+
+    def total(self, x: Tensor) -> Tensor:
+        """Its own."""
+        return x
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Its own."""
+        return x
+
+    def any(self, flag: bool) -> bool:
+        """Its own."""
+        return flag
+
+
+class Together:
+    """All processes of a ``torchrun``, each with a copy of the network, on a device of its own where there are enough.
+
+    Gradients are averaged while they are being computed, bucket by bucket.
+
+    Source: Li et al., 2020, arXiv:2006.15704 (PyTorch Distributed).
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        # flags must not wait for what a GPU has in its queue
+        self.control = dist.new_group(backend="gloo")
+
+    def replicate(self, net: nn.Module) -> nn.Module:
+        """A copy that is kept equal to those of the others; its weights are the first process'."""
+        return DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Send nothing."""
+        assert isinstance(net, DistributedDataParallel)
+        return net.no_sync()
+
+    def total(self, x: Tensor) -> Tensor:
+        """Add up, on the device."""
+        out = x.detach().clone()
+        dist.all_reduce(out)
+        return out
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Put together."""
+        parts = [torch.empty_like(x) for _ in range(self.size)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    def any(self, flag: bool) -> bool:
+        """Ask all."""
+        raised = torch.tensor(int(flag))
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
+        return bool(raised)
+
+
+@contextmanager
+def assembled() -> Iterator[Team]:
+    """The processes of the ``torchrun`` that started this one, or this one alone.
+
+    With CUDA every process gets a device of its own, which "cuda" then means.
+
+    Raises:
+        ChildProcessError: another process failed, or was killed, inside the block.
+    """
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        yield Alone()
+        return
+    cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(
+        os.environ.get("LOCAL_WORLD_SIZE", 1)
+    )
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield Together()
+    except (dist.DistBackendError, RuntimeError) as error:
+        if any(
+            word in str(error) for word in ("Connection closed", "Connection reset", "NCCL", "Broken pipe")
+        ):
+            raise ChildProcessError(
+                f"process {dist.get_rank()} of {dist.get_world_size()} lost another one, which failed or was killed; "
+                "the last checkpoint is whole, and the same command goes on from it"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,205 @@
+"""Several processes train as one: the same batches, noise, gradients and checkpoints."""
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from sde_gen.codec import Affine
+from sde_gen.data import Augmentation, Batches
+from sde_gen.engine import Listener, checkpoint
+from sde_gen.engine.team import Alone, assembled
+from sde_gen.noise import Noise
+from tests.system.test_doors import TINY
+from tests.tiny import Net, points, trainer, weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def double() -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Net(dropout=0.0, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Double(Affine):
+    """Continuous data in float64, so that sums in another order agree closely."""
+
+    def encode(self, values: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        return super().encode(values, noise).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisoned(Affine):
+    """A map that fails on sample 7."""
+
+    def encode(self, values: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+        bad = (values == points(50).values[7]).all(1, keepdim=True)
+        return torch.where(bad, torch.nan, super().encode(values, noise))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Augmentation):
+    """Change the sign of about half of the samples."""
+
+    def __call__(self, values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.where(torch.rand(len(values), 1, generator=generator) < 0.5, values, -values)
+
+
+class Seen(Listener):
+    """What the first process is told."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def log(self, record: dict[str, float]) -> None:
+        self.losses.append(record["loss"])
+
+
+def train(folder: Path, out: Path, settings: dict[str, int], stop_at: int = 10**9) -> None:
+    """Train, and leave what came of it; the last process is the only one to be asked to stop."""
+    seen = Seen()
+    with assembled() as team:
+        parts = {"net": double(), "augmentation": Mirror(), "train": points(50), "codec": Double()}
+        training = trainer(folder, settings=settings, listeners=[seen], team=team, **parts)
+        training.stop = lambda: team.rank == team.size - 1 and training.images >= stop_at
+        training.run()
+        torch.save(
+            {**weights(training), "losses": torch.tensor(seen.losses)}, out.with_suffix(f".{team.rank}")
+        )
+
+
+def member(rank: int, size: int, port: int, work: Callable[..., None], *arguments: object) -> None:
+    """One process of those that torchrun would start."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    work(*arguments)
+
+
+def together(size: int, work: Callable[..., None], *arguments: object) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=member, args=(rank, size, port, work, *arguments)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 8}
+
+
+SHARED = [
+    (step, share, row)
+    for step in range(12)
+    for share, part in enumerate(Batches(size=50, batch_size=8, seed=0).indices(step).chunk(4))
+    for row, index in enumerate(part.tolist())
+    if index == 7
+]
+"""Where sample 7 goes: step; micro-batch and process, four shares in all; place among them."""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder / "run", folder / "out", SETTINGS)
+    return torch.load(folder / "out.0")
+
+
+def test_two_processes_are_one(tmp_path: Path, alone: dict[str, torch.Tensor]) -> None:
+    """Twelve steps of Adam in float64: samples, times, noise and labels are those of one process."""
+    together(2, train, tmp_path / "run", tmp_path / "out", SETTINGS)
+    first, second = (torch.load(tmp_path / f"out.{rank}") for rank in range(2))
+    for name, value in alone.items():
+        if not name.endswith("calls"):  # every process counts its own
+            torch.testing.assert_close(first[name], value, rtol=1e-9, atol=1e-11)
+            if name != "losses":  # only the first is told
+                assert torch.equal(first[name], second[name]), name
+    assert len(checkpoint.paths(tmp_path / "run" / "checkpoints")) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_checkpoint_goes_on_at_another_number_of_processes(
+    tmp_path: Path, alone: dict[str, torch.Tensor], before: int, after: int
+) -> None:
+    together(before, train, tmp_path / "run", tmp_path / "half", SETTINGS, 40)
+    assert [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")] == [f"{40:012d}"]
+    together(after, train, tmp_path / "run", tmp_path / "out", SETTINGS)
+    found = torch.load(tmp_path / "out.0")
+    for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
+        torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)
+
+
+def spoil(folder: Path) -> None:
+    """A sample that is not finite lies in the share of the second process."""
+    with assembled() as team:
+        training = trainer(folder, settings=SETTINGS, team=team, train=points(50), codec=Poisoned())
+        with pytest.raises(FloatingPointError, match=f"not finite in step {SHARED[0][0]} ") as stop:
+            training.run()
+        assert ("not_finite.safetensors" in str(stop.value)) == (team.rank == 0)
+        _, share, row = SHARED[0]
+        assert f"row {2 * share + row}:" in str(stop.value), "among all processes"
+
+
+def test_all_stop_at_what_is_not_finite_in_one(tmp_path: Path) -> None:
+    together(2, spoil, tmp_path / "run")
+    assert (tmp_path / "run" / "not_finite.safetensors").is_file()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    team = Alone()
+    team.size = 3
+    with pytest.raises(
+        ValueError, match="batch_size=8 is not a multiple of accumulation=2 times 3 processes"
+    ):
+        trainer(tmp_path, settings=SETTINGS, team=team)
+
+
+def launched(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """What torchrun starts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command += ["-m", "sde_gen.train", *TINY, f"run={folder}", *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path) -> None:
+    running = launched(tmp_path, "engine.images=1000000", "engine.checkpoint_every=64")
+    while len(checkpoint.paths(tmp_path / "checkpoints")) < 2:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.1)
+    children = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "lost another one" in err or "SIGTERM" in err or "SIGKILL" in err, err
+    found = checkpoint.latest(tmp_path / "checkpoints")
+    assert found is not None
+    images = found.images // 64 * 64 + 256
+    done = launched(tmp_path, f"engine.images={images}", "engine.checkpoint_every=64")
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert len(re.findall("training of", out)) == 1, "one process speaks"
