@@ -1,8 +1,9 @@
 """Networks: plain modules ``net(x, c_noise, label=None)`` that know nothing of processes."""
 
+from sde_gen.model.adm import ADM
 from sde_gen.model.ddpmpp import DDPMpp
 from sde_gen.model.encoder import Encoder
 from sde_gen.model.mlp import MLP
 from sde_gen.model.ncsnpp import NCSNpp
 
-__all__ = ["MLP", "DDPMpp", "Encoder", "NCSNpp"]
+__all__ = ["ADM", "MLP", "DDPMpp", "Encoder", "NCSNpp"]

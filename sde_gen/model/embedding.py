@@ -56,6 +56,30 @@ class Positional(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+class CosinePositional(nn.Module):
+    """Sinusoids of frequencies 1 to nearly 1/10000, cosines first.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762; in this order and spacing Dhariwal and Nichol, 2021,
+    arXiv:2105.05233 (in their code).
+
+    Arguments:
+        size: number of features, even.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size % 2:
+            raise ValueError(f"a positional embedding of {size} features: expected an even number")
+        self.features = size
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Features with shape (B, size)."""
+        half = self.features // 2
+        exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / half
+        angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
 class InputFeatures(nn.Module):
     """The input with sin and cos of 2^n pi x beside it: fine detail for a network that sees it coarsely.
 

@@ -1,0 +1,219 @@
+"""ADM."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.blocks import Dropout, GroupNorm, convolution, linear
+from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.resample import Box
+from sde_gen.model.unet import check_shape
+
+
+class ADM(nn.Module):
+    """The U-Net of ablated diffusion models: adaptive normalisation, many heads, resolution changed inside blocks.
+
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, sections 3 and 3.1. Their ImageNet 64x64 network is width 192,
+    multipliers (1, 2, 3, 4), 3 blocks, attention at levels 1, 2 and 3: 296 million parameters.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest.
+        head_channels: channels of a head of attention; fewer where a level has no multiple of them.
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        outputs: numbers given out for every number of the image: 2 with a learned variance.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        head_channels: int = 64,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        if head_channels < 1 or outputs < 1:
+            raise ValueError(f"head_channels={head_channels}, outputs={outputs}: both must be at least 1")
+        self.embedding = CosinePositional(width)
+        self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
+        self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
+        options: dict[str, Any] = {"embedding": 4 * width, "dropout": dropout}
+
+        def attend(level: int, channels: int) -> nn.Module:
+            return HeadedAttention(channels, head_channels) if level in attention_levels else nn.Identity()
+
+        self.stem = convolution(shape[0], width)
+        self.down = nn.ModuleList()
+        channels, skips = width, [width]
+        for level, multiplier in enumerate(multipliers):
+            if level > 0:
+                self.down.append(Stage(AdaptiveBlock(channels, channels, resample=Box().down, **options)))
+                skips.append(channels)
+            for _ in range(blocks):
+                block = AdaptiveBlock(channels, width * multiplier, **options)
+                channels = width * multiplier
+                self.down.append(Stage(block, attend(level, channels)))
+                skips.append(channels)
+        self.middle = nn.ModuleList(
+            [
+                Stage(AdaptiveBlock(channels, channels, **options), HeadedAttention(channels, head_channels)),
+                Stage(AdaptiveBlock(channels, channels, **options)),
+            ]
+        )
+        self.up = nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(multipliers))):
+            for index in range(blocks + 1):
+                block = AdaptiveBlock(channels + skips.pop(), width * multiplier, **options)
+                channels = width * multiplier
+                ascend = level > 0 and index == blocks
+                finer = [AdaptiveBlock(channels, channels, resample=Box().up, **options)] if ascend else []
+                self.up.append(Stage(block, attend(level, channels), *finer))
+        self.norm = group_norm(channels)
+        self.out = convolution(channels, outputs * shape[0], zero=True)
+
+    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+
+        Returns:
+            (B, outputs * C, H, W).
+        """
+        embedding = F.silu(self._embed(c_noise, label))
+        h = self.stem(x)
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, embedding)
+            skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for stage in self.up:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        out: Tensor = self.out(F.silu(self.norm(h)))
+        return out
+
+    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
+        embedding: Tensor = self.embed(self.embedding(c_noise))
+        if self.classes is None:
+            if label is not None:
+                raise ValueError(
+                    "a label was given to a network without classes; train one with conditioning=class"
+                )
+            return embedding
+        null = self.classes.num_embeddings - 1
+        rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
+        out: Tensor = embedding + self.classes(rows)
+        return out
+
+
+class Stage(nn.Module):
+    """A residual block, attention after it or not, and perhaps a block that changes the resolution."""
+
+    def __init__(self, block: nn.Module, attention: nn.Module | None = None, *finer: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = nn.Identity() if attention is None else attention
+        self.finer = nn.ModuleList(finer)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """One after the other."""
+        x = self.attention(self.block(x, embedding))
+        for block in self.finer:
+            x = block(x, embedding)
+        return x
+
+
+class AdaptiveBlock(nn.Module):
+    """A residual block whose second normalisation is scaled and shifted by the embedding.
+
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 3.1 (adaptive group normalisation).
+
+    Arguments:
+        inputs: input channels.
+        outputs: output channels.
+        embedding: features of the embedding.
+        dropout: dropout rate.
+        resample: change of the resolution of both branches.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        embedding: int,
+        dropout: float,
+        resample: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm_in = group_norm(inputs)
+        self.conv_in = convolution(inputs, outputs)
+        self.embed = linear(embedding, 2 * outputs)
+        self.norm_out = group_norm(outputs)
+        self.dropout = Dropout(dropout)
+        self.conv_out = convolution(outputs, outputs, zero=True)
+        self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+        self.resample = resample
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Apply the block to x (B, inputs, H, W) and the embedding (B, embedding)."""
+        h = F.silu(self.norm_in(x))
+        if self.resample is not None:
+            x, h = self.resample(x), self.resample(h)
+        scale, shift = self.embed(embedding).unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
+        h = F.silu(self.norm_out(self.conv_in(h)) * (1 + scale) + shift)
+        out: Tensor = self.skip(x) + self.conv_out(self.dropout(h))
+        return out
+
+
+class HeadedAttention(nn.Module):
+    """Self-attention over the pixels with several heads.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
+
+    Arguments:
+        channels: channels of the feature map.
+        head_channels: channels of a head, at most.
+    """
+
+    def __init__(self, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.heads = next(
+            n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
+        )
+        self.norm = group_norm(channels)
+        self.qkv = convolution(channels, 3 * channels, 1)
+        self.out = convolution(channels, channels, 1, zero=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: (B, C, H, W) to the same."""
+        query, key, value = self.qkv(self.norm(x)).unflatten(1, (3, self.heads, -1)).flatten(4).unbind(1)
+        weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
+        out: Tensor = x + self.out((value @ weight.transpose(2, 3)).reshape(x.shape))
+        return out
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with 32 groups, or as many of them as divide the channels evenly."""
+    return GroupNorm(math.gcd(channels, 32), channels, eps=1e-5)
