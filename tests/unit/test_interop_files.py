@@ -1,0 +1,149 @@
+"""Foreign files: read right, or refused in one line; never executed."""
+
+import io
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sde_gen.interop import files
+
+STATE = {"module.a": torch.arange(6.0).reshape(2, 3), "module.b": torch.ones(2, dtype=torch.float16)}
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    found = files.read(saved(tmp_path / "a.pth", {"model": STATE, "step": 3}))
+    state = files.tensors(found, "model")
+    assert set(state) == {"a", "b"}
+    torch.testing.assert_close(state["a"], STATE["module.a"], rtol=0, atol=0)
+    assert state["b"].dtype == torch.float32
+    safetensors.torch.save_file(STATE, tmp_path / "a.safetensors")
+    assert set(files.tensors(files.read(tmp_path / "a.safetensors"))) == {"a", "b"}
+
+
+class Bomb:
+    """What runs when it is unpickled by somebody careless."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.canary),)
+
+
+def test_code_is_not_executed(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    path = saved(tmp_path / "bomb.pth", {"model": Bomb(canary)})
+    with pytest.raises(ValueError, match="more than tensors and is not executed"):
+        files.read(path)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Bomb(canary)))
+    with pytest.raises(ValueError, match="neither a safetensors file nor a zip"):
+        files.read(tmp_path / "bare.pth")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(("name", "compression"), [("../outside", 0), ("/absolute", 0), ("a/data/0", 8)])
+def test_archives_that_no_torch_writes_are_refused(tmp_path: Path, name: str, compression: int) -> None:
+    path = tmp_path / "evil.pth"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr(name, b"0" * 2**20)
+    with pytest.raises(ValueError, match=r"outside the archive|is compressed"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" * 9, b'{"a": 1}', b"PK\x03\x04" + b"\0" * 90])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_foreign_files_are_refused_in_a_line(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"foreign.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="foreign") as refusal:
+        files.read(path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match="there is no file"):
+        files.read(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "message"),
+    [
+        ({"net": STATE}, ("model",), "no entry 'model'; it has net"),
+        ({"model": [1, 2]}, ("model",), "no dictionary of tensors"),
+        ({"model": {"a": torch.ones(2, dtype=torch.complex64)}}, ("model",), "complex64"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path: Path, content: object, place: tuple[str], message: str) -> None:
+    found = files.read(saved(tmp_path / "a.pth", content))
+    with pytest.raises(ValueError, match=message):
+        files.tensors(found, *place)
+
+
+def mutated(content: bytes, generator: random.Random) -> bytes:
+    """Bytes changed, cut, doubled or filled, at random places."""
+    data = bytearray(content)
+    for _ in range(generator.choice([1, 1, 2, 8])):
+        at = generator.randrange(len(data))
+        kind = generator.randrange(5)
+        if kind == 0:
+            data[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            data[at : at + 4] = generator.randbytes(4)
+        elif kind == 2:
+            del data[at:]
+            data = data or bytearray(b"\0")
+        elif kind == 3:
+            data[at:at] = data[at : at + 64]
+        else:
+            data[at : at + 8] = b"\xff" * 8
+    return bytes(data)
+
+
+def refusal_of(path: Path) -> str:
+    """What is said of a file; nothing if it was read. No other exception passes."""
+    try:
+        files.read(path)
+    except ValueError as refusal:
+        return str(refusal)
+    return ""
+
+
+def fuzz(folder: Path, count: int, seed: int) -> dict[str, int]:
+    """Read so many damaged files: each is read, or refused in one line."""
+    generator, outcome = random.Random(seed), {"read": 0, "refused": 0}
+    canary = folder / "canary"
+    contents = {".safetensors": safetensors.torch.save(STATE)}
+    whole: dict[str, object] = {"good": {"model": STATE, "ema": [torch.ones(3)]}, "bomb": {"a": Bomb(canary)}}
+    for name, what in whole.items():
+        buffer = io.BytesIO()
+        torch.save(what, buffer)
+        contents[f"-{name}.pth"] = buffer.getvalue()
+    for number in range(count):
+        suffix, content = generator.choice(list(contents.items()))
+        path = folder / f"fuzz{number}{suffix}"
+        path.write_bytes(mutated(content, generator))
+        said = refusal_of(path)
+        assert "\n" not in said
+        outcome["refused" if said else "read"] += 1
+        path.unlink()
+    assert not canary.exists()
+    assert not list(folder.iterdir())
+    return outcome
+
+
+def test_damaged_files_never_crash(tmp_path: Path) -> None:
+    outcome = fuzz(tmp_path, 300, seed=0)
+    assert outcome["refused"] > 50
+
+
+@pytest.mark.slow
+def test_thousands_of_damaged_files_never_crash(tmp_path: Path) -> None:
+    print(fuzz(tmp_path, 5000, seed=1))
