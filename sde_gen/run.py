@@ -128,6 +128,8 @@ def open_data(run: Run) -> Splits:
     Raises:
         ValueError: the data are missing, or no longer what they were.
     """
+    if "data" not in run.config:
+        raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
     splits: Splits = instantiate(run.config.data).load()
     if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
         raise ValueError(

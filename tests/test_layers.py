@@ -10,7 +10,7 @@ import sde_gen
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(sde_gen.__file__).parent
 TOP = {
-    *("train", "train_classifier", "sample", "evaluate", "benchmark", "verify", "encode"),
+    *("train", "train_classifier", "sample", "evaluate", "benchmark", "verify", "convert", "encode"),
     *("run", "training", "tuning", "steering", "evaluation", "build", "door", "show"),
 }
 

@@ -1,6 +1,7 @@
 """Noise labels: the one number that tells a network how noisy its input is."""
 
 import abc
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,3 +47,19 @@ class LogSigma(Label):
         """The scaled log noise-to-signal ratio."""
         del t
         return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRatio(Label):
+    """``log(sigma / (unit alpha))``: for networks that were trained on data of another scale, ``unit`` times smaller.
+
+    Arguments:
+        unit: how many times larger data and noise are here.
+    """
+
+    unit: float
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The log noise level there."""
+        del t
+        return torch.log(marginal.sigma) - torch.log(marginal.alpha) - math.log(self.unit)

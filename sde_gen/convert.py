@@ -1,0 +1,91 @@
+"""Make a run folder of another project's network: ``python -m sde_gen.convert format=score_sde file=... out=...``."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen import build, show
+from sde_gen.build import Facts
+from sde_gen.door import door
+from sde_gen.engine import checkpoint
+from sde_gen.engine.checkpoint import Checkpoint
+from sde_gen.engine.state import load_into
+from sde_gen.interop import Imported
+
+
+@door("convert")
+def main(config: DictConfig) -> None:
+    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take."""
+    path, out = Path(config.file), Path(config.out)
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another folder with out=...")
+    found: Imported = instantiate(config.format)(path, _settings(config.settings))
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    stored = {**found.config, **_data(config)}
+    denoiser = build.denoiser(OmegaConf.create(stored), facts)
+    load_into(denoiser.net, found.state, what=str(path))
+    origin = {
+        "format": config.format._target_.split(".")[-2],
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": _sha256(path),
+        "left_out": found.unused,
+    }
+    about = {"config": stored, "facts": vars(facts), "versions": build.versions(), "origin": origin}
+    saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
+    written = checkpoint.save(out / "checkpoints", saved)
+    show.table(
+        f"converted to {out}",
+        {
+            "from": f"{path} ({origin['format']}, {origin['bytes']:,} bytes)",
+            "parameters": f"{sum(part.numel() for part in denoiser.net.parameters()):,}",
+            "process": _kind(stored["sde"]),
+            "event": f"{tuple(facts.shape)}, {facts.levels} levels",
+            "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
+            "data": _kind(stored["data"]) if "data" in stored else "none given: evaluate needs data=...",
+            "checkpoint": str(written),
+        },
+    )
+
+
+def _settings(path: str | None) -> dict[str, Any]:
+    """A JSON or YAML file with the settings of the foreign network."""
+    if path is None:
+        raise ValueError(
+            "settings=... must name a JSON or YAML file with the configuration the network was made with"
+        )
+    if not Path(path).is_file():
+        raise ValueError(
+            f"there is no file {path}; settings=... names the configuration the network was made with"
+        )
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:
+        raise ValueError(f"{path} is neither JSON nor YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings by name")
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+
+def _data(config: DictConfig) -> dict[str, Any]:
+    return {} if config.data is None else {"data": OmegaConf.to_container(config.data, resolve=True)}
+
+
+def _kind(node: Any) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The door convert: from a foreign file to samples and bits per dimension, and mistakes in a line."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from sde_gen import convert
+from sde_gen.engine import checkpoint
+from tests.system import test_doors
+from tests.unit.test_interop_score_sde import golden
+
+
+def enter(*arguments: str) -> None:
+    """Call the door as its command line would."""
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = ["sde_gen.convert", *arguments]
+    try:
+        convert.main()
+    finally:
+        sys.argv = before
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training's checkpoint as theirs looks, and its configuration."""
+    folder = tmp_path_factory.mktemp("theirs")
+    tensors, _, config = golden("ddpmpp_vp")
+    spoiled = {f"module.{name}": torch.zeros_like(value) for name, value in tensors.items()}
+    learned = [value for name, value in tensors.items() if name != "sigmas"]
+    averages = {"shadow_params": learned, "decay": 0.999, "num_updates": 5}
+    torch.save({"model": spoiled, "ema": averages, "optimizer": {}, "step": 7}, folder / "checkpoint_8.pth")
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "checkpoint_8.pth", folder / "config.json"
+
+
+def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -> None:
+    path, settings = given
+    out = tmp_path / "run"
+    enter("format=score_sde", f"file={path}", f"settings={settings}", f"out={out}")
+    found = checkpoint.latest(out / "checkpoints")
+    assert found is not None
+    assert found.about["origin"]["file"] == "checkpoint_8.pth"
+    assert len(found.about["origin"]["sha256"]) == 64
+    assert any(value.any() for value in found.ema.values()), (
+        "the averages are taken, not the zeros beside them"
+    )
+    test_doors.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    assert (tmp_path / "samples" / "samples.png").is_file()
+
+
+def test_mistakes_are_answered_in_a_line(
+    given: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, settings = given
+
+    def mistake(*arguments: str) -> str:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            enter(f"out={tmp_path / 'run'}", *arguments)
+        err = capfd.readouterr().err
+        assert stop.value.code == 2
+        assert "Traceback" not in err
+        assert not (tmp_path / "run").exists()
+        return err
+
+    theirs = ["format=score_sde", f"file={path}", f"settings={settings}"]
+    assert "settings=" in mistake(*theirs[:2])
+    assert "there is no file" in mistake(theirs[0], f"file={path}x", theirs[2])
+    shutil.copy(path, tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:5000])
+    assert "cut.pth" in mistake(theirs[0], f"file={tmp_path / 'cut.pth'}", theirs[2])
+    wider = OmegaConf.load(settings)
+    wider.model.nf = 64
+    OmegaConf.save(wider, tmp_path / "wider.yaml")
+    assert "do not fit the network" in mistake(*theirs[:2], f"settings={tmp_path / 'wider.yaml'}")
