@@ -72,7 +72,8 @@ def _settings(path: str | None) -> dict[str, Any]:
 
 
 def _data(config: DictConfig) -> dict[str, Any]:
-    return {} if config.data is None else {"data": OmegaConf.to_container(config.data, resolve=True)}
+    node = config.get("data")
+    return {} if node is None else {"data": OmegaConf.to_container(node, resolve=True)}
 
 
 def _kind(node: Any) -> str:
