@@ -145,6 +145,20 @@ class UpBlock(DownBlock):
         return self.resampler.up(x)
 
 
+class Alone(nn.Module):
+    """A block that does not ask for the embedding."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Apply the block."""
+        del embedding
+        out: Tensor = self.block(x)
+        return out
+
+
 class Attention(nn.Module):
     """Self-attention over the pixels, with one head.
 

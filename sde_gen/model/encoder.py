@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import Attention, DownBlock, ResBlock, convolution, linear, norm
+from sde_gen.model.blocks import Alone, Attention, DownBlock, ResBlock, convolution, linear, norm
 from sde_gen.model.embedding import Positional
 from sde_gen.model.resample import Box
 from sde_gen.model.unet import check_shape
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
                 self.path.append(ResBlock(channels, width * multiplier, **options))
                 channels = width * multiplier
                 if level in attention_levels:
-                    self.path.append(_Alone(Attention(channels, scale=options["scale"])))
+                    self.path.append(Alone(Attention(channels, scale=options["scale"])))
         self.norm = norm(channels)
         self.out = linear(channels, num_classes)
 
@@ -70,17 +70,3 @@ class Encoder(nn.Module):
             h = block(h, embedding)
         logits: Tensor = self.out(F.silu(self.norm(h)).mean((2, 3)))
         return logits
-
-
-class _Alone(nn.Module):
-    """A block that does not ask for the embedding."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Apply the block."""
-        del embedding
-        out: Tensor = self.block(x)
-        return out

@@ -3,11 +3,13 @@
 import abc
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import convolution, norm
+from sde_gen.model.blocks import convolution, initialise, norm
 from sde_gen.model.resample import Resampler
 
 
@@ -20,7 +22,13 @@ class InputLevel(nn.Module, abc.ABC):
 
 
 class ProgressiveInput(abc.ABC):
-    """A rule for building the input side; the three kinds are of Song et al., 2021, arXiv:2011.13456, appendix H."""
+    """A rule for building the input side; the kinds are of Song et al., 2021, arXiv:2011.13456, appendix H.
+
+    Attributes:
+        widening: how many times more channels the features have after a level than before it.
+    """
+
+    widening: ClassVar[int] = 1
 
     @abc.abstractmethod
     def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
@@ -90,6 +98,24 @@ class SkipInput(ProgressiveInput):
         """Build a level with a projection."""
         del inputs, scale
         return _SkipInput(image, outputs, resampler)
+
+
+class _JoinedInput(_SkipInput):
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        pyramid = self.resampler.down(pyramid)
+        return pyramid, torch.cat([self.project(pyramid), h], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedInput(ProgressiveInput):
+    """The image is halved as it is, projected and laid beside the features, as many channels again."""
+
+    widening: ClassVar[int] = 2
+
+    def level(self, image: int, inputs: int, outputs: int, resampler: Resampler, scale: float) -> InputLevel:
+        """Build a level with a projection."""
+        del inputs, scale
+        return _JoinedInput(image, outputs, resampler)
 
 
 class Head(nn.Module):
@@ -174,16 +200,19 @@ class ResidualOutput(ProgressiveOutput):
     def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
         super().__init__(image, channels, resampler, scale)
         self.first = nn.Sequential(norm(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
-        self.widen = nn.ModuleList(convolution(below, here) for below, here in pairwise(channels))
+        self.widen = nn.ModuleList(
+            initialise(resampler.up_convolution(below, here), zero=False)
+            for below, here in pairwise(channels)
+        )
         self.head = Head(channels[-1], image)
-        self.resampler, self.scale = resampler, scale
+        self.scale = scale
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Add the pyramid to the features."""
         if pyramid is None:
             first: Tensor = self.first(h)
             return first, h
-        h = (self.widen[index - 1](self.resampler.up(pyramid)) + h) * self.scale
+        h = (self.widen[index - 1](pyramid) + h) * self.scale
         return h, h
 
     def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:

@@ -23,6 +23,10 @@ class Resampler(nn.Module, abc.ABC):
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
         """A learned 3x3 convolution that halves."""
 
+    @abc.abstractmethod
+    def up_convolution(self, inputs: int, outputs: int) -> nn.Conv2d:
+        """A learned 3x3 convolution that doubles."""
+
 
 class Box(Resampler):
     """Averages of 2x2 blocks down, nearest neighbours up (Ho et al., 2020, arXiv:2006.11239)."""
@@ -39,6 +43,10 @@ class Box(Resampler):
         """A convolution of stride 2, padded at the right and at the bottom."""
         return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(inputs, outputs, 3, stride=2))
 
+    def up_convolution(self, inputs: int, outputs: int) -> nn.Conv2d:
+        """Repeat pixels, then a convolution."""
+        return _RepeatedConvolution(self, inputs, outputs)
+
 
 class FIR(Resampler):
     """A separable finite impulse response filter, without aliasing.
@@ -46,42 +54,57 @@ class FIR(Resampler):
     Source: Karras et al., 2020, arXiv:1912.04958; its use in NCSN++: Song et al., 2021, arXiv:2011.13456,
     appendix H. Here as a grouped convolution, and as its transpose for doubling: no compiled operator.
 
+    Two equal taps are the averages and repeated pixels of :class:`Box`; only their halving convolution is another one.
+
     Arguments:
-        taps: the four taps of the filter in one direction; normalised here.
+        taps: the taps of the filter in one direction, an even number of them; normalised here.
     """
 
     kernel: Tensor
 
     def __init__(self, taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0)) -> None:
         super().__init__()
-        if len(taps) != 4:
-            raise ValueError(f"taps={list(taps)}: the filter needs four taps, such as [1, 3, 3, 1]")
+        if len(taps) < 2 or len(taps) % 2:
+            raise ValueError(
+                f"taps={list(taps)}: the filter needs an even number of taps, such as [1, 3, 3, 1]"
+            )
         line = torch.tensor(taps, dtype=torch.float32)
         plane = torch.outer(line, line)
         self.register_buffer("kernel", (plane / plane.sum())[None, None], persistent=False)
+        self.margin = len(taps) // 2 - 1
 
     def down(self, x: Tensor) -> Tensor:
         """Filter and keep every second pixel."""
-        return self._filter(F.conv2d, x, 1.0, stride=2, padding=1)
+        return self._filter(F.conv2d, x, 1.0, stride=2, padding=self.margin)
 
     def up(self, x: Tensor) -> Tensor:
         """Insert zeros and filter, with four times the gain."""
-        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=1)
+        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=self.margin)
 
     def smooth(self, x: Tensor) -> Tensor:
         """Filter at full resolution: (B, C, H, W) to (B, C, H + 1, W + 1)."""
-        return self._filter(F.conv2d, x, 1.0, stride=1, padding=2)
+        return self._filter(F.conv2d, x, 1.0, stride=1, padding=self.margin + 1)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Double with a border of one pixel, which the filter reaches: (B, C, H, W) to (B, C, 2 H + 2, 2 W + 2)."""
+        if self.margin == 0:
+            return F.pad(self.up(x), (1, 1, 1, 1))
+        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=self.margin - 1)
 
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
         """Filter at full resolution, then a convolution of stride 2."""
         return _FilteredConvolution(self, inputs, outputs)
+
+    def up_convolution(self, inputs: int, outputs: int) -> nn.Conv2d:
+        """Double, then a convolution that sees what the filter leaves beyond the border."""
+        return _SpreadConvolution(self, inputs, outputs)
 
     def _filter(
         self, convolve: Callable[..., Tensor], x: Tensor, gain: float, *, stride: int, padding: int
     ) -> Tensor:
         """Filter in float32 or finer, under autocast too: PyTorch's bfloat16 kernels for this are ten times slower."""
         dtype, channels = torch.promote_types(x.dtype, torch.float32), x.shape[1]
-        weight = gain * self.kernel.to(dtype).expand(channels, 1, 4, 4)
+        weight = gain * self.kernel.to(dtype).expand(channels, *self.kernel.shape[1:])
         with torch.autocast(x.device.type, enabled=False):
             out = convolve(x.to(dtype), weight, stride=stride, padding=padding, groups=channels)
         return out.to(x.dtype)
@@ -96,3 +119,21 @@ class _FilteredConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(self.fir.smooth(x))
         return out
+
+
+class _RepeatedConvolution(nn.Conv2d):
+    def __init__(self, box: Box, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.box = box
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(self.box.up(input))
+
+
+class _SpreadConvolution(nn.Conv2d):
+    def __init__(self, fir: FIR, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3)
+        self.fir = fir
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(self.fir.spread(input))

@@ -1,12 +1,14 @@
 """The skeleton that NCSN++ and DDPM++ share."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import Attention, DownBlock, ResBlock, UpBlock, convolution, linear
+from sde_gen.model.blocks import Attention, ResBlock, convolution, linear
+from sde_gen.model.change import BlockChange, Change
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.pyramid import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.resample import Resampler
@@ -30,6 +32,10 @@ class UNet(nn.Module):
         resampler: the change of resolution.
         progressive_input: how the image enters the coarser levels.
         progressive_output: class of how it leaves them.
+        change: how the resolution changes between two levels.
+        scale: factor of every sum of two branches.
+        embedding_multiplier: features that the blocks see of label and class, in units of width.
+        outputs: numbers given out for every number of the image: 2 with a learned variance.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -50,16 +56,23 @@ class UNet(nn.Module):
         resampler: Resampler,
         progressive_input: ProgressiveInput,
         progressive_output: Callable[[int, list[int], Resampler, float], ProgressiveOutput],
+        change: Change = BlockChange(),  # noqa: B008 (frozen)
+        scale: float = 0.5**0.5,
+        embedding_multiplier: int = 4,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
-        image, levels, scale = shape[0], len(multipliers), 0.5**0.5
+        if embedding_multiplier < 1 or outputs < 1 or not scale > 0:
+            raise ValueError(
+                f"embedding_multiplier={embedding_multiplier}, outputs={outputs}, scale={scale}: "
+                "expected at least 1, at least 1, and a positive number"
+            )
+        image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
         self.embedding = embedding
-        self.embed = nn.Sequential(
-            linear(embedding.features, 4 * width), nn.SiLU(), linear(4 * width, 4 * width)
-        )
-        self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
-        options = {"embedding": 4 * width, "dropout": dropout, "scale": scale}
+        self.embed = nn.Sequential(linear(embedding.features, seen), nn.SiLU(), linear(seen, seen))
+        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale}
 
         def attend(level: int, channels: int) -> nn.Module:
             return Attention(channels, scale=scale) if level in attention_levels else nn.Identity()
@@ -76,8 +89,9 @@ class UNet(nn.Module):
                 self.down_attention.append(attend(level, channels))
                 skips.append(channels)
             if level < levels - 1:
-                self.descend.append(DownBlock(channels, resampler=resampler, **options))
+                self.descend.append(change.down(channels, resampler, **options))
                 self.inputs.append(progressive_input.level(image, pyramid, channels, resampler, scale))
+                channels *= progressive_input.widening
                 pyramid = channels
                 skips.append(channels)
 
@@ -92,8 +106,9 @@ class UNet(nn.Module):
                 channels = width * multiplier
             self.up_attention.append(attend(level, channels))
             if level > 0:
-                self.ascend.append(UpBlock(channels, resampler=resampler, **options))
-        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler, scale)
+                self.ascend.append(change.up(channels, resampler, **options))
+        coarse_to_fine = [width * multiplier for multiplier in reversed(multipliers)]
+        self.output = progressive_output(outputs * image, coarse_to_fine, resampler, scale)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -105,7 +120,7 @@ class UNet(nn.Module):
             label: classes with shape (B,); None stands for the null class.
 
         Returns:
-            Images with the shape of x.
+            (B, outputs * C, H, W).
         """
         embedding = F.silu(self._embed(c_noise, label))
         h = self.stem(self.features(x))

@@ -3,7 +3,7 @@
 from sde_gen.parametrization.base import Linear, LinearParametrization, Parametrization
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import Label, LogSigma, Time
+from sde_gen.parametrization.label import Label, LogRatio, LogSigma, LogTime, Ratio, Time
 from sde_gen.parametrization.score import Score
 from sde_gen.parametrization.v import V
 from sde_gen.parametrization.velocity import Velocity
@@ -16,8 +16,11 @@ __all__ = [
     "Label",
     "Linear",
     "LinearParametrization",
+    "LogRatio",
     "LogSigma",
+    "LogTime",
     "Parametrization",
+    "Ratio",
     "Score",
     "Time",
     "V",

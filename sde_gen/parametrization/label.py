@@ -20,14 +20,31 @@ class Label(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Time(Label):
-    """``scale * t``: 999 t in Song et al., 2021, arXiv:2011.13456 (VP and sub-VP networks)."""
+    """``scale * t + offset``: 999 t in Song et al., 2021, arXiv:2011.13456 (VP and sub-VP networks).
+
+    A chain of N steps that are counted from zero, the cleanest first, has scale N and offset -1 on
+    :class:`~sde_gen.sde.DDPM`.
+    """
 
     scale: float = 999.0
+    offset: float = 0.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
         """The scaled time."""
         del marginal
-        return self.scale * t
+        return self.scale * t + self.offset
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogTime(Label):
+    """``log(scale * t)``, for networks that take the logarithm of every label, of times too."""
+
+    scale: float = 999.0
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The logarithm of the scaled time."""
+        del marginal
+        return torch.log(self.scale * t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +64,22 @@ class LogSigma(Label):
         """The scaled log noise-to-signal ratio."""
         del t
         return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio(Label):
+    """``sigma / (unit alpha)``: the noise level itself, on data ``unit`` times smaller.
+
+    Arguments:
+        unit: how many times larger data and noise are here.
+    """
+
+    unit: float = 1.0
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The noise level there."""
+        del t
+        return marginal.sigma / (self.unit * marginal.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,25 @@ import torch
 
 from sde_gen.model import NCSNpp
 from sde_gen.model.blocks import Attention
-from sde_gen.model.embedding import Fourier
-from sde_gen.model.pyramid import NoInput, NoOutput, ResidualInput, ResidualOutput, SkipInput, SkipOutput
+from sde_gen.model.change import BlockChange, ConvolutionChange, PlainChange
+from sde_gen.model.embedding import Fourier, Positional
+from sde_gen.model.pyramid import (
+    JoinedInput,
+    NoInput,
+    NoOutput,
+    ResidualInput,
+    ResidualOutput,
+    SkipInput,
+    SkipOutput,
+)
 from sde_gen.model.resample import FIR, Box
+from sde_gen.model.unet import UNet
 
-WAYS = list(itertools.product((NoInput, ResidualInput, SkipInput), (NoOutput, ResidualOutput, SkipOutput)))
+WAYS = list(
+    itertools.product(
+        (NoInput, ResidualInput, SkipInput, JoinedInput), (NoOutput, ResidualOutput, SkipOutput)
+    )
+)
 
 
 @pytest.mark.parametrize(("enter", "leave"), WAYS, ids=lambda way: way.__name__)
@@ -31,6 +45,52 @@ def test_every_parameter_has_an_effect(enter, leave):
     silent = [name for name, parameter in net.named_parameters() if not parameter.grad.abs().max() > 0]
     # a softmax does not see what is added to all keys of a query alike
     assert all(name.endswith("key.bias") for name in silent)
+
+
+@pytest.mark.parametrize("resampler", [FIR(), Box(), FIR((1.0, 1.0))], ids=["FIR", "Box", "FIR2"])
+@pytest.mark.parametrize("change", [BlockChange(), ConvolutionChange(), PlainChange()], ids=lambda c: str(c))
+def test_every_change_of_resolution_keeps_every_parameter_alive(change, resampler):
+    generator = torch.Generator().manual_seed(0)
+    net = UNet(
+        shape=(2, 8, 8),
+        width=8,
+        multipliers=(1, 2, 1),
+        blocks=1,
+        attention_levels=(),
+        dropout=0.0,
+        num_classes=0,
+        input_frequencies=(),
+        embedding=Positional(8),
+        resampler=resampler,
+        progressive_input=JoinedInput(),
+        progressive_output=ResidualOutput,
+        change=change,
+        scale=1.0,
+        embedding_multiplier=2,
+        outputs=2,
+    )
+    for parameter in net.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+    out = net(torch.randn(2, 2, 8, 8, generator=generator), torch.tensor([0.3, -1.0]))
+    assert out.shape == (2, 4, 8, 8)
+    assert net.embed[2].out_features == 16
+    (out * torch.randn(out.shape, generator=generator)).sum().backward()
+    silent = [name for name, parameter in net.named_parameters() if not parameter.grad.abs().max() > 0]
+    assert all(name.endswith("key.bias") for name in silent)
+
+
+@pytest.mark.parametrize("taps", [(1.0, 3.0, 3.0, 1.0), (1.0, 1.0), (1.0, 2.0, 4.0, 4.0, 2.0, 1.0)], ids=len)
+def test_filtered_convolutions_see_past_the_border(taps):
+    """Filter and convolution of an image in a wide frame of zeros, one after the other, are the same inside it."""
+    fir, x = FIR(taps).double(), torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    wide = torch.nn.functional.pad(x, (16,) * 4)
+    up = fir.up_convolution(2, 3).double()
+    expected = torch.nn.functional.conv2d(fir.up(wide), up.weight, up.bias, padding=1)
+    torch.testing.assert_close(up(x), expected[..., 32:48, 32:48], rtol=1e-12, atol=1e-12)
+    down = fir.down_convolution(2, 3).double()
+    conv = down.conv  # filters commute
+    expected = fir.down(torch.nn.functional.conv2d(wide, conv.weight, padding=1)) + conv.bias.view(-1, 1, 1)
+    torch.testing.assert_close(down(x), expected[..., 8:12, 8:12], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("resampler", [FIR(), Box()], ids=lambda r: type(r).__name__)
@@ -82,6 +142,12 @@ def test_fourier_frequencies_have_their_scale(scale):
     )
 
 
-def test_filter_needs_four_taps():
-    with pytest.raises(ValueError, match="four taps"):
+def test_two_equal_taps_are_a_box():
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(FIR((1.0, 1.0)).down(x), Box().down(x))
+    torch.testing.assert_close(FIR((1.0, 1.0)).up(x), Box().up(x))
+
+
+def test_filter_needs_an_even_number_of_taps():
+    with pytest.raises(ValueError, match="even number of taps"):
         FIR((1.0, 2.0, 1.0))
