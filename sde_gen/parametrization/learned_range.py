@@ -1,0 +1,39 @@
+"""A learned variance beside what a network predicts."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sde_gen.parametrization.base import Parametrization
+from sde_gen.prediction import Prediction
+from sde_gen.sde.base import Marginal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedRange(Parametrization):
+    """The first half of the output's channels is another parametrization's; the second fills ``Prediction.aux``.
+
+    It says where the log-variance of a step lies between its least and its largest value, from -1 to 1.
+
+    Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15.
+
+    Arguments:
+        mean: the meaning of the first half.
+    """
+
+    mean: Parametrization
+
+    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the first half."""
+        return self.mean.inputs(x_t, marginal, t)
+
+    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+        """Split (B, 2 C, H, W)."""
+        mean, variance = out.chunk(2, dim=1)
+        return replace(self.mean.predict(mean, x_t, marginal), aux=variance)
+
+    def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
+        """That of the first half; of the variance x0 and eps say nothing, which is the middle."""
+        mean = self.mean.target(x0, eps, marginal)
+        return torch.cat([mean, torch.zeros_like(mean)], dim=1)

@@ -1,0 +1,106 @@
+"""A network of guided-diffusion is the same function here: output, variance and input gradients."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.interop import guided_diffusion
+from sde_gen.parametrization.eps import Eps
+from sde_gen.parametrization.learned_range import LearnedRange
+from sde_gen.sde import VP
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def golden() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
+    """Their tensors; inputs and outputs; and their configuration."""
+    with np.load(DATA / "guided_unet_adm.npz") as file:
+        given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
+        config = json.loads(str(file["config_json"]))
+    return safetensors.torch.load_file(DATA / "guided_unet_adm.safetensors"), given, config
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
+def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> None:
+    tensors, given, config = golden()
+    found = guided_diffusion.read(tensors, config)
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours.net.load_state_dict(found.state)
+    ours = ours.to(dtype).eval()
+    x = given["in/x"].to(dtype).requires_grad_()
+    t = (given["in/t"].double() + 1) / 1000  # the times of the chain's steps, which are numbered from 0
+    prediction = ours(x, t, label=given["in/y"].long())
+    assert prediction.aux is not None
+    out = torch.cat([prediction.eps, prediction.aux], dim=1)
+    (slope,) = torch.autograd.grad((out * given["cotangent"].to(dtype)).sum(), x)
+    for mine, exact in ((out.detach(), given["out_f64"]), (slope, given["grad_x_f64"])):
+        assert float((mine.double() - exact).abs().max()) < tolerance * max(1.0, float(exact.abs().max()))
+    assert not found.unused
+
+
+def test_the_other_order_of_attention_is_another_file() -> None:
+    """The same numbers, put in the new order by hand, are the same network."""
+    tensors, _, config = golden()
+    old = guided_diffusion.read(tensors, config).state
+    moved = dict(tensors)
+    for name, value in tensors.items():
+        if ".qkv." in name:
+            heads, width = 2, value.shape[0] // 6
+            rows = [h * 3 * width + part * width for part in range(3) for h in range(heads)]
+            moved[name] = torch.cat([value[row : row + width] for row in rows])
+    new = guided_diffusion.read(moved, {**config, "use_new_attention_order": True}).state
+    assert all(torch.equal(new[name], value) for name, value in old.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resblock_updown", False),
+        ("use_scale_shift_norm", False),
+        ("noise_schedule", "sqrt"),
+        ("predict_xstart", True),
+        ("out_channels", 5),
+    ],
+)
+def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
+    tensors, _, config = golden()
+    with pytest.raises(ValueError, match=key):
+        guided_diffusion.read(tensors, {**config, key: value})
+
+
+def test_tensors_that_do_not_fit_are_named() -> None:
+    tensors, _, config = golden()
+    with pytest.raises(ValueError, match=r"out\.2\.weight is missing"):
+        guided_diffusion.read(
+            {name: value for name, value in tensors.items() if name != "out.2.weight"}, config
+        )
+    with pytest.raises(ValueError, match=r"label_emb\.weight is not known"):
+        guided_diffusion.read(tensors, {**config, "num_classes": None})
+
+
+def test_a_learned_range_leaves_the_mean_as_it_is() -> None:
+    torch.manual_seed(0)
+    x0, eps, extra = (
+        torch.randn(3, 2, 1, 4, 4).double().unbind(1)[0],
+        torch.randn(3, 1, 4, 4).double(),
+        torch.ones(3, 1, 4, 4),
+    )
+    marginal = VP().marginal(torch.tensor(0.3).double())
+    x_t = marginal.alpha * x0 + marginal.sigma * eps
+    both = LearnedRange(mean=Eps())
+    target = both.target(x0, eps, marginal)
+    target[:, 1:] = extra
+    found = both.predict(target, x_t, marginal)
+    torch.testing.assert_close(found.x0, x0)
+    torch.testing.assert_close(found.eps, eps)
+    assert found.aux is not None
+    assert bool((found.aux == 1).all())
