@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -44,6 +45,11 @@ class Transfer:
         """Move weight and bias of a layer; the change is of the weight."""
         self.move(f"{ours}.weight", f"{theirs}.weight", change)
         self.move(f"{ours}.bias", f"{theirs}.bias")
+
+    def zero(self, ours: str) -> None:
+        """Give weight and bias of a layer of ours, which they do not have, the value zero."""
+        for name in (f"{ours}.weight", f"{ours}.bias"):
+            self.state[name] = torch.zeros(self.needed[name])
 
     def leave(self, theirs: str, why: str) -> None:
         """Leave a tensor of the file out on purpose; it need not be there."""

@@ -35,7 +35,6 @@ class UNet(nn.Module):
         change: how the resolution changes between two levels.
         scale: factor of every sum of two branches.
         embedding_multiplier: features that the blocks see of label and class, in units of width.
-        outputs: numbers given out for every number of the image: 2 with a learned variance.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -59,14 +58,13 @@ class UNet(nn.Module):
         change: Change = BlockChange(),  # noqa: B008 (frozen)
         scale: float = 0.5**0.5,
         embedding_multiplier: int = 4,
-        outputs: int = 1,
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
-        if embedding_multiplier < 1 or outputs < 1 or not scale > 0:
+        if embedding_multiplier < 1 or not scale > 0:
             raise ValueError(
-                f"embedding_multiplier={embedding_multiplier}, outputs={outputs}, scale={scale}: "
-                "expected at least 1, at least 1, and a positive number"
+                f"embedding_multiplier={embedding_multiplier}, scale={scale}: "
+                "expected at least 1, and a positive number"
             )
         image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
         self.embedding = embedding
@@ -107,8 +105,7 @@ class UNet(nn.Module):
             self.up_attention.append(attend(level, channels))
             if level > 0:
                 self.ascend.append(change.up(channels, resampler, **options))
-        coarse_to_fine = [width * multiplier for multiplier in reversed(multipliers)]
-        self.output = progressive_output(outputs * image, coarse_to_fine, resampler, scale)
+        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler, scale)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -120,9 +117,11 @@ class UNet(nn.Module):
             label: classes with shape (B,); None stands for the null class.
 
         Returns:
-            (B, outputs * C, H, W).
+            Images with the shape of x.
         """
-        embedding = F.silu(self._embed(c_noise, label))
+        return self._apply_blocks(x, F.silu(self._embed(c_noise, label)))
+
+    def _apply_blocks(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.stem(self.features(x))
         pyramid, skips = x, [h]
         for level in range(len(self.descend) + 1):
@@ -146,15 +145,18 @@ class UNet(nn.Module):
     def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
         embedding: Tensor = self.embed(self.embedding(c_noise))
         if self.classes is None:
-            if label is not None:
-                raise ValueError(
-                    "a label was given to a network without classes; train one with conditioning=class"
-                )
+            refuse_label(label)
             return embedding
         null = self.classes.num_embeddings - 1
         rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
         out: Tensor = embedding + self.classes(rows)
         return out
+
+
+def refuse_label(label: Tensor | None) -> None:
+    """Raise ValueError where a network without classes was given one."""
+    if label is not None:
+        raise ValueError("a label was given to a network without classes; train one with conditioning=class")
 
 
 def check_shape(

@@ -1,7 +1,9 @@
 """Networks of score_sde_pytorch are the same functions here: outputs and input gradients, by way of our denoiser."""
 
 import copy
+import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from sde_gen import build
 from sde_gen.build import Facts
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop import Imported, score_sde
+from tests import score_sde_reference
 
 DATA = Path(__file__).parents[1] / "data"
 PROCESSES = {"ncsnpp_ve": "vesde", "ddpmpp_vp": "vpsde"}
@@ -69,24 +72,139 @@ def test_every_tensor_has_its_place() -> None:
         score_sde.read({**tensors, gone: torch.full_like(tensors[gone], torch.nan)}, config)
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {
+        "name": "ncsnpp",
+        "sigma_min": 0.01,
+        "sigma_max": 50,
+        "num_scales": 20,
+        "beta_min": 0.1,
+        "beta_max": 12.0,
+        "dropout": 0.1,
+        "nf": 8,
+        "ch_mult": [1, 2, 2],
+        "attn_resolutions": [4],
+        "fir_kernel": [1, 3, 3, 1],
+    },
+    "data": {"image_size": 8, "num_channels": 2},
+    "training": {},
+}
+PROCESS = {
+    "sde": ["vesde", "vpsde", "subvpsde"],
+    "continuous": [True, True, False],
+    "embedding_type": ["positional", "fourier"],
+    "scale_by_sigma": [True, False],
+    "centered": [True, False],
+}
+STRUCTURE = {
+    "resblock_type": ["biggan", "ddpm"],
+    "fir": [True, False],
+    "progressive": ["none", "residual", "output_skip"],
+    "progressive_input": ["none", "residual", "input_skip"],
+}
+REST = {
+    "resamp_with_conv": [True, False],
+    "progressive_combine": ["sum", "cat"],
+    "skip_rescale": [True, False],
+    "conditional": [True, True, False],
+    "num_res_blocks": [1, 2],
+}
+SECTIONS = {"sde": "training", "continuous": "training", "centered": "data"}
+
+
+def small(**settings: Any) -> dict[str, dict[str, Any]]:
+    config = copy.deepcopy(SMALL)
+    for key, value in settings.items():
+        config[SECTIONS.get(key, "model")][key] = value
+    return config
+
+
+def sensible(settings: dict[str, Any]) -> bool:
+    """Whether their code can make something of it."""
+    ve, discrete = settings["sde"] == "vesde", not settings["continuous"]
+    fourier, divided = settings["embedding_type"] == "fourier", settings["scale_by_sigma"]
+    indexed = ve and divided and not fourier and not discrete
+    chain = discrete and (fourier or settings["sde"] == "subvpsde")
+    return not indexed and not chain and (ve or not divided)
+
+
+def drawings() -> list[dict[str, Any]]:
+    """Every structure, and every process, with the rest drawn at random."""
+    draw = random.Random(0)
+
+    def product(of: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        return [dict(zip(of, values, strict=True)) for values in itertools.product(*of.values())]
+
+    processes = list({str(p): p for p in product(PROCESS) if sensible(p)}.values())
+    structures = product(STRUCTURE)
+    rest = [{key: draw.choice(values) for key, values in REST.items()} for _ in range(len(structures))]
+    return [{**s, **r, **p} for s, r, p in zip(structures, rest, itertools.cycle(processes), strict=False)]
+
+
+@pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> None:
+    """The noise they predict at a time, by a walk through their network, on tensors that the walk itself asks for."""
+    config, generator = small(**settings), torch.Generator().manual_seed(1)
+    x = torch.rand(2, 2, 8, 8, generator=generator).double()  # in their space
+    t = torch.tensor([3, 14]).double() / 19
+    ve, steps = settings["sde"] == "vesde", SMALL["model"]["num_scales"]
+    sigma = 0.01 * 5000**t
+    discrete = not settings["continuous"]
+    if ve:
+        labels = (steps - 1) * (1 - t) if discrete else sigma
+    else:
+        labels = steps * t - 1 if discrete else 999 * t
+    tensors, weights = score_sde_reference.drawn()
+    theirs = score_sde_reference.forward(config, weights, x, labels)
+    if ve:  # their network gives the score, divided by the noise level or not
+        theirs = -theirs if settings["scale_by_sigma"] else -sigma.view(-1, 1, 1, 1) * theirs
+    found = score_sde.read(tensors, config)
+    ours = denoiser(found)
+    stretched = ve and not settings["centered"]
+    eps = ours(2 * x - 1 if stretched else x, t).eps
+    torch.testing.assert_close(eps, theirs, rtol=1e-8, atol=1e-9 * float(theirs.abs().max()))
+    marginal = ours.sde.marginal(t)
+    if ve:
+        torch.testing.assert_close(marginal.sigma, sigma * (2 if stretched else 1))
+    elif discrete:
+        betas = torch.linspace(0.1 / steps, 12.0 / steps, steps, dtype=torch.float64)
+        kept = torch.cumprod(1 - betas, 0)
+        times = torch.arange(1, steps + 1).double() / steps
+        torch.testing.assert_close(ours.sde.alpha(times), kept.sqrt())
+    assert found.config["codec"]["low"] == (0.0 if not ve and not settings["centered"] else -1.0)
+    assert all("Dense_0" in name for name in found.unused) or settings["conditional"]
+
+
 @pytest.mark.parametrize(
-    ("section", "key", "value"),
+    ("key", "value"),
     [
-        ("model", "resblock_type", "ddpm"),
-        ("model", "progressive", "output_skip"),
-        ("model", "progressive_combine", "cat"),
-        ("model", "embedding_type", "positional"),
-        ("model", "skip_rescale", False),
-        ("training", "sde", "edm"),
-        ("training", "continuous", False),
-        ("data", "centered", True),
+        ("resblock_type", "adm"),
+        ("progressive", "both"),
+        ("progressive_input", "both"),
+        ("embedding_type", "learned"),
+        ("nonlinearity", "elu"),
+        ("name", "ncsnv2"),
+        ("fir_kernel", [1, 2, 3, 4]),
+        ("sde", "edm"),
+        ("sde", None),
+        ("nf", None),
+        ("scale_by_sigma", True),
     ],
 )
-def test_other_settings_are_refused_by_name(section: str, key: str, value: object) -> None:
-    tensors, _, config = golden("ncsnpp_ve")
-    config = copy.deepcopy(config)
-    config[section][key] = value
+def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
+    tensors, _, config = golden("ddpmpp_vp")
+    config["model"]["fir"] = True
+    config["training" if key == "sde" else "model"][key] = value
     with pytest.raises(ValueError, match=key):
+        score_sde.read(tensors, config)
+
+
+@pytest.mark.parametrize("settings", [{"sde": "subvpsde"}, {"sde": "vesde", "embedding_type": "fourier"}])
+def test_chains_that_theirs_has_not_are_refused(settings: dict[str, Any]) -> None:
+    tensors, _, config = golden("ddpmpp_vp")
+    config["training"] |= {"continuous": False, "sde": settings["sde"]}
+    config["model"]["embedding_type"] = settings.get("embedding_type", "positional")
+    with pytest.raises(ValueError, match="continuous=False"):
         score_sde.read(tensors, config)
 
 

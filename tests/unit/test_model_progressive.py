@@ -67,12 +67,11 @@ def test_every_change_of_resolution_keeps_every_parameter_alive(change, resample
         change=change,
         scale=1.0,
         embedding_multiplier=2,
-        outputs=2,
     )
     for parameter in net.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
     out = net(torch.randn(2, 2, 8, 8, generator=generator), torch.tensor([0.3, -1.0]))
-    assert out.shape == (2, 4, 8, 8)
+    assert out.shape == (2, 2, 8, 8)
     assert net.embed[2].out_features == 16
     (out * torch.randn(out.shape, generator=generator)).sum().backward()
     silent = [name for name, parameter in net.named_parameters() if not parameter.grad.abs().max() > 0]

@@ -1,0 +1,39 @@
+"""An object in two forms: itself, and what a configuration says of it."""
+
+from typing import Any
+
+
+class Recipe:
+    """A class of ours and the keywords of its constructor.
+
+    Arguments:
+        kind: the class, or a function that makes a value.
+        keywords: numbers, texts, lists; other recipes; and classes, which stand for themselves.
+    """
+
+    def __init__(self, kind: Any, /, **keywords: Any) -> None:
+        self.kind = kind
+        self.keywords = keywords
+
+    def make(self) -> Any:
+        """Build the object, and those it is made of first."""
+        parts = self.keywords.items()
+        return self.kind(
+            **{key: value.make() if isinstance(value, Recipe) else value for key, value in parts}
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Describe it in plain JSON: what Hydra's ``instantiate`` turns into the same object."""
+        return {"_target_": _name(self.kind), **{key: _plain(value) for key, value in self.keywords.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Recipe):
+        return value.config()
+    if isinstance(value, type):
+        return {"_target_": _name(value), "_partial_": True}
+    return value
+
+
+def _name(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
