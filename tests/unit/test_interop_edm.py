@@ -1,0 +1,333 @@
+"""Networks of EDM are the same functions here: D(x; sigma), its gradient, every variant and every preconditioning."""
+
+import copy
+import itertools
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.interop import Imported, edm
+from sde_gen.model.embedding import Positional
+from sde_gen.model.pyramid import NoInput, NoOutput
+from sde_gen.model.resample import Box
+from sde_gen.model.song import SongUNet
+from tests import score_sde_reference
+
+GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
+
+
+def denoiser(found: Imported, dtype: torch.dtype = torch.float64) -> NetworkDenoiser:
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    made = build.denoiser(OmegaConf.create(found.config), facts)
+    made.net.load_state_dict(found.state)
+    return made.to(dtype).eval()
+
+
+@pytest.mark.skipif(
+    not GOLDEN.with_suffix(".npz").is_file(), reason="SDE_GEN_GOLDEN names no folder that has it"
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
+def test_their_own_numbers(dtype: torch.dtype, tolerance: float) -> None:
+    with np.load(GOLDEN.with_suffix(".npz")) as file:
+        given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind == "f"}
+        config = json.loads(str(file["config_json"]))
+    ours = denoiser(edm.read(safetensors.torch.load_file(GOLDEN.with_suffix(".safetensors")), config), dtype)
+    x = given["in/x"].to(dtype).requires_grad_()
+    label, augment = given["in/class_onehot"].argmax(1), given["in/augment_labels"]
+    out = ours(x, given["in/sigma"] / 80, label=label, augment=augment).x0
+    out.backward(given["cotangent"].to(dtype))
+    assert x.grad is not None
+    for found, key in ((out, "out_f64"), (x.grad, "grad_x_f64")):
+        torch.testing.assert_close(found.double(), given[key], rtol=0, atol=tolerance)
+
+
+SMALL = {
+    "precond": "EDMPrecond",
+    "model_type": "SongUNet",
+    "img_resolution": 8,
+    "img_channels": 2,
+    "model_channels": 8,
+    "channel_mult": [1, 2, 2],
+    "attn_resolutions": [4],
+}
+VARIANTS = {
+    "embedding_type": ["positional", "fourier"],
+    "encoder_type": ["standard", "skip", "residual"],
+    "decoder_type": ["standard", "skip"],
+    "resample_filter": [[1, 1], [1, 3, 3, 1]],
+}
+WORDS = {"standard": "none", "residual": "residual"}
+
+
+def as_score_sde(config: dict[str, Any]) -> dict[str, Any]:
+    """The same network in the words of score_sde_pytorch, of which theirs is a rewriting (their section F.1)."""
+    model = {
+        "nf": config["model_channels"],
+        "ch_mult": config["channel_mult"],
+        "num_res_blocks": config["num_blocks"],
+        "attn_resolutions": config["attn_resolutions"],
+        "embedding_type": config["embedding_type"],
+        "conditional": True,
+        "resblock_type": "biggan",
+        "fir": True,
+        "fir_kernel": config["resample_filter"],
+        "skip_rescale": True,
+        "progressive": {**WORDS, "skip": "output_skip"}[config["decoder_type"]],
+        "progressive_input": {**WORDS, "skip": "input_skip"}[config["encoder_type"]],
+        "progressive_combine": "sum",
+    }
+    return {"model": model, "data": {"num_channels": config["img_channels"], "centered": True}}
+
+
+def their_names(config: dict[str, Any]) -> Iterator[str]:
+    """Their names of score_sde_pytorch's modules in the order of those; attention is a part of the block before it."""
+    sizes = [config["img_resolution"] >> n for n in range(len(config["channel_mult"]))]
+    if config["embedding_type"] == "fourier":
+        yield "map_noise"
+    yield from ("map_layer0", "map_layer1", f"enc.{sizes[0]}x{sizes[0]}_conv")
+    for level, size in enumerate(sizes):
+        at = f"enc.{size}x{size}"
+        if level:
+            yield f"{at}_down"
+            yield from {"standard": [], "skip": [f"{at}_aux_skip"], "residual": [f"{at}_aux_residual"]}[
+                config["encoder_type"]
+            ]
+        for n in range(config["num_blocks"]):
+            yield f"{at}_block{n}"
+            if size in config["attn_resolutions"]:
+                yield f"{at}_block{n}"
+    bottom = f"dec.{sizes[-1]}x{sizes[-1]}"
+    yield from (f"{bottom}_in0", f"{bottom}_in0", f"{bottom}_in1")
+    for level, size in reversed(list(enumerate(sizes))):
+        at = f"dec.{size}x{size}"
+        if size != sizes[-1]:
+            yield f"{at}_up"
+        yield from (f"{at}_block{n}" for n in range(config["num_blocks"] + 1))
+        if size in config["attn_resolutions"]:
+            yield f"{at}_block{config['num_blocks']}"
+        if config["decoder_type"] == "skip" or level == 0:
+            yield from (f"{at}_aux_norm", f"{at}_aux_conv")
+
+
+PARTS = {
+    "GroupNorm_0": "norm0",
+    "Conv_0": "conv0",
+    "Dense_0": "affine",
+    "GroupNorm_1": "norm1",
+    "Conv_1": "conv1",
+    "Conv_2": "skip",
+}
+
+
+def renamed(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
+    """Tensors of score_sde_pytorch by the names of EDM, three projections of an attention as one."""
+    out: dict[str, Tensor] = {}
+    for number, theirs in enumerate(their_names(config)):
+        prefix = f"all_modules.{number}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        assert own, f"{theirs} has no tensors"
+        if "W" in own:
+            out[f"{theirs}.freqs"] = own["W"]
+        elif "NIN_0.W" in own:
+            triple = [own[f"NIN_{n}.W"].T[:, :, None, None] for n in range(3)]
+            out[f"{theirs}.qkv.weight"] = torch.stack(triple, 1).flatten(0, 1)
+            out[f"{theirs}.qkv.bias"] = torch.stack([own[f"NIN_{n}.b"] for n in range(3)], 1).flatten()
+            out[f"{theirs}.proj.weight"] = own["NIN_3.W"].T[:, :, None, None]
+            out[f"{theirs}.proj.bias"] = own["NIN_3.b"]
+            for kind in ("weight", "bias"):
+                out[f"{theirs}.norm2.{kind}"] = own[f"GroupNorm_0.{kind}"]
+        else:
+            for name, value in own.items():
+                part, _, kind = name.rpartition(".")
+                inner = PARTS[part] if "_aux_" not in theirs and part else ""
+                out[".".join(filter(None, (theirs, inner, kind)))] = value
+    return {f"model.{name}": value for name, value in out.items()}
+
+
+def variants() -> list[dict[str, Any]]:
+    draw = random.Random(0)
+    chosen = [dict(zip(VARIANTS, values, strict=True)) for values in itertools.product(*VARIANTS.values())]
+    for variant in chosen:
+        variant["channel_mult_noise"] = 2 if variant["embedding_type"] == "fourier" else 1
+        variant["num_blocks"] = draw.choice([1, 2])
+        variant["label_dim"], variant["augment_dim"] = draw.choice([0, 3]), draw.choice([0, 4])
+    return chosen
+
+
+@pytest.mark.parametrize("variant", variants(), ids=lambda v: "-".join(str(value) for value in v.values()))
+def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> None:
+    """By a walk through the network of score_sde_pytorch: class and augmentation shift the bias of its first layer."""
+    config: dict[str, Any] = {**SMALL, **variant}
+    twin, generator = as_score_sde(config), torch.Generator().manual_seed(1)
+    x, sigma = torch.randn(2, 2, 8, 8, generator=generator).double(), torch.tensor([0.3, 7.0]).double()
+    tensors, weights = score_sde_reference.drawn()
+    labels = (
+        sigma**0.25 if config["embedding_type"] == "fourier" else sigma.log() / 4
+    )  # the walk takes the log
+    score_sde_reference.forward(twin, weights, x, labels)
+    state, cond = renamed(tensors, config), {}
+    first = int(config["embedding_type"] == "fourier")
+    shift = torch.zeros(tensors[f"all_modules.{first}.weight"].shape[1]).double()
+    if classes := config["label_dim"]:
+        state["model.map_label.weight"] = torch.randn(len(shift), classes, generator=generator)
+        state["model.map_label.bias"] = torch.randn(len(shift), generator=generator)
+        cond["label"] = torch.tensor([2, 2])
+        shift += state["model.map_label.weight"][:, 2].double() * classes**0.5 + state["model.map_label.bias"]
+    if numbers := config["augment_dim"]:
+        state["model.map_augment.weight"] = torch.randn(len(shift), numbers, generator=generator)
+        cond["augment"] = torch.randn(1, numbers, generator=generator).double().expand(2, -1)
+        shift += state["model.map_augment.weight"].double() @ cond["augment"][0]
+    moved = {name: value.double() for name, value in tensors.items()}
+    moved[f"all_modules.{first}.bias"] += moved[f"all_modules.{first}.weight"] @ shift
+    spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
+    out = score_sde_reference.forward(twin, score_sde_reference.given(moved), x / spread, labels)
+    expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
+    found = edm.read(state, config)
+    assert not found.unused
+    theirs = denoiser(found)(x, sigma / 80, **cond).x0
+    torch.testing.assert_close(theirs, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """A network with positional labels, as theirs and as the walk takes it."""
+    config = {**SMALL, "num_blocks": 1, "embedding_type": "positional", "encoder_type": "standard"}
+    config |= {"decoder_type": "standard", "resample_filter": [1, 1], "img_channels": 2}
+    twin = as_score_sde(config)
+    twin["data"]["num_channels"] = 2 * outputs  # of the output; the walk sees as many channels of the image
+    tensors, weights = score_sde_reference.drawn()
+    score_sde_reference.forward(twin, weights, torch.zeros(1, 2, 8, 8).double(), torch.ones(1).double())
+    return tensors, config, twin
+
+
+@pytest.mark.parametrize(
+    ("precond", "settings"),
+    [
+        ("VPPrecond", {}),
+        ("VPPrecond", {"beta_d": 10.0, "beta_min": 0.2, "M": 500}),
+        ("VEPrecond", {}),
+        ("training.networks.VEPrecond", {"sigma_max": 300}),
+        ("EDMPrecond", {"sigma_data": 0.7, "sigma_min": 0.01, "sigma_max": 20}),
+    ],
+)
+def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any]) -> None:
+    """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022."""
+    tensors, config, twin = network()
+    ours = denoiser(edm.read(renamed(tensors, config), {**config, "precond": precond, **settings}))
+    x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    sigma = torch.tensor([0.3, 7.0]).double()
+    if precond == "VPPrecond":
+        slope, low, steps = (
+            settings.get(k, v) for k, v in (("beta_d", 19.9), ("beta_min", 0.1), ("M", 1000))
+        )
+        t = ((low**2 + 2 * slope * (1 + sigma**2).log()).sqrt() - low) / slope
+        skip, out, scale, noise = 1.0, -sigma, 1 / (1 + sigma**2).sqrt(), (steps - 1) * t
+    elif precond == "EDMPrecond":
+        spread = sigma**2 + 0.49
+        skip, out, scale = 0.49 / spread, 0.7 * sigma / spread.sqrt(), 1 / spread.sqrt()
+        noise = sigma.log() / 4
+    else:
+        skip, out, scale, noise = 1.0, sigma, torch.ones(()), (0.5 * sigma).log()
+    skip, out, scale = (
+        torch.as_tensor(c, dtype=torch.float64).expand(2).view(-1, 1, 1, 1) for c in (skip, out, scale)
+    )
+    weights = score_sde_reference.given(tensors)
+    expected = skip * x + out * score_sde_reference.forward(twin, weights, scale * x, noise)
+    t = ours.sde.t_from_log_snr(-2 * sigma.log())
+    marginal = ours.sde.marginal(t)
+    found = ours(marginal.alpha.view(-1, 1, 1, 1) * x, t).x0
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
+
+
+def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
+    """u_(j-1) = sqrt((u_j^2 + 1) / max(a_(j-1) / a_j, C_1) - 1) in table 1 there; the label is M - 1 - j."""
+    tensors, config, twin = network(outputs=2)
+    steps = 20
+    state = {**renamed(tensors, config), "u": torch.zeros(steps + 1)}
+    read = edm.read(state, {**config, "precond": "iDDPMPrecond", "M": steps})
+    assert {name for name in read.unused if "aux_conv" not in name} == {"u"}
+    assert all(name.endswith("[2:]") for name in read.unused if "aux_conv" in name)
+    ours = denoiser(read)
+    x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    kept = (torch.arange(steps + 1).double() / steps / 1.008 * torch.pi / 2).sin() ** 2
+    sigma = torch.zeros(()).double()
+    for j in range(steps - 1, -1, -1):
+        sigma = ((sigma**2 + 1) / (kept[j] / kept[j + 1]).clamp(min=0.001) - 1).sqrt()
+        t = torch.tensor((steps - j) / steps, dtype=torch.float64)
+        torch.testing.assert_close(ours.sde.marginal(t).sigma / ours.sde.marginal(t).alpha, sigma)
+        if j in (0, 7, steps - 1):
+            alpha = 1 / (1 + sigma**2).sqrt()
+            label = torch.tensor([steps - 1.0 - j]).double()
+            out = score_sde_reference.forward(twin, score_sde_reference.given(tensors), alpha * x, label)
+            torch.testing.assert_close(
+                ours(alpha * x, t).x0, x - sigma * out[:, :2], rtol=1e-8, atol=1e-8 * float(sigma)
+            )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"precond": "FlowPrecond"}, "VPPrecond or"),
+        ({"precond": None}, "precond"),
+        ({"model_type": "UNet"}, "SongUNet"),
+        ({"encoder_type": "both"}, "encoder_type"),
+        ({"img_resolution": None}, "img_resolution"),
+        ({"sigma_mim": 3}, "no setting sigma_mim"),
+        ({"resample_filter": [1, 3, 3, 1]}, "another filter"),
+        ({"model_channels": 16}, "do not fit"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
+    tensors, config, _ = network()
+    state = renamed(tensors, config)
+    state["model.enc.4x4_down.conv0.resample_filter"] = torch.full((1, 1, 2, 2), 0.25)
+    assert list(edm.read(state, config).unused) == ["enc.4x4_down.conv0.resample_filter"]
+    with pytest.raises(ValueError, match=words):
+        edm.read(state, {**copy.deepcopy(config), **change})
+
+
+def test_a_network_of_classes_and_augmentations() -> None:
+    """No label and the null class are one; zeros say what silence does; a network without refuses both."""
+
+    def made(**settings: int) -> SongUNet:
+        torch.manual_seed(0)
+        rest = {"shape": (1, 4, 4), "width": 8, "multipliers": (1,), "blocks": 1, "attention_levels": ()}
+        net = SongUNet(
+            **rest,
+            dropout=0.0,
+            input_frequencies=(),
+            embedding=Positional(8),
+            resampler=Box(),
+            progressive_input=NoInput(),
+            progressive_output=NoOutput,
+            **settings,
+        )
+        for parameter in net.parameters():
+            parameter.data.normal_(std=0.3)
+        return net.double()
+
+    x, c_noise, classes = torch.randn(2, 1, 4, 4).double(), torch.ones(2).double(), torch.tensor([0, 1])
+    net = made(num_classes=3, augmentations=2)
+    silent = net(x, c_noise)
+    assert torch.equal(net(x, c_noise, label=torch.tensor([3, 3])), silent)
+    assert torch.equal(net(x, c_noise, augment=torch.zeros(2, 2)), silent)
+    told = [net(x, c_noise, label=classes), net(x, c_noise, augment=torch.ones(2, 2))]
+    assert all((one - silent).abs().min() > 1e-6 for one in told)
+    with pytest.raises(ValueError, match="without classes"):
+        made()(x, c_noise, label=classes)
+    with pytest.raises(ValueError, match="without augmentations"):
+        made()(x, c_noise, augment=torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="must not be negative"):
+        made(augmentations=-1)
