@@ -148,14 +148,19 @@ def versions() -> dict[str, str]:
 
 
 def _commit(checkout: Path) -> dict[str, str]:
-    """The commit, where the package lies in a checkout of its own and git is installed."""
-    ask = ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"]
+    """The commit, where the package lies in a checkout of its own and git is installed; ``+`` if files were changed."""
+    git = ["git", "-C", str(checkout)]
     try:
-        answer = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
+        top, commit = _said([*git, "rev-parse", "--show-toplevel", "HEAD"])
+        changed = _said([*git, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.CalledProcessError):
         return {}
-    top, commit = answer  # an environment inside another project's checkout has that project's commit
-    return {"commit": commit} if Path(top).resolve() == checkout else {}
+    # an environment inside another project's checkout has that project's commit
+    return {"commit": commit + ("+" if changed else "")} if Path(top).resolve() == checkout else {}
+
+
+def _said(command: list[str]) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 HARMLESS = linear_betas, cosine_betas

@@ -1,7 +1,6 @@
 """Make a run folder of another project's network: ``python -m sde_gen.convert format=score_sde file=... out=...``."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def _settings(path: str | None) -> dict[str, Any]:
         raise ValueError(f"{path} is neither JSON nor YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
-    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+    return {str(key): value for key, value in found.items()}
 
 
 def _data(config: DictConfig) -> dict[str, Any]:

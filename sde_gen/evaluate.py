@@ -4,7 +4,6 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +14,7 @@ from sde_gen.data import Dataset
 from sde_gen.door import check_counts, check_switches, door, nearest, several
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.evaluation import Evaluation, Results, plan
-from sde_gen.likelihood import Budget, budget, estimate
+from sde_gen.likelihood import Budget, Estimate, budget, estimate
 from sde_gen.run import Run, open_data, open_run
 
 
@@ -29,19 +28,9 @@ def main(config: DictConfig) -> None:
     crew = Crew.assemble()
     if crew.size > 1 and torch.cuda.is_available():  # "auto" and "cuda" then mean a device for each process
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", crew.rank)) % torch.cuda.device_count())
-    run = open_run(config)
-    data = _split(config, run)
-    n = len(data) if config.n is None else config.n
-    if n > len(data):
-        raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
-    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
     try:
         with crew.bound():
-            found = [
-                Evaluation(config=config, run=run, data=data, name=name, batches=batches, crew=crew).results()
-                for name in metrics
-            ]
+            run, data, found = _evaluate(config, metrics, crew)
     except Deserted:
         raise SystemExit(2) from None  # the process that failed has said why
     results = [one for one in found if one is not None]
@@ -49,6 +38,24 @@ def main(config: DictConfig) -> None:
         for one in results:
             _save(config, run, one, len(data))
         _show(config, run, results, len(data))
+
+
+def _evaluate(
+    config: DictConfig, metrics: list[str], crew: Crew
+) -> tuple[Run, Dataset, list[Results | None]]:
+    """What this process does of the work."""
+    run = open_run(config)
+    data = _split(config, run)
+    n = len(data) if config.n is None else config.n
+    if n > len(data):
+        raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+    batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
+    found = [
+        Evaluation(config=config, run=run, data=data, name=name, batches=batches, crew=crew).results()
+        for name in metrics
+    ]
+    return run, data, found
 
 
 def _metrics(config: DictConfig) -> list[str]:
@@ -90,6 +97,7 @@ def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
             part: {"mean": _number(about.mean), "standard_error": _number(about.se), "images": about.n}
             for part, about in result.offset.items()
         },
+        "not_known_to_be_small": sorted(result.doubts()),
         "classes": {
             label: {"mean": mean, "standard_error": _number(se), "images": n}
             for label, (mean, se, n) in _classes(one).items()
@@ -110,7 +118,7 @@ def _budget(one: Results) -> Budget:
     return budget(one.found.value, one.found.spread, one.found.offset)
 
 
-def _classes(one: Results) -> dict[int, Any]:
+def _classes(one: Results) -> dict[int, Estimate]:
     """The mean of every class, where the data have classes."""
     if one.labels is None:
         return {}
@@ -126,11 +134,11 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
     for one in results:
         result = _budget(one)
         rows |= {
-            f"{one.name}: {one.metric.what}": f"{result.total.mean:.4f} +- {result.total.se:.4f} {one.metric.unit}",
+            f"{one.name}: {one.metric.what}": _of_images(result.total, one.metric.unit),
             **_parts(result, one.metric.unit),
             **{
-                f"  class {label}": f"{mean:.4f} +- {se:.4f} {one.metric.unit} ({n} images)"
-                for label, (mean, se, n) in _classes(one).items()
+                f"  class {label}": _of_images(about, one.metric.unit)
+                for label, about in _classes(one).items()
             },
             "  evaluations of the network per image; time": f"{one.nfe:g}; {one.seconds:.1f} s",
         }
@@ -150,18 +158,29 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
 def _parts(result: Budget, unit: str) -> dict[str, str]:
     """The parts of the error, for people."""
     spread = {
-        f"  of that +-, by {part}": "not known" if math.isnan(error) else f"{error:.4f} {unit}"
+        f"  of that +-, by {part}": UNKNOWN if math.isnan(error) else f"{error:.4f} {unit}"
         for part, error in result.spread.items()
     }
     doubts = result.doubts()
     offset = {
-        f"  error of the {part}": (
-            f"{about.mean:+.4f} +- {about.se:.4f} {unit} ({about.n} images)" if about.n else "not looked at"
+        f"  error of the {part}": (_of_images(about, unit, "+") if about.n else UNKNOWN)
+        + (
+            f"; WARNING: not small beside {result.total.se:.4f}, take a finer one"
+            if part in doubts and about.n > 1
+            else ""
         )
-        + (f"; WARNING: not small beside {result.total.se:.4f}, take a finer one" if part in doubts else "")
         for part, about in result.offset.items()
     }
     return {**spread, **offset}
+
+
+UNKNOWN = "not known: none of these images was looked at closer"
+
+
+def _of_images(about: Estimate, unit: str, sign: str = "") -> str:
+    if about.n == 1:
+        return f"{about.mean:{sign}.4f} {unit} (one image)"
+    return f"{about.mean:{sign}.4f} +- {about.se:.4f} {unit} ({about.n} images)"
 
 
 def _number(x: float) -> float | None:

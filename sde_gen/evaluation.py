@@ -111,9 +111,13 @@ class Evaluation:
                 else bar.add_task(self.name, total=sum(map(len, self.batches)), **self._state(metric, ledger))
             )
 
-            def tell() -> None:
-                if bar is not None and task is not None:
+            told = time.monotonic()
+
+            def tell(every: float = 1.0) -> None:
+                nonlocal told
+                if bar is not None and task is not None and time.monotonic() - told >= every:
                     bar.update(task, **self._state(metric, ledger))
+                    told = time.monotonic()  # all results are read for it, and must not be all the time
 
             for index in self.crew.deal(key, todo):
                 ledger.append(self._measure(metric, precision, index))
@@ -122,7 +126,7 @@ class Evaluation:
                 return None
             for _ in self.crew.wait(key):
                 tell()
-            tell()
+            tell(every=0)
         return self._collect(metric, ledger)
 
     def _state(self, metric: Metric, ledger: Ledger) -> dict[str, Any]:

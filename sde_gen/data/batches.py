@@ -1,4 +1,4 @@
-"""The order of the data: a pure function of (seed, step, rank), so that resuming needs no state."""
+"""The order of the data: a pure function of (seed, step), so that resuming needs no state."""
 
 from dataclasses import dataclass, field
 
@@ -11,40 +11,29 @@ from torch import Tensor
 class Batches:
     """Endless epochs, each a permutation drawn from (seed, epoch); a batch may span two of them.
 
-    The global batch of a step does not depend on the number of processes; each takes its slice.
-
     Arguments:
         size: number of samples of the data set.
-        batch_size: samples of a global batch.
+        batch_size: samples of a batch, over all processes.
         seed: draws the permutations.
-        rank: number of this process.
-        world: number of processes; must divide the batch.
     """
 
     size: int
     batch_size: int
     seed: int
-    rank: int = 0
-    world: int = 1
     _orders: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.size < 1 or self.batch_size < 1:
             raise ValueError(f"size={self.size}, batch_size={self.batch_size}: both must be positive")
-        if self.batch_size % self.world:
-            raise ValueError(f"batch_size={self.batch_size} is not a multiple of the {self.world} processes")
-        if not 0 <= self.rank < self.world:
-            raise ValueError(f"rank={self.rank} must lie in 0 to {self.world - 1}")
 
     def indices(self, step: int) -> Tensor:
-        """Indices into the data set, int64 with shape (batch_size / world,)."""
-        share = self.batch_size // self.world
-        first = step * self.batch_size + self.rank * share
-        pieces, place = [], first
-        while place < first + share:
+        """Indices into the data set, int64 with shape (batch_size,)."""
+        place, end = step * self.batch_size, (step + 1) * self.batch_size
+        pieces = []
+        while place < end:
             epoch, start = divmod(place, self.size)
-            piece = self._order(epoch)[start : start + first + share - place]
+            piece = self._order(epoch)[start : start + end - place]
             pieces.append(piece)
             place += len(piece)
         return torch.cat(pieces)

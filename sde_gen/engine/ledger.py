@@ -16,6 +16,10 @@ Row = Mapping[str, Any]
 """One result: what JSON can say, and under ``image`` the number of the image it belongs to."""
 
 
+HEAD = b'{"settings": '
+"""How the file of a ledger begins."""
+
+
 class Ledger:
     """A file of results, one JSON object a line, to which any number of processes append.
 
@@ -41,12 +45,18 @@ class Ledger:
             fresh: forget what it holds.
 
         Raises:
-            ValueError: its results were computed under other settings, or nobody can say under which.
+            ValueError: its results were computed under other settings, or nobody can say under which; or it is
+                somebody else's.
         """
         self._rows, self._read = {}, 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked() as file:
             first, rest = file.readline(), file.readlines()
+            if not fresh and not HEAD.startswith(first[: len(HEAD)]):
+                raise ValueError(
+                    f"{self.path} is no file of results; choose another folder with out=..., or write over it with "
+                    "fresh=true"
+                )
             damaged = [line for line in rest if _row(line) is None]
             if fresh or len(damaged) == len(rest):  # no result in it, so nothing to lose
                 file.truncate(0)
@@ -67,12 +77,16 @@ class Ledger:
             OSError: the disk is full, or the file is gone; results of before stay.
         """
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        with self._locked() as file:
-            first = file.readline()
-            if first != self._first:
-                raise ValueError(self._refusal(first))
-            file.seek(-1, os.SEEK_END)
-            _write(file, text if file.read(1) == b"\n" else b"\n" + text)
+        try:
+            with self._locked() as file:
+                first = file.readline()
+                if first != self._first:
+                    raise ValueError(self._refusal(first))
+                file.seek(-1, os.SEEK_END)
+                _write(file, text if file.read(1) == b"\n" else b"\n" + text)
+        except OSError as error:  # of the write, or of closing the file, which tries once more
+            why = f"{error.strerror}; results of before are kept, and the same command goes on"
+            raise OSError(error.errno, why, str(self.path)) from error
 
     def rows(self) -> dict[int, Row]:
         """All results by image, those of other processes too; only what is new is read."""

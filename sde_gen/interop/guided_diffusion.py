@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
+from sde_gen.interop.settings import need
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM, HeadedAttention, Stage
 
@@ -65,22 +66,22 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         if config.get(key, expected) != expected:
             raise ValueError(f"{key}={config[key]!r} is not supported; expected {expected!r}")
     channels, multipliers, width = (
-        int(config["in_channels"]),
-        list(config["channel_mult"]),
-        int(config["model_channels"]),
+        int(need(config, "in_channels")),
+        list(need(config, "channel_mult")),
+        int(need(config, "model_channels")),
     )
-    outputs, rest = divmod(int(config["out_channels"]), channels)
+    outputs, rest = divmod(int(need(config, "out_channels")), channels)
     if rest or outputs not in (1, 2):
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
-    attention = [n for n in range(len(multipliers)) if 2**n in config["attention_resolutions"]]
-    classes, size = int(config.get("num_classes") or 0), int(config["image_size"])
+    attention = [n for n in range(len(multipliers)) if 2**n in need(config, "attention_resolutions")]
+    classes, size = int(config.get("num_classes") or 0), int(need(config, "image_size"))
     settings: dict[str, Any] = {
         "shape": [channels, size, size],
         "width": width,
         "multipliers": multipliers,
-        "blocks": int(config["num_res_blocks"]),
+        "blocks": int(need(config, "num_res_blocks")),
         "attention_levels": attention,
         "head_channels": _head_channels(
             config, [width * multipliers[n] for n in {*attention, len(multipliers) - 1}]

@@ -34,7 +34,8 @@ class ImportanceBits(Metric):
         divergence: exact or estimated.
 
     Raises:
-        ValueError: draws is not positive.
+        ValueError: draws is not positive; or there are several and the divergence is estimated, whose errors raise the
+            mean of weights: the result would lie below what it is to bound.
     """
 
     dequantisation: Dequantisation
@@ -48,6 +49,11 @@ class ImportanceBits(Metric):
         """Check the constructor's arguments."""
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be at least 1")
+        if self.draws > 1 and self.divergence.random:
+            raise ValueError(
+                f"draws={self.draws} with an estimated divergence would be no upper bound, but some bits too few; "
+                "take divergence=exact, or draws=1"
+            )
 
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Dequantise, solve, and average the weights."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sde_gen.model.blocks import Dropout, GroupNorm, convolution, linear
 from sde_gen.model.embedding import CosinePositional
 from sde_gen.model.resample import Box
-from sde_gen.model.unet import check_shape
+from sde_gen.model.unet import check_shape, with_class
 
 
 class ADM(nn.Module):
@@ -100,7 +100,7 @@ class ADM(nn.Module):
         Returns:
             (B, outputs * C, H, W).
         """
-        embedding = F.silu(self._embed(c_noise, label))
+        embedding = F.silu(with_class(self.embed(self.embedding(c_noise)), self.classes, label))
         h = self.stem(x)
         skips = [h]
         for stage in self.down:
@@ -111,19 +111,6 @@ class ADM(nn.Module):
         for stage in self.up:
             h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
         out: Tensor = self.out(F.silu(self.norm(h)))
-        return out
-
-    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
-        embedding: Tensor = self.embed(self.embedding(c_noise))
-        if self.classes is None:
-            if label is not None:
-                raise ValueError(
-                    "a label was given to a network without classes; train one with conditioning=class"
-                )
-            return embedding
-        null = self.classes.num_embeddings - 1
-        rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
-        out: Tensor = embedding + self.classes(rows)
         return out
 
 

@@ -143,14 +143,23 @@ class UNet(nn.Module):
         return self.output.finish(image, h)
 
     def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
-        embedding: Tensor = self.embed(self.embedding(c_noise))
-        if self.classes is None:
-            refuse_label(label)
-            return embedding
-        null = self.classes.num_embeddings - 1
-        rows = torch.full((len(c_noise),), null, device=c_noise.device) if label is None else label
-        out: Tensor = embedding + self.classes(rows)
-        return out
+        return with_class(self.embed(self.embedding(c_noise)), self.classes, label)
+
+
+def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
+    """Add that of the class to an embedding (B, E); no label is the null class, the last one.
+
+    Raises:
+        ValueError: a label was given to a network without classes.
+    """
+    if classes is None:
+        refuse_label(label)
+        return embedding
+    rows = label
+    if rows is None:
+        rows = torch.full((len(embedding),), classes.num_embeddings - 1, device=embedding.device)
+    out: Tensor = embedding + classes(rows)
+    return out
 
 
 def refuse_label(label: Tensor | None) -> None:

@@ -4,6 +4,7 @@ from sde_gen.parametrization.base import Linear, LinearParametrization, Parametr
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.label import Label, LogRatio, LogSigma, LogTime, Ratio, Time
+from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.parametrization.score import Score
 from sde_gen.parametrization.v import V
 from sde_gen.parametrization.velocity import Velocity
@@ -14,6 +15,7 @@ __all__ = [
     "X0",
     "Eps",
     "Label",
+    "LearnedRange",
     "Linear",
     "LinearParametrization",
     "LogRatio",

@@ -1,12 +1,13 @@
 """Metrics: one number per image that depends on its seed alone, right on a model whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sde_gen.codec import Affine, Uniform
-from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
+from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
 from sde_gen.dequantisation import Noised, TruncatedNormal
 from sde_gen.dequantisation import Uniform as Dequantise
 from sde_gen.divergence import Exact, Hutchinson
@@ -38,7 +39,12 @@ PROBES = {"_target_": "sde_gen.divergence.Hutchinson", "probes": 2}
 DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.dequantisation.Uniform"}}}
 PARTS = {
     "bpd": {"integrator": STEPS, "divergence": PROBES},
-    "importance": {"integrator": STEPS, "divergence": PROBES, **DENSITY["ending"], "draws": 2},
+    "importance": {
+        "integrator": STEPS,
+        "divergence": {"_target_": "sde_gen.divergence.Exact"},
+        **DENSITY["ending"],
+        "draws": 2,
+    },
     "elbo": DENSITY,
     "elbo_levels": {},
     "vlb": {"steps": 8},
@@ -111,6 +117,59 @@ def test_spread_of_dequantisation_is_that_of_repeats():
     torch.testing.assert_close(
         found.spread["dequantisation"][near].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
     )
+
+
+def test_error_of_the_ode_bears_no_noise_of_probes():
+    """Coarse and fine have the same probes for the whole solve: fresh or other ones would differ by 0.01 and more."""
+    image = (MEAN + 0.1).reshape(1, *EVENT).expand(30, *EVENT)
+    metric = BitsPerDim(integrator=RungeKutta4(steps=24), divergence=Hutchinson(), closer=1)
+    found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(30))
+    assert found.spread["probes"].square().mean().sqrt() > 5e-3
+    assert found.offset["ODE"].abs().max() < 5e-4
+
+
+class Told(Denoiser):
+    """Data that lie elsewhere if the label is 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = (
+            GaussianDenoiser(sde=make("sde", "cosine"), mean=mean.reshape(EVENT), cov=COV)
+            for mean in (MEAN, -3 * MEAN)
+        )
+        self.sde = self.one.sde
+
+    def forward(self, x_t, t, *, label):
+        first, second = self.one(x_t, t), self.other(x_t, t)
+        here = label.view(-1, 1, 1, 1) == 0
+        return replace(
+            first, x0=torch.where(here, first.x0, second.x0), eps=torch.where(here, first.eps, second.eps)
+        )
+
+    def rows(self, index, count):
+        return self
+
+
+def test_a_closer_look_knows_whose_label_is_whose():
+    metric = BitsPerDim(integrator=RungeKutta4(steps=4), divergence=Exact(), closer=2)
+    data, seeds, labels = values(4), [4, 1, 3, 2], torch.tensor([0, 0, 1, 1])
+    found = metric(Told().bind(label=labels), data, CODEC, seeds)
+    for row in (0, 3):
+        alone = metric(
+            Told().bind(label=labels[row : row + 1]), data[row : row + 1], CODEC, seeds[row : row + 1]
+        )
+        torch.testing.assert_close(found.value[row], alone.value[0], rtol=0, atol=1e-5)
+        mine, its = (one.spread["dequantisation"] for one in (found, alone))
+        torch.testing.assert_close(mine[row], its[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.offset["ODE"][row], alone.offset["ODE"][0], rtol=0, atol=1e-5)
+    assert abs(found.value[3] - metric(Told().bind(label=0 * labels), data, CODEC, seeds).value[3]) > 0.1
+
+
+def test_several_draws_need_the_exact_divergence():
+    parts = {"dequantisation": Dequantise(), "integrator": RungeKutta4(steps=4)}
+    with pytest.raises(ValueError, match="no upper bound"):
+        ImportanceBits(**parts, divergence=Hutchinson(), draws=2)
+    ImportanceBits(**parts, divergence=Exact(), draws=2)
 
 
 def test_no_closer_look_changes_no_value():

@@ -1,19 +1,31 @@
 """An evaluation that is killed, resumed and shared out leaves the same numbers, each image's once."""
 
 import json
+import multiprocessing
 import os
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 
+from sde_gen import evaluate
+from sde_gen.data import Digits, Splits
+from sde_gen.divergence import Hutchinson
 from sde_gen.evaluation import plan
+from sde_gen.integrator import Adams
+from sde_gen.likelihood import budget
+from sde_gen.metric import BitsPerDim
+from sde_gen.noise import sample_seeds
+from sde_gen.run import Run, open_data, open_run
 from tests.system.test_doors import TINY, enter, mistake
 
+Report = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 FEW = ["n=13", "batch_size=3", "integrator.steps=2", "metric.bpd.closer=4"]
 
@@ -26,19 +38,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(run: Path) -> dict[str, object]:
+def whole(run: Path) -> Report:
     """What an evaluation in one go finds."""
     out = run / "whole"
     enter("evaluate", f"run={run}", f"out={out}", *FEW)
     return report(out)
 
 
-def report(out: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((out / "bpd.json").read_text())
+def report(out: Path) -> Report:
+    found: Report = json.loads((out / "bpd.json").read_text())
     return found
 
 
-def same(one: dict[str, object], other: dict[str, object]) -> bool:
+def same(one: Report, other: Report) -> bool:
     keys = ("mean", "standard_error", "spread", "offset", "classes", "image", "per_image")
     return all(one[key] == other[key] for key in keys)
 
@@ -51,22 +63,56 @@ def test_plan_covers_every_image_once() -> None:
         assert images == [image for batch in plan(100, 100, seed=3, batch_size=4) for image in batch][:n]
 
 
-def test_report_tells_parts_and_classes(whole: dict[str, object]) -> None:
+def test_report_tells_parts_and_classes(whole: Report) -> None:
     assert whole["images"] == 13
-    assert set(whole["spread"]) == {"dequantisation", "probes"}  # type: ignore[call-overload]
-    ode = whole["offset"]["ODE"]  # type: ignore[index]
+    assert set(whole["spread"]) == {"dequantisation", "probes"}
+    ode = whole["offset"]["ODE"]
     assert 0 < ode["images"] < 13
-    classes = whole["classes"]
-    assert sum(one["images"] for one in classes.values()) == 13  # type: ignore[attr-defined]
-    assert sum(one["images"] * one["mean"] for one in classes.values()) / 13 == pytest.approx(whole["mean"])  # type: ignore[attr-defined]
+
+
+def loud(config: DictConfig) -> Run:
+    """The run with weights that hear the label, as those of so short a training do not."""
+    opened, generator = open_run(config), torch.Generator().manual_seed(0)
+    for parameter in opened.denoiser.net.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return opened
+
+
+def test_every_image_is_told_its_own_class(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the metric by hand, one image at a time with its label; and the table of classes by those labels."""
+    monkeypatch.setattr(evaluate, "open_run", loud)
+    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=7", "metric.bpd.closer=null")
+    found = report(tmp_path)
+    opened = loud(OmegaConf.create({"run": str(run), "checkpoint": None, "trust": [], "device": "cpu"}))
+    test, seeds = Digits().load().test, sample_seeds(0, 300)
+    assert test.labels is not None
+    labels = {image: int(test.labels[image]) for image in found["image"]}
+    metric = BitsPerDim(integrator=Adams(steps=2), divergence=Hutchinson(), closer=None)
+
+    def bits(image: int, label: int) -> float:
+        denoiser = opened.conditioned(torch.tensor([label]))
+        return float(metric(denoiser, test.values[[image]], opened.codec, [seeds[image]]).value)
+
+    for image, value in zip(found["image"], found["per_image"], strict=True):
+        assert bits(image, labels[image]) == pytest.approx(value, abs=1e-4)
+        assert bits(image, (labels[image] + 1) % 10) != pytest.approx(value, abs=1e-3)
+    for label, one in found["classes"].items():
+        mine = [
+            value
+            for image, value in zip(found["image"], found["per_image"], strict=True)
+            if labels[image] == int(label)
+        ]
+        assert one["images"] == len(mine)
+        assert one["mean"] == pytest.approx(sum(mine) / len(mine))
+    assert sum(one["images"] for one in found["classes"].values()) == 7
 
 
 def test_a_cut_ledger_goes_on_to_the_same_numbers(
-    run: Path, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, whole: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kill leaves it: some batches, half a batch, half a line."""
-    from sde_gen.metric import BitsPerDim
-
     lines = (run / "whole" / "bpd.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "bpd.jsonl").write_bytes(
         b"".join(lines[:6]) + lines[6][:20]
@@ -88,45 +134,106 @@ def test_a_cut_ledger_goes_on_to_the_same_numbers(
     assert same(report(tmp_path), whole)
 
 
-def test_more_images_keep_what_is_done(run: Path, whole: dict[str, object], tmp_path: Path) -> None:
-    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=6")
+def test_more_images_keep_whole_batches_and_fill_the_last(run: Path, whole: Report, tmp_path: Path) -> None:
+    """An integrator may couple the images of a batch, so one that was not full is done again."""
+    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=5")
     enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW)
     assert same(report(tmp_path), whole)
+    rows = [json.loads(line) for line in (tmp_path / "bpd.jsonl").read_text().splitlines()[1:]]
+    last = {row["image"]: (row["batch"], row["of"]) for row in rows}
+    batches = plan(300, 13, seed=0, batch_size=3)
+    assert last == {image: (index, len(batch)) for index, batch in enumerate(batches) for image in batch}
+    assert len(rows) == 13 + 2, "the whole batch is kept"
 
 
 def test_other_settings_are_refused_until_fresh(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=3")
-    changed = [f"run={run}", f"out={tmp_path}", *FEW, "n=3", "integrator.steps=3"]
+    first = [f"run={run}", f"out={tmp_path}", *FEW, "n=3"]
+    assert re.search(r"seed: 0.*1.*fresh=true", mistake(capfd, "evaluate", *first, "seed=1"))
+    changed = [*first, "integrator.steps=3"]
     assert re.search(r"steps: 2.*3.*fresh=true", mistake(capfd, "evaluate", *changed))
     enter("evaluate", *changed, "fresh=true")
-    assert report(tmp_path)["settings"]["metric"]["integrator"]["steps"] == 3  # type: ignore[index]
+    assert report(tmp_path)["settings"]["metric"]["integrator"]["steps"] == 3
 
 
-def test_a_full_disk_is_said_and_loses_nothing(
+def test_other_weights_and_other_data_are_other_settings(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sde_gen.engine.ledger import Ledger
+    """One number changed in either, and nothing that the configuration says."""
+    first = [f"run={run}", f"out={tmp_path}", *FEW, "n=3"]
+    enter("evaluate", *first)
 
-    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=3")
-    before = (tmp_path / "bpd.jsonl").read_bytes()
+    def heavier(config: DictConfig) -> Run:
+        opened = open_run(config)
+        next(opened.denoiser.net.parameters()).data.view(-1)[0] += 1e-3
+        return opened
 
-    def full(self: Ledger, rows: object) -> None:
-        raise OSError(28, "No space left on device", str(self.path))
+    def brighter(opened: Run) -> Splits:
+        splits = open_data(opened)
+        splits.test.values.view(-1)[-1] += 1
+        return splits
 
-    monkeypatch.setattr(Ledger, "append", full)
-    assert "No space left" in mistake(capfd, "evaluate", f"run={run}", f"out={tmp_path}", *FEW)
-    assert (tmp_path / "bpd.jsonl").read_bytes() == before
+    for name, changed in (("open_run", heavier), ("open_data", brighter)):
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluate, name, changed)
+            what = "model" if name == "open_run" else "data"
+            assert re.search(rf"other settings \({what}: ", mistake(capfd, "evaluate", *first))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "expected", "warned"),
+    [
+        ([], "none of these images", False),
+        ([0.3], r"\+0.3000 bits/dim \(one image\)", False),
+        ([0.3, 0.31], r"\+0.3050 \+- 0.0050 bits/dim \(2 images\)", True),
+        ([0.0, 1e-3], r"\+0.0005", False),
+    ],
+)
+def test_the_error_of_the_ode_is_told_and_warned_of(
+    offsets: list[float], expected: str, warned: bool
+) -> None:
+    values = torch.linspace(0, 2, 50, dtype=torch.float64)
+    offset = torch.full((50,), torch.nan, dtype=torch.float64)
+    offset[: len(offsets)] = torch.tensor(offsets, dtype=torch.float64)
+    text = evaluate._parts(budget(values, {}, {"ODE": offset}), "bits/dim")["  error of the ODE"]
+    assert re.search(expected, text)
+    assert ("WARNING" in text) == warned
+    assert "nan" not in text
+
+
+def alone_in_a_crew(run: Path, out: Path, rank: int, port: int, split: str) -> None:
+    """One of two processes that no torchrun looks after."""
+    torch.set_num_threads(1)  # those of the parent are not there after a fork
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    enter("evaluate", f"run={run}", f"out={out}", *FEW, f"split={split}")
+
+
+def test_a_process_that_fails_early_leaves_nobody_waiting(run: Path, tmp_path: Path) -> None:
+    context, port = multiprocessing.get_context("fork"), free_port()
+    processes = [
+        context.Process(target=alone_in_a_crew, args=(run, tmp_path, rank, port, split))
+        for rank, split in enumerate(("test", "nosuch"))
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [2, 2]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def launched(run: Path, out: Path, processes: int) -> subprocess.CompletedProcess[str]:
     """As torchrun starts them: the same command with ranks in the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    command += [f"--master-port={port}", "-m", "sde_gen.evaluate", f"run={run}", f"out={out}", *FEW]
+    command += [f"--master-port={free_port()}", "-m", "sde_gen.evaluate", f"run={run}", f"out={out}", *FEW]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
 
@@ -134,7 +241,7 @@ def launched(run: Path, out: Path, processes: int) -> subprocess.CompletedProces
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_any_number_of_processes_finds_the_same(
-    run: Path, whole: dict[str, object], tmp_path: Path, processes: int
+    run: Path, whole: Report, tmp_path: Path, processes: int
 ) -> None:
     done = launched(run, tmp_path, processes)
     assert done.returncode == 0, done.stderr

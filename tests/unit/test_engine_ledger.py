@@ -1,9 +1,14 @@
 """Results that outlive their process: none lost, none invented, none of other settings."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
+import resource
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +83,66 @@ def test_a_file_without_results_is_begun_anew(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"settings": SETTINGS}
 
 
-def test_a_full_disk_loses_nothing_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "bpd.jsonl"
+    path.write_text("my notes\nof last week\n")
+    with pytest.raises(ValueError, match="is no file of results"):
+        begun(path)
+    assert path.read_text() == "my notes\nof last week\n"
+    path.write_bytes(b'{"sett')  # a first line that a kill cut
+    assert begun(path).rows() == {}
+
+
+def hold(path: Path, ready: Any) -> None:
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ready.set()
+        time.sleep(0.4)
+
+
+def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
+    path = tmp_path / "bpd.jsonl"
+    ledger, context = begun(path), multiprocessing.get_context("fork")
+    ready = context.Event()
+    other = context.Process(target=hold, args=(path, ready))
+    other.start()
+    assert ready.wait(10)
+    begin = time.monotonic()
+    ledger.append([row(0)])
+    assert time.monotonic() - begin > 0.2
+    other.join(10)
+
+
+def fill(path: Path) -> None:
+    """Write until the file may not grow: what a full disk does, some bytes and then an error."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    ledger = begun(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    def on_and_on() -> None:
+        for image in range(100):
+            ledger.append([row(image)])
+
+    with pytest.raises(OSError, match="the same command goes on") as full:
+        on_and_on()
+    assert full.value.filename == str(path)
+
+
+def test_what_fits_on_the_disk_stays(tmp_path: Path) -> None:
+    path = tmp_path / "bpd.jsonl"
+    process = multiprocessing.get_context("fork").Process(target=fill, args=(path,))
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    ledger = Ledger(path, SETTINGS)
+    done = set(ledger.rows())
+    assert len(done) > 10
+    assert done == set(range(len(done)))
+    ledger.append([row(99)])
+    assert set(begun(path).rows()) == {*done, 99}
+
+
+def test_a_disk_that_fails_loses_nothing_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bpd.jsonl"
     ledger = begun(path)
     ledger.append([row(0)])

@@ -77,6 +77,13 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
         guided_diffusion.read(tensors, {**config, key: value})
 
 
+def test_a_missing_setting_is_named() -> None:
+    tensors, _, config = golden()
+    del config["model_channels"]
+    with pytest.raises(ValueError, match="does not say model_channels"):
+        guided_diffusion.read(tensors, config)
+
+
 def test_tensors_that_do_not_fit_are_named() -> None:
     tensors, _, config = golden()
     with pytest.raises(ValueError, match=r"out\.2\.weight is missing"):
