@@ -144,6 +144,8 @@ def test_more_images_keep_whole_batches_and_fill_the_last(run: Path, whole: Repo
     batches = plan(300, 13, seed=0, batch_size=3)
     assert last == {image: (index, len(batch)) for index, batch in enumerate(batches) for image in batch}
     assert len(rows) == 13 + 2, "the whole batch is kept"
+    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=5")
+    assert len((tmp_path / "bpd.jsonl").read_text().splitlines()[1:]) == 13 + 2 + 2, "two of a batch of three"
 
 
 def test_other_settings_are_refused_until_fresh(
