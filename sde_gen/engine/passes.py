@@ -85,13 +85,18 @@ class Passes:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
         losses = []
-        micro = self.settings.batch_size // (self.settings.accumulation * self.team.size)
-        for first in range(0, count, micro):
-            indices = torch.arange(first, min(first + micro, count), device=device)
+        whole = self.settings.batch_size // self.settings.accumulation
+        share = whole // self.team.size  # what this process has memory for
+        for first in range(0, count, whole):
+            indices = torch.arange(first, min(first + whole, count), device=device)
             x0, cond = self._batch(self.held_out, indices, generator)
-            with randomness.deterministic(), self.precision.context(device):
-                draw = self.objective.draw(denoiser.sde, x0, IID(generator))
-                losses.append(self.objective.loss(denoiser, x0, draw, **cond).per_sample)
+            draw = self.objective.draw(denoiser.sde, x0, IID(generator))
+            for begin in range(0, len(indices), share):
+                part = slice(begin, begin + share)
+                told = {name: values[part] for name, values in cond.items()}
+                with randomness.deterministic(), self.precision.context(device):
+                    loss = self.objective.loss(denoiser, x0[part], draw.rows(part), **told)
+                losses.append(loss.per_sample)
         return float(torch.cat(losses).double().mean())
 
     def _batch(

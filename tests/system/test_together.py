@@ -75,9 +75,8 @@ def train(folder: Path, out: Path, settings: dict[str, int], stop_at: int = 10**
         training = trainer(folder, settings=settings, listeners=[seen], team=team, **parts)
         training.stop = lambda: team.rank == team.size - 1 and training.images >= stop_at
         training.run()
-        torch.save(
-            {**weights(training), "losses": torch.tensor(seen.losses)}, out.with_suffix(f".{team.rank}")
-        )
+        told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation())}
+        torch.save({**weights(training), **told}, out.with_suffix(f".{team.rank}"))
 
 
 def member(rank: int, size: int, port: int, work: Callable[..., None], *arguments: object) -> None:
@@ -103,7 +102,7 @@ def together(size: int, work: Callable[..., None], *arguments: object) -> None:
         assert process.exitcode == 0
 
 
-SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 8}
+SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 10}
 
 
 SHARED = [
