@@ -11,15 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sde_gen.codec import Affine
 from sde_gen.data import Augmentation, Batches
+from sde_gen.denoiser import Denoiser
 from sde_gen.engine import Listener, checkpoint
 from sde_gen.engine.team import Alone, assembled
 from sde_gen.noise import Noise
+from sde_gen.objective import DSM, Draw, Loss
+from sde_gen.time_sampler import Uniform
+from sde_gen.weighting import Simple
 from tests.system.test_doors import TINY
 from tests.tiny import Net, points, trainer, weights
 
@@ -146,10 +151,25 @@ def test_a_checkpoint_goes_on_at_another_number_of_processes(
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)
 
 
-def spoil(folder: Path) -> None:
-    """A sample that is not finite lies in the share of the second process."""
+class Heavy(DSM):
+    """An objective that finds sample 7 infinitely wrong, with a finite gradient."""
+
+    def loss(self, denoiser: Denoiser, x0: torch.Tensor, draw: Draw, **cond: torch.Tensor) -> Loss:
+        found = super().loss(denoiser, x0, draw, **cond)
+        bad = (x0 == points(50).values[7]).all(1)
+        return found._replace(per_sample=found.per_sample + torch.where(bad, torch.inf, 0.0))
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "sample": {"codec": Poisoned()},
+    "loss": {"objective": Heavy(time_sampler=Uniform(), weighting=Simple())},
+}
+
+
+def spoil(folder: Path, what: str) -> None:
+    """Something that is not finite lies in the share of one process."""
     with assembled() as team:
-        training = trainer(folder, settings=SETTINGS, team=team, train=points(50), codec=Poisoned())
+        training = trainer(folder, settings=SETTINGS, team=team, train=points(50), **SPOILT[what])
         with pytest.raises(FloatingPointError, match=f"not finite in step {SHARED[0][0]} ") as stop:
             training.run()
         assert ("not_finite.safetensors" in str(stop.value)) == (team.rank == 0)
@@ -157,8 +177,9 @@ def spoil(folder: Path) -> None:
         assert f"row {2 * share + row}:" in str(stop.value), "among all processes"
 
 
-def test_all_stop_at_what_is_not_finite_in_one(tmp_path: Path) -> None:
-    together(2, spoil, tmp_path / "run")
+@pytest.mark.parametrize("what", SPOILT)
+def test_all_stop_at_what_is_not_finite_in_one(tmp_path: Path, what: str) -> None:
+    together(2, spoil, tmp_path / "run", what)
     assert (tmp_path / "run" / "not_finite.safetensors").is_file()
 
 

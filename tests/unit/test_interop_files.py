@@ -1,5 +1,6 @@
 """Foreign files: read right, or refused in one line; never executed."""
 
+import copy
 import io
 import os
 import pickle
@@ -58,6 +59,19 @@ def test_archives_that_no_torch_writes_are_refused(tmp_path: Path, name: str, co
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(name, b"0" * 2**20)
     with pytest.raises(ValueError, match=r"outside the archive|is compressed"):
+        files.read(path)
+
+
+def test_members_that_share_their_bytes_are_counted_as_often(tmp_path: Path) -> None:
+    """A small file whose directory names one member many times would fill the memory."""
+    path = tmp_path / "overlap.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data/0", b"0" * 2**16)
+        for number in range(1, 9):
+            twin = copy.copy(archive.filelist[0])
+            twin.filename = f"a/data/{number}"
+            archive.filelist.append(twin)
+    with pytest.raises(ValueError, match="claims to hold"):
         files.read(path)
 
 

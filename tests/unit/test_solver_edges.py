@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sde_gen.denoiser import GaussianDenoiser
 from sde_gen.grid import Uniform
 from sde_gen.hooks import NFECounter, StopOnNaN
 from sde_gen.noise import IID, PerSample
@@ -64,6 +65,23 @@ def test_first_solvers_agree(sde: str) -> None:
         make("solver", name).solve(model, x, times, noise=IID.seeded(0)) for name in ("ddim", "dpm_solver_1")
     )
     torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+def test_ddim_keeps_the_marginals_of_a_point(eta: float) -> None:
+    """Of data at one point all noise is known: what is kept of it and what is drawn have the variance of sigma_s."""
+    sde = make("sde", "vp")
+    model = GaussianDenoiser(sde=sde, mean=torch.zeros(1), cov=torch.zeros(1, 1))
+    t, s = torch.tensor([0.8, 0.3], dtype=torch.float64)
+    noise = sde.sigma(t) * torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+
+    class Unit(IID):
+        def __call__(self, x: torch.Tensor, u0: float, u1: float) -> torch.Tensor:
+            return torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+    kept = DDIM(eta=eta).solve(model, noise, torch.stack([t, s]), noise=Unit(torch.Generator()))
+    torch.testing.assert_close(kept.square().sum(), sde.sigma(s) ** 2)
+    assert (kept[1] == 0) == (eta == 0)
 
 
 @pytest.mark.parametrize("sde", names("sde"))
