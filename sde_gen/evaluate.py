@@ -158,7 +158,7 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
 def _parts(result: Budget, unit: str) -> dict[str, str]:
     """The parts of the error, for people."""
     spread = {
-        f"  of that +-, by {part}": UNKNOWN if math.isnan(error) else f"{error:.4f} {unit}"
+        f"  of that +-, by {part}": "not known" if math.isnan(error) else f"{error:.4f} {unit}"
         for part, error in result.spread.items()
     }
     doubts = result.doubts()
