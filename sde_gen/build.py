@@ -129,6 +129,7 @@ def trainer(
         lr_schedule=instantiate(config.lr_schedule),
         ema=instantiate(config.ema),
         precision=instantiate(config.precision),
+        compiler=instantiate(config.compiler),
         settings=settings,
         folder=Path(config.run),
         about={

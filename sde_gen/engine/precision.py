@@ -1,6 +1,7 @@
 """The number format of the network in training."""
 
 import abc
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,11 @@ class BFloat16(Precision):
     """bfloat16 autocast: products in bfloat16, normalisation, loss and weights in float32."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """bfloat16."""
-        del device
-        return torch.bfloat16
+        """bfloat16; float32 and a warning where the device does not multiply in it."""
+        if multiplies_bfloat16(device):
+            return torch.bfloat16
+        warnings.warn(f"{device} has no products in bfloat16: the network works in float32", stacklevel=2)
+        return torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +50,15 @@ class Auto(Precision):
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """Ask the device."""
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
 
 
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for products in bfloat16 (known on Linux and x86 only)."""
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -15,6 +15,7 @@ from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import checkpoint, lock, optimizer, randomness, watchdog
 from sde_gen.engine.checkpoint import Checkpoint
+from sde_gen.engine.compiler import Compiler, Eager
 from sde_gen.engine.ema import EMA, Follower
 from sde_gen.engine.listener import Listener
 from sde_gen.engine.lr_schedule import LRSchedule
@@ -56,6 +57,7 @@ class Trainer:
         listeners: who is told.
         stop: asked after every step; true saves and ends.
         team: the processes that share a batch; the first one saves and tells.
+        compiler: how the network is executed in the passes; the averaged one stays as it is written.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -78,6 +80,7 @@ class Trainer:
     listeners: Sequence[Listener] = ()
     stop: Callable[[], bool] = lambda: False
     team: Team = Alone()  # noqa: RUF009, without state
+    compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
 
     def __post_init__(self) -> None:
         """Put everything on the device and build what has state."""
@@ -142,16 +145,18 @@ class Trainer:
             self.images = self.images if seen is None else seen
             self._tell(lambda listener: listener.start(self.images, self.settings.images))
             self.denoiser.train()
+            self.compiler.compile(self.denoiser.net, self._try)
             self.meter.reset()
             while self.images < self.settings.images:
-                self._step(self.images // self.settings.batch_size)
+                self.step(self.images // self.settings.batch_size)
                 stopping = self.team.any(self.stop())
                 self._after_step(stopping)
                 if stopping:
                     break
             return self.images >= self.settings.images
 
-    def _step(self, step: int) -> None:
+    def step(self, step: int) -> None:
+        """Take a step of the optimiser: a function of the weights, of ``settings.seed`` and of the step's number."""
         with randomness.deterministic():
             losses = [loss for _, loss in self.passes.backward(self.learner, step, self.meter.passes)]
             norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
@@ -166,6 +171,12 @@ class Trainer:
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
         self.follower.update(decay)
         self.meter.step(losses, norm)
+
+    def _try(self) -> None:
+        """Go through the passes of a step and forget them."""
+        with randomness.deterministic():
+            self.passes.backward(self.denoiser, 0, self.meter.passes)
+        self.adam.zero_grad(set_to_none=True)
 
     def _after_step(self, stopping: bool) -> None:
         settings = self.settings

@@ -220,7 +220,14 @@ def test_auto_without_knowledge(monkeypatch):
     assert Auto().dtype(CPU) is torch.float32
 
 
-def test_formats_of_products():
+def test_bfloat16_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "flags\t\t: avx2\n")
+    with pytest.warns(UserWarning, match="cpu has no products in bfloat16: the network works in float32"):
+        assert BFloat16().dtype(CPU) is torch.float32
+
+
+def test_formats_of_products(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "flags\t\t: avx512_bf16\n")
     a = torch.ones(4, 4)
     with BFloat16().context(CPU):
         assert (a @ a).dtype is torch.bfloat16
