@@ -1,53 +1,231 @@
-"""Time the training step: images/s by number format, and the share of the step outside forward and backward.
+"""Time the training step: ours, with each of its levers taken away, beside a plain one and diffusers' network.
 
-    python benchmarks/train_step.py [--recipe fashion_mnist_cpu] [--images 1920] [--device auto] [--out FOLDER]
+    python benchmarks/train_step.py [--rounds 8] [--steps 2] [--compiled] [--device auto] [--out FOLDER]
+    pip install diffusers==0.42.1      # the peer; may be missing
 
-Prints a table and writes JSON with machine, commit and versions. Rounds alternate between the formats, so that
-a change of the machine's load meets all of them.
+A step is perturbation, loss of the noise, backward, clip, Adam and average of the weights, on random 32x32 images. Ours
+is ``Trainer.step``. The plain step is what a page of PyTorch would be: float32, default memory format, ``nn.Dropout``,
+Adam as PyTorch gives it, the average in a loop. diffusers' UNet2DModel has the same channels, blocks, attention and
+dropout; it is timed in the plain step, in the plain step under bfloat16 autocast, and in our trainer.
+
+All take turns for a few steps a round, so that a change of the machine's load meets all of them: ratios are of one
+round, to the first row, and so is their spread over rounds (quartiles). FLOPs are those of convolutions and products,
+forward and backward, as PyTorch counts them. On CUDA the network is that of CIFAR-10 (62 million parameters) in batches
+of 256. Prints a table and writes JSON with machine, commit and versions.
 """
 
 import argparse
+import copy
 import json
 import platform
 import statistics
 import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sde_gen import build, show
+from sde_gen.data import Dataset, Splits
+from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.door import CONF
-from sde_gen.engine import Listener
-from sde_gen.engine.listener import Record
+from sde_gen.engine import Trainer
+from sde_gen.engine.stopwatch import synchronize
+from sde_gen.model.blocks import Dropout
+from sde_gen.parametrization import Eps
+from sde_gen.sde import VP, linear_betas
+
+SIDE, DROPOUT = 32, 0.1
 
 
-class Records(Listener):
-    """Keep what is logged."""
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """A network and its batch."""
 
-    def __init__(self) -> None:
-        self.records: list[dict[str, object]] = []
-
-    def log(self, record: Record) -> None:
-        """Keep a record."""
-        self.records.append(dict(record))
+    width: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    batch: int
 
 
-def measure(recipe: str, precision: str, images: int, device: str) -> dict:
-    """Train a little and return the last record of the log; the first images warm up."""
-    overrides = [
-        f"recipe={recipe}",
-        f"precision={precision}",
-        f"engine.images={2 * images}",
-        f"device={device}",
+SMALL = Size(width=64, multipliers=(1, 2, 2), blocks=2, batch=16)
+CIFAR10 = Size(width=128, multipliers=(1, 2, 2, 2), blocks=4, batch=256)
+
+
+def data() -> Splits:
+    """Random images: a step takes as long on them."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 256, (1024, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    images = Dataset(values=values, labels=None, levels=256, classes=0)
+    return Splits(train=images, test=images)
+
+
+def ours(size: Size, device: str, folder: str, *overrides: str, **more: Any) -> Trainer:
+    """A training of ours, by its door's configuration."""
+    network = [
+        f"model.width={size.width}",
+        f"model.multipliers={list(size.multipliers)}",
+        f"model.blocks={size.blocks}",
+        f"model.dropout={DROPOUT}",
     ]
-    overrides += [f"engine.log_every={images}", "engine.validate=0", "engine.preview_every=1000000000"]
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*overrides, f"run={folder}/run", "engine.checkpoint_every=1000000000"])
-        records = Records()
-        build.trainer(config, instantiate(config.data).load(), listeners=[records]).run()
-    return records.records[-1]
+    engine = [f"engine.batch_size={size.batch}", "engine.images=1000000000", "parametrization=eps"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(
+            "train", [*network, *engine, f"device={device}", f"run={folder}/run", "model=ddpmpp", *overrides]
+        )
+    trainer = build.trainer(config, data(), **more)
+    trainer.denoiser.train()
+    return trainer
+
+
+class Peer(nn.Module):
+    """diffusers' UNet2DModel, called like a network of ours."""
+
+    def __init__(self, size: Size) -> None:
+        from diffusers import UNet2DModel
+
+        super().__init__()
+        kinds = ["Attn" if level == 1 else "" for level in range(len(size.multipliers))]
+        self.unet = UNet2DModel(
+            sample_size=SIDE,
+            layers_per_block=size.blocks,
+            block_out_channels=tuple(size.width * m for m in size.multipliers),
+            down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+            up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+            attention_head_dim=None,
+            dropout=DROPOUT,
+        )
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        """Apply the network."""
+        out: Tensor = self.unet(x, c_noise).sample
+        return out
+
+
+class PlainStep:
+    """A training step without any lever."""
+
+    def __init__(self, net: nn.Module, size: Size, device: torch.device, *, bfloat16: bool) -> None:
+        self.net, self.device, self.bfloat16 = net.to(device).train(), device, bfloat16
+        self.average = copy.deepcopy(net)
+        self.adam = torch.optim.Adam(net.parameters(), lr=2e-4)
+        self.images = data().train.values.to(device)
+        self.kept = torch.cumprod(1 - torch.as_tensor(linear_betas(steps=1000)), 0).float().to(device)
+        self.batch = size.batch
+
+    def __call__(self, step: int) -> None:
+        """Take a step."""
+        del step
+        index = torch.randint(len(self.images), (self.batch,), device=self.device)
+        x0 = self.images[index].float() / 127.5 - 1
+        n = torch.randint(1000, (self.batch,), device=self.device)
+        kept, eps = self.kept[n].view(-1, 1, 1, 1), torch.randn_like(x0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            out = self.net(kept.sqrt() * x0 + (1 - kept).sqrt() * eps, n.float())
+        loss = (out.float() - eps).square().mean()
+        self.adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.adam.step()
+        with torch.no_grad():
+            for mine, theirs in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                mine.mul_(0.999).add_(theirs, alpha=0.001)
+
+
+def with_torch_dropout(trainer: Trainer) -> Trainer:
+    """Put PyTorch's dropout in place of ours."""
+    for module in list(trainer.denoiser.net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):
+                setattr(module, name, nn.Dropout(DROPOUT))
+    trainer.denoiser.train()
+    return trainer
+
+
+class PlainAdam(torch.optim.Adam):
+    """Adam as PyTorch gives it, which cannot be told on the device to skip a step."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step in any case."""
+        vars(self).update(grad_scale=None, found_inf=None)
+        return super().step(closure)
+
+
+def with_plain_adam(trainer: Trainer) -> Trainer:
+    """Put PyTorch's default Adam in place of the fused one."""
+    trainer.adam = PlainAdam(trainer.weights, lr=trainer.optimizer.lr)
+    return trainer
+
+
+def with_looped_average(trainer: Trainer) -> Trainer:
+    """Average the weights one after the other."""
+
+    def update(decay: float) -> None:
+        for mine, theirs in zip(trainer.follower.mine, trainer.follower.theirs, strict=True):
+            mine.lerp_(theirs, 1 - decay)
+
+    trainer.follower.update = torch.no_grad()(update)  # type: ignore[method-assign]
+    return trainer
+
+
+def contestants(
+    size: Size, device: torch.device, folder: str, *, compiled: bool
+) -> Iterator[tuple[str, nn.Module, Callable[[int], object]]]:
+    """Name, network and step of everything that is timed; the first is what ratios are to."""
+
+    def trainer(*overrides: str, **more: Any) -> Trainer:
+        return ours(size, str(device), folder, *overrides, **more)
+
+    def row(name: str, built: Trainer) -> tuple[str, nn.Module, Callable[[int], object]]:
+        return name, built.denoiser.net, built.step
+
+    plain = with_torch_dropout(trainer("engine.channels_last=false", "precision=float32")).denoiser.net
+    yield "plain step", plain, PlainStep(plain, size, device, bfloat16=False)
+    yield row("ours, float32", trainer("precision=float32"))
+    yield row("ours, bfloat16", trainer("precision=bfloat16"))
+    yield row("ncsnpp, float32", trainer("model=ncsnpp", "precision=float32"))
+    yield row("ncsnpp, bfloat16", trainer("model=ncsnpp", "precision=bfloat16"))
+    levers = {"precision=bfloat16"}
+    yield row("bfloat16, channels first", trainer(*levers, "engine.channels_last=false"))
+    yield row("bfloat16, PyTorch's dropout", with_torch_dropout(trainer(*levers)))
+    yield row("bfloat16, PyTorch's Adam", with_plain_adam(trainer(*levers)))
+    yield row("bfloat16, average in a loop", with_looped_average(trainer(*levers)))
+    yield row("bfloat16, no dropout", trainer(*levers, "model.dropout=0"))
+    if compiled:
+        built = trainer(*levers, "compiler=blocks")
+        begin = time.perf_counter()
+        built.compiler.compile(built.denoiser.net, built.trial)
+        yield row(f"bfloat16, blocks compiled ({time.perf_counter() - begin:.0f} s)", built)
+    try:
+        peers = [Peer(size) for _ in range(4)]
+    except ImportError:
+        warnings.warn("diffusers is not installed: it is left out", stacklevel=2)
+        return
+    for bfloat16, net in zip((False, True), peers, strict=False):
+        name = "bfloat16" if bfloat16 else "float32"
+        yield f"diffusers, plain step, {name}", net, PlainStep(net, size, device, bfloat16=bfloat16)
+    for name, net in zip(("float32", "bfloat16"), peers[2:], strict=True):
+        denoiser = NetworkDenoiser(net=net, sde=VP(), parametrization=Eps())
+        built = trainer(f"precision={name}", model=lambda config, facts, made=denoiser: made)
+        yield row(f"diffusers, our step, {name}", built)
+
+
+def gflops(net: nn.Module, device: torch.device) -> float:
+    """FLOPs of forward and backward for one image, in 10^9."""
+    x = torch.randn(1, 3, SIDE, SIDE, device=device)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        net(x, torch.ones(1, device=device)).sum().backward()
+    for parameter in net.parameters():
+        parameter.grad = None
+    return counter.get_total_flops() / 1e9
 
 
 def main() -> None:
@@ -55,53 +233,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", default="fashion_mnist_cpu")
-    parser.add_argument("--images", type=int, default=1920)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--compiled", action="store_true", help="time compiled blocks too: minutes on a CPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    found: dict[str, list[dict]] = {"float32": [], "bfloat16": []}
-    for _ in range(arguments.rounds):
-        for precision, records in found.items():
-            records.append(measure(arguments.recipe, precision, arguments.images, arguments.device))
+    device = build.device(arguments.device)
+    size = CIFAR10 if device.type == "cuda" else SMALL
+    with tempfile.TemporaryDirectory() as folder:
+        built = list(contestants(size, device, folder, compiled=arguments.compiled))
+        flops = [gflops(net, device) for _, net, _ in built]
+        speeds: list[list[float]] = [[] for _ in built]
+        for number in range(arguments.rounds + 1):
+            for (_, _, step), found in zip(built, speeds, strict=True):
+                synchronize(device)
+                begin = time.perf_counter()
+                for index in range(arguments.steps):
+                    step(number * arguments.steps + index)
+                synchronize(device)
+                if number > 0:  # the first round warms up
+                    found.append(arguments.steps * size.batch / (time.perf_counter() - begin))
     rows = []
-    for precision, records in found.items():
-        speeds = [record["images_per_second"] for record in records]
+    for (name, net, _), work, found in zip(built, flops, speeds, strict=True):
+        low, middle, high = statistics.quantiles([a / b for a, b in zip(found, speeds[0], strict=True)], n=4)
+        images = statistics.median(found)
         rows.append(
             {
-                "precision": precision,
-                "images_per_second": statistics.median(speeds),
-                "least": min(speeds),
-                "most": max(speeds),
-                "share_outside": statistics.median(r["share_outside_forward_backward"] for r in records),
-                "peak_memory_mb": max(record["peak_memory_mb"] for record in records),
+                "name": name,
+                "parameters": sum(parameter.numel() for parameter in net.parameters()),
+                "gflop_per_image": work,
+                "images_per_second": images,
+                "gflop_per_second": work * images,
+                "ratio": middle,
+                "ratio_quartiles": [low, high],
             }
         )
     about = {
-        "recipe": arguments.recipe,
-        "batches": arguments.images,
+        "size": vars(size),
         "rounds": arguments.rounds,
+        "steps": arguments.steps,
         "machine": platform.machine(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": build.versions(),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"train_step_{arguments.recipe}.json"
+    path = arguments.out / f"train_step_{device.type}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     show.sheet(
-        f"training step of {arguments.recipe}, {about['processor']}, {about['threads']} threads",
-        ["format", "images/s", "least..most", "ratio", "outside fwd+bwd", "peak MB"],
+        f"training step, {about['processor'] if device.type == 'cpu' else about['device']}, batch {size.batch}",
+        ["", "M param.", "GFLOP/image", "images/s", "GFLOP/s", "ratio", "quartiles"],
         [
             [
-                row["precision"],
+                row["name"],
+                f"{row['parameters'] / 1e6:.2f}",
+                f"{row['gflop_per_image']:.2f}",
                 f"{row['images_per_second']:.1f}",
-                f"{row['least']:.1f}..{row['most']:.1f}",
-                f"{row['images_per_second'] / rows[0]['images_per_second']:.2f}",
-                f"{100 * row['share_outside']:.1f} %",
-                f"{row['peak_memory_mb']:.0f}",
+                f"{row['gflop_per_second']:.0f}",
+                f"{row['ratio']:.2f}",
+                "{:.2f} to {:.2f}".format(*row["ratio_quartiles"]),
             ]
             for row in rows
         ],

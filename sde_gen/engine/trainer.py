@@ -145,7 +145,7 @@ class Trainer:
             self.images = self.images if seen is None else seen
             self._tell(lambda listener: listener.start(self.images, self.settings.images))
             self.denoiser.train()
-            self.compiler.compile(self.denoiser.net, self._try)
+            self.compiler.compile(self.denoiser.net, self.trial)
             self.meter.reset()
             while self.images < self.settings.images:
                 self.step(self.images // self.settings.batch_size)
@@ -172,7 +172,7 @@ class Trainer:
         self.follower.update(decay)
         self.meter.step(losses, norm)
 
-    def _try(self) -> None:
+    def trial(self) -> None:
         """Go through the passes of a step and forget them."""
         with randomness.deterministic():
             self.passes.backward(self.denoiser, 0, self.meter.passes)
