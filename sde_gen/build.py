@@ -18,7 +18,7 @@ from sde_gen.data import Splits
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
 from sde_gen.guidance import NoisyClassifier
-from sde_gen.sde import cosine_betas, linear_betas
+from sde_gen.sde import cosine_betas, linear_betas, scaled_linear_betas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def _said(command: list[str]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-HARMLESS = linear_betas, cosine_betas
+HARMLESS = linear_betas, scaled_linear_betas, cosine_betas
 """Functions of ours that a stored configuration may call: numbers in, numbers out."""
 
 

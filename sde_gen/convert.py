@@ -13,13 +13,13 @@ from sde_gen.door import door
 from sde_gen.engine import checkpoint
 from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.engine.state import load_into
-from sde_gen.interop import Imported
+from sde_gen.interop import Imported, files
 
 
 @door("convert")
 def main(config: DictConfig) -> None:
     """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take."""
-    path, out = Path(config.file), Path(config.out)
+    path, out = files.weights_of(Path(config.file)), Path(config.out)
     if out.exists():
         raise ValueError(f"{out} is there already; choose another folder with out=...")
     found: Imported = instantiate(config.format)(path, _settings(config.settings))
@@ -51,12 +51,10 @@ def main(config: DictConfig) -> None:
     )
 
 
-def _settings(path: str | None) -> dict[str, Any]:
-    """A JSON or YAML file with the settings of the foreign network."""
+def _settings(path: str | None) -> dict[str, Any] | None:
+    """A JSON or YAML file with the settings of the foreign network, where one is named."""
     if path is None:
-        raise ValueError(
-            "settings=... must name a JSON or YAML file with the configuration the network was made with"
-        )
+        return None
     if not Path(path).is_file():
         raise ValueError(
             f"there is no file {path}; settings=... names the configuration the network was made with"

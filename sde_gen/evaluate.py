@@ -5,7 +5,6 @@ import math
 import os
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,8 +25,6 @@ def main(config: DictConfig) -> None:
     check_counts(config, "seed", least=0)
     check_switches(config, "fresh")
     crew = Crew.assemble()
-    if crew.size > 1 and torch.cuda.is_available():  # "auto" and "cuda" then mean a device for each process
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", crew.rank)) % torch.cuda.device_count())
     try:
         with crew.bound():
             run, data, found = _evaluate(config, metrics, crew)

@@ -2,13 +2,11 @@
 
 import hashlib
 import re
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich.progress
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +17,9 @@ from torch import Tensor
 from sde_gen import show, tuning
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
-from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
+from sde_gen.drawing import Drawing, Drawn
+from sde_gen.engine.crew import Crew, Deserted
+from sde_gen.hooks import Hook, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
@@ -64,35 +64,52 @@ def main(config: DictConfig) -> None:
         raise ValueError(
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
         )
+    crew = Crew.assemble()
+    try:
+        with crew.bound():
+            _sample(config, crew)
+    except Deserted:
+        raise SystemExit(2) from None  # the process that failed has said why
+
+
+def _sample(config: DictConfig, crew: Crew) -> None:
+    """What this process does of the work; the leader saves and tells."""
     run = open_run(config)
     model, labels, task = guided(config, run), choose_labels(config, run), open_task(config, run)
     if task is not None and (config.n > config.batch_size or config.strip):
         raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
+    if task is not None and crew.size > 1:
+        raise ValueError(
+            f"a task draws its samples in one batch, which {crew.size} processes cannot share; start one without torchrun"
+        )
     sampler: Sampler = instantiate(config.sampler)
     sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
     seeds = sample_seeds(config.seed, config.n)
-    draw = sampler if task is None else partial(task, sampler)
+    make = sampler if task is None else partial(task, sampler)
+
+    def draw(rows: range, hooks: list[Hook]) -> Tensor:
+        part = slice(rows.start, rows.stop)
+        denoiser = _told(model, None if labels is None else labels[part], run)
+        noise, shape = PerSample(seeds[part]), (len(rows), *run.facts.shape)
+        return make(denoiser, shape, noise=noise, hooks=hooks, device=run.device)
+
     if config.out is None:
         config.out = _folder(config)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    trajectory = Trajectory()
-    batches = [seeds[start : start + config.batch_size] for start in range(0, config.n, config.batch_size)]
-    with show.progress() as bar, NFECounter(run.denoiser.net) as counter:
-        begin = time.perf_counter()
-        samples = []
-        for index, batch in enumerate(batches):
-            row = bar.add_task(f"batch {index + 1} of {len(batches)}", total=config.steps, note="")
-            hooks: list[Hook] = [StopOnNaN(), Progress(partial(_advance, bar, row))]
-            if (config.film or config.strip) and index == 0:
-                hooks.append(trajectory)
-            chosen = None if labels is None else labels[index * config.batch_size :][: len(batch)]
-            denoiser, shape = _told(model, chosen, run), (len(batch), *run.facts.shape)
-            x = draw(denoiser, shape, noise=PerSample(batch), hooks=hooks, device=run.device)
-            samples.append(x.cpu())
-        seconds = time.perf_counter() - begin
-    if config.strip:
-        _strip(config, run, model, trajectory, labels)
-    _save(config, run, task, torch.cat(samples), trajectory, counter.samples / config.n, seconds)
+    drawn = Drawing(
+        draw=draw,
+        net=run.denoiser.net,
+        n=config.n,
+        batch_size=config.batch_size,
+        folder=Path(config.out),
+        crew=crew,
+        watched=config.film or config.strip > 0,
+        divisible=task is None and not sampler.solver.batch_coupled,
+    ).samples()
+    if drawn is not None:
+        if config.strip:
+            _strip(config, run, model, drawn.trajectory, labels)
+        _save(config, run, task, drawn)
 
 
 def _use(config: DictConfig) -> None:
@@ -125,10 +142,6 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:8]
 
 
-def _advance(bar: rich.progress.Progress, task: rich.progress.TaskID, done: int, steps: int) -> None:
-    bar.update(task, completed=done, total=steps)
-
-
 def _told(model: Denoiser, labels: Tensor | None, run: Run) -> Denoiser:
     return model if labels is None else model.bind(label=labels.to(run.device))
 
@@ -151,16 +164,8 @@ def _strip(
     save_rows(rows, Path(config.out) / "strip.png")
 
 
-def _save(
-    config: DictConfig,
-    run: Run,
-    task: Task | None,
-    x: Tensor,
-    trajectory: Trajectory,
-    nfe: float,
-    seconds: float,
-) -> None:
-    out = Path(config.out)
+def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None:
+    out, x, trajectory = Path(config.out), drawn.x, drawn.trajectory
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
     if task is None:
         save_samples(run.codec.decode_image(x), picture)
@@ -180,9 +185,9 @@ def _save(
         f"samples of {run.folder}",
         {
             "images": f"{config.n}",
-            "network evaluations per image": f"{nfe:g}",
-            "seconds": f"{seconds:.2f}",
-            "images/s": f"{config.n / seconds:.2f}",
+            "network evaluations per image": f"{drawn.nfe:g}",
+            "seconds": f"{drawn.seconds:.2f}",
+            "images/s": f"{config.n / drawn.seconds:.2f}",
             "trained on": f"{run.images:,} images",
             **({} if task is None else _quality(run, task, x)),
             "picture": str(picture),

@@ -56,8 +56,9 @@ class Blocks(Compiler):
         Raises:
             ValueError: the network has no blocks.
         """
-        lists = (module for module in net.modules() if isinstance(module, nn.ModuleList))
-        blocks = [block for blocks in lists for block in blocks if next(block.parameters(), None) is not None]
+        lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
+        held = (block for blocks in lists for block in blocks if block not in lists)
+        blocks = [block for block in held if next(block.parameters(), None) is not None]
         if not blocks:
             raise ValueError(
                 f"{type(net).__name__} holds no blocks in lists that could be compiled; use compiler=eager"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.distributed import HashStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
@@ -36,10 +37,15 @@ class Crew:
 
     @classmethod
     def assemble(cls) -> "Crew":
-        """Find the others, if torchrun or the like started this process; otherwise be alone."""
+        """Find the others, if torchrun or the like started this process; otherwise be alone.
+
+        With CUDA every process of several gets a device of its own, which "cuda" then means.
+        """
         if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             return cls(store=HashStore(), rank=0, size=1)
         store, rank, size = next(rendezvous("env://"))
+        if size > 1 and torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
         return cls(store=store, rank=rank, size=size)
 
     @property

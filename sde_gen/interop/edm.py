@@ -14,7 +14,7 @@ from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import given, need
 from sde_gen.interop.songunet import SongUNetLayout
 from sde_gen.interop.transfer import Transfer
 from sde_gen.parametrization.edm import EDM
@@ -57,7 +57,7 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {"SongUNet": SongUN
 """Their classes of networks."""
 
 
-def load(path: Path, config: Mapping[str, Any]) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     """Read a file with the state dictionary of a network.
 
     Arguments:
@@ -67,7 +67,7 @@ def load(path: Path, config: Mapping[str, Any]) -> Imported:
     Raises:
         ValueError: as :func:`~sde_gen.interop.files.read` and :func:`read`.
     """
-    return read(files.tensors(files.read(path)), config)
+    return read(files.tensors(files.read(path)), given(config))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:

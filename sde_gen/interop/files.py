@@ -13,6 +13,24 @@ LARGEST = 64 * 2**30
 """Bytes of a file's contents, at most: more than any published network of the field."""
 
 
+IN_FOLDERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+"""Names of the weights in a folder."""
+
+
+def weights_of(path: Path) -> Path:
+    """The file of weights that a path means: itself, or that in a folder or in the folder ``unet`` in it.
+
+    Raises:
+        ValueError: a folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    for place in (folder / name for folder in (path, path / "unet") for name in IN_FOLDERS):
+        if place.is_file():
+            return place
+    raise ValueError(f"{path} holds none of {', '.join(IN_FOLDERS)}, and neither does a folder unet in it")
+
+
 def read(path: Path) -> Any:
     """What a file holds: tensors in dictionaries and lists, numbers and strings.
 

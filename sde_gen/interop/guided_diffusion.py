@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import given, need
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM, HeadedAttention, Stage
 
@@ -33,7 +33,7 @@ EXPECTED = {
 """Settings of theirs that our network has in this one way."""
 
 
-def load(path: Path, config: Mapping[str, Any]) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     """Read a file, which holds a state dictionary alone.
 
     Arguments:
@@ -43,7 +43,7 @@ def load(path: Path, config: Mapping[str, Any]) -> Imported:
     Raises:
         ValueError: as :func:`~sde_gen.interop.files.read` and :func:`read`.
     """
-    return read(files.tensors(files.read(path)), config)
+    return read(files.tensors(files.read(path)), given(config))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:

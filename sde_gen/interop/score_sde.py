@@ -12,7 +12,7 @@ from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.ncsnpp import NCSNppLayout
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need, section
+from sde_gen.interop.settings import choice, given, need, section
 from sde_gen.model.centred import Centred
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.label import LogRatio, LogTime, Ratio, Time
@@ -23,7 +23,7 @@ from sde_gen.sde.ve import VE
 from sde_gen.sde.vp import VP
 
 
-def load(path: Path, config: Mapping[str, Any]) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     """Read a file: a training's checkpoint, of which the averaged weights are taken, or a state dictionary.
 
     Arguments:
@@ -37,7 +37,7 @@ def load(path: Path, config: Mapping[str, Any]) -> Imported:
     whole = "model" in found
     state = files.tensors(found, *(["model"] if whole else []))
     shadow = found.get("ema", {}).get("shadow_params") if whole else None
-    return read(state if shadow is None else averaged(state, shadow), config)
+    return read(state if shadow is None else averaged(state, shadow), given(config))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:

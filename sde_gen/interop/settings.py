@@ -4,6 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def given(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The settings, where a format cannot do without.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if config is None:
+        raise ValueError(
+            "settings=... must name a JSON or YAML file with the configuration the network was made with"
+        )
+    return config
+
+
 def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The settings of a section.
 

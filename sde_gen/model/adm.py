@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import Dropout, GroupNorm, convolution, linear
+from sde_gen.model.blocks import Dropout, convolution, linear
 from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.norms import GroupNorm
 from sde_gen.model.resample import Box
 from sde_gen.model.unet import check_shape, with_class
 

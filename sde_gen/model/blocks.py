@@ -1,12 +1,13 @@
 """Residual and attention blocks of the U-Nets."""
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.norms import Norms, Quarters, norm
 from sde_gen.model.resample import Resampler
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -31,25 +32,6 @@ def initialise(layer: Layer, *, zero: bool) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with at most 32 groups of at least four channels, as many as divide the channels."""
-    groups = max(g for g in range(1, min(max(channels // 4, 1), 32) + 1) if channels % g == 0)
-    return GroupNorm(groups, channels, eps=1e-6)
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation, by way of contiguous memory where bfloat16 images lie in channels_last order.
-
-    PyTorch's CPU kernel for that pair (2.13) takes about three times as long as two copies and its contiguous kernel.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise (B, C, H, W); the result lies in memory as the input does."""
-        if input.dtype != torch.bfloat16 or input.stride(1) != 1:
-            return super().forward(input)
-        return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 class Dropout(nn.Module):
@@ -96,14 +78,26 @@ class ResBlock(nn.Module):
         embedding: features of the noise embedding.
         dropout: dropout rate.
         scale: factor of the sum of the two branches.
+        norms: rule of the normalisations.
+        norm_in: the first normalisation, where it is another than the rule's.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, embedding: int, dropout: float, scale: float) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        embedding: int,
+        dropout: float,
+        scale: float,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norm_in: nn.GroupNorm | None = None,
+    ) -> None:
         super().__init__()
-        self.norm_in = norm(inputs)
+        self.norm_in = norms.block(inputs) if norm_in is None else norm_in
         self.conv_in = convolution(inputs, outputs)
         self.embed = linear(embedding, outputs)
-        self.norm_out = norm(outputs)
+        self.norm_out = norms.block(outputs)
         self.dropout = Dropout(dropout)
         self.conv_out = convolution(outputs, outputs, zero=True)
         self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
@@ -125,10 +119,8 @@ class ResBlock(nn.Module):
 class DownBlock(ResBlock):
     """A residual block that halves the resolution."""
 
-    def __init__(
-        self, channels: int, *, resampler: Resampler, embedding: int, dropout: float, scale: float
-    ) -> None:
-        super().__init__(channels, channels, embedding=embedding, dropout=dropout, scale=scale)
+    def __init__(self, channels: int, *, resampler: Resampler, **of_block: Any) -> None:
+        super().__init__(channels, channels, **of_block)
         self.skip = convolution(channels, channels, 1)
         self.resampler = resampler
 
@@ -160,29 +152,38 @@ class Alone(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels, with one head.
+    """Self-attention over the pixels.
 
-    Source: Ho et al., 2020, arXiv:2006.11239, appendix B.
+    Source: Ho et al., 2020, arXiv:2006.11239, appendix B; several heads: Vaswani et al., 2017, arXiv:1706.03762.
 
     Arguments:
         channels: channels of the feature map.
         scale: factor of the sum of the two branches.
+        heads: number of heads, which divides the channels.
+        normalise: the normalisation before it, None for that of :func:`~sde_gen.model.norms.norm`.
     """
 
-    def __init__(self, channels: int, *, scale: float) -> None:
+    def __init__(
+        self, channels: int, *, scale: float, heads: int = 1, normalise: nn.GroupNorm | None = None
+    ) -> None:
         super().__init__()
-        self.norm = norm(channels)
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared evenly by {heads} heads of attention")
+        self.norm = norm(channels) if normalise is None else normalise
         self.query = convolution(channels, channels, 1)
         self.key = convolution(channels, channels, 1)
         self.value = convolution(channels, channels, 1)
         self.out = convolution(channels, channels, 1, zero=True)
         self.scale = scale
+        self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, C, H, W) to the same."""
         h = self.norm(x)
-        query, key, value = self.query(h).flatten(2), self.key(h).flatten(2), self.value(h).flatten(2)
-        weight = torch.softmax(query.transpose(1, 2) @ key * query.shape[1] ** -0.5, dim=2)
-        mixed = (value @ weight.transpose(1, 2)).unflatten(2, x.shape[2:])
+        query, key, value = (
+            part(h).unflatten(1, (self.heads, -1)).flatten(3) for part in (self.query, self.key, self.value)
+        )
+        weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
+        mixed = (value @ weight.transpose(2, 3)).reshape(x.shape)
         out: Tensor = (x + self.out(mixed)) * self.scale
         return out

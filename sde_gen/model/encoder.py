@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import Alone, Attention, DownBlock, ResBlock, convolution, linear, norm
+from sde_gen.model.blocks import Alone, Attention, DownBlock, ResBlock, convolution, linear
 from sde_gen.model.embedding import Positional
+from sde_gen.model.norms import norm
 from sde_gen.model.resample import Box
 from sde_gen.model.unet import check_shape
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import convolution, initialise, norm
+from sde_gen.model.blocks import convolution, initialise
+from sde_gen.model.norms import norm
 from sde_gen.model.resample import Resampler
 
 

@@ -48,6 +48,14 @@ class Box(Resampler):
         return _RepeatedConvolution(self, inputs, outputs)
 
 
+class CentredBox(Box):
+    """As :class:`Box`, halving convolutions padded on all sides (Nichol and Dhariwal, 2021, arXiv:2102.09672)."""
+
+    def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
+        """A convolution of stride 2, padded on all sides."""
+        return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+
+
 class FIR(Resampler):
     """A separable finite impulse response filter, without aliasing.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sde_gen.model.blocks import Attention, ResBlock, convolution, linear
 from sde_gen.model.change import BlockChange, Change
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
+from sde_gen.model.norms import Norms, Quarters
 from sde_gen.model.pyramid import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.resample import Resampler
 
@@ -35,6 +36,7 @@ class UNet(nn.Module):
         change: how the resolution changes between two levels.
         scale: factor of every sum of two branches.
         embedding_multiplier: features that the blocks see of label and class, in units of width.
+        norms: rule of the normalisations.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -58,6 +60,7 @@ class UNet(nn.Module):
         change: Change = BlockChange(),  # noqa: B008 (frozen)
         scale: float = 0.5**0.5,
         embedding_multiplier: int = 4,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -70,10 +73,12 @@ class UNet(nn.Module):
         self.embedding = embedding
         self.embed = nn.Sequential(linear(embedding.features, seen), nn.SiLU(), linear(seen, seen))
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
-        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale}
+        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
 
         def attend(level: int, channels: int) -> nn.Module:
-            return Attention(channels, scale=scale) if level in attention_levels else nn.Identity()
+            if level not in attention_levels:
+                return nn.Identity()
+            return Attention(channels, scale=scale, normalise=norms.attention(channels))
 
         self.features = InputFeatures(input_frequencies)
         self.stem = convolution(image * self.features.factor, width)
@@ -94,13 +99,15 @@ class UNet(nn.Module):
                 skips.append(channels)
 
         self.middle_in = ResBlock(channels, channels, **options)
-        self.middle_attention = Attention(channels, scale=scale)
+        self.middle_attention = Attention(channels, scale=scale, normalise=norms.block(channels))
         self.middle_out = ResBlock(channels, channels, **options)
 
         self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for _ in range(blocks + 1):
-                self.up_blocks.append(ResBlock(channels + skips.pop(), width * multiplier, **options))
+                joined = channels + skips.pop()
+                norm_in = norms.joined(joined, attended=level in attention_levels)
+                self.up_blocks.append(ResBlock(joined, width * multiplier, norm_in=norm_in, **options))
                 channels = width * multiplier
             self.up_attention.append(attend(level, channels))
             if level > 0:

@@ -2,7 +2,7 @@
 
 from sde_gen.sde.base import SDE, Marginal, Posterior, Prior, Transition
 from sde_gen.sde.cosine import Cosine
-from sde_gen.sde.ddpm import DDPM, cosine_betas, linear_betas
+from sde_gen.sde.ddpm import DDPM, cosine_betas, linear_betas, scaled_linear_betas
 from sde_gen.sde.edm import EDM
 from sde_gen.sde.linear import Linear, Table
 from sde_gen.sde.rectified import Rectified
@@ -27,4 +27,5 @@ __all__ = [
     "Transition",
     "cosine_betas",
     "linear_betas",
+    "scaled_linear_betas",
 ]

@@ -18,6 +18,14 @@ def linear_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float =
     return tuple(np.linspace(beta_min, beta_max, steps).tolist())
 
 
+def scaled_linear_betas(
+    *, steps: int = 1000, beta_min: float = 0.00085, beta_max: float = 0.012
+) -> tuple[float, ...]:
+    """Make the table that is linear in the root of beta (Rombach et al., 2022, arXiv:2112.10752, in their code)."""
+    _check_steps(steps)
+    return tuple((np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2).tolist())
+
+
 def cosine_betas(*, steps: int = 1000, offset: float = 0.008, beta_limit: float = 0.999) -> tuple[float, ...]:
     """Make the cosine table of Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 17."""
     _check_steps(steps)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from sde_gen import convert
 from sde_gen.engine import checkpoint
 from tests.system import test_doors
+from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
 from tests.unit.test_interop_score_sde import golden
 
 
@@ -53,6 +54,17 @@ def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -
         "the averages are taken, not the zeros beside them"
     )
     test_doors.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    assert (tmp_path / "samples" / "samples.png").is_file()
+
+
+def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
+    """Without settings: the folder says all."""
+    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("format=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
+    test_doors.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 

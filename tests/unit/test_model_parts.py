@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sde_gen.model import MLP, DDPMpp, NCSNpp
-from sde_gen.model.blocks import Attention, Dropout, ResBlock, norm
+from sde_gen.model.blocks import Attention, Dropout, ResBlock
 from sde_gen.model.embedding import InputFeatures
+from sde_gen.model.norms import norm
 from sde_gen.model.resample import FIR, Box
 
 

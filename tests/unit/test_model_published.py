@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sde_gen.model import DDPMpp, NCSNpp
+from sde_gen.model import DDPMpp, HoUNet, NCSNpp
+from sde_gen.model.norms import Fixed
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,17 @@ def test_count(build, blocks, least, most):
             shape=(3, 32, 32), width=128, multipliers=(1, 2, 2, 2), blocks=blocks, attention_levels=(1,)
         )
     assert least * 1e6 <= sum(parameter.numel() for parameter in net.parameters()) < most * 1e6
+
+
+def test_count_of_ddpm():
+    """35.7 million: Ho et al., 2020, arXiv:2006.11239, appendix B."""
+    with torch.device("meta"):
+        net = HoUNet(
+            shape=(3, 32, 32),
+            width=128,
+            multipliers=(1, 2, 2, 2),
+            blocks=2,
+            attention_levels=(1,),
+            norms=Fixed(),
+        )
+    assert 35.7e6 <= sum(parameter.numel() for parameter in net.parameters()) < 35.8e6

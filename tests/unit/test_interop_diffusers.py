@@ -1,0 +1,295 @@
+"""A network of diffusers is the same function here: output and input gradients; and every setting it may have.
+
+The oracle of the settings is :mod:`tests.unet2d_reference`, a walk through their network as their page describes it;
+with diffusers installed, their own code; where SDE_GEN_GOLDEN names the folder, networks that their code evaluated.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.interop import Imported, diffusers, files
+from sde_gen.parametrization import X0, Eps, V
+from sde_gen.sde import DDPM, VE, cosine_betas, scaled_linear_betas
+from tests.unet2d_reference import random_tensors, walk
+
+GOLDEN = os.environ.get("SDE_GEN_GOLDEN")
+CHAIN = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+LEVELS = {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 1348.0}
+PLAIN: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 1,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "norm_num_groups": 4,
+    "norm_eps": 1e-6,
+    "freq_shift": 1,
+    "flip_sin_to_cos": False,
+    "downsample_padding": 0,
+    "attention_head_dim": None,
+}
+SKIP: dict[str, Any] = {
+    **PLAIN,
+    "block_out_channels": [32, 64],
+    "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
+    "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
+    "time_embedding_type": "fourier",
+    "norm_num_groups": None,
+    "mid_block_scale_factor": 1.41421356237,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ddpm": PLAIN,
+    "heads": {**PLAIN, "attention_head_dim": 4},
+    "padded": {**PLAIN, "downsample_padding": 1},
+    "cosine_first": {**PLAIN, "freq_shift": 0, "flip_sin_to_cos": True},
+    "sine_first_to_the_end": {**PLAIN, "freq_shift": 0},
+    "cosine_first_to_the_end": {**PLAIN, "flip_sin_to_cos": True},
+    "without_middle_attention": {**PLAIN, "add_attention": False},
+    "eps": {**PLAIN, "norm_eps": 1e-2},
+    "classes": {**PLAIN, "num_class_embeds": 5},
+    "centred": {**PLAIN, "center_input_sample": True},
+    "three_levels": {
+        **PLAIN,
+        "layers_per_block": 2,
+        "block_out_channels": [8, 8, 16],
+        "down_block_types": ["AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D"],
+    },
+    "ncsnpp": SKIP,
+    "ncsnpp_centred": {**SKIP, "center_input_sample": True, "attention_head_dim": 64},
+    "ncsnpp_three_levels": {
+        **SKIP,
+        "layers_per_block": 2,
+        "block_out_channels": [32, 32, 64],
+        "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipDownBlock2D"],
+        "up_block_types": ["SkipUpBlock2D", "AttnSkipUpBlock2D", "SkipUpBlock2D"],
+    },
+}
+
+
+def scheduler_of(config: dict[str, Any]) -> dict[str, Any]:
+    return LEVELS if "time_embedding_type" in config else CHAIN
+
+
+def denoiser_of(found: Imported) -> NetworkDenoiser:
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours.net.load_state_dict(found.state)
+    return ours.double().eval()
+
+
+def as_theirs(
+    ours: NetworkDenoiser, config: dict[str, Any], x: torch.Tensor, t: torch.Tensor, **label: Any
+) -> Any:
+    """Our denoiser's answer in their terms: what their network gives for their x and their t."""
+    if "time_embedding_type" not in config:
+        return ours(x, (t + 1) / 1000, **label).eps
+    unit = 1 + bool(config.get("center_input_sample"))
+    place = 2 * x - 1 if unit == 2 else x
+    time = ours.sde.t_from_log_snr(-2 * torch.log(unit * t))
+    return -ours(place, time).eps / t.view(-1, 1, 1, 1)
+
+
+def points(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 3, 8, 8, generator=generator, dtype=torch.float64)
+    times = [0.05, 1.7, 31.0] if "time_embedding_type" in config else [0.0, 17.0, 999.0]
+    return x, torch.tensor(times, dtype=torch.float64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
+    config = VARIANTS[name]
+    tensors = random_tensors(config)
+    x, t = points(config)
+    label = {"label": torch.tensor([0, 4, 2])} if "num_class_embeds" in config else {}
+    ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config)))
+    theirs = walk({key: value.double() for key, value in tensors.items()}, config, x, t, **label)
+    assert float(theirs.std()) > 1e-3
+    mine = as_theirs(ours, config, x, t, **label)
+    assert float((mine - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_their_network(name: str) -> None:
+    theirs = pytest.importorskip("diffusers")
+    config = VARIANTS[name]
+    tensors = random_tensors(config)
+    net = theirs.UNet2DModel(**config)
+    net.load_state_dict(tensors, strict="time_embedding_type" not in config)
+    net = net.double().eval()
+    x, t = points(config)
+    label = torch.tensor([0, 4, 2]) if "num_class_embeds" in config else None
+    expected = net(x, t, class_labels=label).sample
+    ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config)))
+    mine = as_theirs(ours, config, x, t, **({} if label is None else {"label": label}))
+    # their sinusoids are of float32
+    assert float((mine - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+@pytest.mark.skipif(GOLDEN is None, reason="SDE_GEN_GOLDEN names no folder")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
+@pytest.mark.parametrize("name", ["ddpm_cifar10like", "ncsnpp_ve"])
+def test_golden(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    path = Path(str(GOLDEN)) / f"net_diffusers_{name}"
+    with np.load(path.with_suffix(".npz")) as file:
+        given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
+        config = json.loads(str(file["config_json"]))
+    tensors = safetensors.torch.load_file(path.with_suffix(".safetensors"))
+    found = diffusers.read(tensors, config, scheduler_of(config))
+    ours = denoiser_of(found).to(dtype)
+    x = given["in/x"].to(dtype).requires_grad_()
+    out = as_theirs(ours, config, x, given["in/t"].double()).to(dtype)
+    (slope,) = torch.autograd.grad((out * given["cotangent"].to(dtype)).sum(), x)
+    for mine, exact in ((out.detach(), given["out_f64"]), (slope, given["grad_x_f64"])):
+        assert float((mine.double() - exact).abs().max()) < tolerance * float(exact.abs().max())
+    assert not found.unused
+
+
+def test_processes_and_predictions() -> None:
+    tensors = random_tensors(PLAIN)
+
+    def read(**changes: Any) -> NetworkDenoiser:
+        return denoiser_of(diffusers.read(tensors, PLAIN, {**CHAIN, **changes}))
+
+    assert read().sde == DDPM()
+    scaled = read(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    assert scaled.sde == DDPM(betas=scaled_linear_betas())
+    assert read(beta_schedule="squaredcos_cap_v2").sde == DDPM(betas=cosine_betas())
+    assert read(trained_betas=[0.1, 0.2, 0.3, 0.4], num_train_timesteps=4).sde == DDPM(
+        betas=(0.1, 0.2, 0.3, 0.4)
+    )
+    kinds = {"epsilon": Eps, "sample": X0, "v_prediction": V}
+    for name, kind in kinds.items():
+        assert type(read(prediction_type=name).parametrization) is kind
+    skip = diffusers.read(random_tensors(SKIP), SKIP, LEVELS)
+    assert denoiser_of(skip).sde == VE(sigma_min=0.01, sigma_max=1348.0)
+    assert skip.config["codec"]["low"] == 0.0
+
+
+def test_earlier_names_of_attention() -> None:
+    tensors = random_tensors(PLAIN)
+    earlier = {}
+    for name, value in tensors.items():
+        for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+            name = name.replace(f".{new}.", f".{old}.")
+        earlier[name] = value
+    assert earlier.keys() != tensors.keys()
+    new, old = (diffusers.read(given, PLAIN, CHAIN).state for given in (tensors, earlier))
+    assert all(torch.equal(new[name], old[name]) for name in new)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("act_fn", "relu"),
+        ("mid_block_type", None),
+        ("resnet_time_scale_shift", "scale_shift"),
+        ("downsample_type", "resnet"),
+        ("upsample_type", "resnet"),
+        ("class_embed_type", "timestep"),
+        ("time_embedding_dim", 7),
+        ("time_embedding_type", "learned"),
+        ("freq_shift", 2),
+        ("downsample_padding", 2),
+        ("mid_block_scale_factor", 2.0),
+        ("attn_norm_num_groups", 2),
+        ("out_channels", 4),
+        ("block_out_channels", [8, 12]),
+        ("up_block_types", ["UpBlock2D", "UpBlock2D"]),
+        ("down_block_types", ["ResnetDownsampleBlock2D", "AttnDownBlock2D"]),
+        ("_class_name", "UNet2DConditionModel"),
+    ],
+)
+def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
+    names = {"up_block_types": "attention at levels", "down_block_types": "resnetdownsample"}
+    with pytest.raises(ValueError, match=f"(?i){names.get(key, key)}"):
+        diffusers.read(random_tensors(PLAIN), {**PLAIN, key: value}, CHAIN)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("norm_num_groups", 32),
+        ("mid_block_scale_factor", 1.0),
+        ("attention_head_dim", 8),
+        ("num_class_embeds", 3),
+        ("norm_eps", 1e-5),
+        ("add_attention", False),
+        ("out_channels", 6),
+        ("time_embedding_type", "positional"),
+    ],
+)
+def test_settings_that_skip_blocks_do_not_have(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=key):
+        diffusers.read(random_tensors(SKIP), {**SKIP, key: value}, LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "word"),
+    [
+        ({}, "num_train_timesteps"),
+        ({**CHAIN, "beta_schedule": "sigmoid"}, "beta_schedule"),
+        ({**CHAIN, "prediction_type": "flow"}, "prediction_type"),
+        ({**CHAIN, "rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+    ],
+)
+def test_other_schedulers_are_refused_by_name(scheduler: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        diffusers.read(random_tensors(PLAIN), PLAIN, scheduler)
+
+
+def test_tensors_that_do_not_fit_are_named() -> None:
+    tensors = random_tensors(PLAIN)
+    missing = {name: value for name, value in tensors.items() if name != "conv_out.weight"}
+    with pytest.raises(ValueError, match=r"conv_out\.weight is missing"):
+        diffusers.read(missing, PLAIN, CHAIN)
+    with pytest.raises(ValueError, match="extra is not known"):
+        diffusers.read({**tensors, "extra": torch.zeros(1)}, PLAIN, CHAIN)
+
+
+def folder_of(at: Path, config: dict[str, Any]) -> Path:
+    at.mkdir(parents=True)
+    safetensors.torch.save_file(random_tensors(config), at / "diffusion_pytorch_model.safetensors")
+    (at / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
+    return at
+
+
+def test_folders_are_found(tmp_path: Path) -> None:
+    """A pipeline with parts, one whose files lie together, a network alone with the scheduler given, and weights."""
+    scheduler = json.dumps(CHAIN)
+    folder_of(tmp_path / "parts" / "unet", PLAIN)
+    (tmp_path / "parts" / "scheduler").mkdir()
+    (tmp_path / "parts" / "scheduler" / "scheduler_config.json").write_text(scheduler)
+    folder_of(tmp_path / "flat", PLAIN)
+    (tmp_path / "flat" / "scheduler_config.json").write_text(scheduler)
+    for path in (tmp_path / "parts", tmp_path / "parts" / "unet", tmp_path / "flat"):
+        assert diffusers.load(files.weights_of(path)).shape == (3, 8, 8)
+    alone = folder_of(tmp_path / "alone", PLAIN)
+    assert diffusers.load(files.weights_of(alone), CHAIN).shape == (3, 8, 8)
+    with pytest.raises(ValueError, match=r"no scheduler_config\.json"):
+        diffusers.load(files.weights_of(alone))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds none of diffusion_pytorch_model"):
+        files.weights_of(tmp_path / "empty")
+    (alone / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        diffusers.load(files.weights_of(alone), CHAIN)
+    (alone / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"there is no .*config\.json"):
+        diffusers.load(files.weights_of(alone), CHAIN)
