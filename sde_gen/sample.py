@@ -80,7 +80,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
     if task is not None and crew.size > 1:
         raise ValueError(
-            f"a task draws its samples in one batch, which {crew.size} processes cannot share; start one without torchrun"
+            f"a task draws its samples in one batch, which {crew.size} processes cannot share; "
+            "start one without torchrun"
         )
     sampler: Sampler = instantiate(config.sampler)
     sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))

@@ -1,0 +1,161 @@
+"""The samples of one call, batch by batch, by any number of processes."""
+
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sde_gen import show
+from sde_gen.engine.crew import Crew
+from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
+
+Draw = Callable[[range, list[Hook]], Tensor]
+"""From the numbers of some samples, in sequence, and hooks to these samples with shape (B, *event)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What came of it.
+
+    Arguments:
+        x: samples in model space with shape (n, *event), on the CPU.
+        nfe: network evaluations per sample.
+        trajectory: the way of the first batch, empty unless it was watched.
+        seconds: time from the first batch's beginning to the last one's end.
+    """
+
+    x: Tensor
+    nfe: float
+    trajectory: Trajectory
+    seconds: float
+
+
+@dataclass(kw_only=True)
+class Drawing:
+    """Draw n samples with the help of all processes of a crew.
+
+    A batch is the same samples whoever draws it. It is left in a file, and the leader puts the files together: so
+    processes on several machines need one file system, as they do for the run folder.
+
+    Arguments:
+        draw: makes the samples of a batch.
+        net: the network, whose evaluations are counted.
+        n: number of samples.
+        batch_size: samples of a batch.
+        folder: where batches lie until they are put together.
+        crew: the processes.
+        watched: whether to keep the way of the first batch.
+        divisible: whether a batch may be drawn in parts where the memory of the device does not suffice.
+    """
+
+    draw: Draw
+    net: nn.Module
+    n: int
+    batch_size: int
+    folder: Path
+    crew: Crew
+    watched: bool = False
+    divisible: bool = True
+
+    def __post_init__(self) -> None:
+        """Begin with whole batches."""
+        self.room = self.batch_size
+
+    def samples(self) -> Drawn | None:
+        """Do this process' share, and wait for the others; None but for the leader.
+
+        Raises:
+            FloatingPointError: a sample is not finite.
+            OSError: the disk is full.
+            OutOfMemoryError: the device has no memory for a batch, or not for a single sample of one in parts.
+        """
+        whole = range(self.n)
+        batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
+        parts = Path(self.crew.share("parts", lambda: tempfile.mkdtemp(prefix=".parts-", dir=self.folder)))
+        begin = time.perf_counter()
+        try:
+            with show.progress(shown=self.crew.leads) as bar:
+                row = bar.add_task("samples", total=self.n, note="")
+                tell = partial(bar.update, row)
+                for index in self.crew.deal("batches", range(len(batches))):
+                    part = self._batch(batches[index], tell)
+                    (parts / f"{index}.safetensors").write_bytes(safetensors.torch.save(part))
+                    self.crew.store.add("drawn", len(part["x"]))
+                if not self.crew.leads:
+                    return None
+                for _ in self.crew.wait("batches"):
+                    tell(completed=self._drawn(), note="waiting for other processes")
+                tell(completed=self.n, note="")
+            seconds = time.perf_counter() - begin
+            files = [parts / f"{index}.safetensors" for index in range(len(batches))]
+            return self._together([safetensors.torch.load(file.read_bytes()) for file in files], seconds)
+        finally:
+            if self.crew.leads:
+                shutil.rmtree(parts, ignore_errors=True)
+
+    def _drawn(self) -> int:
+        """Samples in finished batches of all processes."""
+        return int(self.crew.store.add("drawn", 0))
+
+    def _batch(self, rows: range, tell: Callable[..., None]) -> dict[str, Tensor]:
+        """Draw a batch, in parts once the memory did not suffice for the whole."""
+        trajectory = Trajectory()
+        samples: list[Tensor] = []
+        evaluations = 0
+        while rows:
+            some = rows[: self.room]
+            hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, tell, len(some)))]
+            if self.watched and some.start == 0:
+                hooks.append(trajectory)
+            with NFECounter(self.net) as counter:
+                x = self._fitting(some, hooks)
+            if x is None:
+                self._halve(len(some))
+                continue
+            samples.append(x.cpu())
+            evaluations += counter.samples
+            rows = rows[len(some) :]
+        watched = {
+            "times": torch.tensor(trajectory.times, dtype=torch.float64),
+            "states": torch.stack(trajectory.states) if trajectory.states else torch.empty(0),
+        }
+        return {"x": torch.cat(samples), "evaluations": torch.tensor(evaluations), **watched}
+
+    def _fitting(self, rows: range, hooks: list[Hook]) -> Tensor | None:
+        """The samples, or None where they do not fit and may be divided; what they held is free again on return."""
+        try:
+            return self.draw(rows, hooks)
+        except torch.OutOfMemoryError:
+            if not self.divisible or len(rows) == 1:
+                raise
+            return None
+
+    def _halve(self, count: int) -> None:
+        self.room = (count + 1) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"the memory did not suffice for {count} samples at once; going on with {self.room}",
+            stacklevel=2,
+        )
+
+    def _step(self, tell: Callable[..., None], count: int, done: int, steps: int) -> None:
+        tell(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")
+
+    def _together(self, parts: list[dict[str, Tensor]], seconds: float) -> Drawn:
+        trajectory = Trajectory()
+        trajectory.times, trajectory.states = parts[0]["times"].tolist(), list(parts[0]["states"])
+        return Drawn(
+            x=torch.cat([part["x"] for part in parts]),
+            nfe=sum(int(part["evaluations"]) for part in parts) / self.n,
+            trajectory=trajectory,
+            seconds=seconds,
+        )
