@@ -133,3 +133,23 @@ def interpolate(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     first = torch.where(near, 1 - weight, torch.sin((1 - weight) * theta) / sine)
     second = torch.where(near, weight, torch.sin(weight * theta) / sine)
     return bcast(first, a) * a + bcast(second, b) * b
+
+
+def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    r"""What is to code c as code b is to code a: ``c + b - a``, given the mean length of the three.
+
+    Sums of codes are longer than codes, which all lie near one sphere; a network has not seen them.
+
+    Source: of vectors of words, Mikolov et al., 2013, arXiv:1301.3781.
+
+    Arguments:
+        a: codes with shape (B, *event).
+        b: codes with shape (B, *event).
+        c: codes with shape (B, *event), so that c + b - a is not zero.
+
+    Returns:
+        Codes with shape (B, *event).
+    """
+    moved = c + b - a
+    length = sum(torch.sqrt(sum_event(z * z)) for z in (a, b, c)) / 3
+    return bcast(length / torch.sqrt(sum_event(moved * moved)), moved) * moved

@@ -1,6 +1,7 @@
 """Train a score network: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def main(config: DictConfig) -> None:
     sampler: Sampler = instantiate(config.preview.sampler)
     check_counts(config.preview, "n")
     check_meaning(folder, config)
-    with assembled() as team:
+    with assembled(partial(instantiate, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
             listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
             trainer = build.trainer(config, splits, listeners=listeners, stop=stop, team=team)

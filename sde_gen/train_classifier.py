@@ -1,5 +1,6 @@
 """Train a classifier of noised samples: ``python -m sde_gen.train_classifier data=fashion_mnist sde=vp``."""
 
+from functools import partial
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -20,7 +21,7 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     splits: Splits = instantiate(config.data).load()
     check_meaning(folder, config)
-    with assembled() as team:
+    with assembled(partial(instantiate, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
             listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
             listeners += [instantiate(logger) for logger in config.loggers]

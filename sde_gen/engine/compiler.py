@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sde_gen.engine.blocks import blocks
+
 
 class Compiler(abc.ABC):
     """A choice of how the network is executed."""
@@ -56,20 +58,18 @@ class Blocks(Compiler):
         Raises:
             ValueError: the network has no blocks.
         """
-        lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
-        held = (block for blocks in lists for block in blocks if block not in lists)
-        blocks = [block for block in held if next(block.parameters(), None) is not None]
-        if not blocks:
+        parts = blocks(net)
+        if not parts:
             raise ValueError(
                 f"{type(net).__name__} holds no blocks in lists that could be compiled; use compiler=eager"
             )
-        for block in blocks:
+        for block in parts:
             block.compile(dynamic=False)
         try:
             with torch._dynamo.config.patch(recompile_limit=self.kinds):
                 trial()
         except Exception as error:  # whatever a compiler says; what the network gets wrong it will say again
-            for block in blocks:
+            for block in parts:
                 block._compiled_call_impl = None
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             warnings.warn(f"the network is not compiled: {reason}", stacklevel=2)

@@ -11,6 +11,7 @@ from torch import nn
 from sde_gen.engine import checkpoint
 from sde_gen.engine.changes import changes
 from sde_gen.engine.state import from_tensors, load_into
+from sde_gen.engine.team import Team
 
 
 def resume(
@@ -19,6 +20,7 @@ def resume(
     net: nn.Module,
     average: nn.Module,
     adam: torch.optim.Optimizer,
+    team: Team,
     about: dict[str, Any],
     batch_size: int,
 ) -> int | None:
@@ -29,6 +31,7 @@ def resume(
         net: the network.
         average: the network of averaged weights.
         adam: the optimiser.
+        team: the processes, who may keep shares of all these.
         about: the settings now, plain data.
         batch_size: images of a step.
 
@@ -47,9 +50,9 @@ def resume(
             f"{what} has seen {found.images:,} images, which is no multiple of batch_size={batch_size}; "
             "keep its batch size or choose another run folder"
         )
-    load_into(net, found.net, what=what)
-    load_into(average, found.ema, what=what)
-    from_tensors(adam, found.optimizer)
+    load_into(net, found.net, what=what, team=team)
+    load_into(average, found.ema, what=what, team=team)
+    from_tensors(adam, found.optimizer, team)
     changed = changes({**found.about, "validation": None}, {**about, "validation": None})
     if changed:
         warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)

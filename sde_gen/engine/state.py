@@ -1,11 +1,34 @@
 """Weights and optimiser states as plain tensors, and back."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from sde_gen.engine.team import Alone, Team
 
-def load_into(net: nn.Module, tensors: dict[str, Tensor], *, what: str) -> None:
-    """Load weights that must fit exactly.
+
+def collected(tensors: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
+    """For the first process whole tensors of which every process may keep a share, one after the other; else none.
+
+    Those that had to be put together lie in the memory of the CPU, which has more of it.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        whole = team.whole(tensor)
+        if team.rank == 0:
+            found[name] = tensor if whole is tensor else whole.cpu()
+    return found
+
+
+def load_into(
+    net: nn.Module,
+    tensors: dict[str, Tensor],
+    *,
+    what: str,
+    team: Team = Alone(),  # noqa: B008, without state
+) -> None:
+    """Load weights that must fit exactly; every process of the team keeps its share.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
@@ -28,7 +51,7 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], *, what: str) -> None:
             f"{what} is of another network: tensors {'; '.join(parts)}; "
             "use its own configuration or another run folder"
         )
-    net.load_state_dict(tensors)
+    net.load_state_dict({name: team.share(tensors[name], like) for name, like in mine.items()})
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -37,8 +60,12 @@ def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
-def from_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Undo :func:`to_tensors`.
+def from_tensors(
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    team: Team = Alone(),  # noqa: B008, without state
+) -> None:
+    """Undo :func:`to_tensors`; every process of the team keeps its share.
 
     Raises:
         ValueError: the tensors do not belong to these parameters.
@@ -54,6 +81,6 @@ def from_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -
             )
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            value = torch.empty_like(parameter, requires_grad=False).copy_(team.share(value, parameter))
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})

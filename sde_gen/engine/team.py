@@ -1,7 +1,7 @@
 """Processes that train one network together, or a process alone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
@@ -26,8 +26,24 @@ class Team(Protocol):
         """Make the network's gradients the mean over all processes, whenever they are synchronised."""
         ...
 
+    def divide(self, net: nn.Module) -> None:
+        """Let go of those weights that this process need not keep, as :meth:`replicate` does with the trained ones."""
+        ...
+
     def apart(self, net: nn.Module) -> AbstractContextManager[object]:
         """Inside the block gradients of what :meth:`replicate` made stay with each process."""
+        ...
+
+    def whole(self, x: Tensor) -> Tensor:
+        """All of a tensor of which every process may keep a share; every process asks."""
+        ...
+
+    def share(self, whole: Tensor, like: Tensor) -> Tensor:
+        """What this process keeps of a tensor, if it keeps it as the other one; every process asks."""
+        ...
+
+    def united(self, net: nn.Module) -> nn.Module:
+        """A network with all weights, to be used by one process, from one that was divided; every process asks."""
         ...
 
     def total(self, x: Tensor) -> Tensor:
@@ -52,10 +68,26 @@ class Alone:
         """The network itself."""
         return net
 
+    def divide(self, net: nn.Module) -> None:
+        """Nothing to do."""
+
     def apart(self, net: nn.Module) -> AbstractContextManager[object]:
         """Nothing to do."""
         del net
         return nullcontext()
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The tensor itself."""
+        return x
+
+    def share(self, whole: Tensor, like: Tensor) -> Tensor:
+        """The tensor itself."""
+        del like
+        return whole
+
+    def united(self, net: nn.Module) -> nn.Module:
+        """The network itself."""
+        return net
 
     def total(self, x: Tensor) -> Tensor:
         """Its own."""
@@ -70,7 +102,7 @@ class Alone:
         return flag
 
 
-class Together:
+class Replicated(Alone):
     """All processes of a ``torchrun``, each with a copy of the network, on a device of its own where there are enough.
 
     Gradients are averaged while they are being computed, bucket by bucket.
@@ -89,8 +121,7 @@ class Together:
 
     def apart(self, net: nn.Module) -> AbstractContextManager[object]:
         """Send nothing."""
-        assert isinstance(net, DistributedDataParallel)
-        return net.no_sync()
+        return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
     def total(self, x: Tensor) -> Tensor:
         """Add up, on the device."""
@@ -112,10 +143,13 @@ class Together:
 
 
 @contextmanager
-def assembled() -> Iterator[Team]:
-    """The processes of the ``torchrun`` that started this one, or this one alone.
+def assembled(team: Callable[[], Team] = Replicated) -> Iterator[Team]:
+    """The processes of the ``torchrun`` that started this one, or this one alone, which has nothing to share.
 
     With CUDA every process gets a device of its own, which "cuda" then means.
+
+    Arguments:
+        team: makes the team once the processes know each other.
 
     Raises:
         ChildProcessError: another process failed, or was killed, inside the block.
@@ -130,7 +164,7 @@ def assembled() -> Iterator[Team]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield Together()
+        yield team()
     except (dist.DistBackendError, RuntimeError) as error:
         if any(
             word in str(error) for word in ("Connection closed", "Connection reset", "NCCL", "Broken pipe")

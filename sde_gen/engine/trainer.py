@@ -25,7 +25,7 @@ from sde_gen.engine.passes import Passes
 from sde_gen.engine.precision import Precision
 from sde_gen.engine.resume import plain, resume
 from sde_gen.engine.settings import Settings
-from sde_gen.engine.state import to_tensors
+from sde_gen.engine.state import collected, to_tensors
 from sde_gen.engine.team import Alone, Team
 from sde_gen.engine.watchdog import Watchdog
 from sde_gen.guidance import NoisyClassifier
@@ -96,6 +96,7 @@ class Trainer:
         self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
         self.learner = copy.copy(self.denoiser)
         self.learner._modules = {**self.denoiser._modules, "net": self.team.replicate(self.denoiser.net)}
+        self.team.divide(self.average.net)
         self.follower = Follower(self.average.net, self.denoiser.net)
         self.weights = list(self.denoiser.net.parameters())
         self.adam = self.optimizer.build(self.weights)
@@ -139,6 +140,7 @@ class Trainer:
                 net=self.denoiser.net,
                 average=self.average.net,
                 adam=self.adam,
+                team=self.team,
                 about=self.about,
                 batch_size=self.settings.batch_size,
             )
@@ -159,7 +161,7 @@ class Trainer:
         """Take a step of the optimiser: a function of the weights, of ``settings.seed`` and of the step's number."""
         with randomness.deterministic():
             losses = [loss for _, loss in self.passes.backward(self.learner, step, self.meter.passes)]
-            norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
+            norm = self.team.whole(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip))
         total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
         self.images += self.settings.batch_size
         optimizer.step(
@@ -194,11 +196,13 @@ class Trainer:
             record["seconds_left"] = max(0, settings.images - self.images) / record["images_per_second"]
             self._tell(lambda listener: listener.log(record))
             self.meter.reset()
-        with self.meter.paused() if preview or save or stopping else nullcontext():
-            if save or stopping:  # first: whatever happens to the preview, the weights are safe
-                self._save()
-            if preview:
-                self._tell(lambda listener: listener.preview(self.average, self.images))
+        if save or preview or stopping:
+            with self.meter.paused():
+                average = self.united()
+                if save or stopping:  # first: whatever happens to the preview, the weights are safe
+                    self._save(average)
+                if preview:
+                    self._tell(lambda listener: listener.preview(average, self.images))
 
     def _due(self, every: int) -> bool:
         before = self.images - self.settings.batch_size
@@ -226,17 +230,26 @@ class Trainer:
 
     def validation(self) -> float | None:
         """Loss of the averaged weights on the held-out images, with the same noise every time."""
-        return self.passes.validation(self.average)
+        return self.passes.validation(self.united())
 
-    def _save(self) -> None:
+    def united(self) -> NetworkDenoiser | NoisyClassifier:
+        """The model with its averaged weights, all of them in this process; every process asks."""
+        united = copy.copy(self.average)
+        united._modules = {**self.average._modules, "net": self.team.united(self.average.net)}
+        return united
+
+    def _save(self, average: NetworkDenoiser | NoisyClassifier) -> None:
+        net, optimizer = (
+            collected(part, self.team) for part in (self.denoiser.net.state_dict(), to_tensors(self.adam))
+        )
         if self.team.rank > 0:
             return
         saved = Checkpoint(
             images=self.images,
-            net=dict(self.denoiser.net.state_dict()),
-            ema=dict(self.average.net.state_dict()),
-            optimizer=to_tensors(self.adam),
-            about={**self.about, "validation": self.validation()},
+            net=net,
+            ema=dict(average.net.state_dict()),
+            optimizer=optimizer,
+            about={**self.about, "validation": self.passes.validation(average)},
         )
         path = checkpoint.save(self.folder / "checkpoints", saved)
         checkpoint.prune(self.folder / "checkpoints", keep=self.settings.keep)

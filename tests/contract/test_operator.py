@@ -139,6 +139,13 @@ def test_jpeg_has_the_derivative_of_its_mean_over_shifted_bins() -> None:
     assert torch.equal(JPEG().adjoint(v, x), v)
 
 
+def test_one_seed_is_one_matrix() -> None:
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = [CompressedSensing(rows=5, seed=seed)(x) for seed in (0, 0, 1)]
+    assert torch.equal(y[0], y[1])
+    assert not torch.allclose(y[0], y[2])
+
+
 def test_refuses_what_does_not_fit() -> None:
     x = images(1)
     for operator, message in [

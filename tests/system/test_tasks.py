@@ -16,11 +16,11 @@ from sde_gen.grid import Angle
 from sde_gen.guidance import CFG
 from sde_gen.method import Walked
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.run import open_run
+from sde_gen.run import open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
 from sde_gen.solver.projection import Projection
-from sde_gen.steering import guided
+from sde_gen.steering import choose_labels, guided
 from sde_gen.task import Colorize, Deblur, Inpaint, Interpolate, Vary, psnr
 from tests.catalogue import names
 
@@ -230,6 +230,55 @@ def test_tasks_refuse_images_that_do_not_fit():
             Inpaint(image=torch.zeros(1, *event), event=event, method=method, mask=mask.bool())
     with pytest.raises(ValueError, match="noise_std=-1"):
         Colorize(image=grey, event=event, method=method, noise_std=-1)
+
+
+def test_a_measurement_made_here_is_noisy() -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    task = Colorize(image=image, event=(3, 32, 32), method=Walked(solver=Projection), noise_std=0.3)
+    assert float(task.y.std()) == pytest.approx(0.3, rel=0.1)
+    assert torch.equal(task.y, task.y)
+
+
+def test_classes_are_taken_in_turn(runs):
+    run = opened(runs / "class")
+
+    def chosen(label, **more):
+        config = OmegaConf.create({"label": label, "n": 5, "guidance": None, "task": None, **more})
+        labels = choose_labels(config, run)
+        return None if labels is None else labels.tolist()
+
+    assert chosen([3, 7]) == [3, 7, 3, 7, 3]
+    assert chosen(4) == [4] * 5
+    assert chosen(None) == [0, 1, 2, 3, 4]
+    assert chosen(None, task={"_target_": "any"}) is None  # the network does without
+
+
+def test_a_file_s_image_has_the_model_s_levels(runs, tmp_path):
+    """Of 17 levels, kept as grey values in a file: the held-out image itself."""
+    run = opened(runs / "class")
+    levels = open_data(run).test.values[2, 0]
+    Image.fromarray((levels.double() * 255 / 16).round().byte().numpy()).save(tmp_path / "two.png")
+    by_index, by_file = (
+        drawn(runs, "class", tmp_path / f"out{n}", "task=vary", f"image={image}", n=1)
+        for n, image in enumerate((2, tmp_path / "two.png"))
+    )
+    np.testing.assert_array_equal(by_file, by_index)
+
+
+def test_a_weak_model_is_one_of_the_same_data(runs, tmp_path, capfd):
+    moons = [
+        "data=moons",
+        "codec=affine",
+        "model=mlp",
+        "model.width=8",
+        "engine.preview_every=1000",
+        "preview.n=1",
+    ]
+    enter("train", *SHORT, *moons, f"run={tmp_path / 'moons'}")
+    enter("train", *TINY, "codec.high=2.0", f"run={tmp_path / 'codec'}")
+    for name, word in (("moons", "other data"), ("codec", "other codec")):
+        guidance = ["guidance=autoguidance", f"guidance.weak={tmp_path / name}", "guidance.scale=2"]
+        assert word in mistake(capfd, f"run={runs / 'plain'}", "n=1", "steps=1", *guidance)
 
 
 def test_psnr_of_a_known_error():

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,22 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.nn.parallel import DistributedDataParallel
 
 from sde_gen.codec import Affine
 from sde_gen.data import Augmentation, Batches
 from sde_gen.denoiser import Denoiser
 from sde_gen.engine import Listener, checkpoint
-from sde_gen.engine.team import Alone, assembled
+from sde_gen.engine.sharded import Sharded
+from sde_gen.engine.team import Alone, Replicated, Team, assembled
 from sde_gen.noise import Noise
 from sde_gen.objective import DSM, Draw, Loss
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Simple
-from tests.system.test_doors import TINY
+from tests.system.test_doors import TINY, enter
 from tests.tiny import Net, points, trainer, weights
 
 ROOT = Path(__file__).parents[2]
@@ -72,16 +78,23 @@ class Seen(Listener):
         self.losses.append(record["loss"])
 
 
-def train(folder: Path, out: Path, settings: dict[str, int], stop_at: int = 10**9) -> None:
+def train(
+    folder: Path,
+    out: Path,
+    settings: dict[str, int],
+    stop_at: int = 10**9,
+    kind: Callable[[], Team] = Replicated,
+) -> None:
     """Train, and leave what came of it; the last process is the only one to be asked to stop."""
     seen = Seen()
-    with assembled() as team:
+    with assembled(kind) as team:
         parts = {"net": double(), "augmentation": Mirror(), "train": points(50), "codec": Double()}
         training = trainer(folder, settings=settings, listeners=[seen], team=team, **parts)
         training.stop = lambda: team.rank == team.size - 1 and training.images >= stop_at
         training.run()
         told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation())}
-        torch.save({**weights(training), **told}, out.with_suffix(f".{team.rank}"))
+        state = {name: team.whole(value) for name, value in weights(training).items()}
+        torch.save({**state, **told}, out.with_suffix(f".{team.rank}"))
 
 
 def member(rank: int, size: int, port: int, work: Callable[..., None], *arguments: object) -> None:
@@ -110,6 +123,8 @@ def together(size: int, work: Callable[..., None], *arguments: object) -> None:
 SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 10}
 
 
+KINDS = Replicated, Sharded
+
 SHARED = [
     (step, share, row)
     for step in range(12)
@@ -127,9 +142,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     return torch.load(folder / "out.0")
 
 
-def test_two_processes_are_one(tmp_path: Path, alone: dict[str, torch.Tensor]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_are_one(
+    tmp_path: Path, alone: dict[str, torch.Tensor], kind: Callable[[], Team]
+) -> None:
     """Twelve steps of Adam in float64: samples, times, noise and labels are those of one process."""
-    together(2, train, tmp_path / "run", tmp_path / "out", SETTINGS)
+    together(2, train, tmp_path / "run", tmp_path / "out", SETTINGS, 10**9, kind)
     first, second = (torch.load(tmp_path / f"out.{rank}") for rank in range(2))
     for name, value in alone.items():
         if not name.endswith("calls"):  # every process counts its own
@@ -139,16 +157,78 @@ def test_two_processes_are_one(tmp_path: Path, alone: dict[str, torch.Tensor]) -
     assert len(checkpoint.paths(tmp_path / "run" / "checkpoints")) == 2
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [(2, 1, Replicated), (1, 2, Replicated), (2, 1, Sharded), (1, 2, Sharded), (2, 2, Sharded)],
+)
 def test_a_checkpoint_goes_on_at_another_number_of_processes(
-    tmp_path: Path, alone: dict[str, torch.Tensor], before: int, after: int
+    tmp_path: Path, alone: dict[str, torch.Tensor], before: int, after: int, kind: Callable[[], Team]
 ) -> None:
-    together(before, train, tmp_path / "run", tmp_path / "half", SETTINGS, 40)
+    together(before, train, tmp_path / "run", tmp_path / "half", SETTINGS, 40, kind)
     assert [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")] == [f"{40:012d}"]
-    together(after, train, tmp_path / "run", tmp_path / "out", SETTINGS)
+    together(after, train, tmp_path / "run", tmp_path / "out", SETTINGS, 10**9, kind)
     found = torch.load(tmp_path / "out.0")
     for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)
+
+
+def sent(kind: Callable[[], Team], out: Path) -> None:
+    """Count the reductions of gradients in three steps of four micro-batches each."""
+    buckets: list[int] = []
+
+    def hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        buckets.append(bucket.index())
+        return default_hooks.allreduce_hook(None, bucket)
+
+    with assembled(kind) as team:
+        training = trainer(
+            out, settings={**SETTINGS, "accumulation": 4}, net=double(), codec=Double(), team=team
+        )
+        if isinstance(training.learner.net, DistributedDataParallel):
+            training.learner.net.register_comm_hook(None, hook)
+        with CommDebugMode() as seen:  # sees FSDP's, but not what DDP sends from C++
+            training.denoiser.train()
+            for step in range(3):
+                training.step(step)
+        scattered = [count for op, count in seen.get_comm_counts().items() if "reduce_scatter" in str(op)]
+        torch.save({"buckets": len(buckets), "scattered": sum(scattered)}, out.with_suffix(f".{team.rank}"))
+
+
+@pytest.mark.parametrize(("kind", "how"), [(Replicated, "buckets"), (Sharded, "scattered")])
+def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Team], how: str) -> None:
+    """The small network is one bucket and one group."""
+    together(2, sent, kind, tmp_path / "out")
+    assert torch.load(tmp_path / "out.0")[how] == 3
+
+
+def through_the_door(folder: Path, *more: str) -> None:
+    with warnings.catch_warnings():  # of gloo, which has no device to name
+        warnings.simplefilter("ignore")
+        enter(
+            "train",
+            *TINY,
+            "model.dropout=0",
+            "engine.images=128",
+            "precision=float32",
+            f"run={folder}",
+            *more,
+        )
+
+
+def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
+    """One of convolutions in channels_last, blocks and filters, as one process leaves it; and samples come from it."""
+    through_the_door(tmp_path / "one")
+    together(2, through_the_door, tmp_path / "two", "team=sharded")
+    one, two = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("one", "two"))
+    assert one is not None
+    assert two is not None
+    for part in ("net", "ema", "optimizer"):
+        expected, found = getattr(one, part), getattr(two, part)
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-5, msg=f"{part} {name}")
+    assert (tmp_path / "two" / "previews").is_dir() == (tmp_path / "one" / "previews").is_dir()
+    enter("sample", f"run={tmp_path / 'two'}", "n=2", "steps=2")
 
 
 class Heavy(DSM):

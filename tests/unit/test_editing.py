@@ -1,9 +1,11 @@
 """Codes, the way back, and images made anew, on exact denoisers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from sde_gen.editing import Editor, interpolate
+from sde_gen.editing import Editor, analogy, interpolate
 from sde_gen.grid import LogSNR
 from sde_gen.noise import IID, PerSample
 from sde_gen.sampler import Sampler
@@ -71,6 +73,30 @@ def test_a_small_ratio_keeps_and_a_large_one_forgets() -> None:
         varied = editor(40, Ancestral()).vary(model, x, ratio=ratio, noise=IID.seeded(1))
         together = torch.corrcoef(torch.stack([x[:, 0], varied[:, 0]]))[0, 1]
         assert low < float(together) < high
+
+
+def test_varied_samples_end_as_the_sampler_says() -> None:
+    """With its Tweedie step what the model predicts at the last time; and the grid's own first ratio is allowed."""
+    model, edit = oracles.denoiser(make("sde", "vp")), editor(5)
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
+    final = Editor(sampler=replace(edit.sampler, denoise_final=True))
+    times = edit.sampler.grid(model.sde, 5)
+    first = float(torch.exp(-0.5 * model.sde.log_snr(times[0])))
+    for ratio in (1.0, first):
+        noisy, clean = (one.vary(model, x, ratio=ratio, noise=IID.seeded(0)) for one in (edit, final))
+        torch.testing.assert_close(clean, model(noisy, times[-1]).x0)
+        assert not torch.equal(noisy, clean)
+
+
+def test_analogies() -> None:
+    """What leads from a to b is added to c, and the length is that of codes; of equal codes it is the code itself."""
+    a, b, c = torch.randn(3, 5, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    found = analogy(a, b, c)
+    lengths = torch.stack([z.flatten(1).norm(dim=1) for z in (a, b, c)]).mean(0)
+    torch.testing.assert_close(found.flatten(1).norm(dim=1), lengths)
+    cosine = torch.cosine_similarity(found.flatten(1), (c + b - a).flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(5).double())
+    torch.testing.assert_close(analogy(a, a, a), a)
 
 
 def test_samples_do_not_meet() -> None:

@@ -10,6 +10,7 @@ from sde_gen.noise import IID, PerSample
 from sde_gen.operator import Function, Mask
 from sde_gen.sde import SDE
 from sde_gen.solver import Solver
+from sde_gen.solver.base import StepSolver
 from sde_gen.solver.projection import Projection
 from sde_gen.solver.repaint import RePaint
 from sde_gen.solver.twisted_smc import TwistedSMC, systematic
@@ -109,6 +110,77 @@ def test_repainting_brings_the_unknown_nearer_to_its_posterior() -> None:
         return float((x[:, 1] < 0).double().mean())
 
     assert wrong(10) < 0.5 * wrong(1)
+
+
+class Still(StepSolver[None]):
+    """A solver that goes nowhere, and notes where it was asked to start."""
+
+    order = 0
+    stochastic = False
+
+    def __init__(self) -> None:
+        self.starts: list[Tensor] = []
+
+    def init(self, model, x, times):
+        return None
+
+    def step(self, model, x_t, t, s, state, noise):
+        self.starts.append(x_t)
+        return torch.zeros_like(x_t), None
+
+    def nfe(self, steps: int) -> int:
+        return 3 * steps
+
+
+def test_what_is_projected_on_is_noised_as_the_samples_are() -> None:
+    """The known coordinate has the law of alpha y + sigma z, the other is left alone; evaluations are the inner's."""
+    sde = make("sde", "vp")
+    t, s = sde.t_from_log_snr(torch.tensor([-2.0, 0.0]).double())
+    solver = Projection(operator=MASK, y=KNOWN, inner=Still())
+    x = torch.zeros(20_000, 2).double()
+    x_s, _ = solver.step(oracles.denoiser(sde), x, t, s, None, IID.seeded(0))
+    alpha, sigma = map(float, sde.marginal(s))
+    assert float(x_s[:, 0].mean()) == pytest.approx(0.7 * alpha, abs=5 * sigma / 20_000**0.5)
+    assert float(x_s[:, 0].std()) == pytest.approx(sigma, rel=0.03)
+    assert not x_s[:, 1].any()
+    assert solver.nfe(7) == 21
+    assert RePaint(operator=MASK, y=KNOWN, inner=Still(), repeats=2).nfe(7) == 42
+
+
+def test_repainting_goes_back_by_the_process_own_transition() -> None:
+    sde = make("sde", "vp")
+    t, s = sde.t_from_log_snr(torch.tensor([-2.0, 0.0]).double())
+    still = Still()
+    solver = RePaint(operator=MASK, y=KNOWN, inner=still, repeats=2)
+    x = torch.zeros(20_000, 2).double()
+    solver.step(oracles.denoiser(sde), x, t, s, None, IID.seeded(0))
+    again = still.starts[1]
+    scale, std = map(float, sde.transition(s, t))
+    alpha, sigma = map(float, sde.marginal(s))
+    assert float(again[:, 1].std()) == pytest.approx(std, rel=0.03)  # from zero
+    assert float(again[:, 0].mean()) == pytest.approx(0.7 * alpha * scale, abs=0.03)
+    assert float(again[:, 0].std()) == pytest.approx(float(sde.sigma(t)), rel=0.03)
+    assert scale**2 * sigma**2 + std**2 == pytest.approx(float(sde.sigma(t)) ** 2)
+
+
+def test_smc_weighs_the_particles_it_is_given() -> None:
+    """From samples of p_t at a log-SNR of 0, where the measurement says much of the first particles already."""
+    model = oracles.denoiser(make("sde", "vp"))
+    grid = model.sde.t_from_log_snr(torch.linspace(0, 8, 31, dtype=torch.float64))
+    noise = IID.seeded(0)
+    alpha, sigma = model.sde.marginal(grid[0])
+    x0 = model.sample(16_000, noise=noise).double()
+    x = twisted().solve(model, alpha * x0 + sigma * noise.fresh(x0), grid, noise=noise)
+    assert max(mismatch(model(x, grid[-1]).x0)) < 0.08
+
+
+def test_systematic_resampling_is_unbiased() -> None:
+    weights = torch.tensor([0.1, 0.5, 0.0, 0.4]).repeat(25) / 25
+    counts = [
+        torch.bincount(systematic(weights, u), minlength=100) for u in torch.arange(0.005, 1, 0.01).tolist()
+    ]
+    mean = torch.stack(counts).double().mean(0)
+    torch.testing.assert_close(mean, 100 * weights.double(), rtol=0, atol=0.02)
 
 
 def test_repaint_once_is_projection_and_counts_its_evaluations() -> None:

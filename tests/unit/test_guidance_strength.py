@@ -1,0 +1,61 @@
+"""How strongly guidance pushes: every scale, limit and gain in a value known from elsewhere."""
+
+import pytest
+import torch
+
+from sde_gen.guidance import Autoguidance, ClassifierGuidance, DynamicThreshold, PiGDM
+from sde_gen.hooks import NFECounter
+from tests.catalogue import make
+from tests.contract.test_guidance import LABELS, Labelled, samples
+from tests.unit import test_guidance_posterior as gaussian
+
+T = torch.tensor(0.4).double()
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.5])
+def test_a_classifier_s_push_grows_with_its_scale(scale: float) -> None:
+    """The exact classifier's whole push is the way from the mixture to the component."""
+    model = Labelled(make("sde", "vp"))
+    x = samples(model.sde, 0.4)
+    free, held = model(x, T), model(x, T, label=LABELS)
+    found = ClassifierGuidance(denoiser=model, classifier=model, scale=scale)(x, T, label=LABELS)
+    torch.testing.assert_close(found.x0, free.x0 + scale * (held.x0 - free.x0))
+    torch.testing.assert_close(found.eps, free.eps + scale * (held.eps - free.eps))
+
+
+def test_autoguidance_of_scale_1_is_the_model_and_does_not_ask_the_weak_one() -> None:
+    model, weak = Labelled(make("sde", "vp")), Labelled(make("sde", "vp"))
+    x = samples(model.sde, 0.4)
+    with NFECounter(weak) as counter:
+        found = Autoguidance(denoiser=model, weak=weak, scale=1.0)(x, T)
+    assert counter.calls == 0
+    assert torch.equal(found.x0, model(x, T).x0)
+
+
+def test_a_threshold_keeps_to_its_limit() -> None:
+    model = Labelled(make("sde", "vp"))
+    x = 4 * samples(model.sde, 0.4)
+    free = model(x, T).x0
+    found = DynamicThreshold(denoiser=model, quantile=1.0, limit=0.5)(x, T).x0
+    over = free.abs().amax(1) > 0.5
+    assert bool(over.any())
+    torch.testing.assert_close(found[over].abs().amax(1), torch.full((int(over.sum()),), 0.5).double())
+    assert torch.equal(found[~over], free[~over])
+
+
+def test_pigdm_differentiates_the_network_in_front_and_not_inside() -> None:
+    """On correlated data, where the two covariances differ; the derivative is taken by autograd, sample by sample."""
+    process = make("sde", "vp")
+    prior, rows, y = gaussian.prior(process), gaussian.ROWS, gaussian.Y
+    x = gaussian.samples(process, T)
+    alpha, sigma = process.marginal(T)
+    method = PiGDM(
+        denoiser=prior, operator=gaussian.measuring(rows), y=y, noise_std=gaussian.STD, data_std=0.7
+    )
+    variance = 1 / (1 / 0.7**2 + (alpha / sigma) ** 2)
+    inverse = torch.linalg.inv(variance * rows @ rows.T + gaussian.STD**2 * torch.eye(2).double())
+    for row, found in zip(x, method(x, T).x0, strict=True):
+        slope = torch.autograd.functional.jacobian(lambda v: prior(v[None], T).x0[0], row)
+        x0 = prior(row[None], T).x0[0]
+        exact = x0 + sigma**2 / alpha * slope.T @ rows.T @ inverse @ (y[0] - rows @ x0)
+        torch.testing.assert_close(found, exact)
