@@ -11,7 +11,7 @@ from torch import Tensor
 from sde_gen.codec.uniform import Uniform
 from sde_gen.conditioning.label import Label as ClassLabel
 from sde_gen.conditioning.none import Unconditional
-from sde_gen.interop import files
+from sde_gen.interop import files, persistent, pickled
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import given, need
@@ -58,16 +58,21 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {"SongUNet": SongUN
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
-    """Read a file with the state dictionary of a network.
+    """Read a snapshot's pickle, of which the averaged network is taken, or a file with a state dictionary.
 
     Arguments:
-        path: the file.
-        config: as :func:`read` wants it.
+        path: the file; a pickle is one that ends in ``.pkl``.
+        config: as :func:`read` wants it; None for a pickle, which knows how its network was made.
 
     Raises:
-        ValueError: as :func:`~sde_gen.interop.files.read` and :func:`read`.
+        ValueError: as :func:`~sde_gen.interop.pickled.read`, :func:`~sde_gen.interop.files.read` and :func:`read`.
     """
-    return read(files.tensors(files.read(path)), given(config))
+    if path.suffix != ".pkl":
+        return read(files.tensors(files.read(path)), given(config))
+    if config is not None:
+        raise ValueError(f"{path} says itself how its network was made: leave settings=... out")
+    found = persistent.network(pickled.read(path))
+    return read(found.tensors, {**found.arguments, "precond": found.kind})
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
