@@ -15,7 +15,7 @@ from sde_gen.picture import load_image
 from sde_gen.run import Run, open_classifier, open_data, open_run
 from sde_gen.task import Task
 
-OF_TASKS = ("image", "mask", "a", "b", "method", "noise_std")
+OF_TASKS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
 """Settings of the door that some tasks ask for."""
 
 

@@ -164,7 +164,7 @@ def test_other_tasks(runs, tmp_path, capfd):
         ["task=deblur"],
         ["task=jpeg", "method=dps"],
         ["task=vary", "task.ratio=0.5"],
-        ["task=superres", "task.factor=2"],
+        ["task=superres", "factor=2"],
     ):
         x = drawn(runs, "plain", tmp_path, *words, "image=1", "grid.t_max=0.99")
         assert x.shape == (3, 1, 8, 8)
@@ -175,7 +175,7 @@ def test_other_tasks(runs, tmp_path, capfd):
     small = measured[::2, ::2]
     assert (measured == np.kron(small, np.ones((2, 2)))).all()
     Image.fromarray(small).save(tmp_path / "small.png")
-    drawn(runs, "plain", tmp_path, "task=superres", "task.factor=2", f"image={tmp_path / 'small.png'}")
+    drawn(runs, "plain", tmp_path, "task=superres", "factor=2", f"image={tmp_path / 'small.png'}")
     assert "PSNR" not in capfd.readouterr().out  # nobody knows the truth
 
 
