@@ -1,4 +1,4 @@
-"""Networks of guided-diffusion: ADM, with or without classes and learned variances."""
+"""Networks of guided-diffusion and improved-diffusion, with or without classes and learned variances."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,11 +7,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from sde_gen.codec.uniform import Uniform
+from sde_gen.conditioning.label import Label as ClassLabel
+from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
+from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import given, need
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM, HeadedAttention, Stage
+from sde_gen.model.change import ConvolutionChange, PlainChange
+from sde_gen.parametrization.eps import Eps
+from sde_gen.parametrization.label import Time
+from sde_gen.parametrization.learned_range import LearnedRange
+from sde_gen.sde.ddpm import DDPM, cosine_betas, linear_betas
 
 BLOCK = {
     "in_layers.0": "norm_in",
@@ -23,12 +32,9 @@ BLOCK = {
 """Their names of the parts of a residual block, and ours."""
 
 EXPECTED = {
-    "use_scale_shift_norm": True,
-    "resblock_updown": True,
     "dims": 2,
     "num_heads_upsample": -1,
     "predict_xstart": False,
-    "rescale_timesteps": False,
 }
 """Settings of theirs that our network has in this one way."""
 
@@ -57,7 +63,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     Arguments:
         tensors: the state dictionary.
         config: the arguments of their ``UNetModel`` by name, ``attention_resolutions`` being factors of halving as
-            there, and of the chain: ``noise_schedule`` (linear or cosine) and ``steps`` (1000).
+            there, and of the chain: ``noise_schedule`` (linear or cosine), ``steps`` (1000) and ``rescale_timesteps``.
 
     Raises:
         ValueError: a setting that our network does not have, or tensors that do not fit; the message names them.
@@ -77,21 +83,24 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         )
     attention = [n for n in range(len(multipliers)) if 2**n in need(config, "attention_resolutions")]
     classes, size = int(config.get("num_classes") or 0), int(need(config, "image_size"))
+    in_blocks, learned_change = bool(need(config, "resblock_updown")), bool(config.get("conv_resample", True))
+    change = ConvolutionChange if learned_change else PlainChange
     settings: dict[str, Any] = {
         "shape": [channels, size, size],
         "width": width,
         "multipliers": multipliers,
         "blocks": int(need(config, "num_res_blocks")),
         "attention_levels": attention,
-        "head_channels": _head_channels(
-            config, [width * multipliers[n] for n in {*attention, len(multipliers) - 1}]
-        ),
+        **_heads(config),
         "dropout": float(config.get("dropout", 0.0)),
         "num_classes": classes,
         "outputs": outputs,
+        "modulated": bool(need(config, "use_scale_shift_norm")),
+        "change": None if in_blocks else Recipe(change),
     }
+    recipe = Recipe(ADM, **settings)
     with torch.device("meta"):
-        net = ADM(**settings)
+        net: ADM = recipe.make()
     moved = Transfer(_with_null_class(tensors), net)
     for ours, theirs in (
         ("embed.0", "time_embed.0"),
@@ -101,7 +110,9 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         moved.layer(ours, theirs)
     if classes:
         moved.move("classes.weight", "label_emb.weight")
-    for ours, theirs in _blocks(net):
+    for ours, theirs in _changes(net, in_blocks=in_blocks, learned=learned_change):
+        moved.layer(ours, theirs)
+    for ours, theirs in _blocks(net, in_blocks=in_blocks):
         for name, mine in BLOCK.items():
             moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
         if f"{ours}.skip.weight" in moved.needed:
@@ -112,22 +123,17 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     moved.layer("norm", "out.0")
     moved.layer("out", "out.2")
     steps = int(config.get("steps", 1000))
-    eps = {
-        "_target_": "sde_gen.parametrization.eps.Eps",
-        "label": {"_target_": "sde_gen.parametrization.label.Time", "scale": float(steps), "offset": -1.0},
-    }
-    learned = {"_target_": "sde_gen.parametrization.learned_range.LearnedRange", "mean": eps}
-    labels = {"_target_": "sde_gen.conditioning.label.Label", "classes": classes, "dropout": 0.0}
+    unit = 1000 / steps if config.get("rescale_timesteps", False) else 1.0
+    eps = Recipe(Eps, label=Recipe(Time, scale=unit * steps, offset=-unit))
+    labels = Recipe(ClassLabel, classes=classes, dropout=0.0)
+    betas = _betas(str(config.get("noise_schedule", "linear")), steps)
     return Imported(
         config={
-            "model": {"_target_": "sde_gen.model.adm.ADM", **settings},
-            "sde": {
-                "_target_": "sde_gen.sde.ddpm.DDPM",
-                "betas": _betas(str(config.get("noise_schedule", "linear")), steps),
-            },
-            "parametrization": learned if outputs == 2 else eps,
-            "codec": {"_target_": "sde_gen.codec.uniform.Uniform", "levels": 256, "low": -1.0, "high": 1.0},
-            "conditioning": labels if classes else {"_target_": "sde_gen.conditioning.none.Unconditional"},
+            "model": recipe.config(),
+            "sde": Recipe(DDPM, betas=betas).config(),
+            "parametrization": (Recipe(LearnedRange, mean=eps) if outputs == 2 else eps).config(),
+            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (labels if classes else Recipe(Unconditional)).config(),
         },
         shape=(channels, size, size),
         levels=256,
@@ -145,11 +151,23 @@ def _stages(net: ADM) -> Iterator[tuple[str, str, Stage]]:
         yield f"up.{number}", f"output_blocks.{number}", cast(Stage, stage)
 
 
-def _blocks(net: ADM) -> Iterator[tuple[str, str]]:
+def _changes(net: ADM, *, in_blocks: bool, learned: bool) -> Iterator[tuple[str, str]]:
+    """Our names of the convolutions that change the resolution, and theirs."""
+    if in_blocks or not learned:
+        return
+    for ours, theirs, stage in _stages(net):
+        if not hasattr(stage.block, "norm_in"):
+            yield f"{ours}.block.block", f"{theirs}.0.op"
+        if len(stage.finer):
+            yield f"{ours}.finer.0.block", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}.conv"
+
+
+def _blocks(net: ADM, *, in_blocks: bool) -> Iterator[tuple[str, str]]:
     """Our names of the residual blocks, and theirs."""
     for ours, theirs, stage in _stages(net):
-        yield f"{ours}.block", f"{theirs}.0"
-        if len(stage.finer):
+        if hasattr(stage.block, "norm_in"):
+            yield f"{ours}.block", f"{theirs}.0"
+        if in_blocks and len(stage.finer):
             yield f"{ours}.finer.0", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}"
     yield "middle.0.block", "middle_block.0"
     yield "middle.1.block", "middle_block.2"
@@ -187,23 +205,17 @@ def _with_null_class(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**tensors, "label_emb.weight": torch.cat([rows, torch.zeros_like(rows[:1])])}
 
 
-def _head_channels(config: Mapping[str, Any], attending: list[int]) -> int:
-    """Channels of a head; a number of heads will do where all levels that attend are as wide."""
+def _heads(config: Mapping[str, Any]) -> dict[str, int]:
+    """Channels of a head, or the number of heads."""
     if int(config.get("num_head_channels", -1)) > 0:
-        return int(config["num_head_channels"])
-    heads = int(config.get("num_heads", 1))
-    if (len(set(attending)) > 1 and heads > 1) or any(channels % heads for channels in attending):
-        raise ValueError(
-            f"num_heads={heads} on levels of {sorted(set(attending))} channels is not supported; give num_head_channels"
-        )
-    return max(attending) // heads
+        return {"head_channels": int(config["num_head_channels"])}
+    return {"heads": int(config.get("num_heads", 1))}
 
 
-def _betas(schedule: str, steps: int) -> dict[str, Any]:
+def _betas(schedule: str, steps: int) -> Recipe:
     if schedule == "linear":
         scale = 1000 / steps
-        ends = {"beta_min": scale * 1e-4, "beta_max": scale * 0.02}
-        return {"_target_": "sde_gen.sde.ddpm.linear_betas", "steps": steps, **ends}
+        return Recipe(linear_betas, steps=steps, beta_min=scale * 1e-4, beta_max=scale * 0.02)
     if schedule == "cosine":
-        return {"_target_": "sde_gen.sde.ddpm.cosine_betas", "steps": steps}
+        return Recipe(cosine_betas, steps=steps)
     raise ValueError(f"noise_schedule={schedule!r} is not supported; expected linear or cosine")

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.blocks import Dropout, convolution, linear
+from sde_gen.model.change import Change
 from sde_gen.model.embedding import CosinePositional
 from sde_gen.model.norms import GroupNorm
-from sde_gen.model.resample import Box
+from sde_gen.model.resample import Box, CentredBox
 from sde_gen.model.unet import check_shape, with_class
 
 
@@ -28,6 +29,9 @@ class ADM(nn.Module):
         blocks: residual blocks a level.
         attention_levels: levels with attention, 0 being the finest.
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
+        heads: number of heads at every level in place of ``head_channels``, None for those.
+        modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
+        change: how the resolution changes between two levels, None for blocks like the others.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         outputs: numbers given out for every number of the image: 2 with a learned variance.
@@ -48,44 +52,65 @@ class ADM(nn.Module):
         dropout: float = 0.0,
         num_classes: int = 0,
         outputs: int = 1,
+        heads: int | None = None,
+        modulated: bool = True,
+        change: Change | None = None,
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
-        if head_channels < 1 or outputs < 1:
-            raise ValueError(f"head_channels={head_channels}, outputs={outputs}: both must be at least 1")
+        if head_channels < 1 or outputs < 1 or (heads is not None and heads < 1):
+            raise ValueError(
+                f"head_channels={head_channels}, heads={heads}, outputs={outputs}: all must be at least 1"
+            )
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
         self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
         options: dict[str, Any] = {"embedding": 4 * width, "dropout": dropout}
+        made = AdaptiveBlock if modulated else AddedBlock
+
+        def attention(channels: int) -> nn.Module:
+            if heads is not None and channels % heads:
+                raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
+            return HeadedAttention(channels, head_channels if heads is None else channels // heads)
 
         def attend(level: int, channels: int) -> nn.Module:
-            return HeadedAttention(channels, head_channels) if level in attention_levels else nn.Identity()
+            return attention(channels) if level in attention_levels else nn.Identity()
+
+        def halve(channels: int) -> nn.Module:
+            if change is not None:
+                return change.down(channels, CentredBox())
+            return made(channels, channels, resample=Box().down, **options)
+
+        def double(channels: int) -> nn.Module:
+            if change is not None:
+                return change.up(channels, CentredBox())
+            return made(channels, channels, resample=Box().up, **options)
 
         self.stem = convolution(shape[0], width)
         self.down = nn.ModuleList()
         channels, skips = width, [width]
         for level, multiplier in enumerate(multipliers):
             if level > 0:
-                self.down.append(Stage(AdaptiveBlock(channels, channels, resample=Box().down, **options)))
+                self.down.append(Stage(halve(channels)))
                 skips.append(channels)
             for _ in range(blocks):
-                block = AdaptiveBlock(channels, width * multiplier, **options)
+                block = made(channels, width * multiplier, **options)
                 channels = width * multiplier
                 self.down.append(Stage(block, attend(level, channels)))
                 skips.append(channels)
         self.middle = nn.ModuleList(
             [
-                Stage(AdaptiveBlock(channels, channels, **options), HeadedAttention(channels, head_channels)),
-                Stage(AdaptiveBlock(channels, channels, **options)),
+                Stage(made(channels, channels, **options), attention(channels)),
+                Stage(made(channels, channels, **options)),
             ]
         )
         self.up = nn.ModuleList()
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for index in range(blocks + 1):
-                block = AdaptiveBlock(channels + skips.pop(), width * multiplier, **options)
+                block = made(channels + skips.pop(), width * multiplier, **options)
                 channels = width * multiplier
                 ascend = level > 0 and index == blocks
-                finer = [AdaptiveBlock(channels, channels, resample=Box().up, **options)] if ascend else []
+                finer = [double(channels)] if ascend else []
                 self.up.append(Stage(block, attend(level, channels), *finer))
         self.norm = group_norm(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
@@ -145,6 +170,8 @@ class AdaptiveBlock(nn.Module):
         resample: change of the resolution of both branches.
     """
 
+    embedded: ClassVar[int] = 2
+
     def __init__(
         self,
         inputs: int,
@@ -157,7 +184,7 @@ class AdaptiveBlock(nn.Module):
         super().__init__()
         self.norm_in = group_norm(inputs)
         self.conv_in = convolution(inputs, outputs)
-        self.embed = linear(embedding, 2 * outputs)
+        self.embed = linear(embedding, self.embedded * outputs)
         self.norm_out = group_norm(outputs)
         self.dropout = Dropout(dropout)
         self.conv_out = convolution(outputs, outputs, zero=True)
@@ -169,9 +196,28 @@ class AdaptiveBlock(nn.Module):
         h = F.silu(self.norm_in(x))
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
-        scale, shift = self.embed(embedding).unflatten(1, (-1, 1, 1)).chunk(2, dim=1)
-        h = F.silu(self.norm_out(self.conv_in(h)) * (1 + scale) + shift)
+        h = F.silu(self.condition(self.conv_in(h), self.embed(embedding).unflatten(1, (-1, 1, 1))))
         out: Tensor = self.skip(x) + self.conv_out(self.dropout(h))
+        return out
+
+    def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Normalise, scale and shift."""
+        scale, shift = embedding.chunk(2, dim=1)
+        out: Tensor = self.norm_out(h) * (1 + scale) + shift
+        return out
+
+
+class AddedBlock(AdaptiveBlock):
+    """A residual block to which the embedding is added before the second normalisation.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, appendix B.
+    """
+
+    embedded: ClassVar[int] = 1
+
+    def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Add and normalise."""
+        out: Tensor = self.norm_out(h + embedding)
         return out
 
 

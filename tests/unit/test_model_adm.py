@@ -49,9 +49,14 @@ def test_second_outputs_are_of_every_channel() -> None:
         8,
         8,
     )
-    for wrong in ({"outputs": 0}, {"head_channels": 0}):
+    for wrong in ({"outputs": 0}, {"head_channels": 0}, {"heads": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             ADM(shape=(3, 8, 8), **wrong)
+
+
+def test_heads_that_do_not_share_the_channels_evenly_are_refused() -> None:
+    with pytest.raises(ValueError, match="heads=3"):
+        ADM(shape=(3, 8, 8), width=8, heads=3)
 
 
 def test_label_features_begin_with_cosines() -> None:
