@@ -1,4 +1,8 @@
-"""Make a run folder of another project's network: ``python -m sde_gen.convert format=score_sde file=... out=...``."""
+"""Make a run folder of another project's network, or a folder of theirs of a run.
+
+``python -m sde_gen.convert format=score_sde file=... out=...``;
+``python -m sde_gen.convert run=... to=diffusers out=...``.
+"""
 
 import hashlib
 from pathlib import Path
@@ -9,19 +13,58 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import build, show
 from sde_gen.build import Facts
-from sde_gen.door import door
+from sde_gen.door import door, refuse
 from sde_gen.engine import checkpoint
 from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.engine.state import load_into
 from sde_gen.interop import Imported, files
+from sde_gen.run import open_run
 
 
 @door("convert")
 def main(config: DictConfig) -> None:
-    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take."""
-    path, out = files.weights_of(Path(config.file)), Path(config.out)
+    """Take a network in, or give one out."""
+    out = Path(config.out)
     if out.exists():
         raise ValueError(f"{out} is there already; choose another folder with out=...")
+    if (config.run is None) == (config.file is None):
+        raise ValueError(
+            "give file=... and format=... to take a network in, or run=... and to=... to give one out"
+        )
+    if config.run is None:
+        if config.get("format") is None:
+            raise ValueError("format=... must say whose file it is")
+        refuse("a file is taken in", "to", "checkpoint", "trust")
+        take_in(config, out)
+    else:
+        if config.get("to") is None:
+            raise ValueError("to=... must say to whom the run is given")
+        refuse("a run is given out", "format", "data", "settings")
+        give_out(config, out)
+
+
+def give_out(config: DictConfig, out: Path) -> None:
+    """Write the averaged weights of a run as another project's folder."""
+    asked = {key: config[key] for key in ("run", "checkpoint", "trust")}
+    run = open_run(OmegaConf.create({**asked, "device": "cpu"}))
+    parts = ("model", "sde", "parametrization", "codec", "conditioning")
+    stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
+    stored["betas"] = getattr(run.denoiser.sde, "betas", ())
+    instantiate(config.to)(stored, tuple(run.facts.shape), dict(run.denoiser.net.state_dict()), out)
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    show.table(
+        f"given out to {out}",
+        {
+            "run": str(run.folder),
+            "parameters": f"{sum(part.numel() for part in run.denoiser.net.parameters()):,}",
+            "files": ", ".join(written),
+        },
+    )
+
+
+def take_in(config: DictConfig, out: Path) -> None:
+    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take."""
+    path = files.weights_of(Path(config.file))
     found: Imported = instantiate(config.format)(path, _settings(config.settings))
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}

@@ -1,9 +1,27 @@
 """Weights moved from names of another project to ours, none forgotten."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to a tensor on its way to us, and how it is undone.
+
+    Arguments:
+        forth: from theirs to ours.
+        back: from ours to theirs.
+    """
+
+    forth: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Do it."""
+        return self.forth(value)
 
 
 class Transfer:
@@ -79,3 +97,38 @@ class Transfer:
             more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
             raise ValueError(f"the weights do not fit the network: {'; '.join(faults[:8])}{more}")
         return self.state
+
+
+class Return:
+    """Moves tensors of ours to the names of another project: the way of a :class:`Transfer`, backward.
+
+    Arguments:
+        state: weights by the names of our network.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = state
+        self.needed = state
+        self.tensors: dict[str, Tensor] = {}
+        self.seen: set[str] = set()
+
+    def move(self, ours: str, theirs: str, change: Change | None = None) -> None:
+        """Give their tensor the values of ours, as they are or changed back."""
+        value = self.state[ours]
+        self.tensors[theirs] = (value if change is None else change.back(value)).contiguous()
+        self.seen.add(ours)
+
+    def layer(self, ours: str, theirs: str, change: Change | None = None) -> None:
+        """Move weight and bias of a layer; the change is of the weight."""
+        self.move(f"{ours}.weight", f"{theirs}.weight", change)
+        self.move(f"{ours}.bias", f"{theirs}.bias")
+
+    def finish(self) -> dict[str, Tensor]:
+        """All tensors of theirs.
+
+        Raises:
+            ValueError: a tensor of ours found no place.
+        """
+        if left := sorted(set(self.state) - self.seen):
+            raise ValueError(f"there is no place for {', '.join(left[:8])}")
+        return self.tensors

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import choice, need
-from sde_gen.interop.transfer import Transfer
+from sde_gen.interop.transfer import Change, Return, Transfer
 from sde_gen.model.change import BlockChange, ConvolutionChange
 from sde_gen.model.embedding import CosinePositional, Fourier, Positional
 from sde_gen.model.ho import HoUNet
@@ -186,13 +186,13 @@ class DDPMLayout:
             norms=Recipe(Fixed, groups=self.groups, eps=float(sizes.said["norm_eps"])),
         )
 
-    def move(self, moved: Transfer) -> None:
-        """Move their tensors to our network."""
+    def move(self, moved: Transfer | Return) -> None:
+        """Move their tensors to our network, or ours to theirs."""
         swap = self.sine_first != self.to_the_last  # our sinusoids are in the other order
-        moved.layer("embed.0", "time_embedding.linear_1", _halves_swapped if swap else None)
+        moved.layer("embed.0", "time_embedding.linear_1", HALVES_SWAPPED if swap else None)
         moved.layer("embed.2", "time_embedding.linear_2")
         if self.sizes.classes:
-            moved.move("classes.weight", "class_embedding.weight", _with_null_class)
+            moved.move("classes.weight", "class_embedding.weight", WITH_NULL_CLASS)
         for ours, theirs in self._layers():
             moved.layer(ours, theirs)
         for ours, theirs in self._blocks():
@@ -341,7 +341,7 @@ class NCSNppLayout:
         return [f"output.heads.{level}.conv" for level in range(self.sizes.levels)]
 
 
-def block(moved: Transfer, ours: str, theirs: str) -> None:
+def block(moved: Transfer | Return, ours: str, theirs: str) -> None:
     """Move a residual block."""
     for name, mine in BLOCK.items():
         moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
@@ -349,11 +349,11 @@ def block(moved: Transfer, ours: str, theirs: str) -> None:
         moved.layer(f"{ours}.skip", f"{theirs}.conv_shortcut")
 
 
-def attention(moved: Transfer, ours: str, theirs: str) -> None:
+def attention(moved: Transfer | Return, ours: str, theirs: str) -> None:
     """Move an attention, whose dense layers are 1x1 convolutions here."""
     moved.layer(f"{ours}.norm", f"{theirs}.group_norm")
     for name, mine in ATTENTION.items():
-        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}", lambda w: w[..., None, None])
+        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}", AS_CONVOLUTION)
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -376,3 +376,13 @@ def _halves_swapped(weight: Tensor) -> Tensor:
 def _with_null_class(rows: Tensor) -> Tensor:
     """A row of zeros after the classes."""
     return torch.cat([rows, torch.zeros_like(rows[:1])])
+
+
+AS_CONVOLUTION = Change(lambda w: w[..., None, None], lambda w: w[..., 0, 0])
+"""A dense layer's weight as that of a 1x1 convolution."""
+
+HALVES_SWAPPED = Change(_halves_swapped, _halves_swapped)
+"""Columns for sinusoids in the other order."""
+
+WITH_NULL_CLASS = Change(_with_null_class, lambda rows: rows[:-1])
+"""Rows of classes, with one for no class."""

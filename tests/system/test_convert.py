@@ -68,6 +68,29 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
+def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Taken in, given out, taken in again: the same weights; and what is asked of both ways at once is refused."""
+    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("format=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    enter(f"run={tmp_path / 'run'}", "to=diffusers", f"out={tmp_path / 'given'}")
+    enter("format=diffusers", f"file={tmp_path / 'given'}", f"out={tmp_path / 'again'}")
+    first, again = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "again"))
+    assert first is not None
+    assert again is not None
+    assert all(torch.equal(again.ema[name], value) for name, value in first.ema.items())
+    for arguments, words in (
+        ([f"run={tmp_path / 'run'}"], "to=... must say"),
+        ([f"run={tmp_path / 'run'}", "to=diffusers", "format=edm"], "format=edm would have no effect"),
+        ([f"file={tmp_path / 'theirs'}"], "format=... must say"),
+        ([], "give file=... and format=..."),
+    ):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            enter(f"out={tmp_path / 'no'}", *arguments)
+        assert words in capfd.readouterr().err
+        assert not (tmp_path / "no").exists()
+
+
 def test_mistakes_are_answered_in_a_line(
     given: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,9 +18,11 @@ from omegaconf import OmegaConf
 from sde_gen import build
 from sde_gen.build import Facts
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.interop import Imported, diffusers, files
+from sde_gen.interop import Imported, diffusers, files, to_diffusers
+from sde_gen.noise import IID
 from sde_gen.parametrization import X0, Eps, V
 from sde_gen.sde import DDPM, VE, cosine_betas, scaled_linear_betas
+from sde_gen.solver import DDIM
 from tests.unet2d_reference import random_tensors, walk
 
 GOLDEN = os.environ.get("SDE_GEN_GOLDEN")
@@ -293,3 +295,96 @@ def test_folders_are_found(tmp_path: Path) -> None:
     (alone / "config.json").unlink()
     with pytest.raises(ValueError, match=r"there is no .*config\.json"):
         diffusers.load(files.weights_of(alone), CHAIN)
+
+
+def given_out(name: str, out: Path, **changes: Any) -> dict[str, torch.Tensor]:
+    """Take a variant in and give it out again; return what came in."""
+    config = VARIANTS[name]
+    tensors = random_tensors(config)
+    found = diffusers.read(tensors, config, CHAIN)
+    parts = {**found.config, "betas": denoiser_of(found).sde.betas}
+    for key, value in changes.items():
+        parts[key] = {**parts[key], **value} if isinstance(value, dict) else value
+    to_diffusers.save(parts, found.shape, found.state, out)
+    return tensors
+
+
+@pytest.mark.parametrize("name", [n for n, c in VARIANTS.items() if "Skip" not in c["down_block_types"][0]])
+def test_what_is_given_out_is_what_came_in(tmp_path: Path, name: str) -> None:
+    if name == "centred":
+        with pytest.raises(ValueError, match="Centred has no counterpart"):
+            given_out(name, tmp_path / "out")
+        return
+    tensors = given_out(name, tmp_path / "out")
+    path = files.weights_of(tmp_path / "out")
+    found = safetensors.torch.load_file(path)
+    order = (
+        VARIANTS[name]["freq_shift"] == VARIANTS[name]["flip_sin_to_cos"]
+    )  # sinusoids in the order we have not
+    for key, value in tensors.items():
+        assert order or key.startswith("time_embedding.linear_1") or torch.equal(found[key], value), key
+    assert found.keys() == tensors.keys()
+    again, first = diffusers.load(path), diffusers.read(tensors, VARIANTS[name], CHAIN)
+    assert again.config["model"] == first.config["model"]
+    assert denoiser_of(again).sde == DDPM()
+    assert all(torch.equal(again.state[key], value) for key, value in first.state.items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"model": {"_target_": "sde_gen.model.ncsnpp.NCSNpp"}}, "NCSNpp has no counterpart"),
+        ({"model": {"outputs": 2}}, "outputs=2"),
+        ({"model": {"norms": {"_target_": "sde_gen.model.norms.Quarters"}}}, "expected Fixed"),
+        ({"sde": {"_target_": "sde_gen.sde.vp.VP"}}, "the process VP is no chain"),
+        ({"parametrization": {"_target_": "sde_gen.parametrization.edm.EDM"}}, "parametrization EDM"),
+        (
+            {"parametrization": {"label": {"_target_": "sde_gen.parametrization.label.LogSigma"}}},
+            "another label",
+        ),
+        ({"codec": {"low": 0.0}}, "do not lie on"),
+    ],
+)
+def test_what_diffusers_does_not_have_is_not_given_out(
+    tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ValueError, match=word):
+        given_out("ddpm", tmp_path / "out", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ddpm", "classes"])
+def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None:
+    """DDIM with ten steps from the same noise: theirs from the folder, ours from the tensors."""
+    theirs = pytest.importorskip("diffusers")
+    tensors = given_out(name, tmp_path / "out")
+    scheduler = theirs.DDIMScheduler.from_pretrained(
+        tmp_path / "out", subfolder="scheduler", clip_sample=False
+    )
+    unet = theirs.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = denoiser_of(diffusers.read(tensors, VARIANTS[name], CHAIN)).float()
+    scheduler.set_timesteps(10)
+    times = [(int(t) + 1) / 1000 for t in scheduler.timesteps]
+    label = torch.tensor([1, 0, 3]) if name == "classes" else None
+    bound = found if label is None else found.bind(label=label)
+    grid = torch.tensor(times, dtype=torch.float64)
+    last = DDIM().solve(bound, x, grid, noise=IID.seeded(0))
+    ours = bound(last, grid[-1]).x0
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t, class_labels=label).sample, t, x, eta=0.0).prev_sample
+    assert float((ours - x).abs().max()) < 1e-4 * float(x.abs().max())
+    if name == "ddpm":  # the pipeline itself: its own noise, its own loop
+        pipeline = theirs.DDIMPipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        images = pipeline(
+            batch_size=3, generator=torch.Generator().manual_seed(0), num_inference_steps=10, output_type="np"
+        ).images
+        shown = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        assert float(np.abs(images - shown).max()) < 1e-4
+        assert (
+            theirs.DDPMPipeline.from_pretrained(tmp_path / "out").scheduler.config.prediction_type
+            == "epsilon"
+        )
