@@ -73,7 +73,10 @@ def from_tensors(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key in sorted(
+        tensors
+    ):  # a file gives them in any order, and all processes must share them out in one
+        value = tensors[key]
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
             raise ValueError(

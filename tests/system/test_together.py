@@ -1,5 +1,6 @@
 """Several processes train as one: the same batches, noise, gradients and checkpoints."""
 
+import json
 import multiprocessing
 import os
 import re
@@ -281,27 +282,34 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, settings=SETTINGS, team=team)
 
 
-def launched(folder: Path, *more: str) -> subprocess.Popen[str]:
-    """What torchrun starts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command += ["-m", "sde_gen.train", *TINY, f"run={folder}", *more]
+def launched(folder: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """What torchrun starts; so that it can start again, the processes have a store of their own every time."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [f"--max-restarts={restarts}", "-m", "sde_gen.train", *TINY, f"run={folder}", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
+def await_checkpoints(running: subprocess.Popen[str], folder: Path, count: int) -> None:
+    while len(checkpoint.paths(folder / "checkpoints")) < count:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.05)
+
+
+def kill_a_process(running: subprocess.Popen[str]) -> None:
+    """One of those that torchrun started."""
+    children = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path) -> None:
     running = launched(tmp_path, "engine.images=1000000", "engine.checkpoint_every=64")
-    while len(checkpoint.paths(tmp_path / "checkpoints")) < 2:
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.1)
-    children = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    await_checkpoints(running, tmp_path, 2)
+    kill_a_process(running)
     out, err = running.communicate(timeout=120)
     assert running.returncode != 0
     assert "lost another one" in err or "SIGTERM" in err or "SIGKILL" in err, err
@@ -312,3 +320,46 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path)
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert len(re.findall("training of", out)) == 1, "one process speaks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: str) -> None:
+    running = launched(
+        tmp_path,
+        "engine.images=3200",
+        "engine.checkpoint_every=64",
+        "engine.preview_every=3200",
+        f"team={kind}",
+        restarts=1,
+    )
+    await_checkpoints(running, tmp_path, 2)
+    kill_a_process(running)
+    out, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    assert "3,200 of 3,200" in out
+    records = [json.loads(line)["images"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert records.count(64) == 1, "it did not begin again"
+    assert records[-1] == 3200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> None:
+    running = launched(
+        tmp_path,
+        "engine.images=1000000",
+        "engine.checkpoint_every=1000000",
+        "engine.log_every=64",
+        f"team={kind}",
+    )
+    log = tmp_path / "log.jsonl"
+    while not log.exists() or not log.read_text():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)  # torchrun tells its processes
+    out, err = running.communicate(timeout=120)
+    assert "the same command goes on" in out, err
+    found = checkpoint.latest(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.images >= 64
