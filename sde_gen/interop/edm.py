@@ -12,6 +12,7 @@ from sde_gen.codec.uniform import Uniform
 from sde_gen.conditioning.label import Label as ClassLabel
 from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files, persistent, pickled
+from sde_gen.interop.dhariwal import DhariwalUNetLayout
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import given, need
@@ -53,7 +54,10 @@ class Meaning(NamedTuple):
     sign: float
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {"SongUNet": SongUNetLayout}
+NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
+    "SongUNet": SongUNetLayout,
+    "DhariwalUNet": DhariwalUNetLayout,
+}
 """Their classes of networks."""
 
 

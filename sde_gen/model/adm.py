@@ -1,6 +1,5 @@
 """ADM."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from sde_gen.model.blocks import Dropout, convolution, linear
 from sde_gen.model.change import Change
 from sde_gen.model.embedding import CosinePositional
-from sde_gen.model.norms import GroupNorm
+from sde_gen.model.norms import Common, Norms
 from sde_gen.model.resample import Box, CentredBox
 from sde_gen.model.unet import check_shape, with_class
 
@@ -32,6 +31,7 @@ class ADM(nn.Module):
         heads: number of heads at every level in place of ``head_channels``, None for those.
         modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
         change: how the resolution changes between two levels, None for blocks like the others.
+        norms: rule of the normalisations.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         outputs: numbers given out for every number of the image: 2 with a learned variance.
@@ -55,6 +55,7 @@ class ADM(nn.Module):
         heads: int | None = None,
         modulated: bool = True,
         change: Change | None = None,
+        norms: Norms = Common(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -65,13 +66,14 @@ class ADM(nn.Module):
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
         self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
-        options: dict[str, Any] = {"embedding": 4 * width, "dropout": dropout}
+        options: dict[str, Any] = {"embedding": 4 * width, "dropout": dropout, "norms": norms}
         made = AdaptiveBlock if modulated else AddedBlock
 
         def attention(channels: int) -> nn.Module:
             if heads is not None and channels % heads:
                 raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
-            return HeadedAttention(channels, head_channels if heads is None else channels // heads)
+            most = head_channels if heads is None else channels // heads
+            return HeadedAttention(channels, most, norms.attention(channels))
 
         def attend(level: int, channels: int) -> nn.Module:
             return attention(channels) if level in attention_levels else nn.Identity()
@@ -112,7 +114,7 @@ class ADM(nn.Module):
                 ascend = level > 0 and index == blocks
                 finer = [double(channels)] if ascend else []
                 self.up.append(Stage(block, attend(level, channels), *finer))
-        self.norm = group_norm(channels)
+        self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -167,6 +169,7 @@ class AdaptiveBlock(nn.Module):
         outputs: output channels.
         embedding: features of the embedding.
         dropout: dropout rate.
+        norms: rule of the normalisations.
         resample: change of the resolution of both branches.
     """
 
@@ -179,13 +182,14 @@ class AdaptiveBlock(nn.Module):
         *,
         embedding: int,
         dropout: float,
+        norms: Norms = Common(),  # noqa: B008 (frozen)
         resample: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.norm_in = group_norm(inputs)
+        self.norm_in = norms.block(inputs)
         self.conv_in = convolution(inputs, outputs)
         self.embed = linear(embedding, self.embedded * outputs)
-        self.norm_out = group_norm(outputs)
+        self.norm_out = norms.block(outputs)
         self.dropout = Dropout(dropout)
         self.conv_out = convolution(outputs, outputs, zero=True)
         self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
@@ -229,14 +233,15 @@ class HeadedAttention(nn.Module):
     Arguments:
         channels: channels of the feature map.
         head_channels: channels of a head, at most.
+        normalise: the normalisation before it, None for that of ADM.
     """
 
-    def __init__(self, channels: int, head_channels: int) -> None:
+    def __init__(self, channels: int, head_channels: int, normalise: nn.GroupNorm | None = None) -> None:
         super().__init__()
         self.heads = next(
             n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
         )
-        self.norm = group_norm(channels)
+        self.norm = Common().block(channels) if normalise is None else normalise
         self.qkv = convolution(channels, 3 * channels, 1)
         self.out = convolution(channels, channels, 1, zero=True)
 
@@ -246,8 +251,3 @@ class HeadedAttention(nn.Module):
         weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
         out: Tensor = x + self.out((value @ weight.transpose(2, 3)).reshape(x.shape))
         return out
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with 32 groups, or as many of them as divide the channels evenly."""
-    return GroupNorm(math.gcd(channels, 32), channels, eps=1e-5)

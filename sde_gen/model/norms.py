@@ -1,6 +1,7 @@
 """Group normalisation: how many groups, and where."""
 
 import abc
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +21,10 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
     """Group normalisation with at most 32 groups of at least four channels, as many as divide the channels."""
     groups = max(g for g in range(1, min(max(channels // 4, 1), 32) + 1) if channels % g == 0)
-    return GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=eps)
 
 
 class Norms(abc.ABC):
@@ -45,11 +46,17 @@ class Norms(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Quarters(Norms):
-    """At most 32 groups of at least four channels: :func:`norm` (Song et al., 2021, arXiv:2011.13456, their code)."""
+    """At most 32 groups of at least four channels: :func:`norm` (Song et al., 2021, arXiv:2011.13456, their code).
+
+    Arguments:
+        eps: added to the variance.
+    """
+
+    eps: float = 1e-6
 
     def block(self, channels: int) -> nn.GroupNorm:
         """As everywhere."""
-        return norm(channels)
+        return norm(channels, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,15 @@ class JoinedQuarters(Quarters):
     def attention(self, channels: int) -> nn.GroupNorm:
         """32 groups."""
         return Fixed(groups=32).block(channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Norms):
+    """32 groups, or as many of them as divide the channels evenly (Dhariwal and Nichol, 2021, arXiv:2105.05233)."""
+
+    def block(self, channels: int) -> nn.GroupNorm:
+        """As everywhere."""
+        return GroupNorm(math.gcd(channels, 32), channels, eps=1e-5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from sde_gen.model.embedding import Positional
 from sde_gen.model.pyramid import NoInput, NoOutput
 from sde_gen.model.resample import Box
 from sde_gen.model.song import SongUNet
-from tests import score_sde_reference
+from tests import adm_reference, score_sde_reference
 
 GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
 
@@ -281,7 +281,7 @@ def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
     [
         ({"precond": "FlowPrecond"}, "VPPrecond or"),
         ({"precond": None}, "precond"),
-        ({"model_type": "UNet"}, "SongUNet"),
+        ({"model_type": "UNet"}, "SongUNet or DhariwalUNet"),
         ({"encoder_type": "both"}, "encoder_type"),
         ({"img_resolution": None}, "img_resolution"),
         ({"sigma_mim": 3}, "no setting sigma_mim"),
@@ -331,3 +331,124 @@ def test_a_network_of_classes_and_augmentations() -> None:
         made()(x, c_noise, augment=torch.zeros(2, 2))
     with pytest.raises(ValueError, match="must not be negative"):
         made(augmentations=-1)
+
+
+def their_dhariwal_names(
+    levels: int, blocks: int, size: int, attention: list[int]
+) -> Iterator[tuple[str, str]]:
+    """Names of the blocks of guided-diffusion's UNetModel, of which theirs is a rewriting, and theirs."""
+    sizes, number = [size >> n for n in range(levels)], 1
+    for level, side in enumerate(sizes):
+        if level:
+            yield f"input_blocks.{number}.0", f"enc.{side}x{side}_down"
+            number += 1
+        for n in range(blocks):
+            yield f"input_blocks.{number}.0", f"enc.{side}x{side}_block{n}"
+            number += 1
+    number = 0
+    yield from (("middle_block.0", f"dec.{side}x{side}_in0"), ("middle_block.2", f"dec.{side}x{side}_in1"))
+    for side in reversed(sizes):
+        for n in range(blocks + 1):
+            yield f"output_blocks.{number}.0", f"dec.{side}x{side}_block{n}"
+            if n == blocks and side < size:
+                place = 2 if side in attention else 1
+                yield f"output_blocks.{number}.{place}", f"dec.{2 * side}x{2 * side}_up"
+            number += 1
+
+
+def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """Tensors of guided-diffusion by the names, and in the orders, of EDM."""
+    parts = {
+        "in_layers.0": "norm0",
+        "in_layers.2": "conv0",
+        "emb_layers.1": "affine",
+        "out_layers.0": "norm1",
+        "out_layers.3": "conv1",
+        "skip_connection": "skip",
+    }
+    layers = {
+        "time_embed.0": "map_layer0",
+        "time_embed.2": "map_layer1",
+        "input_blocks.0.0": "enc.8x8_conv",
+        "out.0": "out_norm",
+        "out.2": "out_conv",
+    }
+    found = {}
+    for name, value in tensors.items():
+        head, _, kind = name.rpartition(".")
+        owner = next((block for block in names if head.startswith(f"{block}.")), None)
+        if head in layers:
+            found[f"model.{layers[head]}.{kind}"] = value
+        elif name == "label_emb.weight":
+            found["model.map_label.weight"] = value.T
+        elif owner is not None:
+            found[f"model.{names[owner]}.{parts[head.removeprefix(owner + '.')]}.{kind}"] = value
+        else:  # attention, the next module after its block
+            stage, place, part = head.rsplit(".", 2)
+            theirs = names[f"{stage}.{int(place) - 1}"]
+            if part == "qkv":  # of a head: queries, keys, values; theirs take turns
+                heads = value.chunk(value.shape[0] // 3 // 64)
+                rows = [
+                    row for head_ in heads for three in zip(*head_.chunk(3), strict=True) for row in three
+                ]
+                value = torch.stack(rows)
+            value = value[..., None] if value.ndim == 3 else value
+            found[f"model.{theirs}.{ {'norm': 'norm2', 'qkv': 'qkv', 'proj_out': 'proj'}[part] }.{kind}"] = (
+                value
+            )
+    for name in list(names.values()):
+        if name.endswith(("_down", "_up")):
+            for part in ("conv0", "skip"):
+                found[f"model.{name}.{part}.resample_filter"] = torch.full((1, 1, 2, 2), 0.25)
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("precond", "classes", "multipliers", "blocks"),
+    [("EDMPrecond", 3, [1, 1], 1), ("EDMPrecond", 0, [1, 2], 2)],
+)
+def test_a_dhariwal_network_computes_what_theirs_does(
+    precond: str, classes: int, multipliers: list[int], blocks: int
+) -> None:
+    """By the walk through guided-diffusion's network, on widths where both have 32 groups."""
+    config: dict[str, Any] = {
+        "precond": precond,
+        "model_type": "DhariwalUNet",
+        "img_resolution": 8,
+        "img_channels": 2,
+        "model_channels": 128,
+        "channel_mult": multipliers,
+        "num_blocks": blocks,
+        "attn_resolutions": [4],
+        "label_dim": classes,
+    }
+    twin = {
+        "model_channels": 128,
+        "num_res_blocks": blocks,
+        "channel_mult": multipliers,
+        "attention_resolutions": [2],
+        "num_head_channels": 64,
+        "num_classes": classes,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+        "out_channels": 2,
+    }
+    generator = torch.Generator().manual_seed(1)
+    x, sigma = torch.randn(2, 2, 8, 8, generator=generator).double(), torch.tensor([0.3, 7.0]).double()
+    label = torch.tensor([2, 0])
+    tensors, weights = score_sde_reference.drawn()
+    spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
+    out = adm_reference.forward(twin, weights, x / spread, sigma.log() / 4, label)
+    expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
+    state = as_dhariwal(tensors, dict(their_dhariwal_names(2, blocks, 8, [4])))
+    found = edm.read(state, config)
+    assert all(name.endswith("resample_filter") for name in found.unused)
+    ours = denoiser(found)(x, sigma / 80, **({"label": label} if classes else {})).x0
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    for key, value in (("augment_dim", 9), ("channel_mult_emb", 2), ("channel_mult", [2, 2])):
+        with pytest.raises(ValueError, match=key):
+            edm.read(state, {**config, key: value})
+    state["model.enc.4x4_down.skip.resample_filter"] *= 2
+    with pytest.raises(ValueError, match="another filter"):
+        edm.read(state, config)
