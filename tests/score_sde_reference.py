@@ -42,6 +42,10 @@ def given(state: Mapping[str, Tensor]) -> Weights:
 def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tensor) -> Tensor:
     """Their output at x and their labels (the noise level with Fourier features), before ``scale_by_sigma``."""
     model, data = config["model"], config["data"]
+    ddpm = model.get("name") == "ddpm"  # their first network: the plainest, and with other normalisations
+    if ddpm:
+        plain = {"embedding_type": "positional", "resblock_type": "ddpm", "fir": False, "skip_rescale": False}
+        model = {**model, **plain, "progressive": "none", "progressive_input": "none"}
     width, taps, fir = model["nf"], model["fir_kernel"], model["fir"]
     levels, rescale = len(model["ch_mult"]), 0.5**0.5 if model["skip_rescale"] else 1.0
     place = [-1]
@@ -57,7 +61,7 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
     def norm(name: str, h: Tensor) -> Tensor:
         channels = h.shape[1]
         scale, shift = weights(f"{name}.weight", channels), weights(f"{name}.bias", channels)
-        return F.group_norm(h, min(channels // 4, 32), scale, shift, 1e-6)
+        return F.group_norm(h, 32 if ddpm else min(channels // 4, 32), scale, shift, 1e-6)
 
     def nin(name: str, h: Tensor, outputs: int) -> Tensor:
         matrix, bias = weights(f"{name}.W", h.shape[1], outputs), weights(f"{name}.b", outputs)

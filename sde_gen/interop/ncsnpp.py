@@ -11,6 +11,7 @@ from sde_gen.interop.settings import choice, need
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.change import BlockChange, ConvolutionChange, PlainChange
 from sde_gen.model.embedding import Fourier, Positional
+from sde_gen.model.norms import Fixed, Quarters
 from sde_gen.model.pyramid import (
     JoinedInput,
     NoInput,
@@ -40,8 +41,19 @@ UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
 """Convolutions that change the resolution, with a filter and without."""
 
 
+DDPM: dict[str, Any] = {
+    "embedding_type": "positional",
+    "resblock_type": "ddpm",
+    "fir": False,
+    "progressive": "none",
+    "progressive_input": "none",
+    "skip_rescale": False,
+}
+"""What their DDPM is among the options of their NCSN++; its normalisations have 32 groups."""
+
+
 class NCSNppLayout:
-    """Their NCSN++ of a configuration, with every option it has.
+    """Their NCSN++ of a configuration, with every option it has, or their DDPM.
 
     Arguments:
         model: their section ``model``.
@@ -52,6 +64,9 @@ class NCSNppLayout:
     """
 
     def __init__(self, model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        self.ddpm = choice({"name": "ncsnpp", **model}, "name", "ncsnpp", "ddpm") == "ddpm"
+        if self.ddpm:
+            model = {**model, **DDPM}
         self.fourier = choice(model, "embedding_type", "positional", "fourier") == "fourier"
         self.conditional = bool(model.get("conditional", True))
         self.biggan = choice(model, "resblock_type", "biggan", "ddpm") == "biggan"
@@ -97,6 +112,7 @@ class NCSNppLayout:
             progressive_output=outputs[self.leave],
             change=Recipe(change),
             scale=self.scale,
+            norms=Recipe(Fixed, groups=32) if self.ddpm else Recipe(Quarters),
         )
 
     def move(self, tensors: Mapping[str, Tensor]) -> Transfer:

@@ -1,4 +1,4 @@
-"""Networks of score_sde_pytorch: NCSN++ and DDPM++ in all their variants, under VE, VP and sub-VP."""
+"""Networks of score_sde_pytorch: NCSN++ and DDPM++ in all their variants, and DDPM, under VE, VP and sub-VP."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,6 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
             names them.
     """
     model, data, training = (section(config, name) for name in ("model", "data", "training"))
-    choice({"name": "ncsnpp", **model}, "name", "ncsnpp")
     choice({"nonlinearity": "swish", **model}, "nonlinearity", "swish")
     centred = bool(need(data, "centered"))
     layout = NCSNppLayout(model, data)

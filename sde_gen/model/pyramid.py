@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.blocks import convolution, initialise
-from sde_gen.model.norms import norm
+from sde_gen.model.norms import Norms, Quarters
 from sde_gen.model.resample import Resampler
 
 
@@ -122,9 +122,9 @@ class JoinedInput(ProgressiveInput):
 class Head(nn.Module):
     """Normalise, activate, convolve: features to an image that is zero at the start of training."""
 
-    def __init__(self, channels: int, image: int) -> None:
+    def __init__(self, channels: int, image: int, norms: Norms) -> None:
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = norms.block(channels)
         self.conv = convolution(channels, image, zero=True)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -141,10 +141,18 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         channels: channels of the features of every level, coarse to fine.
         resampler: the change of resolution.
         scale: factor of a sum of two branches.
+        norms: rule of the normalisations.
     """
 
     @abc.abstractmethod
-    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
+    def __init__(
+        self,
+        image: int,
+        channels: list[int],
+        resampler: Resampler,
+        scale: float,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+    ) -> None:
         super().__init__()
 
     @abc.abstractmethod
@@ -159,9 +167,16 @@ class ProgressiveOutput(nn.Module, abc.ABC):
 class NoOutput(ProgressiveOutput):
     """The image leaves from the finest level only."""
 
-    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
-        super().__init__(image, channels, resampler, scale)
-        self.head = Head(channels[-1], image)
+    def __init__(
+        self,
+        image: int,
+        channels: list[int],
+        resampler: Resampler,
+        scale: float,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(image, channels, resampler, scale, norms)
+        self.head = Head(channels[-1], image, norms)
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Pass."""
@@ -178,9 +193,16 @@ class NoOutput(ProgressiveOutput):
 class SkipOutput(ProgressiveOutput):
     """Every level adds its image to the doubled image of the level below."""
 
-    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
-        super().__init__(image, channels, resampler, scale)
-        self.heads = nn.ModuleList(Head(width, image) for width in channels)
+    def __init__(
+        self,
+        image: int,
+        channels: list[int],
+        resampler: Resampler,
+        scale: float,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(image, channels, resampler, scale, norms)
+        self.heads = nn.ModuleList(Head(width, image, norms) for width in channels)
         self.resampler = resampler
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -198,14 +220,21 @@ class SkipOutput(ProgressiveOutput):
 class ResidualOutput(ProgressiveOutput):
     """A learned pyramid of the levels below is added to the features and goes on with them."""
 
-    def __init__(self, image: int, channels: list[int], resampler: Resampler, scale: float) -> None:
-        super().__init__(image, channels, resampler, scale)
-        self.first = nn.Sequential(norm(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
+    def __init__(
+        self,
+        image: int,
+        channels: list[int],
+        resampler: Resampler,
+        scale: float,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(image, channels, resampler, scale, norms)
+        self.first = nn.Sequential(norms.block(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
         self.widen = nn.ModuleList(
             initialise(resampler.up_convolution(below, here), zero=False)
             for below, here in pairwise(channels)
         )
-        self.head = Head(channels[-1], image)
+        self.head = Head(channels[-1], image, norms)
         self.scale = scale
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:

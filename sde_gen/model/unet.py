@@ -56,7 +56,7 @@ class UNet(nn.Module):
         embedding: Fourier | Positional,
         resampler: Resampler,
         progressive_input: ProgressiveInput,
-        progressive_output: Callable[[int, list[int], Resampler, float], ProgressiveOutput],
+        progressive_output: Callable[[int, list[int], Resampler, float, Norms], ProgressiveOutput],
         change: Change = BlockChange(),  # noqa: B008 (frozen)
         scale: float = 0.5**0.5,
         embedding_multiplier: int = 4,
@@ -112,7 +112,8 @@ class UNet(nn.Module):
             self.up_attention.append(attend(level, channels))
             if level > 0:
                 self.ascend.append(change.up(channels, resampler, **options))
-        self.output = progressive_output(image, [width * m for m in reversed(multipliers)], resampler, scale)
+        widths = [width * m for m in reversed(multipliers)]
+        self.output = progressive_output(image, widths, resampler, scale, norms)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:

@@ -138,7 +138,12 @@ def drawings() -> list[dict[str, Any]]:
     processes = list({str(p): p for p in product(PROCESS) if sensible(p)}.values())
     structures = product(STRUCTURE)
     rest = [{key: draw.choice(values) for key, values in REST.items()} for _ in range(len(structures))]
-    return [{**s, **r, **p} for s, r, p in zip(structures, rest, itertools.cycle(processes), strict=False)]
+    found = [{**s, **r, **p} for s, r, p in zip(structures, rest, itertools.cycle(processes), strict=False)]
+    processes = [process for process in processes if process["embedding_type"] == "positional"]
+    for number, process in enumerate(processes):  # their DDPM, with settings that it does not look at
+        wide = {"name": "ddpm", "nf": 32, "resamp_with_conv": number % 2 == 0, "conditional": number % 3 < 2}
+        found.append({**found[number], **wide, **process})
+    return found
 
 
 @pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
