@@ -225,6 +225,7 @@ def through_the_door(folder: Path, *more: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
     """One of convolutions in channels_last, blocks and filters, as one process leaves it; and samples come from it."""
     through_the_door(tmp_path / "one")

@@ -61,7 +61,7 @@ def twisted(gamma: float = 1.0) -> TwistedSMC:
     return TwistedSMC(operator=OPERATOR, y=Y, noise_std=STD, gamma=gamma)
 
 
-@pytest.mark.parametrize("gamma", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("gamma", [0.3, 3.0])
 def test_smc_samples_the_posterior_whatever_its_twist(gamma: float) -> None:
     """Among runs of 16,000 particles the mean scatters by 0.02 with gamma = 0.3 and by 0.01 with the others."""
     model = oracles.denoiser(make("sde", "vp"))
