@@ -155,6 +155,9 @@ class _Machine:
         if isinstance(into, Made):
             into.items.extend(pairs)
         elif isinstance(into, dict):
+            # Python hashes tuples within tuples by recursion, and a million of them end the process
+            if not all(key is None or isinstance(key, str | int | float | bytes) for key, _ in pairs):
+                raise ValueError("a key that is neither a text nor a number")
             into.update(pairs)
         else:
             raise ValueError("items for what is no dictionary")

@@ -208,6 +208,10 @@ def test_a_bomb_beside_the_network_is_not_even_looked_at(tmp_path: Path) -> None
         (b"\x80\x02h\x05.", "5"),
         (b"\x80\x02\x82\x01.", "EXT1 is not read"),
         (b"\x80\x04]\x94h\x00a0.", "POP is not read"),
+        # a key of tuples within tuples, whose hash would need a stack without end
+        pytest.param(
+            b"\x80\x02})" + b"\x85" * 10**6 + b"K\x01s.", "neither a text nor a number", id="deep key"
+        ),
     ],
 )
 def test_damaged_pickles_are_errors(tmp_path: Path, data: bytes, words: str) -> None:
