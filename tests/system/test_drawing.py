@@ -1,8 +1,5 @@
 """Samples drawn by several processes, or in smaller parts than asked for, are those of one."""
 
-import multiprocessing
-import os
-import socket
 import warnings
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from torch import nn
 from sde_gen.drawing import Drawing
 from sde_gen.engine.crew import Crew
 from sde_gen.hooks import StepInfo
+from tests.children import team
 from tests.system.test_doors import TINY, enter
 
 
@@ -24,30 +22,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def member(rank: int, port: int, words: list[str]) -> None:
-    """One process of two, as torchrun would start it."""
-    torch.set_num_threads(1)  # those of the parent are not there after a fork
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    enter("sample", *words)
+def two(*words: list[str]) -> tuple[list[int], str]:
+    """Let two processes sample, each told its own words; return how they ended and what they said."""
+    found = team([(enter, "sample", *told) for told in words])
+    return [code for code, _ in found], "".join(text for _, text in found)
 
 
-def two(*words: list[str]) -> list[int | None]:
-    """Let two processes sample, each told its own words; return how they ended."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=member, args=(rank, port, told)) for rank, told in enumerate(words)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    return [process.exitcode for process in processes]
-
-
-def test_two_processes_leave_the_files_of_one(
-    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_leave_the_files_of_one(run: Path, tmp_path: Path) -> None:
     """Bit for bit: a batch is the same samples whoever draws it."""
     words = [f"run={run}", "n=7", "batch_size=2", "steps=3", "seed=5", "film=true", "strip=2"]
     threads = torch.get_num_threads()
@@ -56,10 +37,10 @@ def test_two_processes_leave_the_files_of_one(
         enter("sample", *words, f"out={tmp_path / 'one'}")
     finally:
         torch.set_num_threads(threads)
-    capfd.readouterr()
     shared = [*words, f"out={tmp_path / 'two'}"]
-    assert two(shared, shared) == [0, 0]
-    assert capfd.readouterr().out.count("samples of") == 1, "one process speaks"
+    codes, said = two(shared, shared)
+    assert codes == [0, 0], said
+    assert said.count("samples of") == 1, "one process speaks"
     one, other = (np.load(tmp_path / name / "samples.npz") for name in ("one", "two"))
     assert one["model_space"].shape == (7, 1, 8, 8)
     assert all(np.array_equal(one[name], other[name]) for name in one.files)
@@ -68,19 +49,19 @@ def test_two_processes_leave_the_files_of_one(
     assert not list(tmp_path.glob("*/.parts-*"))
 
 
-def test_a_process_that_fails_leaves_nobody_waiting(
-    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_process_that_fails_leaves_nobody_waiting(run: Path, tmp_path: Path) -> None:
     words = ["n=4", "steps=2", f"out={tmp_path}"]
-    assert two([f"run={run}", *words], [f"run={tmp_path / 'nosuch'}", *words]) == [2, 2]
-    assert "error: there is no run folder" in capfd.readouterr().err
+    codes, said = two([f"run={run}", *words], [f"run={tmp_path / 'nosuch'}", *words])
+    assert codes == [2, 2]
+    assert "error: there is no run folder" in said
     assert not (tmp_path / "samples.npz").exists()
 
 
-def test_a_task_is_the_work_of_one(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_task_is_the_work_of_one(run: Path, tmp_path: Path) -> None:
     words = [f"run={run}", "task=superres", "image=0", "n=2", "steps=2", f"out={tmp_path}"]
-    assert two(words, words) == [2, 2]
-    assert "start one without torchrun" in capfd.readouterr().err
+    codes, said = two(words, words)
+    assert codes == [2, 2]
+    assert "start one without torchrun" in said
 
 
 class Small(nn.Module):

@@ -1,10 +1,8 @@
 """An evaluation that is killed, resumed and shared out leaves the same numbers, each image's once."""
 
 import json
-import multiprocessing
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +21,7 @@ from sde_gen.likelihood import budget
 from sde_gen.metric import BitsPerDim
 from sde_gen.noise import sample_seeds
 from sde_gen.run import Run, open_data, open_run
+from tests.children import free_port, team
 from tests.system.test_doors import TINY, enter, mistake
 
 Report = dict[str, Any]
@@ -205,31 +204,11 @@ def test_the_error_of_the_ode_is_told_and_warned_of(
     assert "nan" not in text
 
 
-def alone_in_a_crew(run: Path, out: Path, rank: int, port: int, split: str) -> None:
-    """One of two processes that no torchrun looks after."""
-    torch.set_num_threads(1)  # those of the parent are not there after a fork
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    enter("evaluate", f"run={run}", f"out={out}", *FEW, f"split={split}")
-
-
 def test_a_process_that_fails_early_leaves_nobody_waiting(run: Path, tmp_path: Path) -> None:
-    context, port = multiprocessing.get_context("fork"), free_port()
-    processes = [
-        context.Process(target=alone_in_a_crew, args=(run, tmp_path, rank, port, split))
-        for rank, split in enumerate(("test", "nosuch"))
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [2, 2]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+    """Two processes that no torchrun looks after."""
+    words = "evaluate", f"run={run}", f"out={tmp_path}", *FEW
+    found = team([(enter, *words, f"split={split}") for split in ("test", "nosuch")], limit=30)
+    assert [code for code, _ in found] == [2, 2], found
 
 
 def launched(run: Path, out: Path, processes: int) -> subprocess.CompletedProcess[str]:

@@ -1,16 +1,15 @@
 """Several processes train as one: the same batches, noise, gradients and checkpoints."""
 
 import json
-import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from sde_gen.noise import Noise
 from sde_gen.objective import DSM, Draw, Loss
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Simple
+from tests.children import together
 from tests.system.test_doors import TINY, enter
 from tests.tiny import Net, points, trainer, weights
 
@@ -95,29 +95,6 @@ def train(
         told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation())}
         state = {name: team.whole(value) for name, value in weights(training).items()}
         torch.save({**state, **told}, out.with_suffix(f".{team.rank}"))
-
-
-def member(rank: int, size: int, port: int, work: Callable[..., None], *arguments: object) -> None:
-    """One process of those that torchrun would start."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    work(*arguments)
-
-
-def together(size: int, work: Callable[..., None], *arguments: object) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=member, args=(rank, size, port, work, *arguments)) for rank in range(size)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
 
 
 SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 10}
@@ -286,15 +263,21 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, settings=SETTINGS, team=team)
 
 
-def launched(folder: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+@contextmanager
+def launched(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     """What torchrun starts; so that it can start again, the processes have a store of their own every time."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={restarts}", "-m", "sde_gen.train", *TINY, f"run={folder}", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    return subprocess.Popen(
+    running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
+    try:
+        yield running
+    finally:
+        running.terminate()  # torchrun ends its processes, and kills those that do not
+        running.communicate(timeout=60)
 
 
 def await_checkpoints(running: subprocess.Popen[str], folder: Path, count: int) -> None:
@@ -311,35 +294,29 @@ def kill_a_process(running: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path) -> None:
-    running = launched(tmp_path, "engine.images=1000000", "engine.checkpoint_every=64")
-    await_checkpoints(running, tmp_path, 2)
-    kill_a_process(running)
-    out, err = running.communicate(timeout=120)
+    with launched(tmp_path, "engine.images=1000000", "engine.checkpoint_every=64") as running:
+        await_checkpoints(running, tmp_path, 2)
+        kill_a_process(running)
+        out, err = running.communicate(timeout=120)
     assert running.returncode != 0
     assert "lost another one" in err or "SIGTERM" in err or "SIGKILL" in err, err
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None
     images = found.images // 64 * 64 + 256
-    done = launched(tmp_path, f"engine.images={images}", "engine.checkpoint_every=64")
-    out, err = done.communicate(timeout=120)
-    assert done.returncode == 0, err
+    with launched(tmp_path, f"engine.images={images}", "engine.checkpoint_every=64") as running:
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
     assert len(re.findall("training of", out)) == 1, "one process speaks"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: str) -> None:
-    running = launched(
-        tmp_path,
-        "engine.images=3200",
-        "engine.checkpoint_every=64",
-        "engine.preview_every=3200",
-        f"team={kind}",
-        restarts=1,
-    )
-    await_checkpoints(running, tmp_path, 2)
-    kill_a_process(running)
-    out, err = running.communicate(timeout=300)
+    words = "engine.images=3200", "engine.checkpoint_every=64", "engine.preview_every=3200", f"team={kind}"
+    with launched(tmp_path, *words, restarts=1) as running:
+        await_checkpoints(running, tmp_path, 2)
+        kill_a_process(running)
+        out, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
     assert "3,200 of 3,200" in out
     records = [json.loads(line)["images"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -350,19 +327,14 @@ def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: s
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> None:
-    running = launched(
-        tmp_path,
-        "engine.images=1000000",
-        "engine.checkpoint_every=1000000",
-        "engine.log_every=64",
-        f"team={kind}",
-    )
-    log = tmp_path / "log.jsonl"
-    while not log.exists() or not log.read_text():
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.05)
-    running.send_signal(signal.SIGTERM)  # torchrun tells its processes
-    out, err = running.communicate(timeout=120)
+    words = "engine.images=1000000", "engine.checkpoint_every=1000000", "engine.log_every=64", f"team={kind}"
+    with launched(tmp_path, *words) as running:
+        log = tmp_path / "log.jsonl"
+        while not log.exists() or not log.read_text():
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)  # torchrun tells its processes
+        out, err = running.communicate(timeout=120)
     assert "the same command goes on" in out, err
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None

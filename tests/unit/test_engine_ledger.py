@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import json
-import multiprocessing
 import resource
 import signal
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from sde_gen.engine import ledger as module
 from sde_gen.engine.ledger import Ledger
+from tests import children
 
 SETTINGS = {"metric": {"steps": 4}, "seed": 0}
 
@@ -102,15 +102,14 @@ def hold(path: Path, ready: Any) -> None:
 
 def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
-    ledger, context = begun(path), multiprocessing.get_context("fork")
-    ready = context.Event()
-    other = context.Process(target=hold, args=(path, ready))
-    other.start()
-    assert ready.wait(10)
-    begin = time.monotonic()
-    ledger.append([row(0)])
-    assert time.monotonic() - begin > 0.2
-    other.join(10)
+    ledger, ready = begun(path), children.context().Event()
+    with children.children() as begin:
+        other = begin(hold, path, ready)
+        assert ready.wait(30)
+        before = time.monotonic()
+        ledger.append([row(0)])
+        assert time.monotonic() - before > 0.2
+        children.ended([other])
 
 
 def fill(path: Path) -> None:
@@ -130,10 +129,9 @@ def fill(path: Path) -> None:
 
 def test_what_fits_on_the_disk_stays(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
-    process = multiprocessing.get_context("fork").Process(target=fill, args=(path,))
-    process.start()
-    process.join(20)
-    assert process.exitcode == 0
+    with children.children() as begin:
+        (found,) = children.ended([begin(fill, path)])
+    assert found.code == 0, found.text
     ledger = Ledger(path, SETTINGS)
     done = set(ledger.rows())
     assert len(done) > 10
@@ -167,11 +165,7 @@ def write(path: Path, first: int) -> None:
 def test_processes_write_side_by_side(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     begun(path)
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=write, args=(path, first)) for first in (0, 50, 100)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    with children.children() as begin:
+        found = children.ended([begin(write, path, first) for first in (0, 50, 100)])
+    assert [code for code, _ in found] == [0, 0, 0], found
     assert set(begun(path).rows()) == {*range(150), *range(1000, 1150)}
