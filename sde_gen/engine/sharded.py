@@ -45,7 +45,7 @@ class Sharded(Replicated):
         for tensor in (*net.parameters(), *net.buffers()):
             dist.broadcast(tensor.data, 0)
         mesh = init_device_mesh(next(net.parameters()).device.type, (self.size,))
-        for part in (*blocks(net), net):
+        for part in (*reversed(blocks(net)), net):  # a block within a block comes first
             fully_shard(part, mesh=mesh)
 
     @contextmanager

@@ -30,7 +30,9 @@ from sde_gen.noise import Noise
 from sde_gen.objective import DSM, Draw, Loss
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Simple
+from tests.catalogue import names
 from tests.children import together
+from tests.contract import test_model
 from tests.system.test_doors import TINY, enter
 from tests.tiny import Net, points, trainer, weights
 
@@ -189,6 +191,25 @@ def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Team]
     """The small network is one bucket and one group."""
     together(2, sent, kind, tmp_path / "out")
     assert torch.load(tmp_path / "out.0")[how] == 3
+
+
+def divided(out: Path) -> None:
+    """Share out every network, blocks within blocks too, and take its gradients."""
+    with assembled(Sharded) as team:
+        for name in names("model"):
+            net = test_model.randomise(test_model.build(name))
+            x, c_noise = test_model.batch(name)
+            exact = net(x, c_noise)
+            team.replicate(net)
+            found = net(x, c_noise)
+            torch.testing.assert_close(found, exact)
+            found.square().sum().backward()
+    out.write_text("done")
+
+
+def test_every_network_can_be_shared_out(tmp_path: Path) -> None:
+    together(1, divided, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "done"
 
 
 def through_the_door(folder: Path, *more: str) -> None:
