@@ -225,10 +225,36 @@ class AddedBlock(AdaptiveBlock):
         return out
 
 
-class HeadedAttention(nn.Module):
-    """Self-attention over the pixels with several heads.
+class Heads(nn.Module):
+    """What attention over the pixels with several heads is made of, its normalisation aside.
 
     Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
+
+    Arguments:
+        norm: the normalisation before it.
+        channels: channels of the feature map.
+        heads: number of heads, which divides the channels.
+        dropout: dropout rate of the weights of the values.
+    """
+
+    def __init__(self, norm: nn.Module, channels: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = norm
+        self.qkv = convolution(channels, 3 * channels, 1)
+        self.dropout = Dropout(dropout)
+        self.out = convolution(channels, channels, 1, zero=True)
+
+    def mix(self, h: Tensor) -> Tensor:
+        """Attend: normalised features (B, C, H, W) to what is added to those before."""
+        query, key, value = self.qkv(h).unflatten(1, (3, self.heads, -1)).flatten(4).unbind(1)
+        weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
+        out: Tensor = self.out((value @ self.dropout(weight).transpose(2, 3)).reshape(h.shape))
+        return out
+
+
+class HeadedAttention(Heads):
+    """Self-attention over the pixels with several heads.
 
     Arguments:
         channels: channels of the feature map.
@@ -237,17 +263,12 @@ class HeadedAttention(nn.Module):
     """
 
     def __init__(self, channels: int, head_channels: int, normalise: nn.GroupNorm | None = None) -> None:
-        super().__init__()
-        self.heads = next(
+        heads = next(
             n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
         )
-        self.norm = Common().block(channels) if normalise is None else normalise
-        self.qkv = convolution(channels, 3 * channels, 1)
-        self.out = convolution(channels, channels, 1, zero=True)
+        super().__init__(Common().block(channels) if normalise is None else normalise, channels, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, C, H, W) to the same."""
-        query, key, value = self.qkv(self.norm(x)).unflatten(1, (3, self.heads, -1)).flatten(4).unbind(1)
-        weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
-        out: Tensor = x + self.out((value @ weight.transpose(2, 3)).reshape(x.shape))
+        out: Tensor = x + self.mix(self.norm(x))
         return out

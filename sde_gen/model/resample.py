@@ -83,21 +83,21 @@ class FIR(Resampler):
 
     def down(self, x: Tensor) -> Tensor:
         """Filter and keep every second pixel."""
-        return self._filter(F.conv2d, x, 1.0, stride=2, padding=self.margin)
+        return self._thin(x, stride=2, padding=self.margin)
 
     def up(self, x: Tensor) -> Tensor:
         """Insert zeros and filter, with four times the gain."""
-        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=self.margin)
+        return self._grow(x, padding=self.margin)
 
     def smooth(self, x: Tensor) -> Tensor:
         """Filter at full resolution: (B, C, H, W) to (B, C, H + 1, W + 1)."""
-        return self._filter(F.conv2d, x, 1.0, stride=1, padding=self.margin + 1)
+        return self._thin(x, stride=1, padding=self.margin + 1)
 
     def spread(self, x: Tensor) -> Tensor:
         """Double with a border of one pixel, which the filter reaches: (B, C, H, W) to (B, C, 2 H + 2, 2 W + 2)."""
         if self.margin == 0:
             return F.pad(self.up(x), (1, 1, 1, 1))
-        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=self.margin - 1)
+        return self._grow(x, padding=self.margin - 1)
 
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
         """Filter at full resolution, then a convolution of stride 2."""
@@ -106,6 +106,14 @@ class FIR(Resampler):
     def up_convolution(self, inputs: int, outputs: int) -> nn.Conv2d:
         """Double, then a convolution that sees what the filter leaves beyond the border."""
         return _SpreadConvolution(self, inputs, outputs)
+
+    def _thin(self, x: Tensor, *, stride: int, padding: int) -> Tensor:
+        """Filter, with a border of ``padding`` pixels around the image, and keep every ``stride``-th pixel."""
+        return self._filter(F.conv2d, x, 1.0, stride=stride, padding=padding)
+
+    def _grow(self, x: Tensor, *, padding: int) -> Tensor:
+        """Insert zeros and filter, without the ``padding`` outermost pixels of what the filter reaches."""
+        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=padding)
 
     def _filter(
         self, convolve: Callable[..., Tensor], x: Tensor, gain: float, *, stride: int, padding: int
@@ -116,6 +124,28 @@ class FIR(Resampler):
         with torch.autocast(x.device.type, enabled=False):
             out = convolve(x.to(dtype), weight, stride=stride, padding=padding, groups=channels)
         return out.to(x.dtype)
+
+
+class MirroredFIR(FIR):
+    """As :class:`FIR`, of an image that goes on beyond its border as in a mirror, not as zeros (k-diffusion 0.1.1).
+
+    Sides must be longer than half the filter.
+    """
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Double with a border of one pixel, the mirror's: (B, C, H, W) to (B, C, 2 H + 2, 2 W + 2)."""
+        return self._grow(x, padding=self.margin - 1)
+
+    def _thin(self, x: Tensor, *, stride: int, padding: int) -> Tensor:
+        return super()._thin(_mirrored(x, padding), stride=stride, padding=0)
+
+    def _grow(self, x: Tensor, *, padding: int) -> Tensor:
+        border = self.margin // 2 + 1
+        return super()._grow(_mirrored(x, border), padding=padding + 2 * border)
+
+
+def _mirrored(x: Tensor, border: int) -> Tensor:
+    return F.pad(x, (border, border, border, border), mode="reflect")
 
 
 class _FilteredConvolution(nn.Module):

@@ -8,6 +8,7 @@ from sde_gen.noise import IID
 from tests.catalogue import make, names
 
 SHAPES = {"mlp": (3,)}
+SMALL = {"mlp": {}, "kunet": {"width": 8, "channels": [8, 16]}}
 MODELS = names("model")
 
 
@@ -16,7 +17,7 @@ def build(name, **overrides):
         "model",
         name,
         shape=SHAPES.get(name, (1, 8, 8)),
-        **({"width": 8} if name != "mlp" else {}),
+        **SMALL.get(name, {"width": 8}),
         **overrides,
     )
 
@@ -117,6 +118,14 @@ def test_divergence_of_a_network(name):
         ("ncsnpp", {"dropout": 1.5}, "dropout"),
         ("ncsnpp", {"num_classes": -1}, "num_classes"),
         ("ncsnpp", {"blocks": 0}, "at least one block"),
+        ("kunet", {"shape": (3,)}, "model=mlp"),
+        ("kunet", {"shape": (1, 2, 2)}, "multiples of 2, at least 4"),
+        ("kunet", {"patch": 3}, "multiples of 6"),
+        ("kunet", {"blocks": [1]}, "for every level"),
+        ("kunet", {"attention_levels": [2]}, "levels 0 to 1"),
+        ("kunet", {"features": 7}, "even number of features"),
+        ("kunet", {"dropout": 1.0}, "a rate in"),
+        ("kunet", {"channels": [32, 100]}, "3 equal groups"),
     ],
 )
 def test_impossible_settings(name, settings, words):

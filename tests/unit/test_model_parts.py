@@ -7,7 +7,7 @@ from sde_gen.model import MLP, DDPMpp, NCSNpp
 from sde_gen.model.blocks import Attention, Dropout, ResBlock
 from sde_gen.model.embedding import InputFeatures
 from sde_gen.model.norms import norm
-from sde_gen.model.resample import FIR, Box
+from sde_gen.model.resample import FIR, Box, MirroredFIR
 
 
 def draw(*shape):
@@ -63,6 +63,22 @@ def test_box_convolution_starts_at_the_first_pixel():
     bias.data.zero_()
     x = draw(2, 1, 8, 8)
     assert torch.equal(down(x), x[..., ::2, ::2])
+
+
+@pytest.mark.parametrize("taps", [[1, 3], [1, 3, 3, 1], [-1, 2, 5, 5, 1, -1]], ids=str)
+def test_a_mirrored_filter_sees_the_image_in_a_mirror(taps):
+    """It is the filter of the mirrored image, whose border is cut off again."""
+    x, plain, mirrored = draw(2, 3, 8, 8), FIR(taps), MirroredFIR(taps)
+    order = [4, 3, 2, 1, *range(8), 6, 5, 4, 3]
+    large = x[:, :, order][:, :, :, order]
+    for found, whole, cut in (
+        (mirrored.down(x), plain.down(large), 2),
+        (mirrored.up(x), plain.up(large), 8),
+        (mirrored.smooth(x), plain.smooth(large), 4),
+        (mirrored.spread(x), plain.up(large), 7),
+    ):
+        torch.testing.assert_close(found, whole[..., cut:-cut, cut:-cut])
+        assert not found.allclose(0 * found)
 
 
 def test_mlp_blocks_add_to_their_input():
