@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -72,6 +73,19 @@ def read(path: Path) -> Any:
         ) from error
     except Exception as error:  # whatever a damaged archive makes PyTorch's C++ reader say
         raise ValueError(f"{path} is damaged, or no archive of torch.save ({_line(error)})") from error
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The texts by name that a whole ``.safetensors`` file holds beside its tensors; none is no error.
+
+    Raises:
+        ValueError: it is no whole safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no whole safetensors file ({_line(error)})") from error
 
 
 def _check_archive(path: Path) -> None:

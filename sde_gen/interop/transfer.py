@@ -49,7 +49,7 @@ class Transfer:
         value = self.tensors[theirs]
         try:
             value = value if change is None else change(value)
-        except (RuntimeError, IndexError) as error:
+        except (RuntimeError, IndexError, ValueError) as error:
             self.faults.append(f"{theirs} has shape {tuple(value.shape)} ({str(error).splitlines()[0]})")
             return
         if tuple(value.shape) != self.needed.get(ours):

@@ -1,19 +1,23 @@
 """The door convert: from a foreign file to samples and bits per dimension, and mistakes in a line."""
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from PIL import Image
 
 from sde_gen import convert
 from sde_gen.engine import checkpoint
 from tests.system import test_doors
 from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
+from tests.unit.test_interop_k_diffusion import KINDS, file_of
 from tests.unit.test_interop_score_sde import golden
 
 
@@ -66,6 +70,29 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
     test_doors.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Path) -> None:
+    """Without settings: the file's metadata say all."""
+    config = {"model": {**KINDS[name], "input_channels": 3}}
+    path, pictures = tmp_path / "theirs.safetensors", tmp_path / "pictures"
+    safetensors.torch.save_file(file_of(config), path, metadata={"config": json.dumps(config)})
+    pictures.mkdir()
+    for number in range(20):
+        Image.new("RGB", (8, 8), (12 * number, 40, 200)).save(pictures / f"{number}.png")
+    out, scores = tmp_path / "run", tmp_path / "scores"
+    data = ["data=image_folder", f"data.root={pictures}", "data.size=8", "data.test_fraction=0.5"]
+    enter("format=k_diffusion", f"file={path}", *data, f"out={out}")
+    found = checkpoint.latest(out / "checkpoints")
+    assert found is not None
+    assert found.about["origin"]["format"] == "k_diffusion"
+    test_doors.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    assert (tmp_path / "samples" / "samples.png").is_file()
+    test_doors.enter("evaluate", f"run={out}", "n=2", "integrator.steps=4", f"out={scores}")
+    report = json.loads((scores / "bpd.json").read_text())
+    assert report["images"] == 2
+    assert math.isfinite(report["mean"])
 
 
 def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,154 @@
+"""Networks of k-diffusion, with the preconditioning of EDM."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sde_gen.codec.uniform import Uniform
+from sde_gen.conditioning.label import Label as ClassLabel
+from sde_gen.conditioning.none import Unconditional
+from sde_gen.interop import files
+from sde_gen.interop.imported import Imported
+from sde_gen.interop.kunet import ImageV1Layout
+from sde_gen.interop.recipe import Recipe
+from sde_gen.interop.settings import choice, need, section
+from sde_gen.interop.transfer import Transfer
+from sde_gen.parametrization.edm import EDM
+from sde_gen.parametrization.label import LogSigma
+from sde_gen.sde import edm as edm_sde
+
+TRAINING = frozenset(
+    {
+        *("augment_prob", "loss_config", "loss_weighting", "loss_scales", "sigma_sample_density"),
+        "noise_perturbation_factor",
+    }
+)
+"""Settings of a model that only their training looks at."""
+
+
+class Layout(Protocol):
+    """One of their networks in our terms, made of the section ``model`` and the number of classes of the data.
+
+    Attributes:
+        known: the settings that are its own.
+        classes: number of classes that the network is told, 0 for none.
+        shape: event shape (C, H, W).
+    """
+
+    known: frozenset[str]
+    classes: int
+    shape: list[int]
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+
+    def move(self, moved: Transfer) -> None:
+        """Move their tensors, named without ``inner_model.``, to our network."""
+
+
+NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {"image_v1": ImageV1Layout}
+"""Their kinds of network."""
+
+
+def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
+    """Read a file of their ``convert_for_inference.py``, or the averaged weights of a training's checkpoint.
+
+    Arguments:
+        path: a file of safetensors, or of torch.save.
+        config: their configuration; None for that which the file holds.
+
+    Raises:
+        ValueError: neither the file nor the caller says how the network was made; or as
+            :func:`~sde_gen.interop.files.read` and :func:`read`.
+    """
+    found = files.read(path)
+    if path.suffix == ".safetensors":
+        said = _parsed(files.metadata(path).get("config"), path)
+        tensors = files.tensors(found)
+    else:
+        averaged = isinstance(found, dict) and "model_ema" in found
+        said = found.get("config") if averaged else None
+        tensors = files.tensors(found, *(["model_ema"] if averaged else []))
+    config = said if config is None else config
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"{path} does not say how its network was made: give their configuration as settings=..."
+        )
+    return read(tensors, config)
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+    """Put a network of theirs in our terms: what it predicts of x_0 is their denoiser's D(x; sigma).
+
+    Images lie on [-1, 1]; the network is told log(sigma) / 4. Nine numbers that describe the augmentation, and those of
+    ``mapping_cond`` after them, are the conditioning ``augment``, zero where it is not given. A class that is not given
+    is the one that their training puts in place of dropped labels. Attention of ``image_v1`` drops weights in their
+    code in evaluation too; here, in training alone.
+
+    Source: Crowson, 2023, k-diffusion 0.1.1, ``config.py``, ``layers.py`` and ``models``; the preconditioning: Karras
+    et al., 2022, arXiv:2206.00364, table 1.
+
+    Arguments:
+        tensors: the state dictionary.
+        config: their configuration: the section ``model`` and, for classes, ``dataset``.
+
+    Raises:
+        ValueError: a setting that is missing, unknown, or that our networks do not have, or tensors that do not fit;
+            the message names them.
+    """
+    model, data = section(config, "model"), config.get("dataset") or {}
+    kind = choice(model, "type", *NETWORKS)
+    try:
+        layout = NETWORKS[kind](model, int(data.get("num_classes") or 0))
+        dropped, deviation = float(data.get("cond_dropout_rate", 0.1)), float(model.get("sigma_data", 1.0))
+        low, high = (float(need(model, key)) for key in ("sigma_min", "sigma_max"))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the configuration of {kind} holds another kind of value than theirs ({error})"
+        ) from error
+    common = {"type", "input_channels", "input_size", "sigma_data", "sigma_min", "sigma_max"}
+    if unknown := [key for key in model if key not in common | TRAINING | layout.known]:
+        raise ValueError(f"{kind} has no setting {', '.join(unknown)}")
+    if high > math.exp(8):  # where our label of the noise level ends
+        raise ValueError(f"sigma_max={high} is not supported; expected at most {math.exp(8):.0f}")
+    with torch.device("meta"):
+        moved = Transfer(_bare(tensors), layout.recipe().make())
+    layout.move(moved)
+    told = Recipe(ClassLabel, classes=layout.classes, dropout=dropped)
+    precondition = Recipe(EDM, sigma_data=deviation, label=Recipe(LogSigma, scale=0.25))
+    return Imported(
+        config={
+            "model": layout.recipe().config(),
+            "sde": Recipe(edm_sde.EDM, sigma_min=low, sigma_max=high).config(),
+            "parametrization": precondition.config(),
+            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),
+        },
+        shape=tuple(layout.shape),
+        levels=256,
+        classes=layout.classes,
+        state=moved.finish(),
+        unused=moved.unused,
+    )
+
+
+def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by their names in the network itself, of which preconditioning and augmentation are wrappers."""
+    wrapper = "inner_model."
+    return {name.removeprefix(wrapper).removeprefix(wrapper): value for name, value in tensors.items()}
+
+
+def _parsed(text: str | None, path: Path) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: the configuration in its metadata is no JSON ({str(error)[:100]})"
+        ) from error

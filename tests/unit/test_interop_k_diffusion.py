@@ -1,0 +1,260 @@
+"""Networks of k-diffusion are the same functions here: D(x; sigma), its gradient, every variant.
+
+The oracles are :mod:`tests.k_diffusion_reference`, walks through their networks as described; their own code, where its
+sources are installed; and, of ``image_v1``, numbers that their code once gave.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.interop import Imported, k_diffusion
+from tests import k_diffusion_code, k_diffusion_reference
+from tests.k_diffusion_reference import denoised
+from tests.score_sde_reference import drawn, given
+
+THEIRS = pytest.mark.skipif(not k_diffusion_code.available(), reason="k-diffusion is not installed")
+
+PLAIN: dict[str, Any] = {
+    "type": "image_v1",
+    "input_channels": 2,
+    "input_size": [8, 8],
+    "mapping_out": 16,
+    "depths": [1, 2],
+    "channels": [8, 64],
+    "self_attn_depths": [False, True],
+    "sigma_data": 0.5,
+    "sigma_min": 0.01,
+    "sigma_max": 80,
+}
+UNETS: dict[str, dict[str, Any]] = {
+    "plain": PLAIN,
+    "without_augmentation": {**PLAIN, "augment_wrapper": False},
+    "told_more": {**PLAIN, "mapping_cond_dim": 3},
+    "told_numbers_alone": {**PLAIN, "mapping_cond_dim": 3, "augment_wrapper": False},
+    "variance": {**PLAIN, "has_variance": True, "patch_size": 2},
+    "one_level": {**PLAIN, "depths": [2], "channels": [128], "self_attn_depths": [True], "sigma_data": 1.0},
+    "patches": {**PLAIN, "patch_size": 2, "input_size": [8, 16]},
+    "three_levels": {
+        **PLAIN,
+        "depths": [1, 1, 2],
+        "channels": [8, 24, 16],
+        "self_attn_depths": [True, False, True],
+    },
+    "stages_skipped": {
+        **PLAIN,
+        "depths": [1, 2, 1],
+        "channels": [8, 12, 16],
+        "self_attn_depths": [False, True, False],
+        "skip_stages": 1,
+    },
+    "two_stages_skipped": {
+        **PLAIN,
+        "depths": [1, 1, 1],
+        "channels": [8, 12, 16],
+        "self_attn_depths": [True, True, True],
+        "skip_stages": 2,
+    },
+}
+KINDS = {"image_v1": PLAIN}
+GOLDEN = Path(__file__).parents[1] / "data" / "k_diffusion_image_v1"
+WALKS = {"image_v1": k_diffusion_reference.image_v1}
+
+
+def denoiser_of(found: Imported) -> NetworkDenoiser:
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours.net.load_state_dict(found.state)
+    return ours.double().eval()
+
+
+def points(model: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    shape, generator = (model["input_channels"], *model["input_size"]), torch.Generator().manual_seed(1)
+    x = torch.randn(3, *shape, generator=generator, dtype=torch.float64)
+    return x, torch.tensor([0.02, 1.7, 31.0], dtype=torch.float64)
+
+
+def file_of(config: dict[str, Any], **told: Tensor) -> dict[str, Tensor]:
+    """Random tensors of all names that the walk asks for, and the filters."""
+    tensors, weights = drawn()
+    model = config["model"]
+    denoised(WALKS[model["type"]], config, weights, *points(model), **told)
+    return tensors | (k_diffusion_reference.filters(model) if model["type"] == "image_v1" else {})
+
+
+def compare(found: Imported, expected: Any, model: dict[str, Any], **told: Tensor) -> None:
+    """Outputs and input gradients of our denoiser and of a function of theirs of x and sigma, to rounding."""
+    ours = denoiser_of(found)
+    x, sigma = points(model)
+    cotangent = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    answers = []
+    for function in (lambda x: ours(x, sigma / model["sigma_max"], **told).x0, lambda x: expected(x, sigma)):
+        place = x.clone().requires_grad_()
+        out = function(place)
+        (slope,) = torch.autograd.grad(out, place, cotangent)
+        answers.append((out.detach(), slope))
+    for mine, theirs in zip(*answers, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("told", [False, True], ids=["silent", "told"])
+def test_every_u_net_is_the_walk_through_theirs(name: str, told: bool) -> None:
+    model = UNETS[name]
+    numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
+    if told and not numbers:
+        pytest.skip("it is told nothing")
+    cond = {"augment": torch.randn(3, numbers).double()} if told else {}
+    config = {"model": model}
+    tensors = file_of(config, **cond)
+    found = k_diffusion.read(tensors, config)
+    left = {name for name in found.unused if not name.endswith(("kernel", "[2:]", "[8:]"))}
+    assert not left
+    compare(
+        found,
+        lambda x, sigma: denoised(WALKS["image_v1"], config, given(tensors), x, sigma, **cond),
+        model,
+        **cond,
+    )
+
+
+@THEIRS
+@pytest.mark.parametrize("name", UNETS)
+def test_every_u_net_is_theirs(name: str) -> None:
+    """By their own code; whose stages that are skipped have tensors, too."""
+    model = UNETS[name]
+    net = k_diffusion_code.randomise(k_diffusion_code.image_v1(model))
+    state = {key: value.float() for key, value in net.state_dict().items()}
+    net.load_state_dict(state)  # the numbers of the file, to the last bit
+    found = k_diffusion.read(state, {"model": model})
+    skipped = [key for key, why in found.unused.items() if "skip_stages" in why]
+    assert bool(skipped) == (model.get("skip_stages", 0) > 0)
+    numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
+    told = torch.randn(3, numbers).double() if numbers else None
+    theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
+    compare(
+        found,
+        lambda x, sigma: theirs(x, sigma, mapping_cond=told),
+        model,
+        **({"augment": told} if numbers else {}),
+    )
+    walked = set(file_of({"model": model}))
+    assert walked == set(state) - {key for key in state if key.removeprefix("inner_model.") in skipped}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
+def test_their_own_numbers(dtype: torch.dtype, tolerance: float) -> None:
+    with np.load(GOLDEN.with_suffix(".npz")) as file:
+        kept = {key: torch.from_numpy(file[key]).to(dtype) for key in file.files}
+    found = k_diffusion.load(GOLDEN.with_suffix(".safetensors"))
+    assert sorted(found.unused) == [
+        "proj_out.bias[3:]",
+        "proj_out.weight[3:]",
+        "u_net.d_blocks.1.0.kernel",
+        "u_net.u_blocks.0.2.kernel",
+    ]
+    ours = denoiser_of(found).to(dtype)
+    x, t = kept["in/x"].requires_grad_(), kept["in/sigma"].double() / 80
+    out = ours(x, t, augment=kept["in/augment"]).x0
+    (slope,) = torch.autograd.grad(out, x, kept["cotangent"])
+    for mine, key in ((out, "out_f64"), (ours(x, t).x0, "silent_f64"), (slope, "grad_x_f64")):
+        scale = float(kept[key].abs().max())
+        torch.testing.assert_close(mine, kept[key], rtol=0, atol=tolerance * scale)
+
+
+def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
+    """Metadata, a training's checkpoint, or settings, which come first; the averages are taken."""
+    config = {"model": PLAIN}
+    tensors = file_of(config)
+    state = k_diffusion.read(tensors, config).state
+
+    def same(path: Path, settings: dict[str, Any] | None = None) -> bool:
+        found = k_diffusion.load(path, settings)
+        return all(torch.equal(found.state[name], value) for name, value in state.items())
+
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"does not say .* settings=\.\.\."):
+        k_diffusion.load(path)
+    assert same(path, config)
+    safetensors.torch.save_file(tensors, path, metadata={"config": json.dumps(config)})
+    assert same(path)
+    other = copy.deepcopy(config)
+    other["model"]["sigma_data"] = 0.7
+    assert k_diffusion.load(path, other).config["parametrization"]["sigma_data"] == 0.7
+    safetensors.torch.save_file(tensors, path, metadata={"config": "{"})
+    with pytest.raises(ValueError, match="no JSON"):
+        k_diffusion.load(path)
+    spoiled = {name: torch.zeros_like(value) for name, value in tensors.items()}
+    training = {"config": config, "model": spoiled, "model_ema": tensors, "opt": {}, "step": 3}
+    torch.save(training, tmp_path / "a.pth")
+    assert same(tmp_path / "a.pth")
+    del training["config"]
+    torch.save(training, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="does not say"):
+        k_diffusion.load(tmp_path / "a.pth")
+    assert same(tmp_path / "a.pth", config)
+    torch.save(tensors, tmp_path / "a.pth")
+    assert same(tmp_path / "a.pth", config)
+    with pytest.raises(ValueError, match="no file"):
+        k_diffusion.load(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"type": "image_v3"}, "expected image_v1"),
+        ({"type": None}, "does not say type"),
+        ({"cross_cond_dim": 768}, "cross_cond_dim=768: cross-attention"),
+        ({"unet_cond_dim": 3}, "unet_cond_dim=3"),
+        ({"input_size": None}, "does not say input_size"),
+        ({"input_size": 8}, "another kind of value"),
+        ({"sigma_min": None}, "does not say sigma_min"),
+        ({"sigma_max": 1e4}, "at most 2981"),
+        ({"pos_emb_type": "ROPE"}, "no setting pos_emb_type"),
+        ({"skip_stages": 2}, "skip_stages=2: expected 0 to 1"),
+        ({"depths": [1, 1, 1]}, "one of each for every level"),
+        ({"channels": [8, 32]}, "do not fit"),
+        ({"has_variance": True}, "do not fit"),
+        ({"augment_wrapper": False}, "mapping_cond.weight is not known"),
+        ({"mapping_out": 8}, "do not fit"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
+    tensors = file_of({"model": PLAIN})
+    with pytest.raises(ValueError, match=words):
+        k_diffusion.read(tensors, {"model": {**PLAIN, **change}})
+
+
+def test_tensors_that_do_not_fit_are_listed() -> None:
+    tensors = file_of({"model": PLAIN})
+    name = "inner_model.u_net.d_blocks.1.1.main.2.weight"
+
+    def refused(**changed: Tensor | None) -> str:
+        state = {key: value for key, value in {**tensors, **changed}.items() if value is not None}
+        with pytest.raises(ValueError, match="do not fit the network") as failure:
+            k_diffusion.read(state, {"model": PLAIN})
+        return str(failure.value)
+
+    bare = name.removeprefix("inner_model.")
+    assert f"{bare} is missing" in refused(**{name: None})
+    assert f"{bare} gives shape (64, 8, 5, 5)" in refused(**{name: torch.ones(64, 8, 5, 5)})
+    assert "extra.weight is not known" in refused(**{"inner_model.extra.weight": torch.ones(1)})
+    assert f"{bare} holds NaN" in refused(**{name: torch.full_like(tensors[name], torch.nan)})
+    kernel = "inner_model.u_net.d_blocks.1.0.kernel"
+    assert "another filter" in refused(**{kernel: torch.ones(4, 4) / 16})
+    for odd in ("timestep_embed.weight", "mapping_cond.weight", "mapping.0.weight"):
+        assert odd in refused(**{f"inner_model.{odd}": torch.ones(8)})
+    with pytest.raises(ValueError, match="no section 'model'"):
+        k_diffusion.read(tensors, {})
