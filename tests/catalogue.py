@@ -20,7 +20,7 @@ def make(kind: str, name: str, *, sde: str = "vp", **overrides: Any) -> Any:
     config = _read(kind, name, sde)
     if overrides:
         config = OmegaConf.create({"sde": config.sde, kind: OmegaConf.merge(config[kind], overrides)})
-    return instantiate(config[kind])
+    return instantiate(config[kind], _convert_="all")
 
 
 @cache

@@ -72,6 +72,20 @@ def image_v1(model: dict[str, Any]) -> nn.Module:
     return Augmented(net) if wrapped else net
 
 
+def image_transformer_v1(model: dict[str, Any], classes: int) -> nn.Module:
+    """Their make_model of a section ``model`` and a number of classes."""
+    net: nn.Module = module("image_transformer_v1").ImageTransformerDenoiserModelV1(
+        n_layers=model["depth"],
+        d_model=model["width"],
+        d_ff=model["d_ff"],
+        in_features=model["input_channels"],
+        out_features=model["input_channels"],
+        patch_size=model["patch_size"],
+        num_classes=classes + 1 if classes else 0,
+    )
+    return net
+
+
 def randomise(net: nn.Module) -> nn.Module:
     """Random numbers in place of all learned ones, the zeros of the start too, in float64."""
     generator = torch.Generator().manual_seed(0)

@@ -13,11 +13,13 @@ from sde_gen.codec.uniform import Uniform
 from sde_gen.conditioning.label import Label as ClassLabel
 from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
+from sde_gen.interop.hdit import ImageTransformerV2Layout
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.kunet import ImageV1Layout
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import choice, need, section
 from sde_gen.interop.transfer import Transfer
+from sde_gen.interop.vit import ImageTransformerV1Layout
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.label import LogSigma
 from sde_gen.sde import edm as edm_sde
@@ -51,7 +53,11 @@ class Layout(Protocol):
         """Move their tensors, named without ``inner_model.``, to our network."""
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {"image_v1": ImageV1Layout}
+NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {
+    "image_v1": ImageV1Layout,
+    "image_transformer_v1": ImageTransformerV1Layout,
+    "image_transformer_v2": ImageTransformerV2Layout,
+}
 """Their kinds of network."""
 
 
@@ -85,13 +91,15 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     """Put a network of theirs in our terms: what it predicts of x_0 is their denoiser's D(x; sigma).
 
-    Images lie on [-1, 1]; the network is told log(sigma) / 4. Nine numbers that describe the augmentation, and those of
-    ``mapping_cond`` after them, are the conditioning ``augment``, zero where it is not given. A class that is not given
-    is the one that their training puts in place of dropped labels. Attention of ``image_v1`` drops weights in their
-    code in evaluation too; here, in training alone.
+    Images lie on [-1, 1]; the network is told log(sigma) / 4. Nine numbers that describe the augmentation are the
+    conditioning ``augment``, zero where it is not given. Those of ``mapping_cond`` come after them in ``image_v1`` and
+    are the conditioning ``condition`` of ``image_transformer_v2``. A class that is not given is the one that their
+    training puts in place of dropped labels. Attention of ``image_v1`` drops weights in their code in evaluation too;
+    here, in training alone.
 
-    Source: Crowson, 2023, k-diffusion 0.1.1, ``config.py``, ``layers.py`` and ``models``; the preconditioning: Karras
-    et al., 2022, arXiv:2206.00364, table 1.
+    Source: Crowson, 2023, k-diffusion 0.1.1, ``config.py``, ``layers.py`` and ``models``; ``image_transformer_v2``:
+    Crowson et al., 2024, arXiv:2401.11605, and commit 21d12c9 of their code; the preconditioning: Karras et al., 2022,
+    arXiv:2206.00364, table 1.
 
     Arguments:
         tensors: the state dictionary.

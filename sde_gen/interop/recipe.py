@@ -8,7 +8,7 @@ class Recipe:
 
     Arguments:
         kind: the class, or a function that makes a value.
-        keywords: numbers, texts, lists; other recipes; and classes, which stand for themselves.
+        keywords: numbers, texts; other recipes; classes, which stand for themselves; and lists of all these.
     """
 
     def __init__(self, kind: Any, /, **keywords: Any) -> None:
@@ -17,17 +17,22 @@ class Recipe:
 
     def make(self) -> Any:
         """Build the object, and those it is made of first."""
-        parts = self.keywords.items()
-        return self.kind(
-            **{key: value.make() if isinstance(value, Recipe) else value for key, value in parts}
-        )
+        return self.kind(**{key: _made(value) for key, value in self.keywords.items()})
 
     def config(self) -> dict[str, Any]:
         """Describe it in plain JSON: what Hydra's ``instantiate`` turns into the same object."""
         return {"_target_": _name(self.kind), **{key: _plain(value) for key, value in self.keywords.items()}}
 
 
+def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(part) for part in value]
+    return value.make() if isinstance(value, Recipe) else value
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
     if isinstance(value, Recipe):
         return value.config()
     if isinstance(value, type):

@@ -31,6 +31,29 @@ class Fourier(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+class VectorFourier(nn.Module):
+    """Random Fourier features of a vector: sin and cos of 2 pi W c with W ~ N(0, 1), fixed.
+
+    Source: Tancik et al., 2020, arXiv:2006.10739.
+
+    Arguments:
+        inputs: length of the vector.
+        size: number of rows of W; there are twice as many features.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        drawn = torch.randn(size, inputs, generator=torch.Generator().manual_seed(0), device="cpu")
+        self.register_buffer("frequencies", drawn)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Features of vectors (B, inputs) with shape (B, 2 size)."""
+        angle = 2 * math.pi * (c @ self.frequencies.to(c.dtype).T)
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
 class Positional(nn.Module):
     """Sinusoids of frequencies 1 to 1/10000, as of a position.
 

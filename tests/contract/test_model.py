@@ -8,7 +8,11 @@ from sde_gen.noise import IID
 from tests.catalogue import make, names
 
 SHAPES = {"mlp": (3,)}
-SMALL = {"mlp": {}, "kunet": {"width": 8, "channels": [8, 16]}}
+SMALL = {
+    "mlp": {},
+    "kunet": {"width": 8, "channels": [8, 16]},
+    "hdit": {"features": 32, "mapping_hidden": 32},
+}
 MODELS = names("model")
 
 
@@ -126,6 +130,12 @@ def test_divergence_of_a_network(name):
         ("kunet", {"features": 7}, "even number of features"),
         ("kunet", {"dropout": 1.0}, "a rate in"),
         ("kunet", {"channels": [32, 100]}, "3 equal groups"),
+        ("hdit", {"shape": (3,)}, "model=mlp"),
+        ("hdit", {"shape": (1, 8, 6)}, "multiples of 4 and 4"),
+        ("hdit", {"shape": (1, 4, 4)}, "no neighbourhoods of 3x3"),
+        ("hdit", {"patch": [2]}, "height and width of a patch"),
+        ("hdit", {"features": 7}, "of features an even one"),
+        ("hdit", {"conditions": -1}, "must not be negative"),
     ],
 )
 def test_impossible_settings(name, settings, words):

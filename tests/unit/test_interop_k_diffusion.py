@@ -67,16 +67,96 @@ UNETS: dict[str, dict[str, Any]] = {
         "skip_stages": 2,
     },
 }
-KINDS = {"image_v1": PLAIN}
+HOURGLASS: dict[str, Any] = {
+    "type": "image_transformer_v2",
+    "input_channels": 2,
+    "input_size": [8, 8],
+    "patch_size": [1, 1],
+    "widths": [16, 24],
+    "depths": [2, 2],
+    "d_ffs": [20, 12],
+    "self_attns": [{"type": "neighborhood", "d_head": 8, "kernel_size": 3}, {"type": "global", "d_head": 8}],
+    "mapping_width": 16,
+    "mapping_depth": 1,
+    "mapping_d_ff": 8,
+    "sigma_data": 0.5,
+    "sigma_min": 0.01,
+    "sigma_max": 160,
+}
+NEAR, WINDOWS = (
+    {"type": "neighborhood", "d_head": 8, "kernel_size": 5},
+    {"type": "shifted-window", "d_head": 8, "window_size": 4},
+)
+ALL, NONE = {"type": "global", "d_head": 16}, {"type": "none"}
+HOURGLASSES: dict[str, dict[str, Any]] = {
+    "plain": HOURGLASS,
+    "windows": {**HOURGLASS, "self_attns": [WINDOWS, WINDOWS], "widths": [16, 16], "depths": [3, 2]},
+    "without_attention": {**HOURGLASS, "self_attns": [NONE, NONE]},
+    "one_level": {**HOURGLASS, "widths": [32], "depths": [2], "d_ffs": [8], "self_attns": [ALL]},
+    "patches": {**HOURGLASS, "patch_size": [2, 1], "input_size": [12, 10]},
+    "no_square": {
+        **HOURGLASS,
+        "input_size": [14, 6],
+        "self_attns": [{**NEAR, "kernel_size": 3}, ALL],
+        "widths": [16, 16],
+    },
+    "three_levels": {
+        **HOURGLASS,
+        "input_size": [24, 20],
+        "widths": [8, 16, 16],
+        "depths": [1, 2, 1],
+        "d_ffs": [4, 4, 4],
+        "self_attns": [NEAR, NEAR, ALL],
+    },
+    "their_defaults": {
+        **{key: value for key, value in HOURGLASS.items() if key[:7] not in ("d_ffs", "self_at", "mapping")},
+        "input_size": [14, 14],
+        "widths": [64, 64],
+        "depths": [1, 1],
+    },
+    "classes": {**HOURGLASS, "num_classes": 3},
+    "conditions": {**HOURGLASS, "mapping_cond_dim": 3},
+    "windows_three_levels": {
+        **HOURGLASS,
+        "input_size": [16, 16],
+        "widths": [8, 8, 8],
+        "depths": [2, 1, 1],
+        "d_ffs": [4, 4, 4],
+        "self_attns": [WINDOWS, {**WINDOWS, "window_size": 2}, {**ALL, "d_head": 8}],
+    },
+}
+VIT: dict[str, Any] = {
+    "type": "image_transformer_v1",
+    "input_channels": 2,
+    "input_size": [8, 8],
+    "patch_size": [2, 2],
+    "width": 128,
+    "depth": 2,
+    "d_ff": 24,
+    "sigma_data": 0.5,
+    "sigma_min": 0.01,
+    "sigma_max": 80,
+}
+VITS: dict[str, dict[str, Any]] = {
+    "plain": VIT,
+    "flat_patches": {**VIT, "patch_size": [1, 4], "width": 64},
+    "high_patches": {**VIT, "patch_size": [4, 2], "input_size": [8, 16], "depth": 1},
+    "classes": {**VIT, "num_classes": 3},
+}
+KINDS = {
+    "image_v1": PLAIN,
+    "image_transformer_v2": HOURGLASS,
+    "image_transformer_v1": {**VIT, "width": 64, "depth": 1},
+}
 GOLDEN = Path(__file__).parents[1] / "data" / "k_diffusion_image_v1"
-WALKS = {"image_v1": k_diffusion_reference.image_v1}
+WALKS = {name: getattr(k_diffusion_reference, name) for name in KINDS}
 
 
 def denoiser_of(found: Imported) -> NetworkDenoiser:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours = build.denoiser(OmegaConf.create(found.config), facts).double()
     ours.net.load_state_dict(found.state)
-    return ours.double().eval()
+    return ours.eval()
 
 
 def points(model: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -85,10 +165,25 @@ def points(model: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return x, torch.tensor([0.02, 1.7, 31.0], dtype=torch.float64)
 
 
+def config_of(model: dict[str, Any]) -> dict[str, Any]:
+    """With the number of classes where it belongs."""
+    classes = model.get("num_classes", 0)
+    rest = {key: value for key, value in model.items() if key != "num_classes"}
+    return {"model": rest, "dataset": {"num_classes": classes, "cond_dropout_rate": 0.2}}
+
+
 def file_of(config: dict[str, Any], **told: Tensor) -> dict[str, Tensor]:
     """Random tensors of all names that the walk asks for, and the filters."""
-    tensors, weights = drawn()
+    tensors, random = drawn()
     model = config["model"]
+
+    def weights(name: str, *shape: int) -> Tensor:
+        value = random(name, *shape)
+        if name.endswith("self_attn.scale"):  # whose root is taken
+            value = value.abs() + 0.5
+            tensors[name] = value.float()
+        return tensors[name].double()
+
     denoised(WALKS[model["type"]], config, weights, *points(model), **told)
     return tensors | (k_diffusion_reference.filters(model) if model["type"] == "image_v1" else {})
 
@@ -258,3 +353,52 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
         assert odd in refused(**{f"inner_model.{odd}": torch.ones(8)})
     with pytest.raises(ValueError, match="no section 'model'"):
         k_diffusion.read(tensors, {})
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["silent", "told"])
+@pytest.mark.parametrize(
+    "model", [*HOURGLASSES.values(), *VITS.values()], ids=[*HOURGLASSES, *(f"v1_{name}" for name in VITS)]
+)
+def test_every_transformer_is_the_walk_through_theirs(model: dict[str, Any], told: bool) -> None:
+    config = config_of(model)
+    cond: dict[str, Tensor] = {}
+    if told:
+        cond["augment"] = torch.randn(3, 9, generator=torch.Generator().manual_seed(5)).double()
+        if config["dataset"]["num_classes"]:
+            cond["label"] = torch.tensor([0, 2, 3])
+        if model.get("mapping_cond_dim"):
+            cond["condition"] = torch.randn(3, 3, generator=torch.Generator().manual_seed(6)).double()
+    tensors = file_of(config, **cond)
+    found = k_diffusion.read(tensors, config)
+    assert not found.unused
+    assert found.classes == config["dataset"]["num_classes"]
+    compare(
+        found,
+        lambda x, sigma: denoised(WALKS[model["type"]], config, given(tensors), x, sigma, **cond),
+        model,
+        **cond,
+    )
+
+
+@THEIRS
+@pytest.mark.parametrize("name", VITS)
+def test_every_first_transformer_is_theirs(name: str) -> None:
+    """By their own code, whose places are exact in float32 on grids of powers of two."""
+    config = config_of(VITS[name])
+    model, classes = config["model"], config["dataset"]["num_classes"]
+    net = k_diffusion_code.randomise(k_diffusion_code.image_transformer_v1(model, classes))
+    state = {key: value.float() for key, value in net.state_dict().items()}
+    state["blocks.0.self_attn.qk_norm.scale"][0] = 5.0  # beyond their limit
+    assert set(state) == set(file_of(config))
+    found = k_diffusion.read(state, config)
+    net.load_state_dict(state)
+    told, cond = torch.randn(3, 9).double(), {"label": torch.tensor([0, 2, 3])} if classes else {}
+    theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
+    class_cond = cond.get("label")
+    compare(
+        found,
+        lambda x, sigma: theirs(x, sigma, aug_cond=told, class_cond=class_cond),
+        model,
+        augment=told,
+        **cond,
+    )

@@ -8,6 +8,7 @@ from sde_gen.model.blocks import Attention, Dropout, ResBlock
 from sde_gen.model.embedding import InputFeatures
 from sde_gen.model.norms import norm
 from sde_gen.model.resample import FIR, Box, MirroredFIR
+from tests.contract.test_model import build
 
 
 def draw(*shape):
@@ -92,9 +93,9 @@ def test_mlp_blocks_add_to_their_input():
     assert (net(x + 1, c_noise) - net(x, c_noise)).abs().min() > 1e-6
 
 
-@pytest.mark.parametrize("build", [NCSNpp, DDPMpp])
-def test_forward_and_batched_reverse_derivatives(build):
-    net, x, c_noise = randomised(build(shape=(1, 8, 8), width=8)), draw(2, 1, 8, 8), draw(2)
+@pytest.mark.parametrize("name", ["ncsnpp", "ddpmpp", "kunet", "hdit"])
+def test_forward_and_batched_reverse_derivatives(name):
+    net, x, c_noise = randomised(build(name)), draw(2, 1, 8, 8), draw(2)
 
     def call(y):
         return net(y, c_noise)
