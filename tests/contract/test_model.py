@@ -8,10 +8,19 @@ from sde_gen.noise import IID
 from tests.catalogue import make, names
 
 SHAPES = {"mlp": (3,)}
+REACH = "sde_gen.model.reach"
+LEVEL = {"_target_": "sde_gen.model.hdit.Level", "width": 16, "hidden": 16}
 SMALL = {
     "mlp": {},
     "kunet": {"width": 8, "channels": [8, 16]},
-    "hdit": {"features": 32, "mapping_hidden": 32},
+    "hdit": {
+        "features": 16,
+        "mapping_hidden": 16,
+        "levels": [
+            {**LEVEL, "reach": {"_target_": f"{REACH}.Neighbourhood", "head": 8, "size": 3}},
+            {**LEVEL, "reach": {"_target_": f"{REACH}.Everywhere", "head": 8}},
+        ],
+    },
 }
 MODELS = names("model")
 

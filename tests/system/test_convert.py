@@ -72,7 +72,14 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("image_v1", marks=pytest.mark.slow),
+        pytest.param("image_transformer_v1", marks=pytest.mark.slow),
+        "image_transformer_v2",
+    ],
+)
 def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Path) -> None:
     """Without settings: the file's metadata say all."""
     config = {"model": {**KINDS[name], "input_channels": 3}}

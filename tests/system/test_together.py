@@ -207,6 +207,7 @@ def divided(out: Path) -> None:
     out.write_text("done")
 
 
+@pytest.mark.slow
 def test_every_network_can_be_shared_out(tmp_path: Path) -> None:
     together(1, divided, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "done"
