@@ -74,7 +74,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
     """
     found = files.read(path)
     if path.suffix == ".safetensors":
-        said = _parsed(files.metadata(path).get("config"), path)
+        said = _parsed(files.metadata(path).get("config"), path) if config is None else None
         tensors = files.tensors(found)
     else:
         averaged = isinstance(found, dict) and "model_ema" in found

@@ -297,6 +297,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors, path, metadata={"config": "{"})
     with pytest.raises(ValueError, match="no JSON"):
         k_diffusion.load(path)
+    assert same(path, config)
     spoiled = {name: torch.zeros_like(value) for name, value in tensors.items()}
     training = {"config": config, "model": spoiled, "model_ema": tensors, "opt": {}, "step": 3}
     torch.save(training, tmp_path / "a.pth")
