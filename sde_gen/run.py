@@ -15,6 +15,7 @@ from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.door import several
 from sde_gen.engine import checkpoint
+from sde_gen.engine.precision import Float32, Precision, contexts
 from sde_gen.engine.state import load_into
 from sde_gen.guidance import NoisyClassifier
 
@@ -31,6 +32,7 @@ class Run:
         codec: between data and model space.
         images: training images it has seen.
         device: where it lies.
+        precision: format of the network's products.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Run:
     codec: Codec
     images: int
     device: torch.device
+    precision: torch.dtype
 
     def labels(self, n: int) -> Tensor | None:
         """A class for each of n samples, all classes in turn; None for a network without classes."""
@@ -55,7 +58,7 @@ class Run:
 
 
 def open_run(config: DictConfig) -> Run:
-    """Rebuild the model of ``config.run``.
+    """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
 
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
@@ -66,9 +69,11 @@ def open_run(config: DictConfig) -> Run:
         raise ValueError(
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
-    denoiser = build.denoiser(stored, facts)
+    where, asked = build.device(config.device), config.get("precision")
+    precision: Precision = Float32() if asked is None else instantiate(asked)
+    dtype = precision.dtype(where)
+    denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
     load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
-    where = build.device(config.device)
     return Run(
         folder=folder,
         config=stored,
@@ -77,6 +82,7 @@ def open_run(config: DictConfig) -> Run:
         codec=build.codec(stored, facts),
         images=found.images,
         device=where,
+        precision=dtype,
     )
 
 

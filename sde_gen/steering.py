@@ -113,7 +113,13 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
 def _weak(folder: str, config: DictConfig, run: Run) -> Run:
     """The run of a weaker model of the same data."""
     weak = open_run(
-        OmegaConf.create({"run": folder, "checkpoint": None, "trust": config.trust, "device": config.device})
+        OmegaConf.create(
+            {
+                "run": folder,
+                "checkpoint": None,
+                **{key: config[key] for key in ("trust", "device", "precision")},
+            }
+        )
     )
     for what, found, expected in (
         ("data", weak.facts, run.facts),

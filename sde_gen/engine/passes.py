@@ -60,7 +60,7 @@ class Passes:
         settings, team, seen = self.settings, self.team, []
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
-        parts = self.batches.indices(step).to(device).chunk(settings.accumulation)
+        parts = _sent(self.batches.indices(step), device).chunk(settings.accumulation)
         for micro, part in enumerate(parts):
             whole, cond = self._batch(self.train, part, generator)
             draw = self.objective.draw(denoiser.sde, whole, IID(generator))
@@ -108,3 +108,8 @@ class Passes:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         labels = None if data.labels is None else data.labels[indices]
         return x0, self.conditioning(labels, IID(generator))
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """Copy from the host, which does not wait for what the device is at: it would, if its memory could be moved."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
