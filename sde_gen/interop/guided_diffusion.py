@@ -15,7 +15,8 @@ from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import given, need
 from sde_gen.interop.transfer import Transfer
-from sde_gen.model.adm import ADM, HeadedAttention, Stage
+from sde_gen.model.adm import ADM
+from sde_gen.model.adm_blocks import HeadedAttention, Stage
 from sde_gen.model.change import ConvolutionChange, PlainChange
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.label import Time

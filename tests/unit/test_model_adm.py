@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen.model import ADM
-from sde_gen.model.adm import HeadedAttention
+from sde_gen.model.adm_blocks import HeadedAttention
 from sde_gen.model.embedding import CosinePositional
 
 
