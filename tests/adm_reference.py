@@ -15,10 +15,21 @@ from torch import Tensor
 from tests.score_sde_reference import Weights
 
 
-def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-    """Their output at x, their labels t and classes y."""
+def forward(
+    config: Mapping[str, Any],
+    weights: Weights,
+    x: Tensor,
+    t: Tensor,
+    y: Tensor | None,
+    augment: Tensor | None = None,
+) -> Tensor:
+    """Their output at x, their labels t and classes y.
+
+    EDM's rewriting of it has an embedding of any width (``channel_mult_emb``) and augmentation labels, whose linear
+    image is added to the features of t.
+    """
     width, blocks, multipliers = config["model_channels"], config["num_res_blocks"], config["channel_mult"]
-    seen, in_blocks = 4 * width, config["resblock_updown"]
+    seen, in_blocks = config.get("channel_mult_emb", 4) * width, config["resblock_updown"]
     shift_and_scale, learned = config["use_scale_shift_norm"], config.get("conv_resample", True)
 
     def conv(name: str, h: Tensor, outputs: int, size: int = 3, **how: Any) -> Tensor:
@@ -79,15 +90,17 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, t: Tensor, y
     frequencies = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
     angle = t.double()[:, None] * frequencies
     emb = torch.cat([angle.cos(), angle.sin()], dim=1)
+    if augment is not None:
+        emb = emb + augment.double() @ weights("map_augment.weight", width, augment.shape[1]).T
     emb = dense("time_embed.2", F.silu(dense("time_embed.0", emb, seen)), seen)
     if config.get("num_classes"):
         emb = emb + weights("label_emb.weight", config["num_classes"], seen)[y]
 
-    h = conv("input_blocks.0.0", x, width)
+    h = conv("input_blocks.0.0", x, int(multipliers[0] * width))
     skips, number, factor = [h], 1, 1
     for level, multiplier in enumerate(multipliers):
         for _ in range(blocks):
-            h = block(f"input_blocks.{number}.0", h, multiplier * width)
+            h = block(f"input_blocks.{number}.0", h, int(multiplier * width))
             if factor in config["attention_resolutions"]:
                 h = attention(f"input_blocks.{number}.1", h)
             skips.append(h)
@@ -105,7 +118,7 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, t: Tensor, y
     for level in reversed(range(len(multipliers))):
         for index in range(blocks + 1):
             name, part = f"output_blocks.{number}", 1
-            h = block(f"{name}.0", torch.cat([h, skips.pop()], dim=1), multipliers[level] * width)
+            h = block(f"{name}.0", torch.cat([h, skips.pop()], dim=1), int(multipliers[level] * width))
             if factor in config["attention_resolutions"]:
                 h, part = attention(f"{name}.1", h), 2
             if level and index == blocks:
