@@ -54,8 +54,8 @@ class DhariwalUNetLayout:
         for level in {*self.attention, self.levels - 1}:
             if (channels := self.width * self.multipliers[level]) % HEAD:
                 raise ValueError(
-                    f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels is "
-                    f"not supported; expected a multiple of {HEAD}"
+                    f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels "
+                    f"is not supported; expected a multiple of {HEAD}"
                 )
         self.classes, self.augmentations = int(said["label_dim"]), int(said["augment_dim"])
         self.multiplier, self.dropout = int(said["channel_mult_emb"]), float(said["dropout"])

@@ -51,9 +51,7 @@ class Parts:
     def block(self, inputs: int, outputs: int, **more: Any) -> nn.Module:
         """Build a residual block."""
         kind = AdaptiveBlock if self.modulated else AddedBlock
-        return kind(
-            inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more
-        )
+        return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
     def attention(self, channels: int) -> nn.Module:
         """Build an attention."""
