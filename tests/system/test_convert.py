@@ -5,7 +5,9 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -15,6 +17,7 @@ from PIL import Image
 
 from sde_gen import convert
 from sde_gen.engine import checkpoint
+from tests import adm_reference, score_sde_reference
 from tests.system import test_doors
 from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
 from tests.unit.test_interop_k_diffusion import KINDS, file_of
@@ -123,6 +126,76 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
             enter(f"out={tmp_path / 'no'}", *arguments)
         assert words in capfd.readouterr().err
         assert not (tmp_path / "no").exists()
+
+
+GUIDED: dict[str, Any] = {
+    "image_size": 8,
+    "in_channels": 3,
+    "model_channels": 32,
+    "num_res_blocks": 1,
+    "channel_mult": [1, 2],
+    "attention_resolutions": [2],
+    "num_head_channels": 16,
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
+    "noise_schedule": "cosine",
+}
+
+
+def convert_guided(folder: Path, name: str, kind: str, **settings: Any) -> None:
+    """A random network of guided-diffusion's in a file, and its run folder."""
+    config = {**GUIDED, **settings}
+    tensors, weights = score_sde_reference.drawn()
+    x, t = torch.zeros(1, 3, 8, 8).double(), torch.ones(1).double()
+    if kind == "guided_diffusion":
+        adm_reference.forward(config, weights, x, t, torch.zeros(1).long())
+    else:
+        adm_reference.logits(config, weights, x, t)
+    torch.save(tensors, folder / f"{name}.pt")
+    (folder / f"{name}.json").write_text(json.dumps(config))
+    files = (f"file={folder / name}.pt", f"settings={folder / name}.json", f"out={folder / name}")
+    enter(f"format={kind}", *files)
+
+
+def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A network of images without classes, one with them that is told the class too, and what does not go together."""
+    convert_guided(tmp_path, "free", "guided_diffusion", out_channels=6)
+    convert_guided(tmp_path, "told", "guided_diffusion", out_channels=3, num_classes=5)
+    kind = "guided_diffusion_classifier"
+    convert_guided(tmp_path, "classifier", kind, out_channels=5, pool="attention")
+    convert_guided(tmp_path, "linear", kind, out_channels=5, noise_schedule="linear")
+    capfd.readouterr()
+
+    def drawn(run: str, *words: str) -> np.ndarray:
+        out = tmp_path / f"samples{len(list(tmp_path.glob('samples*')))}"
+        test_doors.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
+        found: np.ndarray = np.load(out / "samples.npz")["model_space"]
+        return found
+
+    by = ("guidance=classifier", f"guidance.classifier={tmp_path / 'classifier'}")
+    plain, four = drawn("free"), drawn("free", *by, "guidance.scale=3", "label=4")
+    np.testing.assert_array_equal(drawn("free", *by, "guidance.scale=0", "label=4"), plain)
+    assert np.abs(four - plain).max() > 1e-3
+    np.testing.assert_array_equal(  # of all classes in turn the first two
+        drawn("free", *by, "guidance.scale=3"), drawn("free", *by, "guidance.scale=3", "label=[0,1]")
+    )
+    told = drawn("told", "label=4")
+    np.testing.assert_array_equal(
+        drawn("told", *by, "guidance.told=true", "guidance.scale=0", "label=4"), told
+    )
+    both = drawn("told", *by, "guidance.told=true", "guidance.scale=3", "label=4")
+    assert np.abs(both - told).max() > 1e-3
+    for run, words, answer in (
+        ("free", (*by, "label=5"), "the classes are 0 to 4"),
+        ("told", (*by, "label=4"), "guidance.told=true"),
+        ("free", (*by, "guidance.told=true", "label=4"), "knows no classes to be told"),
+        ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
+        ("classifier", (), "holds a classifier, which cannot sample"),
+    ):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            drawn(run, *words)
+        assert answer in capfd.readouterr().err
 
 
 def test_mistakes_are_answered_in_a_line(
