@@ -42,7 +42,7 @@ def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> 
     t = (given["in/t"].double() + 1) / 1000  # the times of the chain's steps, which are numbered from 0
     prediction = ours(x, t, label=given["in/y"].long())
     assert prediction.aux is not None
-    out = torch.cat([prediction.eps, prediction.aux], dim=1)
+    out = torch.cat([prediction.eps, 2 * prediction.aux - 1], dim=1)  # theirs run from -1 to 1
     (slope,) = torch.autograd.grad((out * given["cotangent"].to(dtype)).sum(), x)
     for mine, exact in ((out.detach(), given["out_f64"]), (slope, given["grad_x_f64"])):
         assert float((mine.double() - exact).abs().max()) < tolerance * max(1.0, float(exact.abs().max()))
@@ -107,7 +107,7 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     ours.net.load_state_dict(found.state)
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps
-    out = mean if prediction.aux is None else torch.cat([mean, prediction.aux], dim=1)
+    out = mean if prediction.aux is None else torch.cat([mean, 2 * prediction.aux - 1], dim=1)
     assert float((out - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
 
 
