@@ -94,7 +94,7 @@ def _move_pool(moved: Transfer, pool: str) -> None:
     if pool == "adaptive":
         moved.layer("pool.out", "out.3", lambda w: w[..., 0, 0])
     elif pool == "attention":
-        moved.move("pool.position", "out.2.positional_embedding", lambda x: x.T)
+        moved.move("pool.position", "out.2.positional_embedding", lambda x: x.mT)
         for third, part in enumerate(("query", "key", "value")):
             moved.move(f"pool.{part}.weight", "out.2.qkv_proj.weight", _third(third))
             moved.move(f"pool.{part}.bias", "out.2.qkv_proj.bias", _third(third))
