@@ -71,8 +71,9 @@ def take_in(config: DictConfig, out: Path) -> None:
     found: Imported = instantiate(config.format)(path, _settings(config.settings))
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
-    kind = build.denoiser if "model" in stored else build.classifier
-    net = kind(OmegaConf.create(stored), facts).net
+    classifies = "encoder" in stored
+    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), facts).net
+    hint = "a classifier needs none" if classifies else "evaluate needs data=..."
     load_into(net, found.state, what=str(path))
     origin = {
         "format": config.format._target_.split(".")[-2],
@@ -92,7 +93,7 @@ def take_in(config: DictConfig, out: Path) -> None:
             "process": _kind(stored["sde"]),
             "event": f"{tuple(facts.shape)}, {facts.levels} levels",
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
-            "data": _kind(stored["data"]) if "data" in stored else "none given: evaluate needs data=...",
+            "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
             "checkpoint": str(written),
         },
     )
