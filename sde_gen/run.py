@@ -101,11 +101,18 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
                 f"the classifier in {folder} was trained with {kind}={stored[kind]}, the run with {run.config[kind]}; "
                 "both need the same"
             )
-    if facts != run.facts:
+    ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
+    if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
         raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
     classifier = build.classifier(stored, facts)
     load_into(classifier.net, found.ema, what=f"the checkpoint in {folder}")
     return classifier.to(run.device).eval().requires_grad_(False)
+
+
+def classes_of(folder: Path) -> int:
+    """Number of classes that the run folder's data have, as its newest checkpoint says; 0 if it says nothing."""
+    found = checkpoint.paths(folder / "checkpoints")
+    return int(checkpoint.about(found[-1]).get("facts", {}).get("classes", 0)) if found else 0
 
 
 def _open(

@@ -15,6 +15,9 @@ from sde_gen.model.norms import Quarters
 BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
 """Their names of the parts of a residual block, and ours."""
 
+HEAD = 64
+"""Channels of a head of attention. Where they do not divide the channels of a level, theirs has wider heads."""
+
 DEFAULTS: dict[str, Any] = {
     "label_dim": 0,
     "augment_dim": 0,
@@ -43,19 +46,19 @@ class DhariwalUNetLayout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         said = {**DEFAULTS, **config}
-        for key, expected in (("augment_dim", 0), ("channel_mult_emb", 4)):
-            if int(said[key]) != expected:
-                raise ValueError(f"{key}={said[key]} of a DhariwalUNet is not supported; expected {expected}")
         self.size, self.channels = int(need(said, "img_resolution")), int(need(said, "img_channels"))
         self.width, self.blocks = int(said["model_channels"]), int(said["num_blocks"])
         self.multipliers = [int(multiplier) for multiplier in said["channel_mult"]]
-        if self.multipliers[0] != 1:
-            raise ValueError(
-                f"channel_mult={self.multipliers} is not supported; expected 1 at the finest level"
-            )
         self.levels = len(self.multipliers)
         self.attention = [n for n in range(self.levels) if self.size >> n in said["attn_resolutions"]]
-        self.classes, self.dropout = int(said["label_dim"]), float(said["dropout"])
+        for level in {*self.attention, self.levels - 1}:
+            if (channels := self.width * self.multipliers[level]) % HEAD:
+                raise ValueError(
+                    f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels "
+                    f"is not supported; expected a multiple of {HEAD}"
+                )
+        self.classes, self.augmentations = int(said["label_dim"]), int(said["augment_dim"])
+        self.multiplier, self.dropout = int(said["channel_mult_emb"]), float(said["dropout"])
 
     def recipe(self) -> Recipe:
         """Our network."""
@@ -66,10 +69,12 @@ class DhariwalUNetLayout:
             multipliers=self.multipliers,
             blocks=self.blocks,
             attention_levels=self.attention,
-            head_channels=64,
+            head_channels=HEAD,
             dropout=self.dropout,
             num_classes=self.classes,
             norms=Recipe(Quarters, eps=1e-5),
+            embedding_multiplier=self.multiplier,
+            augmentations=self.augmentations,
         )
 
     def move(self, moved: Transfer, outputs: int) -> None:
@@ -81,6 +86,8 @@ class DhariwalUNetLayout:
             ("norm", "out_norm"),
         ):
             moved.layer(ours, theirs)
+        if self.augmentations:
+            moved.move("augmentation.weight", "map_augment.weight")
         if self.classes:
             moved.move("classes.weight", "map_label.weight", _rows_with_null_class)
         for ours, theirs, attends in self._blocks():
@@ -106,7 +113,7 @@ class DhariwalUNetLayout:
     def _attention(self, moved: Transfer, ours: str, theirs: str) -> None:
         moved.layer(f"{ours}.norm", f"{theirs}.norm2")
         moved.layer(f"{ours}.out", f"{theirs}.proj")
-        heads = max(moved.needed[f"{ours}.out.bias"][0] // 64, 1)
+        heads = moved.needed[f"{ours}.out.bias"][0] // HEAD
         for kind in ("weight", "bias"):
             moved.move(f"{ours}.qkv.{kind}", f"{theirs}.qkv.{kind}", _in_thirds(heads))
 
