@@ -210,6 +210,28 @@ def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
     )  # of 24 images, and 32 of four steps
 
 
+def judged(out: Path, kind: Callable[[], Team]) -> None:
+    """The held-out loss of the average after each of three steps."""
+    with assembled(kind) as team:
+        training = trainer(out, settings=SETTINGS, net=double(), codec=Double(), team=team)
+        found = []
+        for step in range(3):
+            training.step(step)
+            found.append(training.validation())
+        torch.save(torch.tensor(found, dtype=torch.float64), out.with_suffix(f".{team.rank}"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_average_is_judged_as_it_stands(tmp_path: Path, kind: Callable[[], Team]) -> None:
+    """Processes share the held-out samples, ten in micro-batches of four; weights put together are let go of."""
+    judged(tmp_path / "alone", Alone)
+    together(2, judged, tmp_path / "two", kind)
+    alone = torch.load(tmp_path / "alone.0")
+    assert len(set(alone.tolist())) == 3
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"two.{rank}"), alone, rtol=1e-9, atol=0)
+
+
 class Scattered(TorchDispatchMode):
     """Count how often FSDP reduces gradients; DDP sends from C++, unseen."""
 
