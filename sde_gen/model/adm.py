@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from sde_gen.model.blocks import Dropout, convolution, linear
 from sde_gen.model.change import Change
-from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.embedding import CosinePositional, Features
 from sde_gen.model.norms import Common, Norms
-from sde_gen.model.resample import Box, CentredBox
+from sde_gen.model.resample import CentredBox, Resampler
 from sde_gen.model.unet import check_shape, with_class
 
 
@@ -35,6 +35,9 @@ class ADM(nn.Module):
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         outputs: numbers given out for every number of the image: 2 with a learned variance.
+        middle_attention: whether there is attention at the coarsest level's middle.
+        embedding: features of the noise label; None for ``width`` many as in the source.
+        resampler: the change of resolution, None for averages and repeated pixels.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -56,6 +59,9 @@ class ADM(nn.Module):
         modulated: bool = True,
         change: Change | None = None,
         norms: Norms = Common(),  # noqa: B008 (frozen)
+        middle_attention: bool = True,
+        embedding: Features | None = None,
+        resampler: Resampler | None = None,
     ) -> None:
         super().__init__()
         check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -63,30 +69,35 @@ class ADM(nn.Module):
             raise ValueError(
                 f"head_channels={head_channels}, heads={heads}, outputs={outputs}: all must be at least 1"
             )
-        self.embedding = CosinePositional(width)
-        self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
+        self.resampler = resampler = CentredBox() if resampler is None else resampler
+        self.embedding = CosinePositional(width) if embedding is None else embedding
+        self.embed = nn.Sequential(
+            linear(self.embedding.features, 4 * width), nn.SiLU(), linear(4 * width, 4 * width)
+        )
         self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
         options: dict[str, Any] = {"embedding": 4 * width, "dropout": dropout, "norms": norms}
         made = AdaptiveBlock if modulated else AddedBlock
 
-        def attention(channels: int) -> nn.Module:
+        def attention(channels: int, normalise: nn.Module) -> nn.Module:
             if heads is not None and channels % heads:
                 raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
             most = head_channels if heads is None else channels // heads
-            return HeadedAttention(channels, most, norms.attention(channels))
+            return HeadedAttention(channels, most, normalise)
 
         def attend(level: int, channels: int) -> nn.Module:
-            return attention(channels) if level in attention_levels else nn.Identity()
+            if level not in attention_levels:
+                return nn.Identity()
+            return attention(channels, norms.attention(channels))
 
         def halve(channels: int) -> nn.Module:
             if change is not None:
-                return change.down(channels, CentredBox())
-            return made(channels, channels, resample=Box().down, **options)
+                return change.down(channels, resampler)
+            return made(channels, channels, resample=resampler.down, **options)
 
         def double(channels: int) -> nn.Module:
             if change is not None:
-                return change.up(channels, CentredBox())
-            return made(channels, channels, resample=Box().up, **options)
+                return change.up(channels, resampler)
+            return made(channels, channels, resample=resampler.up, **options)
 
         self.stem = convolution(shape[0], width)
         self.down = nn.ModuleList()
@@ -100,9 +111,13 @@ class ADM(nn.Module):
                 channels = width * multiplier
                 self.down.append(Stage(block, attend(level, channels)))
                 skips.append(channels)
+
+        def middle() -> nn.Module | None:
+            return attention(channels, norms.middle(channels)) if middle_attention else None
+
         self.middle = nn.ModuleList(
             [
-                Stage(made(channels, channels, **options), attention(channels)),
+                Stage(made(channels, channels, **options), middle()),
                 Stage(made(channels, channels, **options)),
             ]
         )
@@ -262,7 +277,7 @@ class HeadedAttention(Heads):
         normalise: the normalisation before it, None for that of ADM.
     """
 
-    def __init__(self, channels: int, head_channels: int, normalise: nn.GroupNorm | None = None) -> None:
+    def __init__(self, channels: int, head_channels: int, normalise: nn.Module | None = None) -> None:
         heads = next(
             n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
         )
