@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import MOST_CLASSES, multipliers, real, shown, whole, wholes
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.model.norms import Quarters
@@ -44,18 +44,22 @@ class DhariwalUNetLayout:
     def __init__(self, config: Mapping[str, Any]) -> None:
         said = {**DEFAULTS, **config}
         for key, expected in (("augment_dim", 0), ("channel_mult_emb", 4)):
-            if int(said[key]) != expected:
-                raise ValueError(f"{key}={said[key]} of a DhariwalUNet is not supported; expected {expected}")
-        self.size, self.channels = int(need(said, "img_resolution")), int(need(said, "img_channels"))
-        self.width, self.blocks = int(said["model_channels"]), int(said["num_blocks"])
-        self.multipliers = [int(multiplier) for multiplier in said["channel_mult"]]
+            if said[key] != expected:
+                raise ValueError(
+                    f"{key}={shown(said[key])} of a DhariwalUNet is not supported; expected {expected}"
+                )
+        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
+        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
+        self.multipliers = multipliers(said, "channel_mult")
         if self.multipliers[0] != 1:
             raise ValueError(
                 f"channel_mult={self.multipliers} is not supported; expected 1 at the finest level"
             )
         self.levels = len(self.multipliers)
-        self.attention = [n for n in range(self.levels) if self.size >> n in said["attn_resolutions"]]
-        self.classes, self.dropout = int(said["label_dim"]), float(said["dropout"])
+        resolutions = wholes(said, "attn_resolutions", least=0)
+        self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
+        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
+        self.dropout = real(said, "dropout")
 
     def recipe(self) -> Recipe:
         """Our network."""

@@ -49,7 +49,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
         raise ValueError(f"there is no {folder / 'config.json'}, which says what the network is")
     stored = files.read(path)
     imported = read(files.tensors(stored), files.json_of(folder / "config.json"), config)
-    return replace(imported, notes=imported.notes + files.widened(stored))
+    return replace(imported, notes=imported.notes + files.became(stored))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Imported:

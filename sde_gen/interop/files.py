@@ -31,7 +31,7 @@ IN_FOLDERS = (
 )
 """Names of the weights in a folder, the precise ones first."""
 
-FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """What weights are stored as; all become float32."""
 
 
@@ -215,8 +215,8 @@ def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
     return {str(name).removeprefix("module."): value.detach().float() for name, value in at.items()}
 
 
-def widened(found: Any) -> tuple[str, ...]:
-    """What is worth knowing of the precision of a file's tensors by name."""
+def became(found: Any) -> tuple[str, ...]:
+    """What is worth knowing of the precision of tensors by name, a sentence for every other than float32."""
     kinds = {str(value.dtype).removeprefix("torch.") for value in found.values()} - {"float32"}
     return tuple(f"weights of {kind} became float32" for kind in sorted(kinds))
 
@@ -225,7 +225,7 @@ def _check_tensor(name: str, value: torch.Tensor) -> None:
     """Refuse what is no plain array of floats, or claims more numbers than it has."""
     if value.layout != torch.strided or value.is_quantized or value.dtype not in FLOATS:
         kind = value.dtype if value.layout == torch.strided else value.layout
-        raise ValueError(f"{name} is {kind}; expected float32, or float16 or bfloat16, which become it")
+        raise ValueError(f"{name} is {kind}; expected floats of 16, 32 or 64 bits")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         there = value.untyped_storage().nbytes()
         raise ValueError(

@@ -13,7 +13,19 @@ from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import given, need
+from sde_gen.interop.settings import (
+    MOST_CLASSES,
+    MOST_STEPS,
+    choice,
+    flag,
+    given,
+    multipliers,
+    plausible,
+    real,
+    shown,
+    whole,
+    wholes,
+)
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM, HeadedAttention, Stage
 from sde_gen.model.change import ConvolutionChange, PlainChange
@@ -70,35 +82,41 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     """
     for key, expected in EXPECTED.items():
         if config.get(key, expected) != expected:
-            raise ValueError(f"{key}={config[key]!r} is not supported; expected {expected!r}")
-    channels, multipliers, width = (
-        int(need(config, "in_channels")),
-        list(need(config, "channel_mult")),
-        int(need(config, "model_channels")),
+            raise ValueError(f"{key}={shown(config[key])} is not supported; expected {expected!r}")
+    channels, width, blocks = (
+        whole(config, key) for key in ("in_channels", "model_channels", "num_res_blocks")
     )
-    outputs, rest = divmod(int(need(config, "out_channels")), channels)
+    levels = multipliers(config, "channel_mult")
+    outputs, rest = divmod(whole(config, "out_channels"), channels)
     if rest or outputs not in (1, 2):
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
-    attention = [n for n in range(len(multipliers)) if 2**n in need(config, "attention_resolutions")]
-    classes, size = int(config.get("num_classes") or 0), int(need(config, "image_size"))
-    in_blocks, learned_change = bool(need(config, "resblock_updown")), bool(config.get("conv_resample", True))
+    factors = wholes(config, "attention_resolutions", least=0)
+    attention = [n for n in range(len(levels)) if 2**n in factors]
+    classes = whole(
+        {"num_classes": config.get("num_classes") or 0}, "num_classes", least=0, most=MOST_CLASSES
+    )
+    size = whole(config, "image_size")
+    in_blocks, learned_change = (
+        flag({"conv_resample": True, **config}, key) for key in ("resblock_updown", "conv_resample")
+    )
     change = ConvolutionChange if learned_change else PlainChange
     settings: dict[str, Any] = {
         "shape": [channels, size, size],
         "width": width,
-        "multipliers": multipliers,
-        "blocks": int(need(config, "num_res_blocks")),
+        "multipliers": levels,
+        "blocks": blocks,
         "attention_levels": attention,
         **_heads(config),
-        "dropout": float(config.get("dropout", 0.0)),
+        "dropout": real({"dropout": 0.0, **config}, "dropout"),
         "num_classes": classes,
         "outputs": outputs,
-        "modulated": bool(need(config, "use_scale_shift_norm")),
+        "modulated": flag(config, "use_scale_shift_norm"),
         "change": None if in_blocks else Recipe(change),
     }
     recipe = Recipe(ADM, **settings)
+    plausible(tensors, len(levels) * blocks)
     with torch.device("meta"):
         net: ADM = recipe.make()
     moved = Transfer(_with_null_class(tensors), net)
@@ -117,16 +135,17 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
             moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
         if f"{ours}.skip.weight" in moved.needed:
             moved.layer(f"{ours}.skip", f"{theirs}.skip_connection")
-    new = bool(config.get("use_new_attention_order"))
+    new = flag({"use_new_attention_order": False, **config}, "use_new_attention_order")
     for ours, theirs, heads in _attentions(net):
         _move_attention(moved, ours, theirs, heads=heads, new=new)
     moved.layer("norm", "out.0")
     moved.layer("out", "out.2")
-    steps = int(config.get("steps", 1000))
-    unit = 1000 / steps if config.get("rescale_timesteps", False) else 1.0
+    steps = whole({"steps": 1000, **config}, "steps", most=MOST_STEPS)
+    unit = 1000 / steps if flag({"rescale_timesteps": False, **config}, "rescale_timesteps") else 1.0
     eps = Recipe(Eps, label=Recipe(Time, scale=unit * steps, offset=-unit))
     labels = Recipe(ClassLabel, classes=classes, dropout=0.0)
-    betas = _betas(str(config.get("noise_schedule", "linear")), steps)
+    schedule = choice({"noise_schedule": "linear", **config}, "noise_schedule", "linear", "cosine")
+    betas = _betas(schedule, steps)
     return Imported(
         config={
             "model": recipe.config(),
@@ -207,15 +226,14 @@ def _with_null_class(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _heads(config: Mapping[str, Any]) -> dict[str, int]:
     """Channels of a head, or the number of heads."""
-    if int(config.get("num_head_channels", -1)) > 0:
-        return {"head_channels": int(config["num_head_channels"])}
-    return {"heads": int(config.get("num_heads", 1))}
+    said = {"num_head_channels": -1, "num_heads": 1, **config}
+    if said["num_head_channels"] != -1:
+        return {"head_channels": whole(said, "num_head_channels")}
+    return {"heads": whole(said, "num_heads")}
 
 
 def _betas(schedule: str, steps: int) -> Recipe:
     if schedule == "linear":
         scale = 1000 / steps
         return Recipe(linear_betas, steps=steps, beta_min=scale * 1e-4, beta_max=scale * 0.02)
-    if schedule == "cosine":
-        return Recipe(cosine_betas, steps=steps)
-    raise ValueError(f"noise_schedule={schedule!r} is not supported; expected linear or cosine")
+    return Recipe(cosine_betas, steps=steps)

@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 LARGEST = 2**14
@@ -13,6 +13,15 @@ MOST_LEVELS = 16
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
+
+MOST_TIMES = 64
+"""How many times more channels a level has than the finest, at most."""
+
+MOST_TAPS = 64
+"""Taps of a filter, at most."""
+
+MOST_CLASSES = 2**20
+"""Classes, at most."""
 
 MOST_STEPS = 100_000
 """Steps of a chain, at most."""
@@ -39,7 +48,7 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """
     found = config.get(name)
     if not isinstance(found, Mapping):
-        raise ValueError(f"the configuration has no section {name!r}; it has {_names(config)}")
+        raise ValueError(f"the configuration has no section {name!r}; it has {listing(config)}")
     return found
 
 
@@ -50,7 +59,7 @@ def need(settings: Mapping[str, Any], key: str) -> Any:
         ValueError: it is not.
     """
     if settings.get(key) is None:
-        raise ValueError(f"the configuration does not say {key}; it says {_names(settings)}")
+        raise ValueError(f"the configuration does not say {key}; it says {listing(settings)}")
     return settings[key]
 
 
@@ -75,13 +84,27 @@ def whole(settings: Mapping[str, Any], key: str, *, least: int = 1, most: int = 
     return _whole(need(settings, key), key, least, most)
 
 
-def wholes(settings: Mapping[str, Any], key: str, *, least: int = 1, most: int = LARGEST) -> list[int]:
-    """A setting that is a list of whole numbers between two others.
+def wholes(
+    settings: Mapping[str, Any], key: str, *, least: int = 1, most: int = LARGEST, length: int = LARGEST
+) -> list[int]:
+    """A setting that is a list of whole numbers between two others, not too long.
 
     Raises:
         ValueError: it is missing, or something else.
     """
-    return [_whole(value, key, least, most) for value in listed(settings, key)]
+    return [_whole(value, key, least, most) for value in listed(settings, key, length)]
+
+
+def multipliers(settings: Mapping[str, Any], key: str) -> list[int]:
+    """A setting that is the channels of every level in units of the width.
+
+    Raises:
+        ValueError: it is missing, empty, or something else.
+    """
+    found = wholes(settings, key, most=MOST_TIMES, length=MOST_LEVELS)
+    if not found:
+        raise ValueError(f"{key}=[] is not supported; expected a number for every level")
+    return found
 
 
 def listed(settings: Mapping[str, Any], key: str, most: int = LARGEST) -> list[Any]:
@@ -134,6 +157,12 @@ def shown(value: Any) -> str:
     return " ".join(_SHORT.repr(value).split())
 
 
+def listing(names: Collection[Any]) -> str:
+    """Names of settings in a line, some of them where there are many."""
+    some = [shown(str(name)).strip("'\"") for name in list(names)[:24]]
+    return ", ".join(some) + (", ..." if len(names) > 24 else "") or "nothing"
+
+
 def plausible(tensors: Mapping[str, Any], blocks: int) -> None:
     """Check that a network is not too large for its weights before it is made.
 
@@ -164,8 +193,3 @@ def _finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def _names(settings: Mapping[str, Any]) -> str:
-    names = [shown(str(name)).strip("'\"") for name in list(settings)[:24]]
-    return ", ".join(names) + (", ..." if len(settings) > 24 else "") or "nothing"

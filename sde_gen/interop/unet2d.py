@@ -7,7 +7,18 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import MOST_LEVELS, choice, flag, listed, real, shown, whole, wholes
+from sde_gen.interop.settings import (
+    MOST_CLASSES,
+    MOST_LEVELS,
+    choice,
+    flag,
+    listed,
+    listing,
+    real,
+    shown,
+    whole,
+    wholes,
+)
 from sde_gen.interop.transfer import Change, Return, Transfer
 
 BLOCK = {
@@ -56,9 +67,6 @@ DEFAULTS: dict[str, Any] = {
 
 KNOWN = {*DEFAULTS, "sample_size", "block_out_channels", "down_block_types", "up_block_types"}
 """All arguments of their constructor."""
-
-MOST_CLASSES = 2**20
-"""Classes, at most."""
 
 
 class Layout(Protocol):
@@ -124,7 +132,7 @@ class Sizes:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.said = said = {**DEFAULTS, **config}
         if unknown := [key for key in config if key not in KNOWN and not key.startswith("_")]:
-            raise ValueError(f"UNet2DModel has no setting {shown(unknown[0])}")
+            raise ValueError(f"UNet2DModel has no setting {listing(unknown)}")
         for key, expected, why in (
             ("mid_block_type", "UNetMidBlock2D", ""),
             (
@@ -144,11 +152,10 @@ class Sizes:
             raise ValueError(f"sample_size={sides} is not supported; expected a side, or height and width")
         self.channels = whole(said, "in_channels")
         self.shape = [self.channels, *sides]
-        channels = wholes(said, "block_out_channels")
-        if not 1 <= len(channels) <= MOST_LEVELS or any(n % channels[0] for n in channels):
+        channels = wholes(said, "block_out_channels", length=MOST_LEVELS)
+        if not channels or any(n % channels[0] for n in channels):
             raise ValueError(
-                f"block_out_channels={shown(channels)} is not supported; expected multiples of the first, "
-                f"{MOST_LEVELS} at most"
+                f"block_out_channels={shown(channels)} is not supported; expected multiples of the first"
             )
         self.width, self.levels = channels[0], len(channels)
         self.multipliers = [n // self.width for n in channels]
