@@ -25,6 +25,9 @@ from sde_gen.run import open_run
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
 
+DEEPEST_SETTINGS = 32
+"""Settings within one another in a YAML file, at most."""
+
 
 @door("convert")
 def main(config: DictConfig) -> None:
@@ -117,8 +120,7 @@ def _settings(path: str | None) -> dict[str, Any] | None:
         raise ValueError(f"{path} has more than {LARGEST_SETTINGS:,} bytes, which no settings have")
     try:
         text = Path(path).read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("an alias, which may stand for more than there is memory")
+        _check_yaml(text)
         found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except Exception as error:  # whatever a damaged file makes the reader of YAML say
         said = str(error).strip() or type(error).__name__
@@ -126,6 +128,22 @@ def _settings(path: str | None) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
     return {str(key): value for key, value in found.items()}
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse what makes a small file a large or a slow one: names that stand for other parts, and great depth.
+
+    Raises:
+        ValueError: it has one of them.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        kind = type(token).__name__
+        depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+        if kind == "AliasToken":
+            raise ValueError("it has aliases, which no settings need")
+        if depth > DEEPEST_SETTINGS:
+            raise ValueError(f"it is more than {DEEPEST_SETTINGS} deep")
 
 
 def _data(config: DictConfig) -> dict[str, Any]:
