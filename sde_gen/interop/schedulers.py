@@ -137,12 +137,10 @@ def _flow(said: Mapping[str, Any]) -> Meaning:
     steps = whole({"num_train_timesteps": 1000, **said}, "num_train_timesteps", most=MOST_STEPS)
     notes = []
     if said.get("shift", 1.0) != 1.0:
-        notes.append(
-            f"shift={shown(said['shift'])} belongs to their sampler's grid and is not taken over; see grid=shifted"
-        )
-    return Meaning(
-        Recipe(Rectified), Recipe(Velocity, label=Recipe(Time, scale=float(steps))), notes=tuple(notes)
-    )
+        notes.append(f"shift={shown(said['shift'])} belongs to their sampler's grid and is not taken over")
+    sde = Recipe(Rectified)
+    output = Recipe(Velocity, sde=sde, label=Recipe(Time, scale=float(steps)))
+    return Meaning(sde, output, notes=tuple(notes))
 
 
 def _chain(said: Mapping[str, Any], outputs: int) -> Meaning:

@@ -15,14 +15,25 @@ import safetensors.torch
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen import build
+from sde_gen import build, parametrization
 from sde_gen.build import Facts
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop import Imported, diffusers, files, to_diffusers
 from sde_gen.noise import IID
-from sde_gen.parametrization import X0, Eps, V
-from sde_gen.sde import DDPM, VE, cosine_betas, scaled_linear_betas
-from sde_gen.solver import DDIM
+from sde_gen.parametrization import X0, Eps, V, Velocity
+from sde_gen.parametrization.label import LogSigma, Time
+from sde_gen.sde import (
+    DDPM,
+    EDM,
+    VE,
+    Rectified,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+    sigmoid_betas,
+    zero_snr_betas,
+)
+from sde_gen.solver import DDIM, Ancestral, ReverseDiffusion
 from tests.unet2d_reference import random_tensors, walk
 
 GOLDEN = os.environ.get("SDE_GEN_GOLDEN")
@@ -268,12 +279,108 @@ def test_processes_and_predictions() -> None:
     assert read(trained_betas=[0.1, 0.2, 0.3, 0.4], num_train_timesteps=4).sde == DDPM(
         betas=(0.1, 0.2, 0.3, 0.4)
     )
+    sigmoid = read(beta_schedule="sigmoid", beta_end=0.01)
+    assert sigmoid.sde == DDPM(betas=sigmoid_betas(beta_max=0.01))
+    rescaled = read(rescale_betas_zero_snr=True)
+    assert rescaled.sde == DDPM(betas=zero_snr_betas(betas=linear_betas()))
+    for scheduler in ("DDIM", "PNDM", "EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep"):
+        assert read(_class_name=f"{scheduler}Scheduler").sde == DDPM()
     kinds = {"epsilon": Eps, "sample": X0, "v_prediction": V}
     for name, kind in kinds.items():
         assert type(read(prediction_type=name).parametrization) is kind
     skip = diffusers.read(random_tensors(SKIP), SKIP, LEVELS)
     assert denoiser_of(skip).sde == VE(sigma_min=0.01, sigma_max=1348.0)
     assert skip.config["codec"]["low"] == 0.0
+
+
+LEVELS_OF_EDM = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_min": 0.01,
+    "sigma_max": 50.0,
+    "sigma_data": 0.7,
+    "prediction_type": "epsilon",
+}
+
+
+@torch.no_grad()
+def test_levels_of_edm() -> None:
+    """The process and its meaning; v_prediction is the same of a network with the other sign."""
+    tensors = random_tensors(PLAIN)
+    turned = {**tensors, **{name: -tensors[name] for name in ("conv_out.weight", "conv_out.bias")}}
+    found = denoiser_of(diffusers.read(tensors, PLAIN, LEVELS_OF_EDM))
+    assert found.sde == EDM(sigma_min=0.01, sigma_max=50.0)
+    assert found.parametrization == parametrization.EDM(sigma_data=0.7, label=LogSigma(scale=0.25))
+    v = {**LEVELS_OF_EDM, "prediction_type": "v_prediction", "_class_name": "EDMDPMSolverMultistepScheduler"}
+    other = denoiser_of(diffusers.read(turned, PLAIN, v))
+    x, t = points(PLAIN)[0], torch.tensor([0.01, 0.3, 1.0]).double()
+    assert torch.equal(found(x, t).x0, other(x, t).x0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_levels_of_edm_are_theirs(kind: str) -> None:
+    """What their scheduler makes of their network's output is our denoised image."""
+    theirs = pytest.importorskip("diffusers")
+    said = {**LEVELS_OF_EDM, "prediction_type": kind}
+    scheduler = theirs.EDMEulerScheduler(**{key: said[key] for key in said if key != "_class_name"})
+    tensors = random_tensors(PLAIN)
+    found = denoiser_of(diffusers.read(tensors, PLAIN, said))
+    net = theirs.UNet2DModel(**PLAIN)
+    net.load_state_dict(tensors)
+    x, sigma = points(PLAIN)[0], torch.tensor([0.02, 1.3, 40.0]).double()
+    shaped = sigma.view(-1, 1, 1, 1)
+    out = net.double()(scheduler.precondition_inputs(x, shaped), scheduler.precondition_noise(sigma)).sample
+    expected = scheduler.precondition_outputs(x, out, shaped)
+    ours = found(x, sigma / 50.0).x0
+    assert float((ours - expected).abs().max()) < 1e-6 * float(expected.abs().max())  # sinusoids of float32
+
+
+def test_the_straight_path() -> None:
+    """Of their sampler's grid nothing is taken over, which is said."""
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    imported = diffusers.read(random_tensors(PLAIN), PLAIN, scheduler)
+    found = denoiser_of(imported)
+    assert found.sde == Rectified()
+    assert found.parametrization == Velocity(sde=Rectified(), label=Time(scale=1000.0))
+    assert [note.partition(" ")[0] for note in imported.notes] == ["shift=3.0"]
+    assert not diffusers.read(random_tensors(PLAIN), PLAIN, {**scheduler, "shift": 1.0}).notes
+
+
+@torch.no_grad()
+def test_the_straight_path_is_theirs() -> None:
+    """Euler's method: their scheduler with their network, and ours."""
+    theirs = pytest.importorskip("diffusers")
+    tensors = random_tensors(PLAIN)
+    net = theirs.UNet2DModel(**PLAIN)
+    net.load_state_dict(tensors)
+    scheduler = theirs.FlowMatchEulerDiscreteScheduler(shift=1.0)
+    said = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
+    ours = denoiser_of(diffusers.read(tensors, PLAIN, said)).float()
+    scheduler.set_timesteps(4)
+    x = y = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for t, after in zip(scheduler.timesteps, [*scheduler.timesteps[1:], torch.tensor(0.0)], strict=True):
+        x = scheduler.step(net(x, t).sample, t, x).prev_sample
+        found = ours(y, t.double().expand(3) / 1000)
+        y = y + float(after - t) / 1000 * (found.eps - found.x0)
+    assert float((x - y).abs().max()) < 1e-4 * float(x.abs().max())
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_chains_are_theirs(schedule: str, rescaled: bool) -> None:
+    """What their scheduler keeps of the data at every step; one that keeps nothing keeps nearly nothing here."""
+    theirs = pytest.importorskip("diffusers")
+    said = {**CHAIN, "beta_schedule": schedule, "rescale_betas_zero_snr": rescaled}
+    scheduler = theirs.DDPMScheduler(**{key: said[key] for key in said if key != "_class_name"})
+    ours = denoiser_of(diffusers.read(random_tensors(PLAIN), PLAIN, said)).sde
+    kept = ours.alpha(torch.arange(1, 1001).double() / 1000) ** 2
+    exact = scheduler.alphas_cumprod.double()
+    # theirs are products of float32: a rounding a step, and of rescaled ones the difference of two numbers
+    torch.testing.assert_close(kept[:-1], exact[:-1], rtol=2e-4, atol=2e-9 if rescaled else 0)
+    assert (float(exact[-1]) == 0) == rescaled
+    assert float(kept[-1]) == pytest.approx(
+        0.001 * float(kept[-2]) if rescaled else float(exact[-1]), rel=2e-4
+    )
 
 
 def test_earlier_names_of_attention() -> None:
@@ -466,7 +573,7 @@ def test_what_diffusers_does_not_have_is_not_given_out(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["ddpm", "classes"])
+@pytest.mark.parametrize("name", ["ddpm", "classes", "adm"])
 def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None:
     """DDIM with ten steps from the same noise: theirs from the folder, ours from the tensors."""
     theirs = pytest.importorskip("diffusers")
@@ -479,7 +586,7 @@ def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None
     found = denoiser_of(diffusers.read(tensors, VARIANTS[name], CHAIN)).float()
     scheduler.set_timesteps(10)
     times = [(int(t) + 1) / 1000 for t in scheduler.timesteps]
-    label = torch.tensor([1, 0, 3]) if name == "classes" else None
+    label = label_of(VARIANTS[name]).get("label")
     bound = found if label is None else found.bind(label=label)
     grid = torch.tensor(times, dtype=torch.float64)
     last = DDIM().solve(bound, x, grid, noise=IID.seeded(0))
@@ -500,3 +607,70 @@ def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None
             theirs.DDPMPipeline.from_pretrained(tmp_path / "out").scheduler.config.prediction_type
             == "epsilon"
         )
+
+
+def recorded(scheduler: Any, method: str, what: str) -> list[torch.Tensor]:
+    """What a method of their scheduler gives, call by call: their pipelines show the end only, and that cut."""
+    found: list[torch.Tensor] = []
+    step = getattr(scheduler, method)
+
+    def and_kept(*given: Any, **named: Any) -> Any:
+        out = step(*given, **named)
+        found.append(out[what])
+        return out
+
+    setattr(scheduler, method, and_kept)
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["ddpm", "adm_sine_first"])
+def test_their_ancestral_pipeline_draws_the_same_images(tmp_path: Path, name: str) -> None:
+    """DDPM with ten steps and the same noise: their whole pipeline, and our ancestral sampler."""
+    theirs = pytest.importorskip("diffusers")
+    tensors = given_out(name, tmp_path / "out")
+    pipeline = theirs.DDPMPipeline.from_pretrained(tmp_path / "out")
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = recorded(pipeline.scheduler, "step", "prev_sample")
+    pipeline(3, torch.Generator().manual_seed(0), num_inference_steps=10, output_type="np")
+    ours = denoiser_of(diffusers.read(tensors, VARIANTS[name], CHAIN)).float()
+    grid = (pipeline.scheduler.timesteps.double() + 1) / 1000
+    same = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 3, 8, 8, generator=same)
+    last = ours(Ancestral().solve(ours, x, grid, noise=IID(same)), grid[-1]).x0
+    assert float((last - drawn[-1]).abs().max()) < 1e-4 * float(last.abs().max())
+
+
+@torch.no_grad()
+def test_their_pipeline_of_noise_levels_draws_the_same_images(tmp_path: Path) -> None:
+    """Without its corrector: their whole pipeline, and our reverse diffusion sampler."""
+    theirs = pytest.importorskip("diffusers")
+    # their steps are those of a grid that ends at 0, their network is asked at one that ends at sampling_eps
+    tensors = given_out("ncsnpp", tmp_path / "out", sde={"t_min": 1e-7})
+    scheduler = theirs.ScoreSdeVeScheduler.from_pretrained(
+        tmp_path / "out", subfolder="scheduler", correct_steps=0
+    )
+    pipeline = theirs.ScoreSdeVePipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = recorded(pipeline.scheduler, "step_pred", "prev_sample_mean")
+    pipeline(3, 9, torch.Generator().manual_seed(0), output_type="np")
+    ours = denoiser_of(diffusers.read(tensors, SKIP, LEVELS)).float()
+    same, grid = torch.Generator().manual_seed(0), scheduler.timesteps.double()
+    x = 1348.0 * torch.randn(3, 3, 8, 8, generator=same)
+    last = ours(ReverseDiffusion().solve(ours, x, grid, noise=IID(same)), grid[-1]).x0
+    assert float((last - drawn[-1]).abs().max()) < 1e-4 * float(last.abs().max())
+
+
+@torch.no_grad()
+def test_their_network_of_a_folder_given_out_has_the_variance(tmp_path: Path) -> None:
+    theirs = pytest.importorskip("diffusers")
+    config = VARIANTS["adm_variance"]
+    tensors = given_out("adm_variance", tmp_path / "out")
+    net = theirs.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    scheduler = theirs.DDPMScheduler.from_pretrained(tmp_path / "out", subfolder="scheduler")
+    assert scheduler.config.variance_type == "learned_range"
+    x, t = points(config)
+    ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config))).float()
+    expected = net(x.float(), t.float(), class_labels=label_of(config)["label"]).sample
+    mine = as_theirs(ours, config, x.float(), t, **label_of(config))
+    assert float((mine - expected).abs().max()) < 1e-4 * float(expected.abs().max())
