@@ -69,14 +69,15 @@ def json_of(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, too large, no JSON, too deep, or no dictionary.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {LARGEST_JSON:,} are read")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, RecursionError) as error:
+        size = path.stat().st_size
+        text = path.read_bytes() if size <= LARGEST_JSON else b""
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({_line(error)})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({_line(error)})") from error
-    except json.JSONDecodeError as error:
+    if size > LARGEST_JSON:
+        raise ValueError(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({_line(error)})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
