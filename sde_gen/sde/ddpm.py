@@ -63,9 +63,8 @@ def zero_snr_betas(*, betas: Sequence[float], beta_limit: float = 0.999) -> tupl
     """
     _check(betas)
     alpha = np.sqrt(np.cumprod(1 - np.array(betas, dtype=float)))
-    scaled = alpha[0] * (alpha - alpha[-1]) / (alpha[0] - alpha[-1])
-    ratios = scaled[1:] ** 2 / scaled[:-1] ** 2
-    return tuple(np.minimum(np.append(float(betas[0]), 1 - ratios), beta_limit).tolist())
+    left = alpha - alpha[-1]  # alpha' up to a factor, which is 1 at the first step
+    return tuple(np.minimum(np.append(float(betas[0]), 1 - (left[1:] / left[:-1]) ** 2), beta_limit).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)

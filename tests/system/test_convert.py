@@ -127,7 +127,9 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         assert not (tmp_path / "no").exists()
 
 
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Neither an interruption while the run is written nor a link to nowhere leaves or overwrites anything."""
     (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
     (tmp_path / "runs").mkdir()
@@ -150,6 +152,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SystemExit):
         enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "format=diffusers")
+    assert "link is there already" in capfd.readouterr().err
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -104,7 +104,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "down_block_types": ["AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D"],
     },
-    "middle_groups": {**PLAIN, "attn_norm_num_groups": 2},
+    "middle_groups": {**PLAIN, "attn_norm_num_groups": 2, "norm_eps": 1e-2},
     "learned_label": {**PLAIN, "time_embedding_type": "learned", "num_train_timesteps": 1000},
     "variance": {**PLAIN, "out_channels": 6},
     "fourier": {**PLAIN, "time_embedding_type": "fourier"},
