@@ -28,6 +28,7 @@ from tests import adm_reference, score_sde_reference
 from tests.unet2d_reference import random_tensors
 from tests.unit import test_interop_diffusers as of_diffusers
 from tests.unit import test_interop_guided_diffusion as of_guided
+from tests.unit import test_interop_k_diffusion as of_k_diffusion
 from tests.unit import test_interop_pickled as of_pickles
 from tests.unit import test_interop_score_sde as of_score_sde
 from tests.unit.test_interop_files import mutated
@@ -87,6 +88,15 @@ def example_of_guided(at: Path) -> Files:
     return {"a.pt": saved(tensors, at), "settings.yaml": settings.encode()}
 
 
+def example_of_k_diffusion(kind: str, *, inside: bool) -> Files:
+    """Weights that hold their configuration, or have it beside them."""
+    tensors = {name: value.contiguous() for name, value in of_k_diffusion.plain(kind).items()}
+    said = json.dumps(of_k_diffusion.config_of(of_k_diffusion.KINDS[kind]))
+    if inside:
+        return {"a.safetensors": safetensors.torch.save(tensors, {"config": said})}
+    return {"a.safetensors": safetensors.torch.save(tensors), "settings.json": said.encode()}
+
+
 def example_of_edm(*, pickled: bool) -> Files:
     tensors, config = of_pickles.example()
     if pickled:
@@ -108,6 +118,9 @@ def examples(_their_modules: None, tmp_path: Path) -> dict[str, Files]:  # noqa:
         "guided_diffusion": example_of_guided(scratch),
         "edm": example_of_edm(pickled=False),
         "edm-pickle": example_of_edm(pickled=True),
+        "k_diffusion": example_of_k_diffusion("image_v1", inside=False),
+        "k_diffusion-hdit": example_of_k_diffusion("image_transformer_v2", inside=False),
+        "k_diffusion-inside": example_of_k_diffusion("image_transformer_v1", inside=True),
     }
     scratch.unlink()
     return found
