@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= runs/digits-vp-ncsnpp
+BENCH  ?= runs/bench
 PYTEST_ARGS ?= -n 2
 
 BIN     := $(VENV)/bin
@@ -13,14 +14,15 @@ HOUSE   := pyproject.toml constraints.txt
 SINGLE  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types layers docs check bench format clean
+.PHONY: help demo test test-slow lint types layers docs check guard bench format clean
 
 help:
 	@echo "make demo    train on real images, sample, evaluate; say where everything lies"
 	@echo "make test    the tests (make test-slow: the long ones)"
 	@echo "make check   lint, types, layers, docs, test: what CI runs, but for the built wheel"
 	@echo "make format  put the code in form"
-	@echo "make bench   time training, sampling and likelihood"
+	@echo "make guard   fail where training, sampling or likelihood has become 15 % more work"
+	@echo "make bench   time training, sampling and likelihood, briefly; tables and JSON to BENCH=runs/bench"
 	@echo "make clean   remove environments, builds and caches; runs stay"
 
 $(VENV)/bin/python:
@@ -70,8 +72,16 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+guard: $(VENV)/.installed-dev
+	$(SINGLE) $(BIN)/python -m benchmarks.guard
+
+# briefly: what the figures of docs/performance.md were measured with stands there
 bench: $(VENV)/.installed-dev
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/train_step.py --rounds 4 --steps 1 --out $(BENCH)
+	$(BIN)/python -m benchmarks.sample_overhead --rounds 3 --batches 16 --out $(BENCH)
+	$(BIN)/python -m benchmarks.likelihood_cost --rounds 3 --batch 8 --out $(BENCH)
+	$(BIN)/python benchmarks/solver_overhead.py --steps 20 --rounds 3 --out $(BENCH)
+	$(BIN)/python benchmarks/scaling.py --rounds 1 --steps 4 --out $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -198,11 +198,12 @@ def contestants(
     yield row("bfloat16, PyTorch's Adam", with_plain_adam(trainer(*levers)))
     yield row("bfloat16, average in a loop", with_looped_average(trainer(*levers)))
     yield row("bfloat16, no dropout", trainer(*levers, "model.dropout=0"))
-    if compiled:
-        built = trainer(*levers, "compiler=blocks")
+    kinds = {"blocks": "blocks compiled", **({"graphs": "CUDA graphs"} if device.type == "cuda" else {})}
+    for kind, name in kinds.items() if compiled else ():
+        built = trainer(*levers, f"compiler={kind}")
         begin = time.perf_counter()
         built.compiler.compile(built.denoiser.net, built.trial)
-        yield row(f"bfloat16, blocks compiled ({time.perf_counter() - begin:.0f} s)", built)
+        yield row(f"bfloat16, {name} ({time.perf_counter() - begin:.0f} s)", built)
     try:
         peers = [Peer(size) for _ in range(4)]
     except ImportError:
@@ -235,7 +236,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--compiled", action="store_true", help="time compiled blocks too: minutes on a CPU")
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="time compiled blocks too, and CUDA graphs where there are any: minutes on a CPU",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()

@@ -46,8 +46,14 @@ def codec(config: DictConfig, facts: Facts) -> Codec:
     return built
 
 
-def denoiser(config: DictConfig, facts: Facts) -> NetworkDenoiser:
-    """Build the network, its process and the meaning of its output; the process is made once."""
+def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
+    """Build the network, its process and the meaning of its output; the process is made once.
+
+    Arguments:
+        config: the configuration of a training.
+        facts: what it is silent about.
+        more: what a configuration cannot say: the context in which the network is called.
+    """
     sde = instantiate(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     told = "net" in config.model  # a network around one whose classes are settled
@@ -56,6 +62,7 @@ def denoiser(config: DictConfig, facts: Facts) -> NetworkDenoiser:
         net=instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
         sde=sde,
         parametrization=instantiate(config.parametrization, **shared),
+        **more,
     )
 
 

@@ -70,14 +70,19 @@ def give_out(config: DictConfig, out: Path) -> None:
 
 
 def take_in(config: DictConfig, out: Path) -> None:
-    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take."""
+    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take.
+
+    That of a classifier is one for ``guidance.classifier``.
+    """
     path = files.weights_of(Path(config.file))
     found: Imported = instantiate(config.format)(path, _settings(config.settings))
     parts = files.parts_of(path)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
-    denoiser = build.denoiser(OmegaConf.create(stored), facts)
-    load_into(denoiser.net, found.state, what=str(path))
+    classifies = "encoder" in stored
+    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), facts).net
+    hint = "a classifier needs none" if classifies else "evaluate needs data=..."
+    load_into(net, found.state, what=str(path))
     origin = {
         "format": config.format._target_.split(".")[-2],
         "file": path.name,
@@ -95,12 +100,12 @@ def take_in(config: DictConfig, out: Path) -> None:
         f"converted to {out}",
         {
             "from": f"{path} ({origin['format']}, {origin['bytes']:,} bytes)",
-            "parameters": f"{sum(part.numel() for part in denoiser.net.parameters()):,}",
+            "parameters": f"{sum(part.numel() for part in net.parameters()):,}",
             "process": _kind(stored["sde"]),
             "event": f"{tuple(facts.shape)}, {facts.levels} levels",
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
             "not as it was": "; ".join(found.notes) or "nothing",
-            "data": _kind(stored["data"]) if "data" in stored else "none given: evaluate needs data=...",
+            "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
             "checkpoint": str(written),
         },
     )

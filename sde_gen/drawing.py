@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from sde_gen import show
 from sde_gen.engine.crew import Crew
+from sde_gen.engine.room import Room
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 
 Draw = Callable[[range, list[Hook]], Tensor]
@@ -54,6 +54,7 @@ class Drawing:
         crew: the processes.
         watched: whether to keep the way of the first batch.
         divisible: whether a batch may be drawn in parts where the memory of the device does not suffice.
+        prepare: told the number of samples of a part before the first one, and again when it has changed.
     """
 
     draw: Draw
@@ -64,10 +65,12 @@ class Drawing:
     crew: Crew
     watched: bool = False
     divisible: bool = True
+    prepare: Callable[[int], object] = lambda size: None
 
     def __post_init__(self) -> None:
         """Begin with whole batches."""
-        self.room = self.batch_size
+        size = min(self.batch_size, self.n)
+        self.room = Room(size=size, divisible=self.divisible, prepare=self.prepare)
 
     def samples(self) -> Drawn | None:
         """Do this process' share, and wait for the others; None but for the leader.
@@ -80,8 +83,9 @@ class Drawing:
         whole = range(self.n)
         batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
         parts = Path(self.crew.share("parts", lambda: tempfile.mkdtemp(prefix=".parts-", dir=self.folder)))
-        begin = time.perf_counter()
         try:
+            self.room.ready()  # before the clock starts: to compile takes minutes
+            begin = time.perf_counter()
             with show.progress(shown=self.crew.leads) as bar:
                 row = bar.add_task("samples", total=self.n, note="")
                 tell = partial(bar.update, row)
@@ -108,44 +112,20 @@ class Drawing:
     def _batch(self, rows: range, tell: Callable[..., None]) -> dict[str, Tensor]:
         """Draw a batch, in parts once the memory did not suffice for the whole."""
         trajectory = Trajectory()
-        samples: list[Tensor] = []
-        evaluations = 0
-        while rows:
-            some = rows[: self.room]
+
+        def part(some: range) -> tuple[Tensor, int]:
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, tell, len(some)))]
             if self.watched and some.start == 0:
                 hooks.append(trajectory)
             with NFECounter(self.net) as counter:
-                x = self._fitting(some, hooks)
-            if x is None:
-                self._halve(len(some))
-                continue
-            samples.append(x.cpu())
-            evaluations += counter.samples
-            rows = rows[len(some) :]
+                return self.draw(some, hooks).cpu(), counter.samples
+
+        samples, evaluations = zip(*self.room.parts(rows, part), strict=True)
         watched = {
             "times": torch.tensor(trajectory.times, dtype=torch.float64),
             "states": torch.stack(trajectory.states) if trajectory.states else torch.empty(0),
         }
-        return {"x": torch.cat(samples), "evaluations": torch.tensor(evaluations), **watched}
-
-    def _fitting(self, rows: range, hooks: list[Hook]) -> Tensor | None:
-        """The samples, or None where they do not fit and may be divided; what they held is free again on return."""
-        try:
-            return self.draw(rows, hooks)
-        except torch.OutOfMemoryError:
-            if not self.divisible or len(rows) == 1:
-                raise
-            return None
-
-    def _halve(self, count: int) -> None:
-        self.room = (count + 1) // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        warnings.warn(
-            f"the memory did not suffice for {count} samples at once; going on with {self.room}",
-            stacklevel=2,
-        )
+        return {"x": torch.cat(samples), "evaluations": torch.tensor(sum(evaluations)), **watched}
 
     def _step(self, tell: Callable[..., None], count: int, done: int, steps: int) -> None:
         tell(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")

@@ -1,7 +1,7 @@
 """One metric on a data set, batch by batch, by any number of processes, and what is left of it after a kill."""
 
-import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import __version__, show
+from sde_gen._digest import digest
 from sde_gen.data import Dataset
 from sde_gen.engine.crew import Crew
 from sde_gen.engine.ledger import Ledger, Row
-from sde_gen.engine.precision import Precision
+from sde_gen.engine.room import Room
 from sde_gen.hooks import NFECounter
 from sde_gen.likelihood import estimate
 from sde_gen.metric import Measured, Metric
@@ -92,10 +93,11 @@ class Evaluation:
             ValueError: results of other settings lie in the folder.
             FloatingPointError: a result is not finite.
             OSError: the disk is full; results of before stay.
+            OutOfMemoryError: the device has no memory for a batch whose images are coupled, or not for a single one.
         """
         metric: Metric = instantiate(self.config.metric[self.name])
-        precision: Precision = instantiate(self.config.precision)
-        ledger = Ledger(Path(self.config.out) / f"{self.name}.jsonl", self._settings(precision))
+        room = Room(size=self.config.batch_size, divisible=not metric.batch_coupled)
+        ledger = Ledger(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
         key = str(ledger.path.resolve())
 
         def begin() -> list[int]:
@@ -120,7 +122,7 @@ class Evaluation:
                     told = time.monotonic()  # all results are read for it, and must not be all the time
 
             for index in self.crew.deal(key, todo):
-                ledger.append(self._measure(metric, precision, index))
+                ledger.append(self._measure(metric, room, index))
                 tell()
             if not self.crew.leads:
                 return None
@@ -137,16 +139,16 @@ class Evaluation:
         mean, se, _ = estimate(_column(row["value"] for row in rows))
         return {"completed": len(rows), "note": f"{mean:.4f} +- {se:.4f} {metric.unit}"}
 
-    def _settings(self, precision: Precision) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """All that decides over the result of an image."""
         return {
             "metric": OmegaConf.to_container(self.config.metric[self.name], resolve=True),
             **{key: self.config[key] for key in DECIDING},
-            "precision": str(precision.dtype(self.run.device)),
+            "precision": str(self.run.precision),
             "device": self.run.device.type,
             "checkpoint": self.run.images,
             "model": self._model(),
-            "data": _digest([self.data.values, *([] if self.data.labels is None else [self.data.labels])]),
+            "data": self.data.fingerprint(),
             "sde_gen": __version__,
             "torch": torch.__version__,
         }
@@ -154,7 +156,7 @@ class Evaluation:
     def _model(self) -> str:
         kinds = ("sde", "parametrization", "codec", "model")
         meaning = {kind: OmegaConf.to_container(self.run.config[kind]) for kind in kinds}
-        return _digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
+        return digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
 
     def _done(self, index: int, rows: dict[int, Row]) -> bool:
         batch = self.batches[index]
@@ -169,25 +171,33 @@ class Evaluation:
         done = (batch for index, batch in enumerate(self.batches) if self._done(index, rows))
         return [rows[image] for image in sorted(image for batch in done for image in batch)]
 
-    def _measure(self, metric: Metric, precision: Precision, index: int) -> list[Row]:
-        """Results of a batch; seconds and evaluations are shared evenly among its images."""
-        batch, run, begin = self.batches[index], self.run, time.perf_counter()
+    def _measure(self, metric: Metric, room: Room, index: int) -> list[Row]:
+        """Results of a batch, in parts where it must be; seconds and evaluations are shared evenly among its images."""
+        batch, begin = self.batches[index], time.perf_counter()
         seeds = sample_seeds(self.config.seed, max(batch) + 1)
-        denoiser = run.conditioned(None if self.data.labels is None else self.data.labels[batch])
-        with NFECounter(run.denoiser.net) as counter, precision.context(run.device):
-            values = self.data.values[batch].to(run.device)
-            found = metric(denoiser, values, run.codec, [seeds[i] for i in batch])
-        bad = [image for image, fine in zip(batch, found.value.isfinite().tolist(), strict=True) if not fine]
+        found, evaluations = [], 0
+
+        def part(rows: range) -> tuple[Measured, int]:
+            images, run = batch[rows.start : rows.stop], self.run
+            denoiser = run.conditioned(None if self.data.labels is None else self.data.labels[images])
+            values = self.data.values[images].to(run.device)
+            with NFECounter(run.denoiser.net) as counter:
+                return metric(denoiser, values, run.codec, [seeds[i] for i in images]), counter.samples
+
+        for measured, samples in room.parts(range(len(batch)), part):
+            found += measured.rows()
+            evaluations += samples
+        bad = [image for image, row in zip(batch, found, strict=True) if not math.isfinite(row["value"])]
         if bad:
             raise FloatingPointError(
                 f"{self.name} is not finite for images {bad[:8]} of the {self.config.split} split; "
                 "try a smaller tolerance of the integrator, or precision=float32"
             )
-        share = {"batch": index, "of": len(batch), "nfe": counter.samples / len(batch)}
+        share = {"batch": index, "of": len(batch), "nfe": evaluations / len(batch)}
         seconds = (time.perf_counter() - begin) / len(batch)
         return [
             {"image": image, **row, **share, "seconds": seconds}
-            for image, row in zip(batch, found.rows(), strict=True)
+            for image, row in zip(batch, found, strict=True)
         ]
 
     def _collect(self, metric: Metric, ledger: Ledger) -> Results:
@@ -211,12 +221,3 @@ class Evaluation:
 
 def _column(values: Iterable[float]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64)
-
-
-def _digest(tensors: Iterable[Tensor], text: str = "") -> str:
-    """A fingerprint of numbers, the same wherever they lie."""
-    found = hashlib.sha256(text.encode())
-    for tensor in tensors:
-        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]

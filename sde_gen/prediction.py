@@ -27,7 +27,8 @@ class Prediction:
         eps: predicted noise with shape (B, *event).
         alpha: signal coefficient, broadcastable against x_t.
         sigma: noise standard deviation, broadcastable against x_t.
-        aux: what a richer parametrization adds, such as a learned variance.
+        aux: what a richer parametrization adds: the place nu of a learned variance, see :attr:`nu`, with shape
+            (B, *event); None without.
     """
 
     x_t: Tensor
@@ -54,6 +55,27 @@ class Prediction:
     def with_x0(self, x0: Tensor) -> "Prediction":
         """Replace the predicted clean sample, and the noise with it: what every guidance does."""
         return replace(self, x0=x0, eps=(self.x_t - self.alpha * x0) / self.sigma)
+
+    @property
+    def nu(self) -> Tensor:
+        r"""Where the logarithm of a step's variance lies between the posterior's (0) and the transition's (1).
+
+        .. math::
+            \log \sigma_p^2 = (1 - \nu) \log \mathrm{Var}[x_s | x_t, x_0] + \nu \log \mathrm{Var}[x_t | x_s]
+
+        It may leave [0, 1]: a network says what it likes.
+
+        Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15, whose v is this number.
+
+        Raises:
+            ValueError: no variance is predicted.
+        """
+        if self.aux is None:
+            raise ValueError(
+                "nu=None asks for the denoiser's own variance, but it predicts none; give a number, or a network with "
+                "a learned variance (parametrization LearnedRange)"
+            )
+        return self.aux
 
     @cached_property
     def score(self) -> Tensor:

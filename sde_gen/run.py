@@ -15,6 +15,7 @@ from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.door import several
 from sde_gen.engine import checkpoint
+from sde_gen.engine.precision import Float32, Precision, contexts
 from sde_gen.engine.state import load_into
 from sde_gen.guidance import NoisyClassifier
 
@@ -31,6 +32,7 @@ class Run:
         codec: between data and model space.
         images: training images it has seen.
         device: where it lies.
+        precision: format of the network's products.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Run:
     codec: Codec
     images: int
     device: torch.device
+    precision: torch.dtype
 
     def labels(self, n: int) -> Tensor | None:
         """A class for each of n samples, all classes in turn; None for a network without classes."""
@@ -55,7 +58,7 @@ class Run:
 
 
 def open_run(config: DictConfig) -> Run:
-    """Rebuild the model of ``config.run``.
+    """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
 
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
@@ -66,9 +69,11 @@ def open_run(config: DictConfig) -> Run:
         raise ValueError(
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
-    denoiser = build.denoiser(stored, facts)
+    where, asked = build.device(config.device), config.get("precision")
+    precision: Precision = Float32() if asked is None else instantiate(asked)
+    dtype = precision.dtype(where)
+    denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
     load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
-    where = build.device(config.device)
     return Run(
         folder=folder,
         config=stored,
@@ -77,6 +82,7 @@ def open_run(config: DictConfig) -> Run:
         codec=build.codec(stored, facts),
         images=found.images,
         device=where,
+        precision=dtype,
     )
 
 
@@ -95,11 +101,18 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
                 f"the classifier in {folder} was trained with {kind}={stored[kind]}, the run with {run.config[kind]}; "
                 "both need the same"
             )
-    if facts != run.facts:
+    ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
+    if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
         raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
     classifier = build.classifier(stored, facts)
     load_into(classifier.net, found.ema, what=f"the checkpoint in {folder}")
     return classifier.to(run.device).eval().requires_grad_(False)
+
+
+def classes_of(folder: Path) -> int:
+    """Number of classes that the run folder's data have, as its newest checkpoint says; 0 if it says nothing."""
+    found = checkpoint.paths(folder / "checkpoints")
+    return int(checkpoint.about(found[-1]).get("facts", {}).get("classes", 0)) if found else 0
 
 
 def _open(

@@ -18,6 +18,7 @@ from sde_gen import show, tuning
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn
+from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
@@ -83,7 +84,10 @@ def _sample(config: DictConfig, crew: Crew) -> None:
             f"a task draws its samples in one batch, which {crew.size} processes cannot share; "
             "start one without torchrun"
         )
+    if task is not None:
+        refuse("a task draws one batch, for which compiling does not pay", "compiler")
     sampler: Sampler = instantiate(config.sampler)
+    compiler: Compiler = instantiate(config.compiler)
     sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
     seeds = sample_seeds(config.seed, config.n)
     make = sampler if task is None else partial(task, sampler)
@@ -92,7 +96,14 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         part = slice(rows.start, rows.stop)
         denoiser = _told(model, None if labels is None else labels[part], run)
         noise, shape = PerSample(seeds[part]), (len(rows), *run.facts.shape)
-        return make(denoiser, shape, noise=noise, hooks=hooks, device=run.device)
+        with compiler.settled():  # the last batch, or one that samples have left, is not worth minutes
+            return make(denoiser, shape, noise=noise, hooks=hooks, device=run.device)
+
+    @torch.no_grad()
+    def call(size: int) -> None:
+        t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
+        denoiser = _told(model, None if labels is None else labels[:size], run)
+        denoiser(torch.zeros(size, *run.facts.shape, device=run.device), t)
 
     if config.out is None:
         config.out = _folder(config)
@@ -106,6 +117,7 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         crew=crew,
         watched=config.film or config.strip > 0,
         divisible=task is None and not sampler.solver.batch_coupled,
+        prepare=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if drawn is not None:
         if config.strip:

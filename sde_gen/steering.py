@@ -12,7 +12,7 @@ from sde_gen import build
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import refuse, several
 from sde_gen.picture import load_image
-from sde_gen.run import Run, open_classifier, open_data, open_run
+from sde_gen.run import Run, classes_of, open_classifier, open_data, open_run
 from sde_gen.task import Task
 
 OF_TASKS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
@@ -45,17 +45,17 @@ def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
     if config.label is None:
         if task is not None and told and (set(guidance) & {"drop", "classifier"} or not _dropped(run)):
             raise ValueError("the model or its guidance needs a class here: give label=...")
-        every = torch.arange(config.n) % max(run.facts.classes, 1)
+        every = torch.arange(config.n) % max(_classes(config, run), 1)
         return every if task is None and (told or "classifier" in set(guidance)) else None
     if not told and "classifier" not in set(guidance):
         raise ValueError(
             f"label={config.label}: the run was trained without classes; train one with conditioning=class"
         )
-    asked = several(config.label)
+    asked, classes = several(config.label), _classes(config, run)
     if not asked or any(
-        not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < run.facts.classes for one in asked
+        not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < classes for one in asked
     ):
-        raise ValueError(f"label={config.label}: the classes are 0 to {run.facts.classes - 1}")
+        raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}")
     return torch.tensor(asked).repeat(-(-config.n // len(asked)))[: config.n]
 
 
@@ -96,10 +96,14 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     given: dict[str, Any] = {}
     if "drop" in asked and not build.conditional(run.config):
         raise ValueError(f"{name} needs a run trained with conditioning=class; {run.folder} knows no classes")
-    if asked & {"drop", "classifier"} and not _dropped(run):
+    told = bool(node.get("told", False))
+    if told and not build.conditional(run.config):
+        raise ValueError(f"guidance.told=true: {run.folder} knows no classes to be told; leave it out")
+    if asked & {"drop", "classifier"} and not told and not _dropped(run):
         raise ValueError(
             f"{name} asks the model without a class too; {run.folder} was trained with conditioning.dropout=0 "
             "and knows no such thing: train one with conditioning.dropout=0.1"
+            + (", or tell it the class too with guidance.told=true" if "told" in asked else "")
         )
     if "weak" in asked:
         given["weak"] = _weak(node.weak, config, run).denoiser
@@ -113,7 +117,13 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
 def _weak(folder: str, config: DictConfig, run: Run) -> Run:
     """The run of a weaker model of the same data."""
     weak = open_run(
-        OmegaConf.create({"run": folder, "checkpoint": None, "trust": config.trust, "device": config.device})
+        OmegaConf.create(
+            {
+                "run": folder,
+                "checkpoint": None,
+                **{key: config[key] for key in ("trust", "device", "precision")},
+            }
+        )
     )
     for what, found, expected in (
         ("data", weak.facts, run.facts),
@@ -125,6 +135,12 @@ def _weak(folder: str, config: DictConfig, run: Run) -> Run:
                 f"the weak model in {folder} has other {what} than {run.folder}: {found}, not {expected}"
             )
     return weak
+
+
+def _classes(config: DictConfig, run: Run) -> int:
+    """Number of classes of the run's data; where they say none, of the classifier's that guides."""
+    folder = (config.get("guidance") or {}).get("classifier")
+    return run.facts.classes or (0 if folder is None else classes_of(Path(folder)))
 
 
 def _dropped(run: Run) -> bool:

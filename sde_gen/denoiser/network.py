@@ -1,5 +1,7 @@
 """A neural network as a denoiser."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -30,13 +32,22 @@ class NetworkDenoiser(Denoiser):
         net: a module ``net(x, c_noise, **cond)`` with x of shape (B, *event) and c_noise of shape (B,).
         sde: the process.
         parametrization: the meaning of the network's input, label and output.
+        context: makes what the network is called in, such as autocast.
     """
 
-    def __init__(self, *, net: nn.Module, sde: SDE, parametrization: Parametrization) -> None:
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        sde: SDE,
+        parametrization: Parametrization,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         super().__init__()
         self.net = net
         self.sde = sde
         self.parametrization = parametrization
+        self.context = context
         self._known: dict[float, Known] = {}
 
     def expect(self, times: Tensor) -> None:
@@ -62,11 +73,13 @@ class NetworkDenoiser(Denoiser):
         known = self._known.get(float(t)) if self._known and t.ndim == 0 else None
         if known is not None:
             x_in = weigh(known.c_in, x_t)
-            out = self.net(x_in.to(dtype), known.label.to(x_t.device, dtype).expand(len(x_t)), **cond)
+            with self.context():
+                out = self.net(x_in.to(dtype), known.label.to(x_t.device, dtype).expand(len(x_t)), **cond)
             return combine(known.linear, out.to(x_t.dtype), x_t, known.marginal)
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
-        out = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)), **cond)
+        with self.context():
+            out = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
     def rows(self, index: Tensor, count: int) -> Denoiser:

@@ -144,11 +144,17 @@ def prune(folder: Path, *, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _validation(path: Path) -> float | None:
+def about(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its weights; nothing where it is damaged."""
     try:
-        score: float | None = json.loads((path / "checkpoint.json").read_bytes())["about"].get("validation")
+        found: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())["about"]
     except (OSError, ValueError, KeyError):
-        return None
+        return {}
+    return found
+
+
+def _validation(path: Path) -> float | None:
+    score: float | None = about(path).get("validation")
     return None if score is None or not math.isfinite(score) else score
 
 

@@ -1,9 +1,11 @@
-"""The number format of the network in training."""
+"""The number format of the network."""
 
 import abc
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,9 +19,8 @@ class Precision(abc.ABC):
         """The format of convolutions and matrix products on this device."""
 
     def context(self, device: torch.device) -> AbstractContextManager[object]:
-        """What the forward pass runs in."""
-        dtype = self.dtype(device)
-        return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+        """What a forward pass runs in."""
+        return contexts(device, self.dtype(device))()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +54,24 @@ class Auto(Precision):
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
 
 
+def contexts(device: torch.device, dtype: torch.dtype) -> Callable[[], AbstractContextManager[object]]:
+    """What makes the context of a forward pass with products in a format."""
+    return nullcontext if dtype == torch.float32 else partial(torch.autocast, device.type, dtype)
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
+    return not _processor().isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+@cache  # asked at every step of a training
+def _processor() -> frozenset[str]:
+    """What Linux says of the processor, in words."""
     try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return False
-    return not words.isdisjoint({"amx_bf16", "avx512_bf16"})
+        return frozenset()

@@ -26,23 +26,27 @@ class ClassifierGuidance(Denoiser):
     .. math::
         \nabla \log p_t(x | y) = \nabla \log p_t(x) + \mathrm{scale}\, \nabla \log p_t(y | x)
 
-    Exact for scale = 1 and an exact classifier (Bayes). In terms of the prediction:
+    Exact for scale = 1 and an exact classifier (Bayes). A model that is told the class too samples
+    p(x | y) p(y | x)^scale instead, which is no law that is known. In terms of the prediction:
     :math:`\hat\epsilon` loses and :math:`\hat{x}_0` gains, by sigma and by sigma^2 / alpha times the gradient.
 
     Sources: Song et al., 2021, arXiv:2011.13456, eq. 14; the scale: Dhariwal and Nichol, 2021, arXiv:2105.05233,
-    section 4.
+    section 4, and table 4 for models that are told the class.
 
     Arguments:
-        denoiser: the model, which gets no label.
+        denoiser: the model.
         classifier: what knows the class of noised samples.
         scale: 0 is unguided, 1 Bayes.
+        told: whether the model gets the label too.
 
     Raises:
         ValueError: scale is not finite; or, when called, no label is given, or alpha is zero, where noise does not
             tell the class.
     """
 
-    def __init__(self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0) -> None:
+    def __init__(
+        self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0, told: bool = False
+    ) -> None:
         super().__init__()
         if not math.isfinite(scale):
             raise ValueError(f"scale={scale} must be finite; 0 is unguided, 1 Bayes' theorem")
@@ -50,13 +54,14 @@ class ClassifierGuidance(Denoiser):
         self.classifier = classifier
         self.sde = denoiser.sde
         self.scale = scale
+        self.told = told
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict with the classifier's gradient added."""
         label = cond.pop("label", None)
         if label is None:
             raise ValueError("classifier guidance needs a label; bind one to the denoiser")
-        prediction = self.denoiser(x_t, t, **cond)
+        prediction = self.denoiser(x_t, t, **cond, **({"label": label} if self.told else {}))
         if self.scale == 0:
             return prediction
         alpha, sigma = self.sde.marginal(t)

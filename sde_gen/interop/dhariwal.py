@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import MOST_CLASSES, multipliers, real, shown, whole, wholes
+from sde_gen.interop.settings import MOST_CLASSES, MOST_TIMES, multipliers, real, whole, wholes
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.model.norms import Quarters
 
 BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
 """Their names of the parts of a residual block, and ours."""
+
+HEAD = 64
+"""Channels of a head of attention. Where they do not divide the channels of a level, theirs has wider heads."""
 
 DEFAULTS: dict[str, Any] = {
     "label_dim": 0,
@@ -43,23 +46,24 @@ class DhariwalUNetLayout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         said = {**DEFAULTS, **config}
-        for key, expected in (("augment_dim", 0), ("channel_mult_emb", 4)):
-            if said[key] != expected:
-                raise ValueError(
-                    f"{key}={shown(said[key])} of a DhariwalUNet is not supported; expected {expected}"
-                )
         self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
         self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
         self.multipliers = multipliers(said, "channel_mult")
-        if self.multipliers[0] != 1:
-            raise ValueError(
-                f"channel_mult={self.multipliers} is not supported; expected 1 at the finest level"
-            )
         self.levels = len(self.multipliers)
         resolutions = wholes(said, "attn_resolutions", least=0)
         self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
+        for level in {*self.attention, self.levels - 1}:
+            if (channels := self.width * self.multipliers[level]) % HEAD:
+                raise ValueError(
+                    f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels "
+                    f"is not supported; expected a multiple of {HEAD}"
+                )
         self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
-        self.dropout = real(said, "dropout")
+        self.augmentations = whole(said, "augment_dim", least=0)
+        self.multiplier, self.dropout = (
+            whole(said, "channel_mult_emb", most=MOST_TIMES),
+            real(said, "dropout"),
+        )
 
     def recipe(self) -> Recipe:
         """Our network."""
@@ -70,10 +74,12 @@ class DhariwalUNetLayout:
             multipliers=self.multipliers,
             blocks=self.blocks,
             attention_levels=self.attention,
-            head_channels=64,
+            head_channels=HEAD,
             dropout=self.dropout,
             num_classes=self.classes,
             norms=Recipe(Quarters, eps=1e-5),
+            embedding_multiplier=self.multiplier,
+            augmentations=self.augmentations,
         )
 
     def move(self, moved: Transfer, outputs: int) -> None:
@@ -85,6 +91,8 @@ class DhariwalUNetLayout:
             ("norm", "out_norm"),
         ):
             moved.layer(ours, theirs)
+        if self.augmentations:
+            moved.move("augmentation.weight", "map_augment.weight")
         if self.classes:
             moved.move("classes.weight", "map_label.weight", _rows_with_null_class)
         for ours, theirs, attends in self._blocks():
@@ -110,7 +118,7 @@ class DhariwalUNetLayout:
     def _attention(self, moved: Transfer, ours: str, theirs: str) -> None:
         moved.layer(f"{ours}.norm", f"{theirs}.norm2")
         moved.layer(f"{ours}.out", f"{theirs}.proj")
-        heads = max(moved.needed[f"{ours}.out.bias"][0] // 64, 1)
+        heads = moved.needed[f"{ours}.out.bias"][0] // HEAD
         for kind in ("weight", "bias"):
             moved.move(f"{ours}.qkv.{kind}", f"{theirs}.qkv.{kind}", _in_thirds(heads))
 

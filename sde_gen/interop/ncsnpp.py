@@ -204,7 +204,7 @@ def _move(moved: Transfer, ours: str, theirs: str) -> None:
     if theirs.endswith(".W"):
         moved.move(ours, theirs)
     elif "NIN" in theirs:
-        moved.move(f"{ours}.weight", f"{theirs}.W", lambda w: w.T[:, :, None, None])
+        moved.move(f"{ours}.weight", f"{theirs}.W", lambda w: w.mT[:, :, None, None])
         moved.move(f"{ours}.bias", f"{theirs}.b")
     else:
         moved.layer(ours, theirs)

@@ -95,16 +95,18 @@ def wholes(
     return [_whole(value, key, least, most) for value in listed(settings, key, length)]
 
 
-def multipliers(settings: Mapping[str, Any], key: str) -> list[int]:
+def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
     """A setting that is the channels of every level in units of the width.
 
     Raises:
         ValueError: it is missing, empty, or something else.
     """
-    found = wholes(settings, key, most=MOST_TIMES, length=MOST_LEVELS)
-    if not found:
-        raise ValueError(f"{key}=[] is not supported; expected a number for every level")
-    return found
+    found = reals(settings, key, MOST_LEVELS)
+    if not found or not all(0 < one <= MOST_TIMES for one in found):
+        raise ValueError(
+            f"{key}={shown(found)} is not supported; expected a number up to {MOST_TIMES} for every level"
+        )
+    return [int(one) if one.is_integer() else one for one in found]
 
 
 def listed(settings: Mapping[str, Any], key: str, most: int = LARGEST) -> list[Any]:

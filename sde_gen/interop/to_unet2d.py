@@ -119,7 +119,7 @@ def _common(model: Config, shape: tuple[int, ...], classes: int) -> dict[str, An
         "in_channels": shape[0],
         "out_channels": shape[0] * int(model["outputs"]),
         "center_input_sample": False,
-        "block_out_channels": [int(model["width"]) * int(m) for m in model["multipliers"]],
+        "block_out_channels": [int(model["width"] * m) for m in model["multipliers"]],
         "layers_per_block": int(model["blocks"]),
         "mid_block_scale_factor": 1,
         "dropout": float(model["dropout"]),
@@ -165,7 +165,7 @@ def _label(model: Config, usual: str) -> dict[str, Any]:
 def _norms(model: Config) -> dict[str, Any]:
     """Groups everywhere, and in the attention in the middle."""
     norms, rule = model["norms"], kind(model["norms"])
-    if rule == "Common" and all(int(model["width"]) * int(m) % 32 == 0 for m in model["multipliers"]):
+    if rule == "Common" and all(int(model["width"] * m) % 32 == 0 for m in model["multipliers"]):
         groups, eps = 32, 1e-5
     elif rule in ("Fixed", "FixedBesideMiddle"):
         groups, eps = int(norms["groups"]), float(norms["eps"])
@@ -188,7 +188,7 @@ def _head(model: Config) -> int | None:
         *model["attention_levels"],
         *([len(model["multipliers"]) - 1] if model["middle_attention"] else []),
     }
-    channels = {int(model["width"]) * int(model["multipliers"][level]) for level in levels}
+    channels = {int(model["width"] * model["multipliers"][level]) for level in levels}
     if model["heads"] == 1 or (model["heads"] is None and all(c <= model["head_channels"] for c in channels)):
         return None
     sizes = {

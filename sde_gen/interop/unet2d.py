@@ -152,13 +152,11 @@ class Sizes:
             raise ValueError(f"sample_size={sides} is not supported; expected a side, or height and width")
         self.channels = whole(said, "in_channels")
         self.shape = [self.channels, *sides]
-        channels = wholes(said, "block_out_channels", length=MOST_LEVELS)
-        if not channels or any(n % channels[0] for n in channels):
-            raise ValueError(
-                f"block_out_channels={shown(channels)} is not supported; expected multiples of the first"
-            )
-        self.width, self.levels = channels[0], len(channels)
-        self.multipliers = [n // self.width for n in channels]
+        self.widths = wholes(said, "block_out_channels", length=MOST_LEVELS)
+        if not self.widths:
+            raise ValueError("block_out_channels=[] is not supported; expected a number for every level")
+        self.width, self.levels = self.widths[0], len(self.widths)
+        self.multipliers = [n / self.width if n % self.width else n // self.width for n in self.widths]
         self.blocks = whole(said, "layers_per_block")
         self._kinds()
         self.outputs, rest = divmod(whole(said, "out_channels"), self.channels)

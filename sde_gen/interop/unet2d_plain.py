@@ -49,7 +49,7 @@ class Plain:
         if said["attn_norm_num_groups"] is not None:
             self.middle_groups = whole(said, "attn_norm_num_groups")
         attending = {*sizes.attention, *([sizes.levels - 1] if sizes.middle else [])}
-        for channels in (sizes.width * sizes.multipliers[level] for level in attending):
+        for channels in (sizes.widths[level] for level in attending):
             if sizes.head is not None and channels % sizes.head:
                 raise ValueError(
                     f"attention_head_dim={sizes.head} is not supported; expected a divisor of the {channels} channels"

@@ -47,7 +47,7 @@ class NCSNppLayout:
                 "expected the root of 2"
             )
         if sizes.head is not None and any(
-            sizes.head != sizes.width * sizes.multipliers[n] for n in {*sizes.attention, sizes.levels - 1}
+            sizes.head != sizes.widths[n] for n in {*sizes.attention, sizes.levels - 1}
         ):
             raise ValueError(
                 f"attention_head_dim={sizes.head} with skip blocks is not supported; expected None"

@@ -70,7 +70,7 @@ def discrete_vlb(
         decoder: the law of the data given the last state.
         noise: source of the draws.
         nu: place of the variance between the posterior's (0) and the transition's (1) in the logarithm; None
-            takes the denoiser's own from ``Prediction.aux``, with shape (B, *event).
+            takes the denoiser's own, :attr:`Prediction.nu <sde_gen.prediction.Prediction.nu>`.
         repeats: independent repeats.
 
     Raises:
@@ -113,14 +113,6 @@ def _draw(
     for t, s in pairwise(times):
         prediction = look(t)
         _, c_0, std = sde.posterior(t, s)
-        log_ratio = _nu(prediction, nu) * torch.log(sde.transition(s, t).std / std)
+        log_ratio = (prediction.nu.double() if nu is None else nu) * torch.log(sde.transition(s, t).std / std)
         steps.append(gaussian_kl(c_0 * (x0 - prediction.x0).double(), std, std * torch.exp(log_ratio)))
     return torch.stack(steps, 1), -decoder.log_prob(look(times[-1]), x0)
-
-
-def _nu(prediction: Prediction, nu: float | None) -> Tensor | float:
-    if nu is not None:
-        return nu
-    if prediction.aux is None:
-        raise ValueError("nu=None asks for the denoiser's own variance, but it predicts none; give a number")
-    return prediction.aux.double()

@@ -70,6 +70,11 @@ class Metric(abc.ABC):
     what: ClassVar[str]
     unit: ClassVar[str]
 
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether an image's number depends on the others of its batch, as it may where steps are chosen for all."""
+        return False
+
     @abc.abstractmethod
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Evaluate a batch.

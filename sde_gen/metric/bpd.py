@@ -58,6 +58,11 @@ class BitsPerDim(Metric):
                 f"closer={self.closer!r} must be a whole number from 1 on, or null for no closer look"
             )
 
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the integrator couples them."""
+        return self.integrator.batch_coupled
+
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Dequantise, solve and convert; look closer at some."""
         noise = PerSample(seeds)

@@ -55,6 +55,11 @@ class ImportanceBits(Metric):
                 "take divergence=exact, or draws=1"
             )
 
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the integrator couples them."""
+        return self.integrator.batch_coupled
+
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
         """Dequantise, solve, and average the weights."""
         noise = PerSample(seeds)

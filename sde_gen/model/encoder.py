@@ -37,13 +37,13 @@ class Encoder(nn.Module):
         shape: Sequence[int],
         num_classes: int,
         width: int = 32,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: Sequence[float] = (1, 2),
         blocks: int = 1,
         attention_levels: Sequence[int] = (1,),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: a classifier needs at least two classes")
         options = {"embedding": 4 * width, "dropout": dropout, "scale": 0.5**0.5}
@@ -52,12 +52,12 @@ class Encoder(nn.Module):
         self.stem = convolution(shape[0], width)
         self.path = nn.ModuleList()
         channels = width
-        for level, multiplier in enumerate(multipliers):
+        for level, outward in enumerate(widths):
             if level > 0:
                 self.path.append(DownBlock(channels, resampler=Box(), **options))
             for _ in range(blocks):
-                self.path.append(ResBlock(channels, width * multiplier, **options))
-                channels = width * multiplier
+                self.path.append(ResBlock(channels, outward, **options))
+                channels = outward
                 if level in attention_levels:
                     self.path.append(Alone(Attention(channels, scale=options["scale"])))
         self.norm = norm(channels)

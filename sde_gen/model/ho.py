@@ -46,7 +46,7 @@ class HoUNet(nn.Module):
         *,
         shape: Sequence[int],
         width: int = 32,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: Sequence[float] = (1, 2),
         blocks: int = 2,
         attention_levels: Sequence[int] = (1,),
         head_channels: int | None = None,
@@ -60,7 +60,7 @@ class HoUNet(nn.Module):
         norms: Norms = Fixed(groups=8),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
         if outputs < 1:
             raise ValueError(f"outputs={outputs} must be at least 1")
         resampler, seen = Box() if resampler is None else resampler, 4 * width
@@ -76,25 +76,25 @@ class HoUNet(nn.Module):
         self.stem = convolution(shape[0], width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels, skips = width, [width]
-        for level, multiplier in enumerate(multipliers):
+        for level, outward in enumerate(widths):
             for _ in range(blocks):
-                stage: list[nn.Module] = [ResBlock(channels, width * multiplier, **options)]
-                channels = width * multiplier
+                stage: list[nn.Module] = [ResBlock(channels, outward, **options)]
+                channels = outward
                 if level in attention_levels:
                     stage.append(attention(channels, norms.attention(channels)))
                 self.down.append(nn.ModuleList(stage))
                 skips.append(channels)
-            if level < len(multipliers) - 1:
+            if level < len(widths) - 1:
                 self.down.append(nn.ModuleList([change.down(channels, resampler, **options)]))
                 skips.append(channels)
         self.middle.append(ResBlock(channels, channels, **options))
         if middle_attention:
             self.middle.append(attention(channels, norms.middle(channels)))
         self.middle.append(ResBlock(channels, channels, **options))
-        for level, multiplier in reversed(list(enumerate(multipliers))):
+        for level, outward in reversed(list(enumerate(widths))):
             for index in range(blocks + 1):
                 joined = channels + skips.pop()
-                channels = width * multiplier
+                channels = outward
                 norm_in = norms.joined(joined, attended=level in attention_levels)
                 stage = [ResBlock(joined, channels, norm_in=norm_in, **options)]
                 if level in attention_levels:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm import Heads
+from sde_gen.model.adm_blocks import Heads
 from sde_gen.model.blocks import convolution, initialise, linear
 from sde_gen.model.norms import GroupNorm
 

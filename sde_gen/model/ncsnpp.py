@@ -34,7 +34,7 @@ class NCSNpp(UNet):
         *,
         shape: Sequence[int],
         width: int = 32,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: Sequence[float] = (1, 2),
         blocks: int = 2,
         attention_levels: Sequence[int] = (1,),
         dropout: float = 0.0,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.blocks import linear
-from sde_gen.model.unet import UNet, refuse_label
+from sde_gen.model.unet import UNet, refuse_label, with_augmentation
 
 
 class SongUNet(UNet):
@@ -53,10 +53,7 @@ class SongUNet(UNet):
             refuse_label(label)
         else:
             features = features + self._classes(label, features)
-        if augment is not None:
-            if self.augmentation is None:
-                raise ValueError("augment was given to a network without augmentations")
-            features = features + self.augmentation(augment.to(features.dtype))
+        features = with_augmentation(features, self.augmentation, augment)
         return self._apply_blocks(x, F.silu(self.embed(features)))
 
     def _classes(self, label: Tensor | None, like: Tensor) -> Tensor:

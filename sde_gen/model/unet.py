@@ -47,7 +47,7 @@ class UNet(nn.Module):
         *,
         shape: Sequence[int],
         width: int,
-        multipliers: Sequence[int],
+        multipliers: Sequence[float],
         blocks: int,
         attention_levels: Sequence[int],
         dropout: float,
@@ -63,7 +63,7 @@ class UNet(nn.Module):
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
         if embedding_multiplier < 1 or not scale > 0:
             raise ValueError(
                 f"embedding_multiplier={embedding_multiplier}, scale={scale}: "
@@ -85,10 +85,10 @@ class UNet(nn.Module):
         self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
         self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
         channels, pyramid, skips = width, image, [width]
-        for level, multiplier in enumerate(multipliers):
+        for level, outward in enumerate(widths):
             for _ in range(blocks):
-                self.down_blocks.append(ResBlock(channels, width * multiplier, **options))
-                channels = width * multiplier
+                self.down_blocks.append(ResBlock(channels, outward, **options))
+                channels = outward
                 self.down_attention.append(attend(level, channels))
                 skips.append(channels)
             if level < levels - 1:
@@ -103,17 +103,16 @@ class UNet(nn.Module):
         self.middle_out = ResBlock(channels, channels, **options)
 
         self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(multipliers))):
+        for level, outward in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
                 joined = channels + skips.pop()
                 norm_in = norms.joined(joined, attended=level in attention_levels)
-                self.up_blocks.append(ResBlock(joined, width * multiplier, norm_in=norm_in, **options))
-                channels = width * multiplier
+                self.up_blocks.append(ResBlock(joined, outward, norm_in=norm_in, **options))
+                channels = outward
             self.up_attention.append(attend(level, channels))
             if level > 0:
                 self.ascend.append(change.up(channels, resampler, **options))
-        widths = [width * m for m in reversed(multipliers)]
-        self.output = progressive_output(image, widths, resampler, scale, norms)
+        self.output = progressive_output(image, widths[::-1], resampler, scale, norms)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -170,6 +169,20 @@ def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | 
     return out
 
 
+def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment: Tensor | None) -> Tensor:
+    """Add that of the augmentation (B, A) to the features of the noise label (B, E); none is zeros, which add nothing.
+
+    Raises:
+        ValueError: an augmentation was given to a network that knows none.
+    """
+    if augment is None:
+        return features
+    if augmentation is None:
+        raise ValueError("augment was given to a network without augmentations")
+    out: Tensor = features + augmentation(augment.to(features.dtype))
+    return out
+
+
 def refuse_label(label: Tensor | None) -> None:
     """Raise ValueError where a network without classes was given one."""
     if label is not None:
@@ -179,20 +192,23 @@ def refuse_label(label: Tensor | None) -> None:
 def check_shape(
     shape: Sequence[int],
     width: int,
-    multipliers: Sequence[int],
+    multipliers: Sequence[float],
     blocks: int,
     attention_levels: Sequence[int],
     num_classes: int,
-) -> None:
-    """Raise ValueError where no network of blocks can have these numbers."""
+) -> list[int]:
+    """Say the channels of every level, and raise ValueError where no network of blocks can have these numbers."""
     levels = len(multipliers)
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")
-    if levels < 1 or min(multipliers) < 1 or width < 4 or blocks < 1:
+    if levels < 1 or min(multipliers) <= 0 or width < 4 or blocks < 1:
         raise ValueError(
             f"width={width}, multipliers={list(multipliers)}, blocks={blocks}: expected a width of at least 4, "
             "at least one level with positive multipliers and at least one block"
         )
+    widths = [int(width * multiplier) for multiplier in multipliers]
+    if any(channels != width * multiplier for channels, multiplier in zip(widths, multipliers, strict=True)):
+        raise ValueError(f"width={width}, multipliers={list(multipliers)}: channels must be whole numbers")
     factor = 2 ** (levels - 1)
     if any(side % factor or side < factor for side in shape[1:]):
         near = sorted(
@@ -207,3 +223,4 @@ def check_shape(
         raise ValueError(f"attention_levels={list(attention_levels)}: there are levels 0 to {levels - 1}")
     if num_classes < 0:
         raise ValueError(f"num_classes={num_classes} must not be negative; 0 means no classes")
+    return widths

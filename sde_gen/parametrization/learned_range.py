@@ -12,11 +12,15 @@ from sde_gen.sde.base import Marginal
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedRange(Parametrization):
-    """The first half of the output's channels is another parametrization's; the second fills ``Prediction.aux``.
+    r"""The first half of the output's channels is another parametrization's; the second fills ``Prediction.aux``.
 
-    It says where the log-variance of a step lies between its least and its largest value, from -1 to 1.
+    .. math::
+        \nu = (\mathrm{out} + 1) / 2
 
-    Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15.
+    is where the log-variance of a step lies between its least (0) and its largest value (1); the network's own numbers
+    run from -1 to 1.
+
+    Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15; the range of the numbers is that of their code.
 
     Arguments:
         mean: the meaning of the first half.
@@ -31,9 +35,9 @@ class LearnedRange(Parametrization):
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
         """Split (B, 2 C, H, W)."""
         mean, variance = out.chunk(2, dim=1)
-        return replace(self.mean.predict(mean, x_t, marginal), aux=variance)
+        return replace(self.mean.predict(mean, x_t, marginal), aux=(variance + 1) / 2)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """That of the first half; of the variance x0 and eps say nothing, which is the middle."""
+        """That of the first half; of the variance x0 and eps say nothing, which is the middle, nu = 1/2."""
         mean = self.mean.target(x0, eps, marginal)
         return torch.cat([mean, torch.zeros_like(mean)], dim=1)

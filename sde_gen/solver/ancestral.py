@@ -6,9 +6,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._check import require_descent
-from sde_gen.solver._linear import Coefficients, LinearSolver
+from sde_gen.solver._linear import Coefficients, LinearSolver, Walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,25 +22,27 @@ class Ancestral(LinearSolver):
     .. math::
         x_s = c_t x_t + c_0 \hat{x}_0 + \sqrt{\tilde\beta^{1 - \nu} \beta^\nu}\, \epsilon .
 
-    nu = 0 is exact for data at a single point, nu = 1 on VP for data N(0, I); weak order 1 for all data.
+    nu = 0 is exact for data at a single point, nu = 1 on VP for data N(0, I); weak order 1 for all data. A network may
+    predict nu itself, for every number of the image: then the step has the variance that it was trained to have.
 
     Sources: Ho et al., 2020, arXiv:2006.11239, section 3.2 (the two variances);
-    Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15 (interpolation of their logarithms).
+    Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15 (interpolation of their logarithms, and learned variances).
 
     Arguments:
-        nu: place of the variance between tilde beta (0) and beta (1), in the logarithm.
+        nu: place of the variance between tilde beta (0) and beta (1), in the logarithm; None takes the denoiser's own,
+            :attr:`Prediction.nu <sde_gen.prediction.Prediction.nu>`.
 
     Raises:
-        ValueError: nu lies outside [0, 1].
+        ValueError: nu lies outside [0, 1]; or, when called, nu is None and the denoiser predicts no variance.
     """
 
-    nu: float = 0.0
+    nu: float | None = 0.0
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not 0 <= self.nu <= 1:
+        if self.nu is not None and not 0 <= self.nu <= 1:
             raise ValueError(
                 f"nu={self.nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's"
             )
@@ -52,5 +55,18 @@ class Ancestral(LinearSolver):
     def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
         """Coefficients of all steps."""
         c_t, c_0, tilde_std = sde.posterior(t, s)
-        std = tilde_std ** (1 - self.nu) * sde.transition(s, t).std ** self.nu
+        nu = 0.0 if self.nu is None else self.nu  # of a learned variance the least
+        std = tilde_std ** (1 - nu) * sde.transition(s, t).std ** nu
         return Coefficients(x=c_t, x0=c_0, noise=std)
+
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
+    ) -> tuple[Tensor, Walk]:
+        """One step; its variance is the denoiser's where nu is None."""
+        if self.nu is not None:
+            return super().step(model, x_t, t, s, state, noise)
+        x, x0, _, tilde_std = state.rows[state.number]
+        prediction, most = model(x_t, t), float(model.sde.transition(s, t).std)
+        std = tilde_std ** (1 - prediction.nu) * most**prediction.nu
+        x_s = x * x_t + x0 * prediction.x0 + std * noise(x_t, float(t), float(s))
+        return x_s, Walk(state.number + 1, state.rows)

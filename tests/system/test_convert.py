@@ -5,7 +5,9 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,6 +18,7 @@ from PIL import Image
 from sde_gen import convert
 from sde_gen.engine import checkpoint
 from sde_gen.interop import to_diffusers
+from tests import adm_reference, score_sde_reference
 from tests.system import test_doors
 from tests.unet2d_reference import random_tensors
 from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
@@ -199,6 +202,112 @@ def test_settings_that_are_bombs_are_refused(tmp_path: Path, text: str, words: s
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
         convert._settings(str(path))
+
+
+GUIDED: dict[str, Any] = {
+    "image_size": 8,
+    "in_channels": 3,
+    "model_channels": 32,
+    "num_res_blocks": 1,
+    "channel_mult": [1, 2],
+    "attention_resolutions": [2],
+    "num_head_channels": 16,
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
+    "noise_schedule": "cosine",
+}
+
+
+def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: Any) -> None:
+    """A random network of guided-diffusion's in a file, and its run folder."""
+    config = {**GUIDED, **settings}
+    tensors, weights = score_sde_reference.drawn()
+    x, t = torch.zeros(1, 3, 8, 8).double(), torch.ones(1).double()
+    if kind == "guided_diffusion":
+        adm_reference.forward(config, weights, x, t, torch.zeros(1).long())
+    else:
+        adm_reference.logits(config, weights, x, t)
+    torch.save(tensors, folder / f"{name}.pt")
+    (folder / f"{name}.json").write_text(json.dumps(config))
+    files = (f"file={folder / name}.pt", f"settings={folder / name}.json", f"out={folder / name}")
+    enter(f"format={kind}", *files, *more)
+
+
+def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A network of images without classes, one with them that is told the class too, and what does not go together."""
+    convert_guided(tmp_path, "free", "guided_diffusion", out_channels=6)
+    convert_guided(tmp_path, "told", "guided_diffusion", out_channels=3, num_classes=5)
+    kind = "guided_diffusion_classifier"
+    convert_guided(tmp_path, "classifier", kind, out_channels=5, pool="attention")
+    convert_guided(tmp_path, "linear", kind, out_channels=5, noise_schedule="linear")
+    capfd.readouterr()
+
+    def drawn(run: str, *words: str) -> np.ndarray:
+        out = tmp_path / f"samples{len(list(tmp_path.glob('samples*')))}"
+        test_doors.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
+        found: np.ndarray = np.load(out / "samples.npz")["model_space"]
+        return found
+
+    by = ("guidance=classifier", f"guidance.classifier={tmp_path / 'classifier'}")
+    plain, four = drawn("free"), drawn("free", *by, "guidance.scale=3", "label=4")
+    np.testing.assert_array_equal(drawn("free", *by, "guidance.scale=0", "label=4"), plain)
+    assert np.abs(four - plain).max() > 1e-3
+    told = drawn("told", "label=4")
+    np.testing.assert_array_equal(
+        drawn("told", *by, "guidance.told=true", "guidance.scale=0", "label=4"), told
+    )
+    both = drawn("told", *by, "guidance.told=true", "guidance.scale=3", "label=4")
+    assert np.abs(both - told).max() > 1e-3
+    for run, words, answer in (
+        ("free", (*by, "label=5"), "the classes are 0 to 4"),
+        ("told", (*by, "label=4"), "guidance.told=true"),
+        ("free", (*by, "guidance.told=true", "label=4"), "knows no classes to be told"),
+        ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
+        ("classifier", (), "holds a classifier, which cannot sample"),
+    ):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            drawn(run, *words)
+        assert answer in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Steps with the network's own variance, and the bound of just that chain; without one, an answer in a line."""
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+    data = ("data=image_folder", f"data.root={tmp_path / 'images'}", "data.size=8", "data.test_fraction=0.5")
+    convert_guided(tmp_path, "learned", "guided_diffusion", *data, out_channels=6)
+    convert_guided(tmp_path, "fixed", "guided_diffusion", out_channels=3)
+    steps = ("n=2", "steps=20", "grid=ddpm_linspace", "solver=ancestral")
+    found = []
+    for name, nu in (("own", "null"), ("least", "0"), ("most", "1")):
+        out = tmp_path / name
+        test_doors.enter("sample", f"run={tmp_path / 'learned'}", *steps, f"solver.nu={nu}", f"out={out}")
+        found.append(np.load(out / "samples.npz")["model_space"])
+    assert np.isfinite(found[0]).all()
+    assert min(np.abs(found[0] - other).max() for other in found[1:]) > 1e-3
+    values = []
+    for nu in ("null", "0"):
+        out = tmp_path / f"vlb{nu}"
+        test_doors.enter(
+            "evaluate",
+            f"run={tmp_path / 'learned'}",
+            "metrics=[vlb]",
+            "metric.vlb.steps=5",
+            f"metric.vlb.nu={nu}",
+            f"out={out}",
+        )
+        values.append(json.loads((out / "vlb.json").read_text())["mean"])
+    assert np.isfinite(values[0])
+    assert values[0] != values[1]
+    capfd.readouterr()
+    out = tmp_path / "none"
+    with pytest.raises(SystemExit):
+        test_doors.enter("sample", f"run={tmp_path / 'fixed'}", *steps, "solver.nu=null", f"out={out}")
+    assert "predicts none" in capfd.readouterr().err
 
 
 def test_mistakes_are_answered_in_a_line(

@@ -2,17 +2,23 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
+from sde_gen import sample
 from sde_gen.drawing import Drawing
+from sde_gen.engine import precision
+from sde_gen.engine.compiler import Blocks
 from sde_gen.engine.crew import Crew
-from sde_gen.hooks import StepInfo
+from sde_gen.hooks import StepInfo, StopOnNaN
+from sde_gen.run import Run, open_run
 from tests.children import team
-from tests.system.test_doors import TINY, enter
+from tests.system.test_doors import TINY, enter, mistake
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,7 @@ class Small(nn.Module):
         return x + 1
 
 
-def drawing(folder: Path, room: int, **more: bool) -> Drawing:
+def drawing(folder: Path, room: int, **more: Any) -> Drawing:
     net = Small(room)
 
     def draw(rows: range, hooks: list) -> torch.Tensor:
@@ -112,3 +118,113 @@ def test_what_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible:
     with pytest.raises(torch.OutOfMemoryError):
         drawing(tmp_path, room, divisible=divisible).samples()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:the memory did not suffice")
+def test_whoever_prepares_is_told_every_size(tmp_path: Path) -> None:
+    """Before the first part of a size; a preparation that does not fit halves it too."""
+    told: list[int] = []
+
+    def prepare(size: int) -> None:
+        told.append(size)
+        if size > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    drawn = drawing(tmp_path, room=3, prepare=prepare).samples()
+    assert drawn is not None
+    assert told == [8, 4, 2]
+    assert drawn.x.flatten().tolist() == list(range(1, 12))
+
+
+def quick(self: nn.Module, **options: Any) -> None:
+    """Compile without generating code, for the sake of the time."""
+    self._compiled_call_impl = torch.compile(self._call_impl, backend="aot_eager", **options)  # type: ignore[call-overload]
+
+
+def pixels(out: Path) -> np.ndarray:
+    found: np.ndarray = np.load(out / "samples.npz")["model_space"]
+    return found
+
+
+def loud(config: DictConfig) -> Run:
+    """The run with weights that say something, as those of so short a training do not."""
+    found, generator = open_run(config), torch.Generator().manual_seed(0)
+    for parameter in found.denoiser.net.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return found
+
+
+def test_a_compiled_network_draws_the_same(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block is compiled for whole batches and never again, though the last batch is another; to rounding."""
+    monkeypatch.setattr(sample, "open_run", loud)
+    words = [f"run={run}", "n=5", "batch_size=2", "steps=2", "solver=heun"]
+    enter("sample", *words, f"out={tmp_path / 'eager'}")
+    monkeypatch.setattr(nn.Module, "compile", quick)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    ready = []
+    prepared = Blocks.compile
+
+    def counted(self: Blocks, net: nn.Module, trial: Any) -> None:
+        prepared(self, net, trial)
+        ready.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+    monkeypatch.setattr(Blocks, "compile", counted)
+    enter("sample", *words, "compiler=blocks", f"out={tmp_path / 'compiled'}")
+    assert ready[0] > 0
+    assert ready == [torch._dynamo.utils.counters["stats"]["unique_graphs"]]
+    np.testing.assert_allclose(pixels(tmp_path / "compiled"), pixels(tmp_path / "eager"), atol=1e-4)
+
+
+def test_what_does_not_compile_draws_as_it_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"run={run}", "n=3", "steps=2"]
+    enter("sample", *words, f"out={tmp_path / 'eager'}")
+
+    def broken(self: nn.Module, **options: Any) -> None:
+        def call(*args: Any) -> None:
+            raise RuntimeError("no compiler found")
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(nn.Module, "compile", broken)
+    with pytest.warns(UserWarning, match="the network is not compiled: no compiler found$"):
+        enter("sample", *words, "compiler=blocks", f"out={tmp_path / 'broken'}")
+    assert np.array_equal(pixels(tmp_path / "broken"), pixels(tmp_path / "eager"))
+
+
+def test_a_number_format_is_the_networks_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products are of bfloat16 inside the network and nowhere else, and samples move by its rounding."""
+    seen: set[torch.dtype] = set()
+
+    def watched(config: DictConfig) -> Run:
+        found = loud(config)
+        conv = next(part for part in found.denoiser.net.modules() if isinstance(part, nn.Conv2d))
+        conv.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+        return found
+
+    def outside(self: StopOnNaN, info: StepInfo) -> None:
+        assert not torch.is_autocast_enabled("cpu")
+        assert info.x_s.dtype == torch.float32
+
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(sample, "open_run", watched)
+    monkeypatch.setattr(StopOnNaN, "__call__", outside)
+    words = [f"run={run}", "n=4", "steps=3"]
+    enter("sample", *words, f"out={tmp_path / 'float32'}")
+    assert seen == {torch.float32}
+    seen.clear()
+    enter("sample", *words, "precision=bfloat16", f"out={tmp_path / 'bfloat16'}")
+    assert seen == {torch.bfloat16}
+    one, other = (pixels(tmp_path / name) for name in ("float32", "bfloat16"))
+    assert 0 < np.abs(one - other).mean() < 0.05
+
+
+def test_a_task_is_not_compiled(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [f"run={run}", "task=superres", "image=0", "n=2", "steps=2", "compiler=blocks", f"out={tmp_path}"]
+    assert "compiler=blocks would have no effect" in mistake(capfd, "sample", *words)

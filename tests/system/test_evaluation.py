@@ -5,12 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from sde_gen import evaluate
 from sde_gen.data import Digits, Splits
@@ -235,3 +238,51 @@ def test_any_number_of_processes_finds_the_same(
     lines = (tmp_path / "bpd.jsonl").read_text().splitlines()[1:]
     assert len(lines) == 13, "no image twice"
     assert done.stdout.count("evaluation of") == 1, "one process speaks"
+
+
+def cramped(room: int) -> Callable[[DictConfig], Run]:
+    """Open a run on a device that has room for so many images."""
+
+    def opened(config: DictConfig) -> Run:
+        found = loud(config)
+
+        def check(net: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            if len(given[0]) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        found.denoiser.net.register_forward_pre_hook(check)
+        return found
+
+    return opened
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same images, same draws, same count of evaluations; the numbers to rounding, as a matrix has other rows."""
+    words = [f"run={run}", *FEW, "n=11", "batch_size=8"]
+    monkeypatch.setattr(evaluate, "open_run", loud)
+    enter("evaluate", *words, f"out={tmp_path / 'whole'}")
+    monkeypatch.setattr(evaluate, "open_run", cramped(3))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        enter("evaluate", *words, f"out={tmp_path / 'parts'}")
+    assert [str(note.message) for note in told if "memory" in str(note.message)] == [
+        "the memory did not suffice for 8 samples at once; going on with 4",
+        "the memory did not suffice for 4 samples at once; going on with 2",
+    ]
+    whole, parts = (report(tmp_path / name) for name in ("whole", "parts"))
+    assert whole["image"] == parts["image"]
+    assert whole["network_evaluations_per_image"] == parts["network_evaluations_per_image"]
+    assert parts["per_image"] == pytest.approx(whole["per_image"], abs=1e-4)
+    rows = [json.loads(line) for line in (tmp_path / "parts" / "bpd.jsonl").read_text().splitlines()[1:]]
+    assert {(row["batch"], row["of"]) for row in rows} == {(0, 8), (1, 3)}, "a batch stays a batch"
+
+
+def test_a_batch_of_coupled_images_is_not_halved(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Steps chosen for a whole batch are others for a half, and so would the numbers be."""
+    monkeypatch.setattr(evaluate, "open_run", cramped(2))
+    words = [f"run={run}", "integrator=torch_diffeq", "n=4", "batch_size=4", f"out={tmp_path}"]
+    assert "try a smaller batch_size" in mistake(capfd, "evaluate", *words)

@@ -1,14 +1,29 @@
 """Compiled training: the same losses, weights under the same names, and a network as it was where compiling fails."""
 
+import copy
 import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from sde_gen.engine.compiler import Blocks, Eager
+from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.engine.compiler import Blocks, Eager, Graphs
 from sde_gen.model import DDPMpp
-from tests.tiny import trainer, weights
+from sde_gen.parametrization import Eps
+from sde_gen.sde import VP
+from tests.tiny import same, trainer, weights
+
+
+class Block(nn.Module):
+    """A layer of our own; PyTorch never compiles a layer of its own by itself."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, 8)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x))
 
 
 class Deep(nn.Module):
@@ -16,13 +31,13 @@ class Deep(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.blocks = nn.ModuleList([nn.Linear(2, 8), nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 8)])
+        self.blocks = nn.ModuleList([Block(2), Block(8), nn.Identity(), Block(8)])
         self.out = nn.Linear(8, 2)
 
     def forward(self, x, c_noise, *, label=None):
         del label
         for block in self.blocks:
-            x = torch.tanh(block(x) + 0.01 * c_noise[:, None])
+            x = block(x) + 0.01 * c_noise[:, None]
         return self.out(x)
 
 
@@ -47,7 +62,10 @@ def test_the_same_training(tmp_path):
     eager = trainer(tmp_path / "a", net=deep(), settings={"images": 64})
     compiled = trainer(tmp_path / "b", net=deep(), settings={"images": 64}, compiler=Blocks())
     assert eager.run()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     assert compiled.run()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     blocks = list(compiled.denoiser.net.blocks)
     assert [block._compiled_call_impl is not None for block in blocks] == [True, True, False, True]
     assert compiled.denoiser.net.out._compiled_call_impl is None
@@ -99,6 +117,80 @@ def test_eager_asks_for_nothing():
     net = deep()
     Eager().compile(net, lambda: pytest.fail("tried"))
     assert all(module._compiled_call_impl is None for module in net.modules())
+
+
+def test_memory_that_does_not_suffice_is_no_fault_of_the_compiler():
+    """Whoever makes the batch can make it smaller; until then the network is as it was."""
+    net = deep()
+
+    def trial():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Blocks().compile(net, trial)
+    assert all(module._compiled_call_impl is None for module in net.modules())
+
+
+@pytest.mark.usefixtures("_without_inductor")
+def test_when_settled_nothing_more_is_compiled():
+    """A batch of another size meets the blocks as they are written, to the bit."""
+    net, written = deep(), deep()
+    x, other = torch.randn(6, 2), torch.randn(3, 2)
+    torch._dynamo.reset()
+    counted = torch._dynamo.utils.counters
+    counted.clear()
+    Blocks().compile(net, lambda: net(x, x[:, 0]))
+    graphs = counted["stats"]["unique_graphs"]
+    assert graphs == 2
+    with Blocks().settled():
+        assert torch.equal(net(other, other[:, 0]), written(other, other[:, 0]))
+        net(x, x[:, 0])
+        assert counted["stats"]["unique_graphs"] == graphs
+    net(other, other[:, 0])
+    assert counted["stats"]["unique_graphs"] > graphs
+
+
+def test_no_graphs_without_cuda(tmp_path):
+    eager = trainer(tmp_path / "a", net=deep(), settings={"images": 16})
+    eager.run()
+    training = trainer(tmp_path / "b", net=deep(), settings={"images": 16}, compiler=Graphs())
+    with pytest.warns(UserWarning, match="the network is not compiled: cpu has no CUDA graphs"):
+        training.run()
+    assert same(weights(eager), weights(training))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_graphs_train_the_same(tmp_path, accumulation):
+    """Losses, weights and what is held out, to rounding; or, a warning, and then to the bit."""
+    numbers = {"images": 64, "accumulation": accumulation}
+    denoisers = [NetworkDenoiser(net=deep(), sde=VP(), parametrization=Eps()).cuda() for _ in range(2)]
+    eager = trainer(tmp_path / "a", denoiser=denoisers[0], settings=numbers)
+    graphs = trainer(tmp_path / "b", denoiser=denoisers[1], settings=numbers, compiler=Graphs())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert eager.run()
+        assert graphs.run()
+    failed = any("not compiled" in str(note.message) for note in told)
+    assert not failed or accumulation > 1, [str(note.message) for note in told]
+    for name, value in weights(eager).items():
+        torch.testing.assert_close(weights(graphs)[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_graphs_predict_the_same():
+    """Without gradients too, call after call, on inputs that change."""
+    written = DDPMpp(shape=[3, 16, 16], width=8, multipliers=[1, 2], blocks=1).cuda().eval()
+    for parameter in written.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    net = copy.deepcopy(written)
+    x, c_noise = torch.randn(4, 3, 16, 16, device="cuda"), torch.randn(4, device="cuda")
+    with torch.no_grad():
+        Graphs().compile(net, lambda: net(x, c_noise))
+        for shift in (0.0, 1.0, 2.0):
+            torch.testing.assert_close(
+                net(x + shift, c_noise), written(x + shift, c_noise), rtol=1e-3, atol=1e-4
+            )
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sde_gen.engine import optimizer
+from sde_gen.engine import optimizer, precision
 from sde_gen.engine.ema import Follower, HalfLife, Ramp
 from sde_gen.engine.lr_schedule import Constant, Cosine, Linear
 from sde_gen.engine.optimizer import Adam, AdamW
@@ -18,6 +18,14 @@ from sde_gen.engine.state import from_tensors, load_into, to_tensors
 from tests.catalogue import make, names
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    """The processor is looked at once a process."""
+    precision._processor.cache_clear()
+    yield
+    precision._processor.cache_clear()
 
 
 class Number(nn.Module):

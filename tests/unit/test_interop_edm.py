@@ -379,6 +379,8 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
         owner = next((block for block in names if head.startswith(f"{block}.")), None)
         if head in layers:
             found[f"model.{layers[head]}.{kind}"] = value
+        elif name == "map_augment.weight":
+            found["model.map_augment.weight"] = value
         elif name == "label_emb.weight":
             found["model.map_label.weight"] = value.T
         elif owner is not None:
@@ -405,20 +407,22 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("precond", "classes", "multipliers", "blocks"),
-    [("EDMPrecond", 3, [1, 1], 1), ("EDMPrecond", 0, [1, 2], 2)],
+    ("classes", "multipliers", "blocks", "features", "augmentations"),
+    [(3, [1, 1], 1, 4, 0), (0, [1, 2], 2, 4, 0), (3, [2, 1], 1, 2, 5)],
 )
 def test_a_dhariwal_network_computes_what_theirs_does(
-    precond: str, classes: int, multipliers: list[int], blocks: int
+    classes: int, multipliers: list[int], blocks: int, features: int, augmentations: int
 ) -> None:
     """By the walk through guided-diffusion's network, on widths where both have 32 groups."""
     config: dict[str, Any] = {
-        "precond": precond,
+        "precond": "EDMPrecond",
         "model_type": "DhariwalUNet",
         "img_resolution": 8,
         "img_channels": 2,
         "model_channels": 128,
         "channel_mult": multipliers,
+        "channel_mult_emb": features,
+        "augment_dim": augmentations,
         "num_blocks": blocks,
         "attn_resolutions": [4],
         "label_dim": classes,
@@ -427,6 +431,7 @@ def test_a_dhariwal_network_computes_what_theirs_does(
         "model_channels": 128,
         "num_res_blocks": blocks,
         "channel_mult": multipliers,
+        "channel_mult_emb": features,
         "attention_resolutions": [2],
         "num_head_channels": 64,
         "num_classes": classes,
@@ -439,15 +444,22 @@ def test_a_dhariwal_network_computes_what_theirs_does(
     label = torch.tensor([2, 0])
     tensors, weights = score_sde_reference.drawn()
     spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
-    out = adm_reference.forward(twin, weights, x / spread, sigma.log() / 4, label)
+    cond = {"label": label} if classes else {}
+    augment = torch.randn(2, augmentations, generator=generator) if augmentations else None
+    cond |= {} if augment is None else {"augment": augment}
+    out = adm_reference.forward(twin, weights, x / spread, sigma.log() / 4, label, augment)
     expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
     state = as_dhariwal(tensors, dict(their_dhariwal_names(2, blocks, 8, [4])))
     found = edm.read(state, config)
     assert all(name.endswith("resample_filter") for name in found.unused)
-    ours = denoiser(found)(x, sigma / 80, **({"label": label} if classes else {})).x0
+    ours = denoiser(found)(x, sigma / 80, **cond).x0
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
-    for key, value in (("augment_dim", 9), ("channel_mult_emb", 2), ("channel_mult", [2, 2])):
-        with pytest.raises(ValueError, match=key):
+    for key, value, words in (
+        ("augment_dim", 9, "map_augment.weight"),
+        ("channel_mult_emb", 3, "map_layer0.weight"),
+        ("model_channels", 80, "a multiple of 64"),
+    ):
+        with pytest.raises(ValueError, match=words):
             edm.read(state, {**config, key: value})
     state["model.enc.4x4_down.skip.resample_filter"] *= 2
     with pytest.raises(ValueError, match="another filter"):

@@ -26,6 +26,7 @@ def golden() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str
     with np.load(DATA / "guided_unet_adm.npz") as file:
         given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
         config = json.loads(str(file["config_json"]))
+        del config["cls"]  # the name of their class
     return safetensors.torch.load_file(DATA / "guided_unet_adm.safetensors"), given, config
 
 
@@ -41,7 +42,7 @@ def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> 
     t = (given["in/t"].double() + 1) / 1000  # the times of the chain's steps, which are numbered from 0
     prediction = ours(x, t, label=given["in/y"].long())
     assert prediction.aux is not None
-    out = torch.cat([prediction.eps, prediction.aux], dim=1)
+    out = torch.cat([prediction.eps, 2 * prediction.aux - 1], dim=1)  # theirs run from -1 to 1
     (slope,) = torch.autograd.grad((out * given["cotangent"].to(dtype)).sum(), x)
     for mine, exact in ((out.detach(), given["out_f64"]), (slope, given["grad_x_f64"])):
         assert float((mine.double() - exact).abs().max()) < tolerance * max(1.0, float(exact.abs().max()))
@@ -79,6 +80,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "attention_resolutions": [1, 4],
         "num_head_channels": 16,
     },
+    "clean_sample": {**SMALL, "predict_xstart": True, "use_new_attention_order": True},
+    "finest_of_half_the_width": {
+        **SMALL,
+        "model_channels": 64,
+        "channel_mult": [0.5, 1],
+        "num_head_channels": 8,
+    },
 }
 
 
@@ -98,7 +106,8 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     ours = build.denoiser(OmegaConf.create(found.config), facts)
     ours.net.load_state_dict(found.state)
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
-    out = prediction.eps if prediction.aux is None else torch.cat([prediction.eps, prediction.aux], dim=1)
+    mean = prediction.x0 if config.get("predict_xstart") else prediction.eps
+    out = mean if prediction.aux is None else torch.cat([mean, 2 * prediction.aux - 1], dim=1)
     assert float((out - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
 
 
@@ -134,9 +143,16 @@ def test_the_other_order_of_attention_is_another_file() -> None:
     [
         ("resblock_updown", None),
         ("use_scale_shift_norm", None),
-        ("num_heads_upsample", 2),
         ("noise_schedule", "sqrt"),
-        ("predict_xstart", True),
+        ("dims", 3),
+        ("num_head_channels", 48),
+        ("attention_resolutions", "8"),
+        ("attention_resolutions", 2),
+        ("channel_mult", "1,one"),
+        ("channel_mult", ""),
+        ("pool", "attention"),
+        ("timestep_respacing", "250"),
+        ("model_chanels", 64),
         ("out_channels", 5),
     ],
 )
@@ -144,6 +160,82 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
     tensors, _, config = golden()
     with pytest.raises(ValueError, match=key):
         guided_diffusion.read(tensors, {**config, key: value})
+
+
+def test_heads_of_the_way_up_must_be_those_of_the_way_down() -> None:
+    """Where a head has a number of channels, theirs does not look at it either."""
+    tensors, _, config = golden()
+    assert guided_diffusion.read(tensors, {**config, "num_heads_upsample": 2})
+    with pytest.raises(ValueError, match="num_heads_upsample=2 is not supported"):
+        guided_diffusion.read(tensors, {**SMALL, "num_heads_upsample": 2})
+
+
+FLAGS: dict[str, Any] = {
+    "image_size": 32,
+    "num_channels": 32,
+    "num_res_blocks": 1,
+    "attention_resolutions": "16,8",
+    "class_cond": True,
+    "learn_sigma": True,
+    "diffusion_steps": 4000,
+    "noise_schedule": "cosine",
+    "rescale_timesteps": True,
+    "use_fp16": True,
+    "classifier_depth": 4,
+}
+
+
+def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
+    """Sizes of images are factors of halving, an empty text the multipliers of the size, 4 heads the default."""
+    arguments = {
+        **SMALL,
+        "image_size": 32,
+        "out_channels": 6,
+        "channel_mult": [1, 2, 2, 2],
+        "attention_resolutions": [2, 4],
+        "num_classes": 1000,
+        "steps": 4000,
+        "noise_schedule": "cosine",
+        "rescale_timesteps": True,
+    }
+    tensors, weights = score_sde_reference.drawn()
+    x, t = torch.zeros(1, 3, 32, 32).double(), torch.ones(1).double()
+    adm_reference.forward(arguments, weights, x, t, torch.zeros(1).long())
+    ours = guided_diffusion.read(tensors, arguments)
+    for flags in (FLAGS, {**FLAGS, "channel_mult": "1,2,2,2"}):
+        assert guided_diffusion.read(tensors, flags).config == ours.config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_channels": 32}, "their scripts has no setting model_channels"),
+        ({"attention_resolutions": [2, 4]}, "expected sizes of images in a text"),
+        ({"attention_resolutions": "16,"}, "expected sizes of images"),
+        ({"image_size": 48}, "their scripts know 512, 256, 128, 64, 32"),
+        ({"rescale_timesteps": None}, "does not say rescale_timesteps"),
+        ({"classifier_scale": 1.0}, "guidance.scale"),
+        ({"large_size": 256}, "super-resolution networks are not read"),
+    ],
+)
+def test_flags_that_are_wrong_are_named(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        guided_diffusion.read({}, {**FLAGS, **change})
+
+
+@pytest.mark.parametrize("name", ["label_emb.weight", "middle_block.1.qkv.bias", "time_embed.0.weight"])
+def test_damaged_tensors_are_named_in_a_line(name: str) -> None:
+    tensors, _, config = golden()
+    damaged = [
+        {key: value for key, value in tensors.items() if key != name},
+        {f"{key}x" if key == name else key: value for key, value in tensors.items()},
+        {**tensors, name: tensors[name][1:]},
+        {**tensors, name: tensors[name] * torch.inf},
+    ]
+    for bad in damaged:
+        with pytest.raises(ValueError, match=name) as caught:
+            guided_diffusion.read(bad, config)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_missing_setting_is_named() -> None:

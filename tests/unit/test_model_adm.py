@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sde_gen.model import ADM
-from sde_gen.model.adm import HeadedAttention
+from sde_gen.model import ADM, ADMEncoder
+from sde_gen.model.adm_blocks import HeadedAttention
 from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.pool import AttentionPool, AveragePool, NormalisedLevelsPool
 
 
 @pytest.mark.parametrize(("channels", "most", "heads"), [(64, 64, 1), (128, 64, 2), (96, 64, 2), (8, 3, 4)])
@@ -66,3 +67,43 @@ def test_label_features_begin_with_cosines() -> None:
     torch.testing.assert_close(features[1], torch.cat([frequencies.cos(), frequencies.sin()]))
     with pytest.raises(ValueError, match="even"):
         CosinePositional(5)
+
+
+def test_levels_may_have_a_fraction_of_the_width_in_whole_channels() -> None:
+    net = ADM(shape=(1, 8, 8), width=16, multipliers=(0.5, 1), blocks=1)
+    assert [stage.block.conv_in.out_channels for stage in net.down] == [8, 8, 16]
+    assert net.stem.out_channels == 8
+    with pytest.raises(ValueError, match="whole numbers"):
+        ADM(shape=(1, 8, 8), width=16, multipliers=(0.3, 1))
+
+
+def test_zeros_are_no_augmentation() -> None:
+    x, c_noise = torch.randn(2, 1, 4, 4).double(), torch.ones(2).double()
+    net = ADM(shape=(1, 4, 4), width=8, blocks=1, augmentations=3).double()
+    for parameter in net.parameters():
+        parameter.data.normal_(std=0.3)
+    silent = net(x, c_noise)
+    assert torch.equal(net(x, c_noise, augment=torch.zeros(2, 3)), silent)
+    told = net(x, c_noise, augment=torch.ones(2, 3))
+    assert float((told - silent).detach().abs().min()) > 1e-6
+    with pytest.raises(ValueError, match="without augmentations"):
+        ADM(shape=(1, 4, 4), width=8)(x, c_noise, augment=torch.zeros(2, 3))
+    for wrong in ({"augmentations": -1}, {"embedding_multiplier": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ADM(shape=(1, 4, 4), width=8, **wrong)
+
+
+def test_pools_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="head_channels=0"):
+        AttentionPool(head_channels=0)
+    with pytest.raises(ValueError, match="hidden=0"):
+        NormalisedLevelsPool(hidden=0)
+    with pytest.raises(ValueError, match="cannot be shared evenly"):
+        ADMEncoder(
+            shape=(1, 8, 8), num_classes=2, width=16, multipliers=(1, 3), pool=AttentionPool(head_channels=32)
+        )
+
+
+def test_an_untrained_average_takes_all_classes_for_alike() -> None:
+    net = ADMEncoder(shape=(1, 8, 8), num_classes=3, width=8, blocks=1, pool=AveragePool())
+    assert not net(torch.randn(2, 1, 8, 8), torch.ones(2)).any()

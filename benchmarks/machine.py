@@ -1,0 +1,53 @@
+"""What every figure of these scripts needs beside it, and how it is timed."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sde_gen import build
+from sde_gen.engine.stopwatch import synchronize
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    """Machine, threads, commit and versions."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": build.versions(),
+    }
+
+
+def name(facts: dict[str, Any]) -> str:
+    """Who was at work, in a word."""
+    return str(facts["processor"] if facts["device"] == "cpu" else facts["device"])
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of some work, from an idle device to an idle device."""
+    synchronize(device)
+    begin = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - begin
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
