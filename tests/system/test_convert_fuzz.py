@@ -80,12 +80,20 @@ def example_of_score_sde(at: Path) -> Files:
     return {"a.pth": saved(content, at), "settings.json": json.dumps(config).encode()}
 
 
-def example_of_guided(at: Path) -> Files:
+def example_of_guided(at: Path, *, classifier: bool) -> Files:
+    """A network of images, or a classifier."""
     tensors, weights = score_sde_reference.drawn()
-    zeros = torch.zeros(1, 3, 8, 8).double()
-    adm_reference.forward(of_guided.SMALL, weights, zeros, torch.ones(1).double(), None)
-    settings = OmegaConf.to_yaml(OmegaConf.create(of_guided.SMALL))
-    return {"a.pt": saved(tensors, at), "settings.yaml": settings.encode()}
+    zeros, one = torch.zeros(1, 3, 8, 8).double(), torch.ones(1).double()
+    config = {**of_guided.SMALL, "noise_schedule": "linear", "dropout": 0.1}
+    if classifier:
+        config |= {"num_head_channels": 16, "out_channels": 5, "pool": "attention"}
+        adm_reference.logits(config, weights, zeros, one)
+    else:
+        adm_reference.forward(config, weights, zeros, one, None)
+    return {
+        "a.pt": saved(tensors, at),
+        "settings.yaml": OmegaConf.to_yaml(OmegaConf.create(config)).encode(),
+    }
 
 
 def example_of_k_diffusion(kind: str, *, inside: bool) -> Files:
@@ -115,7 +123,8 @@ def examples(_their_modules: None, tmp_path: Path) -> dict[str, Files]:  # noqa:
         "diffusers-skip": folder_of_diffusers(of_diffusers.SKIP),
         "diffusers-sharded": sharded(),
         "score_sde": example_of_score_sde(scratch),
-        "guided_diffusion": example_of_guided(scratch),
+        "guided_diffusion": example_of_guided(scratch, classifier=False),
+        "guided_diffusion_classifier": example_of_guided(scratch, classifier=True),
         "edm": example_of_edm(pickled=False),
         "edm-pickle": example_of_edm(pickled=True),
         "k_diffusion": example_of_k_diffusion("image_v1", inside=False),

@@ -170,7 +170,7 @@ def as_theirs(
     """Our denoiser's answer in their terms: what their network gives for their x and their t."""
     if not fourier(config):
         found = ours(x, (t + 1) / 1000, **label)
-        return found.eps if found.aux is None else torch.cat([found.eps, found.aux], dim=1)
+        return found.eps if found.aux is None else torch.cat([found.eps, 2 * found.nu - 1], dim=1)
     unit = 1 + bool(config.get("center_input_sample"))
     place = 2 * x - 1 if unit == 2 else x
     time = ours.sde.t_from_log_snr(-2 * torch.log(unit * t))
@@ -626,7 +626,7 @@ def recorded(scheduler: Any, method: str, what: str) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["ddpm", "adm_sine_first"])
+@pytest.mark.parametrize("name", ["ddpm", "adm_sine_first", "variance"])
 def test_their_ancestral_pipeline_draws_the_same_images(tmp_path: Path, name: str) -> None:
     """DDPM with ten steps and the same noise: their whole pipeline, and our ancestral sampler."""
     theirs = pytest.importorskip("diffusers")
@@ -635,11 +635,13 @@ def test_their_ancestral_pipeline_draws_the_same_images(tmp_path: Path, name: st
     pipeline.set_progress_bar_config(disable=True)
     drawn = recorded(pipeline.scheduler, "step", "prev_sample")
     pipeline(3, torch.Generator().manual_seed(0), num_inference_steps=10, output_type="np")
-    ours = denoiser_of(diffusers.read(tensors, VARIANTS[name], CHAIN)).float()
+    config = VARIANTS[name]
+    ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config))).float()
+    solver = Ancestral(nu=None if name == "variance" else 0.0)
     grid = (pipeline.scheduler.timesteps.double() + 1) / 1000
     same = torch.Generator().manual_seed(0)
     x = torch.randn(3, 3, 8, 8, generator=same)
-    last = ours(Ancestral().solve(ours, x, grid, noise=IID(same)), grid[-1]).x0
+    last = ours(solver.solve(ours, x, grid, noise=IID(same)), grid[-1]).x0
     assert float((last - drawn[-1]).abs().max()) < 1e-4 * float(last.abs().max())
 
 

@@ -51,7 +51,7 @@ def test_what_is_possible_is_taken() -> None:
 def test_long_lists_are_refused() -> None:
     with pytest.raises(ValueError, match="a list, of 16 at most"):
         settings.multipliers({"widths": [1] * 17}, "widths")
-    with pytest.raises(ValueError, match="a number for every level"):
+    with pytest.raises(ValueError, match="a number up to 64 for every level"):
         settings.multipliers({"widths": []}, "widths")
 
 
