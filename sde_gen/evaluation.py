@@ -1,6 +1,5 @@
 """One metric on a data set, batch by batch, by any number of processes, and what is left of it after a kill."""
 
-import hashlib
 import json
 import math
 import time
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import __version__, show
+from sde_gen._digest import digest
 from sde_gen.data import Dataset
 from sde_gen.engine.crew import Crew
 from sde_gen.engine.ledger import Ledger, Row
@@ -148,7 +148,7 @@ class Evaluation:
             "device": self.run.device.type,
             "checkpoint": self.run.images,
             "model": self._model(),
-            "data": _digest([self.data.values, *([] if self.data.labels is None else [self.data.labels])]),
+            "data": self.data.fingerprint(),
             "sde_gen": __version__,
             "torch": torch.__version__,
         }
@@ -156,7 +156,7 @@ class Evaluation:
     def _model(self) -> str:
         kinds = ("sde", "parametrization", "codec", "model")
         meaning = {kind: OmegaConf.to_container(self.run.config[kind]) for kind in kinds}
-        return _digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
+        return digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
 
     def _done(self, index: int, rows: dict[int, Row]) -> bool:
         batch = self.batches[index]
@@ -221,12 +221,3 @@ class Evaluation:
 
 def _column(values: Iterable[float]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64)
-
-
-def _digest(tensors: Iterable[Tensor], text: str = "") -> str:
-    """A fingerprint of numbers, the same wherever they lie."""
-    found = hashlib.sha256(text.encode())
-    for tensor in tensors:
-        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]

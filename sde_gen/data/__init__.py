@@ -1,4 +1,4 @@
-"""Data sets in memory, the order of their batches, and augmentation."""
+"""Data sets in memory and on the disk, the order of their batches, and augmentation."""
 
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, Source, Splits
@@ -8,6 +8,10 @@ from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.image_folder import ImageFolder
+from sde_gen.data.rows import Rows
+from sde_gen.data.shards import Shards
+from sde_gen.data.stream import Sample, Stream
+from sde_gen.data.streamed import Streamed
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 
 __all__ = [
@@ -24,7 +28,12 @@ __all__ = [
     "Moons",
     "NoAugmentation",
     "Ring",
+    "Rows",
+    "Sample",
+    "Shards",
     "Source",
     "Splits",
+    "Stream",
+    "Streamed",
     "SwissRoll",
 ]

@@ -1,26 +1,30 @@
-"""Data sets in memory."""
+"""What a data set is: two splits of samples that are indexed by number."""
 
 import abc
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from sde_gen._digest import digest
 from sde_gen._typing import Shape
+from sde_gen.data.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One split of a data set, as tensors.
+    """One split of a data set.
 
     Arguments:
-        values: integer levels (uint8 where they fit) or float32 numbers with shape (N, *event).
+        values: integer levels (uint8 where they fit) or float32 numbers with shape (N, *event): a tensor, or rows
+            that are read when they are asked for, which were checked when they were written.
         labels: classes, int64 with shape (N,), or None.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
     """
 
-    values: Tensor
+    values: Tensor | Rows
     labels: Tensor | None
     levels: int | None
     classes: int
@@ -29,21 +33,8 @@ class Dataset:
         """Check the data."""
         if len(self.values) == 0:
             raise ValueError("a data set needs at least one sample, got none")
-        if self.levels is None:
-            if not bool(torch.isfinite(self.values).all()):
-                bad = int((~torch.isfinite(self.values.flatten(1))).any(1).sum())
-                raise ValueError(
-                    f"{bad} of {len(self.values)} samples hold numbers that are not finite; remove them"
-                )
-        elif self.values.is_floating_point():
-            raise ValueError(
-                f"values are {self.values.dtype} but levels={self.levels}: integer levels need an integer dtype"
-            )
-        elif not 0 <= int(self.values.min()) <= int(self.values.max()) < self.levels:
-            raise ValueError(
-                f"values lie in [{int(self.values.min())}, {int(self.values.max())}], "
-                f"outside the {self.levels} levels 0 to {self.levels - 1}"
-            )
+        if isinstance(self.values, Tensor):
+            _check(self.values, self.levels)
         if self.labels is not None and len(self.labels) != len(self.values):
             raise ValueError(f"{len(self.labels)} labels for {len(self.values)} samples")
         if (
@@ -65,9 +56,33 @@ class Dataset:
         return tuple(self.values.shape[1:])
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Move the tensors to a device, once."""
+        """Move the tensors to a device, once; rows on the disk go there when they are read."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Dataset(values=self.values.to(device), labels=labels, levels=self.levels, classes=self.classes)
+        return replace(self, values=self.values.to(device), labels=labels)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that differ wherever the data do, and are the same on every device."""
+        labels = [] if self.labels is None else [self.labels]
+        if isinstance(self.values, Tensor):
+            return digest([self.values, *labels])
+        return digest(labels, self.values.fingerprint)
+
+
+def _check(values: Tensor, levels: int | None) -> None:
+    """Look at every number."""
+    if levels is None:
+        if not bool(torch.isfinite(values).all()):
+            bad = int((~torch.isfinite(values.flatten(1))).any(1).sum())
+            raise ValueError(f"{bad} of {len(values)} samples hold numbers that are not finite; remove them")
+    elif values.is_floating_point():
+        raise ValueError(
+            f"values are {values.dtype} but levels={levels}: integer levels need an integer dtype"
+        )
+    elif not 0 <= int(values.min()) <= int(values.max()) < levels:
+        raise ValueError(
+            f"values lie in [{int(values.min())}, {int(values.max())}], "
+            f"outside the {levels} levels 0 to {levels - 1}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +121,23 @@ def split(values: Tensor, labels: Tensor | None, *, levels: int | None, classes:
 
 def last_after_shuffle(count: int, test_fraction: float, seed: int) -> Tensor:
     """A mask of about ``test_fraction`` of the samples, at least one, drawn by seed."""
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction} must lie strictly between 0 and 1")
+    check_fraction(test_fraction)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     mask = torch.zeros(count, dtype=torch.bool)
     mask[order[: max(1, round(test_fraction * count))]] = True
     return mask
+
+
+def share(name: str) -> float:
+    """A number in [0, 1) drawn by a hash of the name: whether it is below a fraction depends on no other name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
+def check_fraction(test_fraction: float) -> None:
+    """Refuse shares of a test split that would leave one of the splits empty.
+
+    Raises:
+        ValueError: it does not lie strictly between 0 and 1.
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction} must lie strictly between 0 and 1")

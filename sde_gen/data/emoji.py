@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import Source, Splits, split
+from sde_gen.data.base import Source, Splits, check_fraction, share, split
 from sde_gen.data.download import fetch
 
 PACKAGE = "emoji-datasource-google"
@@ -77,8 +77,7 @@ class Emoji(Source):
             raise ValueError(f"size={self.size}: the pictures have 64 pixels a side; expected 1 to 64")
         if self.skin_tones < 0:
             raise ValueError(f"skin_tones={self.skin_tones} must not be negative; 0 leaves variants out")
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction={self.test_fraction} must lie strictly between 0 and 1")
+        check_fraction(self.test_fraction)
 
     def load(self) -> Splits:
         """Read the archive."""
@@ -151,8 +150,3 @@ def drawing(unified: str) -> str:
     """Characters of an emoji without skin tones, sexes and direction, from its code points such as 1F3C3-1F3FB."""
     characters = "".join(chr(int(point, 16)) for point in unified.split("-"))
     return characters.translate(SAME) or characters[0]
-
-
-def share(base: str) -> float:
-    """A number in [0, 1) drawn by a hash of the characters."""
-    return int.from_bytes(hashlib.sha256(base.encode()).digest()[:8], "big") / 2**64

@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
-
-from sde_gen.data.base import Dataset, Source, Splits, last_after_shuffle, split
+from sde_gen.data.base import last_after_shuffle
+from sde_gen.data.image import check_square, square
+from sde_gen.data.stream import Sample, Stream
+from sde_gen.data.streamed import Streamed
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace(Source):
-    """An image set by its name on the hub, or by the local folder of one; downloaded once, by the library datasets.
+class HuggingFace(Streamed):
+    """An image set by its name on the hub, or by the local folder of one; read by the library datasets.
 
     Needs the extra ``hf``. The image column is the one of type Image, the label column the one of type
     ClassLabel.
@@ -28,6 +26,8 @@ class HuggingFace(Source):
         test: name of the test split; None takes a share of the training split.
         test_fraction: that share.
         seed: draws that share.
+        streaming: read the set from the hub as it comes; otherwise it is downloaded first, once.
+        cache: folder of a copy of the decoded images, for sets larger than memory; None keeps them in memory.
     """
 
     path: str
@@ -38,9 +38,14 @@ class HuggingFace(Source):
     test: str | None = "test"
     test_fraction: float = 0.1
     seed: int = 0
+    streaming: bool = False
 
-    def load(self) -> Splits:
-        """Read the set."""
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        check_square(self.size, self.channels)
+
+    def stream(self) -> Stream:
+        """Find the splits."""
         try:
             import datasets
         except ImportError as error:
@@ -48,39 +53,48 @@ class HuggingFace(Source):
                 "Hugging Face sets need the library datasets: pip install 'sde_gen[hf]'"
             ) from error
         try:
-            parts = datasets.load_dataset(self.path, self.name)
-        except (OSError, ValueError, ConnectionError) as error:
+            parts = datasets.load_dataset(self.path, self.name, streaming=self.streaming)
+        except (OSError, ValueError) as error:
             raise ValueError(f"cannot load {self.path!r}: {error}") from error
-        train = self._read(parts, self.train)
-        if self.test is not None:
-            return Splits(train=train, test=self._read(parts, self.test))
-        mask = last_after_shuffle(len(train), self.test_fraction, self.seed)
-        return split(train.values, train.labels, levels=256, classes=train.classes, test=mask)
+        names = [self.train] if self.test is None else [self.train, self.test]
+        for name in names:
+            if name not in parts:
+                raise ValueError(f"{self.path!r} has no split {name!r}; it has {', '.join(parts)}")
+        image, label = self._columns(parts[self.train])
+        classes = parts[self.train].features[label].num_classes if label else 0
+        return Stream(self._samples(parts, image, label), classes)
 
-    def _read(self, parts: Any, name: str) -> Dataset:
-        if name not in parts:
-            raise ValueError(f"{self.path!r} has no split {name!r}; it has {', '.join(parts)}")
-        part = parts[name]
+    def _columns(self, part: Any) -> tuple[str, str | None]:
+        """The columns of images and of labels."""
+        if part.features is None:
+            raise ValueError(f"{self.path!r} does not say its columns while it streams; give streaming=false")
         kinds = {column: type(feature).__name__ for column, feature in part.features.items()}
-        images = [column for column, kind in kinds.items() if kind == "Image"]
+        images, labels = (
+            [column for column, kind in kinds.items() if kind == wanted] for wanted in ("Image", "ClassLabel")
+        )
         if len(images) != 1:
             raise ValueError(f"{self.path!r} needs exactly one image column, its columns are {kinds}")
-        labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
-        values = torch.stack(list(self._images(part[images[0]])))
-        return Dataset(
-            values=values,
-            labels=torch.tensor(list(part[labels[0]])) if labels else None,
-            levels=256,
-            classes=part.features[labels[0]].num_classes if labels else 0,
-        )
+        return images[0], labels[0] if labels else None
 
-    def _images(self, column: Any) -> Iterator[Tensor]:
-        for image in column:
-            picture = image.convert("L" if self.channels == 1 else "RGB")
-            if picture.size != (self.size, self.size):
-                picture = ImageOps.fit(picture, (self.size, self.size), Image.Resampling.LANCZOS)
-            yield (
-                torch.from_numpy(np.array(picture))
-                .reshape(self.size, self.size, self.channels)
-                .permute(2, 0, 1)
+    def _samples(self, parts: Any, image: str, label: str | None) -> Iterator[Sample]:
+        held_out = self._held_out(parts[self.train])
+        for name in (self.train, *([] if self.test is None else [self.test])):
+            for index, row in enumerate(parts[name]):
+                yield Sample(
+                    square(row[image], size=self.size, channels=self.channels),
+                    None if label is None else row[label],
+                    bool(held_out[index]) if self.test is None else name == self.test,
+                )
+
+    def _held_out(self, part: Any) -> Any:
+        """Which rows of the training split are the test split's, where that has no name."""
+        if self.test is not None:
+            return None
+        known = part.info.splits or {}
+        if self.streaming and self.train not in known:
+            raise ValueError(
+                f"{self.path!r} does not say how many rows it has, so no share can be drawn while it streams; "
+                "give streaming=false, or test=NAME"
             )
+        count = known[self.train].num_examples if self.streaming else len(part)
+        return last_after_shuffle(count, self.test_fraction, self.seed)

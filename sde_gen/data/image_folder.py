@@ -1,26 +1,27 @@
 """Any folder of images."""
 
-import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import Source, Splits, split
+from sde_gen.data.base import check_fraction, share
+from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
+from sde_gen.data.stream import Sample, Stream
+from sde_gen.data.streamed import Streamed
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Source):
+class ImageFolder(Streamed):
     """All images below a folder, resized and cropped to squares; sub-folders of the first level are classes.
 
     Whether an image belongs to the test split depends on its path inside the folder alone, so that adding
-    images moves none from one split to the other.
+    images moves none from one split to the other. A cache does not know of images that come later: delete it.
 
     Arguments:
         root: the folder.
@@ -28,6 +29,7 @@ class ImageFolder(Source):
         channels: 1 for grey, 3 for colour.
         test_fraction: share of the test split.
         skip_corrupt: leave out, with a warning, images that cannot be read; otherwise they are an error.
+        cache: folder of a copy of the decoded images, for sets larger than memory; None keeps them in memory.
     """
 
     root: str
@@ -38,73 +40,56 @@ class ImageFolder(Source):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.size < 1 or self.channels not in (1, 3):
-            raise ValueError(
-                f"size={self.size}, channels={self.channels}: expected a positive size and 1 or 3 channels"
-            )
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction={self.test_fraction} must lie strictly between 0 and 1")
+        check_square(self.size, self.channels)
+        check_fraction(self.test_fraction)
 
-    def load(self) -> Splits:
-        """Read the images."""
+    def stream(self) -> Stream:
+        """List the images, and read them in the order of their hashes: the first n are a fair sample."""
         root = Path(self.root)
         if not root.is_dir():
             raise ValueError(f"there is no folder {root}; give the folder of your images with data.root=...")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        images: dict[Path, Tensor] = {}
+        names = [
+            path.relative_to(root)
+            for path in root.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        ]
+        names.sort(key=lambda name: (share(name.as_posix()), name))
+        labelled = all(len(name.parts) > 1 for name in names)
+        classes = sorted({name.parts[0] for name in names}) if labelled else []
+        return Stream(self._samples(root, names, {name: i for i, name in enumerate(classes)}), len(classes))
+
+    def _samples(self, root: Path, names: list[Path], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []
-        for path in paths:
-            try:
-                images[path] = self._read(path)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                corrupt.append(f"{path} ({error})")
+        seen = 0
+        every = all(share(name.as_posix()) < self.test_fraction for name in names)
+        for name, image in zip(names, in_threads(self._read, (root / name for name in names)), strict=True):
+            if isinstance(image, str):
+                corrupt.append(f"{root / name} ({image})")
+                continue
+            # in a small folder, too: both splits need an image
+            test = seen == 0 or (not every and share(name.as_posix()) < self.test_fraction)
+            yield Sample(image, classes.get(name.parts[0]), test)
+            seen += 1
         if corrupt:
-            listing = "; ".join(corrupt[:10]) + (
-                f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else ""
-            )
-            if not self.skip_corrupt:
-                raise ValueError(
-                    f"{len(corrupt)} images cannot be read: {listing}; mend them or give data.skip_corrupt=true"
-                )
-            warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
-        if len(images) < 2:
+            self._complain(sorted(corrupt))
+        if seen < 2:
             raise ValueError(
-                f"{root} holds {len(images)} readable images ({', '.join(sorted(SUFFIXES))}); at least 2 are needed"
+                f"{root} holds {seen} readable images ({', '.join(sorted(SUFFIXES))}); at least 2 are needed"
             )
-        # in the order of their hashes: the first n of a split are a fair sample of its classes
-        images = dict(sorted(images.items(), key=lambda item: self._share(item[0].relative_to(root))))
-        classes = sorted(
-            {path.relative_to(root).parts[0] for path in images if len(path.relative_to(root).parts) > 1}
-        )
-        labels = (
-            torch.tensor([classes.index(path.relative_to(root).parts[0]) for path in images])
-            if self._labelled(root, images)
-            else None
-        )
-        test = torch.tensor([self._share(path.relative_to(root)) < self.test_fraction for path in images])
-        if bool(test.all()) or not bool(test.any()):  # a small folder: both splits need an image
-            test[:], test[0] = False, True
-        return split(
-            torch.stack(list(images.values())),
-            labels,
-            levels=256,
-            classes=len(classes) if labels is not None else 0,
-            test=test,
-        )
 
-    def _labelled(self, root: Path, images: dict[Path, Tensor]) -> bool:
-        return all(len(path.relative_to(root).parts) > 1 for path in images)
+    def _read(self, path: Path) -> Tensor | str:
+        """The image, or why there is none."""
+        try:
+            with Image.open(path) as image:
+                return square(image, size=self.size, channels=self.channels)
+        except UNREADABLE as error:
+            return str(error)
 
-    def _share(self, path: Path) -> float:
-        digest = hashlib.sha256(path.as_posix().encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
-    def _read(self, path: Path) -> Tensor:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut their levels off at 255
-                raise ValueError(f"more than 8 bits a channel, mode {image.mode}; convert it to 8")
-            upright = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
-        square = ImageOps.fit(upright, (self.size, self.size), Image.Resampling.LANCZOS)
-        return (
-            torch.from_numpy(np.array(square)).reshape(self.size, self.size, self.channels).permute(2, 0, 1)
-        )
+    def _complain(self, corrupt: list[str]) -> None:
+        listing = "; ".join(corrupt[:10])
+        listing += f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else ""
+        if not self.skip_corrupt:
+            raise ValueError(
+                f"{len(corrupt)} images cannot be read: {listing}; mend them or give data.skip_corrupt=true"
+            )
+        warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)

@@ -1,0 +1,138 @@
+"""Decoded images on the disk, mapped into memory: for sets that are larger than memory."""
+
+import hashlib
+import math
+from array import array
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sde_gen._typing import Shape
+from sde_gen.data.base import Dataset, Splits
+from sde_gen.data.once import once
+from sde_gen.data.rows import Rows
+from sde_gen.data.stream import Stream
+
+
+class Mapped(Rows):
+    """Rows in a file of bytes, one after the other.
+
+    The file is mapped, not read: the operating system keeps of it what fits into memory nobody else needs, one copy
+    for all processes of a machine.
+
+    Arguments:
+        path: the file.
+        shape: (N, *event).
+        fingerprint: SHA-256 of its content.
+
+    Raises:
+        ValueError: the file has another size.
+    """
+
+    def __init__(self, path: Path, shape: Shape, fingerprint: str) -> None:
+        size = path.stat().st_size
+        if size != math.prod(shape):
+            raise ValueError(
+                f"{path} is damaged: it has {size} bytes, not {math.prod(shape)}; delete its folder, it is made again"
+            )
+        self._shape, self._fingerprint = shape, fingerprint
+        self._map = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+
+    @property
+    def shape(self) -> Shape:
+        """(N, *event)."""
+        return self._shape
+
+    @property
+    def fingerprint(self) -> str:
+        """Shape and SHA-256 of the content."""
+        return f"{self._shape}{self._fingerprint}"
+
+    def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Copy the rows."""
+        self._map.take(places, axis=0, out=out, mode="clip")  # "raise" would copy twice; places are checked
+
+
+class _Part:
+    """A split that grows on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.labels = array("q")
+        self.sum = hashlib.sha256()
+        self.shape: Shape = ()
+        self.count = 0
+
+    def __enter__(self) -> "_Part":
+        self.file = self.path.open("wb")  # not mapped: writing to a map of a full disk kills the process
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def append(self, image: Tensor, label: int | None, classes: int) -> None:
+        """Add an image."""
+        if label is not None:
+            if not 0 <= label < classes:
+                raise ValueError(f"label {label} lies outside the {classes} classes 0 to {classes - 1}")
+            self.labels.append(label)
+        content = image.contiguous().numpy().tobytes()
+        self.file.write(content)
+        self.sum.update(content)
+        self.shape = tuple(image.shape)
+        self.count += 1
+
+    def content(self) -> dict[str, Any]:
+        """What is to be known of it."""
+        if not self.count:
+            raise ValueError(f"the {self.path.stem} split has no image")
+        return {"shape": [self.count, *self.shape], "sha256": self.sum.hexdigest()}
+
+
+def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Stream]) -> Splits:
+    """Open a cache; make it of a stream of images if it is not there.
+
+    Its files are ``train.bytes`` and ``test.bytes``, uint8 with shape (N, C, H, W) and nothing else, and
+    ``train.labels.npy`` and ``test.labels.npy``, int64 with shape (N,), where there are classes.
+
+    Arguments:
+        folder: where it lies.
+        settings: all that decides over the images.
+        stream: begins to read the images.
+
+    Raises:
+        ValueError: it was made under other settings or is damaged, or the images are.
+        OSError: the disk is full; nothing is left behind.
+    """
+
+    def fill(growing: Path) -> dict[str, Any]:
+        samples, classes = stream()
+        with ExitStack() as files:
+            train, test = (
+                files.enter_context(_Part(growing / f"{name}.bytes")) for name in ("train", "test")
+            )
+            for sample in samples:
+                (test if sample.test else train).append(sample.image, sample.label, classes)
+        for part in (train, test) if classes else ():
+            np.save(part.path.with_suffix(".labels.npy"), np.array(part.labels))
+        return {"classes": classes, "train": train.content(), "test": test.content()}
+
+    header = once(folder, settings, fill)
+
+    def part(name: str) -> Dataset:
+        labels = folder / f"{name}.labels.npy"
+        about = header[name]
+        return Dataset(
+            values=Mapped(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
+            labels=torch.from_numpy(np.load(labels)) if header["classes"] else None,
+            levels=256,
+            classes=header["classes"],
+        )
+
+    return Splits(train=part("train"), test=part("test"))

@@ -1,0 +1,32 @@
+"""Images that come one after the other."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """One image.
+
+    Attributes:
+        image: uint8 with shape (C, H, W).
+        label: its class, or None.
+        test: whether it belongs to the test split.
+    """
+
+    image: Tensor
+    label: int | None
+    test: bool
+
+
+class Stream(NamedTuple):
+    """Images in their order, and what is known of them all.
+
+    Attributes:
+        samples: every image once; all have one shape, and all have a label or none.
+        classes: number of classes, 0 without labels.
+    """
+
+    samples: Iterable[Sample]
+    classes: int

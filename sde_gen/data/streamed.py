@@ -1,0 +1,59 @@
+"""Sources of images that come one after the other, into memory or into a cache on the disk."""
+
+import abc
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from sde_gen.data import cache
+from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.stream import Sample, Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed(Source):
+    """A source of images of 256 levels that can be read one after the other.
+
+    Arguments:
+        cache: folder of a copy of the decoded images, made once and then mapped into memory: for sets larger than
+            memory. None keeps the images in memory.
+    """
+
+    cache: str | None = None
+
+    idle: ClassVar[frozenset[str]] = frozenset({"cache"})
+    """Names of the settings that do not decide over the images."""
+
+    @abc.abstractmethod
+    def stream(self) -> Stream:
+        """Begin to read the images; in bounded memory, whatever their number.
+
+        Raises:
+            ValueError: the data are missing or broken, at once or while they are read.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides over the images."""
+        names = (field.name for field in fields(self) if field.name not in self.idle)
+        return {"source": type(self).__name__, **{name: getattr(self, name) for name in names}}
+
+    def load(self) -> Splits:
+        """Read the images into memory, or open their cache, which is made if it is not there."""
+        if self.cache is not None:
+            return cache.opened(Path(self.cache), self.settings(), self.stream)
+        samples, classes = self.stream()
+        parts: dict[bool, list[Sample]] = {False: [], True: []}
+        for sample in samples:
+            parts[sample.test].append(sample)
+
+        def gathered(part: list[Sample]) -> Dataset:
+            return Dataset(
+                values=torch.stack([sample.image for sample in part]) if part else torch.empty(0),
+                labels=torch.tensor([sample.label for sample in part]) if classes else None,
+                levels=256,
+                classes=classes,
+            )
+
+        return Splits(train=gathered(parts[False]), test=gathered(parts[True]))

@@ -1,0 +1,164 @@
+"""Where the images lie in tar files: found once, then read at random."""
+
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sde_gen.data.base import share
+
+SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp"})
+
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How compressed files begin."""
+
+IMAGES = b"\x89PNG", b"\xff\xd8\xff", b"RIFF"
+"""How images begin."""
+
+
+class Members(NamedTuple):
+    """Images in tar files, one number each for every image.
+
+    Attributes:
+        shard: which of the files, int64.
+        offset: the image's first byte, int64.
+        size: number of its bytes, int64.
+        label: its class, int64; -1 without one.
+        share: a number in [0, 1) drawn by a hash of the names of file and sample, float64.
+    """
+
+    shard: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+    label: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+    def rows(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> "Members":
+        """Some of them, in the order given."""
+        return Members(*(column[places] for column in self))
+
+
+def members(shards: Sequence[Path], *, field: str) -> Members:
+    """Find the images in tar files by their headers.
+
+    A sample is the members of one file that share a key, their path up to the first dot of its last part: one image,
+    ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, where there are classes, ``key.cls`` with a number or
+    ``key.json`` with one in a field.
+
+    Source of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
+
+    Arguments:
+        shards: the files.
+        field: name of the label in ``key.json``.
+
+    Raises:
+        ValueError: a file is no tar file, is compressed or cut short, or holds an image that is none; or some
+            samples have a label and some have none.
+    """
+    found = [_members(number, path, field) for number, path in enumerate(shards)]
+    together = Members(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    if not len(together.label):
+        raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
+    bare = together.label < 0
+    if bare.any() and not bare.all():
+        without, labelled = (shards[int(together.shard[bare == which][0])] for which in (True, False))
+        raise ValueError(
+            f"{int(bare.sum())} of {len(bare)} samples have no label, the first in {without}, but others have, the "
+            f"first in {labelled}; every sample needs one, or none"
+        )
+    return together
+
+
+def _members(number: int, path: Path, field: str) -> Members:
+    """The images of one file."""
+    samples = _samples(path, field)
+    offset, size, label = (
+        np.array(column, dtype=np.int64)
+        for column in (
+            [image.offset_data for image, _ in samples.values()],
+            [image.size for image, _ in samples.values()],
+            [label for _, label in samples.values()],
+        )
+    )
+    drawn = np.array([share(f"{path.name}/{key}") for key in samples], dtype=np.float64)
+    return Members(np.full(len(label), number, dtype=np.int64), offset, size, label, drawn)
+
+
+def _samples(path: Path, field: str) -> dict[str, tuple[tarfile.TarInfo, int]]:
+    """Image and label of the samples of a file by their keys."""
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, int] = {}
+    with path.open("rb") as file:
+        begin = file.read(8)
+        for magic, name in PACKED.items():
+            if begin.startswith(magic):
+                raise ValueError(
+                    f"{path} is compressed by {name}, so its images cannot be read at random; unpack it to a plain "
+                    "tar file (images are compressed already)"
+                )
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # it would keep them all
+                    if member.isreg():
+                        _sort(path, archive, member, field, images, labels)
+                file.seek(archive.offset)
+        except tarfile.TarError as error:
+            raise ValueError(f"{path} is no tar file, or cut short ({error}); fetch it again") from error
+        if file.read(512) != bytes(512):  # where tarfile takes anything else for the end, too
+            raise ValueError(
+                f"{path} ends without a tar file's end mark: it is cut short or damaged; fetch it again"
+            )
+    return {key: (image, labels.get(key, -1)) for key, image in images.items()}
+
+
+def _sort(
+    path: Path,
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    field: str,
+    images: dict[str, tarfile.TarInfo],
+    labels: dict[str, int],
+) -> None:
+    """Take a member for an image, a label or neither."""
+    folder, _, name = member.name.rpartition("/")
+    stem, _, suffix = name.partition(".")
+    key, suffix = f"{folder}/{stem}" if folder else stem, suffix.lower()
+    if suffix in SUFFIXES:
+        if key in images:
+            raise ValueError(f"{path}: sample {key} has two images, {images[key].name} and {member.name}")
+        if not _content(archive, member, 4).startswith(IMAGES):
+            raise ValueError(
+                f"{path}: {member.name} is no PNG, JPEG or WebP image; leave it out of the shard"
+            )
+        images[key] = member
+    elif suffix in ("cls", "json"):
+        text = _content(archive, member, member.size)
+        try:
+            value = int(text) if suffix == "cls" else json.loads(text).get(field)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: {member.name} holds no label ({error})") from error
+        if value is None:
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(
+                f"{path}: {member.name} says label {value!r}; labels are whole numbers from 0 on"
+            )
+        if labels.setdefault(key, value) != value:
+            raise ValueError(f"{path}: sample {key} has two labels, {labels[key]} and {value}")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
+    stream = archive.extractfile(member)
+    assert stream is not None, "a file"
+    return stream.read(size)
+
+
+def name_of(path: Path, offset: int) -> str:
+    """Name of the member whose content begins there, for messages."""
+    with tarfile.open(path, "r:") as archive:
+        return next(member.name for member in archive if member.offset_data == offset)
