@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from sde_gen._tensor import bcast
 class Augmentation(abc.ABC):
     """A random change of a batch."""
 
+    batch_coupled: ClassVar[bool] = True
+    """Whether what becomes of a sample may depend on what others hold, and not on their number alone. If it does not,
+    say so: each process then reads its share of a batch on the disk, and the others' samples are zeros to it."""
+
     @abc.abstractmethod
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Change values with shape (B, *event)."""
@@ -20,6 +25,8 @@ class Augmentation(abc.ABC):
 @dataclass(frozen=True, kw_only=True)
 class NoAugmentation(Augmentation):
     """Leave the data as they are."""
+
+    batch_coupled: ClassVar[bool] = False
 
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Return the batch."""
@@ -30,6 +37,8 @@ class NoAugmentation(Augmentation):
 @dataclass(frozen=True, kw_only=True)
 class HorizontalFlip(Augmentation):
     """Mirror every image left to right with probability one half."""
+
+    batch_coupled: ClassVar[bool] = False
 
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Mirror some images of (B, C, H, W)."""

@@ -39,7 +39,8 @@ class Members(NamedTuple):
 
     def rows(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> "Members":
         """Some of them, in the order given."""
-        return Members(*(column[places] for column in self))
+        shard, offset, size, label, drawn = self
+        return Members(shard[places], offset[places], size[places], label[places], drawn[places])
 
 
 def members(shards: Sequence[Path], *, field: str) -> Members:
@@ -60,7 +61,13 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
             samples have a label and some have none.
     """
     found = [_members(number, path, field) for number, path in enumerate(shards)]
-    together = Members(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    together = Members(
+        shard=np.concatenate([part.shard for part in found]),
+        offset=np.concatenate([part.offset for part in found]),
+        size=np.concatenate([part.size for part in found]),
+        label=np.concatenate([part.label for part in found]),
+        share=np.concatenate([part.share for part in found]),
+    )
     if not len(together.label):
         raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
     bare = together.label < 0
@@ -79,7 +86,7 @@ def _members(number: int, path: Path, field: str) -> Members:
     offset, size, label = (
         np.array(column, dtype=np.int64)
         for column in (
-            [image.offset_data for image, _ in samples.values()],
+            [image.offset for image, _ in samples.values()],
             [image.size for image, _ in samples.values()],
             [label for _, label in samples.values()],
         )
@@ -88,9 +95,15 @@ def _members(number: int, path: Path, field: str) -> Members:
     return Members(np.full(len(label), number, dtype=np.int64), offset, size, label, drawn)
 
 
-def _samples(path: Path, field: str) -> dict[str, tuple[tarfile.TarInfo, int]]:
+class _Image(NamedTuple):
+    name: str
+    offset: int
+    size: int
+
+
+def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
     """Image and label of the samples of a file by their keys."""
-    images: dict[str, tarfile.TarInfo] = {}
+    images: dict[str, _Image] = {}
     labels: dict[str, int] = {}
     with path.open("rb") as file:
         begin = file.read(8)
@@ -103,7 +116,7 @@ def _samples(path: Path, field: str) -> dict[str, tuple[tarfile.TarInfo, int]]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members = []  # it would keep them all
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                     if member.isreg():
                         _sort(path, archive, member, field, images, labels)
                 file.seek(archive.offset)
@@ -121,7 +134,7 @@ def _sort(
     archive: tarfile.TarFile,
     member: tarfile.TarInfo,
     field: str,
-    images: dict[str, tarfile.TarInfo],
+    images: dict[str, _Image],
     labels: dict[str, int],
 ) -> None:
     """Take a member for an image, a label or neither."""
@@ -135,7 +148,7 @@ def _sort(
             raise ValueError(
                 f"{path}: {member.name} is no PNG, JPEG or WebP image; leave it out of the shard"
             )
-        images[key] = member
+        images[key] = _Image(member.name, member.offset_data, member.size)
     elif suffix in ("cls", "json"):
         text = _content(archive, member, member.size)
         try:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from sde_gen.codec import Codec
 from sde_gen.conditioning import Conditioning
-from sde_gen.data import Augmentation, Batches, Dataset
+from sde_gen.data import Augmentation, Dataset
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import randomness
+from sde_gen.engine.feed import Feed
 from sde_gen.engine.precision import Precision
 from sde_gen.engine.randomness import derive
 from sde_gen.engine.settings import Settings
@@ -29,7 +30,7 @@ class Passes:
         objective: the loss.
         train: the training split, on the device.
         held_out: the split whose loss is measured.
-        batches: which samples make a step.
+        feed: the samples of a step.
         codec: from data to model space.
         augmentation: random change of the data.
         conditioning: what of the labels the network is told.
@@ -41,7 +42,7 @@ class Passes:
     objective: Objective
     train: Dataset
     held_out: Dataset
-    batches: Batches
+    feed: Feed
     codec: Codec
     augmentation: Augmentation
     conditioning: Conditioning
@@ -55,17 +56,17 @@ class Passes:
         """Add up the gradient of a step; return its micro-batches in model space and their losses.
 
         Every process makes the whole batch, with all that is random in it, and goes on with its share: so samples and
-        noise do not depend on how many share them. Masks of dropout are a process' own.
+        noise do not depend on how many share them. Of samples on the disk it reads its share alone: the others' draws
+        depend on how many they are, not on what they hold. Masks of dropout are a process' own.
         """
         settings, team, seen = self.settings, self.team, []
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
-        parts = _sent(self.batches.indices(step), device).chunk(settings.accumulation)
-        for micro, part in enumerate(parts):
-            whole, cond = self._batch(self.train, part, generator)
+        parts = self.feed(step)
+        for micro, (indices, values) in enumerate(parts):
+            whole, cond = self._batch(self.train, indices, values, generator)
             draw = self.objective.draw(denoiser.sde, whole, IID(generator))
-            share = len(part) // team.size
-            mine = slice(team.rank * share, (team.rank + 1) * share)
+            mine = self.feed.mine(len(indices))
             x0, cond = whole[mine], {name: values[mine] for name, values in cond.items()}
             dropout_seed = derive(settings.seed, step, team.rank, 1 + micro)
             last = micro == len(parts) - 1
@@ -89,7 +90,7 @@ class Passes:
         share = whole // self.team.size  # what this process has memory for
         for first in range(0, count, whole):
             indices = torch.arange(first, min(first + whole, count), device=device)
-            x0, cond = self._batch(self.held_out, indices, generator)
+            x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
             for begin in range(0, len(indices), share):
                 part = slice(begin, begin + share)
@@ -100,16 +101,10 @@ class Passes:
         return float(torch.cat(losses).double().mean())
 
     def _batch(
-        self, data: Dataset, indices: Tensor, generator: torch.Generator
+        self, data: Dataset, indices: Tensor, values: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        values = self.augmentation(data.values[indices], generator)
-        x0 = self.codec.encode(values, IID(generator))
+        x0 = self.codec.encode(self.augmentation(values, generator), IID(generator))
         if self.settings.channels_last and x0.ndim == 4:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         labels = None if data.labels is None else data.labels[indices]
         return x0, self.conditioning(labels, IID(generator))
-
-
-def _sent(x: Tensor, device: torch.device) -> Tensor:
-    """Copy from the host, which does not wait for what the device is at: it would, if its memory could be moved."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

@@ -17,6 +17,7 @@ from sde_gen.engine import checkpoint, lock, optimizer, randomness, watchdog
 from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.engine.compiler import Compiler, Eager
 from sde_gen.engine.ema import EMA, Follower
+from sde_gen.engine.feed import Feed
 from sde_gen.engine.listener import Listener
 from sde_gen.engine.lr_schedule import LRSchedule
 from sde_gen.engine.meter import Meter
@@ -110,7 +111,15 @@ class Trainer:
             objective=self.objective,
             train=self.train,
             held_out=self.held_out,
-            batches=self.batches,
+            feed=Feed(
+                data=self.train,
+                batches=self.batches,
+                accumulation=settings.accumulation,
+                rank=self.team.rank,
+                size=self.team.size,
+                steps=-(-settings.images // settings.batch_size),
+                whole=self.augmentation.batch_coupled,
+            ),
             codec=self.codec,
             augmentation=self.augmentation,
             conditioning=self.conditioning,

@@ -49,7 +49,7 @@ class Objective(Protocol):
     """What a trainer minimises."""
 
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
-        """Draw what is random for samples like x0 (B, *event)."""
+        """Draw what is random for samples like x0 (B, *event), of which nothing but shape and dtype is looked at."""
         ...
 
     def loss(self, model: Any, x0: Tensor, draw: Draw, **cond: Tensor) -> Loss:

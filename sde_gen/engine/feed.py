@@ -1,0 +1,102 @@
+"""What a step reads of the data; where that takes time, the next step's is read meanwhile."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.data import Batches, Dataset, Rows
+
+
+class Micro(NamedTuple):
+    """A micro-batch.
+
+    Attributes:
+        indices: numbers of its samples, int64 with shape (B,), on the host.
+        values: the samples with shape (B, *event), on the device; zeros for those that no one here asks for.
+    """
+
+    indices: Tensor
+    values: Tensor
+
+
+class Feed:
+    """The micro-batches of a step, a function of its number.
+
+    Samples in memory are there as a whole. Of samples on the disk a process reads its share alone, unless asked for
+    the whole batch, and a thread reads those of the next step while this one is at work; what it raises is raised
+    where the samples are asked for. The thread ends with the feed.
+
+    Arguments:
+        data: the data set, whose tensors are on the device.
+        batches: which samples make a step.
+        accumulation: micro-batches of a step.
+        rank: number of this process.
+        size: number of processes.
+        steps: number of steps; none is read beyond.
+        whole: read the samples of all processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Dataset,
+        batches: Batches,
+        accumulation: int,
+        rank: int,
+        size: int,
+        steps: int,
+        whole: bool,
+    ) -> None:
+        self.data, self.batches, self.accumulation, self.steps = data, batches, accumulation, steps
+        self.rank, self.size, self.whole = rank, size, whole
+        self._pool = ThreadPoolExecutor(1)  # starts no thread before it has something to do
+        self._ahead: tuple[int, Future[list[Tensor]]] | None = None
+
+    def mine(self, count: int) -> slice:
+        """The share of this process in a micro-batch of so many samples."""
+        share = count // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def __call__(self, step: int) -> list[Micro]:
+        """The micro-batches of a step."""
+        parts = self._parts(step)
+        values = self.data.values
+        if isinstance(values, Tensor):
+            return [Micro(part, values[part.to(values.device)]) for part in parts]
+        found = self._read(step, values)
+        return [
+            Micro(part, self._placed(part, rows, values)) for part, rows in zip(parts, found, strict=True)
+        ]
+
+    def _parts(self, step: int) -> Sequence[Tensor]:
+        return self.batches.indices(step).chunk(self.accumulation)
+
+    def _read(self, step: int, rows: Rows) -> list[Tensor]:
+        """What this process needs of a step, on the host; the next step's is asked for."""
+        before, self._ahead = self._ahead, None
+        if before is not None and before[0] == step:
+            found = before[1].result()
+        else:  # the first one, or one that is played again
+            found = _fetch(rows, self._wanted(step))
+        if step + 1 < self.steps:
+            self._ahead = step + 1, self._pool.submit(_fetch, rows, self._wanted(step + 1))
+        return found
+
+    def _wanted(self, step: int) -> list[Tensor]:
+        return [part if self.whole else part[self.mine(len(part))] for part in self._parts(step)]
+
+    def _placed(self, part: Tensor, found: Tensor, rows: Rows) -> Tensor:
+        """The samples read, at their places among those of the others."""
+        here = found.to(rows.device, non_blocking=True)
+        if len(found) == len(part):
+            return here
+        values = torch.zeros((len(part), *found.shape[1:]), dtype=found.dtype, device=rows.device)
+        values[self.mine(len(part))] = here
+        return values
+
+
+def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:
+    return [rows.fetch(indices) for indices in wanted]
