@@ -107,6 +107,7 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
     labels: dict[str, int] = {}
     with path.open("rb") as file:
         begin = file.read(8)
+        file.seek(0)
         for magic, name in PACKED.items():
             if begin.startswith(magic):
                 raise ValueError(

@@ -18,7 +18,7 @@ from tests.catalogue import make, names
 ON_DISK = [
     name
     for name in names("data")
-    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10")
+    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10", "shards")
 ]
 
 
