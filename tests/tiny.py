@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from sde_gen.codec import Affine
-from sde_gen.conditioning import Label
-from sde_gen.data import Dataset, NoAugmentation
+from sde_gen.codec import Uniform as Levels
+from sde_gen.conditioning import Label, Unconditional
+from sde_gen.data import Dataset, HorizontalFlip, NoAugmentation, Splits
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
 from sde_gen.engine.ema import Ramp
@@ -87,6 +88,37 @@ def trainer(
         "conditioning": Label(classes=3, dropout=0.0),
     }
     return Trainer(**{**parts, **more})
+
+
+class Convolution(nn.Module):
+    """One layer for images of three channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x, c_noise, *, label=None):
+        return self.drop(self.conv(x)) * (1 if label is None else 1 + label[:, None, None, None] / 10)
+
+
+def image_trainer(folder: Path, splits: Splits, **settings: Any) -> Trainer:
+    """Build a training on images of 256 levels, which are mirrored and dequantised at random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Convolution()
+    return trainer(
+        folder,
+        settings=settings,
+        net=net,
+        train=splits.train,
+        held_out=splits.test,
+        codec=Levels(levels=256),
+        augmentation=HorizontalFlip(),
+        conditioning=Label(classes=splits.train.classes, dropout=0.1)
+        if splits.train.classes
+        else Unconditional(),
+    )
 
 
 def weights(training: Trainer) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ class Augmentation(abc.ABC):
 
     batch_coupled: ClassVar[bool] = True
     """Whether what becomes of a sample may depend on what others hold, and not on their number alone. If it does not,
-    say so: each process then reads its share of a batch on the disk, and the others' samples are zeros to it."""
+    say so: each process then reads its share of a batch on the disk, which stands for the others' samples, too."""
 
     @abc.abstractmethod
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:

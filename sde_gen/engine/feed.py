@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sde_gen.data import Batches, Dataset, Rows
@@ -15,7 +14,8 @@ class Micro(NamedTuple):
 
     Attributes:
         indices: numbers of its samples, int64 with shape (B,), on the host.
-        values: the samples with shape (B, *event), on the device; zeros for those that no one here asks for.
+        values: the samples with shape (B, *event), on the device. In the place of samples that another process goes on
+            with may stand others, of this one.
     """
 
     indices: Tensor
@@ -67,9 +67,7 @@ class Feed:
         if isinstance(values, Tensor):
             return [Micro(part, values[part.to(values.device)]) for part in parts]
         found = self._read(step, values)
-        return [
-            Micro(part, self._placed(part, rows, values)) for part, rows in zip(parts, found, strict=True)
-        ]
+        return [Micro(part, self._placed(read, values)) for part, read in zip(parts, found, strict=True)]
 
     def _parts(self, step: int) -> Sequence[Tensor]:
         return self.batches.indices(step).chunk(self.accumulation)
@@ -88,14 +86,10 @@ class Feed:
     def _wanted(self, step: int) -> list[Tensor]:
         return [part if self.whole else part[self.mine(len(part))] for part in self._parts(step)]
 
-    def _placed(self, part: Tensor, found: Tensor, rows: Rows) -> Tensor:
-        """The samples read, at their places among those of the others."""
-        here = found.to(rows.device, non_blocking=True)
-        if len(found) == len(part):
-            return here
-        values = torch.zeros((len(part), *found.shape[1:]), dtype=found.dtype, device=rows.device)
-        values[self.mine(len(part))] = here
-        return values
+    def _placed(self, found: Tensor, rows: Rows) -> Tensor:
+        """The micro-batch on the device; the share of this process stands for those of the others, too."""
+        values = found.to(rows.device, non_blocking=True)
+        return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
 
 
 def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:

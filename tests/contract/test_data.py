@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import struct
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,7 +301,9 @@ def test_folders_that_will_not_do(tmp_path):
 # --- Hugging Face
 
 
-def test_hugging_face_reads_a_local_set(tmp_path, monkeypatch):
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    """A set of the library datasets in a folder, and the first of its images."""
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -313,19 +317,68 @@ def test_hugging_face_reads_a_local_set(tmp_path, monkeypatch):
         if part == "train":
             first = np.asarray(images[0].crop((1, 0, 11, 10)))
         rows.to_parquet(tmp_path / "set" / "data" / f"{part}-00000-of-00001.parquet")
-    splits = HuggingFace(path=str(tmp_path / "set"), size=8).load()
+    return str(tmp_path / "set"), first
+
+
+def test_hugging_face_reads_a_local_set(local):
+    path, first = local
+    splits = HuggingFace(path=path, size=8).load()
     assert (len(splits.train), len(splits.test), splits.train.shape) == (6, 3, (3, 8, 8))
     assert splits.train.labels.tolist() == [0, 1] * 3
-    whole = HuggingFace(path=str(tmp_path / "set"), size=10).load().train.values[0]
+    whole = HuggingFace(path=path, size=10).load().train.values[0]
     np.testing.assert_array_equal(whole.permute(1, 2, 0).numpy(), first)
     with pytest.raises(ValueError, match="no split"):
-        HuggingFace(path=str(tmp_path / "set"), test="validation").load()
-    shared = HuggingFace(path=str(tmp_path / "set"), size=8, test=None, test_fraction=0.34).load()
+        HuggingFace(path=path, test="validation").load()
+    shared = HuggingFace(path=path, size=8, test=None, test_fraction=0.34).load()
     assert (len(shared.train), len(shared.test)) == (4, 2)
 
 
+def test_hugging_face_streams_into_a_cache(local, tmp_path):
+    path, _ = local
+    whole = HuggingFace(path=path, size=8).load()
+    source = HuggingFace(path=path, size=8, streaming=True, cache=str(tmp_path / "images"))
+    for splits in (source.load(), source.load()):
+        for part, expected in ((splits.train, whole.train), (splits.test, whole.test)):
+            assert torch.equal(part.values[:], expected.values)
+            assert torch.equal(part.labels, expected.labels)
+            assert part.classes == expected.classes
+
+
+class Rows(list):
+    """What load_dataset gives for a split, as far as we ask."""
+
+    def __init__(self, rows, known):
+        super().__init__(rows)
+        self.features = {
+            "image": type("Image", (), {})(),
+            "label": type("ClassLabel", (), {"num_classes": 2})(),
+        }
+        self.info = SimpleNamespace(
+            splits={"train": SimpleNamespace(num_examples=len(rows))} if known else None
+        )
+
+
+def test_a_share_is_drawn_while_a_set_streams_if_it_tells_its_size(tmp_path, monkeypatch):
+    """The library stands aside: a module that streams rows as it does."""
+    images = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    rows = [{"image": Image.fromarray(image), "label": i % 2} for i, image in enumerate(images)]
+
+    def load_dataset(path, name, *, streaming):
+        return {"train": Rows(rows, known=path == "counted")}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    source = {"size": 8, "test": None, "test_fraction": 0.3}
+    whole = HuggingFace(path="counted", **source).load()
+    splits = HuggingFace(path="counted", **source, streaming=True, cache=str(tmp_path / "cache")).load()
+    assert (len(splits.train), len(splits.test)) == (7, 3)
+    assert torch.equal(splits.test.values[:], whole.test.values)
+    assert splits.train.labels.tolist() == [int(value) % 2 for value in splits.train.values[:][:, 0, 0, 0]]
+    with pytest.raises(ValueError, match="does not say how many rows"):
+        HuggingFace(path="uncounted", **source, streaming=True).load()
+
+
 def test_hugging_face_without_its_library(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"sde_gen\[hf\]"):
         HuggingFace(path="somewhere").load()
 

@@ -1,0 +1,271 @@
+"""Decoded images on the disk: the same as in memory, made once and whole, never of other settings."""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sde_gen.data import Dataset, ImageFolder, Sample, Shards, Stream, cache
+from sde_gen.data.once import HEADER, once
+from tests.packed import pictures, shards
+
+ROOT = Path(__file__).parents[2]
+
+
+def folder(path: Path, count: int = 12, side: int = 8) -> Path:
+    for index, image in enumerate(pictures(count, (side, side))):
+        (path / f"class{index % 3}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path / f"class{index % 3}" / f"{index}.png")
+    return path
+
+
+def equal(one: Dataset, other: Dataset) -> bool:
+    same_labels = (
+        one.labels is other.labels
+        if one.labels is None or other.labels is None
+        else torch.equal(one.labels, other.labels)
+    )
+    return (
+        torch.equal(one.values[:], other.values[:])
+        and same_labels
+        and (one.levels, one.classes) == (other.levels, other.classes)
+    )
+
+
+def test_a_cache_holds_what_memory_would(tmp_path):
+    source = {"root": str(folder(tmp_path / "images")), "size": 8, "test_fraction": 0.3}
+    memory = ImageFolder(**source).load()
+    made = ImageFolder(**source, cache=str(tmp_path / "cache")).load()
+    for found in (made, ImageFolder(**source, cache=str(tmp_path / "cache")).load()):
+        assert equal(memory.train, found.train)
+        assert equal(memory.test, found.test)
+    assert made.train.fingerprint() != made.test.fingerprint()
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
+        HEADER,
+        *("test.bytes", "test.labels.npy", "train.bytes", "train.labels.npy"),
+    ]
+
+
+def test_shards_may_be_cached(tmp_path):
+    shards(tmp_path)
+    source = {"train": str(tmp_path / "train-*.tar"), "size": 8}
+    read, cached = Shards(**source).load(), Shards(**source, cache=str(tmp_path / "cache")).load()
+    assert equal(read.train, cached.train)
+    assert equal(read.test, cached.test)
+    for path in tmp_path.glob("*.tar"):  # they are not needed again
+        path.unlink()
+    again = Shards(**source, cache=str(tmp_path / "cache"), workers=2).load()
+    assert equal(again.test, cached.test)
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path):
+    def made(name: str, image: torch.Tensor, label: int = 0) -> Dataset:
+        samples = [Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), 0, True), Sample(image, label, False)]
+        return cache.opened(tmp_path / name, {}, lambda: Stream(samples, 2)).train
+
+    image = torch.arange(4, dtype=torch.uint8).reshape(1, 2, 2)
+    prints = [
+        made("a", image).fingerprint(),
+        made("b", image).fingerprint(),
+        made("c", image + 1).fingerprint(),
+        made("d", image, 1).fingerprint(),
+        made("e", image.reshape(1, 1, 4)).fingerprint(),
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+def test_a_cache_of_other_settings_is_refused_with_what_differs(tmp_path):
+    source = {"root": str(folder(tmp_path / "images")), "cache": str(tmp_path / "cache")}
+    ImageFolder(**source, size=8).load()
+    with pytest.raises(ValueError, match=r"under other settings \(size: 8 there, 16 here\); .*delete it"):
+        ImageFolder(**source, size=16).load()
+    with pytest.raises(ValueError, match="source: ImageFolder there, Shards here"):
+        Shards(train="s.tar", cache=source["cache"]).load()
+
+
+def test_damaged_caches_are_refused(tmp_path):
+    source = ImageFolder(root=str(folder(tmp_path / "images")), size=8, cache=str(tmp_path / "cache"))
+    source.load()
+    values = tmp_path / "cache" / "train.bytes"
+    values.write_bytes(values.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"train\.bytes is damaged: it has \d+ bytes, not"):
+        source.load()
+    for content in ("{", "[]", '{"settings": {}}'):
+        (tmp_path / "cache" / HEADER).write_text(content)
+        with pytest.raises(ValueError, match=r"header\.json is damaged"):
+            source.load()
+
+
+def test_nothing_of_somebody_else_is_written_over(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    for name in ("mine", "file"):
+        with pytest.raises(ValueError, match="not made by us"):
+            once(tmp_path / name, {}, lambda _: {})
+    assert once(tmp_path / "empty", {}, lambda _: {"some": 1}) == {"some": 1}
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("samples", "classes", "words"),
+    [
+        ([Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), 0, False)], 1, "the test split has no image"),
+        (
+            [Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), 3, False)],
+            3,
+            "label 3 lies outside the 3 classes",
+        ),
+        ([Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), -1, False)], 3, "label -1"),
+    ],
+)
+def test_streams_that_will_not_do_leave_nothing(tmp_path, samples, classes, words):
+    with pytest.raises(ValueError, match=words):
+        cache.opened(tmp_path / "cache", {}, lambda: Stream(samples, classes))
+    assert [path.name for path in tmp_path.iterdir()] == [".cache.lock"]
+
+
+def test_damaged_images_leave_no_cache(tmp_path):
+    root = folder(tmp_path / "images")
+    (root / "class0" / "broken.png").write_bytes(b"no picture")
+    source = {"root": str(root), "size": 8, "cache": str(tmp_path / "cache")}
+    with pytest.raises(ValueError, match=r"1 images cannot be read.*broken\.png"):
+        ImageFolder(**source).load()
+    assert not list(tmp_path.glob("*cache*/*"))
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        ImageFolder(**source, skip_corrupt=True).load()
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
+    """Files that may not grow beyond 4000 bytes stand for a full disk: the system refuses the write as well."""
+    source = ImageFolder(root=str(folder(tmp_path / "images", 60)), size=8, cache=str(tmp_path / "cache"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large; .*cache is not made, and nothing of it is left"):
+            source.load()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"images", ".cache.lock"}
+    assert len(source.load().train) > 40
+
+
+def _slowly(path: Path, log: Path) -> None:
+    def fill(growing: Path) -> dict[str, int]:
+        with log.open("a") as file:
+            file.write("made\n")
+        time.sleep(0.3)
+        (growing / "content").write_text("whole")
+        return {}
+
+    once(path, {"a": 1}, fill)
+    assert (path / "content").read_text() == "whole"
+
+
+def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_slowly, args=(tmp_path / "it", tmp_path / "log")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(20)
+        assert process.exitcode == 0
+    assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_slowly, args=(tmp_path / "it", tmp_path / "log"))
+    process.start()
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert list(tmp_path.glob(".it.growing.*"))
+    assert not (tmp_path / "it").exists()
+    _slowly(tmp_path / "it", tmp_path / "log")
+    assert not list(tmp_path.glob(".it.growing.*"))
+
+
+def test_without_locks_the_first_to_be_done_names_the_folder(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+    def fill(growing: Path) -> dict[str, str]:
+        if not (tmp_path / "it").exists():  # the second one begins while the first is at work, and is faster
+            once(tmp_path / "it", {}, lambda _: {"by": "second"})
+        return {"by": "first"}
+
+    assert once(tmp_path / "it", {}, fill) == {"by": "second"}
+    assert not list(tmp_path.glob(".it.growing.*"))
+
+
+WATCHED = """
+import sys, threading, time
+from pathlib import Path
+import torch
+from sde_gen.data import ImageFolder
+from tests.tiny import image_trainer
+
+def held():  # bytes of this process that are no file's
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+
+def watch():
+    global peak
+    while True:
+        peak = max(peak, held())
+        time.sleep(0.002)
+
+def train(folder, splits, images):
+    image_trainer(folder, splits, images=images, batch_size=16, validate=16, checkpoint_every=10**6).run()
+
+torch.set_num_threads(1)
+root, few, out, cache = sys.argv[1:]
+train(Path(out) / "warm", ImageFolder(root=few, size=96).load(), 900)  # what is allocated once
+peak = begin = held()
+threading.Thread(target=watch, daemon=True).start()
+splits = ImageFolder(root=root, size=96, cache=cache or None).load()
+train(Path(out) / "run", splits, len(splits.train))
+print("PEAK", peak - begin)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is watched as Linux tells it")
+def test_a_set_larger_than_the_memory_it_may_take_is_cached_and_trained_on(tmp_path):
+    size = 5000 * 3 * 96 * 96
+    for name, count in (("images", 5000), ("few", 1000)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            content = np.random.default_rng(index).bytes(3 * 96 * 96)
+            (tmp_path / name / f"{index}.ppm").write_bytes(b"P6 96 96 255\n" + content)
+
+    def peak(cache: str) -> int:
+        arguments = [tmp_path / "images", tmp_path / "few", tmp_path / f"runs{bool(cache)}", cache]
+        done = subprocess.run(
+            [sys.executable, "-c", WATCHED, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        print(done.stdout)
+        return int(done.stdout.split()[-1])
+
+    assert peak(str(tmp_path / "cache")) < size / 4  # it is made there, and read in a random order
+    assert peak("") > size  # the same without the cache: so the watch does see
