@@ -16,6 +16,7 @@ from sde_gen.engine.ema import Ramp
 from sde_gen.engine.lr_schedule import Linear
 from sde_gen.engine.optimizer import Adam
 from sde_gen.engine.precision import Float32
+from sde_gen.engine.team import Alone, Team
 from sde_gen.objective import DSM
 from sde_gen.parametrization import Eps
 from sde_gen.sde import VP
@@ -102,7 +103,7 @@ class Convolution(nn.Module):
         return self.drop(self.conv(x)) * (1 if label is None else 1 + label[:, None, None, None] / 10)
 
 
-def image_trainer(folder: Path, splits: Splits, **settings: Any) -> Trainer:
+def image_trainer(folder: Path, splits: Splits, team: Team | None = None, **settings: Any) -> Trainer:
     """Build a training on images of 256 levels, which are mirrored and dequantised at random."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -115,6 +116,7 @@ def image_trainer(folder: Path, splits: Splits, **settings: Any) -> Trainer:
         held_out=splits.test,
         codec=Levels(levels=256),
         augmentation=HorizontalFlip(),
+        team=team or Alone(),
         conditioning=Label(classes=splits.train.classes, dropout=0.1)
         if splits.train.classes
         else Unconditional(),

@@ -1,9 +1,9 @@
 """What a step reads of the data; where that takes time, the next step's is read meanwhile."""
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sde_gen.data import Batches, Dataset, Rows
@@ -13,7 +13,7 @@ class Micro(NamedTuple):
     """A micro-batch.
 
     Attributes:
-        indices: numbers of its samples, int64 with shape (B,), on the host.
+        indices: numbers of its samples, int64 with shape (B,), on the device.
         values: the samples with shape (B, *event), on the device. In the place of samples that another process goes on
             with may stand others, of this one.
     """
@@ -62,15 +62,12 @@ class Feed:
 
     def __call__(self, step: int) -> list[Micro]:
         """The micro-batches of a step."""
-        parts = self._parts(step)
         values = self.data.values
+        parts = _sent(self.batches.indices(step), values.device).chunk(self.accumulation)
         if isinstance(values, Tensor):
-            return [Micro(part, values[part.to(values.device)]) for part in parts]
+            return [Micro(part, values[part]) for part in parts]
         found = self._read(step, values)
         return [Micro(part, self._placed(read, values)) for part, read in zip(parts, found, strict=True)]
-
-    def _parts(self, step: int) -> Sequence[Tensor]:
-        return self.batches.indices(step).chunk(self.accumulation)
 
     def _read(self, step: int, rows: Rows) -> list[Tensor]:
         """What this process needs of a step, on the host; the next step's is asked for."""
@@ -84,7 +81,8 @@ class Feed:
         return found
 
     def _wanted(self, step: int) -> list[Tensor]:
-        return [part if self.whole else part[self.mine(len(part))] for part in self._parts(step)]
+        parts = self.batches.indices(step).chunk(self.accumulation)
+        return [part if self.whole else part[self.mine(len(part))] for part in parts]
 
     def _placed(self, found: Tensor, rows: Rows) -> Tensor:
         """The micro-batch on the device; the share of this process stands for those of the others, too."""
@@ -94,3 +92,8 @@ class Feed:
 
 def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:
     return [rows.fetch(indices) for indices in wanted]
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """Copy from the host, which does not wait for what the device is at: it would, if its memory could be moved."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.codec import Affine
-from sde_gen.data import Augmentation, Batches
+from sde_gen.data import Augmentation, Batches, Shards
+from sde_gen.data.image import square
 from sde_gen.denoiser import Denoiser
 from sde_gen.engine import Listener, checkpoint
 from sde_gen.engine.sharded import Sharded
@@ -30,11 +31,12 @@ from sde_gen.noise import Noise
 from sde_gen.objective import DSM, Draw, Loss
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Simple
+from tests import packed as pack
 from tests.catalogue import names
 from tests.children import together
 from tests.contract import test_model
 from tests.system.test_doors import TINY, enter
-from tests.tiny import Net, points, trainer, weights
+from tests.tiny import Net, image_trainer, points, trainer, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,6 +151,46 @@ def test_a_checkpoint_goes_on_at_another_number_of_processes(
     found = torch.load(tmp_path / "out.0")
     for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)
+
+
+def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
+    """Leave what this process goes on with of four steps, and how many images it decodes for them."""
+    decoded = 0
+    with assembled() as team, pytest.MonkeyPatch.context() as patch:
+
+        def count(*arguments: Any, **settings: Any) -> torch.Tensor:
+            nonlocal decoded
+            decoded += 1
+            return square(*arguments, **settings)
+
+        patch.setattr("sde_gen.data.shards.square", count)
+        cache = str(folder / "cache") if cached else None
+        splits = Shards(train=str(folder / "train-*.tar"), size=8, workers=1, cache=cache).load()
+        settings = {"accumulation": 2, "images": 32, "validate": 0}
+        training = image_trainer(out.with_suffix(""), splits, team, **settings)
+        seen = [training.passes.backward(training.learner, step, training.meter.passes) for step in range(4)]
+        found = [
+            torch.stack(part)
+            for part in zip(*((x0, loss.t) for step in seen for x0, loss in step), strict=True)
+        ]
+        torch.save((*found, decoded), out.with_suffix(f".{team.rank}"))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
+    tmp_path: Path, cached: bool
+) -> None:
+    """To the bit: samples, mirrored and dequantised, and times. Of two processes one makes the cache."""
+    pack.shards(tmp_path)
+    together(2, from_the_disk, tmp_path, tmp_path / "two", cached)
+    from_the_disk(tmp_path, tmp_path / "one", cached)
+    x0, t, _ = torch.load(tmp_path / "one.0")
+    (x0_0, t_0, count_0), (x0_1, t_1, count_1) = (torch.load(tmp_path / f"two.{rank}") for rank in range(2))
+    assert torch.equal(x0, torch.cat([x0_0, x0_1], 1))
+    assert torch.equal(t, torch.cat([t_0, t_1], 1))
+    assert sorted([count_0, count_1]) == (
+        [0, 24] if cached else [16, 16]
+    )  # of 24 images, and 32 of four steps
 
 
 class Scattered(TorchDispatchMode):
