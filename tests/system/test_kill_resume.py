@@ -5,12 +5,14 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sde_gen import train
 from tests.children import Child, children, ended
+from tests.packed import shards
 
 BUDGET = 1024
 COMMAND = (
@@ -21,10 +23,10 @@ COMMAND = (
 FILES = ("net.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
-def command(run: Path) -> None:
+def command(run: Path, *words: str) -> None:
     """What the command does, in a process of its own."""
     os.chdir(run.parent)
-    sys.argv = [*COMMAND, f"run={run}"]
+    sys.argv = [*COMMAND, *words, f"run={run}"]
     train.main()
 
 
@@ -57,16 +59,17 @@ def weights(run: Path) -> dict[str, bytes]:
 def begin():
     """Begin the command; always the same for the same run."""
     with children() as begun:
-        yield lambda run: begun(command, run)
+        yield lambda run, words=(): begun(command, run, *words)
 
 
-def test_killed_and_stopped_trainings_end_in_the_weights_of_the_unbroken_one(tmp_path, begin):
+def check(tmp_path: Path, begin: Callable[..., Child], *words: str) -> None:
+    """Kill a training, stop it, let it end; it ends in the weights of the unbroken one."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    unbroken = begin(whole)
+    unbroken = begin(whole, words)
 
     delay = random.uniform(0, 0.3)  # truly random: any moment must do; shown if the test fails
     print("delay", delay)
-    child = begin(broken)
+    child = begin(broken, words)
     wait_for_progress(child, broken)
     time.sleep(delay)
     child.process.kill()
@@ -76,14 +79,14 @@ def test_killed_and_stopped_trainings_end_in_the_weights_of_the_unbroken_one(tmp
     assert at_kill
     assert int(at_kill[-1]) < BUDGET
 
-    child = begin(broken)
+    child = begin(broken, words)
     wait_for_progress(child, broken)
     child.process.terminate()
     assert "stopped by a signal" in finish(child)
     at_stop = saved(broken)
     assert int(at_kill[-1]) < int(at_stop[-1]) < BUDGET
 
-    finish(begin(broken))
+    finish(begin(broken, words))
     finish(unbroken)
     assert int(saved(whole)[-1]) == int(saved(broken)[-1]) == BUDGET
     assert weights(whole) == weights(broken)
@@ -91,3 +94,16 @@ def test_killed_and_stopped_trainings_end_in_the_weights_of_the_unbroken_one(tmp
     assert weights(whole) != {
         name: (broken / "checkpoints" / saved(broken)[-2] / name).read_bytes() for name in FILES
     }
+
+
+def test_killed_and_stopped_trainings_end_in_the_weights_of_the_unbroken_one(tmp_path, begin):
+    check(tmp_path, begin)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["data.cache=cache"]])
+def test_so_do_trainings_from_shards(tmp_path, begin, more):
+    """Decoded from tar files a step ahead, or cached by whichever of the processes comes first."""
+    shards(tmp_path, count=4, images=32)
+    pattern = f"data.train='{tmp_path}/train-{{000..003}}.tar'"
+    check(tmp_path, begin, "data=shards", pattern, "data.size=8", "augmentation=horizontal_flip", *more)

@@ -31,7 +31,7 @@ from sde_gen.noise import Noise
 from sde_gen.objective import DSM, Draw, Loss
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Simple
-from tests import packed as pack
+from tests import packed
 from tests.catalogue import names
 from tests.children import together
 from tests.contract import test_model
@@ -181,7 +181,7 @@ def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
     tmp_path: Path, cached: bool
 ) -> None:
     """To the bit: samples, mirrored and dequantised, and times. Of two processes one makes the cache."""
-    pack.shards(tmp_path)
+    packed.shards(tmp_path)
     together(2, from_the_disk, tmp_path, tmp_path / "two", cached)
     from_the_disk(tmp_path, tmp_path / "one", cached)
     x0, t, _ = torch.load(tmp_path / "one.0")
