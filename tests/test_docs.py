@@ -1,6 +1,7 @@
 """What the documents say is run: their Python blocks, their commands, their links and their yaml."""
 
 import re
+import shlex
 import types
 from pathlib import Path
 
@@ -71,7 +72,7 @@ COMMANDS = [
 def test_commands_compose(name, arguments):
     """Every documented command names groups, files and keys that exist, else the door ends the process."""
     GlobalHydra.instance().clear()
-    words = arguments.split()
+    words = shlex.split(arguments)
     preflight(name, words)
     for solver in re.findall(r"solvers=\[(.*?)\]", arguments):
         assert all(load("solver", each) for each in solver.split(","))
