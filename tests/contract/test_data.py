@@ -270,6 +270,13 @@ def test_image_folder_keeps_an_image_in_its_split_when_more_come(tmp_path):
     assert {tuple(image.flatten().tolist()) for image in before.test.values} <= kept
 
 
+@pytest.mark.parametrize("fraction", [1e-9, 0.999])
+def test_both_splits_of_a_small_folder_have_an_image(tmp_path, fraction):
+    pictures(tmp_path)
+    splits = ImageFolder(root=str(tmp_path), size=8, test_fraction=fraction).load()
+    assert (len(splits.train), len(splits.test)) == (11, 1)
+
+
 def test_corrupt_images_are_named_and_left_out_only_when_asked(tmp_path):
     pictures(tmp_path)
     (tmp_path / "cats" / "broken.png").write_bytes(b"no picture")

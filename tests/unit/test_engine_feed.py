@@ -135,6 +135,15 @@ def test_a_feed_that_is_dropped_leaves_no_thread():
     assert not reader.is_alive()
 
 
+@pytest.mark.gpu
+def test_rows_go_to_a_gpu_from_page_locked_memory():
+    rows = Numbers().to("cuda")
+    assert rows.fetch([3, 4]).is_pinned()
+    for indices, values in feed(rows, rank=1, size=2)(3):
+        assert values.device.type == "cuda"
+        assert values[2:, 0, 0, 0].tolist() == indices[2:].tolist()
+
+
 def test_tensors_are_read_by_no_thread():
     data = Dataset(values=torch.arange(30)[:, None], labels=None, levels=30, classes=0)
     batches = Batches(size=30, batch_size=12, seed=0)
