@@ -1,6 +1,5 @@
 """Decoded images on the disk: the same as in memory, made once and whole, never of other settings."""
 
-import multiprocessing
 import os
 import resource
 import subprocess
@@ -15,6 +14,7 @@ from PIL import Image
 
 from sde_gen.data import Dataset, ImageFolder, Sample, Shards, Stream, cache
 from sde_gen.data.once import HEADER, once
+from tests.children import children, ended
 from tests.packed import pictures, shards
 
 ROOT = Path(__file__).parents[2]
@@ -160,11 +160,11 @@ def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
     assert len(source.load().train) > 40
 
 
-def _slowly(path: Path, log: Path) -> None:
+def _slowly(path: Path, log: Path, seconds: float = 0.3) -> None:
     def fill(growing: Path) -> dict[str, int]:
         with log.open("a") as file:
             file.write("made\n")
-        time.sleep(0.3)
+        time.sleep(seconds)
         (growing / "content").write_text("whole")
         return {}
 
@@ -173,27 +173,21 @@ def _slowly(path: Path, log: Path) -> None:
 
 
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_slowly, args=(tmp_path / "it", tmp_path / "log")) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(20)
-        assert process.exitcode == 0
+    with children() as begin:
+        found = ended([begin(_slowly, tmp_path / "it", tmp_path / "log") for _ in range(3)])
+    assert [one.code for one in found] == [0, 0, 0], found
     assert (tmp_path / "log").read_text() == "made\n"
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=_slowly, args=(tmp_path / "it", tmp_path / "log"))
-    process.start()
-    while not (tmp_path / "log").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    assert list(tmp_path.glob(".it.growing.*"))
+    with children() as begin:
+        child = begin(_slowly, tmp_path / "it", tmp_path / "log", 100.0)
+        while not (tmp_path / "log").exists():
+            assert child.process.exitcode is None, child.text()
+            time.sleep(0.01)
+    assert list(tmp_path.glob(".it.growing.*"))  # it was killed
     assert not (tmp_path / "it").exists()
-    _slowly(tmp_path / "it", tmp_path / "log")
+    _slowly(tmp_path / "it", tmp_path / "log", 0.0)
     assert not list(tmp_path.glob(".it.growing.*"))
 
 
