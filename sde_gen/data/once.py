@@ -53,8 +53,9 @@ def once(
         if made.get(key) != asked.get(key)
     ]
     if changed:
+        listing = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise ValueError(
-            f"{folder} was made under other settings ({'; '.join(changed)}); choose another folder, or delete it to "
+            f"{folder} was made under other settings ({listing}); choose another folder, or delete it to "
             "make it again"
         )
     return content

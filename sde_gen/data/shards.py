@@ -1,7 +1,6 @@
 """Images in tar files, as WebDataset lays them out."""
 
 import glob
-import io
 import itertools
 import re
 import warnings
@@ -13,80 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
-from sde_gen._digest import digest
-from sde_gen._typing import Shape
 from sde_gen.data.base import Dataset, Splits, check_fraction
-from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
+from sde_gen.data.decoded import Decoded
+from sde_gen.data.image import check_square, in_threads
 from sde_gen.data.once import once
-from sde_gen.data.rows import Rows
 from sde_gen.data.stream import Sample, Stream
 from sde_gen.data.streamed import Streamed
-from sde_gen.data.tar import Members, members, name_of
-
-
-class Decoded(Rows):
-    """Rows that are images in tar files, decoded when they are read.
-
-    Arguments:
-        shards: the files.
-        members: where the images lie in them.
-        size: side of the squares.
-        channels: 1 for grey, 3 for colour.
-        workers: how many images are decoded at a time.
-    """
-
-    def __init__(
-        self, shards: Sequence[Path], members: Members, *, size: int, channels: int, workers: int
-    ) -> None:
-        self.shards, self.members, self.workers = shards, members, workers
-        self.size, self.channels = size, channels
-
-    @property
-    def shape(self) -> Shape:
-        """(N, channels, size, size)."""
-        return len(self.members.offset), self.channels, self.size, self.size
-
-    @property
-    def fingerprint(self) -> str:
-        """Shape, the names of the files, and where the images lie in them."""
-        names = [path.name for path in self.shards]
-        return f"{self.shape}{names}{digest(map(torch.from_numpy, self.members))}"
-
-    def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Decode the images."""
-        for row, image in zip(out, in_threads(self._read, places.tolist(), self.workers), strict=True):
-            row[:] = image.numpy()
-
-    def fault(self, place: int) -> str | None:
-        """Why an image cannot be decoded, if so."""
-        try:
-            self._decode(place)
-        except UNREADABLE as error:
-            return f"{self._name(place)} ({error})"
-        return None
-
-    def _read(self, place: int) -> Tensor:
-        try:
-            return self._decode(place)
-        except UNREADABLE as error:
-            raise ValueError(
-                f"{self._name(place)} cannot be decoded ({error}); mend it, or give data.skip_corrupt=true, which "
-                "decodes every image once to leave out such ones"
-            ) from error
-
-    def _decode(self, place: int) -> Tensor:
-        with self.shards[self.members.shard[place]].open("rb", buffering=0) as file:
-            file.seek(self.members.offset[place])
-            content = file.read(self.members.size[place])
-        with Image.open(io.BytesIO(content)) as image:
-            return square(image, size=self.size, channels=self.channels)
-
-    def _name(self, place: int) -> str:
-        path = self.shards[self.members.shard[place]]
-        return f"{path}: {name_of(path, int(self.members.offset[place]))}"
+from sde_gen.data.tar import Members, members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +75,10 @@ class Shards(Streamed):
     def _samples(self, splits: Splits) -> Iterator[Sample]:
         for data in (splits.train, splits.test):
             for start in range(0, len(data), 256):
-                images = data.values[start : start + 256]
-                labels = itertools.repeat(None) if data.labels is None else data.labels[start:].tolist()
-                for image, label in zip(images, labels, strict=False):
+                chunk = slice(start, start + 256)
+                images = data.values[chunk]
+                labels = [None] * len(images) if data.labels is None else data.labels[chunk].tolist()
+                for image, label in zip(images, labels, strict=True):
                     yield Sample(image, label, data is splits.test)
 
     def indexed(self) -> Splits:
@@ -155,8 +89,8 @@ class Shards(Streamed):
         if self.index is None:
             found = self._find(files)
         else:
-            stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-            settings = {"shards": stats, **{key: getattr(self, key) for key in ("label", "skip_corrupt")}}
+            settings = {key: getattr(self, key) for key in ("train", "test", "label", "skip_corrupt")}
+            settings |= {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
             once(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
             with np.load(Path(self.index) / "members.npz") as columns:
                 found = Members(**columns)

@@ -1,0 +1,79 @@
+"""Rows that are images in tar files."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sde_gen._digest import digest
+from sde_gen._typing import Shape
+from sde_gen.data.image import UNREADABLE, in_threads, square
+from sde_gen.data.rows import Rows
+from sde_gen.data.tar import Members, name_of
+
+
+class Decoded(Rows):
+    """Rows that are images in tar files, decoded when they are read.
+
+    Arguments:
+        shards: the files.
+        members: where the images lie in them.
+        size: side of the squares.
+        channels: 1 for grey, 3 for colour.
+        workers: how many images are decoded at a time.
+    """
+
+    def __init__(
+        self, shards: Sequence[Path], members: Members, *, size: int, channels: int, workers: int
+    ) -> None:
+        self.shards, self.members, self.workers = shards, members, workers
+        self.size, self.channels = size, channels
+
+    @property
+    def shape(self) -> Shape:
+        """(N, channels, size, size)."""
+        return len(self.members.offset), self.channels, self.size, self.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Shape, the names of the files, and where the images lie in them."""
+        names = [path.name for path in self.shards]
+        return f"{self.shape}{names}{digest(map(torch.from_numpy, self.members))}"
+
+    def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Decode the images."""
+        for row, image in zip(out, in_threads(self._read, places.tolist(), self.workers), strict=True):
+            row[:] = image.numpy()
+
+    def fault(self, place: int) -> str | None:
+        """Why an image cannot be decoded, if so."""
+        try:
+            self._decode(place)
+        except UNREADABLE as error:
+            return f"{self._name(place)} ({error})"
+        return None
+
+    def _read(self, place: int) -> Tensor:
+        try:
+            return self._decode(place)
+        except UNREADABLE as error:
+            raise ValueError(
+                f"{self._name(place)} cannot be decoded ({error}); mend it, or give data.skip_corrupt=true, which "
+                "decodes every image once to leave out such ones"
+            ) from error
+
+    def _decode(self, place: int) -> Tensor:
+        with self.shards[self.members.shard[place]].open("rb", buffering=0) as file:
+            file.seek(self.members.offset[place])
+            content = file.read(self.members.size[place])
+        with Image.open(io.BytesIO(content)) as image:
+            return square(image, size=self.size, channels=self.channels)
+
+    def _name(self, place: int) -> str:
+        path = self.shards[self.members.shard[place]]
+        return f"{path}: {name_of(path, int(self.members.offset[place]))}"
