@@ -56,7 +56,8 @@ def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
     """
     sde = instantiate(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
-    classes = {"num_classes": facts.classes} if conditional(config) else {}
+    told = "net" in config.model  # a network around one whose classes are settled
+    classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
     return NetworkDenoiser(
         net=instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
         sde=sde,

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,15 +19,21 @@ from sde_gen.engine import checkpoint
 from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.engine.state import load_into
 from sde_gen.interop import Imported, files
+from sde_gen.interop.folder import absent, appearing
 from sde_gen.run import open_run
+
+LARGEST_SETTINGS = 2**18
+"""Bytes of a YAML file of settings, at most."""
+
+DEEPEST_SETTINGS = 32
+"""Settings within one another in a YAML file, at most."""
 
 
 @door("convert")
 def main(config: DictConfig) -> None:
     """Take a network in, or give one out."""
     out = Path(config.out)
-    if out.exists():
-        raise ValueError(f"{out} is there already; choose another folder with out=...")
+    absent(out)
     if (config.run is None) == (config.file is None):
         raise ValueError(
             "give file=... and format=... to take a network in, or run=... and to=... to give one out"
@@ -69,6 +76,7 @@ def take_in(config: DictConfig, out: Path) -> None:
     """
     path = files.weights_of(Path(config.file))
     found: Imported = instantiate(config.format)(path, _settings(config.settings))
+    parts = files.parts_of(path)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
     classifies = "encoder" in stored
@@ -78,13 +86,16 @@ def take_in(config: DictConfig, out: Path) -> None:
     origin = {
         "format": config.format._target_.split(".")[-2],
         "file": path.name,
-        "bytes": path.stat().st_size,
+        "bytes": sum(part.stat().st_size for part in parts),
         "sha256": _sha256(path),
+        "parts": {part.name: _sha256(part) for part in parts if part != path},
         "left_out": found.unused,
+        "notes": list(found.notes),
     }
     about = {"config": stored, "facts": vars(facts), "versions": build.versions(), "origin": origin}
     saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
-    written = checkpoint.save(out / "checkpoints", saved)
+    with appearing(out) as made:
+        written = out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
     show.table(
         f"converted to {out}",
         {
@@ -93,6 +104,7 @@ def take_in(config: DictConfig, out: Path) -> None:
             "process": _kind(stored["sde"]),
             "event": f"{tuple(facts.shape)}, {facts.levels} levels",
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
+            "not as it was": "; ".join(found.notes) or "nothing",
             "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
             "checkpoint": str(written),
         },
@@ -107,13 +119,36 @@ def _settings(path: str | None) -> dict[str, Any] | None:
         raise ValueError(
             f"there is no file {path}; settings=... names the configuration the network was made with"
         )
+    if path.endswith(".json"):
+        return files.json_of(Path(path))
+    if Path(path).stat().st_size > LARGEST_SETTINGS:
+        raise ValueError(f"{path} has more than {LARGEST_SETTINGS:,} bytes, which no settings have")
     try:
-        found = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:
-        raise ValueError(f"{path} is neither JSON nor YAML ({str(error).splitlines()[0]})") from error
+        text = Path(path).read_text(encoding="utf-8")
+        _check_yaml(text)
+        found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # whatever a damaged file makes the reader of YAML say
+        said = str(error).strip() or type(error).__name__
+        raise ValueError(f"{path} is neither JSON nor YAML ({said.splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
     return {str(key): value for key, value in found.items()}
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse what makes a small file a large or a slow one: names that stand for other parts, and great depth.
+
+    Raises:
+        ValueError: it has one of them.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        kind = type(token).__name__
+        depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+        if kind == "AliasToken":
+            raise ValueError("it has aliases, which no settings need")
+        if depth > DEEPEST_SETTINGS:
+            raise ValueError(f"it is more than {DEEPEST_SETTINGS} deep")
 
 
 def _data(config: DictConfig) -> dict[str, Any]:

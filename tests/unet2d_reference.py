@@ -50,6 +50,7 @@ def forward(
     levels, seen = len(channels), 4 * channels[0]
     skip = "Skip" in config["down_block_types"][0]
     rescale = 0.5**0.5 if skip else 1.0
+    modulated = config.get("resnet_time_scale_shift", "default") == "scale_shift"
     t = t.double()
 
     def conv(name: str, h: Tensor, outputs: int, size: int = 3, **how: Any) -> Tensor:
@@ -91,15 +92,23 @@ def forward(
         if change is not None:
             x, h = change(x), change(h)
         h = conv(f"{name}.conv1", h, outputs)
-        h = h + dense(f"{name}.time_emb_proj", F.silu(emb), outputs)[:, :, None, None]
-        h = conv(f"{name}.conv2", F.silu(norm(f"{name}.norm2", h, groups_of(outputs))), outputs)
-        if x.shape[1] != outputs or change is not None:
+        told = dense(f"{name}.time_emb_proj", F.silu(emb), (1 + modulated) * outputs)[:, :, None, None]
+        h = norm(f"{name}.norm2", h if modulated else h + told, groups_of(outputs))
+        if modulated:
+            h = h * (1 + told[:, :outputs]) + told[:, outputs:]
+        h = conv(f"{name}.conv2", F.silu(h), outputs)
+        if x.shape[1] != outputs or (change is not None and skip):
             x = conv(f"{name}.conv_shortcut", x, outputs, 1)
         return (x + h) * rescale
 
-    def attention(name: str, x: Tensor, groups: int) -> Tensor:
+    def inside(kind: str, key: str) -> bool:
+        """Whether the resolution changes inside a residual block."""
+        return "Resnet" in kind or ("Attn" in kind and config.get(key) == "resnet")
+
+    def attention(name: str, x: Tensor, groups: int | None) -> Tensor:
         count = x.shape[1]
-        rows = norm(f"{name}.group_norm", x, groups).flatten(2).mT  # (B, places, C)
+        h = x if groups is None else norm(f"{name}.group_norm", x, groups)
+        rows = h.flatten(2).mT  # (B, places, C)
         query, key, value = (dense(f"{name}.to_{part}", rows, count) for part in "qkv")
         width = config["attention_head_dim"] or count
         heads = []
@@ -113,7 +122,10 @@ def forward(
     if config.get("center_input_sample"):
         x = 2 * x - 1
     half = channels[0] // 2
-    if skip:
+    label_kind = config.get("time_embedding_type", "positional")
+    if label_kind == "learned":
+        features = weights("time_proj.weight", config["num_train_timesteps"], channels[0])[t.round().long()]
+    elif label_kind == "fourier":
         angle = 2 * math.pi * torch.log(t)[:, None] * weights("time_proj.weight", channels[0])
         features = torch.cat([angle.sin(), angle.cos()], dim=1)
     else:
@@ -140,6 +152,8 @@ def forward(
         if skip:
             h, image = block(f"{at}.resnet_down", h, count, change=shrink), shrink(image)
             h = h + conv(f"{at}.skip_conv", image, count, 1)
+        elif inside(kind, "downsample_type"):
+            h = block(f"{at}.downsamplers.0", h, count, change=lambda h: F.avg_pool2d(h, 2))
         elif config["downsample_padding"] == 0:
             h = conv(f"{at}.downsamplers.0.conv", F.pad(h, (0, 1, 0, 1)), count, stride=2, padding=0)
         else:
@@ -147,7 +161,8 @@ def forward(
         skips.append(h)
     h = block("mid_block.resnets.0", h, channels[-1])
     if config.get("add_attention", True):
-        h = attention("mid_block.attentions.0", h, groups_of(channels[-1]))
+        usual = None if modulated else groups_of(channels[-1])
+        h = attention("mid_block.attentions.0", h, config.get("attn_norm_num_groups") or usual)
     h = block("mid_block.resnets.1", h, channels[-1])
     out: Tensor | None = None
     for place_up, (kind, count) in enumerate(zip(config["up_block_types"], channels[::-1], strict=True)):
@@ -166,8 +181,16 @@ def forward(
             here = conv(f"{at}.skip_conv", F.silu(norm(f"{at}.skip_norm", h, quarter(count))), 3)
             out = here if out is None else out + here
             h = block(f"{at}.resnet_up", h, count, change=grow)
+        elif inside(kind, "upsample_type"):
+            h = block(f"{at}.upsamplers.0", h, count, change=twice)
         else:
-            h = conv(f"{at}.upsamplers.0.conv", h.repeat_interleave(2, 2).repeat_interleave(2, 3), count)
-    last = conv("conv_out", F.silu(norm("conv_norm_out", h, groups_of(channels[0]))), 3)
+            h = conv(f"{at}.upsamplers.0.conv", twice(h), count)
+    last = conv("conv_out", F.silu(norm("conv_norm_out", h, groups_of(channels[0]))), config["out_channels"])
     assert not skips
-    return last if out is None else (last + out) / t[:, None, None, None]
+    whole = last if out is None else last + out
+    return whole / t[:, None, None, None] if label_kind == "fourier" else whole
+
+
+def twice(h: Tensor) -> Tensor:
+    """Every pixel four times."""
+    return h.repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import MOST_CLASSES, MOST_TIMES, multipliers, real, whole, wholes
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.model.norms import Quarters
@@ -46,19 +46,24 @@ class DhariwalUNetLayout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         said = {**DEFAULTS, **config}
-        self.size, self.channels = int(need(said, "img_resolution")), int(need(said, "img_channels"))
-        self.width, self.blocks = int(said["model_channels"]), int(said["num_blocks"])
-        self.multipliers = [int(multiplier) for multiplier in said["channel_mult"]]
+        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
+        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
+        self.multipliers = multipliers(said, "channel_mult")
         self.levels = len(self.multipliers)
-        self.attention = [n for n in range(self.levels) if self.size >> n in said["attn_resolutions"]]
+        resolutions = wholes(said, "attn_resolutions", least=0)
+        self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
         for level in {*self.attention, self.levels - 1}:
             if (channels := self.width * self.multipliers[level]) % HEAD:
                 raise ValueError(
                     f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels "
                     f"is not supported; expected a multiple of {HEAD}"
                 )
-        self.classes, self.augmentations = int(said["label_dim"]), int(said["augment_dim"])
-        self.multiplier, self.dropout = int(said["channel_mult_emb"]), float(said["dropout"])
+        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
+        self.augmentations = whole(said, "augment_dim", least=0)
+        self.multiplier, self.dropout = (
+            whole(said, "channel_mult_emb", most=MOST_TIMES),
+            real(said, "dropout"),
+        )
 
     def recipe(self) -> Recipe:
         """Our network."""

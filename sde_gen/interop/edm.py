@@ -15,7 +15,7 @@ from sde_gen.interop import files, persistent, pickled
 from sde_gen.interop.dhariwal import DhariwalUNetLayout
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import given, need
+from sde_gen.interop.settings import MOST_STEPS, given, listing, need, plausible, real, shown, whole
 from sde_gen.interop.songunet import SongUNetLayout
 from sde_gen.interop.transfer import Transfer
 from sde_gen.parametrization.edm import EDM
@@ -32,9 +32,19 @@ class Layout(Protocol):
 
     Attributes:
         known: the arguments beside ``img_resolution`` and ``img_channels``.
+        channels: of the image.
+        size: side of the image.
+        classes: number of classes, 0 for none.
+        levels: number of resolutions.
+        blocks: residual blocks a level.
     """
 
     known: frozenset[str]
+    channels: int
+    size: int
+    classes: int
+    levels: int
+    blocks: int
 
     def recipe(self) -> Recipe:
         """Our network."""
@@ -102,8 +112,9 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     layout = layout_of(config)
     common = {"precond", "model_type", "img_resolution", "img_channels", "use_fp16"}
     if unknown := [key for key in config if key not in common | layout.known | own.known]:
-        raise ValueError(f"{precond} of {model_type} has no setting {', '.join(unknown)}")
+        raise ValueError(f"{precond} of {model_type} has no setting {listing(unknown)}")
     meaning = own.meaning({**own.defaults, **config})
+    plausible(tensors, layout.levels * layout.blocks)
     with torch.device("meta"):
         moved = Transfer(_bare(tensors), layout.recipe().make())
     layout.move(moved, own.outputs)
@@ -112,21 +123,20 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     for head in layout.heads():
         for name in (f"{head}.weight", f"{head}.bias"):
             state[name] = meaning.sign * state[name]
-    classes, size, channels = (
-        int(config.get(key) or 0) for key in ("label_dim", "img_resolution", "img_channels")
+    told = Recipe(
+        ClassLabel, classes=layout.classes, dropout=real({"label_dropout": 0.0, **config}, "label_dropout")
     )
-    told = Recipe(ClassLabel, classes=classes, dropout=float(config.get("label_dropout", 0.0)))
     return Imported(
         config={
             "model": layout.recipe().config(),
             "sde": meaning.sde.config(),
             "parametrization": meaning.parametrization.config(),
             "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (told if classes else Recipe(Unconditional)).config(),
+            "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),
         },
-        shape=(channels, size, size),
+        shape=(layout.channels, layout.size, layout.size),
         levels=256,
-        classes=classes,
+        classes=layout.classes,
         state=state,
         unused=moved.unused,
     )
@@ -151,30 +161,30 @@ class Preconditioning(NamedTuple):
 
 
 def _vp(said: Mapping[str, Any]) -> Meaning:
-    low = float(said["beta_min"])
-    sde = Recipe(VP, beta_min=low, beta_max=low + float(said["beta_d"]), t_min=float(said["epsilon_t"]))
-    return Meaning(sde, Recipe(Eps, label=Recipe(Time, scale=float(said["M"]) - 1)), 1.0)
+    low = real(said, "beta_min")
+    sde = Recipe(VP, beta_min=low, beta_max=low + real(said, "beta_d"), t_min=real(said, "epsilon_t"))
+    return Meaning(sde, Recipe(Eps, label=Recipe(Time, scale=real(said, "M") - 1)), 1.0)
 
 
 def _ve(said: Mapping[str, Any]) -> Meaning:
-    sde = Recipe(VE, sigma_min=float(said["sigma_min"]), sigma_max=float(said["sigma_max"]), t_min=0.0)
+    sde = Recipe(VE, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"), t_min=0.0)
     return Meaning(sde, Recipe(Eps, label=Recipe(LogRatio, unit=2.0)), -1.0)
 
 
 def _iddpm(said: Mapping[str, Any]) -> Meaning:
-    steps = int(said["M"])
-    limit = 1 - float(said["C_1"])
-    betas = Recipe(cosine_betas, steps=steps, offset=float(said["C_2"]), beta_limit=limit)
+    steps = whole(said, "M", most=MOST_STEPS)
+    limit = 1 - real(said, "C_1")
+    betas = Recipe(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
     label = Recipe(Time, scale=float(steps), offset=-1.0)
     return Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=label), 1.0)
 
 
 def _edm(said: Mapping[str, Any]) -> Meaning:
     """Of a network that stands for every noise level, the levels that their sampler takes."""
-    low, high = float(said["sigma_min"]), float(said["sigma_max"])
-    sde = Recipe(edm_sde.EDM, sigma_min=low or 0.002, sigma_max=high if math.isfinite(high) else 80.0)
+    low, high = real(said, "sigma_min"), 80.0 if said["sigma_max"] == math.inf else real(said, "sigma_max")
+    sde = Recipe(edm_sde.EDM, sigma_min=low or 0.002, sigma_max=high)
     label = Recipe(LogSigma, scale=0.25)
-    return Meaning(sde, Recipe(EDM, sigma_data=float(said["sigma_data"]), label=label), 1.0)
+    return Meaning(sde, Recipe(EDM, sigma_data=real(said, "sigma_data"), label=label), 1.0)
 
 
 PRECONDITIONINGS = {
@@ -191,9 +201,9 @@ PRECONDITIONINGS = {
 
 
 def _of(known: Mapping[str, Any], name: Any, key: str) -> tuple[str, Any]:
-    word = str(name).rpartition(".")[2]
+    word = name.rpartition(".")[2] if isinstance(name, str) else ""
     if word not in known:
-        raise ValueError(f"{key}={name!r} is not supported; expected {' or '.join(known)}")
+        raise ValueError(f"{key}={shown(name)} is not supported; expected {' or '.join(known)}")
     return word, known[word]
 
 

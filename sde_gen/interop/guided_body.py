@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need
+from sde_gen.interop.settings import MOST_STEPS, choice, flag, multipliers, real, shown, whole, wholes
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.model.adm_blocks import HeadedAttention, Stage
@@ -25,36 +25,55 @@ BLOCK = {
 """Their names of the parts of a residual block, and ours."""
 
 
+ASSUMED: dict[str, Any] = {
+    "dims": 2,
+    "conv_resample": True,
+    "use_new_attention_order": False,
+    "dropout": 0.0,
+    "num_heads": 1,
+    "num_head_channels": -1,
+    "noise_schedule": "linear",
+    "steps": 1000,
+    "rescale_timesteps": False,
+}
+"""What their constructors and their chain assume."""
+
+
 class Body:
     """Their network of some arguments of its constructor, in our terms.
 
     Arguments:
         config: those arguments by name.
 
+    Attributes:
+        repeated: number of residual blocks, at least.
+
     Raises:
         ValueError: a setting is missing, or one that our networks do not have.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        if (dims := int(config.get("dims", 2))) != 2:
-            raise ValueError(f"dims={dims} is not supported; expected 2")
-        self.channels, self.size = int(need(config, "in_channels")), int(need(config, "image_size"))
-        self.in_blocks = bool(need(config, "resblock_updown"))
-        self.learned = bool(config.get("conv_resample", True))
-        self.new_order = bool(config.get("use_new_attention_order"))
-        width, factors = int(need(config, "model_channels")), need(config, "attention_resolutions")
-        multipliers = [float(m) for m in need(config, "channel_mult")]
-        attention = [n for n in range(len(multipliers)) if 2**n in factors]
+        config = {**ASSUMED, **config}
+        if (dims := config["dims"]) != 2:
+            raise ValueError(f"dims={shown(dims)} is not supported; expected 2")
+        self.channels, self.size = whole(config, "in_channels"), whole(config, "image_size")
+        self.in_blocks, self.learned = flag(config, "resblock_updown"), flag(config, "conv_resample")
+        self.new_order = flag(config, "use_new_attention_order")
+        width, factors = whole(config, "model_channels"), wholes(config, "attention_resolutions", least=0)
+        levels = multipliers(config, "channel_mult")
+        attention = [n for n in range(len(levels)) if 2**n in factors]
+        blocks = whole(config, "num_res_blocks")
+        self.repeated = blocks * len(levels)
         change = Recipe(ConvolutionChange if self.learned else PlainChange)
         self.keywords: dict[str, Any] = {
             "shape": [self.channels, self.size, self.size],
             "width": width,
-            "multipliers": [int(m) if m.is_integer() else m for m in multipliers],
-            "blocks": int(need(config, "num_res_blocks")),
+            "multipliers": levels,
+            "blocks": blocks,
             "attention_levels": attention,
-            **_heads(config, [int(width * multipliers[n]) for n in {*attention, len(multipliers) - 1}]),
-            "dropout": float(config.get("dropout", 0.0)),
-            "modulated": bool(need(config, "use_scale_shift_norm")),
+            **_heads(config, [int(width * levels[n]) for n in {*attention, len(levels) - 1}]),
+            "dropout": real(config, "dropout"),
+            "modulated": flag(config, "use_scale_shift_norm"),
             "change": None if self.in_blocks else change,
         }
 
@@ -127,10 +146,10 @@ class Body:
 
 def chain(config: Mapping[str, Any]) -> tuple[Recipe, Recipe]:
     """The process, and the label of a time, the number of its step: from 0, or as if there were 1000 of them."""
-    steps = int(config.get("steps", 1000))
-    unit = 1000 / steps if config.get("rescale_timesteps", False) else 1.0
-    known = {"noise_schedule": config.get("noise_schedule", "linear")}
-    if choice(known, "noise_schedule", "linear", "cosine") == "cosine":
+    config = {**ASSUMED, **config}
+    steps = whole(config, "steps", most=MOST_STEPS)
+    unit = 1000 / steps if flag(config, "rescale_timesteps") else 1.0
+    if choice(config, "noise_schedule", "linear", "cosine") == "cosine":
         betas = Recipe(cosine_betas, steps=steps)
     else:
         scale = 1000 / steps
@@ -148,9 +167,9 @@ def _stages(down: Iterable[Any], up: Iterable[Any]) -> Iterator[tuple[str, str, 
 
 def _heads(config: Mapping[str, Any], attended: list[int]) -> dict[str, int]:
     """Channels of a head, or the number of heads."""
-    size = int(config.get("num_head_channels", -1))
-    if size <= 0:
-        return {"heads": int(config.get("num_heads", 1))}
+    if config["num_head_channels"] == -1:
+        return {"heads": whole(config, "num_heads")}
+    size = whole(config, "num_head_channels")
     if odd := [channels for channels in attended if channels % size]:
         raise ValueError(
             f"num_head_channels={size} does not divide the {odd[0]} channels that attention sees"

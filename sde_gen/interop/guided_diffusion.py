@@ -15,7 +15,7 @@ from sde_gen.interop.guided_body import Body, chain
 from sde_gen.interop.guided_settings import of_unet
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import given, need
+from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, shown, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.parametrization.eps import Eps
@@ -56,16 +56,20 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     config = of_unet(config)
     body = Body(config)
     body.check_file(tensors, images=True)
-    channels, size, classes = body.channels, body.size, int(config.get("num_classes") or 0)
-    outputs, rest = divmod(int(need(config, "out_channels")), channels)
+    channels, size = body.channels, body.size
+    classes = whole(
+        {"num_classes": config.get("num_classes") or 0}, "num_classes", least=0, most=MOST_CLASSES
+    )
+    outputs, rest = divmod(whole(config, "out_channels"), channels)
     if rest or outputs not in (1, 2):
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
     heads, up = config.get("num_heads", 1), config.get("num_heads_upsample", -1)
-    if up not in (-1, heads) and int(config.get("num_head_channels", -1)) <= 0:
-        raise ValueError(f"num_heads_upsample={up} is not supported; expected -1 or num_heads={heads}")
+    if up not in (-1, heads) and "heads" in body.keywords:
+        raise ValueError(f"num_heads_upsample={shown(up)} is not supported; expected -1 or num_heads={heads}")
     recipe = Recipe(ADM, **body.keywords, num_classes=classes, outputs=outputs)
+    plausible(tensors, body.repeated)
     with torch.device("meta"):
         net: ADM = recipe.make()
     moved = Transfer(_with_null_class(tensors), net)
@@ -75,7 +79,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     moved.layer("norm", "out.0")
     moved.layer("out", "out.2")
     sde, label = chain(config)
-    mean = Recipe(X0 if config.get("predict_xstart") else Eps, label=label)
+    mean = Recipe(X0 if flag({"predict_xstart": False, **config}, "predict_xstart") else Eps, label=label)
     labels = Recipe(ClassLabel, classes=classes, dropout=0.0)
     return Imported(
         config={

@@ -13,7 +13,7 @@ from sde_gen.interop.guided_body import Body, chain
 from sde_gen.interop.guided_settings import of_classifier
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, given, need
+from sde_gen.interop.settings import MOST_CLASSES, choice, given, plausible, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm_encoder import ADMEncoder
 from sde_gen.model.pool import AttentionPool, AveragePool, LevelsPool, NormalisedLevelsPool
@@ -50,14 +50,15 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     config = of_classifier(config)
     body = Body(config)
     body.check_file(tensors, images=False)
-    channels, size, classes = body.channels, body.size, int(need(config, "out_channels"))
-    pool = choice({"pool": config.get("pool", "adaptive")}, "pool", *POOLS)
+    channels, size, classes = body.channels, body.size, whole(config, "out_channels", most=MOST_CLASSES)
+    pool = choice({"pool": "adaptive", **config}, "pool", *POOLS)
     if pool == "attention" and "head_channels" not in body.keywords:
         raise ValueError("pool=attention needs num_head_channels")
     size_of_heads = {"head_channels": body.keywords["head_channels"]} if pool == "attention" else {}
     recipe = Recipe(
         ADMEncoder, **body.keywords, num_classes=classes, pool=Recipe(POOLS[pool], **size_of_heads)
     )
+    plausible(tensors, body.repeated)
     with torch.device("meta"):
         net: ADMEncoder = recipe.make()
     moved = Transfer(tensors, net)

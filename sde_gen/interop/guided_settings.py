@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import MOST_STEPS, flag, listing, need, shown, whole
 
 SHARED = frozenset(
     "image_size in_channels out_channels model_channels num_res_blocks attention_resolutions dropout channel_mult "
@@ -95,8 +95,8 @@ def of_unet(config: Mapping[str, Any]) -> dict[str, Any]:
         **_chain(said),
         "model_channels": said["num_channels"],
         "channel_mult": _multipliers(said["channel_mult"], said["image_size"]),
-        "out_channels": 6 if said["learn_sigma"] else 3,
-        "num_classes": CLASSES if said["class_cond"] else None,
+        "out_channels": 6 if flag(said, "learn_sigma") else 3,
+        "num_classes": CLASSES if flag(said, "class_cond") else None,
     }
 
 
@@ -135,14 +135,16 @@ def _flags(config: Mapping[str, Any]) -> bool:
 def _refuse_unknown(config: Mapping[str, Any], known: frozenset[str] | set[str], where: str) -> None:
     for key, value in config.items():
         if key not in known and not (key == "timestep_respacing" and value in (None, "")):
-            raise ValueError(f"{where} has no setting {key}" + (f": {HINTS[key]}" if key in HINTS else ""))
+            raise ValueError(
+                f"{where} has no setting {listing([key])}" + (f": {HINTS[key]}" if key in HINTS else "")
+            )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a class as they are, a text of multipliers aside."""
     if not isinstance(factors := need(config, "attention_resolutions"), list | tuple):
         raise ValueError(
-            f"attention_resolutions={factors!r}: expected a list of factors of halving, such as [2, 4]; sizes of "
+            f"attention_resolutions={shown(factors)}: expected a list of factors of halving, such as [2, 4]; sizes of "
             "images in a text are a flag of their scripts, all of which go together: num_channels in place of "
             "model_channels, ..."
         )
@@ -152,35 +154,38 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sizes(said: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Sizes of images in a text as factors of halving, and what the scripts do not ask for."""
-    size, text = int(said["image_size"]), said[key]
-    if isinstance(text, list | tuple):
+    size, text = whole(said, "image_size"), said[key]
+    if not isinstance(text, str | int):
         raise ValueError(
-            f"{key}={text!r}: expected sizes of images in a text, such as '16,8', as flag of a script"
+            f"{key}={shown(text)}: expected sizes of images in a text, such as '16,8', as flag of a script"
         )
     try:
         factors = [size // int(one) for one in str(text).split(",")]
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{key}={text!r}: expected sizes of images, such as '16,8'") from error
+        raise ValueError(f"{key}={shown(text)}: expected sizes of images, such as '16,8'") from error
     return {"image_size": size, "in_channels": 3, "attention_resolutions": factors}
 
 
 def _multipliers(said: Any, size: Any) -> list[float]:
     if isinstance(said, list | tuple):
         return list(said)
+    if said == "":
+        side = whole({"image_size": size}, "image_size")
+        if side not in MULTIPLIERS:
+            raise ValueError(
+                f"channel_mult='' of images of {side} pixels: their scripts know "
+                f"{', '.join(map(str, MULTIPLIERS))}; give the multipliers"
+            )
+        return MULTIPLIERS[side]
     try:
-        return [float(one) for one in str(said).split(",")] if said != "" else MULTIPLIERS[int(size)]
-    except KeyError as error:
-        raise ValueError(
-            f"channel_mult='' of images of {size} pixels: their scripts know {', '.join(map(str, MULTIPLIERS))}; "
-            "give the multipliers"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"channel_mult={said!r}: expected numbers, such as '1,2,2,2'") from error
+        return [float(one) for one in said.split(",")] if isinstance(said, str) else [float(said)]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"channel_mult={shown(said)}: expected numbers, such as '1,2,2,2'") from error
 
 
 def _chain(said: Mapping[str, Any]) -> dict[str, Any]:
     """The chain; the two projects' scripts assume different labels where it has not 1000 steps."""
-    steps = int(said.get("diffusion_steps", 1000))
+    steps = whole({"diffusion_steps": 1000, **said}, "diffusion_steps", most=MOST_STEPS)
     rescale = said.get("rescale_timesteps", False) if steps == 1000 else need(said, "rescale_timesteps")
     return {
         "steps": steps,

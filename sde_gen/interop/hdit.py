@@ -1,16 +1,34 @@
 """The image_transformer_v2 of k-diffusion: which HDiT it is, and where its tensors go."""
 
 import abc
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need
+from sde_gen.interop.settings import (
+    LARGEST,
+    MOST_LEVELS,
+    choice,
+    listed,
+    listing,
+    real,
+    reals,
+    shown,
+    whole,
+    wholes,
+)
 from sde_gen.interop.transfer import Transfer
 from sde_gen.interop.unet2d import HALVES_SWAPPED
 from sde_gen.model.hdit import HDiT, Level
 from sde_gen.model.reach import Everywhere, Neighbourhood, ShiftedWindow
 from sde_gen.model.rotary import SpreadRotation
+
+MOST_TOKENS = 2**18
+"""Patches of an image, at most: what neighbourhoods are made of grows with them, and no weight does."""
+
+WIDEST = 32
+"""Patches in the side of a neighbourhood or a window, at most."""
 
 FEED_FORWARD = {"up": "up_proj", "down": "down_proj"}
 """Our names of the dense layers of a feed-forward layer, and theirs."""
@@ -30,11 +48,18 @@ class TransformerLayout(abc.ABC):
     def __init__(self, said: Mapping[str, Any], classes: int) -> None:
         for key, expected in (("has_variance", False), ("skip_stages", 0)):
             if said[key] != expected:
-                raise ValueError(f"{key}={said[key]} of a transformer is not supported; expected {expected}")
+                raise ValueError(
+                    f"{key}={shown(said[key])} of a transformer is not supported; expected {expected}"
+                )
         self.classes = classes
-        self.channels = int(need(said, "input_channels"))
-        self.shape = [self.channels, *(int(side) for side in need(said, "input_size"))]
-        self.patch = [int(side) for side in need(said, "patch_size")]
+        self.channels = whole(said, "input_channels")
+        self.shape = [self.channels, *wholes(said, "input_size", length=2)]
+        self.patch = wholes(said, "patch_size", length=2)
+        if math.prod(self.shape[1:]) > MOST_TOKENS * math.prod(self.patch):
+            raise ValueError(
+                f"input_size={self.shape[1:]} in patches of {self.patch} is not supported; expected at most "
+                f"{MOST_TOKENS} of them"
+            )
 
     @abc.abstractmethod
     def recipe(self) -> Recipe:
@@ -97,25 +122,31 @@ class ImageTransformerV2Layout(TransformerLayout):
     def __init__(self, model: Mapping[str, Any], classes: int) -> None:
         said = {**self.defaults, **model}
         super().__init__(said, classes)
-        self.widths = [int(width) for width in need(said, "widths")]
-        self.depths = [int(depth) for depth in need(said, "depths")]
+        self.widths, self.depths = (wholes(said, key, length=MOST_LEVELS) for key in ("widths", "depths"))
         many = len(self.widths)
-        self.hidden = [int(n) for n in said["d_ffs"] or [3 * width for width in self.widths]]
+        hidden = said["d_ffs"] or [3 * width for width in self.widths]
+        self.hidden = wholes({"d_ffs": hidden}, "d_ffs", most=4 * LARGEST, length=MOST_LEVELS)
         near, far = {"type": "neighborhood"}, {"type": "global"}
-        reaches = said["self_attns"] or [near] * (many - 1) + [far]
-        self.reaches = [_reach(reach) for reach in reaches]
+        reaches = {"self_attns": said["self_attns"] or [near] * (many - 1) + [far]}
+        self.reaches = [_reach(reach) for reach in listed(reaches, "self_attns", MOST_LEVELS)]
         rate = said["dropout_rate"] or 0.0
-        self.dropout = [float(n) for n in (rate if isinstance(rate, list | tuple) else [rate] * many)]
+        rates = {"dropout_rate": rate if isinstance(rate, list | tuple) else [rate] * many}
+        self.dropout = reals(rates, "dropout_rate", MOST_LEVELS)
         counts = [len(given) for given in (self.depths, self.hidden, self.reaches, self.dropout)]
         if counts != [many] * 4:
             raise ValueError(
                 f"widths={self.widths}, depths={self.depths}, d_ffs={self.hidden}, {counts[2]} self_attns, "
                 f"dropout_rate={self.dropout}: expected one of each for every level"
             )
-        self.features, self.mapping_depth = int(said["mapping_width"]), int(said["mapping_depth"])
-        self.mapping_hidden = int(said["mapping_d_ff"] or 3 * self.features)
-        self.mapping_dropout = float(said["mapping_dropout_rate"])
-        self.conditions = int(said["mapping_cond_dim"])
+        self.features, self.mapping_depth = (
+            whole(said, "mapping_width"),
+            whole(said, "mapping_depth", least=0),
+        )
+        hidden = said["mapping_d_ff"] or 3 * self.features
+        self.mapping_hidden = whole({"mapping_d_ff": hidden}, "mapping_d_ff", most=4 * LARGEST)
+        self.mapping_dropout = real(said, "mapping_dropout_rate")
+        self.conditions = whole(said, "mapping_cond_dim", least=0)
+        self.repeated = sum(self.depths) + self.mapping_depth
 
     def recipe(self) -> Recipe:
         """Our network."""
@@ -173,8 +204,12 @@ class ImageTransformerV2Layout(TransformerLayout):
                     yield f"up.{level}.{index}", f"up_levels.{level}.{index}"
 
 
-def _reach(said: Mapping[str, Any]) -> Recipe | None:
+def _reach(said: Any) -> Recipe | None:
     """Which tokens a token attends to, in their words."""
+    if not isinstance(said, Mapping):
+        raise ValueError(
+            f"self_attns={shown(said)} is not supported; expected settings by name for every level"
+        )
     known: dict[str, tuple[Any, dict[str, Any]]] = {
         "global": (Everywhere, {}),
         "neighborhood": (Neighbourhood, {"kernel_size": 7}),
@@ -183,8 +218,10 @@ def _reach(said: Mapping[str, Any]) -> Recipe | None:
     }
     kind, sizes = known[choice(said, "type", *known)]
     if unknown := set(said) - {"type", "d_head", *sizes}:
-        raise ValueError(f"self_attns of type {said['type']} have no setting {', '.join(sorted(unknown))}")
+        raise ValueError(f"self_attns of type {said['type']} have no setting {listing(unknown)}")
     if kind is None:
         return None
-    size = [int(need({**sizes, **said}, key)) for key in sizes]
-    return Recipe(kind, head=int(said.get("d_head", 64)), **dict(zip(["size"], size, strict=False)))
+    size = [whole({**sizes, **said}, key, most=WIDEST) for key in sizes]
+    return Recipe(
+        kind, head=whole({"d_head": 64, **said}, "d_head"), **dict(zip(["size"], size, strict=False))
+    )

@@ -18,6 +18,7 @@ class Imported:
         classes: number of classes, 0 for a network without labels.
         state: weights by the names of our network.
         unused: tensors of the file that are left out on purpose, each with the reason.
+        notes: what else is not as it was, in a sentence each.
     """
 
     config: dict[str, Any]
@@ -26,3 +27,4 @@ class Imported:
     classes: int
     state: dict[str, Tensor]
     unused: dict[str, str]
+    notes: tuple[str, ...] = ()

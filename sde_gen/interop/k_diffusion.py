@@ -17,7 +17,7 @@ from sde_gen.interop.hdit import ImageTransformerV2Layout
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.kunet import ImageV1Layout
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need, section
+from sde_gen.interop.settings import MOST_CLASSES, choice, listing, plausible, real, section, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.interop.vit import ImageTransformerV1Layout
 from sde_gen.parametrization.edm import EDM
@@ -40,11 +40,13 @@ class Layout(Protocol):
         known: the settings that are its own.
         classes: number of classes that the network is told, 0 for none.
         shape: event shape (C, H, W).
+        repeated: number of blocks or layers, at least.
     """
 
     known: frozenset[str]
     classes: int
     shape: list[int]
+    repeated: int
 
     def recipe(self) -> Recipe:
         """Our network."""
@@ -109,21 +111,19 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         ValueError: a setting that is missing, unknown, or that our networks do not have, or tensors that do not fit;
             the message names them.
     """
-    model, data = section(config, "model"), config.get("dataset") or {}
+    model, data = section(config, "model"), section(config, "dataset") if config.get("dataset") else {}
     kind = choice(model, "type", *NETWORKS)
-    try:
-        layout = NETWORKS[kind](model, int(data.get("num_classes") or 0))
-        dropped, deviation = float(data.get("cond_dropout_rate", 0.1)), float(model.get("sigma_data", 1.0))
-        low, high = (float(need(model, key)) for key in ("sigma_min", "sigma_max"))
-    except (TypeError, AttributeError) as error:
-        raise ValueError(
-            f"the configuration of {kind} holds another kind of value than theirs ({error})"
-        ) from error
+    classes = {"num_classes": data.get("num_classes") or 0}
+    layout = NETWORKS[kind](model, whole(classes, "num_classes", least=0, most=MOST_CLASSES))
+    dropped = real({"cond_dropout_rate": 0.1, **data}, "cond_dropout_rate")
+    deviation = real({"sigma_data": 1.0, **model}, "sigma_data")
+    low, high = real(model, "sigma_min"), real(model, "sigma_max")
     common = {"type", "input_channels", "input_size", "sigma_data", "sigma_min", "sigma_max"}
     if unknown := [key for key in model if key not in common | TRAINING | layout.known]:
-        raise ValueError(f"{kind} has no setting {', '.join(unknown)}")
+        raise ValueError(f"{kind} has no setting {listing(unknown)}")
     if high > math.exp(8):  # where our label of the noise level ends
         raise ValueError(f"sigma_max={high} is not supported; expected at most {math.exp(8):.0f}")
+    plausible(tensors, layout.repeated)
     with torch.device("meta"):
         moved = Transfer(_bare(tensors), layout.recipe().make())
     layout.move(moved)

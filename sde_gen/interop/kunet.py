@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import MOST_LEVELS, flag, listed, real, shown, whole, wholes
 from sde_gen.interop.transfer import Transfer
 from sde_gen.interop.unet2d import HALVES_SWAPPED
 from sde_gen.model.kunet import KUNet
@@ -56,24 +56,27 @@ class ImageV1Layout:
             ("unet_cond_dim", "an image beside the image"),
             ("cross_cond_dim", "cross-attention"),
         ):
-            if said[key]:
-                raise ValueError(f"{key}={said[key]}: {why} is not supported; expected 0")
+            if said[key] != 0:
+                raise ValueError(f"{key}={shown(said[key])}: {why} is not supported; expected 0")
         self.classes = 0
-        self.shape = [int(need(said, "input_channels")), *(int(side) for side in need(said, "input_size"))]
-        self.features, self.patch = int(need(said, "mapping_out")), int(said["patch_size"])
-        self.depths = [int(depth) for depth in need(said, "depths")]
-        self.channels = [int(number) for number in need(said, "channels")]
-        self.attends = [bool(there) for there in need(said, "self_attn_depths")]
+        self.shape = [whole(said, "input_channels"), *wholes(said, "input_size", length=2)]
+        self.features, self.patch = whole(said, "mapping_out"), whole(said, "patch_size")
+        self.depths = wholes(said, "depths", length=MOST_LEVELS)
+        self.channels = wholes(said, "channels", length=MOST_LEVELS)
+        there = listed(said, "self_attn_depths", MOST_LEVELS)
+        self.attends = [flag({"self_attn_depths": one}, "self_attn_depths") for one in there]
         if not len(self.depths) == len(self.channels) == len(self.attends):
             raise ValueError(
                 f"depths={self.depths}, channels={self.channels}, self_attn_depths={self.attends}: "
                 "expected one of each for every level"
             )
-        self.skipped = int(said["skip_stages"])
-        if not 0 <= self.skipped < len(self.depths):
+        self.skipped = whole(said, "skip_stages", least=0)
+        if self.skipped >= len(self.depths):
             raise ValueError(f"skip_stages={self.skipped}: expected 0 to {len(self.depths) - 1}")
-        self.augmentations = 9 * bool(said["augment_wrapper"]) + int(said["mapping_cond_dim"])
-        self.variance, self.dropout = bool(said["has_variance"]), float(said["dropout_rate"])
+        self.repeated = sum(self.depths[self.skipped :])
+        told = whole(said, "mapping_cond_dim", least=0)
+        self.augmentations = 9 * flag(said, "augment_wrapper") + told
+        self.variance, self.dropout = flag(said, "has_variance"), real(said, "dropout_rate")
 
     def recipe(self) -> Recipe:
         """Our network, without the stages that theirs skips."""

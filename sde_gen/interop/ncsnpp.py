@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need
+from sde_gen.interop.settings import (
+    MOST_TAPS,
+    choice,
+    flag,
+    multipliers,
+    plausible,
+    real,
+    reals,
+    whole,
+    wholes,
+)
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.change import BlockChange, ConvolutionChange, PlainChange
 from sde_gen.model.embedding import Fourier, Positional
@@ -68,27 +78,27 @@ class NCSNppLayout:
         if self.ddpm:
             model = {**model, **DDPM}
         self.fourier = choice(model, "embedding_type", "positional", "fourier") == "fourier"
-        self.conditional = bool(model.get("conditional", True))
+        self.conditional = flag({"conditional": True, **model}, "conditional")
         self.biggan = choice(model, "resblock_type", "biggan", "ddpm") == "biggan"
-        self.learned_change = bool(model.get("resamp_with_conv", True))
-        self.fir = bool(need(model, "fir"))
+        self.learned_change = flag({"resamp_with_conv": True, **model}, "resamp_with_conv")
+        self.fir = flag(model, "fir")
         self.enter = choice(model, "progressive_input", "none", "residual", "input_skip")
         self.joined = (
             self.enter == "input_skip" and choice(model, "progressive_combine", "sum", "cat") == "cat"
         )
         self.leave = choice(model, "progressive", "none", "residual", "output_skip")
-        self.multipliers = [int(multiplier) for multiplier in need(model, "ch_mult")]
-        self.blocks = int(need(model, "num_res_blocks"))
-        self.width = int(need(model, "nf"))
-        self.dropout = float(need(model, "dropout"))
-        self.scale = 0.5**0.5 if need(model, "skip_rescale") else 1.0
-        self.taps = [float(tap) for tap in need(model, "fir_kernel")] if self.fir else []
+        self.multipliers = multipliers(model, "ch_mult")
+        self.blocks = whole(model, "num_res_blocks")
+        self.width = whole(model, "nf")
+        self.dropout = real(model, "dropout")
+        self.scale = 0.5**0.5 if flag(model, "skip_rescale") else 1.0
+        self.taps = reals(model, "fir_kernel", MOST_TAPS) if self.fir else []
         if self.taps != self.taps[::-1]:
             raise ValueError(f"fir_kernel={self.taps} is not supported; expected a symmetric filter")
-        size = int(need(data, "image_size"))
-        self.shape = [int(need(data, "num_channels")), size, size]
+        size = whole(data, "image_size")
+        self.shape = [whole(data, "num_channels"), size, size]
         self.levels = len(self.multipliers)
-        resolutions = list(need(model, "attn_resolutions"))
+        resolutions = wholes(model, "attn_resolutions", least=0)
         self.attention = [level for level in range(self.levels) if size // 2**level in resolutions]
 
     def recipe(self) -> Recipe:
@@ -117,6 +127,7 @@ class NCSNppLayout:
 
     def move(self, tensors: Mapping[str, Tensor]) -> Transfer:
         """Their tensors, moved to our network; it remains to ``finish``."""
+        plausible(tensors, self.levels * self.blocks)
         with torch.device("meta"):
             moved = Transfer(tensors, self.recipe().make())
         for number, (prefix, names) in enumerate(self._modules()):

@@ -12,7 +12,7 @@ from sde_gen.interop import files
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.ncsnpp import NCSNppLayout
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, given, need, section
+from sde_gen.interop.settings import MOST_STEPS, choice, flag, given, real, section, whole
 from sde_gen.model.centred import Centred
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.label import LogRatio, LogTime, Ratio, Time
@@ -34,10 +34,15 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
         ValueError: as :func:`~sde_gen.interop.files.read` and :func:`read`.
     """
     found = files.read(path)
-    whole = "model" in found
-    state = files.tensors(found, *(["model"] if whole else []))
-    shadow = found.get("ema", {}).get("shadow_params") if whole else None
-    return read(state if shadow is None else averaged(state, shadow), given(config))
+    training = isinstance(found, dict) and "model" in found
+    state = files.tensors(found, *(["model"] if training else []))
+    ema = found.get("ema") if training else None
+    shadow = ema.get("shadow_params") if isinstance(ema, dict) else None
+    if shadow is None:
+        return read(state, given(config))
+    if not isinstance(shadow, list):
+        raise ValueError("ema.shadow_params is no list of tensors")
+    return read(averaged(state, list(files.tensors(dict(enumerate(shadow))).values())), given(config))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
@@ -62,9 +67,9 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     """
     model, data, training = (section(config, name) for name in ("model", "data", "training"))
     choice({"nonlinearity": "swish", **model}, "nonlinearity", "swish")
-    centred = bool(need(data, "centered"))
+    centred = flag(data, "centered")
     layout = NCSNppLayout(model, data)
-    continuous = bool(training.get("continuous", True))
+    continuous = flag({"continuous": True, **training}, "continuous")
     if layout.fourier and not continuous:
         raise ValueError("embedding_type=fourier with continuous=False: their chains have positional labels")
     ve = choice(training, "sde", "vpsde", "subvpsde", "vesde") == "vesde"
@@ -106,8 +111,8 @@ def _exploding(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
 ) -> _Meaning:
     """VE, on data ``unit`` times larger than theirs."""
-    levels, divided = int(need(model, "num_scales")) - 1, bool(need(model, "scale_by_sigma"))
-    if not training.get("continuous", True):
+    levels, divided = whole(model, "num_scales", most=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
+    if not flag({"continuous": True, **training}, "continuous"):
         label = Recipe(Time, scale=-float(levels), offset=float(levels))
     elif fourier:
         label = Recipe(LogRatio, unit=float(unit))
@@ -120,8 +125,8 @@ def _exploding(
         label = Recipe(Ratio, unit=float(unit))
     sde = Recipe(
         VE,
-        sigma_min=unit * float(need(model, "sigma_min")),
-        sigma_max=unit * float(need(model, "sigma_max")),
+        sigma_min=unit * real(model, "sigma_min"),
+        sigma_max=unit * real(model, "sigma_max"),
         t_min=1e-5,
     )
     if divided:
@@ -134,20 +139,24 @@ def _preserving(
 ) -> _Meaning:
     """VP, sub-VP, or the chain that VP was made from; data of any unit."""
     del unit
-    if need(model, "scale_by_sigma"):
+    if flag(model, "scale_by_sigma"):
         raise ValueError(
             f"scale_by_sigma=True with sde={training['sde']}: expected False; theirs are the noise levels of VE"
         )
-    steps, low, high = (need(model, key) for key in ("num_scales", "beta_min", "beta_max"))
+    steps, low, high = (
+        whole(model, "num_scales", most=MOST_STEPS),
+        real(model, "beta_min"),
+        real(model, "beta_max"),
+    )
     sub = choice(training, "sde", "vpsde", "subvpsde") == "subvpsde"
-    if not training.get("continuous", True):
+    if not flag({"continuous": True, **training}, "continuous"):
         if sub:
             raise ValueError("continuous=False with sde=subvpsde: there is no such chain")
-        betas = Recipe(linear_betas, steps=int(steps), beta_min=low / steps, beta_max=high / steps)
+        betas = Recipe(linear_betas, steps=steps, beta_min=low / steps, beta_max=high / steps)
         label = Recipe(Time, scale=float(steps), offset=-1.0)
         return _Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=label), 1.0)
     label = Recipe(LogTime if fourier else Time, scale=999.0)
-    sde = Recipe(SubVP if sub else VP, beta_min=float(low), beta_max=float(high), t_min=1e-5)
+    sde = Recipe(SubVP if sub else VP, beta_min=low, beta_max=high, t_min=1e-5)
     return _Meaning(sde, Recipe(Eps, label=label), 1.0)
 
 
@@ -169,4 +178,4 @@ def averaged(tensors: Mapping[str, Tensor], shadow: list[Tensor]) -> dict[str, T
             raise ValueError(
                 f"the average of {name} has shape {tuple(value.shape)}, not {tuple(tensors[name].shape)}"
             )
-    return {**tensors, **dict(zip(learned, (value.detach().float() for value in shadow), strict=True))}
+    return {**tensors, **dict(zip(learned, shadow, strict=True))}

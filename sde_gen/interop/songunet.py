@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import choice, need
+from sde_gen.interop.settings import (
+    MOST_CLASSES,
+    MOST_TAPS,
+    MOST_TIMES,
+    choice,
+    multipliers,
+    real,
+    reals,
+    whole,
+    wholes,
+)
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.pyramid import NoInput, NoOutput, ResidualInput, SkipInput, SkipOutput
@@ -50,19 +60,21 @@ class SongUNetLayout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         said = {**DEFAULTS, **config}
-        self.size, self.channels = int(need(said, "img_resolution")), int(need(said, "img_channels"))
-        self.width, self.blocks = int(said["model_channels"]), int(said["num_blocks"])
-        self.multipliers = [int(multiplier) for multiplier in said["channel_mult"]]
+        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
+        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
+        self.multipliers = multipliers(said, "channel_mult")
         self.levels = len(self.multipliers)
-        self.attention = [n for n in range(self.levels) if self.size >> n in said["attn_resolutions"]]
-        self.classes, self.augmentations = int(said["label_dim"]), int(said["augment_dim"])
+        resolutions = wholes(said, "attn_resolutions", least=0)
+        self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
+        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
+        self.augmentations = whole(said, "augment_dim", least=0)
         self.fourier = choice(said, "embedding_type", "positional", "fourier") == "fourier"
         self.enter = choice(said, "encoder_type", "standard", "skip", "residual")
         self.leave = choice(said, "decoder_type", "standard", "skip")
-        self.features = self.width * int(said["channel_mult_noise"])
-        self.multiplier = int(said["channel_mult_emb"])
-        self.taps = [float(tap) for tap in said["resample_filter"]]
-        self.dropout = float(said["dropout"])
+        self.features = self.width * whole(said, "channel_mult_noise", most=MOST_TIMES)
+        self.multiplier = whole(said, "channel_mult_emb", most=MOST_TIMES)
+        self.taps = reals(said, "resample_filter", MOST_TAPS)
+        self.dropout = real(said, "dropout")
 
     def recipe(self) -> Recipe:
         """Our network."""

@@ -1,6 +1,6 @@
 """Weights moved from names of another project to ours, none forgotten."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,22 +42,42 @@ class Transfer:
 
     def move(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
         """Give our tensor the values of theirs, as they are or changed (transposed, a part of them, scaled)."""
+        value = self._changed(theirs, change)
+        if value is not None:
+            self._take(ours, theirs, value)
+
+    def join(
+        self, ours: str, theirs: Sequence[str], change: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Give our tensor the values of several of theirs, one after the other along the first dimension."""
+        values = [value for name in theirs if (value := self._changed(name, change)) is not None]
+        if len(values) < len(theirs):
+            return
+        if any(value.shape != values[0].shape for value in values):
+            shapes = ", ".join(str(tuple(value.shape)) for value in values)
+            self.faults.append(f"{', '.join(theirs)} give shapes {shapes}, not the same")
+            return
+        self._take(ours, ", ".join(theirs), torch.cat(values))
+
+    def _changed(self, theirs: str, change: Callable[[Tensor], Tensor] | None) -> Tensor | None:
         self.seen.add(theirs)
         if theirs not in self.tensors:
             self.faults.append(f"{theirs} is missing")
-            return
+            return None
         value = self.tensors[theirs]
         try:
-            value = value if change is None else change(value)
+            return value if change is None else change(value)
         except (RuntimeError, IndexError, ValueError) as error:
             self.faults.append(f"{theirs} has shape {tuple(value.shape)} ({str(error).splitlines()[0]})")
+            return None
+
+    def _take(self, ours: str, theirs: str, value: Tensor) -> None:
+        if tuple(value.shape) == self.needed.get(ours):
+            self.state[ours] = value
             return
-        if tuple(value.shape) != self.needed.get(ours):
-            self.faults.append(
-                f"{theirs} gives shape {tuple(value.shape)}, but {ours} needs {self.needed.get(ours)}"
-            )
-            return
-        self.state[ours] = value
+        self.faults.append(
+            f"{theirs} gives shape {tuple(value.shape)}, but {ours} needs {self.needed.get(ours)}"
+        )
 
     def layer(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
         """Move weight and bias of a layer; the change is of the weight."""
@@ -117,6 +137,15 @@ class Return:
         value = self.state[ours]
         self.tensors[theirs] = (value if change is None else change.back(value)).contiguous()
         self.seen.add(ours)
+
+    def join(self, ours: str, theirs: Sequence[str], change: Change | None = None) -> None:
+        """Give each of their tensors its share of ours along the first dimension."""
+        for name, value in zip(theirs, self.state[ours].chunk(len(theirs)), strict=True):
+            self.tensors[name] = (value if change is None else change.back(value)).contiguous()
+        self.seen.add(ours)
+
+    def leave(self, theirs: str, why: str) -> None:
+        """Leave a tensor of theirs out, which need not be there."""
 
     def layer(self, ours: str, theirs: str, change: Change | None = None) -> None:
         """Move weight and bias of a layer; the change is of the weight."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.interop.hdit import TransformerLayout
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import need
+from sde_gen.interop.settings import real, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.hdit import HDiT, Level
 from sde_gen.model.reach import Everywhere
@@ -44,15 +44,13 @@ class ImageTransformerV1Layout(TransformerLayout):
     def __init__(self, model: Mapping[str, Any], classes: int) -> None:
         said = {**self.defaults, **model}
         super().__init__(said, classes)
-        self.width, self.depth = int(need(said, "width")), int(need(said, "depth"))
-        if self.width < 1 or self.width % self.head:
+        self.width, self.depth = whole(said, "width"), whole(said, "depth")
+        if self.width % self.head:
             raise ValueError(
                 f"width={self.width}: expected a multiple of {self.head}, the features of their heads"
             )
-        self.hidden, self.dropout = (
-            int(said["d_ff"] or _round(8 * self.width / 3)),
-            float(said["dropout_rate"]),
-        )
+        self.hidden = whole({"d_ff": said["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
+        self.dropout, self.repeated = real(said, "dropout_rate"), self.depth
 
     def recipe(self) -> Recipe:
         """Our network."""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from sde_gen.model.adm_blocks import Parts, Stage
 from sde_gen.model.blocks import convolution, initialise, linear
 from sde_gen.model.change import Change
-from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.embedding import CosinePositional, Features
 from sde_gen.model.norms import Common, Norms
+from sde_gen.model.resample import CentredBox, Resampler
 from sde_gen.model.unet import check_shape, with_augmentation, with_class
 
 
@@ -37,6 +38,9 @@ class ADM(nn.Module):
         embedding_multiplier: features that the blocks see of label and class, in units of width.
         augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
             They are added to the features of the noise label (Karras et al., 2022, arXiv:2206.00364, in their code).
+        middle_attention: whether there is attention at the coarsest level's middle.
+        embedding: features of the noise label; None for ``width`` many as in the source.
+        resampler: the change of resolution, None for averages and repeated pixels.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -60,6 +64,9 @@ class ADM(nn.Module):
         norms: Norms = Common(),  # noqa: B008 (frozen)
         embedding_multiplier: int = 4,
         augmentations: int = 0,
+        middle_attention: bool = True,
+        embedding: Features | None = None,
+        resampler: Resampler | None = None,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -69,6 +76,7 @@ class ADM(nn.Module):
                 "the first two must be at least 1, the last not negative; 0 means none"
             )
         seen = embedding_multiplier * width
+        self.resampler = CentredBox() if resampler is None else resampler
         parts = Parts(
             embedding=seen,
             dropout=dropout,
@@ -78,17 +86,19 @@ class ADM(nn.Module):
             attention_levels=attention_levels,
             head_channels=head_channels,
             heads=heads,
+            resampler=self.resampler,
         )
-        self.embedding = CosinePositional(width)
-        self.embed = nn.Sequential(linear(width, seen), nn.SiLU(), linear(seen, seen))
+        self.embedding = CosinePositional(width) if embedding is None else embedding
+        features = self.embedding.features
+        self.embed = nn.Sequential(linear(features, seen), nn.SiLU(), linear(seen, seen))
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         self.augmentation = (
-            initialise(nn.Linear(augmentations, width, bias=False), zero=True) if augmentations else None
+            initialise(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
         self.stem = convolution(shape[0], widths[0])
         self.down, skips = parts.down(widths, blocks)
         channels = skips[-1]
-        self.middle = parts.middle(channels)
+        self.middle = parts.middle(channels, attention=middle_attention)
         self.up = nn.ModuleList()
         for level, outward in reversed(list(enumerate(widths))):
             for index in range(blocks + 1):

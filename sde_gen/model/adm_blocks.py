@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sde_gen.model.blocks import Dropout, convolution, linear
 from sde_gen.model.change import Change
 from sde_gen.model.norms import Common, Norms
-from sde_gen.model.resample import Box, CentredBox
+from sde_gen.model.resample import Resampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Parts:
         attention_levels: levels with attention, 0 being the finest.
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
         heads: number of heads at every level in place of ``head_channels``, None for those.
+        resampler: the change of resolution.
 
     Raises:
         ValueError: heads or their channels are not positive; or, when called, do not share the channels evenly.
@@ -40,6 +41,7 @@ class Parts:
     attention_levels: Sequence[int]
     head_channels: int
     heads: int | None
+    resampler: Resampler
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -53,28 +55,30 @@ class Parts:
         kind = AdaptiveBlock if self.modulated else AddedBlock
         return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
-    def attention(self, channels: int) -> nn.Module:
-        """Build an attention."""
+    def attention(self, channels: int, normalise: nn.Module) -> nn.Module:
+        """Build an attention after a normalisation."""
         if self.heads is not None and channels % self.heads:
             raise ValueError(f"{channels} channels cannot be shared evenly by heads={self.heads}")
         most = self.head_channels if self.heads is None else channels // self.heads
-        return HeadedAttention(channels, most, self.norms.attention(channels))
+        return HeadedAttention(channels, most, normalise)
 
     def attend(self, level: int, channels: int) -> nn.Module:
         """Build the attention of a level that has one."""
-        return self.attention(channels) if level in self.attention_levels else nn.Identity()
+        if level not in self.attention_levels:
+            return nn.Identity()
+        return self.attention(channels, self.norms.attention(channels))
 
     def halve(self, channels: int) -> nn.Module:
         """Build what leads to the next coarser level."""
         if self.change is not None:
-            return self.change.down(channels, CentredBox())
-        return self.block(channels, channels, resample=Box().down)
+            return self.change.down(channels, self.resampler)
+        return self.block(channels, channels, resample=self.resampler.down)
 
     def double(self, channels: int) -> nn.Module:
         """Build what leads to the next finer level."""
         if self.change is not None:
-            return self.change.up(channels, CentredBox())
-        return self.block(channels, channels, resample=Box().up)
+            return self.change.up(channels, self.resampler)
+        return self.block(channels, channels, resample=self.resampler.up)
 
     def down(self, widths: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
         """Build the stages that lead down, and say the channels of the stem and of each of them."""
@@ -89,10 +93,11 @@ class Parts:
                 channels.append(width)
         return stages, channels
 
-    def middle(self, channels: int) -> nn.ModuleList:
-        """Build the stages at the coarsest level."""
-        first = Stage(self.block(channels, channels), self.attention(channels))
-        return nn.ModuleList([first, Stage(self.block(channels, channels))])
+    def middle(self, channels: int, *, attention: bool = True) -> nn.ModuleList:
+        """Build the stages at the coarsest level, with attention between their blocks or without."""
+        block = self.block(channels, channels)
+        mixed = self.attention(channels, self.norms.middle(channels)) if attention else None
+        return nn.ModuleList([Stage(block, mixed), Stage(self.block(channels, channels))])
 
 
 class Stage(nn.Module):
@@ -215,7 +220,7 @@ class HeadedAttention(Heads):
         normalise: the normalisation before it, None for that of ADM.
     """
 
-    def __init__(self, channels: int, head_channels: int, normalise: nn.GroupNorm | None = None) -> None:
+    def __init__(self, channels: int, head_channels: int, normalise: nn.Module | None = None) -> None:
         heads = next(
             n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
         )

@@ -11,6 +11,7 @@ from sde_gen.model.change import Change
 from sde_gen.model.embedding import CosinePositional
 from sde_gen.model.norms import Common, Norms
 from sde_gen.model.pool import AttentionPool, Pool
+from sde_gen.model.resample import CentredBox
 from sde_gen.model.unet import check_shape
 
 
@@ -69,6 +70,7 @@ class ADMEncoder(nn.Module):
             attention_levels=attention_levels,
             head_channels=head_channels,
             heads=heads,
+            resampler=CentredBox(),
         )
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))

@@ -164,7 +164,7 @@ class Attention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, scale: float, heads: int = 1, normalise: nn.GroupNorm | None = None
+        self, channels: int, *, scale: float, heads: int = 1, normalise: nn.Module | None = None
     ) -> None:
         super().__init__()
         if channels % heads:

@@ -2,9 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Features(Protocol):
+    """Features of the noise label.
+
+    Attributes:
+        features: how many.
+    """
+
+    features: int
+
+    def __call__(self, c_noise: Tensor) -> Tensor:
+        """Features (B, features) of labels (B,)."""
 
 
 class Fourier(nn.Module):
@@ -101,6 +115,37 @@ class CosinePositional(nn.Module):
         exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / half
         angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
         return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class Learned(nn.Module):
+    """Features learned for every step of a chain, which is the noise label; between two steps, the line between theirs.
+
+    Source: von Platen et al., diffusers 0.42, UNet2DModel (``learned``), where labels are whole numbers; the line is
+    ours.
+
+    Arguments:
+        size: number of features.
+        steps: number of steps, which are counted from zero.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+
+    def __init__(self, size: int, steps: int) -> None:
+        super().__init__()
+        if size < 1 or steps < 1:
+            raise ValueError(f"size={size}, steps={steps}: both must be at least 1")
+        self.features = size
+        self.rows = nn.Embedding(steps, size)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Features with shape (B, size)."""
+        last = self.rows.num_embeddings - 1
+        place = c_noise.clamp(0, last)  # there is nothing beyond the first and the last step
+        below = place.floor()
+        low, high = self.rows(below.long()), self.rows((below + 1).clamp(max=last).long())
+        features: Tensor = low + (place - below).unsqueeze(1).to(low.dtype) * (high - low)
+        return features
 
 
 class InputFeatures(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.blocks import Alone, Attention, ResBlock, convolution, linear
 from sde_gen.model.change import Change, ConvolutionChange
-from sde_gen.model.embedding import CosinePositional, Positional
+from sde_gen.model.embedding import Features, Positional
 from sde_gen.model.norms import Fixed, Norms
 from sde_gen.model.resample import Box, Resampler
 from sde_gen.model.unet import check_shape, with_class
@@ -32,7 +32,7 @@ class HoUNet(nn.Module):
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         outputs: numbers given out for every number of the image: 2 with a learned variance.
         middle_attention: whether there is attention at the coarsest level's middle.
-        embedding: features of the noise label, ``width`` many; None for those of the source.
+        embedding: features of the noise label; None for ``width`` many as in the source.
         change: how the resolution changes between two levels.
         resampler: the change of resolution.
         norms: rule of the normalisations.
@@ -54,7 +54,7 @@ class HoUNet(nn.Module):
         num_classes: int = 0,
         outputs: int = 1,
         middle_attention: bool = True,
-        embedding: Positional | CosinePositional | None = None,
+        embedding: Features | None = None,
         change: Change = ConvolutionChange(),  # noqa: B008 (frozen)
         resampler: Resampler | None = None,
         norms: Norms = Fixed(groups=8),  # noqa: B008 (frozen)
@@ -69,9 +69,9 @@ class HoUNet(nn.Module):
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": 1.0, "norms": norms}
 
-        def attend(channels: int) -> nn.Module:
+        def attention(channels: int, normalise: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)
-            return Alone(Attention(channels, scale=1.0, heads=heads, normalise=norms.attention(channels)))
+            return Alone(Attention(channels, scale=1.0, heads=heads, normalise=normalise))
 
         self.stem = convolution(shape[0], width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -81,7 +81,7 @@ class HoUNet(nn.Module):
                 stage: list[nn.Module] = [ResBlock(channels, outward, **options)]
                 channels = outward
                 if level in attention_levels:
-                    stage.append(attend(channels))
+                    stage.append(attention(channels, norms.attention(channels)))
                 self.down.append(nn.ModuleList(stage))
                 skips.append(channels)
             if level < len(widths) - 1:
@@ -89,7 +89,7 @@ class HoUNet(nn.Module):
                 skips.append(channels)
         self.middle.append(ResBlock(channels, channels, **options))
         if middle_attention:
-            self.middle.append(attend(channels))
+            self.middle.append(attention(channels, norms.middle(channels)))
         self.middle.append(ResBlock(channels, channels, **options))
         for level, outward in reversed(list(enumerate(widths))):
             for index in range(blocks + 1):
@@ -98,7 +98,7 @@ class HoUNet(nn.Module):
                 norm_in = norms.joined(joined, attended=level in attention_levels)
                 stage = [ResBlock(joined, channels, norm_in=norm_in, **options)]
                 if level in attention_levels:
-                    stage.append(attend(channels))
+                    stage.append(attention(channels, norms.attention(channels)))
                 if level > 0 and index == blocks:
                     stage.append(change.up(channels, resampler, **options))
                 self.up.append(nn.ModuleList(stage))

@@ -43,6 +43,10 @@ class Norms(abc.ABC):
         """That of an attention after a block."""
         return self.block(channels)
 
+    def middle(self, channels: int) -> nn.Module:
+        """That of the attention in the middle."""
+        return self.attention(channels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quarters(Norms):
@@ -109,3 +113,31 @@ class Fixed(Norms):
         if channels % self.groups:
             raise ValueError(f"{channels} channels cannot be normalised in {self.groups} equal groups")
         return GroupNorm(self.groups, channels, eps=self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedBesideMiddle(Fixed):
+    """As :class:`Fixed`, but another number of groups, or no normalisation, in the attention in the middle.
+
+    The U-Nets of diffusers have that (von Platen et al., diffusers 0.42, UNetMidBlock2D).
+
+    Arguments:
+        middle_groups: number of groups there, None for no normalisation.
+
+    Raises:
+        ValueError: as :class:`Fixed`.
+    """
+
+    middle_groups: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if self.middle_groups is not None and self.middle_groups < 1:
+            raise ValueError(f"middle_groups={self.middle_groups} must be positive")
+
+    def middle(self, channels: int) -> nn.Module:
+        """Groups of its own, or none."""
+        if self.middle_groups is None:
+            return nn.Identity()
+        return Fixed(groups=self.middle_groups, eps=self.eps).block(channels)

@@ -2,7 +2,14 @@
 
 from sde_gen.sde.base import SDE, Marginal, Posterior, Prior, Transition
 from sde_gen.sde.cosine import Cosine
-from sde_gen.sde.ddpm import DDPM, cosine_betas, linear_betas, scaled_linear_betas
+from sde_gen.sde.ddpm import (
+    DDPM,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+    sigmoid_betas,
+    zero_snr_betas,
+)
 from sde_gen.sde.edm import EDM
 from sde_gen.sde.linear import Linear, Table
 from sde_gen.sde.rectified import Rectified
@@ -28,4 +35,6 @@ __all__ = [
     "cosine_betas",
     "linear_betas",
     "scaled_linear_betas",
+    "sigmoid_betas",
+    "zero_snr_betas",
 ]

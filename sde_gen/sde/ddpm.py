@@ -1,6 +1,7 @@
 """Discrete beta tables in continuous time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +24,8 @@ def scaled_linear_betas(
 ) -> tuple[float, ...]:
     """Make the table that is linear in the root of beta (Rombach et al., 2022, arXiv:2112.10752, in their code)."""
     _check_steps(steps)
+    if not (beta_min >= 0 and beta_max >= 0):
+        raise ValueError(f"beta_min={beta_min}, beta_max={beta_max}: both must lie strictly between 0 and 1")
     return tuple((np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2).tolist())
 
 
@@ -31,6 +34,37 @@ def cosine_betas(*, steps: int = 1000, offset: float = 0.008, beta_limit: float 
     _check_steps(steps)
     alpha2 = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     return tuple(np.minimum(1 - alpha2[1:] / alpha2[:-1], beta_limit).tolist())
+
+
+def sigmoid_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> tuple[float, ...]:
+    """Make the table that is a logistic function from -6 to 6 (Xu et al., 2022, arXiv:2203.02923, in their code)."""
+    _check_steps(steps)
+    share = 1 / (1 + np.exp(-np.linspace(-6, 6, steps)))
+    return tuple((beta_min + (beta_max - beta_min) * share).tolist())
+
+
+def zero_snr_betas(*, betas: Sequence[float], beta_limit: float = 0.999) -> tuple[float, ...]:
+    r"""Make of a table that whose last step leaves nothing of the data.
+
+    .. math::
+        \alpha'_n = \alpha_1 \frac{\alpha_n - \alpha_N}{\alpha_1 - \alpha_N} .
+
+    So beta_N = 1, where the log-SNR is minus infinity; as in :func:`cosine_betas` it ends at a limit here, which leaves
+    a 30th of the signal of the step before.
+
+    Source: Lin et al., 2023, arXiv:2305.08891, algorithm 1 (their root of alpha-bar is our alpha).
+
+    Arguments:
+        betas: beta_1, ..., beta_N.
+        beta_limit: the largest beta.
+
+    Raises:
+        ValueError: fewer than 4 betas, or one outside (0, 1).
+    """
+    _check(betas)
+    alpha = np.sqrt(np.cumprod(1 - np.array(betas, dtype=float)))
+    left = alpha - alpha[-1]  # alpha' up to a factor, which is 1 at the first step
+    return tuple(np.minimum(np.append(float(betas[0]), 1 - (left[1:] / left[:-1]) ** 2), beta_limit).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +97,7 @@ class DDPM(SDE):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         betas = tuple(float(beta) for beta in self.betas)
-        _check_steps(len(betas))
-        for n, beta in enumerate(betas, 1):
-            if not 0 < beta < 1:
-                raise ValueError(f"beta_{n}={beta} must lie strictly between 0 and 1")
+        _check(betas)
         object.__setattr__(self, "betas", betas)
         object.__setattr__(self, "t_min", 1 / len(betas))
 
@@ -109,3 +140,10 @@ class DDPM(SDE):
 def _check_steps(steps: int) -> None:
     if steps < 4:
         raise ValueError(f"a table of {steps} betas is too short to interpolate: give at least 4")
+
+
+def _check(betas: Sequence[float]) -> None:
+    _check_steps(len(betas))
+    for n, beta in enumerate(betas, 1):
+        if not 0 < beta < 1:
+            raise ValueError(f"beta_{n}={beta} must lie strictly between 0 and 1")

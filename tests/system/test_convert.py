@@ -17,8 +17,10 @@ from PIL import Image
 
 from sde_gen import convert
 from sde_gen.engine import checkpoint
+from sde_gen.interop import to_diffusers
 from tests import adm_reference, score_sde_reference
 from tests.system import test_doors
+from tests.unet2d_reference import random_tensors
 from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
 from tests.unit.test_interop_k_diffusion import KINDS, file_of
 from tests.unit.test_interop_score_sde import golden
@@ -126,6 +128,80 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
             enter(f"out={tmp_path / 'no'}", *arguments)
         assert words in capfd.readouterr().err
         assert not (tmp_path / "no").exists()
+
+
+def test_a_folder_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither an interruption while the run is written nor a link to nowhere leaves or overwrites anything."""
+    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    (tmp_path / "runs").mkdir()
+    enter(f"out={tmp_path / 'run'}", f"file={tmp_path / 'theirs'}", "format=diffusers")
+
+    def interrupted(*given: object) -> None:
+        writes(*given)
+        raise KeyboardInterrupt
+
+    for module, name, arguments in (
+        (checkpoint, "_write", [f"file={tmp_path / 'theirs'}", "format=diffusers"]),
+        (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
+    ):
+        writes = getattr(module, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupted)
+            with pytest.raises(SystemExit):
+                enter(f"out={tmp_path / 'runs' / 'a'}", *arguments)
+        assert not list((tmp_path / "runs").iterdir())
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SystemExit):
+        enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "format=diffusers")
+    assert "link is there already" in capfd.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_not_as_it_was_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Half precision in several files, behind links as a cache has them; and a grid that is not taken over."""
+    folder, store = tmp_path / "theirs", tmp_path / "store"
+    folder.mkdir()
+    store.mkdir()
+    tensors = {name: value.half() for name, value in random_tensors(PLAIN).items()}
+    names = sorted(tensors)
+    places = {}
+    for part, some in (("a.safetensors", names[::2]), ("b.safetensors", names[1::2])):
+        safetensors.torch.save_file({name: tensors[name] for name in some}, store / part)
+        (folder / part).symlink_to(store / part)
+        places |= dict.fromkeys(some, part)
+    index = folder / "diffusion_pytorch_model.safetensors.index.fp16.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    (folder / "scheduler_config.json").write_text(json.dumps(flow))
+    (folder / "config.json").write_text(json.dumps(PLAIN))
+    enter("format=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
+    said = " ".join(capfd.readouterr().out.split())
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    origin = found.about["origin"]
+    assert [note.split()[0] for note in origin["notes"]] == ["shift=3.0", "weights"]
+    assert "weights of float16" in said
+    assert set(origin["parts"]) == {"a.safetensors", "b.safetensors"}
+    assert origin["bytes"] == sum((store / part).stat().st_size for part in origin["parts"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "it has aliases"),
+        ("[" * 1000, "more than 32 deep"),
+        ("a: " + "x" * convert.LARGEST_SETTINGS, "no settings have"),
+        ("!!python/object/apply:os.system ['true']", "neither JSON nor YAML"),
+        ("- 1\n- 2", "holds no settings by name"),
+    ],
+)
+def test_settings_that_are_bombs_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        convert._settings(str(path))
 
 
 GUIDED: dict[str, Any] = {

@@ -318,8 +318,8 @@ def test_a_network_of_classes_and_augmentations() -> None:
             parameter.data.normal_(std=0.3)
         return net.double()
 
-    x, c_noise, classes = torch.randn(2, 1, 4, 4).double(), torch.ones(2).double(), torch.tensor([0, 1])
     net = made(num_classes=3, augmentations=2)
+    x, c_noise, classes = torch.randn(2, 1, 4, 4).double(), torch.ones(2).double(), torch.tensor([0, 1])
     silent = net(x, c_noise)
     assert torch.equal(net(x, c_noise, label=torch.tensor([3, 3])), silent)
     assert torch.equal(net(x, c_noise, augment=torch.zeros(2, 2)), silent)

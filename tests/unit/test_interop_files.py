@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import os
 import pickle
 import random
@@ -99,6 +100,99 @@ def test_what_is_not_there_is_named(tmp_path: Path, content: object, place: tupl
     found = files.read(saved(tmp_path / "a.pth", content))
     with pytest.raises(ValueError, match=message):
         files.tensors(found, *place)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64])
+def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    found = files.read(saved(tmp_path / "a.pth", {"a": torch.ones(2, dtype=dtype)}))
+    with pytest.raises(ValueError, match=f"'a' is {dtype}"):
+        files.tensors(found)
+
+
+def test_other_precisions_become_float32_and_are_named() -> None:
+    kinds = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    given = {str(kind): torch.tensor([0.5, -3.0], dtype=kind) for kind in kinds}
+    found = files.tensors(given)
+    assert all(torch.equal(value, torch.tensor([0.5, -3.0])) for value in found.values())
+    assert [note.split()[2] for note in files.became(given)] == ["bfloat16", "float16", "float64"]
+    assert files.became({"a": torch.ones(1)}) == ()
+
+
+def test_tensors_that_claim_more_numbers_than_they_have_are_refused(tmp_path: Path) -> None:
+    """A number repeated by strides of zero is a small file; the first operation on it would fill the memory."""
+    path = saved(tmp_path / "a.pth", {"a": torch.ones(1, dtype=torch.float16).expand(2**20, 2**20)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"claims the shape \(1048576, 1048576\), of which only 2 bytes"):
+        files.tensors(files.read(path))
+
+
+PARTS = {"one.safetensors": {"a": torch.ones(2)}, "two.safetensors": {"b": torch.zeros(3)}}
+
+
+def sharded(at: Path, **changes: str) -> Path:
+    """Two files and their index, in which some tensors may be said to lie elsewhere."""
+    places = {name: part for part, tensors in PARTS.items() for name in tensors}
+    for part, tensors in PARTS.items():
+        safetensors.torch.save_file(tensors, at / part)
+    path = at / "diffusion_pytorch_model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 20}, "weight_map": {**places, **changes}}))
+    return path
+
+
+def test_several_files_with_an_index_are_one(tmp_path: Path) -> None:
+    path = sharded(tmp_path)
+    assert files.weights_of(tmp_path) == path
+    found = files.read(path)
+    assert {name: len(value) for name, value in found.items()} == {"a": 2, "b": 3}
+    assert [part.name for part in files.parts_of(path)] == ["one.safetensors", "two.safetensors"]
+    assert files.parts_of(tmp_path / "one.safetensors") == [tmp_path / "one.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"a": "../one.safetensors"}, "expected a safetensors file in the same folder"),
+        ({"a": "/etc/one.safetensors"}, "in the same folder"),
+        ({"a": "..\\one.safetensors"}, "in the same folder"),
+        ({"a": "one.pth"}, "in the same folder"),
+        ({"a": "three.safetensors"}, "names three.safetensors, which is not there"),
+        ({"a": "two.safetensors"}, "one.safetensors holds 'a', which|which two.safetensors does not hold"),
+        ({"c": "one.safetensors"}, "names 'c', which one.safetensors does not hold"),
+    ],
+)
+def test_an_index_that_lies_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
+    (tmp_path / "folder").mkdir()
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")  # beside the folder
+    path = sharded(tmp_path / "folder", **changes)
+    with pytest.raises(ValueError, match=words):
+        files.read(path)
+
+
+def test_the_precise_file_of_a_folder_is_taken(tmp_path: Path) -> None:
+    half, whole = (tmp_path / f"diffusion_pytorch_model.{kind}safetensors" for kind in ("fp16.", ""))
+    half.write_bytes(b"")
+    assert files.weights_of(tmp_path) == half
+    whole.write_bytes(b"")
+    assert files.weights_of(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" * 100_000, "is no JSON"),
+        (b"[1]", "holds no settings by name"),
+        (b"{", "is no JSON"),
+        (b"\xff\xfe", "is no JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is no JSON"),
+        (b" " * (files.LARGEST_JSON + 1), "at most"),
+    ],
+)
+def test_json_that_is_no_settings_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as refusal:
+        files.json_of(path)
+    assert "\n" not in str(refusal.value)
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:

@@ -5,8 +5,8 @@ import torch
 
 from sde_gen.model import MLP, DDPMpp, NCSNpp
 from sde_gen.model.blocks import Attention, Dropout, ResBlock
-from sde_gen.model.embedding import InputFeatures
-from sde_gen.model.norms import norm
+from sde_gen.model.embedding import InputFeatures, Learned
+from sde_gen.model.norms import FixedBesideMiddle, norm
 from sde_gen.model.resample import FIR, Box, MirroredFIR
 from tests.contract.test_model import build
 
@@ -46,6 +46,35 @@ def test_input_features_show_a_grey_level_to_a_bfloat16_network():
             other = net(torch.full((1, 1, 8, 8), 1 - 2.0**-10), torch.zeros(1))
         answers[frequencies] = bool((one != other).any())
     assert answers == {(): False, (7, 8): True}
+
+
+def test_learned_features_are_those_of_the_step_and_lines_between():
+    features = Learned(4, steps=3).double()
+    rows = features.rows.weight
+    found = features(torch.tensor([0.0, 2.0, 0.25, 1.5, -3.0, 9.0], dtype=torch.float64))
+    expected = [
+        rows[0],
+        rows[2],
+        0.75 * rows[0] + 0.25 * rows[1],
+        0.5 * rows[1] + 0.5 * rows[2],
+        rows[0],
+        rows[2],
+    ]
+    torch.testing.assert_close(found, torch.stack(expected))
+    with pytest.raises(ValueError, match="steps=0"):
+        Learned(4, steps=0)
+
+
+def test_the_middle_may_have_groups_of_its_own_or_none():
+    x = draw(2, 8, 4, 4)
+    assert torch.equal(FixedBesideMiddle(groups=4).middle(8)(x), x)
+    own = FixedBesideMiddle(groups=4, middle_groups=1, eps=1e-9)
+    normal = own.middle(8).double()(x).flatten(1)
+    torch.testing.assert_close(normal.mean(1), torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(normal.var(1, unbiased=False), torch.ones(2, dtype=torch.float64))
+    assert own.attention(8).num_groups == own.block(8).num_groups == 4
+    with pytest.raises(ValueError, match="middle_groups=0"):
+        FixedBesideMiddle(middle_groups=0)
 
 
 def test_blocks_start_as_their_skip():

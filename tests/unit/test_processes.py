@@ -13,7 +13,22 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from sde_gen.sde import DDPM, EDM, VE, VP, Cosine, Linear, Rectified, SubVP, Table, cosine_betas, linear_betas
+from sde_gen.sde import (
+    DDPM,
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Linear,
+    Rectified,
+    SubVP,
+    Table,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+    sigmoid_betas,
+    zero_snr_betas,
+)
 from tests.catalogue import make, names
 
 NAN = math.nan
@@ -108,6 +123,29 @@ TABLES = {
     "short": linear_betas(steps=10, beta_max=0.7),
     "jumpy": (0.3, 1e-4, 0.9, 1e-3, 0.5, 0.5, 1e-4),
 }
+
+
+def test_a_table_that_ends_in_noise() -> None:
+    """Of the signal a straight line is taken off and on: nothing is left at the end, the first step stays as it was."""
+    given, rescaled = scaled_linear_betas(), zero_snr_betas(betas=scaled_linear_betas(), beta_limit=1.0)
+    before, after = (np.sqrt(np.cumprod(1 - np.array(betas))) for betas in (given, rescaled))
+    assert after[0] == pytest.approx(before[0], rel=1e-12)
+    assert after[-1] == 0
+    np.testing.assert_allclose(
+        np.diff(after) / np.diff(before), np.diff(after)[0] / np.diff(before)[0], rtol=1e-9
+    )
+    kept = zero_snr_betas(betas=given)
+    assert kept[:-1] == rescaled[:-1]
+    assert kept[-1] == 0.999
+    assert np.isfinite(float(DDPM(betas=kept).log_snr(torch.tensor(1.0, dtype=torch.float64))))
+    with pytest.raises(ValueError, match="beta_2=1"):
+        zero_snr_betas(betas=(0.1, 1.0, 0.1, 0.1))
+
+
+def test_the_sigmoid_table_is_a_logistic_function() -> None:
+    """Its log-odds between the ends are an even grid from -6 to 6."""
+    share = (np.array(sigmoid_betas(steps=7, beta_min=0.1, beta_max=0.3)) - 0.1) / 0.2
+    np.testing.assert_allclose(np.log(share / (1 - share)), [-6, -4, -2, 0, 2, 4, 6], atol=1e-9)
 
 
 @pytest.mark.parametrize("betas", TABLES.values(), ids=TABLES)
