@@ -117,7 +117,11 @@ class Replicated(Alone):
 
     def replicate(self, net: nn.Module) -> nn.Module:
         """A copy that is kept equal to those of the others; its weights are the first process'."""
-        return DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+        replica = DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+        # The last attribute is freed last. Were the reducer the last to hold the group, it would wait for the group's
+        # threads with Python's lock held, which they may be waiting for.
+        vars(replica)["group"] = dist.group.WORLD
+        return replica
 
     def apart(self, net: nn.Module) -> AbstractContextManager[object]:
         """Send nothing."""

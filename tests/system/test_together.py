@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -253,6 +254,29 @@ def divided(out: Path) -> None:
 def test_every_network_can_be_shared_out(tmp_path: Path) -> None:
     together(1, divided, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "done"
+
+
+def leave_early(seen: Path) -> None:
+    """Drop a replica while a thread of gloo is busy with something that needs Python's lock at its end."""
+    with assembled() as team:
+        net = team.replicate(torch.nn.Linear(2, 2))
+        begun = threading.Event()
+
+        def linger(_: object) -> None:
+            begun.set()
+            time.sleep(0.3)
+
+        time.sleep(0.1 * team.rank)  # so that the first process has asked before the numbers come
+        dist.all_reduce(torch.ones(2), async_op=True).get_future().then(linger)
+        assert begun.wait(10)
+    del net
+    seen.with_suffix(f".{team.rank}").touch()
+
+
+def test_a_replica_that_outlives_the_team_can_be_dropped(tmp_path: Path) -> None:
+    """Its reducer must not be the last to hold the group: it would wait for that thread with the lock held."""
+    together(2, leave_early, tmp_path / "left")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def through_the_door(folder: Path, *more: str) -> None:
