@@ -19,6 +19,9 @@ from sde_gen.engine.precision import Float32, Precision, contexts
 from sde_gen.engine.state import load_into
 from sde_gen.guidance import NoisyClassifier
 
+USED = ("ema",)
+"""The part of a checkpoint that is read here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -117,7 +120,7 @@ def classes_of(folder: Path) -> int:
 
 def _open(
     folder: Path, name: str | None, trust: tuple[str, ...]
-) -> tuple[checkpoint.Checkpoint, DictConfig, Facts]:
+) -> tuple[checkpoint.Saved, DictConfig, Facts]:
     """Find a checkpoint, and what it was trained with."""
     if not folder.is_dir():
         raise ValueError(
@@ -152,10 +155,10 @@ def open_data(run: Run) -> Splits:
     return splits
 
 
-def _find(folder: Path, name: str | None) -> checkpoint.Checkpoint:
+def _find(folder: Path, name: str | None) -> checkpoint.Saved:
     store = folder / "checkpoints"
     if name is None:
-        found = checkpoint.latest(store)
+        found = checkpoint.latest(store, USED)
         if found is None:
             raise ValueError(
                 f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
@@ -165,4 +168,4 @@ def _find(folder: Path, name: str | None) -> checkpoint.Checkpoint:
     if path is None or not path.is_dir():
         known = ", ".join(path.name for path in checkpoint.paths(store)) or "none"
         raise ValueError(f"{folder} has no checkpoint {name}; there are: {known}")
-    return checkpoint.load(path)
+    return checkpoint.load(path, USED)

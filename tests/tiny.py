@@ -1,5 +1,6 @@
 """A training so small that a test can afford many of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sde_gen.engine import Settings, Trainer
 from sde_gen.engine.ema import Ramp
 from sde_gen.engine.lr_schedule import Linear
 from sde_gen.engine.optimizer import Adam
+from sde_gen.engine.pieces import Readable
 from sde_gen.engine.precision import Float32
 from sde_gen.engine.team import Alone, Team
 from sde_gen.objective import DSM
@@ -131,6 +133,11 @@ def weights(training: Trainer) -> dict[str, torch.Tensor]:
         **{f"ema.{name}": value.clone() for name, value in training.average.net.state_dict().items()},
         **{f"adam.{i}.{name}": value.clone() for i, entry in state.items() for name, value in entry.items()},
     }
+
+
+def read(part: Mapping[str, Readable]) -> dict[str, torch.Tensor]:
+    """All tensors of a part of a checkpoint on the disk."""
+    return {name: stored[()] for name, stored in part.items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -6,18 +6,19 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-Tensors = dict[str, Tensor]
+from sde_gen.engine.draft import Draft
+from sde_gen.engine.pieces import Stored, unpack
+from sde_gen.engine.team import Alone, Team
 
 PARTS = ("net", "ema", "optimizer")
-"""The files of tensors in a checkpoint, and the fields they come from."""
+"""The parts of a checkpoint that hold tensors, and the fields they come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,39 +34,38 @@ class Checkpoint:
     """
 
     images: int
-    net: Tensors
-    ema: Tensors
-    optimizer: Tensors
+    net: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     about: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write folder/<images>, aside first and moved into place in one step.
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint on the disk, whole; its tensors are read when they are asked for, ``saved.ema[name][()]``.
+
+    Arguments:
+        images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not asked for are empty.
+    """
+
+    images: int
+    net: Mapping[str, Stored]
+    ema: Mapping[str, Stored]
+    optimizer: Mapping[str, Stored]
+    about: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint, team: Team = Alone()) -> Path:  # noqa: B008, without state
+    """Write folder/<images>, aside first and moved into place in one step; every process of the team calls.
 
     A process killed meanwhile, or a full disk, leaves what was there before.
 
     Raises:
-        OSError: the checkpoint could not be written; nothing of it is left.
+        OSError: the checkpoint could not be written, by whichever process; nothing of it is left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{checkpoint.images:012d}"
-    aside, old = folder / f".{final.name}.new", folder / f".{final.name}.old"
+    draft = Draft(folder, checkpoint.images, checkpoint.about)
     try:
-        shutil.rmtree(aside, ignore_errors=True)  # of a process killed while it wrote
-        aside.mkdir()
-        parts = {name: safetensors.torch.save(_contiguous(getattr(checkpoint, name))) for name in PARTS}
-        for name, content in parts.items():
-            _write(aside / f"{name}.safetensors", content)
-        sums = {f"{name}.safetensors": hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-        text = json.dumps({"images": checkpoint.images, "about": checkpoint.about, "sha256": sums}, indent=1)
-        _write(aside / "checkpoint.json", text.encode())
-        _write(aside / "checkpoint.json.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
-        _sync(aside)
-        if final.exists():  # the same counter again: that one was damaged, or the run would go on from it
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(final, old)
-        os.rename(aside, final)
-        _sync(folder)
+        team.save({part: getattr(checkpoint, part) for part in PARTS}, draft)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -74,32 +74,32 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             str(folder),
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    return final
+        if team.rank == 0:
+            draft.clear()
+    return draft.final
 
 
-def load(path: Path) -> Checkpoint:
-    """Read and verify one checkpoint.
+def load(path: Path, parts: Collection[str] = PARTS, team: Team = Alone()) -> Saved:  # noqa: B008, without state
+    """Verify a checkpoint; every process of the team calls, and reads a share of the files for that.
+
+    Arguments:
+        path: its folder.
+        parts: what is wanted of it; nothing else is looked at.
+        team: the processes.
 
     Raises:
-        ValueError: a file is missing or damaged; the message names it.
+        ValueError: a file is missing or damaged, whichever process found it; the message names it.
     """
+    found, problem = None, None
     try:
-        text = (path / "checkpoint.json").read_bytes()
-        _verify(path / "checkpoint.json", text, (path / "checkpoint.json.sha256").read_text())
-        header = json.loads(text)
-        parts = {}
-        for name in PARTS:
-            content = (path / f"{name}.safetensors").read_bytes()
-            _verify(path / f"{name}.safetensors", content, header["sha256"][f"{name}.safetensors"])
-            parts[name] = safetensors.torch.load(content)  # bytes and shapes only: nothing in it is ever run
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise ValueError(f"the checkpoint {path} is incomplete: there is no {missing}") from error
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"the checkpoint {path} was not written by this package ({error})") from error
-    return Checkpoint(images=header["images"], about=header["about"], **parts)
+        found = _verified(path, parts, team)
+    except ValueError as error:
+        problem = str(error)
+    problems = [told for told in team.hear(problem) if told]
+    if problems:
+        raise ValueError(problems[0])
+    assert found is not None
+    return found
 
 
 def paths(folder: Path) -> list[Path]:
@@ -107,16 +107,25 @@ def paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
-def latest(folder: Path) -> Checkpoint | None:
+def latest(
+    folder: Path,
+    parts: Collection[str] = PARTS,
+    team: Team = Alone(),  # noqa: B008, without state
+) -> Saved | None:
     """The newest checkpoint that is whole; damaged ones are named in a warning. None if there is none at all.
+
+    Arguments:
+        folder: the folder of checkpoints, as the first process sees it.
+        parts: what is wanted, as in :func:`load`.
+        team: the processes; every one calls.
 
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
     damaged = []
-    for path in reversed(paths(folder)):
+    for path in reversed(team.hear(paths(folder))[0]):
         try:
-            found = load(path)
+            found = load(path, parts, team)
         except ValueError as error:
             damaged.append(str(error))
             continue
@@ -158,25 +167,39 @@ def _validation(path: Path) -> float | None:
     return None if score is None or not math.isfinite(score) else score
 
 
-def _contiguous(tensors: Tensors) -> Tensors:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _verify(path: Path, content: bytes, sha256: str) -> None:
-    if hashlib.sha256(content).hexdigest() != sha256.strip():
-        raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        text = (path / "checkpoint.json").read_bytes()
+        _compare(
+            path / "checkpoint.json", hashlib.sha256(text), (path / "checkpoint.json.sha256").read_text()
+        )
+        header = json.loads(text)
+        sums = {path / name: sha256 for name, sha256 in header["sha256"].items() if Path(name).name == name}
+        files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
+        absent = [part for part, found in files.items() if not found]
+        if absent:
+            raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
+        for file in (wanted := [file for found in files.values() for file in found]):
+            file.stat()
+        for file in wanted[team.rank :: team.size]:
+            _compare(file, _digest(file), sums[file])
+        tensors = {part: unpack(files[part]) if part in files else {} for part in PARTS}
+        return Saved(images=header["images"], about=header["about"], **tensors)
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise ValueError(f"the checkpoint {path} is incomplete: there is no {missing}") from error
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        raise ValueError(f"the checkpoint {path} was not written by this package ({error})") from error
+
+
+def _digest(path: Path) -> "hashlib._Hash":
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            found.update(block)
+    return found
+
+
+def _compare(path: Path, found: "hashlib._Hash", sha256: str) -> None:
+    if found.hexdigest() != sha256.strip():
+        raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")

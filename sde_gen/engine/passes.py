@@ -79,25 +79,27 @@ class Passes:
 
     @torch.no_grad()
     def validation(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
-        """Loss on the held-out images, with the same noise every time."""
-        device = self.held_out.values.device
+        """Loss on the held-out images, with the same noise every time; the processes share them."""
+        device, team = self.held_out.values.device, self.team
         count = min(self.settings.validate, len(self.held_out))
         if count == 0:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
         losses = []
         whole = self.settings.batch_size // self.settings.accumulation
-        share = whole // self.team.size  # what this process has memory for
+        share = whole // team.size
         for first in range(0, count, whole):
             indices = torch.arange(first, min(first + whole, count), device=device)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
-            for begin in range(0, len(indices), share):
-                part = slice(begin, begin + share)
-                told = {name: values[part] for name, values in cond.items()}
-                with randomness.deterministic(), self.precision.context(device):
-                    loss = self.objective.loss(denoiser, x0[part], draw.rows(part), **told)
-                losses.append(loss.per_sample)
+            begin = team.rank * share
+            spare = begin >= len(indices)  # nothing is left for this process: it keeps step on the first row
+            mine = slice(0, 1) if spare else slice(begin, begin + share)
+            told = {name: values[mine] for name, values in cond.items()}
+            with randomness.deterministic(), self.precision.context(device), team.in_step(denoiser.net):
+                loss = self.objective.loss(denoiser, x0[mine], draw.rows(mine), **told).per_sample
+            rows = torch.cat([loss, loss.new_zeros(share - len(loss))])
+            losses.append(team.gather(rows)[: len(indices)])
         return float(torch.cat(losses).double().mean())
 
     def _batch(

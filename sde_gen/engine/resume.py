@@ -41,7 +41,7 @@ def resume(
     Raises:
         ValueError: the checkpoint is of another network or batch size.
     """
-    found = checkpoint.latest(folder)
+    found = checkpoint.latest(folder, team=team)
     if found is None:
         return None
     what = f"the checkpoint in {folder.parent}"

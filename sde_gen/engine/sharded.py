@@ -1,17 +1,24 @@
 """Processes of which each keeps a share of the weights."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from sde_gen.engine.blocks import blocks
+from sde_gen.engine.dcp import Reader, Writer
+from sde_gen.engine.draft import Draft
+from sde_gen.engine.pieces import Readable
 from sde_gen.engine.team import Replicated
 
 
@@ -36,7 +43,17 @@ class Sharded(Replicated):
         return net
 
     def divide(self, net: nn.Module) -> None:
-        """Divide every block by itself, and what is left as one; the weights are the first process'."""
+        """Divide every block by itself, and what is left as one; the weights are the first process'.
+
+        Raises:
+            ValueError: this PyTorch cannot divide networks on the CPU.
+        """
+        device = next(net.parameters()).device.type
+        if device == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
+            raise ValueError(
+                f"team=sharded does not work on the CPU with PyTorch {torch.__version__}; use a later one, or a GPU, "
+                "or team=replicated"
+            )
         memo = {
             id(x): nn.Parameter(torch.empty_like(x, device="meta"), x.requires_grad) for x in net.parameters()
         }
@@ -44,7 +61,7 @@ class Sharded(Replicated):
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for tensor in (*net.parameters(), *net.buffers()):
             dist.broadcast(tensor.data, 0)
-        mesh = init_device_mesh(next(net.parameters()).device.type, (self.size,))
+        mesh = init_device_mesh(device, (self.size,))
         for part in (*reversed(blocks(net)), net):  # a block within a block comes first
             fully_shard(part, mesh=mesh)
 
@@ -62,14 +79,52 @@ class Sharded(Replicated):
         """Put the shares together."""
         return x.full_tensor() if isinstance(x, DTensor) else x
 
-    def share(self, whole: Tensor, like: Tensor) -> Tensor:
-        """Cut out what this process keeps; the numbers are the first process'."""
-        if not isinstance(like, DTensor):
-            return whole
-        return distribute_tensor(whole.to(like.device, like.dtype), like.device_mesh, like.placements)
-
     def united(self, net: nn.Module) -> nn.Module:
         """A copy that holds all weights."""
         copied = copy.deepcopy(self._blank[net])
         copied.load_state_dict({name: self.whole(x) for name, x in net.state_dict().items()}, assign=True)
         return copied
+
+    @contextmanager
+    def in_step(self, net: nn.Module) -> Iterator[None]:
+        """Put weights together block by block, and let go of those outside of the blocks at the end."""
+        assert isinstance(net, FSDPModule)
+        try:
+            yield
+        finally:
+            net.reshard()
+
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+        """Every process writes what it keeps, and the first one what all have."""
+        named = {f"{part}/{name}": x for part, tensors in parts.items() for name, x in tensors.items()}
+        with _causes():
+            save(
+                named,
+                storage_writer=Writer(draft, tuple(parts), rank=self.rank, size=self.size),
+                planner=DefaultSavePlanner(
+                    flatten_state_dict=False, flatten_sharded_tensors=False, dedup_save_to_lowest_rank=True
+                ),
+                process_group=self.control,
+            )
+
+    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+        """Every process reads what it keeps."""
+        with _causes():
+            load(
+                dict(targets),
+                storage_reader=Reader(source),
+                planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
+                process_group=self.control,
+            )
+
+
+@contextmanager
+def _causes() -> Iterator[None]:
+    """Raise in every process what went wrong in one."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = min(error.failures.items())
+        if isinstance(cause, OSError):
+            cause = OSError(cause.errno, f"{cause.strerror}, in process {rank}")
+        raise cause from error

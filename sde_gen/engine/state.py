@@ -5,30 +5,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sde_gen.engine.pieces import Readable
 from sde_gen.engine.team import Alone, Team
-
-
-def collected(tensors: Mapping[str, Tensor], team: Team) -> dict[str, Tensor]:
-    """For the first process whole tensors of which every process may keep a share, one after the other; else none.
-
-    Those that had to be put together lie in the memory of the CPU, which has more of it.
-    """
-    found = {}
-    for name, tensor in tensors.items():
-        whole = team.whole(tensor)
-        if team.rank == 0:
-            found[name] = tensor if whole is tensor else whole.cpu()
-    return found
 
 
 def load_into(
     net: nn.Module,
-    tensors: dict[str, Tensor],
+    tensors: Mapping[str, Readable],
     *,
     what: str,
     team: Team = Alone(),  # noqa: B008, without state
 ) -> None:
-    """Load weights that must fit exactly; every process of the team keeps its share.
+    """Load weights that must fit exactly; every process of the team reads what it keeps.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
@@ -51,7 +39,7 @@ def load_into(
             f"{what} is of another network: tensors {'; '.join(parts)}; "
             "use its own configuration or another run folder"
         )
-    net.load_state_dict({name: team.share(tensors[name], like) for name, like in mine.items()})
+    team.load(tensors, mine)
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -62,10 +50,10 @@ def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def from_tensors(
     optimizer: torch.optim.Optimizer,
-    tensors: dict[str, Tensor],
+    tensors: Mapping[str, Readable],
     team: Team = Alone(),  # noqa: B008, without state
 ) -> None:
-    """Undo :func:`to_tensors`; every process of the team keeps its share.
+    """Undo :func:`to_tensors`; every process of the team reads what it keeps.
 
     Raises:
         ValueError: the tensors do not belong to these parameters.
@@ -73,10 +61,8 @@ def from_tensors(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Tensor]] = {}
-    for key in sorted(
-        tensors
-    ):  # a file gives them in any order, and all processes must share them out in one
-        value = tensors[key]
+    shared: dict[str, Tensor] = {}
+    for key, value in tensors.items():
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
             raise ValueError(
@@ -84,6 +70,9 @@ def from_tensors(
             )
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
-            value = torch.empty_like(parameter, requires_grad=False).copy_(team.share(value, parameter))
-        state.setdefault(int(index), {})[name] = value
+            shared[key] = mine = torch.empty_like(parameter, requires_grad=False)
+        else:
+            mine = value[()].clone()
+        state.setdefault(int(index), {})[name] = mine
+    team.load(tensors, shared)
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,14 +1,19 @@
 """Processes that train one network together, or a process alone."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from sde_gen.engine.draft import Draft
+from sde_gen.engine.pieces import Piece, Readable
+
+T = TypeVar("T")
 
 
 class Team(Protocol):
@@ -38,12 +43,24 @@ class Team(Protocol):
         """All of a tensor of which every process may keep a share; every process asks."""
         ...
 
-    def share(self, whole: Tensor, like: Tensor) -> Tensor:
-        """What this process keeps of a tensor, if it keeps it as the other one; every process asks."""
-        ...
-
     def united(self, net: nn.Module) -> nn.Module:
         """A network with all weights, to be used by one process, from one that was divided; every process asks."""
+        ...
+
+    def in_step(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Inside the block a network that was divided may be used; all processes do, as often."""
+        ...
+
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+        """Write a checkpoint's tensors, those by name of each part; every process asks.
+
+        Raises:
+            OSError: one of them could not write.
+        """
+        ...
+
+    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+        """Fill tensors, or what this process keeps of them, with those of the same names; every process asks."""
         ...
 
     def total(self, x: Tensor) -> Tensor:
@@ -56,6 +73,10 @@ class Team(Protocol):
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in one of them."""
+        ...
+
+    def hear(self, word: T) -> list[T]:
+        """What every process has to say, in the order of their ranks."""
         ...
 
 
@@ -80,14 +101,27 @@ class Alone:
         """The tensor itself."""
         return x
 
-    def share(self, whole: Tensor, like: Tensor) -> Tensor:
-        """The tensor itself."""
-        del like
-        return whole
-
     def united(self, net: nn.Module) -> nn.Module:
         """The network itself."""
         return net
+
+    def in_step(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Nothing to do."""
+        del net
+        return nullcontext()
+
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+        """A file for each part."""
+        draft.open()
+        sums: dict[str, str] = {}
+        for part, tensors in parts.items():
+            sums |= draft.write(part, {name: Piece(tensor) for name, tensor in tensors.items()})
+        draft.close(sums)
+
+    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+        """Copy, one after the other."""
+        for name, target in targets.items():
+            target.copy_(source[name][()])
 
     def total(self, x: Tensor) -> Tensor:
         """Its own."""
@@ -100,6 +134,10 @@ class Alone:
     def any(self, flag: bool) -> bool:
         """Its own."""
         return flag
+
+    def hear(self, word: T) -> list[T]:
+        """Its own."""
+        return [word]
 
 
 class Replicated(Alone):
@@ -127,6 +165,18 @@ class Replicated(Alone):
         """Send nothing."""
         return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+        """The first process does: all have the same, and all are told how it went."""
+        failure = None
+        if self.rank == 0:
+            try:
+                super().save(parts, draft)
+            except OSError as error:
+                failure = error.errno, error.strerror
+        told = self.hear(failure)[0]
+        if told is not None:
+            raise OSError(*told)
+
     def total(self, x: Tensor) -> Tensor:
         """Add up, on the device."""
         out = x.detach().clone()
@@ -144,6 +194,12 @@ class Replicated(Alone):
         raised = torch.tensor(int(flag))
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return bool(raised)
+
+    def hear(self, word: T) -> list[T]:
+        """Ask all."""
+        words = [word] * self.size
+        dist.all_gather_object(words, word, group=self.control)
+        return words
 
 
 @contextmanager

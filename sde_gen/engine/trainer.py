@@ -26,7 +26,7 @@ from sde_gen.engine.passes import Passes
 from sde_gen.engine.precision import Precision
 from sde_gen.engine.resume import plain, resume
 from sde_gen.engine.settings import Settings
-from sde_gen.engine.state import collected, to_tensors
+from sde_gen.engine.state import to_tensors
 from sde_gen.engine.team import Alone, Team
 from sde_gen.engine.watchdog import Watchdog
 from sde_gen.guidance import NoisyClassifier
@@ -207,10 +207,10 @@ class Trainer:
             self.meter.reset()
         if save or preview or stopping:
             with self.meter.paused():
-                average = self.united()
                 if save or stopping:  # first: whatever happens to the preview, the weights are safe
-                    self._save(average)
+                    self._save()
                 if preview:
+                    average = self.united()
                     self._tell(lambda listener: listener.preview(average, self.images))
 
     def _due(self, every: int) -> bool:
@@ -238,8 +238,8 @@ class Trainer:
             what(listener)
 
     def validation(self) -> float | None:
-        """Loss of the averaged weights on the held-out images, with the same noise every time."""
-        return self.passes.validation(self.united())
+        """Loss of the averaged weights on the held-out images, with the same noise every time; every process asks."""
+        return self.passes.validation(self.average)
 
     def united(self) -> NetworkDenoiser | NoisyClassifier:
         """The model with its averaged weights, all of them in this process; every process asks."""
@@ -247,19 +247,16 @@ class Trainer:
         united._modules = {**self.average._modules, "net": self.team.united(self.average.net)}
         return united
 
-    def _save(self, average: NetworkDenoiser | NoisyClassifier) -> None:
-        net, optimizer = (
-            collected(part, self.team) for part in (self.denoiser.net.state_dict(), to_tensors(self.adam))
-        )
-        if self.team.rank > 0:
-            return
+    def _save(self) -> None:
+        folder = self.folder / "checkpoints"
         saved = Checkpoint(
             images=self.images,
-            net=net,
-            ema=dict(average.net.state_dict()),
-            optimizer=optimizer,
-            about={**self.about, "validation": self.passes.validation(average)},
+            net=self.denoiser.net.state_dict(),
+            ema=self.average.net.state_dict(),
+            optimizer=to_tensors(self.adam),
+            about={**self.about, "validation": self.validation()},
         )
-        path = checkpoint.save(self.folder / "checkpoints", saved)
-        checkpoint.prune(self.folder / "checkpoints", keep=self.settings.keep)
+        path = checkpoint.save(folder, saved, self.team)
+        if self.team.rank == 0:
+            checkpoint.prune(folder, keep=self.settings.keep)
         self._tell(lambda listener: listener.saved(path, self.images))

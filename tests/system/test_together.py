@@ -37,7 +37,7 @@ from tests.catalogue import names
 from tests.children import together
 from tests.contract import test_model
 from tests.system.test_doors import TINY, enter
-from tests.tiny import Net, image_trainer, points, trainer, weights
+from tests.tiny import Net, image_trainer, points, read, trainer, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -302,7 +302,7 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
     assert one is not None
     assert two is not None
     for part in ("net", "ema", "optimizer"):
-        expected, found = getattr(one, part), getattr(two, part)
+        expected, found = read(getattr(one, part)), read(getattr(two, part))
         assert expected.keys() == found.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-5, msg=f"{part} {name}")
