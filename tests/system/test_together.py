@@ -139,16 +139,32 @@ def test_two_processes_are_one(
     assert len(checkpoint.paths(tmp_path / "run" / "checkpoints")) == 2
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "kind"),
-    [(2, 1, Replicated), (1, 2, Replicated), (2, 1, Sharded), (1, 2, Sharded), (2, 2, Sharded)],
-)
-def test_a_checkpoint_goes_on_at_another_number_of_processes(
-    tmp_path: Path, alone: dict[str, torch.Tensor], before: int, after: int, kind: Callable[[], Team]
+GOING_ON = [
+    ((2, Sharded), (2, Sharded)),
+    ((2, Sharded), (2, Replicated)),
+    ((2, Sharded), (0, Alone)),
+    ((2, Replicated), (2, Sharded)),
+    ((2, Replicated), (0, Alone)),
+    ((0, Alone), (2, Sharded)),
+    ((0, Alone), (2, Replicated)),
+    ((1, Sharded), (2, Sharded)),
+]
+"""Processes that begin and processes that go on; none are started for a process alone, which is this one."""
+
+
+def begin_or_go_on(who: tuple[int, Callable[[], Team]], folder: Path, out: str, *arguments: object) -> None:
+    size, kind = who
+    work = folder / "run", folder / out, SETTINGS, *arguments, kind
+    together(size, train, *work) if size else train(*work)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("before", "after"), GOING_ON)
+def test_a_checkpoint_goes_on_with_other_processes(
+    tmp_path: Path, alone: dict[str, torch.Tensor], before: tuple[int, Any], after: tuple[int, Any]
 ) -> None:
-    together(before, train, tmp_path / "run", tmp_path / "half", SETTINGS, 40, kind)
+    begin_or_go_on(before, tmp_path, "half", 40)
     assert [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")] == [f"{40:012d}"]
-    together(after, train, tmp_path / "run", tmp_path / "out", SETTINGS, 10**9, kind)
+    begin_or_go_on(after, tmp_path, "out", 10**9)
     found = torch.load(tmp_path / "out.0")
     for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)

@@ -1,0 +1,270 @@
+"""Checkpoints that every process of a team writes a share of."""
+
+import errno
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sde_gen.engine import checkpoint, draft
+from sde_gen.engine.checkpoint import Checkpoint
+from sde_gen.engine.sharded import Sharded
+from sde_gen.engine.team import Replicated, Team, assembled
+from tests.children import Ended, team, together
+from tests.system.test_together import SETTINGS, Double, double
+from tests.tiny import points, read, same, trainer
+
+SHAPES = {"many": (7, 3), "few": (2, 5), "one": (1, 2), "images": (6, 3, 2, 2), "vector": (5,)}
+"""Of three processes some keep less than others, and of some tensors nothing."""
+
+
+def numbers(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    found = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    return {**found, "low": found["many"].bfloat16(), "count": torch.tensor(seed)}
+
+
+def divided(whole: dict[str, Tensor], size: int) -> dict[str, Tensor]:
+    mesh = init_device_mesh("cpu", (size,))
+    return {name: distribute_tensor(x, mesh, [Shard(0)]) if x.ndim else x for name, x in whole.items()}
+
+
+def parts(images: int, size: int) -> Checkpoint:
+    net, ema, adam = (divided(numbers(images + seed), size) for seed in range(3))
+    return Checkpoint(images=images, net=net, ema=ema, optimizer=adam, about={"validation": None})
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in a tensor that an operation gives; plans are sent as bytes, which are none."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and not isinstance(out, DTensor) and out.is_floating_point():
+            self.count = max(self.count, out.numel())
+        return out
+
+
+def write(folder: Path) -> None:
+    with assembled(Sharded) as members:
+        found = parts(64, members.size)
+        with Largest() as largest:
+            checkpoint.save(folder, found, members)
+        assert largest.count <= max(
+            x.to_local().numel() if isinstance(x, DTensor) else x.numel() for x in found.net.values()
+        )
+
+
+def reread(folder: Path) -> None:
+    with assembled(Sharded) as members:
+        found = checkpoint.latest(folder, team=members)
+        assert found is not None
+        for seed, part in enumerate(checkpoint.PARTS):
+            mine = divided(
+                {name: torch.zeros_like(x) for name, x in numbers(64 + seed).items()}, members.size
+            )
+            members.load(getattr(found, part), mine)
+            assert same({name: members.whole(x) for name, x in mine.items()}, numbers(64 + seed))
+
+
+def test_three_processes_write_what_any_number_reads(tmp_path: Path) -> None:
+    together(3, write, tmp_path)
+    (path,) = checkpoint.paths(tmp_path)
+    assert len(list(path.glob("net.*-of-3.safetensors"))) == 3
+    found = checkpoint.load(path)
+    for seed, part in enumerate(checkpoint.PARTS):
+        assert same(read(getattr(found, part)), numbers(64 + seed))
+    assert not list(path.glob(".*"))
+    together(2, reread, tmp_path)
+    together(1, reread, tmp_path)
+
+
+def test_no_process_has_all_of_it_while_saving(tmp_path: Path) -> None:
+    together(2, save_without_uniting, tmp_path / "run")
+    found = [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")]
+    assert found == ["000000000032", "000000000040"]
+
+
+def save_without_uniting(folder: Path) -> None:
+    """Validate and save where nobody may put a tensor together, as previews do."""
+    with assembled(Sharded) as members:
+        settings = {**SETTINGS, "checkpoint_every": 16, "keep": 2}
+        training = trainer(folder, settings=settings, net=double(), codec=Double(), team=members)
+        training.stop = lambda: training.images == 40
+        uniting = members.whole
+
+        def refused(x: Tensor) -> Tensor:
+            assert x.ndim == 0, "more than the norm of the gradient"
+            return uniting(x)
+
+        members.whole = refused  # type: ignore[method-assign]
+        training.run()
+
+
+def full(folder: Path, kind: Callable[[], Team], where: int) -> None:
+    """The disk of one process is full."""
+    with assembled(kind) as members:
+        checkpoint.save(folder, parts(64, members.size), members)
+        if members.rank == where:
+
+            def no_room(path: Path, content: bytes) -> None:
+                path.write_bytes(content[:10])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            draft._write = no_room
+        with pytest.raises(OSError, match=r"128 images was not written \(No space left") as failure:
+            checkpoint.save(folder, parts(128, members.size), members)
+        assert failure.value.errno == errno.ENOSPC
+        assert ("in process 1" in str(failure.value)) == (kind is Sharded and where == 1)
+        members.any(False)
+        assert [path.name for path in folder.iterdir()] == ["000000000064"]
+
+
+@pytest.mark.parametrize(("kind", "where"), [(Sharded, 0), (Sharded, 1)])
+def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], Team], where: int) -> None:
+    together(2, full, tmp_path, kind, where)
+    assert same(read(checkpoint.load(tmp_path / "000000000064").ema), numbers(65))
+
+
+def full_of_the_first(folder: Path) -> None:
+    with assembled() as members:
+        folder.touch()  # a file where a folder should be
+        members.any(False)
+        with pytest.raises(OSError, match="was not written"):
+            checkpoint.save(folder, Checkpoint(images=1, net={}, ema={}, optimizer={}, about={}), members)
+
+
+def test_replicas_are_told_what_stopped_the_first(tmp_path: Path) -> None:
+    together(2, full_of_the_first, tmp_path / "file")
+
+
+def damaged(folder: Path, kind: Callable[[], Team], file: str) -> None:
+    """Every process verifies a share of the files, and all go back together."""
+    with assembled(kind) as members:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = checkpoint.latest(folder, team=members)
+        assert found is not None
+        assert found.images == 64
+        assert any(file in str(warning.message) for warning in told)
+
+
+def test_all_go_back_from_what_one_finds_damaged(tmp_path: Path) -> None:
+    together(2, write, tmp_path / "one")
+    for file in ("net.0-of-2.safetensors", "optimizer.1-of-2.safetensors"):
+        folder = tmp_path / file
+        shutil.copytree(tmp_path / "one", folder)
+        shutil.copytree(folder / "000000000064", folder / "000000000128")
+        content = bytearray((folder / "000000000128" / file).read_bytes())
+        content[-1] ^= 1
+        (folder / "000000000128" / file).write_bytes(content)
+    together(2, damaged, tmp_path / "net.0-of-2.safetensors", Sharded, "net.0-of-2.safetensors")
+    together(
+        2, damaged, tmp_path / "optimizer.1-of-2.safetensors", Replicated, "optimizer.1-of-2.safetensors"
+    )
+
+
+def lose(folder: Path, how: str, kind: Callable[[], Team] = Sharded) -> None:
+    """Process 1 fails, or is killed, after the checkpoint at 48 images."""
+    with assembled(kind) as members:
+        training = trainer(
+            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), team=members
+        )
+
+        def fail() -> bool:
+            if members.rank == 1 and training.images == 64:
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise ArithmeticError("of process 1")
+            return False
+
+        training.stop = fail
+        training.run()
+
+
+@pytest.mark.parametrize("how", ["killed", "failed"])
+def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> None:
+    first, second = team([(lose, tmp_path / "run", how)] * 2)
+    assert "ChildProcessError: process 0 of 2 lost another one" in first.text
+    assert second.code == -signal.SIGKILL or "ArithmeticError: of process 1" in second.text
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert found is not None
+    assert found.images == 48
+
+
+def save_and_die(folder: Path, where: int, count: int) -> None:
+    """Save over an older checkpoint; one process is killed at its count-th touch of the disk."""
+    with assembled(Sharded) as members:
+        checkpoint.save(folder, parts(64, members.size), members)
+        touched = 0
+
+        def counted(real: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object, **more: object) -> object:
+                nonlocal touched
+                touched += 1
+                if touched == count:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*arguments, **more)
+
+            return call
+
+        members.any(False)
+        if members.rank == where:
+            for place, name in (
+                (os, "fsync"),
+                (os, "rename"),
+                (os, "mkdir"),
+                (draft, "_write"),
+                (os, "rmdir"),
+            ):
+                setattr(place, name, counted(getattr(place, name)))
+        checkpoint.save(folder, parts(128, members.size), members)
+
+
+def killed(folder: Path, where: int, count: int) -> bool:
+    """Whether the saving came so far; what it left is whole."""
+    ended: list[Ended] = team([(save_and_die, folder, where, count)] * 2)
+    found = checkpoint.latest(folder)
+    assert found is not None
+    assert found.images in (64, 128)
+    assert same(read(found.ema), numbers(found.images + 1))
+    together(2, write_over, folder)
+    assert [path.name for path in folder.iterdir()] == ["000000000128"]
+    assert same(read(checkpoint.load(folder / "000000000128").net), numbers(128))
+    if ended[where].code == 0:
+        return False
+    other = ended[1 - where]
+    assert other.code == 0 or "lost another one" in other.text, other.text
+    return True
+
+
+def write_over(folder: Path) -> None:
+    """The next processes do not stumble over what lies there."""
+    with assembled(Sharded) as members:
+        checkpoint.save(folder, parts(128, members.size), members)
+        if members.rank == 0:
+            checkpoint.prune(folder, keep=1)
+
+
+@pytest.mark.parametrize(("where", "count"), [(0, 4), (1, 3)])
+def test_a_kill_while_they_write(tmp_path: Path, where: int, count: int) -> None:
+    assert killed(tmp_path / "run", where, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path, where: int) -> None:
+    count = 1
+    while killed(tmp_path / str(count), where, count):
+        count += 1
+    assert count > 6
