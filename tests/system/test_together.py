@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,6 +211,28 @@ def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
     )  # of 24 images, and 32 of four steps
 
 
+def judged(out: Path, kind: Callable[[], Team]) -> None:
+    """The held-out loss of the average after each of three steps."""
+    with assembled(kind) as team:
+        training = trainer(out, settings=SETTINGS, net=double(), codec=Double(), team=team)
+        found = []
+        for step in range(3):
+            training.step(step)
+            found.append(training.validation())
+        torch.save(torch.tensor(found, dtype=torch.float64), out.with_suffix(f".{team.rank}"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_average_is_judged_as_it_stands(tmp_path: Path, kind: Callable[[], Team]) -> None:
+    """Processes share the held-out samples, ten in micro-batches of four; weights put together are let go of."""
+    judged(tmp_path / "alone", Alone)
+    together(2, judged, tmp_path / "two", kind)
+    alone = torch.load(tmp_path / "alone.0")
+    assert len(set(alone.tolist())) == 3
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"two.{rank}"), alone, rtol=1e-9, atol=0)
+
+
 class Scattered(TorchDispatchMode):
     """Count how often FSDP reduces gradients; DDP sends from C++, unseen."""
 
@@ -311,7 +334,10 @@ def through_the_door(folder: Path, *more: str) -> None:
 
 @pytest.mark.slow
 def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
-    """One of convolutions in channels_last, blocks and filters, as one process leaves it; and samples come from it."""
+    """One of convolutions in channels_last, blocks and filters, as one process leaves it, and usable at every door.
+
+    Doors need neither the last weights nor the optimiser. The training goes on with one process and with replicas.
+    """
     through_the_door(tmp_path / "one")
     together(2, through_the_door, tmp_path / "two", "team=sharded")
     one, two = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("one", "two"))
@@ -323,7 +349,26 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-5, msg=f"{part} {name}")
     assert (tmp_path / "two" / "previews").is_dir() == (tmp_path / "one" / "previews").is_dir()
-    enter("sample", f"run={tmp_path / 'two'}", "n=2", "steps=2")
+    shutil.copytree(tmp_path / "two", tmp_path / "lean")
+    for part in ("net", "optimizer"):
+        for file in (tmp_path / "lean").glob(f"checkpoints/*/{part}.*"):
+            file.unlink()
+    run = f"run={tmp_path / 'lean'}"
+    for name in ("null", "best"):
+        enter("sample", run, "n=2", "steps=2", f"checkpoint={name}", f"out={tmp_path / name}")
+    enter("evaluate", run, "n=4", "integrator.steps=2", f"out={tmp_path / 'evaluation'}")
+    enter(
+        "benchmark",
+        run,
+        "n=2",
+        "solvers=ddim",
+        "steps=2",
+        "reference.steps=8",
+        f"out={tmp_path / 'benchmark'}",
+    )
+    through_the_door(tmp_path / "two", "engine.images=192")
+    together(2, through_the_door, tmp_path / "two", "engine.images=256", "team=replicated")
+    assert [path.name for path in checkpoint.paths(tmp_path / "two" / "checkpoints")][-1] == f"{256:012d}"
 
 
 class Heavy(DSM):
@@ -397,8 +442,10 @@ def kill_a_process(running: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path) -> None:
-    with launched(tmp_path, "engine.images=1000000", "engine.checkpoint_every=64") as running:
+@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path, kind: str) -> None:
+    words = "engine.checkpoint_every=64", f"team={kind}"
+    with launched(tmp_path, "engine.images=1000000", *words) as running:
         await_checkpoints(running, tmp_path, 2)
         kill_a_process(running)
         out, err = running.communicate(timeout=120)
@@ -407,7 +454,7 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path)
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None
     images = found.images // 64 * 64 + 256
-    with launched(tmp_path, f"engine.images={images}", "engine.checkpoint_every=64") as running:
+    with launched(tmp_path, f"engine.images={images}", *words) as running:
         out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert len(re.findall("training of", out)) == 1, "one process speaks"
