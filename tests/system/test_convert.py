@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen import convert
-from sde_gen.engine import checkpoint
+from sde_gen.engine import checkpoint, draft
 from sde_gen.interop import to_diffusers
 from tests import adm_reference, score_sde_reference
 from tests.system import test_doors
@@ -144,7 +144,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     for module, name, arguments in (
-        (checkpoint, "_write", [f"file={tmp_path / 'theirs'}", "format=diffusers"]),
+        (draft, "_write", [f"file={tmp_path / 'theirs'}", "format=diffusers"]),
         (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
     ):
         writes = getattr(module, name)

@@ -97,7 +97,7 @@ def test_looking_late_as_on_a_gpu_tells_the_same(tmp_path):
         conditioning=fresh.conditioning,
         **parts,
     )
-    late._save = lambda _: None  # on a GPU somebody looks before every checkpoint
+    late._save = lambda: None  # on a GPU somebody looks before every checkpoint
     with pytest.raises(FloatingPointError) as second:
         late.run()
     assert str(first.value) == str(second.value).replace(str(tmp_path / "b"), str(tmp_path / "a"))
