@@ -10,7 +10,7 @@ from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.prediction import Prediction
-from sde_gen.sde.base import SDE
+from sde_gen.sde.base import SDE, Marginal
 
 
 class MixtureDenoiser(Denoiser):
@@ -72,13 +72,13 @@ class MixtureDenoiser(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Return the exact posterior means of x_0 and eps."""
         del cond
-        alpha, sigma = self._coefficients(t)
+        marginal = self.sde.marginal(t)
+        alpha, sigma = self._coefficients(marginal)
         z, spread = self._whiten(x_t, alpha, sigma)
         r = torch.softmax(self._log_joint(z, spread), dim=1)
-        y = z / spread
-        x0 = torch.einsum("bk,kd->bd", r, self.means) + self._back(r, alpha * self.variances * y)
-        eps = self._back(r, sigma * y)
-        marginal = self.sde.marginal(t)
+        ry = r.unsqueeze(2) * z / spread
+        x0 = r @ self.means + alpha.squeeze(2) * self._back(self.variances * ry)
+        eps = sigma.squeeze(2) * self._back(ry)
         return Prediction(
             x_t,
             x0.reshape(x_t.shape).to(x_t.dtype),
@@ -94,11 +94,11 @@ class MixtureDenoiser(Denoiser):
 
     def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """Log-density of x_t in nats, float64 with shape (B,)."""
-        return torch.logsumexp(self._log_joint(*self._whiten(x, *self._coefficients(t))), dim=1)
+        return torch.logsumexp(self._log_joint_at(x, t), dim=1)
 
     def responsibilities(self, x: Tensor, t: Tensor) -> Tensor:
         """Posterior probabilities of the components, float64 with shape (B, K)."""
-        return torch.softmax(self._log_joint(*self._whiten(x, *self._coefficients(t))), dim=1)
+        return torch.softmax(self._log_joint_at(x, t), dim=1)
 
     def sample(self, n: int, *, noise: Noise) -> Tensor:
         """Draw n samples of the data, float64 with shape (n, *event)."""
@@ -108,22 +108,27 @@ class MixtureDenoiser(Denoiser):
         scaled = torch.sqrt(self.variances[k]) * x
         return (self.means[k] + torch.einsum("bd,bed->be", scaled, self.axes[k])).reshape(n, *self.event)
 
-    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = self.sde.marginal(t)
+    def _coefficients(self, marginal: Marginal) -> tuple[Tensor, Tensor]:
+        alpha, sigma = marginal
         return alpha.reshape(-1, 1, 1).to(self.means.device), sigma.reshape(-1, 1, 1).to(self.means.device)
 
     def _whiten(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (B, K, D) of x - alpha mu_k on the axes of C_k, and the variances of S_k there."""
         centred = x.double().flatten(1).unsqueeze(1) - alpha * self.means
-        return torch.einsum("bkd,kde->bke", centred, self.axes), alpha**2 * self.variances + sigma**2
+        return torch.bmm(centred.transpose(0, 1), self.axes).transpose(
+            0, 1
+        ), alpha**2 * self.variances + sigma**2
 
     def _log_joint(self, z: Tensor, spread: Tensor) -> Tensor:
         """Log of w_k N(x; alpha mu_k, S_k) with shape (B, K)."""
-        return self.log_weights - 0.5 * (z**2 / spread + torch.log(spread) + math.log(2 * math.pi)).sum(-1)
+        return self.log_weights - 0.5 * (z**2 / spread + torch.log(2 * math.pi * spread)).sum(-1)
 
-    def _back(self, r: Tensor, y: Tensor) -> Tensor:
-        """Average over components and return from their axes: (B, K), (B, K, D) -> (B, D)."""
-        return torch.einsum("bk,bke,kde->bd", r, y, self.axes)
+    def _log_joint_at(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._log_joint(*self._whiten(x, *self._coefficients(self.sde.marginal(t))))
+
+    def _back(self, y: Tensor) -> Tensor:
+        """Sum over components on their axes, back in x: (B, K, D) -> (B, D)."""
+        return y.flatten(1) @ self.axes.mT.flatten(0, 1)
 
 
 class GaussianDenoiser(MixtureDenoiser):

@@ -13,6 +13,9 @@ from torch import Tensor
 DEGREE = 15
 """Degree of the polynomial that stands for a function on one panel."""
 
+EXPONENTS = torch.arange(DEGREE + 1, -1, -1, dtype=torch.float64)
+"""Powers of its integral, from the highest down."""
+
 
 def panels(breakpoints: Sequence[float], *, uniform: int = 64, graded: int = 24) -> Tensor:
     """Edges of panels on [0, 1]: equal ones, halving ones towards 0 and towards 1, and the breakpoints.
@@ -54,10 +57,8 @@ class Integral:
         """Integral from the left edge of the panel to t, float64 with the shape of both."""
         left, right = self.edges[:-1].to(t.device)[panel], self.edges[1:].to(t.device)[panel]
         z = (2 * t - left - right) / (right - left)
-        value, *rest = self.powers.to(t.device)[:, panel].unbind()
-        for power in rest:  # Horner's scheme
-            value = torch.addcmul(power, value, z)
-        return value
+        powers = self.powers.to(t.device)[:, panel]
+        return (powers * z ** EXPONENTS.to(t.device).reshape(-1, *[1] * t.ndim)).sum(0)
 
     def totals(self) -> Tensor:
         """Integrals over whole panels with shape (P,): the polynomials at 1."""

@@ -37,7 +37,7 @@ class Cubic:
         knots, coefficients = self.knots.to(t.device), self.coefficients.to(t.device)
         where = t.detach().double().contiguous()
         piece = torch.searchsorted(knots, where, right=True).sub(1).clamp(0, len(knots) - 2)
-        return t.double() - knots[piece], tuple(row[piece] for row in coefficients)
+        return t.double() - knots[piece], coefficients[:, piece].unbind()
 
 
 def smooth(knots: Array, values: Array) -> Cubic:
