@@ -37,11 +37,10 @@ def name_run(config: DictConfig) -> None:
 
 def check_meaning(folder: Path, config: DictConfig) -> None:
     """Refuse to go on with weights that were trained to mean something else."""
-    for path in checkpoint.paths(folder / "checkpoints")[-1:]:
-        try:
-            old = json.loads((path / "checkpoint.json").read_bytes())["about"]["config"]
-        except (OSError, ValueError, KeyError):
-            return  # damaged, or of another origin: the trainer says so
+    for path in reversed(checkpoint.paths(folder / "checkpoints")):
+        old = checkpoint.about(path).get("config")
+        if not isinstance(old, dict):
+            continue  # damaged, or of another origin: the trainer says so
         new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
         kinds = ("sde", "parametrization", "codec")
         changed = [line for kind in kinds for line in changes(old.get(kind), new[kind], kind)]
@@ -50,6 +49,7 @@ def check_meaning(folder: Path, config: DictConfig) -> None:
                 f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would mean "
                 "something else: choose another folder with run=..., or give the old settings"
             )
+        return
 
 
 def report(trainer: Trainer, folder: Path, finished: bool) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sde_gen._typing import Shape
 from sde_gen.data.base import Dataset, Splits
-from sde_gen.data.once import once
+from sde_gen.data.once import once, reading
 from sde_gen.data.rows import Rows
 from sde_gen.data.stream import Stream
 
@@ -38,9 +38,7 @@ class Mapped(Rows):
     def __init__(self, path: Path, shape: Shape, fingerprint: str) -> None:
         size = path.stat().st_size
         if size != math.prod(shape):
-            raise ValueError(
-                f"{path} is damaged: it has {size} bytes, not {math.prod(shape)}; delete its folder, it is made again"
-            )
+            raise ValueError(f"{path} has {size} bytes, not {math.prod(shape)}")
         self._shape, self._fingerprint = shape, fingerprint
         self._map = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
 
@@ -135,4 +133,5 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             classes=header["classes"],
         )
 
-    return Splits(train=part("train"), test=part("test"))
+    with reading(folder):
+        return Splits(train=part("train"), test=part("test"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 HEADER = "header.json"
 """The file that is written last: what the folder was made of, and what it holds."""
@@ -35,17 +37,14 @@ def once(
         ValueError: the folder was made under other settings, is damaged, or is somebody else's.
         OSError: the disk is full; nothing is left behind.
     """
+    folder = folder.resolve()  # the current folder, and what a link leads to, have names too
     if not (folder / HEADER).exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and was not made by us; choose another folder")
         _make(folder, settings, fill)
-    try:
+    with reading(folder):
         header = json.loads((folder / HEADER).read_bytes())
         made, content = dict(header["settings"]), dict(header["content"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / HEADER} is damaged ({error}); delete the folder, it is made again"
-        ) from error
     asked = json.loads(json.dumps(settings))
     changed = [
         f"{key}: {made.get(key)} there, {asked.get(key)} here"
@@ -61,13 +60,27 @@ def once(
     return content
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Read what the folder holds.
+
+    Raises:
+        ValueError: it is not what was written; the message says what to do.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else f"{error}"
+        raise ValueError(f"{folder} is damaged ({why}); delete it, it is made again") from error
+
+
 def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     growing = f".{folder.name}.growing."
     with _alone(folder.with_name(f".{folder.name}.lock")) as locked:
         if (folder / HEADER).exists():  # another process has made it meanwhile
             return
-        for killed in folder.parent.glob(f"{growing}*") if locked else ():
+        for killed in folder.parent.glob(f"{glob.escape(growing)}*") if locked else ():
             shutil.rmtree(killed)
         aside = Path(tempfile.mkdtemp(prefix=growing, dir=folder.parent))
         try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sde_gen.data.base import Dataset, Splits, check_fraction
 from sde_gen.data.decoded import Decoded
 from sde_gen.data.image import check_square, in_threads
-from sde_gen.data.once import once
+from sde_gen.data.once import once, reading
 from sde_gen.data.stream import Sample, Stream
 from sde_gen.data.streamed import Streamed
 from sde_gen.data.tar import Members, members
@@ -92,7 +92,7 @@ class Shards(Streamed):
             settings = {key: getattr(self, key) for key in ("train", "test", "label", "skip_corrupt")}
             settings |= {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
             once(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
-            with np.load(Path(self.index) / "members.npz") as columns:
+            with reading(Path(self.index)), np.load(Path(self.index) / "members.npz") as columns:
                 found = Members(**columns)
         test = found.share < self.test_fraction if self.test is None else found.shard >= len(shards)
         if test.all() or not test.any():

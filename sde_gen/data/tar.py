@@ -2,7 +2,8 @@
 
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2
 
 IMAGES = b"\x89PNG", b"\xff\xd8\xff", b"RIFF"
 """How images begin."""
+
+LONGEST = 2**24
+"""Bytes of a member that may hold a label."""
 
 
 class Members(NamedTuple):
@@ -114,20 +118,35 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
                     f"{path} is compressed by {name}, so its images cannot be read at random; unpack it to a plain "
                     "tar file (images are compressed already)"
                 )
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-                    if member.isreg():
-                        _sort(path, archive, member, field, images, labels)
-                file.seek(archive.offset)
-        except tarfile.TarError as error:
-            raise ValueError(f"{path} is no tar file, or cut short ({error}); fetch it again") from error
+        with _described(path):
+            archive = tarfile.open(fileobj=file, mode="r:")
+        while (member := _next(path, archive)) is not None:
+            if member.isreg():
+                _sort(path, archive, member, field, images, labels)
+        file.seek(archive.offset)
         if file.read(512) != bytes(512):  # where tarfile takes anything else for the end, too
             raise ValueError(
                 f"{path} ends without a tar file's end mark: it is cut short or damaged; fetch it again"
             )
     return {key: (image, labels.get(key, -1)) for key, image in images.items()}
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Say of which file a header is that makes no sense."""
+    try:
+        yield
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # lengths may be any number
+        raise ValueError(f"{path} is no tar file, or cut short ({error}); fetch it again") from error
+
+
+def _next(path: Path, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    with _described(path):
+        member = archive.next()
+        archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+        if member is not None and member.size < 0:  # tarfile would go back, and round for ever
+            raise ValueError(f"{member.name} has {member.size} bytes")
+    return member
 
 
 def _sort(
@@ -145,31 +164,38 @@ def _sort(
     if suffix in SUFFIXES:
         if key in images:
             raise ValueError(f"{path}: sample {key} has two images, {images[key].name} and {member.name}")
-        if not _content(archive, member, 4).startswith(IMAGES):
+        if member.issparse():
+            raise ValueError(f"{path}: {member.name} is stored without its zeros; pack it without --sparse")
+        if not _content(path, archive, member, 4).startswith(IMAGES):
             raise ValueError(
                 f"{path}: {member.name} is no PNG, JPEG or WebP image; leave it out of the shard"
             )
         images[key] = _Image(member.name, member.offset_data, member.size)
     elif suffix in ("cls", "json"):
-        text = _content(archive, member, member.size)
+        if member.size > LONGEST:
+            raise ValueError(
+                f"{path}: {member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard"
+            )
+        text = _content(path, archive, member, member.size)
         try:
             value = int(text) if suffix == "cls" else json.loads(text).get(field)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: {member.name} holds no label ({error})") from error
         if value is None:
             return
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
             raise ValueError(
-                f"{path}: {member.name} says label {value!r}; labels are whole numbers from 0 on"
+                f"{path}: {member.name} says label {value!r}; labels are whole numbers from 0 on, and below 2^31"
             )
         if labels.setdefault(key, value) != value:
             raise ValueError(f"{path}: sample {key} has two labels, {labels[key]} and {value}")
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
+def _content(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
     stream = archive.extractfile(member)
     assert stream is not None, "a file"
-    return stream.read(size)
+    with _described(path):
+        return stream.read(size)
 
 
 def name_of(path: Path, offset: int) -> str:

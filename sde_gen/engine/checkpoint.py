@@ -1,7 +1,6 @@
 """Checkpoints: written atomically, verified when read, no code inside."""
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sde_gen.engine import header
 from sde_gen.engine.draft import Draft
 from sde_gen.engine.pieces import Stored, unpack
 from sde_gen.engine.team import Alone, Team
@@ -139,14 +139,23 @@ def latest(
 
 def best_path(folder: Path) -> Path | None:
     """The checkpoint of least validation loss; None if none was validated."""
-    scored = [(score, path) for path in paths(folder) if (score := _validation(path)) is not None]
-    return min(scored)[1] if scored else None
+    return _best(paths(folder))
 
 
-def prune(folder: Path, *, keep: int) -> None:
-    """Delete all checkpoints but the newest ``keep`` and the best, and what killed processes left aside."""
-    best = best_path(folder)
-    for path in paths(folder)[:-keep]:
+def prune(folder: Path, newest: Path, *, keep: int) -> None:
+    """Delete all checkpoints but the last ``keep`` up to the newest whole one, and the best; what was left aside, too.
+
+    Those after the newest are damaged: the training went back behind them. They take no place of a whole one, and are
+    replaced once it has come as far again.
+
+    Arguments:
+        folder: the folder of checkpoints.
+        newest: the one that was just written.
+        keep: how many stay.
+    """
+    whole = [path for path in paths(folder) if path.name <= newest.name]
+    best = _best(whole)
+    for path in whole[:-keep]:
         if path != best:
             os.rename(path, path.with_name(f".{path.name}.old"))  # never half a checkpoint under its own name
     for path in folder.glob(".[0-9]*"):
@@ -156,10 +165,14 @@ def prune(folder: Path, *, keep: int) -> None:
 def about(path: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, without its weights; nothing where it is damaged."""
     try:
-        found: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())["about"]
-    except (OSError, ValueError, KeyError):
+        return header.read(path).about
+    except ValueError:
         return {}
-    return found
+
+
+def _best(among: Collection[Path]) -> Path | None:
+    scored = [(score, path) for path in among if (score := _validation(path)) is not None]
+    return min(scored)[1] if scored else None
 
 
 def _validation(path: Path) -> float | None:
@@ -168,28 +181,21 @@ def _validation(path: Path) -> float | None:
 
 
 def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
+    told = header.read(path)
+    sums = {path / name: sha256 for name, sha256 in told.sha256.items()}
+    files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
+    absent = [part for part, found in files.items() if not found]
+    if absent:
+        raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
     try:
-        text = (path / "checkpoint.json").read_bytes()
-        _compare(
-            path / "checkpoint.json", hashlib.sha256(text), (path / "checkpoint.json.sha256").read_text()
-        )
-        header = json.loads(text)
-        sums = {path / name: sha256 for name, sha256 in header["sha256"].items() if Path(name).name == name}
-        files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
-        absent = [part for part, found in files.items() if not found]
-        if absent:
-            raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
         for file in (wanted := [file for found in files.values() for file in found]):
             file.stat()
         for file in wanted[team.rank :: team.size]:
-            _compare(file, _digest(file), sums[file])
+            header.compare(file, _digest(file), sums[file])
         tensors = {part: unpack(files[part]) if part in files else {} for part in PARTS}
-        return Saved(images=header["images"], about=header["about"], **tensors)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise ValueError(f"the checkpoint {path} is incomplete: there is no {missing}") from error
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(f"the checkpoint {path} was not written by this package ({error})") from error
+    except OSError as error:
+        raise ValueError(header.unreadable(path, error)) from error
+    return Saved(images=told.images, about=told.about, **tensors)
 
 
 def _digest(path: Path) -> "hashlib._Hash":
@@ -198,8 +204,3 @@ def _digest(path: Path) -> "hashlib._Hash":
         for block in iter(lambda: file.read(2**20), b""):
             found.update(block)
     return found
-
-
-def _compare(path: Path, found: "hashlib._Hash", sha256: str) -> None:
-    if found.hexdigest() != sha256.strip():
-        raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sde_gen.engine.header import NAME
 from sde_gen.engine.pieces import Piece, pack
 
 
@@ -51,8 +52,8 @@ class Draft:
             sums: the SHA-256 of every file.
         """
         text = json.dumps({"images": self.images, "about": self.about, "sha256": sums}, indent=1)
-        _write(self.aside / "checkpoint.json", text.encode())
-        _write(self.aside / "checkpoint.json.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+        _write(self.aside / NAME, text.encode())
+        _write(self.aside / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
         _sync(self.aside)
         if (
             self.final.exists()

@@ -258,5 +258,5 @@ class Trainer:
         )
         path = checkpoint.save(folder, saved, self.team)
         if self.team.rank == 0:
-            checkpoint.prune(folder, keep=self.settings.keep)
+            checkpoint.prune(folder, path, keep=self.settings.keep)
         self._tell(lambda listener: listener.saved(path, self.images))

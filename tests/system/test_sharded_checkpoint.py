@@ -251,9 +251,9 @@ def killed(folder: Path, where: int, count: int) -> bool:
 def write_over(folder: Path) -> None:
     """The next processes do not stumble over what lies there."""
     with assembled(Sharded) as members:
-        checkpoint.save(folder, parts(128, members.size), members)
+        path = checkpoint.save(folder, parts(128, members.size), members)
         if members.rank == 0:
-            checkpoint.prune(folder, keep=1)
+            checkpoint.prune(folder, path, keep=1)
 
 
 @pytest.mark.parametrize(("where", "count"), [(0, 4), (1, 3)])

@@ -1,5 +1,6 @@
 """Decoded images on the disk: the same as in memory, made once and whole, never of other settings."""
 
+import json
 import os
 import resource
 import subprocess
@@ -92,17 +93,65 @@ def test_a_cache_of_other_settings_is_refused_with_what_differs(tmp_path):
         Shards(train="s.tar", cache=source["cache"]).load()
 
 
-def test_damaged_caches_are_refused(tmp_path):
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *(("train.bytes", damage) for damage in (halve, empty, Path.unlink)),  # its content is not read again
+        *(("test.labels.npy", damage) for damage in (halve, empty, Path.unlink, zero)),
+        *(("members.npz", damage) for damage in (halve, empty, Path.unlink, zero)),
+    ],
+)
+def test_what_is_damaged_is_refused_and_named(tmp_path, file, damage):
+    shards(tmp_path)
+    keeps = "index" if file == "members.npz" else "cache"
+    source = Shards(train=str(tmp_path / "train-*.tar"), size=8, **{keeps: str(tmp_path / "kept")})
+    source.load()
+    damage(tmp_path / "kept" / file)
+    with pytest.raises(ValueError, match=r"kept is damaged \(.*\); delete it, it is made again"):
+        source.load()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", '{"settings": {}}', ""),
+        *(
+            '{"settings": %s, "content": {}}',
+            '{"settings": %s, "content": {"classes": 0, "train": {"shape": "ab"}}}',
+        ),
+        '{"settings": %s, "content": {"classes": 0, "train": {"shape": [1, 3, 8, 8], "sha256": ""}}}',
+    ],
+)
+def test_a_cache_that_lies_of_itself_is_refused(tmp_path, content):
     source = ImageFolder(root=str(folder(tmp_path / "images")), size=8, cache=str(tmp_path / "cache"))
     source.load()
-    values = tmp_path / "cache" / "train.bytes"
-    values.write_bytes(values.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"train\.bytes is damaged: it has \d+ bytes, not"):
+    text = content % json.dumps(source.settings()) if "%" in content else content
+    (tmp_path / "cache" / HEADER).write_text(text)
+    with pytest.raises(ValueError, match=r"cache is damaged \(.*delete it"):
         source.load()
-    for content in ("{", "[]", '{"settings": {}}'):
-        (tmp_path / "cache" / HEADER).write_text(content)
-        with pytest.raises(ValueError, match=r"header\.json is damaged"):
-            source.load()
+
+
+def test_the_current_folder_may_be_one(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert once(Path("."), {}, lambda _: {"some": 1}) == {"some": 1}
+    assert (tmp_path / "here" / HEADER).exists()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert once(tmp_path / "link", {}, lambda _: {"some": 1}) == {"some": 1}
+    assert (tmp_path / "there" / HEADER).exists()
 
 
 def test_nothing_of_somebody_else_is_written_over(tmp_path):
@@ -180,15 +229,16 @@ def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    place = tmp_path / "it[1]"  # a name, no pattern
     with children() as begin:
-        child = begin(_slowly, tmp_path / "it", tmp_path / "log", 100.0)
+        child = begin(_slowly, place, tmp_path / "log", 100.0)
         while not (tmp_path / "log").exists():
             assert child.process.exitcode is None, child.text()
             time.sleep(0.01)
-    assert list(tmp_path.glob(".it.growing.*"))  # it was killed
-    assert not (tmp_path / "it").exists()
-    _slowly(tmp_path / "it", tmp_path / "log", 0.0)
-    assert not list(tmp_path.glob(".it.growing.*"))
+    assert list(tmp_path.glob(".it*.growing.*"))  # it was killed
+    assert not (place).exists()
+    _slowly(place, tmp_path / "log", 0.0)
+    assert not list(tmp_path.glob(".it*.growing.*"))
 
 
 def test_without_locks_the_first_to_be_done_names_the_folder(tmp_path, monkeypatch):

@@ -144,6 +144,9 @@ def truncated(path: Path, left: int) -> None:
         ({"a.png": IMAGE, "a.cls": b"cat"}, r"a\.cls holds no label"),
         ({"a.png": IMAGE, "a.json": b"{"}, r"a\.json holds no label"),
         ({"a.png": IMAGE, "a.json": b"[1]"}, r"a\.json holds no label"),
+        ({"a.png": IMAGE, "a.json": b"[" * 100_000}, r"a\.json holds no label"),
+        ({"a.png": IMAGE, "a.json": b'{"label": 1e30}'}, r"a\.json says label 1e\+30"),
+        ({"a.png": IMAGE, "a.cls": b"2147483648"}, r"a\.cls says label 2147483648; .* below 2\^31"),
         ({"a.png": IMAGE, "a.cls": b"-1"}, "label -1; labels are whole numbers"),
         ({"a.png": IMAGE, "a.json": b'{"label": 1.5}'}, r"label 1\.5"),
         ({"a.png": IMAGE, "a.json": b'{"label": true}'}, "label True"),
@@ -176,6 +179,30 @@ def test_a_damaged_header_is_not_the_end(tmp_path):
     content[1024 + 20] ^= 1  # the header of b.png
     path.write_bytes(content)
     with pytest.raises(ValueError, match="damaged"):
+        Shards(train=str(path)).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "size", "words"),
+    [
+        ("z.json", b"0", 10**12, r"z\.json has 1,000,000,000,000 bytes, too many for a label"),
+        ("z.png", b"0", 10**12, "cut short"),
+        ("z.png", b"x", 10**12, "cut short"),  # attributes of the next member
+        ("z.png", b"L", 2**80, "cut short"),  # its name
+        ("z.txt", b"0", -512, r"z\.txt has -512 bytes"),  # so its header would be the next one, too
+        ("z.png", b"S", 512, r"z\.png is stored without its zeros"),
+    ],
+)
+def test_headers_that_claim_what_is_not_there(tmp_path, name, kind, size, words):
+    """Nothing of such a length is read, and nobody is sent round for ever."""
+    path = pack(tmp_path / "s.tar", {"a.png": IMAGE, "b.png": IMAGE, "c.png": IMAGE, name: IMAGE})
+    header = bytearray(path.read_bytes())
+    header[3072 + 124 : 3072 + 136] = (size % 2**96 if size < 0 else 2**95 + size).to_bytes(12, "big")
+    header[3072 + 156 : 3072 + 157] = kind
+    header[3072 + 148 : 3072 + 156] = b" " * 8
+    header[3072 + 148 : 3072 + 156] = b"%06o\0 " % sum(header[3072:3584])
+    path.write_bytes(header)
+    with pytest.raises(ValueError, match=rf"s\.tar.*{words}"):
         Shards(train=str(path)).load()
 
 

@@ -122,15 +122,14 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path, agai
         if child == 0:
             with pytest.MonkeyPatch.context() as patch:
                 interrupt(patch, count, lambda: os._exit(9), WRITING + REMOVING)
-                checkpoint.save(folder, made(128))
-                checkpoint.prune(folder, keep=1)
+                checkpoint.prune(folder, checkpoint.save(folder, made(128)), keep=1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         found = checkpoint.latest(folder)
         outcomes.add(found.images)
         assert same(found, made(found.images, 5.0 if found.about["validation"] else None))
-        checkpoint.save(folder, made(128))  # the next process does not stumble over what lies there
-        checkpoint.prune(folder, keep=1)
+        newest = checkpoint.save(folder, made(128))  # the next process does not stumble over what lies there
+        checkpoint.prune(folder, newest, keep=1)
         assert [path.name for path in folder.iterdir()] == ["000000000128"]
         assert same(checkpoint.latest(folder), made(128))
         if os.waitstatus_to_exitcode(status) == 0:
@@ -206,16 +205,93 @@ def test_the_last_ones_and_the_best_stay(tmp_path):
     (tmp_path / ".000000000006.new").mkdir()  # of a killed process
     (tmp_path / "notes").mkdir()  # of the user
     assert checkpoint.best_path(tmp_path).name == "000000000002"
-    checkpoint.prune(tmp_path, keep=2)
+    checkpoint.prune(tmp_path, tmp_path / "000000000005", keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "000000000002",
         "000000000004",
         "000000000005",
         "notes",
     ]
-    checkpoint.save(tmp_path, made(6, 0.05))
-    checkpoint.prune(tmp_path, keep=1)
+    checkpoint.prune(tmp_path, checkpoint.save(tmp_path, made(6, 0.05)), keep=1)
     assert [path.name for path in checkpoint.paths(tmp_path)] == ["000000000006"]
+
+
+def test_a_damaged_one_takes_no_place_of_a_whole_one(tmp_path):
+    """Back behind it, and stopped before it is reached again."""
+    for images, validation in ((64, 0.2), (192, 0.1)):
+        checkpoint.save(tmp_path, made(images, validation))
+    flip(tmp_path / "000000000192" / "ema.safetensors")
+    checkpoint.prune(tmp_path, checkpoint.save(tmp_path, made(128, 0.3)), keep=1)
+    assert [path.name for path in checkpoint.paths(tmp_path)] == [f"{n:012d}" for n in (64, 128, 192)]
+    checkpoint.prune(tmp_path, checkpoint.save(tmp_path, made(192, 0.4)), keep=1)
+    assert [path.name for path in checkpoint.paths(tmp_path)] == [f"{n:012d}" for n in (64, 192)]
+    assert same(checkpoint.latest(tmp_path), made(192, 0.4))
+
+
+def tell(path, text):
+    """Let a checkpoint say something else, with a checksum made to fit."""
+    (path / "checkpoint.json").write_bytes(text)
+    (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
+
+
+LIES = {
+    "images": "64",
+    "images ": -64,
+    "images  ": 64.0,
+    "about": [],
+    "about ": None,
+    "about  ": {"validation": "small"},
+    "sha256": [],
+    "sha256 ": {"../net.safetensors": ""},
+    "sha256  ": {"net.\0": ""},
+    "sha256   ": {"net.safetensors": 1},
+    "sha256    ": {"net." + "x" * 300: ""},
+}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({name.strip(): lie} for name, lie in LIES.items()),
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b"{\xff",
+        b"9" * 5000,
+    ],
+    ids=lambda told: str(told)[:30],
+)
+def test_a_checkpoint_that_lies_of_itself_is_no_checkpoint(tmp_path, told):
+    checkpoint.save(tmp_path, made(64, 0.2))
+    path = checkpoint.save(tmp_path, made(128, 0.1))
+    if isinstance(told, dict):
+        told = json.dumps({**json.loads((path / "checkpoint.json").read_bytes()), **told}).encode()
+    tell(path, told)
+    with pytest.raises(ValueError, match="000000000128"):
+        checkpoint.load(path)
+    with pytest.warns(UserWarning, match=r"000000000128.*going back to .*000000000064"):
+        assert same(checkpoint.latest(tmp_path), made(64, 0.2))
+    checkpoint.prune(tmp_path, path, keep=1)
+    assert path.is_dir()
+
+
+def test_what_a_damaged_header_says_is_not_believed(tmp_path):
+    checkpoint.save(tmp_path, made(64, 0.2))
+    file = checkpoint.save(tmp_path, made(128, 0.5)) / "checkpoint.json"
+    file.write_text(file.read_text().replace("0.5", "0.1"))
+    assert checkpoint.best_path(tmp_path).name == "000000000064"
+    assert checkpoint.about(file.parent) == {}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_cannot_be_read_is_damaged(tmp_path, name):
+    """A disk that fails says so by an OSError of another kind; a folder in the place of a file gives one."""
+    checkpoint.save(tmp_path, made(64))
+    path = checkpoint.save(tmp_path, made(128))
+    (path / name).unlink()
+    (path / name).mkdir()
+    with pytest.warns(UserWarning, match=rf"000000000128 cannot be read: Is a directory, {name}; going back"):
+        assert same(checkpoint.latest(tmp_path), made(64))
 
 
 def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):

@@ -148,14 +148,13 @@ def test_a_part_without_files_or_with_files_elsewhere_is_refused(tmp_path):
     (path / "checkpoint.json.sha256").write_text(hashlib.sha256(json.dumps(header).encode()).hexdigest())
     for file in path.glob("*.safetensors"):
         shutil.move(file, tmp_path)
-    with pytest.raises(ValueError, match="it tells of no file of net"):
+    with pytest.raises(ValueError, match=r"it tells of a file \'\.\./net"):
         checkpoint.load(path)
 
 
 def test_best_and_newest_stay_in_both_forms(tmp_path):
     checkpoint.save(tmp_path, made(1, 0.1))
-    for images in (2, 3):
-        cut(tmp_path, images)
+    newest = [cut(tmp_path, images) for images in (2, 3)][-1]
     assert checkpoint.best_path(tmp_path).name == "000000000001"
-    checkpoint.prune(tmp_path, keep=1)
+    checkpoint.prune(tmp_path, newest, keep=1)
     assert [path.name for path in checkpoint.paths(tmp_path)] == ["000000000001", "000000000003"]
