@@ -22,11 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.machine import about, name, quartiles, seconds
-from sde_gen import build, show
+from benchmarks import machine
+from benchmarks.machine import about, count, name, quartiles, rounds, seconds
+from sde_gen import show
 from sde_gen.clock import InAngle
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.divergence import Hutchinson
+from sde_gen.engine.precision import exact_float32
 from sde_gen.integrator import Adams
 from sde_gen.likelihood import log_prob
 from sde_gen.likelihood.flow import MIDDLE, Flow
@@ -107,11 +109,11 @@ def check(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tenso
             raise SystemExit(f"{name} answers something else: it is off by {gap:.1e}")
 
 
-def cost(denoiser: NetworkDenoiser, count: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def cost(denoiser: NetworkDenoiser, number: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Every way with so many probes, in forward passes."""
     device, shape = arguments.device, (arguments.batch, *SHAPE)
     x = torch.randn(shape, device=device)
-    probes = torch.randint(0, 2, (count, *shape), device=device).float() * 2 - 1
+    probes = torch.randint(0, 2, (number, *shape), device=device).float() * 2 - 1
     flow = Flow(denoiser, InAngle(denoiser.sde, MIDDLE), Hutchinson().prepare(x, IID.seeded(0)))
     contestants = dict(ways(flow, x, probes))
     label = torch.zeros(len(x), device=device)
@@ -125,7 +127,7 @@ def cost(denoiser: NetworkDenoiser, count: int, arguments: argparse.Namespace) -
                 times[way].append(seconds(work, device))
     return [
         {
-            "probes": count,
+            "probes": number,
             "way": way,
             "milliseconds": 1e3 * quartiles(times[way])[1],
             "forward_passes": quartiles([a / b for a, b in zip(times[way], times["forward"], strict=True)]),
@@ -145,7 +147,7 @@ def throughput(denoiser: NetworkDenoiser, arguments: argparse.Namespace) -> dict
         return log_prob(denoiser, x, integrator=integrator, divergence=Hutchinson(), noise=noise).nfe
 
     nfe, spent, batches = solve(), 0.0, 0
-    while spent < arguments.seconds:
+    while batches == 0 or spent < arguments.seconds:
         spent, batches = spent + seconds(solve, device), batches + 1
     images = batch * batches / spent
     return {
@@ -162,14 +164,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--probes", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--large", type=int, default=256, help="batch of the throughput")
+    parser.add_argument("--rounds", type=rounds, default=7)
+    parser.add_argument("--batch", type=count, default=16)
+    parser.add_argument("--probes", type=count, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--large", type=count, default=256, help="batch of the throughput")
     parser.add_argument("--seconds", type=float, default=60, help="of the throughput, at least")
-    parser.add_argument("--device", type=build.device, default="auto")
+    parser.add_argument("--device", type=machine.device, default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
+    exact_float32()  # or ways that answer the same would differ by more than the check allows
     device = arguments.device
     torch.manual_seed(0)
     net = DDPMpp(shape=SHAPE, **NETWORKS[device.type])
@@ -179,7 +182,7 @@ def main() -> None:
     denoiser = (
         NetworkDenoiser(net=net, sde=VP(), parametrization=EDM()).to(device).eval().requires_grad_(False)
     )
-    rows = [row for count in arguments.probes for row in cost(denoiser, count, arguments)]
+    rows = [row for number in arguments.probes for row in cost(denoiser, number, arguments)]
     found = throughput(denoiser, arguments) if device.type == "cuda" else None
     facts = {**about(device), "rounds": arguments.rounds, "batch": arguments.batch}
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What every figure of these scripts needs beside it, and how it is timed."""
 
+import argparse
 import platform
 import statistics
 import time
@@ -11,6 +12,30 @@ import torch
 
 from sde_gen import build
 from sde_gen.engine.stopwatch import synchronize
+
+
+def count(text: str) -> int:
+    """A number of something on a command line, at least 1."""
+    return _at_least(1, text)
+
+
+def rounds(text: str) -> int:
+    """A number of rounds on a command line, at least 2: one shows no spread."""
+    return _at_least(2, text)
+
+
+def device(text: str) -> torch.device:
+    """A device on a command line."""
+    try:
+        return build.device(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least {least}")
+    return int(text)
 
 
 def about(device: torch.device) -> dict[str, Any]:

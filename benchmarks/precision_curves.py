@@ -26,6 +26,7 @@ from sde_gen.data import Splits
 from sde_gen.door import CONF
 from sde_gen.engine import Listener, Trainer
 from sde_gen.engine.listener import Record
+from sde_gen.engine.precision import exact_float32
 
 FORMATS = ("float32", "bfloat16")
 POINTS = 20
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
+    exact_float32()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         splits = instantiate(compose("train", [f"recipe={arguments.recipe}"]).data).load()
     curves: dict[str, list[Curve]] = {name: [] for name in FORMATS}

@@ -1,14 +1,14 @@
 """Time training on one process and on several: images per second and efficiency.
 
     python benchmarks/scaling.py [--processes 1 2] [--teams replicated sharded] [--steps 8] [--rounds 3]
-                                 [--device cpu] [--batch 16] [--out FOLDER]
+                                 [--device cpu] [--batch N] [--out FOLDER]
 
-Weak scaling: every process has ``--batch`` images of a step, so N processes have N times the global batch, and the
-efficiency is images/s over N times those of one process. Every row is a ``torchrun`` of its own, in which each process
-has one thread on a CPU (gloo) or one GPU (nccl). Rounds go through all rows in turn, so that a change of the machine's
-load meets all; printed are the median over rounds and the range of the efficiency. On a CPU processes share memory and
-caches, so this says little of GPUs: use ``--device cuda --processes 1 2 4 8``. Prints a table and writes JSON with
-machine, commit and versions.
+Weak scaling: every process has ``--batch`` images of a step (16, on CUDA 128), so N processes have N times the global
+batch, and the efficiency is images/s over N times those of one process. Every row is a ``torchrun`` of its own, in
+which each process has one thread on a CPU (gloo) or one GPU (nccl). Rounds go through all rows in turn, so that a
+change of the machine's load meets all; printed are the median over rounds and the range of the efficiency. On a CPU
+processes share memory and caches, so this says little of GPUs: use ``--device cuda --processes 1 2 4 8``. Prints a
+table and writes JSON with machine, commit and versions.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from hydra.utils import instantiate
 
 from sde_gen import build, show
 from sde_gen.data import Dataset, Splits
-from sde_gen.door import CONF
+from sde_gen.door import CONF, names
+from sde_gen.engine.precision import exact_float32
 from sde_gen.engine.stopwatch import synchronize
 from sde_gen.engine.team import assembled
 
@@ -51,6 +52,7 @@ def work(team: str, device: str, batch: int, steps: int) -> None:
     """Train as one of the processes; the first one prints images per second."""
     size = int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
+    exact_float32()
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [f"engine.batch_size={batch * size}", f"team={team}", f"device={device}", f"run={folder}"]
         config = compose("train", ["model=ddpmpp", *NETWORKS[device], *overrides])
@@ -81,6 +83,21 @@ def measured(processes: int, team: str, arguments: argparse.Namespace) -> float:
     return next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("SPEED"))
 
 
+def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse in a line what a process would fail with."""
+    arguments.batch = arguments.batch or (128 if arguments.device == "cuda" else 16)
+    if min(arguments.rounds, arguments.steps, arguments.batch, *arguments.processes) < 1:
+        parser.error("--rounds, --steps, --batch and --processes must be at least 1")
+    unknown = set(arguments.teams) - set(names("team"))
+    if unknown:
+        parser.error(f"--teams {', '.join(unknown)}: there are {', '.join(names('team'))}")
+    there = torch.cuda.device_count()
+    if arguments.device == "cuda" and there < max(arguments.processes):
+        parser.error(
+            f"--processes {max(arguments.processes)}: every process needs a GPU of its own, and there are {there}"
+        )
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(
@@ -90,7 +107,7 @@ def main() -> None:
     parser.add_argument("--teams", nargs="+", default=["replicated", "sharded"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, help="images of a process")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -98,6 +115,7 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.device, arguments.batch, arguments.steps)
         return
+    check(parser, arguments)
     kinds = [(team, processes) for team in arguments.teams for processes in sorted({1, *arguments.processes})]
     speeds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):

@@ -22,7 +22,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from sde_gen.data import Dataset, Splits
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.door import CONF
 from sde_gen.engine import Trainer
+from sde_gen.engine.precision import exact_float32, multiplies_bfloat16
 from sde_gen.engine.stopwatch import synchronize
 from sde_gen.model.blocks import Dropout
 from sde_gen.parametrization import Eps
@@ -188,31 +189,41 @@ def contestants(
 
     plain = with_torch_dropout(trainer("engine.channels_last=false", "precision=float32")).denoiser.net
     yield "plain step", plain, PlainStep(plain, size, device, bfloat16=False)
-    yield row("ours, float32", trainer("precision=float32"))
-    yield row("ours, bfloat16", trainer("precision=bfloat16"))
-    yield row("ncsnpp, float32", trainer("model=ncsnpp", "precision=float32"))
-    yield row("ncsnpp, bfloat16", trainer("model=ncsnpp", "precision=bfloat16"))
-    levers = {"precision=bfloat16"}
-    yield row("bfloat16, channels first", trainer(*levers, "engine.channels_last=false"))
-    yield row("bfloat16, PyTorch's dropout", with_torch_dropout(trainer(*levers)))
-    yield row("bfloat16, PyTorch's Adam", with_plain_adam(trainer(*levers)))
-    yield row("bfloat16, average in a loop", with_looped_average(trainer(*levers)))
-    yield row("bfloat16, no dropout", trainer(*levers, "model.dropout=0"))
+    formats = ["float32", "bfloat16"] if multiplies_bfloat16(device) else ["float32"]
+    if len(formats) == 1:
+        show.console.print(f"left out: bfloat16, in which {device} has no products", soft_wrap=True)
+    for model in ("ours", "ncsnpp"):
+        for kind in formats:
+            network = "ddpmpp" if model == "ours" else model
+            yield row(f"{model}, {kind}", trainer(f"model={network}", f"precision={kind}"))
+    best = formats[-1]
+    levers = {f"precision={best}"}
+    yield row(f"{best}, channels first", trainer(*levers, "engine.channels_last=false"))
+    yield row(f"{best}, PyTorch's dropout", with_torch_dropout(trainer(*levers)))
+    yield row(f"{best}, PyTorch's Adam", with_plain_adam(trainer(*levers)))
+    yield row(f"{best}, average in a loop", with_looped_average(trainer(*levers)))
+    yield row(f"{best}, no dropout", trainer(*levers, "model.dropout=0"))
     kinds = {"blocks": "blocks compiled", **({"graphs": "CUDA graphs"} if device.type == "cuda" else {})}
     for kind, name in kinds.items() if compiled else ():
         built = trainer(*levers, f"compiler={kind}")
         begin = time.perf_counter()
-        built.compiler.compile(built.denoiser.net, built.trial)
-        yield row(f"bfloat16, {name} ({time.perf_counter() - begin:.0f} s)", built)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            built.compiler.compile(built.denoiser.net, built.trial)
+        why = [text for note in told if (text := str(note.message)).startswith("the network is not compiled")]
+        if why:
+            show.console.print(f"left out: {best}, {name}: {why[0]}", soft_wrap=True)
+        else:
+            yield row(f"{best}, {name} ({time.perf_counter() - begin:.0f} s)", built)
     try:
-        peers = [Peer(size) for _ in range(4)]
+        peers = [Peer(size) for _ in range(2 * len(formats))]
     except ImportError:
         warnings.warn("diffusers is not installed: it is left out", stacklevel=2)
         return
-    for bfloat16, net in zip((False, True), peers, strict=False):
-        name = "bfloat16" if bfloat16 else "float32"
-        yield f"diffusers, plain step, {name}", net, PlainStep(net, size, device, bfloat16=bfloat16)
-    for name, net in zip(("float32", "bfloat16"), peers[2:], strict=True):
+    for name, net in zip(formats, peers, strict=False):
+        plainly = PlainStep(net, size, device, bfloat16=name == "bfloat16")
+        yield f"diffusers, plain step, {name}", net, plainly
+    for name, net in zip(formats, peers[len(formats) :], strict=True):
         denoiser = NetworkDenoiser(net=net, sde=VP(), parametrization=Eps())
         built = trainer(f"precision={name}", model=lambda config, facts, made=denoiser: made)
         yield row(f"diffusers, our step, {name}", built)
@@ -227,6 +238,38 @@ def gflops(net: nn.Module, device: torch.device) -> float:
     for parameter in net.parameters():
         parameter.grad = None
     return counter.get_total_flops() / 1e9
+
+
+def timed(
+    built: Sequence[tuple[str, nn.Module, Callable[[int], object]]],
+    size: Size,
+    device: torch.device,
+    *,
+    rounds: int,
+    steps: int,
+) -> dict[str, list[float]]:
+    """Images per second of every round by name, in turns; what does not fit into memory is named and left out."""
+    speeds: dict[str, list[float]] = {name: [] for name, _, _ in built}
+    for number in range(rounds + 1):
+        for name, net, step in built:
+            if name not in speeds:
+                continue
+            fits = True
+            synchronize(device)
+            begin = time.perf_counter()
+            try:
+                for index in range(steps):
+                    step(number * steps + index)
+            except torch.OutOfMemoryError:
+                fits = False
+            synchronize(device)
+            if fits and number > 0:  # the first round warms up
+                speeds[name].append(steps * size.batch / (time.perf_counter() - begin))
+            if not fits:
+                del speeds[name]
+                net.zero_grad(set_to_none=True)
+                show.console.print(f"left out: {name}: the memory did not suffice", soft_wrap=True)
+    return speeds
 
 
 def main() -> None:
@@ -244,24 +287,27 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    device = build.device(arguments.device)
+    if arguments.rounds < 2 or arguments.steps < 1:
+        parser.error("--rounds must be at least 2, as one shows no spread, and --steps at least 1")
+    try:
+        device = build.device(arguments.device)
+    except ValueError as error:
+        parser.error(str(error))
+    exact_float32()
     size = CIFAR10 if device.type == "cuda" else SMALL
     with tempfile.TemporaryDirectory() as folder:
         built = list(contestants(size, device, folder, compiled=arguments.compiled))
         flops = [gflops(net, device) for _, net, _ in built]
-        speeds: list[list[float]] = [[] for _ in built]
-        for number in range(arguments.rounds + 1):
-            for (_, _, step), found in zip(built, speeds, strict=True):
-                synchronize(device)
-                begin = time.perf_counter()
-                for index in range(arguments.steps):
-                    step(number * arguments.steps + index)
-                synchronize(device)
-                if number > 0:  # the first round warms up
-                    found.append(arguments.steps * size.batch / (time.perf_counter() - begin))
-    rows = []
-    for (name, net, _), work, found in zip(built, flops, speeds, strict=True):
-        low, middle, high = statistics.quantiles([a / b for a, b in zip(found, speeds[0], strict=True)], n=4)
+        speeds = timed(built, size, device, rounds=arguments.rounds, steps=arguments.steps)
+    first, rows = speeds.get(built[0][0]), []
+    if first is None:
+        raise SystemExit(f"{built[0][0]}, which all ratios are to, does not fit into memory")
+    for (name, net, _), work in zip(built, flops, strict=True):
+        if name not in speeds:
+            continue
+        found = speeds[name]
+        ratios = [a / b for a, b in zip(found, first, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         images = statistics.median(found)
         rows.append(
             {

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -28,7 +29,25 @@ def like(a: Tensor, x: Tensor) -> Tensor:
     """
     if a.ndim == 0:
         return a
-    return bcast(a, x).to(dtype=x.dtype, device=x.device)
+    return sent(bcast(a, x), x.device, x.dtype)
+
+
+def sent(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Copy to a device; from the host without waiting for what a GPU is at.
+
+    A copy waits where the host's memory can be moved, so it goes by way of memory that cannot.
+
+    Arguments:
+        x: a tensor.
+        device: where to.
+        dtype: of the result, None for that of x.
+    """
+    x = x if dtype is None else x.to(dtype)  # first: a copy that converts waits, too
+    if x.device.type != "cpu":
+        return x.to(device)
+    if device.type == "cuda" and not x.requires_grad:
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def rows_of(a: Tensor, index: Tensor, count: int) -> Tensor:

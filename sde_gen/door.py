@@ -18,6 +18,8 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from sde_gen.engine.precision import exact_float32
+
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """The configuration: inside the package in a wheel, beside it in a checkout."""
@@ -33,6 +35,7 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
         def guarded(config: DictConfig) -> None:
             try:
+                exact_float32()
                 task(config)
             except (
                 ValueError,
@@ -48,7 +51,9 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             except (MemoryError, RuntimeError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
                     raise
-                fail("the memory did not suffice; try a smaller batch_size (engine.batch_size in training)")
+                fail(
+                    "the memory did not suffice; try a smaller batch_size (in training a larger engine.accumulation)"
+                )
             except KeyboardInterrupt:
                 raise SystemExit(130) from None
 

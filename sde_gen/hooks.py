@@ -59,16 +59,33 @@ class Trajectory:
 
 
 class StopOnNaN:
-    """Raise FloatingPointError at the first step whose samples are not finite."""
+    """Raise FloatingPointError that names the first step whose samples are not finite.
+
+    On a CPU that is at once. Another device is not waited for at every step: what was found stays there, and is looked
+    at after the last one.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, Tensor]] = []
 
     def __call__(self, info: StepInfo) -> None:
         """Check x_s."""
-        if not bool(torch.isfinite(info.x_s).all()):
-            rows = (~torch.isfinite(info.x_s.flatten(1)).all(1)).nonzero().flatten().tolist()
-            raise FloatingPointError(
-                f"sampling left the finite numbers in step {info.index + 1} of {info.steps}, from t={info.t:.6g} "
-                f"to s={info.s:.6g}, in samples {rows[:8]}; try more steps, another grid or a smaller t_max"
-            )
+        if info.index == 0:
+            self._found = []
+        where = f"in step {info.index + 1} of {info.steps}, from t={info.t:.6g} to s={info.s:.6g}"
+        self._found.append((where, torch.isfinite(info.x_s.flatten(1)).all(1)))
+        if info.x_s.device.type == "cpu" or info.index + 1 == info.steps:
+            found, self._found = self._found, []
+            self._look(found)
+
+    def _look(self, found: list[tuple[str, Tensor]]) -> None:
+        for (where, _), finite in zip(found, torch.stack([row for _, row in found]).cpu(), strict=True):
+            if not bool(finite.all()):
+                rows = (~finite).nonzero().flatten().tolist()
+                raise FloatingPointError(
+                    f"sampling left the finite numbers {where}, in samples {rows[:8]}; "
+                    "try more steps, another grid or a smaller t_max"
+                )
 
 
 @dataclass(frozen=True)

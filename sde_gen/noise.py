@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen import _brownian, _random
+from sde_gen._tensor import sent
 
 
 def sample_seeds(seed: int, count: int) -> list[int]:
@@ -59,12 +60,14 @@ class IID:
     def fresh(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x."""
         device = self.generator.device
-        return torch.randn(x.shape, dtype=x.dtype, device=device, generator=self.generator).to(x.device)
+        drawn = torch.randn(x.shape, dtype=x.dtype, device=device, generator=self.generator)
+        return sent(drawn, x.device)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample."""
         device = self.generator.device
-        return torch.rand(len(x), dtype=torch.float64, device=device, generator=self.generator).to(x.device)
+        drawn = torch.rand(len(x), dtype=torch.float64, device=device, generator=self.generator)
+        return sent(drawn, x.device)
 
 
 class PerSample:
@@ -97,11 +100,11 @@ class PerSample:
         """Draw N(0, I) like x, row i from stream i."""
         rows = np.empty((len(x), math.prod(x.shape[1:])), dtype=np.float32)
         _random.normals(self._next(x), rows)
-        return torch.from_numpy(rows).reshape(x.shape).to(x.device, x.dtype)
+        return sent(torch.from_numpy(rows).reshape(x.shape), x.device, x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample, number i from stream i."""
-        return torch.from_numpy(_random.uniforms(self._next(x))).to(x.device)
+        return sent(torch.from_numpy(_random.uniforms(self._next(x))), x.device)
 
     def _next(self, x: Tensor) -> _random.Words:
         """The keys of the next draw."""
@@ -175,4 +178,4 @@ class Brownian(PerSample):
         increment = torch.zeros(len(x), self._drawn.dim)
         for weight, z in zip(weights.values(), self._drawn(list(weights)), strict=True):
             increment.add_(z, alpha=weight)
-        return increment.reshape(x.shape).to(x.device, x.dtype)
+        return sent(increment.reshape(x.shape), x.device, x.dtype)

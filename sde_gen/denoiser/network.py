@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sde_gen._tensor import sent
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.parametrization.base import Linear, Parametrization, combine, weigh
 from sde_gen.prediction import Prediction
@@ -60,7 +61,7 @@ class NetworkDenoiser(Denoiser):
         c_in, label = self.parametrization.inputs(torch.ones_like(times), marginal, times)
         parameter = next(self.net.parameters(), None)
         if parameter is not None:
-            label = label.to(parameter.device, parameter.dtype)
+            label = sent(label, parameter.device, parameter.dtype)
         pairs = zip(marginal.alpha.unbind(), marginal.sigma.unbind(), strict=True)
         columns = [a.tolist() if isinstance(a, Tensor) else [a] * len(times) for a in linear]
         rows = zip(pairs, c_in.tolist(), label.unsqueeze(1).unbind(), zip(*columns, strict=True), strict=True)
@@ -79,7 +80,7 @@ class NetworkDenoiser(Denoiser):
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
         with self.context():
-            out = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)), **cond)
+            out = self.net(x_in.to(dtype), sent(c_noise, x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
     def rows(self, index: Tensor, count: int) -> Denoiser:

@@ -3,9 +3,9 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from sde_gen._tensor import sent
 from sde_gen.data import Batches, Dataset, Rows
 
 
@@ -63,7 +63,7 @@ class Feed:
     def __call__(self, step: int) -> list[Micro]:
         """The micro-batches of a step."""
         values = self.data.values
-        parts = _sent(self.batches.indices(step), values.device).chunk(self.accumulation)
+        parts = sent(self.batches.indices(step), values.device).chunk(self.accumulation)
         if isinstance(values, Tensor):
             return [Micro(part, values[part]) for part in parts]
         found = self._read(step, values)
@@ -86,14 +86,9 @@ class Feed:
 
     def _placed(self, found: Tensor, rows: Rows) -> Tensor:
         """The micro-batch on the device; the share of this process stands for those of the others, too."""
-        values = found.to(rows.device, non_blocking=True)
+        values = sent(found, rows.device)
         return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
 
 
 def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:
     return [rows.fetch(indices) for indices in wanted]
-
-
-def _sent(x: Tensor, device: torch.device) -> Tensor:
-    """Copy from the host, which does not wait for what the device is at: it would, if its memory could be moved."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

@@ -24,9 +24,10 @@ class Stopwatch:
         """Add the time of the block."""
         if self.device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            begin.record()
+            stream = torch.cuda.current_stream(self.device)  # by itself an event asks the first device
+            begin.record(stream)
             yield
-            end.record()
+            end.record(stream)
             self._events.append((begin, end))
         else:
             start = time.perf_counter()

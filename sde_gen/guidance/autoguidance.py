@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from sde_gen._tensor import sent
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.guidance._line import on_line
 from sde_gen.prediction import Prediction
@@ -48,7 +49,9 @@ class Autoguidance(Denoiser):
         prediction = self.denoiser(x_t, t, **cond)
         if self.scale == 1:
             return prediction
-        return on_line(self.weak(x_t, t, **cond), prediction, torch.tensor(self.scale).to(x_t))
+        return on_line(
+            self.weak(x_t, t, **cond), prediction, sent(torch.tensor(self.scale), x_t.device, x_t.dtype)
+        )
 
     def rows(self, index: Tensor, count: int) -> Denoiser:
         """Guide these samples."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
+from sde_gen._tensor import bcast, sent
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.guidance._line import on_line
 from sde_gen.prediction import Prediction
@@ -85,7 +85,7 @@ class CFG(Denoiser):
         if self.scale == 0 and bool(inside.all()):
             return self.denoiser(x_t, t, **free)
         conditional = self.denoiser(x_t, t, **cond)
-        scale = like(torch.where(inside, self.scale, 1.0).double(), x_t).to(x_t.device, x_t.dtype)
+        scale = sent(bcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype)
         guided = on_line(self.denoiser(x_t, t, **free), conditional, scale)
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import bcast, like, sum_event
+from sde_gen._tensor import bcast, like, sent, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.solver._check import require_whole
@@ -95,7 +95,8 @@ class Langevin(Corrector):
         ratio = self.norm(z) / self.norm(g).clamp(min=tiny)
         a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(s)
         # No longer than sigma^2, the move from x to alpha x0: where the score is nearly zero the ratio is huge
-        h = torch.minimum(2 * like(a, x) * bcast(self.snr * ratio, x) ** 2, like(sigma, x).to(x) ** 2)
+        longest = sent(like(sigma, x), x.device, x.dtype) ** 2
+        h = torch.minimum(2 * like(a, x) * bcast(self.snr * ratio, x) ** 2, longest)
         return x + h * g + torch.sqrt(2 * h) * z
 
     def norm(self, x: Tensor) -> Tensor:

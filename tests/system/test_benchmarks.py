@@ -1,12 +1,14 @@
 """The scripts that time run from end to end, on the smallest settings; their figures mean nothing here."""
 
+import argparse
 import json
 import sys
 
 import pytest
 import torch
 
-from benchmarks import likelihood_cost, sample_overhead
+from benchmarks import likelihood_cost, sample_overhead, scaling, train_step
+from sde_gen.model import DDPMpp
 
 
 def run(script, monkeypatch, tmp_path, *arguments):
@@ -40,6 +42,63 @@ def test_the_cost_of_the_likelihood(monkeypatch, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        (train_step, ["--rounds", "1"], "--rounds must be at least 2"),
+        (train_step, ["--device", "abacus"], "device=abacus is not to be had here"),
+        (sample_overhead, ["--rounds", "1"], "argument --rounds: 1 is no whole number of at least 2"),
+        (sample_overhead, ["--solvers", "magic"], "invalid choice: 'magic'"),
+        (likelihood_cost, ["--probes", "0"], "argument --probes: 0 is no whole number of at least 1"),
+        (likelihood_cost, ["--device", "abacus"], "device=abacus is not to be had here"),
+        (scaling, ["--rounds", "0"], "must be at least 1"),
+        (scaling, ["--teams", "none"], "--teams none: there are replicated, sharded"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_timed(script, arguments, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_step_that_does_not_fit_is_left_out(capsys):
+    """The others' rounds go on; the gradient it had left is gone."""
+    net = torch.nn.Linear(2, 2)
+    asked = []
+
+    def large(step):
+        asked.append(step)
+        if step == 3:
+            net(torch.ones(1, 2)).sum().backward()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    built = [("small", net, lambda step: None), ("large", net, large)]
+    speeds = train_step.timed(built, train_step.SMALL, torch.device("cpu"), rounds=3, steps=2)
+    assert {name: len(found) for name, found in speeds.items()} == {"small": 3}
+    assert asked == [0, 1, 2, 3]
+    assert net.weight.grad is None
+    assert "left out: large: the memory did not suffice" in capsys.readouterr().out
+
+
 def test_who_answers_something_else_is_not_timed():
     with pytest.raises(SystemExit, match="wrong answers something else"):
         likelihood_cost.check("wrong", (torch.ones(3),), (torch.ones(3) * 1.1,))
+
+
+@pytest.mark.slow
+def test_the_throughput_of_a_gpu(monkeypatch):
+    """On a CPU, without generated code: CUDA graphs are not to be had, which the row says."""
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: compile_(self, backend="aot_eager", **options)
+    )
+    net = DDPMpp(shape=(3, 8, 8), width=8, multipliers=(1, 2), blocks=1).eval()
+    arguments = argparse.Namespace(device=torch.device("cpu"), large=2, seconds=0.0)
+    subject = sample_overhead.Subject(name="small", net=net, shape=(3, 8, 8))
+    rows = list(sample_overhead.throughput(subject, arguments))
+    assert len(rows) == 12
+    assert {sample_overhead._compiler(row) for row in rows} == {"eager", "blocks", "graphs (failed: eager)"}
+    for row in rows:
+        assert row["seconds_of_50000_images"] == pytest.approx(50_000 / row["images_per_second"])

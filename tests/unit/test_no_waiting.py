@@ -10,10 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.grid import LogSNR
-from sde_gen.noise import Noise
+from sde_gen.guidance import CFG, Autoguidance
+from sde_gen.hooks import StopOnNaN
+from sde_gen.noise import IID, Brownian, Noise, PerSample
 from sde_gen.objective import DSM
 from sde_gen.parametrization import EDM, Eps
 from sde_gen.sde import VP
+from sde_gen.solver.langevin import Langevin
 from sde_gen.time_sampler import Uniform
 from sde_gen.weighting import Law, Simple
 from tests.catalogue import make, names
@@ -44,6 +47,17 @@ class Weightless(Noise):
         return torch.empty(len(x), dtype=torch.float64, device=x.device)
 
 
+class Patient(TorchDispatchMode):
+    """Refuse copies from the host that wait until a device has made them."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        target = kwargs.get("device", torch.device("cpu"))
+        if func is torch.ops.aten._to_copy.default and args[0].is_cpu and target.type != "cpu":
+            assert kwargs.get("non_blocking"), f"a copy of {tuple(args[0].shape)} to the device waits for it"
+        return func(*args, **kwargs)
+
+
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -53,15 +67,71 @@ class Net(torch.nn.Module):
         return self.scale * x + c_noise.view(-1, 1)
 
 
+class Labelled(NetworkDenoiser):
+    """Takes a label, and does not look at it."""
+
+    def forward(self, x_t, t, *, label=None):
+        return super().forward(x_t, t)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in names("solver") if name not in ASKS])
 def test_a_walk_asks_for_no_number(name):
     sde = VP()
     model = NetworkDenoiser(net=Net(), sde=sde, parametrization=EDM(sigma_data=0.5))
     solver, times = make("solver", name), LogSNR()(sde, 8)
-    x = solver.solve(model, torch.empty(4, 3, device="meta"), times, noise=Weightless())
-    assert x.shape == (4, 3)
-    assert x.is_meta
+    start = torch.empty(4, 3, device="meta")
+    for noise in (Weightless(), PerSample(range(4))):
+        with Patient():
+            x = solver.solve(model, start, times, noise=noise)
+        assert x.shape == (4, 3)
+        assert x.is_meta
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("noise", [IID.seeded(0), PerSample(range(4)), Brownian(range(4))])
+def test_noise_of_the_host_is_sent_without_waiting(noise):
+    x = torch.empty(4, 3, device="meta", dtype=torch.float64)
+    with Patient():
+        assert noise(x, 0.5, 0.25).is_meta
+        assert noise.fresh(x).dtype == x.dtype
+        assert noise.uniform(x).is_meta
+        with pytest.raises(AssertionError, match="waits for it"):
+            torch.zeros(2).to("meta")
+
+
+@torch.no_grad()
+def test_a_time_that_was_not_expected_is_sent_without_waiting():
+    model = NetworkDenoiser(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
+    x, (t, s) = torch.empty(4, 3, device="meta"), torch.tensor([0.5, 0.4], dtype=torch.float64)
+    with Patient():
+        assert model(x, t).x0.is_meta
+        assert Langevin().correct(model, x, t, s, Weightless()).is_meta
+
+
+@torch.no_grad()
+def test_guidance_is_told_its_strength_without_waiting():
+    model = Labelled(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
+    x, t = torch.empty(4, 3, device="meta"), torch.tensor(0.5, dtype=torch.float64)
+    guided = CFG(denoiser=model, scale=2.0), Autoguidance(denoiser=model, weak=model, scale=2.0)
+    with Patient():
+        assert all(one(x, t, label=x).x0.is_meta for one in guided)
+
+
+@torch.no_grad()
+def test_what_is_not_finite_is_looked_for_at_the_end():
+    """Elsewhere than on a CPU: no step is waited for but the last."""
+    model = NetworkDenoiser(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
+    seen = []
+    with pytest.raises(NotImplementedError):
+        make("solver", "heun").solve(
+            model,
+            torch.empty(4, 3, device="meta"),
+            LogSNR()(model.sde, 8),
+            noise=Weightless(),
+            hooks=[lambda info: seen.append(info.index), StopOnNaN()],
+        )
+    assert seen == list(range(8))
 
 
 def test_asking_would_be_an_error():
