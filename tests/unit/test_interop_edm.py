@@ -24,7 +24,7 @@ from sde_gen.model.embedding import Positional
 from sde_gen.model.pyramid import NoInput, NoOutput
 from sde_gen.model.resample import Box
 from sde_gen.model.song import SongUNet
-from tests import adm_reference, score_sde_reference
+from tests import adm_reference, dhariwal_reference, score_sde_reference
 
 GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
 
@@ -457,10 +457,46 @@ def test_a_dhariwal_network_computes_what_theirs_does(
     for key, value, words in (
         ("augment_dim", 9, "map_augment.weight"),
         ("channel_mult_emb", 3, "map_layer0.weight"),
-        ("model_channels", 80, "a multiple of 64"),
+        ("model_channels", 80, "do not fit"),
     ):
         with pytest.raises(ValueError, match=words):
             edm.read(state, {**config, key: value})
     state["model.enc.4x4_down.skip.resample_filter"] *= 2
     with pytest.raises(ValueError, match="another filter"):
         edm.read(state, config)
+
+
+@pytest.mark.parametrize(
+    ("width", "multipliers", "attention"),
+    [(32, [1, 2], [8, 4]), (96, [1, 1], [4]), (16, [1, 3, 2], [8, 4, 2]), (160, [1], [8])],
+    ids=str,
+)
+def test_a_dhariwal_network_of_any_width_has_their_heads(
+    width: int, multipliers: list[int], attention: list[int]
+) -> None:
+    """One head of 64 to 127 channels, two of up to 191; and fewer than 64 channels do not attend, whoever asks."""
+    config: dict[str, Any] = {
+        "precond": "EDMPrecond",
+        "img_resolution": 8,
+        "img_channels": 1,
+        "model_channels": width,
+        "channel_mult": multipliers,
+        "num_blocks": 1,
+        "attn_resolutions": attention,
+        "label_dim": 3,
+    }
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+    sigma, label = torch.tensor([0.3, 7.0]).double(), torch.tensor([2, 0])
+    tensors, weights = score_sde_reference.drawn()
+    spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
+    onehot = torch.nn.functional.one_hot(label, 3).double()
+    out = dhariwal_reference.forward(config, weights, x / spread, sigma.log() / 4, onehot)
+    expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
+    found = edm.read({f"model.{name}": value for name, value in tensors.items()}, config)
+    assert not found.unused
+    ours = denoiser(found)(x, sigma / 80, label=label).x0
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9 * float(expected.detach().abs().max()))
+    slopes = [torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, expected)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=1e-9 * float(slopes[1].abs().max()))
+    with pytest.raises(ValueError, match="224 channels cannot be shared evenly by heads=3"):
+        edm.read(tensors, {**config, "model_channels": 224, "channel_mult": [1]})
