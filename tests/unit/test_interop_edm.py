@@ -220,14 +220,18 @@ def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[s
         ("VEPrecond", {}),
         ("training.networks.VEPrecond", {"sigma_max": 300}),
         ("EDMPrecond", {"sigma_data": 0.7, "sigma_min": 0.01, "sigma_max": 20}),
+        ("EDMPrecond", {"sigma_data": 0.7, "sigma_max": 1e4}),
     ],
 )
 def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any]) -> None:
-    """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022."""
+    """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022.
+
+    At every level of the process: log sigma goes beyond 8 where sigma_max does.
+    """
     tensors, config, twin = network()
     ours = denoiser(edm.read(renamed(tensors, config), {**config, "precond": precond, **settings}))
     x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-    sigma = torch.tensor([0.3, 7.0]).double()
+    sigma = torch.tensor([0.3, 7.0 if settings.get("sigma_max") != 1e4 else 9e3]).double()
     if precond == "VPPrecond":
         slope, low, steps = (
             settings.get(k, v) for k, v in (("beta_d", 19.9), ("beta_min", 0.1), ("M", 1000))
@@ -251,7 +255,7 @@ def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
+def test_improved_ddpm_is_theirs_at_and_between_the_steps_of_its_chain() -> None:
     """u_(j-1) = sqrt((u_j^2 + 1) / max(a_(j-1) / a_j, C_1) - 1) in table 1 there; the label is M - 1 - j."""
     tensors, config, twin = network(outputs=2)
     steps = 20
@@ -262,18 +266,24 @@ def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
     ours = denoiser(read)
     x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
     kept = (torch.arange(steps + 1).double() / steps / 1.008 * torch.pi / 2).sin() ** 2
-    sigma = torch.zeros(()).double()
+    levels = [torch.zeros(()).double()]
     for j in range(steps - 1, -1, -1):
-        sigma = ((sigma**2 + 1) / (kept[j] / kept[j + 1]).clamp(min=0.001) - 1).sqrt()
+        levels.insert(0, ((levels[0] ** 2 + 1) / (kept[j] / kept[j + 1]).clamp(min=0.001) - 1).sqrt())
         t = torch.tensor((steps - j) / steps, dtype=torch.float64)
-        torch.testing.assert_close(ours.sde.marginal(t).sigma / ours.sde.marginal(t).alpha, sigma)
-        if j in (0, 7, steps - 1):
-            alpha = 1 / (1 + sigma**2).sqrt()
-            label = torch.tensor([steps - 1.0 - j]).double()
-            out = score_sde_reference.forward(twin, score_sde_reference.given(tensors), alpha * x, label)
-            torch.testing.assert_close(
-                ours(alpha * x, t).x0, x - sigma * out[:, :2], rtol=1e-8, atol=1e-8 * float(sigma)
-            )
+        torch.testing.assert_close(ours.sde.marginal(t).sigma / ours.sde.marginal(t).alpha, levels[0])
+    for j, sigma in ((0, levels[0]), (7, levels[7]), (steps - 1, levels[-2]), (7, 0.55 * levels[7] + 0.45 * levels[6]),
+                     (6, 0.45 * levels[7] + 0.55 * levels[6]), (0, 0.45 * levels[1] + 0.55 * levels[0])):  # fmt: skip
+        alpha = 1 / (1 + sigma**2).sqrt()
+        out = score_sde_reference.forward(
+            twin, score_sde_reference.given(tensors), alpha * x, torch.tensor([steps - 1.0 - j]).double()
+        )
+        t = ours.sde.t_from_log_snr(-2 * sigma.log())
+        torch.testing.assert_close(
+            ours(ours.sde.marginal(t).alpha * x, t).x0,
+            x - sigma * out[:, :2],
+            rtol=1e-8,
+            atol=1e-8 * float(sigma),
+        )
 
 
 @pytest.mark.parametrize(
