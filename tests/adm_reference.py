@@ -25,6 +25,7 @@ class Walk:
     def __init__(self, config: Mapping[str, Any], weights: Weights) -> None:
         self.config, self.weights = config, weights
         self.width, self.multipliers = config["model_channels"], config["channel_mult"]
+        self.count = config.get("num_heads", 1)
         self.in_blocks, self.learned = config["resblock_updown"], config.get("conv_resample", True)
 
     def conv(self, name: str, h: Tensor, outputs: int, size: int = 3, **how: Any) -> Tensor:
@@ -80,7 +81,7 @@ class Walk:
         """Queries, keys and values of all heads, or of one head after the other, to what the heads see."""
         count = qkv.shape[1] // 3
         size = self.config.get("num_head_channels", -1)
-        each = count // self.config.get("num_heads", 1) if size == -1 else size
+        each = count // self.count if size == -1 else size
         out = []
         for head in range(count // each):
             if together:
@@ -138,6 +139,8 @@ def forward(
     if config.get("num_classes"):
         walk.emb = walk.emb + weights("label_emb.weight", config["num_classes"], walk.emb.shape[1])[y]
     *skips, h = walk.down(x)
+    if config.get("num_heads_upsample", -1) != -1:
+        walk.count = config["num_heads_upsample"]
     number, factor = 0, 2 ** (len(walk.multipliers) - 1)
     for level in reversed(range(len(walk.multipliers))):
         for index in range(blocks + 1):

@@ -16,7 +16,7 @@ BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "no
 """Their names of the parts of a residual block, and ours."""
 
 HEAD = 64
-"""Channels of a head of attention. Where they do not divide the channels of a level, theirs has wider heads."""
+"""Channels of a head of attention, at least: as many heads as there are, and no attention to fewer channels."""
 
 DEFAULTS: dict[str, Any] = {
     "label_dim": 0,
@@ -52,12 +52,6 @@ class DhariwalUNetLayout:
         self.levels = len(self.multipliers)
         resolutions = wholes(said, "attn_resolutions", least=0)
         self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
-        for level in {*self.attention, self.levels - 1}:
-            if (channels := self.width * self.multipliers[level]) % HEAD:
-                raise ValueError(
-                    f"model_channels={self.width}, channel_mult={self.multipliers}: attention to {channels} channels "
-                    f"is not supported; expected a multiple of {HEAD}"
-                )
         self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
         self.augmentations = whole(said, "augment_dim", least=0)
         self.multiplier, self.dropout = (
@@ -75,6 +69,7 @@ class DhariwalUNetLayout:
             blocks=self.blocks,
             attention_levels=self.attention,
             head_channels=HEAD,
+            wide_heads=True,
             dropout=self.dropout,
             num_classes=self.classes,
             norms=Recipe(Quarters, eps=1e-5),
@@ -102,7 +97,7 @@ class DhariwalUNetLayout:
                 moved.layer(f"{ours}.skip", f"{theirs}.skip")
             for name in (f"{theirs}.{part}.resample_filter" for part in ("conv0", "skip")):
                 _leave_average(moved, name)
-            if attends:
+            if attends and moved.needed[f"{ours}.norm_out.weight"][0] >= HEAD:
                 self._attention(moved, f"{ours.removesuffix('.block')}.attention", theirs)
         for kind in ("weight", "bias"):
             moved.move(f"out.{kind}", f"out_conv.{kind}", lambda x: x.reshape(outputs, -1, *x.shape[1:])[0])

@@ -14,14 +14,13 @@ from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files, persistent, pickled
 from sde_gen.interop.dhariwal import DhariwalUNetLayout
 from sde_gen.interop.imported import Imported
+from sde_gen.interop.karras import karras
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import MOST_STEPS, given, listing, need, plausible, real, shown, whole
 from sde_gen.interop.songunet import SongUNetLayout
 from sde_gen.interop.transfer import Transfer
-from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import LogRatio, LogSigma, Time
-from sde_gen.sde import edm as edm_sde
+from sde_gen.parametrization.label import LogRatio, NearestStep, Time
 from sde_gen.sde.ddpm import DDPM, cosine_betas
 from sde_gen.sde.ve import VE
 from sde_gen.sde.vp import VP
@@ -94,8 +93,8 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
 
     Their x is the clean image and noise of standard deviation sigma; ours is that times alpha, at the time where
     sigma is the ratio of noise to signal. Images lie on [-1, 1]. Augmentation labels are the conditioning ``augment``.
-    Under the preconditioning of improved DDPM the label between two steps of the chain is a fraction, where theirs
-    takes the step whose sigma is nearest; and of two outputs a channel they use the first, and so do we.
+    Under the preconditioning of improved DDPM the label is the step of the chain whose sigma is nearest; and of two
+    outputs a channel they use the first, and so do we.
 
     Source: Karras et al., 2022, arXiv:2206.00364, table 1.
 
@@ -175,16 +174,13 @@ def _iddpm(said: Mapping[str, Any]) -> Meaning:
     steps = whole(said, "M", most=MOST_STEPS)
     limit = 1 - real(said, "C_1")
     betas = Recipe(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
-    label = Recipe(Time, scale=float(steps), offset=-1.0)
-    return Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=label), 1.0)
+    return Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=Recipe(NearestStep, betas=betas)), 1.0)
 
 
 def _edm(said: Mapping[str, Any]) -> Meaning:
     """Of a network that stands for every noise level, the levels that their sampler takes."""
     low, high = real(said, "sigma_min"), 80.0 if said["sigma_max"] == math.inf else real(said, "sigma_max")
-    sde = Recipe(edm_sde.EDM, sigma_min=low or 0.002, sigma_max=high)
-    label = Recipe(LogSigma, scale=0.25)
-    return Meaning(sde, Recipe(EDM, sigma_data=real(said, "sigma_data"), label=label), 1.0)
+    return Meaning(*karras(low=low or 0.002, high=high, deviation=real(said, "sigma_data")), 1.0)
 
 
 PRECONDITIONINGS = {

@@ -11,11 +11,11 @@ from sde_gen.codec.uniform import Uniform
 from sde_gen.conditioning.label import Label as ClassLabel
 from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
-from sde_gen.interop.guided_body import Body, chain
+from sde_gen.interop.guided_body import ASSUMED, Body, chain
 from sde_gen.interop.guided_settings import of_unet
 from sde_gen.interop.imported import Imported
 from sde_gen.interop.recipe import Recipe
-from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, shown, whole
+from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.model.adm import ADM
 from sde_gen.parametrization.eps import Eps
@@ -65,10 +65,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
-    heads, up = config.get("num_heads", 1), config.get("num_heads_upsample", -1)
-    if up not in (-1, heads) and "heads" in body.keywords:
-        raise ValueError(f"num_heads_upsample={shown(up)} is not supported; expected -1 or num_heads={heads}")
-    recipe = Recipe(ADM, **body.keywords, num_classes=classes, outputs=outputs)
+    recipe = Recipe(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
     plausible(tensors, body.repeated)
     with torch.device("meta"):
         net: ADM = recipe.make()
@@ -95,6 +92,14 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         state=moved.finish(),
         unused=moved.unused,
     )
+
+
+def _up_heads(config: Mapping[str, Any]) -> dict[str, int]:
+    """Heads on the way up, where there are others than on the way down; heads of so many channels do not look at it."""
+    config = {**ASSUMED, "num_heads_upsample": -1, **config}
+    said = config["num_heads_upsample"] != -1 and config["num_head_channels"] == -1
+    heads = whole(config, "num_heads_upsample") if said else config["num_heads"]
+    return {} if heads == config["num_heads"] else {"up_heads": heads}
 
 
 def _with_null_class(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Networks of k-diffusion, with the preconditioning of EDM."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +14,12 @@ from sde_gen.conditioning.none import Unconditional
 from sde_gen.interop import files
 from sde_gen.interop.hdit import ImageTransformerV2Layout
 from sde_gen.interop.imported import Imported
+from sde_gen.interop.karras import karras
 from sde_gen.interop.kunet import ImageV1Layout
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import MOST_CLASSES, choice, listing, plausible, real, section, whole
 from sde_gen.interop.transfer import Transfer
 from sde_gen.interop.vit import ImageTransformerV1Layout
-from sde_gen.parametrization.edm import EDM
-from sde_gen.parametrization.label import LogSigma
-from sde_gen.sde import edm as edm_sde
 
 TRAINING = frozenset(
     {
@@ -121,18 +118,16 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     common = {"type", "input_channels", "input_size", "sigma_data", "sigma_min", "sigma_max"}
     if unknown := [key for key in model if key not in common | TRAINING | layout.known]:
         raise ValueError(f"{kind} has no setting {listing(unknown)}")
-    if high > math.exp(8):  # where our label of the noise level ends
-        raise ValueError(f"sigma_max={high} is not supported; expected at most {math.exp(8):.0f}")
     plausible(tensors, layout.repeated)
     with torch.device("meta"):
         moved = Transfer(_bare(tensors), layout.recipe().make())
     layout.move(moved)
     told = Recipe(ClassLabel, classes=layout.classes, dropout=dropped)
-    precondition = Recipe(EDM, sigma_data=deviation, label=Recipe(LogSigma, scale=0.25))
+    sde, precondition = karras(low=low, high=high, deviation=deviation)
     return Imported(
         config={
             "model": layout.recipe().config(),
-            "sde": Recipe(edm_sde.EDM, sigma_min=low, sigma_max=high).config(),
+            "sde": sde.config(),
             "parametrization": precondition.config(),
             "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
             "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from sde_gen.interop.karras import karras
 from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, need, real, reals, shown, whole
-from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import LogRatio, LogSigma, Time
+from sde_gen.parametrization.label import LogRatio, Time
 from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.parametrization.v import V
 from sde_gen.parametrization.velocity import Velocity
 from sde_gen.parametrization.x0 import X0
-from sde_gen.sde import edm
 from sde_gen.sde.ddpm import (
     DDPM,
     cosine_betas,
@@ -126,9 +125,8 @@ def _exploding(said: Mapping[str, Any], unit: float) -> Meaning:
 def _levels(said: Mapping[str, Any]) -> Meaning:
     """EDM; ``v_prediction`` is the same with the other sign."""
     kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", "epsilon", "v_prediction")
-    sde = Recipe(edm.EDM, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"))
-    output = Recipe(EDM, sigma_data=real(said, "sigma_data"), label=Recipe(LogSigma, scale=0.25))
-    return Meaning(sde, output, 1.0 if kind == "epsilon" else -1.0)
+    low, high, deviation = (real(said, f"sigma_{key}") for key in ("min", "max", "data"))
+    return Meaning(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
 
 
 def _flow(said: Mapping[str, Any]) -> Meaning:

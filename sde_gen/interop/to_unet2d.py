@@ -189,6 +189,10 @@ def _head(model: Config) -> int | None:
         *([len(model["multipliers"]) - 1] if model["middle_attention"] else []),
     }
     channels = {int(model["width"] * model["multipliers"][level]) for level in levels}
+    if model.get("up_heads") not in (None, model["heads"]) or model.get("wide_heads"):
+        raise ValueError(
+            "up_heads, wide_heads: diffusers has heads of the same number of channels everywhere"
+        )
     if model["heads"] == 1 or (model["heads"] is None and all(c <= model["head_channels"] for c in channels)):
         return None
     sizes = {

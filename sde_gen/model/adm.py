@@ -41,6 +41,9 @@ class ADM(nn.Module):
         middle_attention: whether there is attention at the coarsest level's middle.
         embedding: features of the noise label; None for ``width`` many as in the source.
         resampler: the change of resolution, None for averages and repeated pixels.
+        wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
+            fewer channels than that do not attend (Karras et al., 2022, in their code).
+        up_heads: number of heads on the way up, None for that of the way down.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -67,9 +70,13 @@ class ADM(nn.Module):
         middle_attention: bool = True,
         embedding: Features | None = None,
         resampler: Resampler | None = None,
+        wide_heads: bool = False,
+        up_heads: int | None = None,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        if up_heads is not None and up_heads < 1:
+            raise ValueError(f"up_heads={up_heads} must be at least 1")
         if outputs < 1 or embedding_multiplier < 1 or augmentations < 0:
             raise ValueError(
                 f"outputs={outputs}, embedding_multiplier={embedding_multiplier}, augmentations={augmentations}: "
@@ -87,6 +94,7 @@ class ADM(nn.Module):
             head_channels=head_channels,
             heads=heads,
             resampler=self.resampler,
+            wide_heads=wide_heads,
         )
         self.embedding = CosinePositional(width) if embedding is None else embedding
         features = self.embedding.features
@@ -106,7 +114,7 @@ class ADM(nn.Module):
                 channels = outward
                 ascend = level > 0 and index == blocks
                 finer = [parts.double(channels)] if ascend else []
-                self.up.append(Stage(block, parts.attend(level, channels), *finer))
+                self.up.append(Stage(block, parts.attend(level, channels, up_heads), *finer))
         self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
 

@@ -28,6 +28,8 @@ class Parts:
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
         heads: number of heads at every level in place of ``head_channels``, None for those.
         resampler: the change of resolution.
+        wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
+            fewer channels than that do not attend.
 
     Raises:
         ValueError: heads or their channels are not positive; or, when called, do not share the channels evenly.
@@ -42,6 +44,7 @@ class Parts:
     head_channels: int
     heads: int | None
     resampler: Resampler
+    wide_heads: bool = False
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -55,18 +58,22 @@ class Parts:
         kind = AdaptiveBlock if self.modulated else AddedBlock
         return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
-    def attention(self, channels: int, normalise: nn.Module) -> nn.Module:
-        """Build an attention after a normalisation."""
-        if self.heads is not None and channels % self.heads:
-            raise ValueError(f"{channels} channels cannot be shared evenly by heads={self.heads}")
-        most = self.head_channels if self.heads is None else channels // self.heads
+    def attention(self, channels: int, normalise: nn.Module, heads: int | None = None) -> nn.Module:
+        """Build an attention after a normalisation, of so many heads, or None for the rule."""
+        if heads is None:
+            heads = channels // self.head_channels if self.wide_heads and self.heads is None else self.heads
+        if heads == 0:
+            return nn.Identity()
+        if heads is not None and channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
+        most = self.head_channels if heads is None else channels // heads
         return HeadedAttention(channels, most, normalise)
 
-    def attend(self, level: int, channels: int) -> nn.Module:
-        """Build the attention of a level that has one."""
+    def attend(self, level: int, channels: int, heads: int | None = None) -> nn.Module:
+        """Build the attention of a level that has one, of so many heads, or None for the rule."""
         if level not in self.attention_levels:
             return nn.Identity()
-        return self.attention(channels, self.norms.attention(channels))
+        return self.attention(channels, self.norms.attention(channels), heads)
 
     def halve(self, channels: int) -> nn.Module:
         """Build what leads to the next coarser level."""

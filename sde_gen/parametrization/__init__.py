@@ -3,7 +3,7 @@
 from sde_gen.parametrization.base import Linear, LinearParametrization, Parametrization
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import Label, LogRatio, LogSigma, LogTime, Ratio, Time
+from sde_gen.parametrization.label import Label, LogRatio, LogSigma, LogTime, NearestStep, Ratio, Time
 from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.parametrization.score import Score
 from sde_gen.parametrization.v import V
@@ -21,6 +21,7 @@ __all__ = [
     "LogRatio",
     "LogSigma",
     "LogTime",
+    "NearestStep",
     "Parametrization",
     "Ratio",
     "Score",

@@ -2,7 +2,9 @@
 
 import abc
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,6 +38,34 @@ class Time(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NearestStep(Label):
+    """The number of the chain's step, from 0, whose noise level sigma / alpha is nearest.
+
+    Networks that know steps alone are told so at every noise level (Karras et al., 2022, arXiv:2206.00364, table 1,
+    where c_noise of improved DDPM is an argmin).
+
+    Arguments:
+        betas: the chain's table, as :class:`~sde_gen.sde.DDPM` takes it.
+    """
+
+    betas: Sequence[float] = field(repr=False)
+
+    @cached_property
+    def _between(self) -> Tensor:
+        """Noise levels half way between those of two steps."""
+        kept = torch.cumsum(
+            -torch.log1p(-torch.tensor([*self.betas], dtype=torch.float64)), 0
+        )  # -log alpha^2
+        levels = torch.expm1(kept).sqrt()
+        return (levels[1:] + levels[:-1]) / 2
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The number."""
+        level = marginal.sigma / marginal.alpha
+        return torch.bucketize(level, self._between.to(level)).to(t)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogTime(Label):
     """``log(scale * t)``, for networks that take the logarithm of every label, of times too."""
 
@@ -54,16 +84,21 @@ class LogSigma(Label):
     For VE this is log sigma as in Song et al., 2021, arXiv:2011.13456 (NCSN++; scale 1); Karras et al.,
     2022, arXiv:2206.00364, table 1, use scale 1/4.
 
-    The logarithm ends at 8: beyond, the signal is a 3000th of the noise, and where alpha is zero (the
+    The logarithm ends at a limit: beyond 8 the signal is a 3000th of the noise, and where alpha is zero (the
     straight path at t = 1) the label stays finite and a value that training has seen.
+
+    Arguments:
+        scale: factor of the logarithm.
+        limit: the largest logarithm.
     """
 
     scale: float = 1.0
+    limit: float = 8.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
         """The scaled log noise-to-signal ratio."""
         del t
-        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=8.0)
+        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=self.limit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from sde_gen.model.embedding import Positional
 from sde_gen.model.pyramid import NoInput, NoOutput
 from sde_gen.model.resample import Box
 from sde_gen.model.song import SongUNet
-from tests import adm_reference, score_sde_reference
+from tests import adm_reference, dhariwal_reference, score_sde_reference
 
 GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
 
@@ -220,14 +220,18 @@ def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[s
         ("VEPrecond", {}),
         ("training.networks.VEPrecond", {"sigma_max": 300}),
         ("EDMPrecond", {"sigma_data": 0.7, "sigma_min": 0.01, "sigma_max": 20}),
+        ("EDMPrecond", {"sigma_data": 0.7, "sigma_max": 1e4}),
     ],
 )
 def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any]) -> None:
-    """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022."""
+    """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022.
+
+    At every level of the process: log sigma goes beyond 8 where sigma_max does.
+    """
     tensors, config, twin = network()
     ours = denoiser(edm.read(renamed(tensors, config), {**config, "precond": precond, **settings}))
     x = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
-    sigma = torch.tensor([0.3, 7.0]).double()
+    sigma = torch.tensor([0.3, 7.0 if settings.get("sigma_max") != 1e4 else 9e3]).double()
     if precond == "VPPrecond":
         slope, low, steps = (
             settings.get(k, v) for k, v in (("beta_d", 19.9), ("beta_min", 0.1), ("M", 1000))
@@ -251,7 +255,7 @@ def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
+def test_improved_ddpm_is_theirs_at_and_between_the_steps_of_its_chain() -> None:
     """u_(j-1) = sqrt((u_j^2 + 1) / max(a_(j-1) / a_j, C_1) - 1) in table 1 there; the label is M - 1 - j."""
     tensors, config, twin = network(outputs=2)
     steps = 20
@@ -262,18 +266,24 @@ def test_improved_ddpm_is_theirs_at_the_steps_of_its_chain() -> None:
     ours = denoiser(read)
     x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
     kept = (torch.arange(steps + 1).double() / steps / 1.008 * torch.pi / 2).sin() ** 2
-    sigma = torch.zeros(()).double()
+    levels = [torch.zeros(()).double()]
     for j in range(steps - 1, -1, -1):
-        sigma = ((sigma**2 + 1) / (kept[j] / kept[j + 1]).clamp(min=0.001) - 1).sqrt()
+        levels.insert(0, ((levels[0] ** 2 + 1) / (kept[j] / kept[j + 1]).clamp(min=0.001) - 1).sqrt())
         t = torch.tensor((steps - j) / steps, dtype=torch.float64)
-        torch.testing.assert_close(ours.sde.marginal(t).sigma / ours.sde.marginal(t).alpha, sigma)
-        if j in (0, 7, steps - 1):
-            alpha = 1 / (1 + sigma**2).sqrt()
-            label = torch.tensor([steps - 1.0 - j]).double()
-            out = score_sde_reference.forward(twin, score_sde_reference.given(tensors), alpha * x, label)
-            torch.testing.assert_close(
-                ours(alpha * x, t).x0, x - sigma * out[:, :2], rtol=1e-8, atol=1e-8 * float(sigma)
-            )
+        torch.testing.assert_close(ours.sde.marginal(t).sigma / ours.sde.marginal(t).alpha, levels[0])
+    for j, sigma in ((0, levels[0]), (7, levels[7]), (steps - 1, levels[-2]), (7, 0.55 * levels[7] + 0.45 * levels[6]),
+                     (6, 0.45 * levels[7] + 0.55 * levels[6]), (0, 0.45 * levels[1] + 0.55 * levels[0])):  # fmt: skip
+        alpha = 1 / (1 + sigma**2).sqrt()
+        out = score_sde_reference.forward(
+            twin, score_sde_reference.given(tensors), alpha * x, torch.tensor([steps - 1.0 - j]).double()
+        )
+        t = ours.sde.t_from_log_snr(-2 * sigma.log())
+        torch.testing.assert_close(
+            ours(ours.sde.marginal(t).alpha * x, t).x0,
+            x - sigma * out[:, :2],
+            rtol=1e-8,
+            atol=1e-8 * float(sigma),
+        )
 
 
 @pytest.mark.parametrize(
@@ -457,10 +467,46 @@ def test_a_dhariwal_network_computes_what_theirs_does(
     for key, value, words in (
         ("augment_dim", 9, "map_augment.weight"),
         ("channel_mult_emb", 3, "map_layer0.weight"),
-        ("model_channels", 80, "a multiple of 64"),
+        ("model_channels", 80, "do not fit"),
     ):
         with pytest.raises(ValueError, match=words):
             edm.read(state, {**config, key: value})
     state["model.enc.4x4_down.skip.resample_filter"] *= 2
     with pytest.raises(ValueError, match="another filter"):
         edm.read(state, config)
+
+
+@pytest.mark.parametrize(
+    ("width", "multipliers", "attention"),
+    [(32, [1, 2], [8, 4]), (96, [1, 1], [4]), (16, [1, 3, 2], [8, 4, 2]), (160, [1], [8])],
+    ids=str,
+)
+def test_a_dhariwal_network_of_any_width_has_their_heads(
+    width: int, multipliers: list[int], attention: list[int]
+) -> None:
+    """One head of 64 to 127 channels, two of up to 191; and fewer than 64 channels do not attend, whoever asks."""
+    config: dict[str, Any] = {
+        "precond": "EDMPrecond",
+        "img_resolution": 8,
+        "img_channels": 1,
+        "model_channels": width,
+        "channel_mult": multipliers,
+        "num_blocks": 1,
+        "attn_resolutions": attention,
+        "label_dim": 3,
+    }
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+    sigma, label = torch.tensor([0.3, 7.0]).double(), torch.tensor([2, 0])
+    tensors, weights = score_sde_reference.drawn()
+    spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
+    onehot = torch.nn.functional.one_hot(label, 3).double()
+    out = dhariwal_reference.forward(config, weights, x / spread, sigma.log() / 4, onehot)
+    expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
+    found = edm.read({f"model.{name}": value for name, value in tensors.items()}, config)
+    assert not found.unused
+    ours = denoiser(found)(x, sigma / 80, label=label).x0
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9 * float(expected.detach().abs().max()))
+    slopes = [torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, expected)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=1e-9 * float(slopes[1].abs().max()))
+    with pytest.raises(ValueError, match="224 channels cannot be shared evenly by heads=3"):
+        edm.read(tensors, {**config, "model_channels": 224, "channel_mult": [1]})

@@ -80,6 +80,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "attention_resolutions": [1, 4],
         "num_head_channels": 16,
     },
+    "other_heads_on_the_way_up": {**SMALL, "attention_resolutions": [1, 2], "num_heads_upsample": 2},
     "clean_sample": {**SMALL, "predict_xstart": True, "use_new_attention_order": True},
     "finest_of_half_the_width": {
         **SMALL,
@@ -162,12 +163,13 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
         guided_diffusion.read(tensors, {**config, key: value})
 
 
-def test_heads_of_the_way_up_must_be_those_of_the_way_down() -> None:
-    """Where a head has a number of channels, theirs does not look at it either."""
+def test_heads_of_so_many_channels_are_the_same_on_the_way_up() -> None:
+    """Where a head has a number of channels, theirs does not look at the other number either."""
     tensors, _, config = golden()
-    assert guided_diffusion.read(tensors, {**config, "num_heads_upsample": 2})
-    with pytest.raises(ValueError, match="num_heads_upsample=2 is not supported"):
-        guided_diffusion.read(tensors, {**SMALL, "num_heads_upsample": 2})
+    read = guided_diffusion.read(tensors, {**config, "num_heads_upsample": 2})
+    assert "up_heads" not in read.config["model"]
+    with pytest.raises(ValueError, match="num_heads_upsample=0 is not supported"):
+        guided_diffusion.read(tensors, {**SMALL, "num_heads_upsample": 0})
 
 
 FLAGS: dict[str, Any] = {

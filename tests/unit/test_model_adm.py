@@ -50,7 +50,7 @@ def test_second_outputs_are_of_every_channel() -> None:
         8,
         8,
     )
-    for wrong in ({"outputs": 0}, {"head_channels": 0}, {"heads": 0}):
+    for wrong in ({"outputs": 0}, {"head_channels": 0}, {"heads": 0}, {"up_heads": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             ADM(shape=(3, 8, 8), **wrong)
 

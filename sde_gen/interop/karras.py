@@ -1,0 +1,23 @@
+"""The process and the preconditioning of EDM, which several projects have."""
+
+import math
+
+from sde_gen.interop.recipe import Recipe
+from sde_gen.parametrization.edm import EDM
+from sde_gen.parametrization.label import LogSigma
+from sde_gen.sde import edm
+
+
+def karras(*, low: float, high: float, deviation: float) -> tuple[Recipe, Recipe]:
+    """The process between two noise levels, and a network that is told log(sigma) / 4 at all of them.
+
+    Source: Karras et al., 2022, arXiv:2206.00364, table 1.
+
+    Arguments:
+        low: sigma_min.
+        high: sigma_max; our label ends at log(sigma) = 8 unless it is larger.
+        deviation: sigma_data.
+    """
+    beyond = {"limit": float(math.ceil(math.log(high)))} if high > math.exp(8) else {}
+    label = Recipe(LogSigma, scale=0.25, **beyond)
+    return Recipe(edm.EDM, sigma_min=low, sigma_max=high), Recipe(EDM, sigma_data=deviation, label=label)
