@@ -155,7 +155,12 @@ def _index(path: Path) -> dict[str, str]:
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{path} has no weight_map, which says where the tensors lie")
     for name in places.values():
-        if not isinstance(name, str) or not name.endswith(".safetensors") or set(name) & set("/\\\0"):
+        fits = (
+            isinstance(name, str)
+            and name.endswith(".safetensors")
+            and len(name.encode("utf-8", "replace")) < 256
+        )
+        if not fits or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{path} names {shown(name)}; expected a safetensors file in the same folder")
     return places
 
