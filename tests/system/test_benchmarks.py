@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks import likelihood_cost, sample_overhead
+from benchmarks import import_weights, likelihood_cost, sample_overhead
+from sde_gen.interop import guided_diffusion
 
 
 def run(script, monkeypatch, tmp_path, *arguments):
@@ -43,3 +44,19 @@ def test_the_cost_of_the_likelihood(monkeypatch, tmp_path):
 def test_who_answers_something_else_is_not_timed():
     with pytest.raises(SystemExit, match="wrong answers something else"):
         likelihood_cost.check("wrong", (torch.ones(3),), (torch.ones(3) * 1.1,))
+
+
+def test_a_network_to_import_is_made(monkeypatch):
+    """Of the names and shapes that its reader asks for, of which there are none before."""
+    small = {
+        "model_channels": 8,
+        "num_head_channels": 8,
+        "channel_mult": [1],
+        "attention_resolutions": [1],
+        "num_res_blocks": 1,
+    }
+    config = {**import_weights.CONFIG, **small}
+    monkeypatch.setattr(import_weights, "CONFIG", config)
+    tensors = import_weights.their_tensors()
+    assert tensors["input_blocks.0.0.weight"].shape == (8, 3, 3, 3)
+    assert guided_diffusion.read(tensors, config).shape == (3, 64, 64)

@@ -96,6 +96,7 @@ def doubled(times: int) -> bytes:
 HUGE = b"\x8a\x06" + (2**40).to_bytes(6, "little") + b"\x85R."
 LIES = {
     "the hash of a deep key needs a stack without end": b"})" + b"\x85" * 10**5 + b"K\x01s.",
+    "of an ordered dictionary's": b"ccollections\nOrderedDict\n)R" + doubled(60) + b"K\x01s.",
     "one of a dictionary's arguments": b"ccollections\nOrderedDict\n]" + doubled(60) + b"K\x01\x86a\x85R.",
     "a set's": b"cbuiltins\nset\n]" + doubled(60) + b"a\x85R.",
     "the text of what is called": doubled(60) + b")R.",
@@ -160,6 +161,29 @@ def test_archives_of_another_making_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as more:
         more.writestr("other/data.pkl", b"N.")
     with pytest.raises(ValueError, match=r"it has 2 data\.pkl"):
+        archive.read(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = rewritten(tmp_path, lambda data: data)
+    with zipfile.ZipFile(path, "a") as more:
+        more.writestr("archive/data/0", b"\1" * 12)
+    with pytest.raises(ValueError, match="is damaged, or no archive"):
+        archive.read(path)
+
+
+def test_archives_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "LARGEST", 10)
+    with pytest.raises(ValueError, match=r"at most 10 are read"):
+        archive.read(rewritten(tmp_path, lambda data: data))
+
+
+def test_a_storage_of_two_lengths_is_refused(tmp_path: Path) -> None:
+    place = b"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK%c"
+    part = b"ctorch._utils\n_rebuild_tensor_v2\n((" + place + b"tQK\0K\x01\x85K\x01\x85tR"
+    path = rewritten(tmp_path, lambda _: b"\x80\x02(" + part % 3 + part % 4 + b"t.")
+    with pytest.raises(ValueError, match="the storage '0' has 4 and 3 numbers"):
         archive.read(path)
 
 
