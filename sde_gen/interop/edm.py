@@ -85,7 +85,7 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     if config is not None:
         raise ValueError(f"{path} says itself how its network was made: leave settings=... out")
     found = persistent.network(pickled.read(path))
-    return read(found.tensors, {**found.arguments, "precond": found.kind})
+    return read(files.tensors(found.tensors), {**found.arguments, "precond": found.kind})
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:

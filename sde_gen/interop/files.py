@@ -1,8 +1,6 @@
 """Foreign files as plain tensors: nothing in them is executed, and sizes are checked before anything is allocated."""
 
 import json
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from sde_gen.interop.settings import shown
-
-LARGEST = 64 * 2**30
-"""Bytes of a file's contents, at most: more than any published network of the field."""
-
+from sde_gen.interop import archive
+from sde_gen.interop.settings import first_line, shown
 
 LARGEST_JSON = 16 * 2**20
 """Bytes of a JSON file, at most: the index of a file of 100 000 tensors has half of them."""
@@ -30,6 +25,9 @@ IN_FOLDERS = (
     *(f"diffusion_pytorch_model.safetensors.index.{variant}.json" for variant in ("fp16", "bf16")),
 )
 """Names of the weights in a folder, the precise ones first."""
+
+MOST_VIEWS = 4
+"""How often the numbers of a file are those of a tensor, at most, in the mean: once, but for a few second names."""
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """What weights are stored as; all become float32."""
@@ -72,13 +70,13 @@ def json_of(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         text = path.read_bytes() if size <= LARGEST_JSON else b""
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({_line(error)})") from error
+        raise ValueError(f"{path} cannot be read ({first_line(error)})") from error
     if size > LARGEST_JSON:
         raise ValueError(f"{path} has {size:,} bytes; at most {LARGEST_JSON:,} are read")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({_line(error)})") from error
+        raise ValueError(f"{path} is no JSON ({first_line(error)})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
     return found
@@ -88,9 +86,8 @@ def read(path: Path) -> Any:
     """What a file holds: tensors in dictionaries and lists, numbers and strings.
 
     A ``.safetensors`` file has nothing but tensors; of an index, whose name has ``.safetensors.index.``, the files are
-    read that it names. A file of ``torch.save`` is read by PyTorch's own restricted unpickler (``weights_only``), which
-    knows tensors and containers and refuses every other name; before that the zip archive is checked: its members must
-    be stored as they are, with their true sizes and inside the archive.
+    read that it names. A file of ``torch.save`` is read by :func:`~sde_gen.interop.archive.read`, which knows tensors
+    and containers, refuses every other name, and calls nothing.
 
     Arguments:
         path: a file of safetensors or their index, or of torch.save since version 1.6.
@@ -108,23 +105,13 @@ def read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _safetensors(path)
     with path.open("rb") as file:
-        archive = file.read(2) == b"PK"
-    if not archive:
+        zipped = file.read(2) == b"PK"
+    if not zipped:
         raise ValueError(
             f"{path} is neither a safetensors file nor a zip archive of torch.save; if it is of a PyTorch before 1.6, "
             "save it again with a newer one"
         )
-    _check_archive(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        name = next((word for word in str(error).split() if word.startswith("GLOBAL")), "")
-        raise ValueError(
-            f"{path} holds more than tensors and is not executed ({name or _line(error)}); "
-            "save its state_dict alone"
-        ) from error
-    except Exception as error:  # whatever a damaged archive makes PyTorch's C++ reader say
-        raise ValueError(f"{path} is damaged, or no archive of torch.save ({_line(error)})") from error
+    return archive.read(path)
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -137,14 +124,14 @@ def metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({_line(error)})") from error
+        raise ValueError(f"{path} is no whole safetensors file ({first_line(error)})") from error
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({_line(error)})") from error
+        raise ValueError(f"{path} is no whole safetensors file ({first_line(error)})") from error
 
 
 def _of_several(path: Path) -> dict[str, torch.Tensor]:
@@ -168,29 +155,14 @@ def _index(path: Path) -> dict[str, str]:
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{path} has no weight_map, which says where the tensors lie")
     for name in places.values():
-        if not isinstance(name, str) or not name.endswith(".safetensors") or set(name) & set("/\\\0"):
+        fits = (
+            isinstance(name, str)
+            and name.endswith(".safetensors")
+            and len(name.encode("utf-8", "replace")) < 256
+        )
+        if not fits or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{path} names {shown(name)}; expected a safetensors file in the same folder")
     return places
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse archives that lie about their sizes, compress, or name places outside."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise ValueError(f"{path} is no whole zip archive ({_line(error)})") from error
-    total, available = 0, path.stat().st_size
-    for member in members:
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-            raise ValueError(f"{path}: {member.filename!r} is compressed, which torch.save never does")
-        if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename).parts:
-            raise ValueError(f"{path}: {member.filename!r} names a place outside the archive")
-        total += member.file_size
-    if total > min(available, LARGEST):
-        raise ValueError(
-            f"{path} claims to hold {total:,} bytes, but has {available:,} (at most {LARGEST:,} are read)"
-        )
 
 
 def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
@@ -213,6 +185,7 @@ def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
         raise ValueError(f"{'.'.join(path) or 'the file'} is no dictionary of tensors")
     for name, value in at.items():
         _check_tensor(shown(str(name)), value)
+    _check_views(at)
     return {str(name).removeprefix("module."): value.detach().float() for name, value in at.items()}
 
 
@@ -234,8 +207,13 @@ def _check_tensor(name: str, value: torch.Tensor) -> None:
         )
 
 
-def _line(error: BaseException) -> str:
-    """The first line of a message, short."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
-        :200
-    ]
+def _check_views(tensors: dict[Any, torch.Tensor]) -> None:
+    """Refuse many views of the same numbers: in float32 each may become numbers of its own."""
+    there = {
+        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()
+    }
+    claimed = sum(value.numel() * value.element_size() for value in tensors.values())
+    if claimed > MOST_VIEWS * sum(there.values()):
+        raise ValueError(
+            f"{len(tensors)} tensors claim {claimed:,} bytes, of which only {sum(there.values()):,} are there"
+        )

@@ -1,7 +1,6 @@
 """Network pickles of EDM and StyleGAN: constructor arguments and tensors, of objects that are never made."""
 
 import io
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sde_gen.interop.pickled import Elsewhere, Made, Name, parse
+from sde_gen.interop import stored
+from sde_gen.interop.pickled import Made, parse
+from sde_gen.interop.settings import first_line, shown
 
 OBJECT = "torch_utils.persistence._reconstruct_persistent_obj"
 SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -18,16 +19,8 @@ MODULES = "torch.nn.modules.container."
 DEEPEST = 32
 """Modules within one another, at most."""
 
-DTYPES = {
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
+MOST_PARTS = 2**15
+"""Modules and values of arguments, at most: each is looked at as often as it is named."""
 
 
 class Persistent(NamedTuple):
@@ -63,10 +56,12 @@ def network(found: Any, key: str = "ema") -> Persistent:
     kind, state = _object(found[key], key)
     if state.get("_init_args", ()) not in ((), []):
         raise ValueError(f"{kind} was made with arguments without names, which is not supported")
+    walk = _Walk()
     arguments = {
-        str(name): _plain(value, str(name)) for name, value in _pairs(state.get("_init_kwargs", {}), kind)
+        str(name): walk.plain(value, str(name), 0)
+        for name, value in _pairs(state.get("_init_kwargs", {}), kind)
     }
-    return Persistent(kind, arguments, dict(_tensors(state, "", 0)))
+    return Persistent(kind, arguments, dict(walk.tensors(state, "", 0)))
 
 
 def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -80,45 +75,78 @@ def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     return kind, {str(name): one for name, one in _pairs(state, where)}
 
 
-def _tensors(state: dict[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a module's attributes, those of the modules in it too."""
-    if depth > DEEPEST:
-        raise ValueError(f"{prefix[:60]}... has modules within one another more than {DEEPEST} times")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _pairs(state.get(kind, {}), f"{prefix}{kind}"):
-            if value is not None:
-                yield f"{prefix}{name}", _tensor(value, f"{prefix}{name}")
-    for name, value in _pairs(state.get("_modules", {}), f"{prefix}_modules"):
-        if value is None:
-            continue
-        inner = f"{prefix}{name}"
-        if isinstance(value, Made) and value.kind.startswith(MODULES):
-            attributes = {str(key): one for key, one in _pairs(value.state, inner)}
-        else:
-            _, attributes = _object(value, inner)
-        yield from _tensors(attributes, f"{inner}.", depth + 1)
+class _Walk:
+    """Looks at the parts of a network, each as often as it is named, but not without end."""
 
+    def __init__(self) -> None:
+        self.left = MOST_PARTS
+        self.storages: dict[int, Tensor] = {}
 
-def _tensor(value: Any, name: str) -> Tensor:
-    """The tensor that was to be made of a storage, a place in it, a shape and strides."""
-    if isinstance(value, Made) and value.kind == "torch._utils._rebuild_parameter" and value.arguments:
-        value = value.arguments[0]
-    if (
-        not isinstance(value, Made)
-        or value.kind != "torch._utils._rebuild_tensor_v2"
-        or len(value.arguments) < 4
-    ):
-        raise ValueError(f"{name} is no tensor, but {_what(value)}")
-    stored, offset, shape, strides = value.arguments[:4]
-    storage = _storage(stored, name)
-    numbers = [offset, *(shape if isinstance(shape, tuple) else [None])]
-    numbers += list(strides) if isinstance(strides, tuple) and len(strides) == len(numbers) - 1 else [None]
-    if not all(isinstance(number, int) and 0 <= number < 2**40 for number in numbers):
-        raise ValueError(f"{name} has the offset {offset!r}, the shape {shape!r} and the strides {strides!r}")
-    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) > len(storage) or (math.prod(shape) > 0 and last >= len(storage)):
-        raise ValueError(f"{name} of shape {shape} does not lie within its {len(storage)} stored numbers")
-    return torch.as_strided(storage, shape, strides, offset).clone()
+    def _step(self, name: str, depth: int) -> None:
+        self.left -= 1
+        if depth > DEEPEST:
+            raise ValueError(f"{shown(name)} has parts within one another more than {DEEPEST} times")
+        if self.left < 0:
+            raise ValueError(f"{shown(name)}: the network has more than {MOST_PARTS} parts")
+
+    def tensors(self, state: dict[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers of a module's attributes, those of the modules in it too."""
+        self._step(prefix, depth)
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _pairs(state.get(kind, {}), f"{prefix}{kind}"):
+                if value is not None:
+                    self._step(prefix, depth)
+                    yield f"{prefix}{name}", self._tensor(value, f"{prefix}{name}")
+        for name, value in _pairs(state.get("_modules", {}), f"{prefix}_modules"):
+            if value is None:
+                continue
+            inner = f"{prefix}{name}"
+            if isinstance(value, Made) and value.kind.startswith(MODULES):
+                attributes = {str(key): one for key, one in _pairs(value.state, inner)}
+            else:
+                _, attributes = _object(value, inner)
+            yield from self.tensors(attributes, f"{inner}.", depth + 1)
+
+    def _tensor(self, value: Any, name: str) -> Tensor:
+        found = stored.tensor(value, shown(name), self._storage)
+        there = found.untyped_storage().nbytes() // found.element_size()
+        if found.numel() > there:
+            raise ValueError(
+                f"{shown(name)} of shape {tuple(found.shape)} does not lie within its {there} stored numbers"
+            )
+        return found
+
+    def _storage(self, value: Any, name: str) -> Tensor:
+        """The numbers of a storage, which are looked at once."""
+        if id(value) not in self.storages:
+            self.storages[id(value)] = _storage(value, name)
+        return self.storages[id(value)]
+
+    def plain(self, value: Any, name: str, depth: int) -> Any:
+        """A number, a text, a list or a dictionary of them."""
+        self._step(name, depth)
+        if isinstance(value, Made) and value.kind in SCALARS and len(value.arguments) == 2:
+            dtype, data = value.arguments[0], _bytes(value.arguments[1])
+            code = (
+                dtype.arguments[0]
+                if isinstance(dtype, Made) and dtype.kind == "numpy.dtype" and dtype.arguments
+                else ""
+            )
+            if (
+                code in ("f8", "f4", "i8", "i4", "b1")
+                and data is not None
+                and len(data) == np.dtype(code).itemsize
+            ):
+                return np.frombuffer(data, code)[0].item()
+        if isinstance(value, list | tuple):
+            return [self.plain(one, name, depth + 1) for one in value]
+        if isinstance(value, dict) or (isinstance(value, Made) and value.kind in DICTIONARIES):
+            return {str(key): self.plain(one, name, depth + 1) for key, one in _pairs(value, name)}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise ValueError(
+            f"the argument {shown(name)} is {_what(value)}; expected numbers, texts, lists or dictionaries"
+        )
 
 
 def _storage(value: Any, name: str) -> Tensor:
@@ -139,45 +167,12 @@ def _storage(value: Any, name: str) -> Tensor:
     try:
         described = [parse(file) for _ in range(5)][3]
     except ValueError as error:
-        raise ValueError(f"the numbers of {name} are damaged ({error})") from error
-    place = described.place if isinstance(described, Elsewhere) else None
-    if (
-        not isinstance(place, tuple)
-        or len(place) < 5
-        or not isinstance(place[1], Name)
-        or place[1].path not in DTYPES
-    ):
-        raise ValueError(f"the numbers of {name} are of a kind that is not known")
-    dtype, count = DTYPES[place[1].path], place[4]
+        raise ValueError(f"the numbers of {name} are damaged ({first_line(error)})") from error
+    place = stored.place(described, name)
     header, rest = file.read(8), bytearray(file.read())
-    size = torch.empty((), dtype=dtype).element_size()
-    if not isinstance(count, int) or int.from_bytes(header, "little") != count or len(rest) != count * size:
-        raise ValueError(f"of the {count!r} numbers of {name} there are {len(rest)} bytes")
-    return torch.frombuffer(rest, dtype=dtype) if rest else torch.empty(0, dtype=dtype)
-
-
-def _plain(value: Any, name: str) -> Any:
-    """A number, a text, a list or a dictionary of them."""
-    if isinstance(value, Made) and value.kind in SCALARS and len(value.arguments) == 2:
-        dtype, data = value.arguments[0], _bytes(value.arguments[1])
-        code = (
-            dtype.arguments[0]
-            if isinstance(dtype, Made) and dtype.kind == "numpy.dtype" and dtype.arguments
-            else ""
-        )
-        if (
-            code in ("f8", "f4", "i8", "i4", "b1")
-            and data is not None
-            and len(data) == np.dtype(code).itemsize
-        ):
-            return np.frombuffer(data, code)[0].item()
-    if isinstance(value, list | tuple):
-        return [_plain(one, name) for one in value]
-    if isinstance(value, dict) or (isinstance(value, Made) and value.kind in DICTIONARIES):
-        return {str(key): _plain(one, name) for key, one in _pairs(value, name)}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ValueError(f"the argument {name} is {_what(value)}; expected numbers, texts, lists or dictionaries")
+    if int.from_bytes(header, "little") != place.many or len(rest) != place.size:
+        raise ValueError(f"of the {place.many} numbers of {name} there are {len(rest)} bytes")
+    return torch.frombuffer(rest, dtype=place.dtype) if rest else torch.empty(0, dtype=place.dtype)
 
 
 def _bytes(value: Any) -> bytes | None:

@@ -1,10 +1,10 @@
 """Pickles as data: what a pickle would call is written down, and nothing is called."""
 
-import io
+import mmap
 import pickletools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 LARGEST = 16 * 2**30
 """Bytes of a pickle, at most."""
@@ -60,13 +60,17 @@ def read(path: Path) -> Any:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
     try:
-        return parse(io.BytesIO(path.read_bytes()))
+        if path.stat().st_size == 0:
+            raise ValueError("it ends before its beginning")
+        # of the mapped file only what is there can be read, whatever sizes it claims, and only that is in memory
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return parse(cast(BinaryIO, mapped))
     except ValueError as error:
         raise ValueError(f"{path} is no whole pickle ({error})") from error
 
 
 def parse(file: BinaryIO) -> Any:
-    """The next pickle of a file in memory, which is left behind its end.
+    """The next pickle of a file, which is left behind its end.
 
     The machine is that of PEP 307, 3154 and 574 without its last step: calls become :class:`Made`.
 

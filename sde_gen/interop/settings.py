@@ -159,6 +159,12 @@ def shown(value: Any) -> str:
     return " ".join(_SHORT.repr(value).split())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a message, short."""
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:200]
+
+
 def listing(names: Collection[Any]) -> str:
     """Names of settings in a line, some of them where there are many."""
     some = [shown(str(name)).strip("'\"") for name in list(names)[:24]]

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks import likelihood_cost, sample_overhead, scaling, train_step
+from benchmarks import import_weights, likelihood_cost, sample_overhead, scaling, train_step
+from sde_gen.interop import guided_diffusion
 from sde_gen.model import DDPMpp
 
 
@@ -102,3 +103,19 @@ def test_the_throughput_of_a_gpu(monkeypatch):
     assert {sample_overhead._compiler(row) for row in rows} == {"eager", "blocks", "graphs (failed: eager)"}
     for row in rows:
         assert row["seconds_of_50000_images"] == pytest.approx(50_000 / row["images_per_second"])
+
+
+def test_a_network_to_import_is_made(monkeypatch):
+    """Of the names and shapes that its reader asks for, of which there are none before."""
+    small = {
+        "model_channels": 8,
+        "num_head_channels": 8,
+        "channel_mult": [1],
+        "attention_resolutions": [1],
+        "num_res_blocks": 1,
+    }
+    config = {**import_weights.CONFIG, **small}
+    monkeypatch.setattr(import_weights, "CONFIG", config)
+    tensors = import_weights.their_tensors()
+    assert tensors["input_blocks.0.0.weight"].shape == (8, 3, 3, 3)
+    assert guided_diffusion.read(tensors, config).shape == (3, 64, 64)
