@@ -1,6 +1,7 @@
 """What the doors share: configuration by Hydra, and user mistakes answered in one line."""
 
 import difflib
+import importlib
 import os
 import re
 import sys
@@ -32,7 +33,9 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
     process with one line and exit status 2; HYDRA_FULL_ERROR=1 shows the traceback instead.
     """
 
-    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
+        task = _Task(function)
+
         def guarded(config: DictConfig) -> None:
             try:
                 exact_float32()
@@ -57,15 +60,37 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             except KeyboardInterrupt:
                 raise SystemExit(130) from None
 
-        guarded.__module__ = task.__module__
+        guarded.__module__ = function.__module__
 
         def main() -> None:
             preflight(name, sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
 
+        vars(main)["task"] = task
         return main
 
     return decorate
+
+
+class _Task:
+    """What a door does; a process of another machine, where launchers of sweeps send it, finds it by its name."""
+
+    def __init__(self, function: Callable[[DictConfig], None]) -> None:
+        self.function = function
+
+    def __call__(self, config: DictConfig) -> None:
+        self.function(config)
+
+    def __reduce__(self) -> tuple[Callable[[str, str], "_Task"], tuple[str, str]]:
+        module = vars(sys.modules[self.function.__module__])[
+            "__spec__"
+        ].name  # "__main__" is another one there
+        return _task, (module, self.function.__name__)
+
+
+def _task(module: str, name: str) -> _Task:
+    found: _Task = vars(getattr(importlib.import_module(module), name))["task"]
+    return found
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,8 @@ import torch
 from torch.distributed import HashStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from sde_gen.engine.launched import launched
+
 
 class Deserted(Exception):
     """Another process of the crew failed, so the work as a whole is at an end."""
@@ -41,7 +43,7 @@ class Crew:
 
         With CUDA every process of several gets a device of its own, which "cuda" then means.
         """
-        if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        if not launched():
             return cls(store=HashStore(), rank=0, size=1)
         store, rank, size = next(rendezvous("env://"))
         if size > 1 and torch.cuda.is_available():

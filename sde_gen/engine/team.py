@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sde_gen.engine.draft import Draft
+from sde_gen.engine.launched import launched
 from sde_gen.engine.pieces import Piece, Readable
 
 T = TypeVar("T")
@@ -204,7 +205,7 @@ class Replicated(Alone):
 
 @contextmanager
 def assembled(team: Callable[[], Team] = Replicated) -> Iterator[Team]:
-    """The processes of the ``torchrun`` that started this one, or this one alone, which has nothing to share.
+    """The processes that ``torchrun`` or submitit started with this one, or this one alone, which has nothing to share.
 
     With CUDA every process gets a device of its own, which "cuda" then means.
 
@@ -214,7 +215,7 @@ def assembled(team: Callable[[], Team] = Replicated) -> Iterator[Team]:
     Raises:
         ChildProcessError: another process failed, or was killed, inside the block.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+    if not launched():
         yield Alone()
         return
     cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(

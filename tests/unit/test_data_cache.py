@@ -228,6 +228,21 @@ def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
     assert (tmp_path / "log").read_text() == "made\n"
 
 
+def test_all_is_flushed_before_it_has_its_name_and_others_may_read_it(tmp_path, monkeypatch):
+    """Else a computer that loses its power then has the name and not the content."""
+    done, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda n: (done.append(Path(os.readlink(f"/proc/self/fd/{n}")).name), fsync(n))
+    )
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append("rename"), rename(old, new)))
+    once(tmp_path / "it", {}, lambda growing: {"written": (growing / "content").write_text("some")})
+    before, after = done[: done.index("rename")], done[done.index("rename") + 1 :]
+    assert {"content", HEADER} < set(before)
+    assert before[-1].startswith(".it.growing.")
+    assert after == [tmp_path.name]
+    assert (tmp_path / "it").stat().st_mode & 0o777 == 0o755
+
+
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     place = tmp_path / "it[1]"  # a name, no pattern
     with children() as begin:

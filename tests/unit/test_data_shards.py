@@ -14,6 +14,8 @@ from sde_gen.data import Shards
 from sde_gen.data.shards import expand
 from tests.packed import pack, pictures, png, shards
 
+IMAGE = png(pictures(1)[0])
+
 
 def key(values: torch.Tensor) -> list[bytes]:
     return [image.numpy().tobytes() for image in values]
@@ -84,6 +86,24 @@ def test_more_shards_move_no_image_to_another_split(tmp_path):
     assert set(key(before.train.values[:])) < set(key(after.train.values[:]))
 
 
+def test_the_test_split_is_the_share_that_was_asked_for(tmp_path):
+    """400 draws: a share within four standard deviations of it, and that of the training the rest."""
+    pack(tmp_path / "s.tar", {f"{index}.png": IMAGE for index in range(400)})
+    splits = Shards(train=str(tmp_path / "s.tar"), test_fraction=0.3).load()
+    assert abs(len(splits.test) - 120) < 4 * (400 * 0.3 * 0.7) ** 0.5
+    assert len(splits.train) == 400 - len(splits.test)
+
+
+def test_other_images_under_the_same_names_have_another_fingerprint(tmp_path):
+    for name, count in (("a", 8), ("b", 9)):
+        files = {f"{index}.png": png(image) for index, image in enumerate(pictures(8, (count, 8)))}
+        pack(tmp_path / name / "s.tar", files)
+    one, other = (Shards(train=str(tmp_path / name / "s.tar"), test_fraction=0.3).load() for name in "ab")
+    assert one.train.shape == other.train.shape
+    assert len(one.train) == len(other.train)
+    assert one.train.fingerprint() != other.train.fingerprint()
+
+
 def test_an_index_is_made_once_and_knows_when_the_shards_change(tmp_path, monkeypatch):
     shards(tmp_path)
     source = Shards(train=str(tmp_path / "train-*.tar"), size=8, index=str(tmp_path / "deep" / "index"))
@@ -122,9 +142,6 @@ def test_patterns(tmp_path):
             expand(str(tmp_path / empty))
     with pytest.raises(ValueError, match=r"2 of the 4 shards .* not there, such as .*a-11-0"):
         expand(str(tmp_path / "a-{10..11}-{0..1}"))
-
-
-IMAGE = png(pictures(1)[0])
 
 
 def truncated(path: Path, left: int) -> None:

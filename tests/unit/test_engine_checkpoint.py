@@ -139,6 +139,18 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path, agai
     assert outcomes == {64, 128}
 
 
+def test_all_is_flushed_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a computer that loses its power then has the name and not the content."""
+    done, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda n: (done.append(os.readlink(f"/proc/self/fd/{n}").rpartition("/")[2]), fsync(n))
+    )
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append("rename"), rename(old, new)))
+    checkpoint.save(tmp_path, made(64))
+    assert sorted(done[:5]) == sorted(FILES)
+    assert done[5:] == [".000000000064.new", "rename", tmp_path.name]
+
+
 def attempt(folder):
     """Save; return what went wrong."""
     try:
