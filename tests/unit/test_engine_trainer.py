@@ -387,6 +387,7 @@ def test_plain_data_only_in_checkpoints(tmp_path):
         {"seed": -1},
         {"accumulation": 3},
         {"checkpoint_every": 0},
+        {"channels_last": "maybe"},
     ],
 )
 def test_bad_settings(tmp_path, bad):
