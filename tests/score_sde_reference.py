@@ -49,6 +49,9 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
     width, taps, fir = model["nf"], model["fir_kernel"], model["fir"]
     levels, rescale = len(model["ch_mult"]), 0.5**0.5 if model["skip_rescale"] else 1.0
     place = [-1]
+    act = {"swish": F.silu, "relu": F.relu, "elu": F.elu, "lrelu": lambda h: F.leaky_relu(h, 0.2)}[
+        model.get("nonlinearity", "swish").lower()
+    ]
 
     def following() -> str:
         place[0] += 1
@@ -80,7 +83,7 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
                 h = torch.stack([h, torch.zeros_like(h)], dim=-1).flatten(-2)
             h = F.pad(h, (before, after))
             count = h.shape[-1] - len(taps) + 1
-            h = sum(tap * h[..., at : at + count] for at, tap in enumerate(line))[..., ::down]
+            h = sum(tap * h[..., at : at + count] for at, tap in enumerate(line.flip(0)))[..., ::down]
             h = h.movedim(-1, dim)
         return h
 
@@ -123,7 +126,7 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
     ) -> Tensor:
         name, inputs, x = following(), h.shape[1], h
         outputs = outputs or inputs
-        h = F.silu(norm(f"{name}.GroupNorm_0", h))
+        h = act(norm(f"{name}.GroupNorm_0", h))
         if change is not None:
             h, x = change(h), change(x)
         h = conv(f"{name}.Conv_0", h, outputs)
@@ -132,8 +135,8 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
             weights(f"{name}.Dense_0.bias", outputs),
         )
         if embedding is not None:
-            h = h + (F.silu(embedding) @ weight[0].T + weight[1])[:, :, None, None]
-        h = conv(f"{name}.Conv_1", F.silu(norm(f"{name}.GroupNorm_1", h)), outputs)
+            h = h + (act(embedding) @ weight[0].T + weight[1])[:, :, None, None]
+        h = conv(f"{name}.Conv_1", act(norm(f"{name}.GroupNorm_1", h)), outputs)
         if model["resblock_type"] == "ddpm":
             x = nin(f"{name}.NIN_0", x, outputs) if inputs != outputs else x
         elif inputs != outputs or change is not None:
@@ -152,7 +155,7 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
         return attend(h) if h.shape[-1] in model["attn_resolutions"] else h
 
     def head(h: Tensor, outputs: int) -> Tensor:
-        normal = F.silu(norm(following(), h))
+        normal = act(norm(following(), h))
         return conv(following(), normal, outputs)
 
     def change(h: Tensor, how: Callable[[Tensor], Tensor], learned: Callable[..., Tensor]) -> Tensor:
@@ -169,10 +172,10 @@ def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tens
     else:
         half = width // 2
         angle = labels[:, None] * 10000 ** (-torch.arange(half, dtype=torch.float64) / (half - 1))
-        features = torch.cat([angle.sin(), angle.cos()], 1)
+        features = F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, width % 2))
     embedding = None
     if model["conditional"]:
-        hidden = F.silu(dense(following(), features, 4 * width))
+        hidden = act(dense(following(), features, 4 * width))
         embedding = dense(following(), hidden, 4 * width)
 
     if not data["centered"]:

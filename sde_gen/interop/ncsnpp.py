@@ -19,6 +19,7 @@ from sde_gen.interop.settings import (
     wholes,
 )
 from sde_gen.interop.transfer import Transfer
+from sde_gen.model.activation import Exponential, Leaky
 from sde_gen.model.change import BlockChange, ConvolutionChange, PlainChange
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.norms import Fixed, Quarters
@@ -50,6 +51,13 @@ DOWN = {True: {"Conv2d_0": "conv"}, False: {"Conv_0": "1"}}
 UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
 """Convolutions that change the resolution, with a filter and without."""
 
+ACTIVATIONS: dict[str, Any] = {
+    "swish": None,
+    "relu": Recipe(Leaky, slope=0.0),
+    "lrelu": Recipe(Leaky, slope=0.2),
+    "elu": Recipe(Exponential),
+}
+"""Their words, and our activations."""
 
 DDPM: dict[str, Any] = {
     "embedding_type": "positional",
@@ -74,6 +82,8 @@ class NCSNppLayout:
     """
 
     def __init__(self, model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        named = choice({"nonlinearity": "swish", **model}, "nonlinearity", *ACTIVATIONS)
+        self.activation = {} if named == "swish" else {"activation": ACTIVATIONS[named]}
         self.ddpm = choice({"name": "ncsnpp", **model}, "name", "ncsnpp", "ddpm") == "ddpm"
         if self.ddpm:
             model = {**model, **DDPM}
@@ -93,8 +103,10 @@ class NCSNppLayout:
         self.dropout = real(model, "dropout")
         self.scale = 0.5**0.5 if flag(model, "skip_rescale") else 1.0
         self.taps = reals(model, "fir_kernel", MOST_TAPS) if self.fir else []
-        if self.taps != self.taps[::-1]:
-            raise ValueError(f"fir_kernel={self.taps} is not supported; expected a symmetric filter")
+        if self.fir and sum(self.taps) == 0:
+            raise ValueError(f"fir_kernel={self.taps} is not supported; expected taps whose sum is not zero")
+        if len(self.taps) % 2:  # theirs begin a pixel later then, as if there were one more
+            self.taps = [0.0, *self.taps]
         size = whole(data, "image_size")
         self.shape = [whole(data, "num_channels"), size, size]
         self.levels = len(self.multipliers)
@@ -117,13 +129,18 @@ class NCSNppLayout:
             num_classes=0,
             input_frequencies=[],
             embedding=Recipe(Fourier if self.fourier else Positional, size=self.width),
-            resampler=Recipe(FIR, taps=self.taps) if self.fir else Recipe(Box),
+            resampler=self._filter() if self.fir else Recipe(Box),
             progressive_input=Recipe(JoinedInput if self.joined else inputs[self.enter]),
             progressive_output=outputs[self.leave],
             change=Recipe(change),
             scale=self.scale,
             norms=Recipe(Fixed, groups=32) if self.ddpm else Recipe(Quarters),
+            **self.activation,
         )
+
+    def _filter(self) -> Recipe:
+        turned = {"turned": True} if self.taps != self.taps[::-1] else {}
+        return Recipe(FIR, taps=self.taps, **turned)
 
     def move(self, tensors: Mapping[str, Tensor]) -> Transfer:
         """Their tensors, moved to our network; it remains to ``finish``."""

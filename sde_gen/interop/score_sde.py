@@ -66,7 +66,6 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
             names them.
     """
     model, data, training = (section(config, name) for name in ("model", "data", "training"))
-    choice({"nonlinearity": "swish", **model}, "nonlinearity", "swish")
     centred = flag(data, "centered")
     layout = NCSNppLayout(model, data)
     continuous = flag({"continuous": True, **training}, "continuous")

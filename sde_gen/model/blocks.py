@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activation
 from sde_gen.model.norms import Norms, Quarters, norm
 from sde_gen.model.resample import Resampler
 
@@ -80,6 +81,7 @@ class ResBlock(nn.Module):
         scale: factor of the sum of the two branches.
         norms: rule of the normalisations.
         norm_in: the first normalisation, where it is another than the rule's.
+        activation: what follows a normalisation.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class ResBlock(nn.Module):
         scale: float,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
         norm_in: nn.GroupNorm | None = None,
+        activation: Activation = F.silu,
     ) -> None:
         super().__init__()
         self.norm_in = norms.block(inputs) if norm_in is None else norm_in
@@ -102,6 +105,7 @@ class ResBlock(nn.Module):
         self.conv_out = convolution(outputs, outputs, zero=True)
         self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
         self.scale = scale
+        self.activation = activation
 
     def resample(self, x: Tensor) -> Tensor:
         """Keep the resolution."""
@@ -109,9 +113,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block to x (B, inputs, H, W) and the embedding (B, embedding)."""
-        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
+        h = self.conv_in(self.resample(self.activation(self.norm_in(x))))
         h = h + self.embed(embedding).unflatten(1, (-1, 1, 1))
-        h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
+        h = self.conv_out(self.dropout(self.activation(self.norm_out(h))))
         out: Tensor = (self.skip(self.resample(x)) + h) * self.scale
         return out
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -69,20 +70,18 @@ class VectorFourier(nn.Module):
 
 
 class Positional(nn.Module):
-    """Sinusoids of frequencies 1 to 1/10000, as of a position.
+    """Sinusoids of frequencies 1 to 1/10000, as of a position; of an odd number of features the last is zero.
 
     Source: Vaswani et al., 2017, arXiv:1706.03762; in this order and spacing Ho et al., 2020, arXiv:2006.11239.
 
     Arguments:
-        size: number of features, even.
+        size: number of features.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        if size % 2 or size < 4:
-            raise ValueError(
-                f"a positional embedding of {size} features: expected an even number, at least 4"
-            )
+        if size < 4:
+            raise ValueError(f"a positional embedding of {size} features: expected at least 4")
         self.features = size
 
     def forward(self, c_noise: Tensor) -> Tensor:
@@ -90,7 +89,8 @@ class Positional(nn.Module):
         half = self.features // 2
         exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / (half - 1)
         angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
+        features = torch.cat([angle.sin(), angle.cos()], dim=1)
+        return F.pad(features, (0, 1)) if self.features % 2 else features
 
 
 class CosinePositional(nn.Module):

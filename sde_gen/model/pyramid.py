@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activated, Activation
 from sde_gen.model.blocks import convolution, initialise
 from sde_gen.model.norms import Norms, Quarters
 from sde_gen.model.resample import Resampler
@@ -122,14 +123,15 @@ class JoinedInput(ProgressiveInput):
 class Head(nn.Module):
     """Normalise, activate, convolve: features to an image that is zero at the start of training."""
 
-    def __init__(self, channels: int, image: int, norms: Norms) -> None:
+    def __init__(self, channels: int, image: int, norms: Norms, activation: Activation = F.silu) -> None:
         super().__init__()
+        self.activation = activation
         self.norm = norms.block(channels)
         self.conv = convolution(channels, image, zero=True)
 
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, image, H, W)."""
-        out: Tensor = self.conv(F.silu(self.norm(h)))
+        out: Tensor = self.conv(self.activation(self.norm(h)))
         return out
 
 
@@ -142,6 +144,7 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         resampler: the change of resolution.
         scale: factor of a sum of two branches.
         norms: rule of the normalisations.
+        activation: what follows a normalisation.
     """
 
     @abc.abstractmethod
@@ -152,6 +155,7 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         resampler: Resampler,
         scale: float,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
     ) -> None:
         super().__init__()
 
@@ -174,9 +178,10 @@ class NoOutput(ProgressiveOutput):
         resampler: Resampler,
         scale: float,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
     ) -> None:
-        super().__init__(image, channels, resampler, scale, norms)
-        self.head = Head(channels[-1], image, norms)
+        super().__init__(image, channels, resampler, scale, norms, activation)
+        self.head = Head(channels[-1], image, norms, activation)
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Pass."""
@@ -200,9 +205,10 @@ class SkipOutput(ProgressiveOutput):
         resampler: Resampler,
         scale: float,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
     ) -> None:
-        super().__init__(image, channels, resampler, scale, norms)
-        self.heads = nn.ModuleList(Head(width, image, norms) for width in channels)
+        super().__init__(image, channels, resampler, scale, norms, activation)
+        self.heads = nn.ModuleList(Head(width, image, norms, activation) for width in channels)
         self.resampler = resampler
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -227,14 +233,17 @@ class ResidualOutput(ProgressiveOutput):
         resampler: Resampler,
         scale: float,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
     ) -> None:
-        super().__init__(image, channels, resampler, scale, norms)
-        self.first = nn.Sequential(norms.block(channels[0]), nn.SiLU(), convolution(channels[0], channels[0]))
+        super().__init__(image, channels, resampler, scale, norms, activation)
+        self.first = nn.Sequential(
+            norms.block(channels[0]), Activated(activation), convolution(channels[0], channels[0])
+        )
         self.widen = nn.ModuleList(
             initialise(resampler.up_convolution(below, here), zero=False)
             for below, here in pairwise(channels)
         )
-        self.head = Head(channels[-1], image, norms)
+        self.head = Head(channels[-1], image, norms, activation)
         self.scale = scale
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:

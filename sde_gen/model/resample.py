@@ -66,11 +66,13 @@ class FIR(Resampler):
 
     Arguments:
         taps: the taps of the filter in one direction, an even number of them; normalised here.
+        turned: whether a filter that is not its mirror image is turned round where it halves, so that doubling and
+            halving are convolutions with it both, and not each the transpose of the other.
     """
 
     kernel: Tensor
 
-    def __init__(self, taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0)) -> None:
+    def __init__(self, taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0), *, turned: bool = False) -> None:
         super().__init__()
         if len(taps) < 2 or len(taps) % 2:
             raise ValueError(
@@ -80,6 +82,7 @@ class FIR(Resampler):
         plane = torch.outer(line, line)
         self.register_buffer("kernel", (plane / plane.sum())[None, None], persistent=False)
         self.margin = len(taps) // 2 - 1
+        self.turned = turned
 
     def down(self, x: Tensor) -> Tensor:
         """Filter and keep every second pixel."""
@@ -109,18 +112,19 @@ class FIR(Resampler):
 
     def _thin(self, x: Tensor, *, stride: int, padding: int) -> Tensor:
         """Filter, with a border of ``padding`` pixels around the image, and keep every ``stride``-th pixel."""
-        return self._filter(F.conv2d, x, 1.0, stride=stride, padding=padding)
+        kernel = self.kernel.flip((2, 3)) if self.turned else self.kernel
+        return self._filter(F.conv2d, x, kernel, stride=stride, padding=padding)
 
     def _grow(self, x: Tensor, *, padding: int) -> Tensor:
         """Insert zeros and filter, without the ``padding`` outermost pixels of what the filter reaches."""
-        return self._filter(F.conv_transpose2d, x, 4.0, stride=2, padding=padding)
+        return self._filter(F.conv_transpose2d, x, 4.0 * self.kernel, stride=2, padding=padding)
 
     def _filter(
-        self, convolve: Callable[..., Tensor], x: Tensor, gain: float, *, stride: int, padding: int
+        self, convolve: Callable[..., Tensor], x: Tensor, kernel: Tensor, *, stride: int, padding: int
     ) -> Tensor:
         """Filter in float32 or finer, under autocast too: PyTorch's bfloat16 kernels for this are ten times slower."""
         dtype, channels = torch.promote_types(x.dtype, torch.float32), x.shape[1]
-        weight = gain * self.kernel.to(dtype).expand(channels, *self.kernel.shape[1:])
+        weight = kernel.to(dtype).expand(channels, *kernel.shape[1:])
         with torch.autocast(x.device.type, enabled=False):
             out = convolve(x.to(dtype), weight, stride=stride, padding=padding, groups=channels)
         return out.to(x.dtype)

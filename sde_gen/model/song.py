@@ -54,7 +54,7 @@ class SongUNet(UNet):
         else:
             features = features + self._classes(label, features)
         features = with_augmentation(features, self.augmentation, augment)
-        return self._apply_blocks(x, F.silu(self.embed(features)))
+        return self._apply_blocks(x, self.activation(self.embed(features)))
 
     def _classes(self, label: Tensor | None, like: Tensor) -> Tensor:
         """A dense layer of unit vectors, longer the more classes there are, so that its inputs have unit variance."""

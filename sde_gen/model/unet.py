@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activated, Activation
 from sde_gen.model.blocks import Attention, ResBlock, convolution, linear
 from sde_gen.model.change import BlockChange, Change
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
@@ -37,6 +38,7 @@ class UNet(nn.Module):
         scale: factor of every sum of two branches.
         embedding_multiplier: features that the blocks see of label and class, in units of width.
         norms: rule of the normalisations.
+        activation: what follows a normalisation, and the two layers of the noise label.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -56,11 +58,14 @@ class UNet(nn.Module):
         embedding: Fourier | Positional,
         resampler: Resampler,
         progressive_input: ProgressiveInput,
-        progressive_output: Callable[[int, list[int], Resampler, float, Norms], ProgressiveOutput],
+        progressive_output: Callable[
+            [int, list[int], Resampler, float, Norms, Activation], ProgressiveOutput
+        ],
         change: Change = BlockChange(),  # noqa: B008 (frozen)
         scale: float = 0.5**0.5,
         embedding_multiplier: int = 4,
         norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -71,9 +76,12 @@ class UNet(nn.Module):
             )
         image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
         self.embedding = embedding
-        self.embed = nn.Sequential(linear(embedding.features, seen), nn.SiLU(), linear(seen, seen))
+        self.embed = nn.Sequential(
+            linear(embedding.features, seen), Activated(activation), linear(seen, seen)
+        )
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
+        options["activation"] = self.activation = activation
 
         def attend(level: int, channels: int) -> nn.Module:
             if level not in attention_levels:
@@ -112,7 +120,7 @@ class UNet(nn.Module):
             self.up_attention.append(attend(level, channels))
             if level > 0:
                 self.ascend.append(change.up(channels, resampler, **options))
-        self.output = progressive_output(image, widths[::-1], resampler, scale, norms)
+        self.output = progressive_output(image, widths[::-1], resampler, scale, norms, activation)
         self.blocks = blocks
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -126,7 +134,7 @@ class UNet(nn.Module):
         Returns:
             Images with the shape of x.
         """
-        return self._apply_blocks(x, F.silu(self._embed(c_noise, label)))
+        return self._apply_blocks(x, self.activation(self._embed(c_noise, label)))
 
     def _apply_blocks(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.stem(self.features(x))

@@ -510,3 +510,35 @@ def test_a_dhariwal_network_of_any_width_has_their_heads(
     torch.testing.assert_close(*slopes, rtol=0, atol=1e-9 * float(slopes[1].abs().max()))
     with pytest.raises(ValueError, match="224 channels cannot be shared evenly by heads=3"):
         edm.read(tensors, {**config, "model_channels": 224, "channel_mult": [1]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "expected"),
+    [
+        ({}, "sde", {"sigma_min": 0.002, "sigma_max": 80.0}),
+        ({"sigma_min": 0, "sigma_max": float("inf")}, "sde", {"sigma_min": 0.002, "sigma_max": 80.0}),
+        ({"precond": "VPPrecond"}, "sde", {"t_min": 1e-5, "beta_min": 0.1, "beta_max": 20.0}),
+        ({"precond": "VPPrecond", "epsilon_t": 1e-4}, "sde", {"t_min": 1e-4}),
+        ({"precond": "VEPrecond"}, "sde", {"sigma_min": 0.02, "sigma_max": 100.0}),
+        ({"label_dropout": 0.3}, "conditioning", {"classes": 3, "dropout": 0.3}),
+        ({}, "conditioning", {"classes": 3, "dropout": 0.0}),
+    ],
+)
+def test_settings_become_ours(settings: dict[str, Any], part: str, expected: dict[str, float]) -> None:
+    """Those of their constructors, and what these assume."""
+    tensors, config, _ = network()
+    state = renamed(tensors, config)
+    state |= {"model.map_label.weight": torch.zeros(8, 3), "model.map_label.bias": torch.zeros(8)}
+    found = edm.read(state, {**config, "label_dim": 3, **settings}).config[part]
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_the_chain_of_improved_ddpm_has_their_constants() -> None:
+    """alpha-bar_j = sin(pi / 2 j / M / (C_2 + 1))^2, whose steps keep C_1 at least."""
+    tensors, config, _ = network(outputs=2)
+    read = edm.read(
+        renamed(tensors, config), {**config, "precond": "iDDPMPrecond", "M": 9, "C_1": 0.01, "C_2": 0.1}
+    )
+    kept = (torch.arange(10).double() / 9 / 1.1 * torch.pi / 2).sin() ** 2
+    betas = torch.tensor(denoiser(read).sde.betas, dtype=torch.float64)  # type: ignore[attr-defined]
+    torch.testing.assert_close(1 - betas, (kept[:-1] / kept[1:]).clamp(min=0.01).flip(0))

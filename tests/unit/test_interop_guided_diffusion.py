@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from sde_gen import build
 from sde_gen.build import Facts
 from sde_gen.interop import guided_diffusion
+from sde_gen.interop.guided_body import chain
 from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.sde import VP
@@ -110,6 +111,14 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps
     out = mean if prediction.aux is None else torch.cat([mean, 2 * prediction.aux - 1], dim=1)
     assert float((out - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("steps", [1000, 50])
+def test_the_linear_chain_has_the_noise_of_a_thousand_steps(steps: int) -> None:
+    """Betas from 0.0001 to 0.02 of a thousand steps, as many times larger as there are fewer steps."""
+    sde = chain({"steps": steps})[0].make()
+    expected = np.linspace(0.1 / steps, 20 / steps, steps)
+    np.testing.assert_allclose(sde.betas, expected, rtol=1e-12)
 
 
 def test_the_walk_is_their_code() -> None:

@@ -17,6 +17,7 @@ from sde_gen import build
 from sde_gen.build import Facts
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop import Imported, score_sde
+from sde_gen.interop.ncsnpp import NCSNppLayout
 from tests import score_sde_reference
 
 DATA = Path(__file__).parents[1] / "data"
@@ -109,6 +110,17 @@ REST = {
     "conditional": [True, True, False],
     "num_res_blocks": [1, 2],
 }
+UNUSUAL: list[dict[str, Any]] = [
+    {"nonlinearity": "relu", "progressive": "output_skip"},
+    {"nonlinearity": "lRelu", "progressive": "residual"},
+    {"nonlinearity": "elu", "resblock_type": "ddpm"},
+    {"name": "ddpm", "nf": 32, "nonlinearity": "elu"},
+    {"fir": True, "fir_kernel": [1, 2, 1], "progressive_input": "input_skip"},
+    {"fir": True, "fir_kernel": [1, 2, 4, 1], "progressive": "output_skip"},
+    {"fir": True, "fir_kernel": [4, 2, 2], "progressive_input": "residual", "resblock_type": "ddpm"},
+    {"nf": 5, "embedding_type": "positional", "scale_by_sigma": False},
+]
+"""Options that no published network of theirs has: other activations, filters that are odd or no mirror images."""
 SECTIONS = {"sde": "training", "continuous": "training", "centered": "data"}
 
 
@@ -143,7 +155,7 @@ def drawings() -> list[dict[str, Any]]:
     for number, process in enumerate(processes):  # their DDPM, with settings that it does not look at
         wide = {"name": "ddpm", "nf": 32, "resamp_with_conv": number % 2 == 0, "conditional": number % 3 < 2}
         found.append({**found[number], **wide, **process})
-    return found
+    return found + [{**found[number], **one} for number, one in enumerate(UNUSUAL, start=4)]
 
 
 @pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
@@ -187,9 +199,9 @@ def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> Non
         ("progressive", "both"),
         ("progressive_input", "both"),
         ("embedding_type", "learned"),
-        ("nonlinearity", "elu"),
+        ("nonlinearity", "gelu"),
         ("name", "ncsnv2"),
-        ("fir_kernel", [1, 2, 3, 4]),
+        ("fir_kernel", [1, -1]),
         ("sde", "edm"),
         ("sde", None),
         ("nf", None),
@@ -225,3 +237,19 @@ def test_averages_without_names_find_theirs() -> None:
         score_sde.averaged(tensors, shadow[1:])
     with pytest.raises(ValueError, match="has shape"):
         score_sde.averaged(tensors, shadow[::-1])
+
+
+@pytest.mark.parametrize(("number", "least", "most"), [(0, 61.804419, 61.80442), (1, 62.75, 62.85)])
+def test_the_settings_in_the_docs_are_of_the_published_networks(
+    number: int, least: float, most: float
+) -> None:
+    """61,804,419 and 62.8 million parameters: Song et al., 2021, arXiv:2011.13456, and its configurations."""
+    page = (Path(__file__).parents[2] / "docs/import_weights.md").read_text()
+    config: Any = OmegaConf.to_container(
+        OmegaConf.create(page.split("```text\n")[number + 1].split("```")[0])
+    )
+    with torch.device("meta"):
+        net = NCSNppLayout(config["model"], config["data"]).recipe().make()
+    assert least * 1e6 <= sum(parameter.numel() for parameter in net.parameters()) < most * 1e6
+    with pytest.raises(ValueError, match="do not fit the network: all_modules"):
+        score_sde.read({str(name): torch.ones(1) for name in range(99)}, config)
