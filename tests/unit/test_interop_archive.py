@@ -32,7 +32,7 @@ def contents() -> dict[str, Any]:
         "kinds": {
             str(kind): WHOLE[:5].to(kind) for kind in (*kinds, torch.uint8, torch.bool, torch.complex64)
         },
-        "none": [torch.zeros(0, 3), torch.tensor(3.0), WHOLE[24:], WHOLE[:1].expand(3, 5)],
+        "none": [torch.zeros(0, 3), torch.zeros(3, 0), torch.tensor(3.0), WHOLE[24:], WHOLE[:1].expand(3, 5)],
         "plain": (
             None,
             True,

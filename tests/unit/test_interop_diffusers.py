@@ -104,6 +104,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "down_block_types": ["AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D"],
     },
+    # after the last level down, and before the first up, nothing changes: their kinds do not count
+    "kinds_at_the_ends": {
+        **PLAIN,
+        "down_block_types": ["DownBlock2D", "ResnetDownsampleBlock2D"],
+        "up_block_types": ["UpBlock2D", "ResnetUpsampleBlock2D"],
+    },
     "any_widths": {**PLAIN, "block_out_channels": [8, 12]},
     "middle_groups": {**PLAIN, "attn_norm_num_groups": 2, "norm_eps": 1e-2},
     "learned_label": {**PLAIN, "time_embedding_type": "learned", "num_train_timesteps": 1000},
@@ -418,6 +424,7 @@ def test_earlier_names_of_attention() -> None:
         ("mid_block_scale_factor", 2.0),
         ("attn_norm_num_groups", 0),
         ("out_channels", 4),
+        ("out_channels", 9),
         ("block_out_channels", []),
         ("up_block_types", ["UpBlock2D", "UpBlock2D"]),
         ("down_block_types", ["KDownBlock2D", "AttnDownBlock2D"]),
@@ -430,6 +437,22 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
     names = {"up_block_types": "attention at levels"}
     with pytest.raises(ValueError, match=f"(?i){names.get(key, key)}"):
         diffusers.read(random_tensors(PLAIN), {**PLAIN, key: value}, CHAIN)
+
+
+def test_settings_that_do_not_go_together_are_refused_by_name() -> None:
+    blocks = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    middle = {**PLAIN, **blocks, "attention_head_dim": 5}
+    with pytest.raises(ValueError, match="attention_head_dim=5"):
+        diffusers.read(random_tensors(PLAIN), middle, CHAIN)
+    mixed = {**PLAIN, "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"]}
+    with pytest.raises(ValueError, match="skip blocks beside others"):
+        diffusers.read(random_tensors(PLAIN), mixed, CHAIN)
+    with pytest.raises(ValueError, match="in_channels=1, out_channels=1 with skip blocks: theirs have 3"):
+        diffusers.read(random_tensors(SKIP), {**SKIP, "in_channels": 1, "out_channels": 1}, LEVELS)
+    wide = {**PLAIN, "out_channels": 6}
+    for scheduler in (LEVELS_OF_EDM, {"_class_name": "FlowMatchEulerDiscreteScheduler"}):
+        with pytest.raises(ValueError, match="Scheduler with a variance beside the image"):
+            diffusers.read(random_tensors(wide), wide, scheduler)
 
 
 @pytest.mark.parametrize(

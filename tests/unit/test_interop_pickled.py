@@ -155,6 +155,17 @@ def test_views_and_formats_of_numbers() -> None:
         assert torch.equal(found, tensor)
 
 
+@pytest.mark.usefixtures("_their_modules")
+def test_two_names_of_a_tensor_are_the_same_numbers() -> None:
+    """However often a pickle names them, they are in memory once."""
+    value = torch.arange(5.0)
+    state = {"_parameters": {}, "_buffers": {"a": value, "b": value}, "_modules": {}}
+    data = pickle.dumps({"ema": Theirs("Net", state)}, 4)
+    found = persistent.network(pickled.parse(io.BytesIO(data))).tensors
+    assert torch.equal(found["b"], value)
+    assert found["a"].data_ptr() == found["b"].data_ptr()
+
+
 class Bomb:
     """What runs a command when it is unpickled."""
 
