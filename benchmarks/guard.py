@@ -7,7 +7,7 @@ Two guards, neither of which minds a busy machine. Work is counted: operators th
 tensors, FLOPs of convolutions and products. Counts are the same every time; a version of PyTorch that splits its work
 otherwise needs a new file. Time is that of the process, on one thread in float32, over that of a step that never
 changes (``frozen_step.py``), in turns. The lower quartile of the ratio over rounds moves by a few per cent, however
-busy the machine and whatever its vector instructions are: with three others on every core it lay 3 % lower, and
+busy the machine and whatever its vector instructions are: at a load of three per core it lay 2 to 4 % lower, and
 scattered by 2 %. It alarms at 8 %, so that 15 % do not slip through even there, and by two attempts out of three.
 """
 
