@@ -1,7 +1,9 @@
 """A run folder: what a training leaves, and what all other doors start from."""
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -115,7 +117,8 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
 def classes_of(folder: Path) -> int:
     """Number of classes that the run folder's data have, as its newest checkpoint says; 0 if it says nothing."""
     found = checkpoint.paths(folder / "checkpoints")
-    return int(checkpoint.about(found[-1]).get("facts", {}).get("classes", 0)) if found else 0
+    facts = checkpoint.about(found[-1]).get("facts") if found else None
+    return _facts(facts, folder).classes if facts else 0
 
 
 def _open(
@@ -133,9 +136,24 @@ def _open(
             f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
             "and only the code that trained it can rebuild it"
         )
-    build.check_targets(about["config"], trust)
-    facts = Facts(**{**about["facts"], "shape": tuple(about["facts"]["shape"])})
-    return found, OmegaConf.create(about["config"]), facts
+    config = about["config"]
+    build.check_targets(config, trust)
+    network = isinstance(config, dict) and config.get("model", config.get("encoder"))
+    if not isinstance(network, dict):
+        raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")
+    return found, OmegaConf.create(config), _facts(about["facts"], folder)
+
+
+def _facts(told: Any, folder: Path) -> Facts:
+    try:
+        facts = Facts(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
+        for number in (facts.classes, facts.levels or 0):
+            operator.index(number)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoint in {folder} tells of facts of the data that are none ({error})"
+        ) from error
+    return facts
 
 
 def open_data(run: Run) -> Splits:

@@ -1,5 +1,6 @@
 """The doors as a user finds them: a run from training to benchmark, and every mistake answered in a line."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from PIL import Image
 
 from sde_gen import benchmark, build, evaluate, sample, train
 from sde_gen.door import load
+from sde_gen.engine import checkpoint
 from sde_gen.model import NCSNpp
 
 DOORS = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main, "benchmark": benchmark.main}
@@ -257,7 +259,6 @@ def test_checkpoint_of_another_model(run, capfd):
 
 def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
     """A run folder from somebody else cannot name a function of another module."""
-    import hashlib
 
     copy, loot = tmp_path / "hostile", tmp_path / "loot"
     shutil.copytree(run, copy)
@@ -277,6 +278,24 @@ def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
             (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
         assert words in mistake(capfd, "sample", f"run={copy}", f"out={tmp_path}")
     assert not loot.exists()
+
+
+def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "copy")
+    path = checkpoint.paths(tmp_path / "copy" / "checkpoints")[-1]
+    header = json.loads((path / "checkpoint.json").read_text())
+    for kind, told, words in (
+        *(
+            ("facts", facts, "facts of the data")
+            for facts in ([], {}, {**header["about"]["facts"], "shape": 3})
+        ),
+        ("facts", {**header["about"]["facts"], "classes": "x"}, "facts of the data"),
+        *(("config", config, "no network") for config in ([], {**header["about"]["config"], "model": None})),
+    ):
+        text = json.dumps({**header, "about": {**header["about"], kind: told}})
+        (path / "checkpoint.json").write_text(text)
+        (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
+        assert words in mistake(capfd, "sample", f"run={tmp_path / 'copy'}", f"out={tmp_path}")
 
 
 def test_going_on_never_changes_what_weights_mean(run, tmp_path, capfd):
