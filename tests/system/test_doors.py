@@ -259,7 +259,6 @@ def test_checkpoint_of_another_model(run, capfd):
 
 def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
     """A run folder from somebody else cannot name a function of another module."""
-
     copy, loot = tmp_path / "hostile", tmp_path / "loot"
     shutil.copytree(run, copy)
     copying = "{_target_: shutil.copyfile, src: %s, dst: %s}" % (__file__, loot)  # noqa: UP031

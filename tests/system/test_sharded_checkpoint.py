@@ -169,6 +169,31 @@ def damaged(folder: Path, kind: Callable[[], Team], file: str) -> None:
         assert any(file in str(warning.message) for warning in told)
 
 
+def unreadable(folder: Path) -> None:
+    """The disk of process 1 fails while it verifies its share of the newest checkpoint."""
+    with assembled(Sharded) as members, pytest.MonkeyPatch.context() as patch:
+        if members.rank:
+            digest = checkpoint._digest
+
+            def fail(path: Path) -> object:
+                if path.parent.name == "000000000128":
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+                return digest(path)
+
+            patch.setattr(checkpoint, "_digest", fail)
+        with pytest.warns(UserWarning, match=r"cannot be read: Input/output error, .*; going back"):
+            found = checkpoint.latest(folder, team=members)
+        assert found is not None
+        assert found.images == 64
+
+
+def test_all_go_back_from_what_one_cannot_read(tmp_path: Path) -> None:
+    for images in (64, 128):
+        whole = Checkpoint(images=images, net=numbers(1), ema=numbers(2), optimizer=numbers(3), about={})
+        checkpoint.save(tmp_path, whole)
+    together(2, unreadable, tmp_path)
+
+
 def test_all_go_back_from_what_one_finds_damaged(tmp_path: Path) -> None:
     together(2, write, tmp_path / "one")
     for file in ("net.0-of-2.safetensors", "optimizer.1-of-2.safetensors"):
