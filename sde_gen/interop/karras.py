@@ -4,7 +4,7 @@ import math
 
 from sde_gen.interop.recipe import Recipe
 from sde_gen.parametrization.edm import EDM
-from sde_gen.parametrization.label import LogSigma
+from sde_gen.parametrization.label import LIMIT, LogRatio, LogSigma
 from sde_gen.sde import edm
 
 
@@ -15,9 +15,8 @@ def karras(*, low: float, high: float, deviation: float) -> tuple[Recipe, Recipe
 
     Arguments:
         low: sigma_min.
-        high: sigma_max; our label ends at log(sigma) = 8 unless it is larger.
+        high: sigma_max; where our own label would have ended before it, one without an end is taken.
         deviation: sigma_data.
     """
-    beyond = {"limit": float(math.ceil(math.log(high)))} if high > math.exp(8) else {}
-    label = Recipe(LogSigma, scale=0.25, **beyond)
-    return Recipe(edm.EDM, sigma_min=low, sigma_max=high), Recipe(EDM, sigma_data=deviation, label=label)
+    told = Recipe(LogRatio, unit=1.0, scale=0.25) if math.log(high) > LIMIT else Recipe(LogSigma, scale=0.25)
+    return Recipe(edm.EDM, sigma_min=low, sigma_max=high), Recipe(EDM, sigma_data=deviation, label=told)

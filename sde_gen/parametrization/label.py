@@ -11,6 +11,9 @@ from torch import Tensor
 
 from sde_gen.sde.base import Marginal
 
+LIMIT = 8.0
+"""Largest log(sigma / alpha) that our own networks are told."""
+
 
 class Label(abc.ABC):
     """A noise label c_noise, a function of the marginal and the time, with the shape of the time."""
@@ -84,21 +87,19 @@ class LogSigma(Label):
     For VE this is log sigma as in Song et al., 2021, arXiv:2011.13456 (NCSN++; scale 1); Karras et al.,
     2022, arXiv:2206.00364, table 1, use scale 1/4.
 
-    The logarithm ends at a limit: beyond 8 the signal is a 3000th of the noise, and where alpha is zero (the
-    straight path at t = 1) the label stays finite and a value that training has seen.
+    The logarithm ends at :data:`LIMIT`, where the signal is a 3000th of the noise: where alpha is zero (the straight
+    path at t = 1) the label stays finite and a value that training has seen.
 
     Arguments:
         scale: factor of the logarithm.
-        limit: the largest logarithm.
     """
 
     scale: float = 1.0
-    limit: float = 8.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
         """The scaled log noise-to-signal ratio."""
         del t
-        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=self.limit)
+        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha)).clamp(max=LIMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +120,17 @@ class Ratio(Label):
 
 @dataclass(frozen=True, kw_only=True)
 class LogRatio(Label):
-    """``log(sigma / (unit alpha))``: for networks that were trained on data of another scale, ``unit`` times smaller.
+    """``scale * log(sigma / (unit alpha))``: for networks that were trained elsewhere, on any noise level.
 
     Arguments:
         unit: how many times larger data and noise are here.
+        scale: factor of the logarithm.
     """
 
     unit: float
+    scale: float = 1.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
-        """The log noise level there."""
+        """The scaled log noise level there, without an end."""
         del t
-        return torch.log(marginal.sigma) - torch.log(marginal.alpha) - math.log(self.unit)
+        return self.scale * (torch.log(marginal.sigma) - torch.log(marginal.alpha) - math.log(self.unit))
