@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,11 @@ CONF = Path(__file__).parent.parent / "conf"
 def names(kind: str) -> list[str]:
     """Names of the yaml files of a kind."""
     return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def first(kind: str, *few: str) -> list[Any]:
+    """The names of a kind as parameters, those but a few for slow runs."""
+    return [pytest.param(name, marks=[] if name in few else pytest.mark.slow) for name in names(kind)]
 
 
 def make(kind: str, name: str, *, sde: str = "vp", **overrides: Any) -> Any:
