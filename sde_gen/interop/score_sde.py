@@ -15,7 +15,7 @@ from sde_gen.interop.recipe import Recipe
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, given, real, section, whole
 from sde_gen.model.centred import Centred
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import LogRatio, LogTime, Ratio, Time
+from sde_gen.parametrization.label import LogRatio, LogTime, NearestTime, Ratio, Time
 from sde_gen.parametrization.score import Score
 from sde_gen.sde.ddpm import DDPM, linear_betas
 from sde_gen.sde.sub_vp import SubVP
@@ -112,7 +112,7 @@ def _exploding(
     """VE, on data ``unit`` times larger than theirs."""
     levels, divided = whole(model, "num_scales", most=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
     if not flag({"continuous": True, **training}, "continuous"):
-        label = Recipe(Time, scale=-float(levels), offset=float(levels))
+        label = Recipe(NearestTime, scale=-float(levels), offset=float(levels))
     elif fourier:
         label = Recipe(LogRatio, unit=float(unit))
     elif divided:

@@ -3,7 +3,16 @@
 from sde_gen.parametrization.base import Linear, LinearParametrization, Parametrization
 from sde_gen.parametrization.edm import EDM
 from sde_gen.parametrization.eps import Eps
-from sde_gen.parametrization.label import Label, LogRatio, LogSigma, LogTime, NearestStep, Ratio, Time
+from sde_gen.parametrization.label import (
+    Label,
+    LogRatio,
+    LogSigma,
+    LogTime,
+    NearestStep,
+    NearestTime,
+    Ratio,
+    Time,
+)
 from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.parametrization.score import Score
 from sde_gen.parametrization.v import V
@@ -22,6 +31,7 @@ __all__ = [
     "LogSigma",
     "LogTime",
     "NearestStep",
+    "NearestTime",
     "Parametrization",
     "Ratio",
     "Score",

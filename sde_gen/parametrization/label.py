@@ -41,6 +41,15 @@ class Time(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NearestTime(Time):
+    """``scale * t + offset``, rounded: for networks that know whole numbers alone, in equal steps of time."""
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """The whole number that is nearest to the scaled time."""
+        return torch.round(super().__call__(marginal, t))
+
+
+@dataclass(frozen=True, kw_only=True)
 class NearestStep(Label):
     """The number of the chain's step, from 0, whose noise level sigma / alpha is nearest.
 

@@ -163,12 +163,12 @@ def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> Non
     """The noise they predict at a time, by a walk through their network, on tensors that the walk itself asks for."""
     config, generator = small(**settings), torch.Generator().manual_seed(1)
     x = torch.rand(2, 2, 8, 8, generator=generator).double()  # in their space
-    t = torch.tensor([3, 14]).double() / 19
+    t = torch.tensor([3, 14.3]).double() / 19  # at a time of the chain, and between two
     ve, steps = settings["sde"] == "vesde", SMALL["model"]["num_scales"]
     sigma = 0.01 * 5000**t
     discrete = not settings["continuous"]
     if ve:
-        labels = (steps - 1) * (1 - t) if discrete else sigma
+        labels = torch.round((steps - 1) * (1 - t)) if discrete else sigma
     else:
         labels = steps * t - 1 if discrete else 999 * t
     tensors, weights = score_sde_reference.drawn()
