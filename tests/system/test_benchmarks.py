@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import import_weights, likelihood_cost, sample_overhead, scaling, train_step
+from benchmarks import attention, import_weights, likelihood_cost, sample_overhead, scaling, train_step
 from sde_gen.interop import guided_diffusion
 from sde_gen.model import DDPMpp
 
@@ -41,6 +41,16 @@ def test_the_cost_of_the_likelihood(monkeypatch, tmp_path):
         (2, "batch repeated"),
         (2, "a pass for each"),
     ]
+
+
+def test_attention(monkeypatch, tmp_path):
+    """Both ways answer the same, or the script ends."""
+    monkeypatch.setattr(attention, "SIZES", [(2, 8, 2, 4)])
+    found = run(attention, monkeypatch, tmp_path, "--rounds", "2", "--calls", "1")
+    assert [row["dtype"] for row in found["rows"]] == ["torch.float32", "torch.bfloat16"]
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", lambda query, key, value: value)
+    with pytest.raises(AssertionError):
+        run(attention, monkeypatch, tmp_path, "--rounds", "2")
 
 
 @pytest.mark.parametrize(
