@@ -22,7 +22,7 @@ from sde_gen.sde import VP
 from sde_gen.solver import Ancestral
 from sde_gen.time_sampler import Importance, Information, LogNormal, Mixture
 from tests import law, oracles
-from tests.catalogue import first, make, names
+from tests.catalogue import make, names
 from tests.quadrature import Nodes, Shared
 
 POINTS = torch.tensor([[0.4, 0.3], [-0.5, 0.6], [1.8, -0.9]], dtype=torch.float64)
@@ -93,7 +93,9 @@ LAWS = {
 
 
 @pytest.mark.parametrize("times", LAWS)
-@pytest.mark.parametrize("name", first("sde", "vp"))
+@pytest.mark.parametrize(
+    "name", ["vp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ve", "edm"))]
+)
 def test_the_law_of_times_divides_out(name, times):
     sde, noise = make("sde", name), Nodes(len(POINTS), u=0.5 / 500)
     model, x0 = oracles.denoiser(sde), noise.repeat(POINTS)
