@@ -1,6 +1,6 @@
 """Time saving and loading of checkpoints, and the memory of the host that they take, in one file a part and in shares.
 
-    python benchmarks/checkpoint.py [--processes 2] [--rounds 3] [--width 128] [--device cpu] [--out FOLDER]
+    python -m benchmarks.checkpoint [--processes 2] [--rounds 3] [--width 128] [--device cpu] [--out FOLDER]
 
 A DDPM++ network takes a step, so that the optimiser has its state; then it is saved and loaded again: by one process,
 by replicas, of which one writes, and by processes that each keep and write a share. Every row is a ``torchrun`` of its
@@ -13,7 +13,6 @@ machine, commit and versions.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from benchmarks import machine
 from sde_gen import build, show
 from sde_gen.data import Dataset, Splits
 from sde_gen.door import CONF
@@ -109,7 +109,16 @@ def work(kind: str, device: str, width: int) -> None:
 def launched(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
     """What one torchrun found."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += [__file__, "--worker", kind, "--device", arguments.device, "--width", str(arguments.width)]
+    command += [
+        "-m",
+        "benchmarks.checkpoint",
+        "--worker",
+        kind,
+        "--device",
+        arguments.device,
+        "--width",
+        str(arguments.width),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -147,10 +156,8 @@ def main() -> None:
         for (team, processes), seen in found.items()
     ]
     about = {
-        **{name: getattr(arguments, name) for name in ("device", "width", "rounds")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "gpu": torch.cuda.get_device_name() if arguments.device == "cuda" else None,
-        "versions": build.versions(),
+        **machine.about(torch.device(arguments.device)),
+        **{name: getattr(arguments, name) for name in ("width", "rounds")},
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"checkpoint_{arguments.device}.json"

@@ -1,6 +1,6 @@
 """Time the ways of the data to a step: in memory, mapped from a cache, decoded from tar shards.
 
-    python benchmarks/data_throughput.py [--size 64] [--images 4096] [--batch 64] [--steps 50] [--rounds 10]
+    python -m benchmarks.data_throughput [--size 64] [--images 4096] [--batch 64] [--steps 50] [--rounds 10]
                                          [--workers 1 2 4] [--compute 0 50] [--kind jpeg] [--out FOLDER]
 
 Random pictures of twice the size are packed into shards, and cached. Then every way feeds the same steps: without
@@ -13,8 +13,6 @@ memory: this times the work, not a disk. Prints a table and writes JSON with mac
 import argparse
 import io
 import json
-import os
-import platform
 import statistics
 import tarfile
 import tempfile
@@ -26,7 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sde_gen import build, show
+from benchmarks import machine
+from sde_gen import show
 from sde_gen.data import Batches, Dataset, Shards
 from sde_gen.engine.feed import Feed
 
@@ -112,9 +111,8 @@ def main() -> None:
             }
         )
     about = {
+        **machine.about(torch.device("cpu")),
         **{name: getattr(arguments, name) for name in ("size", "images", "batch", "steps", "rounds", "kind")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": build.versions(),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "data_throughput.json"

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+from sde_gen._disk import flush
+
 HEADER = "header.json"
 """The file that is written last: what the folder was made of, and what it holds."""
 
@@ -87,11 +89,11 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
             content = fill(aside)
             (aside / HEADER).write_text(json.dumps({"settings": settings, "content": content}, indent=1))
             for path in [*aside.iterdir(), aside]:
-                _flush(path)
+                flush(path)
             aside.chmod(0o755)  # others may read it, unlike what mkdtemp makes
             with contextlib.suppress(FileExistsError):  # without locks: another one was faster
                 _rename(aside, folder)
-            _flush(folder.parent)
+            flush(folder.parent)
         except OSError as error:
             if error.errno is None:  # of another library
                 raise
@@ -108,15 +110,6 @@ def _rename(aside: Path, folder: Path) -> None:
         if (folder / HEADER).exists():
             raise FileExistsError(folder) from None
         raise
-
-
-def _flush(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sde_gen._disk import flush
 from sde_gen.engine.header import NAME
 from sde_gen.engine.pieces import Piece, pack
 
@@ -54,14 +55,14 @@ class Draft:
         text = json.dumps({"images": self.images, "about": self.about, "sha256": sums}, indent=1)
         _write(self.aside / NAME, text.encode())
         _write(self.aside / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
-        _sync(self.aside)
+        flush(self.aside)
         if (
             self.final.exists()
         ):  # the same counter again: that one was damaged, or the run would go on from it
             shutil.rmtree(self.old, ignore_errors=True)
             os.rename(self.final, self.old)
         os.rename(self.aside, self.final)
-        _sync(self.folder)
+        flush(self.folder)
 
     def clear(self) -> None:
         """Delete what was not moved into place, and what it took the place of."""
@@ -74,11 +75,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

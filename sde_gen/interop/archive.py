@@ -109,8 +109,6 @@ class _Contents:
             return parts if isinstance(value, list) else tuple(parts)
         if isinstance(value, dict):
             return {key: self.plain(part, depth, str(key)) for key, part in value.items()}
-        if isinstance(value, set):
-            return value
         if isinstance(value, Made):
             return self._made(value, depth, name)
         if isinstance(value, Name) and value.path.startswith("torch."):
