@@ -103,7 +103,7 @@ def main() -> None:
         rows.append({"file": "nothing", "mib_of_file": 0.0, "seconds": seconds, "peak_mib": memory})
         for name in ("net.safetensors", "net.pt"):
             seconds, memory = measured(
-                "format=guided_diffusion",
+                "from=guided_diffusion",
                 f"file={at / name}",
                 f"settings={at / 'settings.json'}",
                 f"out={at / name}-run",

@@ -1,6 +1,6 @@
 """Make a run folder of another project's network, or a folder of theirs of a run.
 
-``python -m sde_gen.convert format=score_sde file=... out=...``;
+``python -m sde_gen.convert from=score_sde file=... out=...``;
 ``python -m sde_gen.convert run=... to=diffusers out=...``.
 """
 
@@ -36,17 +36,17 @@ def main(config: DictConfig) -> None:
     absent(out)
     if (config.run is None) == (config.file is None):
         raise ValueError(
-            "give file=... and format=... to take a network in, or run=... and to=... to give one out"
+            "give file=... and from=... to take a network in, or run=... and to=... to give one out"
         )
     if config.run is None:
-        if config.get("format") is None:
-            raise ValueError("format=... must say whose file it is")
+        if config.get("from") is None:
+            raise ValueError("from=... must say whose file it is")
         refuse("a file is taken in", "to", "checkpoint", "trust")
         take_in(config, out)
     else:
         if config.get("to") is None:
             raise ValueError("to=... must say to whom the run is given")
-        refuse("a run is given out", "format", "data", "settings")
+        refuse("a run is given out", "from", "data", "settings")
         give_out(config, out)
 
 
@@ -75,7 +75,7 @@ def take_in(config: DictConfig, out: Path) -> None:
     That of a classifier is one for ``guidance.classifier``.
     """
     path = files.weights_of(Path(config.file))
-    found: Imported = instantiate(config.format)(path, _settings(config.settings))
+    found: Imported = instantiate(config["from"])(path, _settings(config.settings))
     parts = files.parts_of(path)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
@@ -84,7 +84,7 @@ def take_in(config: DictConfig, out: Path) -> None:
     hint = "a classifier needs none" if classifies else "evaluate needs data=..."
     load_into(net, found.state, what=str(path))
     origin = {
-        "format": config.format._target_.split(".")[-2],
+        "format": config["from"]._target_.split(".")[-2],
         "file": path.name,
         "bytes": sum(part.stat().st_size for part in parts),
         "sha256": _sha256(path),

@@ -86,7 +86,7 @@ class Body:
             )
         if stem is not None and images != any(name.startswith("output_blocks.") for name in tensors):
             holds, other = ("a classifier", "_classifier") if images else ("a network of images", "")
-            raise ValueError(f"the file holds {holds}: read it with format=guided_diffusion{other}")
+            raise ValueError(f"the file holds {holds}: read it with from=guided_diffusion{other}")
 
     def move(self, moved: Transfer, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
         """Move embedding, stem, the way down, the middle and, where there is one, the way up."""

@@ -67,7 +67,7 @@ MULTIPLIERS: dict[int, list[float]] = {
 HINTS = {
     "timestep_respacing": "choose steps when sampling, such as grid=ddpm_linspace",
     "classifier_scale": "give it to sample as guidance.scale",
-    "pool": "a classifier is read by format=guided_diffusion_classifier",
+    "pool": "a classifier is read by from=guided_diffusion_classifier",
     "num_classes": "of a classifier out_channels says it",
     "large_size": "super-resolution networks are not read",
     "small_size": "super-resolution networks are not read",

@@ -91,7 +91,7 @@ def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: 
     if name == "CMStochasticIterative":
         raise ValueError(
             "CMStochasticIterativeScheduler: a consistency model gives the end of a path and not the mean of the clean "
-            "images, so it has no score; take in the network that it was distilled from (EDM's, with format=edm)"
+            "images, so it has no score; take in the network that it was distilled from (EDM's, with from=edm)"
         )
     if fourier != (name == "ScoreSdeVe"):
         raise ValueError(

@@ -55,7 +55,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -> None:
     path, settings = given
     out = tmp_path / "run"
-    enter("format=score_sde", f"file={path}", f"settings={settings}", f"out={out}")
+    enter("from=score_sde", f"file={path}", f"settings={settings}", f"out={out}")
     found = checkpoint.latest(out / "checkpoints")
     assert found is not None
     assert found.about["origin"]["file"] == "checkpoint_8.pth"
@@ -70,7 +70,7 @@ def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -
 def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     """Without settings: the folder says all."""
     (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
-    enter("format=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
     assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
@@ -96,7 +96,7 @@ def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Pat
         Image.new("RGB", (8, 8), (12 * number, 40, 200)).save(pictures / f"{number}.png")
     out, scores = tmp_path / "run", tmp_path / "scores"
     data = ["data=image_folder", f"data.root={pictures}", "data.size=8", "data.test_fraction=0.5"]
-    enter("format=k_diffusion", f"file={path}", *data, f"out={out}")
+    enter("from=k_diffusion", f"file={path}", *data, f"out={out}")
     found = checkpoint.latest(out / "checkpoints")
     assert found is not None
     assert found.about["origin"]["format"] == "k_diffusion"
@@ -111,18 +111,18 @@ def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Pat
 def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Taken in, given out, taken in again: the same weights; and what is asked of both ways at once is refused."""
     (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
-    enter("format=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
     enter(f"run={tmp_path / 'run'}", "to=diffusers", f"out={tmp_path / 'given'}")
-    enter("format=diffusers", f"file={tmp_path / 'given'}", f"out={tmp_path / 'again'}")
+    enter("from=diffusers", f"file={tmp_path / 'given'}", f"out={tmp_path / 'again'}")
     first, again = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "again"))
     assert first is not None
     assert again is not None
     assert same(read(again.ema), read(first.ema))
     for arguments, words in (
         ([f"run={tmp_path / 'run'}"], "to=... must say"),
-        ([f"run={tmp_path / 'run'}", "to=diffusers", "format=edm"], "format=edm would have no effect"),
-        ([f"file={tmp_path / 'theirs'}"], "format=... must say"),
-        ([], "give file=... and format=..."),
+        ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm would have no effect"),
+        ([f"file={tmp_path / 'theirs'}"], "from=... must say"),
+        ([], "give file=... and from=..."),
     ):
         capfd.readouterr()
         with pytest.raises(SystemExit):
@@ -137,14 +137,14 @@ def test_a_folder_is_there_whole_or_not_at_all(
     """Neither an interruption while the run is written nor a link to nowhere leaves or overwrites anything."""
     (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
     (tmp_path / "runs").mkdir()
-    enter(f"out={tmp_path / 'run'}", f"file={tmp_path / 'theirs'}", "format=diffusers")
+    enter(f"out={tmp_path / 'run'}", f"file={tmp_path / 'theirs'}", "from=diffusers")
 
     def interrupted(*given: object) -> None:
         writes(*given)
         raise KeyboardInterrupt
 
     for module, name, arguments in (
-        (draft, "_write", [f"file={tmp_path / 'theirs'}", "format=diffusers"]),
+        (draft, "_write", [f"file={tmp_path / 'theirs'}", "from=diffusers"]),
         (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
     ):
         writes = getattr(module, name)
@@ -155,7 +155,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
         assert not list((tmp_path / "runs").iterdir())
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SystemExit):
-        enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "format=diffusers")
+        enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "from=diffusers")
     assert "link is there already" in capfd.readouterr().err
     assert not (tmp_path / "nowhere").exists()
 
@@ -177,7 +177,7 @@ def test_what_is_not_as_it_was_is_told(tmp_path: Path, capfd: pytest.CaptureFixt
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
     (folder / "scheduler_config.json").write_text(json.dumps(flow))
     (folder / "config.json").write_text(json.dumps(PLAIN))
-    enter("format=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
+    enter("from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
     said = " ".join(capfd.readouterr().out.split())
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
@@ -231,7 +231,7 @@ def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: A
     torch.save(tensors, folder / f"{name}.pt")
     (folder / f"{name}.json").write_text(json.dumps(config))
     files = (f"file={folder / name}.pt", f"settings={folder / name}.json", f"out={folder / name}")
-    enter(f"format={kind}", *files, *more)
+    enter(f"from={kind}", *files, *more)
 
 
 def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -326,7 +326,7 @@ def test_mistakes_are_answered_in_a_line(
         assert not (tmp_path / "run").exists()
         return err
 
-    theirs = ["format=score_sde", f"file={path}", f"settings={settings}"]
+    theirs = ["from=score_sde", f"file={path}", f"settings={settings}"]
     assert "settings=" in mistake(*theirs[:2])
     assert "there is no file" in mistake(theirs[0], f"file={path}x", theirs[2])
     shutil.copy(path, tmp_path / "cut.pth")

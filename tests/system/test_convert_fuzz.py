@@ -238,7 +238,7 @@ def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
     settings = next((file for file in files if file.startswith("settings")), None)
     config = {
         "file": str(folder / next(iter(files))),
-        "format": {"_target_": f"sde_gen.interop.{name.partition('-')[0]}.load", "_partial_": True},
+        "from": {"_target_": f"sde_gen.interop.{name.partition('-')[0]}.load", "_partial_": True},
         "settings": settings and str(folder / settings),
     }
     try:

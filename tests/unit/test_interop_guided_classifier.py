@@ -152,11 +152,9 @@ def test_the_other_network_is_named() -> None:
     config = VARIANTS["attention"]
     tensors = theirs(config)
     of_images = {key: value for key, value in config.items() if key != "pool"} | {"out_channels": 3}
-    with pytest.raises(
-        ValueError, match="holds a classifier: read it with format=guided_diffusion_classifier"
-    ):
+    with pytest.raises(ValueError, match="holds a classifier: read it with from=guided_diffusion_classifier"):
         guided_diffusion.read(tensors, of_images)
-    with pytest.raises(ValueError, match=r"a network of images: read it with format=guided_diffusion$"):
+    with pytest.raises(ValueError, match=r"a network of images: read it with from=guided_diffusion$"):
         guided_diffusion_classifier.read({**tensors, "output_blocks.0.0.x": torch.zeros(1)}, config)
     wider = {**tensors, "input_blocks.0.0.weight": torch.zeros(32, 6, 3, 3)}
     with pytest.raises(ValueError, match="super-resolution"):
