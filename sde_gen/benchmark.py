@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import show, tuning
+from sde_gen._atomic import write
 from sde_gen.comparison import Comparison, Measured
 from sde_gen.door import check_counts, check_switches, door, load, refuse, several
 from sde_gen.grid.base import Grid
 from sde_gen.noise import sample_seeds
+from sde_gen.picture import attempt, save_figure
 from sde_gen.run import Run, open_run
 from sde_gen.solver.base import Solver
 
@@ -74,8 +76,9 @@ def main(config: DictConfig) -> None:
             bar.update(task, description=name)
             for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
                 rows.append(_row(name, steps, measured))
+                _write(config, run, rows)  # at once: the next one may fail
                 bar.advance(task)
-    _save(config, run, rows)
+    _tell(config, run, rows)
 
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
@@ -111,9 +114,7 @@ def _row(name: str, steps: int, measured: Measured) -> Row:
     )
 
 
-def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
-    out = Path(config.out)
-    numbers, picture = out / "benchmark.json", out / "benchmark.png"
+def _write(config: DictConfig, run: Run, rows: list[Row]) -> None:
     about = {
         "run": str(run.folder),
         "images": run.images,
@@ -121,8 +122,13 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
         "seed": config.seed,
         "grid": OmegaConf.to_container(config.grid),
     }
-    numbers.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
-    _plot(rows, picture)
+    text = json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1)
+    write(Path(config.out) / "benchmark.json", text)
+
+
+def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
+    picture = Path(config.out) / "benchmark.png"
+    made = attempt(lambda: save_figure(_figure(rows), picture), picture)
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
         ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds"],
@@ -154,14 +160,15 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
             "ones; the error of their law is what python -m sde_gen.verify measures",
             soft_wrap=True,
         )
-    show.console.print(f"table {numbers}\nplot  {picture}", soft_wrap=True)
+    table = f"table {Path(config.out) / 'benchmark.json'}"
+    show.console.print(f"{table}\nplot  {picture}" if made else table, soft_wrap=True)
 
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _plot(rows: list[Row], path: Path) -> None:
+def _figure(rows: list[Row]) -> Figure:
     figure = Figure(figsize=(9, 4), dpi=120, layout="tight")
     by_nfe, by_time = figure.subplots(1, 2, sharey=True)
     measured = [(row, row.median) for row in rows if row.median is not None]
@@ -175,7 +182,7 @@ def _plot(rows: list[Row], path: Path) -> None:
     by_time.set(xlabel="seconds")
     if measured:
         by_nfe.legend()
-    figure.savefig(path)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """The samples of one call, batch by batch, by any number of processes."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sde_gen import show
+from sde_gen import _atomic, show
 from sde_gen.engine.crew import Crew
 from sde_gen.engine.room import Room
 from sde_gen.hooks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
@@ -82,8 +81,9 @@ class Drawing:
         """
         whole = range(self.n)
         batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
-        parts = Path(self.crew.share("parts", lambda: tempfile.mkdtemp(prefix=".parts-", dir=self.folder)))
-        try:
+        with ExitStack() as stack:  # the leader makes the folder, and deletes it when all is put together
+            place = _atomic.scratch(self.folder / "parts")
+            parts = Path(self.crew.share("parts", lambda: str(stack.enter_context(place))))
             self.room.ready()  # before the clock starts: to compile takes minutes
             begin = time.perf_counter()
             with show.progress(shown=self.crew.leads) as bar:
@@ -91,7 +91,7 @@ class Drawing:
                 tell = partial(bar.update, row)
                 for index in self.crew.deal("batches", range(len(batches))):
                     part = self._batch(batches[index], tell)
-                    (parts / f"{index}.safetensors").write_bytes(safetensors.torch.save(part))
+                    _atomic.put(parts / f"{index}.safetensors", safetensors.torch.save(part))
                     self.crew.store.add("drawn", len(part["x"]))
                 if not self.crew.leads:
                     return None
@@ -101,9 +101,6 @@ class Drawing:
             seconds = time.perf_counter() - begin
             files = [parts / f"{index}.safetensors" for index in range(len(batches))]
             return self._together([safetensors.torch.load(file.read_bytes()) for file in files], seconds)
-        finally:
-            if self.crew.leads:
-                shutil.rmtree(parts, ignore_errors=True)
 
     def _drawn(self) -> int:
         """Samples in finished batches of all processes."""

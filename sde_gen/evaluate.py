@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import show
+from sde_gen import _atomic, show
 from sde_gen.data import Dataset
 from sde_gen.door import check_counts, check_switches, door, nearest, several
 from sde_gen.engine.crew import Crew, Deserted
@@ -106,9 +105,7 @@ def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
         "image": one.images,
         "per_image": one.found.value.tolist(),
     }
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(json.dumps(report, indent=1, allow_nan=False))
-    os.replace(aside, path)
+    _atomic.write(path, json.dumps(report, indent=1, allow_nan=False))
 
 
 def _budget(one: Results) -> Budget:

@@ -116,9 +116,11 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
 
 def classes_of(folder: Path) -> int:
     """Number of classes that the run folder's data have, as its newest checkpoint says; 0 if it says nothing."""
-    found = checkpoint.paths(folder / "checkpoints")
-    facts = checkpoint.about(found[-1]).get("facts") if found else None
-    return _facts(facts, folder).classes if facts else 0
+    while found := checkpoint.paths(folder / "checkpoints"):
+        facts = checkpoint.about(found[-1]).get("facts")
+        if facts or found[-1].exists():  # else a training beside has deleted it: there are newer ones
+            return _facts(facts, folder).classes if facts else 0
+    return 0
 
 
 def _open(
@@ -182,8 +184,13 @@ def _find(folder: Path, name: str | None) -> checkpoint.Saved:
                 f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
             )
         return found
-    path = checkpoint.best_path(store) if name == "best" else store / str(name)
-    if path is None or not path.is_dir():
+    if name == "best":
+        found = checkpoint.best(store, USED)
+    elif (path := store / str(name)).is_dir():
+        found = checkpoint.load(path, USED)
+    else:
+        found = None
+    if found is None:
         known = ", ".join(path.name for path in checkpoint.paths(store)) or "none"
         raise ValueError(f"{folder} has no checkpoint {name}; there are: {known}")
-    return checkpoint.load(path, USED)
+    return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
+from sde_gen._atomic import writing
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn
@@ -22,7 +24,7 @@ from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.picture import save_film, save_rows, save_samples
+from sde_gen.picture import attempt, save_film, save_panels, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.steering import choose_labels, guided, open_task
@@ -120,9 +122,7 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         prepare=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if drawn is not None:
-        if config.strip:
-            _strip(config, run, model, drawn.trajectory, labels)
-        _save(config, run, task, drawn)
+        _save(config, run, task, drawn, partial(_strip, config, run, model, drawn.trajectory, labels))
 
 
 def _use(config: DictConfig) -> None:
@@ -161,11 +161,17 @@ def _told(model: Denoiser, labels: Tensor | None, run: Run) -> Denoiser:
 
 @torch.no_grad()
 def _strip(
-    config: DictConfig, run: Run, model: Denoiser, trajectory: Trajectory, labels: Tensor | None
+    config: DictConfig, run: Run, model: Denoiser, trajectory: Trajectory, labels: Tensor | None, path: Path
 ) -> None:
-    """Two rows for each of the first samples: the sample on its way, and what was predicted of its end."""
+    """Two rows for each of the first samples: the sample on its way, and what was predicted of its end.
+
+    Of vectors, whose samples make a picture together, there are two rows for the whole batch.
+    """
     last = len(trajectory.times) - 1
     moments = sorted({round(i * last / max(config.strip - 1, 1)) for i in range(config.strip)})
+    if len(run.facts.shape) == 1:
+        _strip_of_clouds(run, model, trajectory, labels, moments, path)
+        return
     rows: list[Tensor] = []
     for i in range(min(4, len(trajectory.states[0]))):
         x_t = torch.cat([trajectory.states[moment][i : i + 1] for moment in moments]).to(run.device)
@@ -174,26 +180,47 @@ def _strip(
         prediction = _told(model, label, run)(x_t, t)
         scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)  # VE's noise would only show its range
         rows += [run.codec.decode_image(x_t / scale), run.codec.decode_image(prediction.x0)]
-    save_rows(rows, Path(config.out) / "strip.png")
+    save_rows(rows, path)
 
 
-def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None:
-    out, x, trajectory = Path(config.out), drawn.x, drawn.trajectory
-    picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
-    if task is None:
-        save_samples(run.codec.decode_image(x), picture)
-    else:
-        save_rows([_row(run, task, x)], picture)
+def _strip_of_clouds(
+    run: Run,
+    model: Denoiser,
+    trajectory: Trajectory,
+    labels: Tensor | None,
+    moments: list[int],
+    path: Path,
+) -> None:
+    states, ends = [], []
+    for moment in moments:
+        x_t = trajectory.states[moment].to(run.device)
+        t = torch.tensor(trajectory.times[moment], dtype=torch.float64)
+        prediction = _told(model, None if labels is None else labels[: len(x_t)], run)(x_t, t)
+        scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)
+        states.append(run.codec.decode_image(x_t / scale))
+        ends.append(run.codec.decode_image(prediction.x0))
+    save_panels([states, ends], path)
+
+
+def _save(
+    config: DictConfig, run: Run, task: Task | None, drawn: Drawn, save_strip: Callable[[Path], None]
+) -> None:
+    """Leave the numbers, then what can be made of pictures, and tell."""
+    out, x = Path(config.out), drawn.x
+    numbers = out / "samples.npz"
     arrays: dict[str, Any] = {"model_space": x.numpy(), "data": run.codec.decode(x).numpy()}
     if task is not None:
         arrays["given"] = torch.cat([one.cpu() for one in task.given]).numpy()
-    np.savez_compressed(numbers, **arrays)
+    with writing(numbers) as file:
+        np.savez_compressed(file, **arrays)
+    pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
+        "picture": (out / "samples.png", partial(_picture, run, task, x)),
+    }
     if config.film:
-        frames = [
-            *trajectory.states,
-            x[: len(trajectory.states[0])],
-        ]  # the last one without what noise is left
-        save_film([run.codec.decode_image(frame) for frame in frames], film)
+        pictures["film"] = out / "film.gif", partial(_film, run, drawn)
+    if config.strip:
+        pictures["strip"] = out / "strip.png", save_strip
+    made = {what: str(path) for what, (path, save) in pictures.items() if attempt(partial(save, path), path)}
     show.table(
         f"samples of {run.folder}",
         {
@@ -203,12 +230,23 @@ def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None
             "images/s": f"{config.n / drawn.seconds:.2f}",
             "trained on": f"{run.images:,} images",
             **({} if task is None else _quality(run, task, x)),
-            "picture": str(picture),
             "numbers": str(numbers),
-            **({"film": str(film)} if config.film else {}),
-            **({"strip": str(out / "strip.png")} if config.strip else {}),
+            **made,
         },
     )
+
+
+def _picture(run: Run, task: Task | None, x: Tensor, path: Path) -> None:
+    if task is None:
+        save_samples(run.codec.decode_image(x), path)
+    else:
+        save_rows([_row(run, task, x)], path)
+
+
+def _film(run: Run, drawn: Drawn, path: Path) -> None:
+    """The way of the first batch; its last frame is without what noise is left."""
+    states = drawn.trajectory.states
+    save_film([run.codec.decode_image(frame) for frame in [*states, drawn.x[: len(states[0])]]], path)
 
 
 def _row(run: Run, task: Task, x: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Train a score network: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from sde_gen.engine import JSONL, Listener
 from sde_gen.engine.team import assembled
 from sde_gen.hooks import StopOnNaN
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.picture import save_samples
+from sde_gen.picture import attempt, save_samples
 from sde_gen.sampler import Sampler
 from sde_gen.training import Bar, ConfigFile, Signals, check_meaning, name_run, report
 
@@ -59,16 +58,15 @@ class _Preview(Listener):
         self.folder = folder / "previews"
 
     def preview(self, denoiser: Denoiser, images: int) -> None:
+        path = self.folder / f"{images:012d}.png"
+        attempt(partial(self._save, denoiser, path), path)
+
+    def _save(self, denoiser: Denoiser, path: Path) -> None:
         device = next(denoiser.parameters()).device
         bound = denoiser if self.labels is None else denoiser.bind(label=self.labels.to(device))
-        try:
-            x = self.sampler(
-                bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device
-            )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_samples(self.codec.decode_image(x), self.folder / f"{images:012d}.png")
-        except (ValueError, FloatingPointError) as error:
-            warnings.warn(f"no picture of the preview at {images:,} images: {error}", stacklevel=2)
+        x = self.sampler(bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_samples(self.codec.decode_image(x), path)
 
 
 if __name__ == "__main__":

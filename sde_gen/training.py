@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import Progress
 
-from sde_gen import show
+from sde_gen import _atomic, show
 from sde_gen.engine import Listener, Trainer, checkpoint
 from sde_gen.engine.changes import changes
 from sde_gen.engine.listener import Record
@@ -105,7 +105,7 @@ class ConfigFile(Listener):
     def start(self, images: int, budget: int) -> None:
         """Write it."""
         if images < budget:  # else nothing is trained with it
-            OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
+            _atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
 
 
 class Bar(Listener):

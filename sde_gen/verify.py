@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import build, show
+from sde_gen._atomic import write
 from sde_gen.certificate import Certificate, Through, certify
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import door, load, names, several
+from sde_gen.picture import attempt, save_figure
 
 
 @door("verify")
@@ -77,7 +79,7 @@ def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
 
 def _save(out: Path, found: list[Certificate]) -> None:
     rows = [{key: _plain(value) for key, value in asdict(one).items()} for one in found]
-    (out / "verify.json").write_text(json.dumps({**build.versions(), "certificates": rows}, indent=1))
+    write(out / "verify.json", json.dumps({**build.versions(), "certificates": rows}, indent=1))
     sdes = list(dict.fromkeys(one.sde for one in found))
     for parametrization in dict.fromkeys(one.parametrization for one in found):
         table = [one for one in found if one.parametrization == parametrization]
@@ -96,10 +98,11 @@ def _save(out: Path, found: list[Certificate]) -> None:
             )
         title = "measured order" + (f", through {parametrization}" if parametrization else "")
         show.sheet(title, ["solver", "kind", "declared", *sdes, "bias"], lines)
-    _plot([one for one in found if not one.parametrization], sdes, out / "verify.png")
+    picture, own = out / "verify.png", [one for one in found if not one.parametrization]
+    made = attempt(lambda: save_figure(_figure(own, sdes), picture), picture)
     show.console.print(
         "order: slope over three doublings, of the end point or of the covariance; bias: the largest error with "
-        f"24 evaluations\ntable {out / 'verify.json'}\nplot  {out / 'verify.png'}",
+        f"24 evaluations\ntable {out / 'verify.json'}" + (f"\nplot  {picture}" if made else ""),
         soft_wrap=True,
     )
 
@@ -116,7 +119,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _plot(found: list[Certificate], sdes: list[str], path: Path) -> None:
+def _figure(found: list[Certificate], sdes: list[str]) -> Figure:
     solvers = list(dict.fromkeys(one.solver for one in found))
     gain = np.full((len(solvers), len(sdes)), np.nan)
     for one in found:
@@ -124,11 +127,11 @@ def _plot(found: list[Certificate], sdes: list[str], path: Path) -> None:
             gain[solvers.index(one.solver), sdes.index(one.sde)] = one.order - one.declared
     figure = Figure(figsize=(2 + 0.7 * len(sdes), 1.5 + 0.25 * len(solvers)), dpi=120, layout="tight")
     axes = figure.add_subplot()
-    picture = axes.imshow(gain, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
+    colors = axes.imshow(gain, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
     axes.set_xticks(range(len(sdes)), sdes, rotation=45, ha="right")
     axes.set_yticks(range(len(solvers)), solvers)
-    figure.colorbar(picture, label="measured less declared order")
-    figure.savefig(path)
+    figure.colorbar(colors, label="measured less declared order")
+    return figure
 
 
 if __name__ == "__main__":

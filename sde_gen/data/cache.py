@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sde_gen._atomic import create
 from sde_gen._typing import Shape
 from sde_gen.data.base import Dataset, Splits
 from sde_gen.data.once import once, reading
@@ -68,7 +69,7 @@ class _Part:
         self.count = 0
 
     def __enter__(self) -> "_Part":
-        self.file = self.path.open("wb")  # not mapped: writing to a map of a full disk kills the process
+        self.file = create(self.path)  # not mapped: writing to a map of a full disk kills the process
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +119,8 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             for sample in samples:
                 (test if sample.test else train).append(sample.image, sample.label, classes)
         for part in (train, test) if classes else ():
-            np.save(part.path.with_suffix(".labels.npy"), np.array(part.labels))
+            with create(part.path.with_suffix(".labels.npy")) as file:
+                np.save(file, np.array(part.labels))
         return {"classes": classes, "train": train.content(), "test": test.content()}
 
     header = once(folder, settings, fill)

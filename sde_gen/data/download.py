@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import http.client
-import os
 import urllib.request
 import zlib
 from pathlib import Path
+
+from sde_gen import _atomic
 
 
 def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
@@ -21,17 +22,14 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
         ValueError: no connection, or another content than expected; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
-            aside.write_bytes(answer.read())
-        found = hashlib.sha256(gzip.decompress(aside.read_bytes())).hexdigest()
+            content = answer.read()
+        found = hashlib.sha256(gzip.decompress(content)).hexdigest()
         if found != sha256_of_content:
             raise ValueError(
                 f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}"
             )
-        os.replace(aside, path)
+        _atomic.write(path, content)
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -1,19 +1,16 @@
 """Folders that are made once, by one process, and whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
-import glob
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from sde_gen._disk import flush
+from sde_gen import _atomic
 
 HEADER = "header.json"
 """The file that is written last: what the folder was made of, and what it holds."""
@@ -24,8 +21,8 @@ def once(
 ) -> dict[str, Any]:
     """Open a folder that was made under the same settings; make it if it is not there.
 
-    It grows beside its place, is flushed to the disk and takes its name in one step, so it is there as a whole or
-    not at all. Of several processes, of one ``torchrun`` or of none, one makes it and the others wait.
+    It appears whole or not at all. Of several processes, of one ``torchrun`` or of none, one makes it and the others
+    wait.
 
     Arguments:
         folder: the folder.
@@ -78,51 +75,27 @@ def reading(folder: Path) -> Iterator[None]:
 
 def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    growing = f".{folder.name}.growing."
-    with _alone(folder.with_name(f".{folder.name}.lock")) as locked:
+    with _alone(folder.with_name(f".{folder.name}.lock")):
         if (folder / HEADER).exists():  # another process has made it meanwhile
             return
-        for killed in folder.parent.glob(f"{glob.escape(growing)}*") if locked else ():
-            shutil.rmtree(killed)
-        aside = Path(tempfile.mkdtemp(prefix=growing, dir=folder.parent))
         try:
-            content = fill(aside)
-            (aside / HEADER).write_text(json.dumps({"settings": settings, "content": content}, indent=1))
-            for path in [*aside.iterdir(), aside]:
-                flush(path)
-            aside.chmod(0o755)  # others may read it, unlike what mkdtemp makes
-            with contextlib.suppress(FileExistsError):  # without locks: another one was faster
-                _rename(aside, folder)
-            flush(folder.parent)
+            with _atomic.folder(folder) as aside:
+                header = {"settings": settings, "content": fill(aside)}
+                _atomic.put(aside / HEADER, json.dumps(header, indent=1).encode())
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / HEADER).exists():
+                return  # without locks: another one was faster
             if error.errno is None:  # of another library
                 raise
             why = f"{error.strerror or error}; {folder} is not made, and nothing of it is left"
             raise OSError(error.errno, why, str(error.filename or folder)) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _rename(aside: Path, folder: Path) -> None:
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if (folder / HEADER).exists():
-            raise FileExistsError(folder) from None
-        raise
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Wait until no other process is in the block; a killed one leaves no lock behind.
-
-    Yields:
-        Whether the file system has locks.
-    """
-    with path.open("w") as file:
-        try:
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is in the block; a killed one leaves no lock behind."""
+    with path.open("a") as file:
+        # without locks each process makes the folder, and the first to be done names it
+        with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        except OSError:  # no locks here: each process makes the folder, and the first to be done names it
-            locked = False
-        yield locked
+        yield

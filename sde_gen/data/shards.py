@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sde_gen._atomic import create
 from sde_gen.data.base import Dataset, Splits, check_fraction
 from sde_gen.data.decoded import Decoded
 from sde_gen.data.image import check_square, in_threads
@@ -134,7 +135,8 @@ class Shards(Streamed):
         return found.rows(np.array([reason is None for reason in reasons]))
 
     def _keep(self, folder: Path, found: Members) -> dict[str, Any]:
-        np.savez(folder / "members.npz", **found._asdict())
+        with create(folder / "members.npz") as file:
+            np.savez(file, **found._asdict())
         return {"images": len(found.label)}
 
 

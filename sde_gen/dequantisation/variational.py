@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from sde_gen import _atomic
 from sde_gen._tensor import sum_event
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
@@ -68,7 +69,7 @@ class Variational(nn.Module, Dequantisation):
     def save(self, path: Path | str) -> None:
         """Write the weights with what is needed to rebuild the flow."""
         about = {"shape": self.shape, "width": self.width, "depth": self.depth}
-        safetensors.torch.save_file(self.state_dict(), str(path), metadata={"about": json.dumps(about)})
+        _atomic.write(Path(path), safetensors.torch.save(self.state_dict(), {"about": json.dumps(about)}))
 
 
 class _Coupling(nn.Module):

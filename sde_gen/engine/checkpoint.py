@@ -122,12 +122,17 @@ def latest(
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
-    damaged = []
-    for path in reversed(team.hear(paths(folder))[0]):
+    damaged: list[str] = []
+    looked = team.hear(paths(folder))[0]
+    while looked:
+        path = looked.pop()
         try:
             found = load(path, parts, team)
         except ValueError as error:
-            damaged.append(str(error))
+            if team.hear(not path.exists())[0]:  # a training beside has deleted it: there are newer ones
+                looked, damaged = team.hear(paths(folder))[0], []
+            else:
+                damaged.append(str(error))
             continue
         if damaged:
             warnings.warn(f"{'; '.join(damaged)}; going back to {path}", stacklevel=2)
@@ -137,9 +142,34 @@ def latest(
     return None
 
 
+def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
+    """The checkpoint of least validation loss; None if none was validated.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    while (path := best_path(folder)) is not None:
+        try:
+            return load(path, parts)
+        except ValueError:
+            if path.exists():
+                raise  # else a training beside has deleted it: there is a better one
+    return None
+
+
 def best_path(folder: Path) -> Path | None:
     """The checkpoint of least validation loss; None if none was validated."""
-    return _best(paths(folder))
+    while True:
+        found = paths(folder)
+        best = _best(found)
+        if all(path.exists() for path in found):  # else a training beside has deleted one meanwhile
+            return best
+
+
+def clear(folder: Path) -> None:
+    """Delete what killed trainings left aside; for the one that has the folder to itself."""
+    for path in folder.glob(".[0-9]*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def prune(folder: Path, newest: Path, *, keep: int) -> None:
@@ -158,8 +188,7 @@ def prune(folder: Path, newest: Path, *, keep: int) -> None:
     for path in whole[:-keep]:
         if path != best:
             os.rename(path, path.with_name(f".{path.name}.old"))  # never half a checkpoint under its own name
-    for path in folder.glob(".[0-9]*"):
-        shutil.rmtree(path, ignore_errors=True)
+    clear(folder)
 
 
 def about(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sde_gen._disk import flush
+from sde_gen._atomic import flush, put
 from sde_gen.engine.header import NAME
 from sde_gen.engine.pieces import Piece, pack
 
@@ -43,7 +43,7 @@ class Draft:
         """
         content = pack(pieces)
         name = ".".join(filter(None, (part, writer, "safetensors")))
-        _write(self.aside / name, content)
+        put(self.aside / name, content)
         return {name: hashlib.sha256(content).hexdigest()}
 
     def close(self, sums: Mapping[str, str]) -> None:
@@ -53,8 +53,8 @@ class Draft:
             sums: the SHA-256 of every file.
         """
         text = json.dumps({"images": self.images, "about": self.about, "sha256": sums}, indent=1)
-        _write(self.aside / NAME, text.encode())
-        _write(self.aside / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+        put(self.aside / NAME, text.encode())
+        put(self.aside / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
         flush(self.aside)
         if (
             self.final.exists()
@@ -68,10 +68,3 @@ class Draft:
         """Delete what was not moved into place, and what it took the place of."""
         shutil.rmtree(self.aside, ignore_errors=True)
         shutil.rmtree(self.old, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -2,10 +2,11 @@
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from sde_gen import _atomic
 
 Record = Mapping[str, Any]
 """What is said of a training every so often: numbers by name, or by name and bin."""
@@ -47,9 +48,7 @@ class JSONL(Listener):
         if self.path.exists():
             text = self.path.read_text()
             lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
-            aside = self.path.with_name(f".{self.path.name}.new")
-            aside.write_text("".join(lines))
-            os.replace(aside, self.path)
+            _atomic.write(self.path, "".join(lines))
 
     def log(self, record: Record) -> None:
         """Append a line."""

@@ -1,6 +1,7 @@
 """Optimisers, as settings until they meet parameters."""
 
 import abc
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,10 +27,12 @@ class Optimizer(abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if not (self.lr > 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0):
+        if not (
+            0 < self.lr < math.inf and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and 0 < self.eps < math.inf
+        ):
             raise ValueError(
                 f"lr={self.lr}, beta1={self.beta1}, beta2={self.beta2}, eps={self.eps}: "
-                "expected lr > 0, betas in [0, 1) and eps > 0"
+                "expected lr > 0, betas in [0, 1) and eps > 0, all finite"
             )
 
     @abc.abstractmethod
@@ -61,8 +64,8 @@ class AdamW(Optimizer):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         super().__post_init__()
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay={self.weight_decay} must not be negative")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay={self.weight_decay} must be finite and not negative")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Make it."""

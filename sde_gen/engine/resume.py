@@ -10,7 +10,7 @@ from torch import nn
 
 from sde_gen.engine import checkpoint
 from sde_gen.engine.changes import changes
-from sde_gen.engine.state import from_tensors, load_into
+from sde_gen.engine.state import finite, from_tensors, load_into, to_tensors
 from sde_gen.engine.team import Team
 
 
@@ -39,7 +39,7 @@ def resume(
         Images seen, or None without a checkpoint.
 
     Raises:
-        ValueError: the checkpoint is of another network or batch size.
+        ValueError: the checkpoint is of another network or batch size, or holds numbers that are not finite.
     """
     found = checkpoint.latest(folder, team=team)
     if found is None:
@@ -53,10 +53,29 @@ def resume(
     load_into(net, found.net, what=what, team=team)
     load_into(average, found.ema, what=what, team=team)
     from_tensors(adam, found.optimizer, team)
+    _check_finite(folder, found.images, net, average, adam, team)
     changed = changes({**found.about, "validation": None}, {**about, "validation": None})
     if changed:
         warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
     return found.images
+
+
+def _check_finite(
+    folder: Path, images: int, net: nn.Module, average: nn.Module, adam: torch.optim.Optimizer, team: Team
+) -> None:
+    parts = {
+        "weights": net.state_dict(),
+        "averaged weights": average.state_dict(),
+        "numbers of the optimizer": to_tensors(adam),
+    }
+    bad = [name for name, tensors in parts.items() if not finite(tensors.values(), team)]
+    if bad:
+        *older, newest = checkpoint.paths(folder) or [folder]
+        go_on = f"delete it to go on from {older[-1]}, or choose" if older else "choose"
+        raise ValueError(
+            f"the checkpoint {newest} at {images:,} images holds {' and '.join(bad)} that are not finite; "
+            f"{go_on} another run folder"
+        )
 
 
 def plain(about: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Weights and optimiser states as plain tensors, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,12 @@ def load_into(
             "use its own configuration or another run folder"
         )
     team.load(tensors, mine)
+
+
+def finite(tensors: Iterable[Tensor], team: Team) -> bool:
+    """Whether all numbers are finite; every process of the team asks for what it keeps."""
+    zeros = [team.whole((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
+    return all(float(zero) == 0 for zero in zeros)
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
 """The training loop."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -26,7 +27,8 @@ from sde_gen.engine.passes import Passes
 from sde_gen.engine.precision import Precision
 from sde_gen.engine.resume import plain, resume
 from sde_gen.engine.settings import Settings
-from sde_gen.engine.state import to_tensors
+from sde_gen.engine.state import finite, to_tensors
+from sde_gen.engine.stopwatch import Stopwatch
 from sde_gen.engine.team import Alone, Team
 from sde_gen.engine.watchdog import Watchdog
 from sde_gen.guidance import NoisyClassifier
@@ -130,6 +132,8 @@ class Trainer:
         self.meter = Meter(self.denoiser.sde, self.device, self.team)
         self.watchdog = Watchdog(self.device)
         self.images = 0
+        self._first_loss: torch.Tensor | None = None
+        self._unpruned: Path | None = None
         self.about = plain({**self.about, "precision": str(self.precision.dtype(self.device))})
 
     def run(self) -> bool:
@@ -139,13 +143,15 @@ class Trainer:
             Whether the budget was reached; false if it was asked to stop.
 
         Raises:
-            FloatingPointError: the loss or the gradient left the finite numbers.
+            FloatingPointError: the loss, the gradient or the averaged weights left the finite numbers.
             OSError: a checkpoint could not be written.
             ValueError: another training is at work in the folder, or its checkpoint is of another network.
         """
         with lock.alone(self.folder) if self.team.rank == 0 else nullcontext():
+            if self.team.rank == 0:
+                checkpoint.clear(self.store)
             seen = resume(
-                self.folder / "checkpoints",
+                self.store,
                 net=self.denoiser.net,
                 average=self.average.net,
                 adam=self.adam,
@@ -153,7 +159,8 @@ class Trainer:
                 about=self.about,
                 batch_size=self.settings.batch_size,
             )
-            self.images = self.images if seen is None else seen
+            if seen is not None:
+                self.images, self._unpruned = seen, self.store / f"{seen:012d}"
             self._tell(lambda listener: listener.start(self.images, self.settings.images))
             self.denoiser.train()
             self.compiler.compile(self.denoiser.net, self.trial)
@@ -168,10 +175,9 @@ class Trainer:
 
     def step(self, step: int) -> None:
         """Take a step of the optimiser: a function of the weights, of ``settings.seed`` and of the step's number."""
-        with randomness.deterministic():
-            losses = [loss for _, loss in self.passes.backward(self.learner, step, self.meter.passes)]
-            norm = self.team.whole(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip))
-        total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
+        losses, total, norm = self._gradient(step, self.meter.passes)
+        if self._first_loss is None:
+            self._first_loss = total
         self.images += self.settings.batch_size
         optimizer.step(
             self.adam,
@@ -182,6 +188,14 @@ class Trainer:
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
         self.follower.update(decay)
         self.meter.step(losses, norm)
+
+    def _gradient(self, step: int, clock: Stopwatch) -> tuple[list[Loss], torch.Tensor, torch.Tensor]:
+        """Compute the clipped gradient of a step: losses of this process, their sum over all, norm before clipping."""
+        with randomness.deterministic():
+            losses = [loss for _, loss in self.passes.backward(self.learner, step, clock)]
+            norm = self.team.whole(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip))
+        total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
+        return losses, total, norm
 
     def trial(self) -> None:
         """Go through the passes of a step and forget them."""
@@ -217,21 +231,63 @@ class Trainer:
         before = self.images - self.settings.batch_size
         return self.images // every > before // every or self.images >= self.settings.images
 
+    @property
+    def store(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
     def _check(self) -> None:
-        """Stop if a step was not finite: the weights are those before it, so it is played again."""
+        """Stop if a step was not finite: the weights are those before it, so it is played again.
+
+        Else a checkpoint of before has been confirmed by it, and older ones are no longer needed.
+        """
         step = self.watchdog.first()
         if step is not None:
-            self.adam.zero_grad(set_to_none=True)
-            with randomness.deterministic():
-                mine = self.passes.backward(self.learner, step, self.meter.passes)
-            gather = self.team.gather
-            watchdog.bark(
-                self.folder if self.team.rank == 0 else None,
-                self.denoiser.sde,
-                step=step,
-                seed=self.settings.seed,
-                batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
-            )
+            self._explain(step, taken=False)
+        if self._unpruned is not None:
+            self._prune(self._unpruned)
+
+    def _confirm(self) -> None:
+        """Stop if the last step has ruined the weights: the same batch must still have a loss and a gradient."""
+        step = self.images // self.settings.batch_size - 1
+        buffers = list(self.denoiser.net.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        _, total, norm = self._gradient(step, Stopwatch(self.device))
+        self.adam.zero_grad(set_to_none=True)
+        if buffers:
+            torch._foreach_copy_(buffers, before)
+        assert self._first_loss is not None
+        usual = max(float(self._first_loss), self.settings.batch_size)
+        if not (math.isfinite(norm) and float(total) < watchdog.EXPLODED * usual):
+            self._explain(step, taken=True)
+
+    def _explain(self, step: int, *, taken: bool) -> NoReturn:
+        self.adam.zero_grad(set_to_none=True)
+        with randomness.deterministic():
+            mine = self.passes.backward(self.learner, step, Stopwatch(self.device))
+        gather = self.team.gather
+        watchdog.bark(
+            self.folder if self.team.rank == 0 else None,
+            self.denoiser.sde,
+            step=step,
+            seed=self.settings.seed,
+            batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
+            net={name: self.team.whole(x) for name, x in self.denoiser.net.state_dict().items()},
+            about=self.about,
+            taken=taken,
+            go_on=self._advice(None if taken else step * self.settings.batch_size),
+        )
+
+    def _advice(self, images: int | None) -> str:
+        """From which checkpoint one can go on, when the weights at a number of images have failed."""
+        found = checkpoint.paths(self.store)
+        if not found:
+            return "there is no checkpoint yet; "
+        *older, newest = found
+        if images is None or newest.name != f"{images:012d}":
+            return f"the same command goes on from {newest}; "
+        back = f"go on from {older[-1]}" if older else "begin anew"
+        return f"the same command goes on from {newest}, which holds these weights: to {back}, delete it; "
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in self.listeners if self.team.rank == 0 else ():
@@ -248,7 +304,7 @@ class Trainer:
         return united
 
     def _save(self) -> None:
-        folder = self.folder / "checkpoints"
+        self._confirm()
         saved = Checkpoint(
             images=self.images,
             net=self.denoiser.net.state_dict(),
@@ -256,7 +312,23 @@ class Trainer:
             optimizer=to_tensors(self.adam),
             about={**self.about, "validation": self.validation()},
         )
-        path = checkpoint.save(folder, saved, self.team)
-        if self.team.rank == 0:
-            checkpoint.prune(folder, path, keep=self.settings.keep)
+        for what, tensors in (
+            ("weights", saved.net),
+            ("averaged weights", saved.ema),
+            ("numbers of the optimizer", saved.optimizer),
+        ):
+            if not finite(tensors.values(), self.team):
+                raise FloatingPointError(
+                    f"the {what} at {self.images:,} images are not finite, so they are not saved; "
+                    f"{self._advice(None)}{watchdog.REMEDIES}"
+                )
+        path = checkpoint.save(self.store, saved, self.team)
+        self._unpruned = path
+        if self.images >= self.settings.images:
+            self._prune(path)
         self._tell(lambda listener: listener.saved(path, self.images))
+
+    def _prune(self, newest: Path) -> None:
+        self._unpruned = None
+        if self.team.rank == 0:
+            checkpoint.prune(self.store, newest, keep=self.settings.keep)

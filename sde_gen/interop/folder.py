@@ -1,10 +1,10 @@
 """A folder that appears whole or not at all."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sde_gen import _atomic
 
 
 def absent(out: Path) -> None:
@@ -27,15 +27,8 @@ def appearing(out: Path) -> Iterator[Path]:
     absent(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        with _atomic.folder(out) as made:
+            yield made
+            absent(out)
     except OSError as error:
         raise ValueError(f"{out} could not be written ({error})") from error
-    try:
-        yield made
-        made.chmod(0o755)
-        absent(out)
-        made.rename(out)
-    except OSError as error:
-        raise ValueError(f"{out} could not be written ({error})") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from torch import Tensor
 
+from sde_gen._atomic import put
 from sde_gen.interop import to_unet2d
 from sde_gen.interop.folder import appearing
 from sde_gen.interop.transfer import Return
@@ -84,15 +85,14 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
     with appearing(out) as made:
         for part in ("unet", "scheduler"):
             (made / part).mkdir()
-        safetensors.torch.save_file(
-            tensors, made / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"}
-        )
+        weights = safetensors.torch.save(tensors, {"format": "pt"})
+        put(made / "unet" / "diffusion_pytorch_model.safetensors", weights)
         for place, said in (
             ("unet/config.json", unet),
             ("scheduler/scheduler_config.json", scheduler),
             ("model_index.json", index),
         ):
-            (made / place).write_text(json.dumps({"_diffusers_version": VERSION, **said}, indent=1) + "\n")
+            put(made / place, (json.dumps({"_diffusers_version": VERSION, **said}, indent=1) + "\n").encode())
 
 
 def _chain(config: Mapping[str, Any]) -> dict[str, Any]:

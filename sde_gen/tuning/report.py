@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from sde_gen import show
+from sde_gen._atomic import write
+from sde_gen.picture import attempt, save_figure
 from sde_gen.tuner import Candidate
 from sde_gen.tuning.choice import Choice, named
 
@@ -30,8 +32,9 @@ def report(
         "choices": [choice.record() for choice in choices],
         "tried": [{**named(setting), "median": median} for setting, median in tried],
     }
-    (out / "tuning.json").write_text(json.dumps({**about, **found}, indent=1))
-    _plot(tried, choices, out / "tuning.png")
+    write(out / "tuning.json", json.dumps({**about, **found}, indent=1))
+    picture = out / "tuning.png"
+    attempt(lambda: save_figure(_figure(tried, choices), picture), picture)
     show.sheet(
         f"settings that err least on {config.run}, judged on {config.n} other samples (model space)",
         ["NFE", "solver", "grid", "error", "default's", "gain", "+- s.e."],
@@ -68,7 +71,7 @@ def _row(choice: Choice) -> list[str]:
     ]
 
 
-def _plot(tried: Sequence[tuple[Candidate, float]], choices: Sequence[Choice], path: Path) -> None:
+def _figure(tried: Sequence[tuple[Candidate, float]], choices: Sequence[Choice]) -> Figure:
     figure = Figure(figsize=(6, 4), dpi=120, layout="tight")
     axes = figure.add_subplot()
     lines: dict[str, list[tuple[int, float]]] = {}
@@ -84,4 +87,4 @@ def _plot(tried: Sequence[tuple[Candidate, float]], choices: Sequence[Choice], p
     )
     axes.set(xlabel="network evaluations per sample", ylabel="median error per dimension (model space)")
     axes.legend(fontsize=5)
-    figure.savefig(path)
+    return figure

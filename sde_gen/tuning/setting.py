@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import build
+from sde_gen import _atomic, build
 from sde_gen.door import load
 from sde_gen.tuner import Candidate
 
@@ -16,9 +16,8 @@ def write(setting: Candidate, path: Path) -> None:
         if setting.grid == "listed"
         else load("grid", setting.grid)
     )
-    aside = path.with_name(f".{path.name}.new")
-    OmegaConf.save({"solver": load("solver", setting.solver), "grid": grid, "steps": setting.steps}, aside)
-    aside.replace(path)
+    found = {"solver": load("solver", setting.solver), "grid": grid, "steps": setting.steps}
+    _atomic.write(path, OmegaConf.to_yaml(OmegaConf.create(found)))
 
 
 def settings(path: Path, trust: tuple[str, ...]) -> tuple[DictConfig, DictConfig, int]:

@@ -144,7 +144,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     for module, name, arguments in (
-        (draft, "_write", [f"file={tmp_path / 'theirs'}", "from=diffusers"]),
+        (draft, "put", [f"file={tmp_path / 'theirs'}", "from=diffusers"]),
         (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
     ):
         writes = getattr(module, name)

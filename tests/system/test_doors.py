@@ -311,7 +311,7 @@ def test_a_preview_that_fails_does_not_stop_the_training(tmp_path, monkeypatch):
         raise FloatingPointError("sampling left the finite numbers")
 
     monkeypatch.setattr(train, "save_samples", fail)
-    with pytest.warns(UserWarning, match="no picture"):
+    with pytest.warns(UserWarning, match="was not made"):
         enter("train", *TINY, f"run={tmp_path / 'run'}")
     assert (tmp_path / "run" / "checkpoints" / "000000000256").is_dir()
 

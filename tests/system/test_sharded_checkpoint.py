@@ -131,7 +131,7 @@ def full(folder: Path, kind: Callable[[], Team], where: int) -> None:
                 path.write_bytes(content[:10])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            draft._write = no_room
+            draft.put = no_room
         with pytest.raises(OSError, match=r"128 images was not written \(No space left") as failure:
             checkpoint.save(folder, parts(128, members.size), members)
         assert failure.value.errno == errno.ENOSPC
@@ -259,7 +259,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
                 (os, "fsync"),
                 (os, "rename"),
                 (os, "mkdir"),
-                (draft, "_write"),
+                (draft, "put"),
                 (os, "rmdir"),
             ):
                 setattr(place, name, counted(getattr(place, name)))

@@ -238,7 +238,7 @@ def test_all_is_flushed_before_it_has_its_name_and_others_may_read_it(tmp_path, 
     once(tmp_path / "it", {}, lambda growing: {"written": (growing / "content").write_text("some")})
     before, after = done[: done.index("rename")], done[done.index("rename") + 1 :]
     assert {"content", HEADER} < set(before)
-    assert before[-1].startswith(".it.growing.")
+    assert before[-1].startswith(".it.")
     assert after == [tmp_path.name]
     assert (tmp_path / "it").stat().st_mode & 0o777 == 0o755
 
@@ -250,10 +250,10 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
         while not (tmp_path / "log").exists():
             assert child.process.exitcode is None, child.text()
             time.sleep(0.01)
-    assert list(tmp_path.glob(".it*.growing.*"))  # it was killed
+    assert list(tmp_path.glob(".it*.new"))  # it was killed
     assert not (place).exists()
     _slowly(place, tmp_path / "log", 0.0)
-    assert not list(tmp_path.glob(".it*.growing.*"))
+    assert not list(tmp_path.glob(".it*.new"))
 
 
 def test_without_locks_the_first_to_be_done_names_the_folder(tmp_path, monkeypatch):
@@ -268,7 +268,7 @@ def test_without_locks_the_first_to_be_done_names_the_folder(tmp_path, monkeypat
         return {"by": "first"}
 
     assert once(tmp_path / "it", {}, fill) == {"by": "second"}
-    assert not list(tmp_path.glob(".it.growing.*"))
+    assert not list(tmp_path.glob(".it.*.new"))
 
 
 WATCHED = """

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+import warnings
 
 import pytest
 import torch
 
-from sde_gen.engine import checkpoint, draft
+from sde_gen.engine import checkpoint, draft, header
 from sde_gen.engine.checkpoint import Checkpoint
 
 
@@ -86,7 +87,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, file, d
         checkpoint.latest(tmp_path)
 
 
-WRITING = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (draft, "_write"))
+WRITING = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (draft, "put"))
 REMOVING = ((shutil, "rmtree"), (os, "unlink"), (os, "rmdir"))
 
 
@@ -324,3 +325,33 @@ def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):
     with pytest.raises(ValueError, match="not written by this package"):
         checkpoint.load(path)
     assert not evil.exists()
+
+
+@pytest.mark.parametrize("stage", ["read", "compare", "unpack"])
+@pytest.mark.parametrize("look", ["latest", "best"])
+def test_one_that_a_training_beside_deletes_is_looked_for_again(tmp_path, monkeypatch, stage, look):
+    """At every moment of reading it; the training keeps one, and has written a newer one."""
+    checkpoint.save(tmp_path, made(64, 0.2))
+    place = checkpoint if stage == "unpack" else header
+    real = getattr(place, stage)
+    reading = []
+
+    def beside(*arguments):
+        if not reading:
+            reading.append(1)
+            checkpoint.prune(tmp_path, checkpoint.save(tmp_path, made(128, 0.1)), keep=1)
+        return real(*arguments)
+
+    monkeypatch.setattr(place, stage, beside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(getattr(checkpoint, look)(tmp_path), made(128, 0.1))
+
+
+def test_what_lies_aside_is_cleared(tmp_path):
+    path = checkpoint.save(tmp_path, made(64))
+    for name in (".000000000064.old", ".000000000128.new"):
+        shutil.copytree(path, tmp_path / name)
+    checkpoint.clear(tmp_path)
+    assert os.listdir(tmp_path) == [path.name]
+    checkpoint.clear(tmp_path / "nowhere")

@@ -1,0 +1,185 @@
+"""Files and folders that appear on the disk whole or not at all.
+
+What is written lies aside first, in the same folder under ``.<name>.<hexadecimal digits>.new``. Once it is flushed to
+the disk it takes its name in one step, so a killed process or a full disk leaves what was there before. The writer
+holds a lock on what lies aside: by it the next writer of the same name tells what a killed process left, which it
+deletes, from what another process is writing.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BufferedWriter
+from pathlib import Path
+from typing import BinaryIO
+
+LONGEST = 200
+"""Bytes of a name that the name aside repeats; file systems take 255."""
+
+ABANDONED = 24 * 3600
+"""Seconds without a change after which something aside is taken for left behind, where a file system has no locks."""
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, lie on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: it could not be written; the message names it, and what was there before is untouched.
+    """
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to be filled inside the block, which takes its name at the end; after any error nothing is left.
+
+    Raises:
+        OSError: it could not be written; the message names it, and what was there before is untouched.
+    """
+    target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
+    try:
+        with _aside(target, _new_file, os.unlink) as (aside, number):
+            with open(os.dup(number), "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(number)
+            os.rename(aside, target)
+            flush(target.parent)
+    except OSError as error:
+        if error.errno is None:  # of another library, which tells more
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Give a folder to be filled inside the block, which takes its name at the end; after any error nothing is left.
+
+    Its files are made by :func:`create` or :func:`put`.
+
+    Raises:
+        OSError: it could not be written, or there is something at its place.
+    """
+    with scratch(path) as aside:
+        yield aside
+        for content in [*aside.rglob("*"), aside]:
+            flush(content)
+        os.rename(aside, path)
+        flush(path.parent)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Give a folder beside a place, under a name of its own, that is deleted after the block."""
+    with _aside(path, _new_folder, shutil.rmtree) as (aside, _):
+        yield aside
+
+
+def create(path: Path) -> BufferedWriter:
+    """Open a new file in a folder that lies aside itself; :func:`folder` flushes it."""
+    return path.open("xb")
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a new file in a folder that lies aside itself, and flush it to the disk.
+
+    Raises:
+        OSError: it could not be written; the message names it.
+    """
+    try:
+        with create(path) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed processes left aside when they wrote to a place."""
+    prefix = _prefix(path)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if name.startswith(prefix) and name.endswith(".new"):
+                _delete_abandoned(path.parent / name)
+
+
+@contextmanager
+def _aside(
+    path: Path, make: Callable[[Path], int], delete: Callable[[Path], object]
+) -> Iterator[tuple[Path, int]]:
+    """Make something aside of a place, locked inside the block; delete it after the block unless it was renamed."""
+    sweep(path)
+    while True:
+        aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.new")
+        number = make(aside)
+        with contextlib.suppress(OSError):  # a file system without locks: then only its age tells
+            fcntl.flock(number, fcntl.LOCK_EX)
+        if _is(aside, number):  # else another process took it for left behind before it was locked
+            break
+        os.close(number)
+    try:
+        yield aside, number
+    finally:
+        with contextlib.suppress(OSError):
+            if _is(aside, number):
+                delete(aside)
+        os.close(number)
+
+
+def _prefix(path: Path) -> str:
+    return f".{os.fsdecode(os.fsencode(path.name)[:LONGEST])}."
+
+
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+
+
+def _new_folder(path: Path) -> int:
+    os.mkdir(path)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _is(path: Path, number: int) -> bool:
+    """Whether the opened file or folder still has that name."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(number))
+    except FileNotFoundError:
+        return False
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete a file or folder aside unless its writer is at work."""
+    with contextlib.suppress(OSError):
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            about = os.fstat(number)
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+                return
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            except OSError:  # a file system without locks
+                if time.time() - about.st_mtime < ABANDONED:
+                    return
+            if _is(path, number):
+                (shutil.rmtree if stat.S_ISDIR(about.st_mode) else os.unlink)(path)
+        finally:
+            os.close(number)
