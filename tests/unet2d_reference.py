@@ -26,7 +26,11 @@ def random_tensors(config: Mapping[str, Any]) -> dict[str, Tensor]:
 def _random_tensors(text: str) -> dict[str, Tensor]:
     config, (made, weights) = json.loads(text), drawn()
     forward(
-        config, weights, torch.zeros(1, 3, 8, 8, dtype=torch.float64), torch.ones(1), torch.zeros(1).long()
+        config,
+        weights,
+        torch.zeros(1, config["in_channels"], 8, 8, dtype=torch.float64),
+        torch.ones(1),
+        torch.zeros(1).long(),
     )
     return {name: value.contiguous() for name, value in made.items()}
 

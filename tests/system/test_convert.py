@@ -78,6 +78,25 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, channels: int) -> None:
+    """Channels that make no color."""
+    config = {**PLAIN, "in_channels": channels, "out_channels": channels}
+    (folder_of(tmp_path / "theirs", config) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    words = [
+        f"run={tmp_path / 'run'}",
+        "n=2",
+        "steps=2",
+        "strip=2",
+        "film=true",
+        f"out={tmp_path / 'samples'}",
+    ]
+    test_doors.enter("sample", *words)
+    names = ["film.gif", "samples.npz", "samples.png", "strip.png"]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
+
+
 @pytest.mark.parametrize(
     "name",
     [
