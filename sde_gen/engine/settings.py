@@ -16,7 +16,7 @@ class Settings:
         log_every: images between two records of the log.
         preview_every: images between two previews.
         checkpoint_every: images between two checkpoints.
-        keep: how many of the newest checkpoints stay; the best stays too.
+        keep: how many of the newest checkpoints stay, once a step from the newest one has passed; the best stays too.
         validate: held-out images whose loss is measured at every checkpoint; 0 for none.
         channels_last: memory format of image networks.
 

@@ -104,8 +104,10 @@ def bark(
         where = _reproducer(folder, tensors, told)
     shown = "; ".join(
         f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
-        for at in levels
+        for at in levels[:3]
     )
+    if len(bad) > 3:
+        shown += f"; and {len(bad) - 3} more of {len(per_sample)}"
     if len(bad):
         what = "the loss is not finite"
     elif taken and torch.isfinite(per_sample).all():

@@ -102,7 +102,7 @@ def test_three_processes_write_what_any_number_reads(tmp_path: Path) -> None:
 def test_no_process_has_all_of_it_while_saving(tmp_path: Path) -> None:
     together(2, save_without_uniting, tmp_path / "run")
     found = [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")]
-    assert found == ["000000000032", "000000000040"]
+    assert found == ["000000000016", "000000000032", "000000000040"]  # no step has confirmed the last one yet
 
 
 def save_without_uniting(folder: Path) -> None:

@@ -199,6 +199,21 @@ def test_the_last_checkpoint_that_a_step_has_confirmed_is_kept(tmp_path):
     assert set(checkpoint.paths(tmp_path / "checkpoints")) == {best, tmp_path / "checkpoints" / f"{160:012d}"}
 
 
+def test_a_training_clears_what_a_killed_one_left(tmp_path):
+    """Even one with nothing left to do; what a stopped one keeps is deleted once a step has confirmed the newest."""
+    left = iter(range(9, -1, -1))
+    settings = {**OFTEN, "keep": 1, "validate": 0}
+    trainer(tmp_path, settings=settings, stop=lambda: next(left) == 5).run()
+    store = tmp_path / "checkpoints"
+    assert [path.name for path in checkpoint.paths(store)] == [f"{n:012d}" for n in (32, 40)]
+    trainer(tmp_path, settings=settings).run()
+    assert [path.name for path in store.iterdir()] == [f"{80:012d}"]
+    for name in (".000000000080.old", ".000000000088.new"):
+        (store / name).mkdir()
+    trainer(tmp_path, settings=settings).run()
+    assert [path.name for path in store.iterdir()] == [f"{80:012d}"]
+
+
 def test_the_reproducer_reproduces_the_step(tmp_path):
     """From its weights, the step and the seed alone."""
 
