@@ -1,14 +1,15 @@
 """Files and folders that appear on the disk whole or not at all.
 
-What is written lies aside first, in the same folder under ``.<name>.<hexadecimal digits>.new``. Once it is flushed to
-the disk it takes its name in one step, so a killed process or a full disk leaves what was there before. The writer
-holds a lock on what lies aside: by it the next writer of the same name tells what a killed process left, which it
+What is written lies aside first, in the same folder under ``.<name>.<8 hexadecimal digits>.new``. Once it is flushed
+to the disk it takes its name in one step, so a killed process or a full disk leaves what was there before. The writer
+holds a lock on what lies aside: by it the next writer in that folder tells what a killed process left, which it
 deletes, from what another process is writing.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -21,6 +22,9 @@ from typing import BinaryIO
 
 LONGEST = 200
 """Bytes of a name that the name aside repeats; file systems take 255."""
+
+ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.new", re.DOTALL)
+"""The names of what lies aside."""
 
 ABANDONED = 24 * 3600
 """Seconds without a change after which something aside is taken for left behind, where a file system has no locks."""
@@ -111,13 +115,12 @@ def put(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def sweep(path: Path) -> None:
-    """Delete what killed processes left aside when they wrote to a place."""
-    prefix = _prefix(path)
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left aside in a folder."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(path.parent):
-            if name.startswith(prefix) and name.endswith(".new"):
-                _delete_abandoned(path.parent / name)
+        for name in os.listdir(folder):
+            if ASIDE.fullmatch(name):
+                _delete_abandoned(folder / name)
 
 
 @contextmanager
@@ -125,9 +128,10 @@ def _aside(
     path: Path, make: Callable[[Path], int], delete: Callable[[Path], object]
 ) -> Iterator[tuple[Path, int]]:
     """Make something aside of a place, locked inside the block; delete it after the block unless it was renamed."""
-    sweep(path)
+    sweep(path.parent)
     while True:
-        aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.new")
+        name = os.fsdecode(os.fsencode(path.name)[:LONGEST])
+        aside = path.with_name(f".{name}.{secrets.token_hex(4)}.new")
         number = make(aside)
         with contextlib.suppress(OSError):  # a file system without locks: then only its age tells
             fcntl.flock(number, fcntl.LOCK_EX)
@@ -141,10 +145,6 @@ def _aside(
             if _is(aside, number):
                 delete(aside)
         os.close(number)
-
-
-def _prefix(path: Path) -> str:
-    return f".{os.fsdecode(os.fsencode(path.name)[:LONGEST])}."
 
 
 def _new_file(path: Path) -> int:

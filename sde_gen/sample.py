@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
-from sde_gen._atomic import writing
+from sde_gen._atomic import sweep, writing
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn
@@ -109,6 +109,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
 
     if config.out is None:
         config.out = _folder(config)
+        for folder in Path(config.out).parent.glob("*/"):  # a killed call may have left many samples aside
+            sweep(folder)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     drawn = Drawing(
         draw=draw,

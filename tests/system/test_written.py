@@ -112,7 +112,7 @@ def _hang(folder: Path, started: Path) -> None:
         time.sleep(100)
 
     Drawing._batch = draw  # type: ignore[method-assign, assignment]
-    enter("sample", f"run={folder}", "n=2", "steps=2", f"out={started.parent / 'out'}")
+    enter("sample", f"run={folder}", "n=2", "steps=2")
 
 
 def test_what_a_killed_sample_left_is_cleared_by_the_next(run: Path, tmp_path: Path) -> None:
@@ -121,6 +121,8 @@ def test_what_a_killed_sample_left_is_cleared_by_the_next(run: Path, tmp_path: P
         while not (tmp_path / "started").exists():
             assert child.process.exitcode is None, child.text()
             time.sleep(0.01)
-    assert list((tmp_path / "out").glob(".parts.*.new")), "it was killed"
-    enter("sample", f"run={run}", "n=2", "steps=2", f"out={tmp_path / 'out'}")
-    assert sorted(os.listdir(tmp_path / "out")) == ["samples.npz", "samples.png"]
+    (left,) = (run / "samples").glob("*/.parts.*.new")  # it was killed
+    enter("sample", f"run={run}", "n=2", "steps=3")
+    assert not left.exists()
+    (folder,) = (path for path in (run / "samples").iterdir() if path != left.parent)
+    assert sorted(os.listdir(folder)) == ["samples.npz", "samples.png"]
