@@ -25,11 +25,14 @@ from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
-from sde_gen.steering import choose_labels, guided, open_task
+from sde_gen.steering import choose_labels, class_names, guided, open_task
 from sde_gen.task import Task, psnr
 
 SHOWN = 8
 """Results of a task in its picture, at most."""
+
+LISTED = 20
+"""Classes in the table, at most."""
 
 SETTINGS = "solver", "grid", "steps", "sampler.solver", "sampler.grid", "sampler.steps"
 """What a file of ``benchmark tune=true`` decides over."""
@@ -122,7 +125,7 @@ def _sample(config: DictConfig, crew: Crew) -> None:
     if drawn is not None:
         if config.strip:
             _strip(config, run, model, drawn.trajectory, labels)
-        _save(config, run, task, drawn)
+        _save(config, run, task, drawn, _classes(labels, class_names(config, run)))
 
 
 def _use(config: DictConfig) -> None:
@@ -177,7 +180,17 @@ def _strip(
     save_rows(rows, Path(config.out) / "strip.png")
 
 
-def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None:
+def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:
+    """The classes of the samples with their names, for people; nothing without labels."""
+    if labels is None:
+        return {}
+    numbers = list(dict.fromkeys(labels.tolist()))
+    listing = ", ".join(f"{one} {names[one]}" if names else f"{one}" for one in numbers[:LISTED])
+    more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
+    return {"classes": listing + more + (", in turn" if len(numbers) > 1 else "")}
+
+
+def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn, classes: dict[str, str]) -> None:
     out, x, trajectory = Path(config.out), drawn.x, drawn.trajectory
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
     if task is None:
@@ -198,6 +211,7 @@ def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None
         f"samples of {run.folder}",
         {
             "images": f"{config.n}",
+            **classes,
             "network evaluations per image": f"{drawn.nfe:g}",
             "seconds": f"{drawn.seconds:.2f}",
             "images/s": f"{config.n / drawn.seconds:.2f}",

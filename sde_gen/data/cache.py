@@ -110,7 +110,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
     """
 
     def fill(growing: Path) -> dict[str, Any]:
-        samples, classes = stream()
+        samples, classes, names = stream()
         with ExitStack() as files:
             train, test = (
                 files.enter_context(_Part(growing / f"{name}.bytes")) for name in ("train", "test")
@@ -119,7 +119,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
                 (test if sample.test else train).append(sample.image, sample.label, classes)
         for part in (train, test) if classes else ():
             np.save(part.path.with_suffix(".labels.npy"), np.array(part.labels))
-        return {"classes": classes, "train": train.content(), "test": test.content()}
+        return {"classes": classes, "class_names": names, "train": train.content(), "test": test.content()}
 
     header = once(folder, settings, fill)
 
@@ -131,6 +131,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             labels=torch.from_numpy(np.load(labels)) if header["classes"] else None,
             levels=256,
             classes=header["classes"],
+            class_names=tuple(header.get("class_names", ())),  # an earlier version left none
         )
 
     with reading(folder):

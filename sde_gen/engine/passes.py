@@ -64,9 +64,8 @@ class Passes:
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
         parts = self.feed(step)
-        whole, told = self._batch(
-            self.train, *(torch.cat(column) for column in zip(*parts, strict=True)), generator
-        )
+        indices, values = (torch.cat(column) for column in zip(*parts, strict=True))
+        whole, told = self._batch(self.train, indices, values, generator)
         draw = self.objective.draw(denoiser.sde, whole, IID(generator))
         for micro, mine in enumerate(self.feed.shares(parts)):
             x0, cond = whole[mine], {name: values[mine] for name, values in told.items()}
@@ -97,7 +96,9 @@ class Passes:
             for start in range(0, len(indices), size):
                 rows = min(size, len(indices) - start)
                 begin = start + team.rank * share
-                spare = begin >= start + rows  # nothing is left for this process: it keeps step on the first row
+                spare = (
+                    begin >= start + rows
+                )  # nothing is left for this process: it keeps step on the first row
                 mine = slice(start, start + 1) if spare else slice(begin, min(begin + share, start + rows))
                 told = {name: values[mine] for name, values in cond.items()}
                 with randomness.deterministic(), self.precision.context(device), team.in_step(denoiser.net):
