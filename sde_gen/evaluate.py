@@ -146,7 +146,7 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -
             f"{one.name}: {one.metric.what}": _of_images(result.total, one.metric.unit),
             **_parts(result, one.metric.unit),
             **{
-                " ".join([f"  class {label}", *_name(data, label).values()]): _of_images(
+                " ".join([f"  class {label}", *map("({})".format, _name(data, label).values())]): _of_images(
                     about, one.metric.unit
                 )
                 for label, about in _classes(one).items()

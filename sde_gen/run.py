@@ -125,7 +125,7 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
 
 
 def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
-    """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and none if it says nothing."""
+    """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () if it says none."""
     found = checkpoint.paths(folder / "checkpoints")
     about = checkpoint.about(found[-1]) if found else {}
     facts = about.get("facts")
@@ -237,9 +237,10 @@ def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
     cache = elsewhere.get("cache", node.get("cache"))
     if cache is not None and (Path(cache) / HEADER).exists():
         elsewhere = {key: place for key, place in elsewhere.items() if key == "cache"}  # all that is read
-    node.update(elsewhere)
     if "index" in free - moved.keys() and (moved.keys() | elsewhere.keys()) - {"index", "cache"}:
-        node.index = None  # it is of files by their names of then
+        node.index = None  # it knows the files by their names of then
+        elsewhere.pop("index", None)
+    node.update(elsewhere)
     if elsewhere:
         where = " ".join(f"data.{key}={place}" for key, place in elsewhere.items())
         warnings.warn(f"the data are read from where they lay in training: {where}", stacklevel=3)

@@ -185,7 +185,7 @@ def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:
     if labels is None:
         return {}
     numbers = list(dict.fromkeys(labels.tolist()))
-    listing = ", ".join(f"{one} {names[one]}" if names else f"{one}" for one in numbers[:LISTED])
+    listing = ", ".join(f"{one} ({names[one]})" if names else f"{one}" for one in numbers[:LISTED])
     more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
     return {"classes": listing + more + (", in turn" if len(numbers) > 1 else "")}
 

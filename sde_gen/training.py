@@ -180,7 +180,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
     title = f"training of {folder}"
     if before:
-        title += " was finished before, and nothing is trained; a larger engine.images goes on, another run=... begins anew"
+        title += " was finished before, and nothing is trained; to go on, give a larger engine.images"
     elif not finished:
         title += ", stopped by a signal; the same command goes on"
     show.table(
