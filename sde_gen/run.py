@@ -248,8 +248,17 @@ def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
 
 
 def moved_data(config: DictConfig) -> dict[str, Any]:
-    """The settings of the command line that say where the data lie now."""
-    keys = [key for key in given() if key.startswith("data.")]
+    """The settings of the command line that say where the data lie now.
+
+    Raises:
+        ValueError: all of them are given at once, which would leave out others.
+    """
+    words = given()
+    if "data" in words:
+        raise ValueError(
+            f"{words['data']}: say where the data lie now by one setting after the other, data.root=..."
+        )
+    keys = [key for key in words if key.startswith("data.")]
     return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}
 
 

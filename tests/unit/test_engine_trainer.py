@@ -90,6 +90,11 @@ def flat(training):
     return torch.cat([parameter.detach().flatten() for parameter in training.denoiser.net.parameters()])
 
 
+def test_a_warm_up_longer_than_the_training_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"warm-up of 32 images is longer than the whole training of 16"):
+        trainer(tmp_path, settings={"images": 16})
+
+
 def test_accumulated_micro_batches_are_the_big_batch(tmp_path):
     results = {}
     for accumulation in (1, 2, 8):
