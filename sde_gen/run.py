@@ -1,5 +1,6 @@
 """A run folder: what a training leaves, and what all other doors start from."""
 
+import inspect
 import operator
 import os
 import warnings
@@ -225,7 +226,14 @@ def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
             raise ValueError(
                 f"data.{key}: {source.__name__} data of a trained run stay as they were; what may be given is {listing}"
             )
-    node.update(moved)
+        if moved[key] is None and inspect.signature(source).parameters[key].default is not None:
+            raise ValueError(
+                f"data.{key}=null: expected where the data lie, or leave it out for where they lay"
+            )
+    numbers = {
+        key: str(moved[key]) for key in source.places & moved.keys() if type(moved[key]) in (int, float)
+    }
+    node.update({**moved, **numbers})  # a folder may be called 2026
     elsewhere = {
         key: place
         for key, place in run.data.places.items()
