@@ -220,7 +220,7 @@ def test_what_decides_over_the_data_stays(home: Path, key: str) -> None:
 def test_a_place_may_be_called_a_number_and_must_be_one(home: Path) -> None:
     (home / "d").rename(home / "2026")
     assert opened(root=2026)[0].train.class_names == ("cat", "dog")
-    with pytest.raises(ValueError, match="data.root=null"):
+    with pytest.raises(ValueError, match=r"data\.root=null"):
         opened(root=None)
 
 
