@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen import __version__
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
-from sde_gen.data import Splits
+from sde_gen.data import Identity, Source, Splits
+from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
 from sde_gen.guidance import NoisyClassifier
@@ -89,6 +90,27 @@ def conditional(config: DictConfig) -> bool:
     return "classes" in list(config.get("conditioning", {}))
 
 
+def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], folder: Path) -> None:
+    """Refuse data whose labels mean other classes than those that a network was trained with.
+
+    Data without names of classes may lack the last ones.
+
+    Raises:
+        ValueError: they do; the message names the classes of both.
+    """
+    now = splits.train
+    named = bool(class_names and now.class_names)
+    if now.class_names != class_names if named else not 0 < now.classes <= classes:
+        before, found = (
+            f"{count} classes" + (f" ({', '.join(names)})" if names else "")
+            for count, names in ((classes, class_names), (now.classes, now.class_names))
+        )
+        raise ValueError(
+            f"the data have {found}, but the network in {folder} was trained with {before}, and its labels would "
+            "mean other classes: give the data as they were, or train another run"
+        )
+
+
 def device(name: str) -> torch.device:
     """The device of this name; ``auto`` takes CUDA if there is one.
 
@@ -143,11 +165,26 @@ def trainer(
         about={
             "config": OmegaConf.to_container(config, resolve=True),
             "facts": vars(facts),
+            "data": identity(config, splits).plain(),
             "versions": versions(),
         },
         conditioning=instantiate(config.conditioning, **facts.fill(config.conditioning)),
         **more,
     )
+
+
+def identity(config: DictConfig, splits: Splits) -> Identity:
+    """What tells the data of a training from others, and where they lie now."""
+    settings = OmegaConf.to_container(config.data, resolve=True)
+    assert isinstance(settings, dict)
+    places = absolute({str(key): value for key, value in settings.items()}, source(config.data).places)
+    return Identity.of(splits, places)
+
+
+def source(node: DictConfig) -> type[Source]:
+    """The class of the data; one that is none of ours says of no setting that it is a path."""
+    found = get_object(node._target_)
+    return found if isinstance(found, type) and issubclass(found, Source) else Source
 
 
 def versions() -> dict[str, str]:

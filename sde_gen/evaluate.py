@@ -13,7 +13,7 @@ from sde_gen.door import check_counts, check_switches, door, nearest, several
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.evaluation import Evaluation, Results, plan
 from sde_gen.likelihood import Budget, Estimate, budget, estimate
-from sde_gen.run import Run, open_data, open_run
+from sde_gen.run import Run, moved_data, open_data, open_run
 
 
 @door("evaluate")
@@ -32,8 +32,8 @@ def main(config: DictConfig) -> None:
     results = [one for one in found if one is not None]
     if results:
         for one in results:
-            _save(config, run, one, len(data))
-        _show(config, run, results, len(data))
+            _save(config, run, one, data)
+        _show(config, run, results, data)
 
 
 def _evaluate(
@@ -73,11 +73,11 @@ def _metrics(config: DictConfig) -> list[str]:
 def _split(config: DictConfig, run: Run) -> Dataset:
     if config.split not in ("train", "test"):
         raise ValueError(f"split={config.split} is unknown; there are train and test")
-    splits = open_data(run)
+    splits = open_data(run, moved_data(config))
     return splits.test if config.split == "test" else splits.train
 
 
-def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
+def _save(config: DictConfig, run: Run, one: Results, data: Dataset) -> None:
     """Leave a JSON, whole or not at all."""
     result, path = _budget(one), Path(config.out) / f"{one.name}.json"
     report = {
@@ -87,7 +87,7 @@ def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
         "mean": result.total.mean,
         "standard_error": _number(result.total.se),
         "images": result.total.n,
-        "of_images": of_images,
+        "of_images": len(data),
         "spread": {part: _number(error) for part, error in result.spread.items()},
         "offset": {
             part: {"mean": _number(about.mean), "standard_error": _number(about.se), "images": about.n}
@@ -95,12 +95,13 @@ def _save(config: DictConfig, run: Run, one: Results, of_images: int) -> None:
         },
         "not_known_to_be_small": sorted(result.doubts()),
         "classes": {
-            label: {"mean": mean, "standard_error": _number(se), "images": n}
+            label: {**_name(data, label), "mean": mean, "standard_error": _number(se), "images": n}
             for label, (mean, se, n) in _classes(one).items()
         },
         "network_evaluations_per_image": one.nfe,
         "seconds": one.seconds,
         "trained_on_images": run.images,
+        "data_of_the_training": _trained_on(config, run, one),
         "settings": one.settings,
         "image": one.images,
         "per_image": one.found.value.tolist(),
@@ -120,9 +121,20 @@ def _classes(one: Results) -> dict[int, Estimate]:
     return {label: estimate(one.found.value[one.labels == label]) for label in labels}
 
 
-def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) -> None:
+def _name(data: Dataset, label: int) -> dict[str, str]:
+    """The name of a class, where it has one."""
+    return {"name": data.class_names[label]} if data.class_names else {}
+
+
+def _trained_on(config: DictConfig, run: Run, one: Results) -> bool | None:
+    """Whether the split is that of the training; None where the checkpoint does not say."""
+    known = run.data.fingerprint.get(config.split)
+    return None if known is None else bool(known == one.settings["data"])
+
+
+def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -> None:
     """The metrics side by side, each with what it bounds and the parts of its error."""
-    images = len(results[0].images)
+    images, of_images = len(results[0].images), len(data)
     which = f"all {images:,}" if images == of_images else f"{images:,} of {of_images:,}, drawn by seed"
     rows: dict[str, str] = {}
     for one in results:
@@ -131,7 +143,9 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
             f"{one.name}: {one.metric.what}": _of_images(result.total, one.metric.unit),
             **_parts(result, one.metric.unit),
             **{
-                f"  class {label}": _of_images(about, one.metric.unit)
+                " ".join([f"  class {label}", *map("({})".format, _name(data, label).values())]): _of_images(
+                    about, one.metric.unit
+                )
                 for label, about in _classes(one).items()
             },
             "  evaluations of the network per image; time": f"{one.nfe:g}; {one.seconds:.1f} s",
@@ -143,10 +157,18 @@ def _show(config: DictConfig, run: Run, results: list[Results], of_images: int) 
         {
             **rows,
             "images of the " + config.split + " split": f"{which}; +- is the standard error over them",
+            "that split": SAME[_trained_on(config, run, results[0])],
             "trained on": f"{run.images:,} images",
             "every image's value": f"{config.out}/*.json",
         },
     )
+
+
+SAME = {
+    True: "as it was in training",
+    False: "WARNING: not as it was in training",
+    None: "not known whether as in training",
+}
 
 
 def _parts(result: Budget, unit: str) -> dict[str, str]:

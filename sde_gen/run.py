@@ -1,8 +1,13 @@
 """A run folder: what a training leaves, and what all other doors start from."""
 
+import inspect
 import operator
-from dataclasses import dataclass
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,9 +18,11 @@ from torch import Tensor
 from sde_gen import build
 from sde_gen.build import Facts
 from sde_gen.codec import Codec
-from sde_gen.data import Splits
+from sde_gen.data import Identity, Splits
+from sde_gen.data.identity import there
+from sde_gen.data.once import HEADER
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.door import several
+from sde_gen.door import given, several
 from sde_gen.engine import checkpoint
 from sde_gen.engine.precision import Float32, Precision, contexts
 from sde_gen.engine.state import load_into
@@ -38,6 +45,7 @@ class Run:
         images: training images it has seen.
         device: where it lies.
         precision: format of the network's products.
+        data: what tells its data from others, and where they lay; a checkpoint of an earlier version knows nothing.
     """
 
     folder: Path
@@ -48,6 +56,7 @@ class Run:
     images: int
     device: torch.device
     precision: torch.dtype
+    data: Identity = field(default_factory=Identity)
 
     def labels(self, n: int) -> Tensor | None:
         """A class for each of n samples, all classes in turn; None for a network without classes."""
@@ -88,6 +97,7 @@ def open_run(config: DictConfig) -> Run:
         images=found.images,
         device=where,
         precision=dtype,
+        data=_identity(found.about, folder),
     )
 
 
@@ -109,18 +119,20 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
     ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
     if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
         raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
+    _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
     classifier = build.classifier(stored, facts)
     load_into(classifier.net, found.ema, what=f"the checkpoint in {folder}")
     return classifier.to(run.device).eval().requires_grad_(False)
 
 
-def classes_of(folder: Path) -> int:
-    """Number of classes that the run folder's data have, as its newest checkpoint says; 0 if it says nothing."""
+def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () if it says none."""
     while found := checkpoint.paths(folder / "checkpoints"):
-        facts = checkpoint.about(found[-1]).get("facts")
+        about = checkpoint.about(found[-1])
+        facts = about.get("facts")
         if facts or found[-1].exists():  # else a training beside has deleted it: there are newer ones
-            return _facts(facts, folder).classes if facts else 0
-    return 0
+            return (_facts(facts, folder).classes if facts else 0), _identity(about, folder).class_names
+    return 0, ()
 
 
 def _open(
@@ -158,21 +170,106 @@ def _facts(told: Any, folder: Path) -> Facts:
     return facts
 
 
-def open_data(run: Run) -> Splits:
-    """Load the data that a run was trained on.
+def _identity(about: dict[str, Any], folder: Path) -> Identity:
+    try:
+        return Identity.read(about.get("data"))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint in {folder} was not written by this package: {error}") from error
+
+
+def _check_names(ours: Identity, theirs: Identity, what: str) -> None:
+    """Refuse another model whose classes have other names."""
+    if ours.class_names and theirs.class_names and ours.class_names != theirs.class_names:
+        raise ValueError(
+            f"{what} was trained on the classes {', '.join(theirs.class_names)}, "
+            f"the run on {', '.join(ours.class_names)}; both need the same"
+        )
+
+
+def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Splits:
+    """Load the data that a run was trained on, from where they lay then, or from where they lie now.
+
+    Data that are not those of the training, by :class:`~sde_gen.data.Identity`, are warned of.
+
+    Arguments:
+        run: the run.
+        moved: settings that say where the data lie now, by name, such as ``root``.
 
     Raises:
-        ValueError: the data are missing, or no longer what they were.
+        ValueError: the data are missing or have another shape or, if the network is given classes, other classes; or
+            a setting is given that decides over the data.
     """
     if "data" not in run.config:
         raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
-    splits: Splits = instantiate(run.config.data).load()
+    splits: Splits = instantiate(_node(run, moved)).load()
     if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "
             f"but the run was trained on shape {run.facts.shape} and {run.facts.levels} levels"
         )
+    if build.conditional(run.config):
+        build.check_classes(splits, run.facts.classes, run.data.class_names, run.folder)
+    changed = run.data.differences(Identity.of(splits))
+    if changed:
+        warnings.warn(
+            f"the data are not those that {run.folder} was trained on: {'; '.join(changed)}", stacklevel=2
+        )
     return splits
+
+
+def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
+    """The configuration of the data, with the places where they lie."""
+    node: DictConfig = run.config.data.copy()
+    source = build.source(node)
+    free = {str(key) for key in node} & (source.places | source.idle)
+    for key in moved:
+        if key not in free:
+            listing = ", ".join(f"data.{name}" for name in sorted(free)) or "nothing"
+            raise ValueError(
+                f"data.{key}: {source.__name__} data of a trained run stay as they were; what may be given is {listing}"
+            )
+        if moved[key] is None and inspect.signature(source).parameters[key].default is not None:
+            raise ValueError(
+                f"data.{key}=null: expected where the data lie, or leave it out for where they lay"
+            )
+    numbers = {
+        key: str(moved[key]) for key in source.places & moved.keys() if type(moved[key]) in (int, float)
+    }
+    node.update({**moved, **numbers})  # a folder may be called 2026
+    elsewhere = {
+        key: place
+        for key, place in run.data.places.items()
+        if key in free - moved.keys()
+        and isinstance(node[key], str)
+        and place != os.path.abspath(node[key])
+        and there(place)
+    }
+    cache = elsewhere.get("cache", node.get("cache"))
+    if cache is not None and (Path(cache) / HEADER).exists():
+        elsewhere = {key: place for key, place in elsewhere.items() if key == "cache"}  # all that is read
+    if "index" in free - moved.keys() and (moved.keys() | elsewhere.keys()) - {"index", "cache"}:
+        node.index = None  # it knows the files by their names of then
+        elsewhere.pop("index", None)
+    node.update(elsewhere)
+    if elsewhere:
+        where = " ".join(f"data.{key}={place}" for key, place in elsewhere.items())
+        warnings.warn(f"the data are read from where they lay in training: {where}", stacklevel=3)
+    return node
+
+
+def moved_data(config: DictConfig) -> dict[str, Any]:
+    """The settings of the command line that say where the data lie now.
+
+    Raises:
+        ValueError: all of them are given at once, which would leave out others.
+    """
+    words = given()
+    if "data" in words:
+        raise ValueError(
+            f"{words['data']}: say where the data lie now by one setting after the other, data.root=..."
+        )
+    keys = [key for key in words if key.startswith("data.")]
+    return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}
 
 
 def _find(folder: Path, name: str | None) -> checkpoint.Saved:

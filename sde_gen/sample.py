@@ -27,11 +27,14 @@ from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import attempt, save_film, save_panels, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
-from sde_gen.steering import choose_labels, guided, open_task
+from sde_gen.steering import choose_labels, class_names, guided, open_task
 from sde_gen.task import Task, psnr
 
 SHOWN = 8
 """Results of a task in its picture, at most."""
+
+LISTED = 20
+"""Classes in the table, at most."""
 
 SETTINGS = "solver", "grid", "steps", "sampler.solver", "sampler.grid", "sampler.steps"
 """What a file of ``benchmark tune=true`` decides over."""
@@ -124,7 +127,14 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         prepare=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if drawn is not None:
-        _save(config, run, task, drawn, partial(_strip, config, run, model, drawn.trajectory, labels))
+        _save(
+            config,
+            run,
+            task,
+            drawn,
+            partial(_strip, config, run, model, drawn.trajectory, labels),
+            _classes(labels, class_names(config, run)),
+        )
 
 
 def _use(config: DictConfig) -> None:
@@ -204,8 +214,23 @@ def _strip_of_clouds(
     save_panels([states, ends], path)
 
 
+def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:
+    """The classes of the samples with their names, for people; nothing without labels."""
+    if labels is None:
+        return {}
+    numbers = list(dict.fromkeys(labels.tolist()))
+    listing = ", ".join(f"{one} ({names[one]})" if names else f"{one}" for one in numbers[:LISTED])
+    more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
+    return {"classes": listing + more + (", in turn" if len(numbers) > 1 else "")}
+
+
 def _save(
-    config: DictConfig, run: Run, task: Task | None, drawn: Drawn, save_strip: Callable[[Path], None]
+    config: DictConfig,
+    run: Run,
+    task: Task | None,
+    drawn: Drawn,
+    save_strip: Callable[[Path], None],
+    classes: dict[str, str],
 ) -> None:
     """Leave the numbers, then what can be made of pictures, and tell."""
     out, x = Path(config.out), drawn.x
@@ -227,6 +252,7 @@ def _save(
         f"samples of {run.folder}",
         {
             "images": f"{config.n}",
+            **classes,
             "network evaluations per image": f"{drawn.nfe:g}",
             "seconds": f"{drawn.seconds:.2f}",
             "images/s": f"{config.n / drawn.seconds:.2f}",

@@ -1,5 +1,6 @@
 """Steer a run from a configuration: labels, guidance, and tasks on given images."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sde_gen import build
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import refuse, several
 from sde_gen.picture import load_image
-from sde_gen.run import Run, classes_of, open_classifier, open_data, open_run
+from sde_gen.run import Run, classes_of, moved_data, open_classifier, open_data, open_run
 from sde_gen.task import Task
 
 OF_TASKS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
@@ -45,18 +46,37 @@ def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
     if config.label is None:
         if task is not None and told and (set(guidance) & {"drop", "classifier"} or not _dropped(run)):
             raise ValueError("the model or its guidance needs a class here: give label=...")
-        every = torch.arange(config.n) % max(_classes(config, run), 1)
+        every = torch.arange(config.n) % max(_classes(config, run)[0], 1)
         return every if task is None and (told or "classifier" in set(guidance)) else None
     if not told and "classifier" not in set(guidance):
         raise ValueError(
             f"label={config.label}: the run was trained without classes; train one with conditioning=class"
         )
-    asked, classes = several(config.label), _classes(config, run)
-    if not asked or any(
-        not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < classes for one in asked
-    ):
-        raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}")
+    classes, names = _classes(config, run)
+    asked = [_number(one, names) for one in several(config.label)]
+    if not asked or any(not 0 <= one < classes for one in asked):
+        listing = f" ({', '.join(names)})" if names else ""
+        raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}{listing}")
     return torch.tensor(asked).repeat(-(-config.n // len(asked)))[: config.n]
+
+
+def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
+    """Names of the classes that ``config.label`` chooses from; empty where they have none."""
+    return _classes(config, run)[1]
+
+
+def _number(label: Any, names: tuple[str, ...]) -> int:
+    """The number of a class that is given by its number or its name; -1 where there is no such class."""
+    if isinstance(label, int) and not isinstance(label, bool):
+        other = names.index(str(label)) if str(label) in names else label
+        if other != label:
+            warnings.warn(
+                f"label={label} is the class of this number, not the one of this name, which is number {other}; "
+                f"a name is quoted twice: label=\"'{label}'\"",
+                stacklevel=3,
+            )
+        return label
+    return names.index(label) if label in names else -1
 
 
 def open_task(config: DictConfig, run: Run) -> Task | None:
@@ -67,6 +87,8 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     """
     node = config.get("task")
     _refuse_idle(node)
+    if not any(type(config.get(key)) is int for key in ("image", "a", "b")):
+        refuse("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
         return None
     if len(run.facts.shape) != 3 or run.facts.levels is None:
@@ -77,7 +99,7 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     given: dict[str, Any] = {"event": run.facts.shape}
     for key in ("image", "a", "b"):
         if key in asked:
-            given[key] = _image(key, config[key], run)
+            given[key] = _image(key, config, run)
     if "mask" in asked:
         if config.mask is None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
@@ -125,8 +147,10 @@ def _weak(folder: str, config: DictConfig, run: Run) -> Run:
             }
         )
     )
+    names = run.data.class_names or weak.data.class_names
     for what, found, expected in (
         ("data", weak.facts, run.facts),
+        ("names of classes", weak.data.class_names or names, names),
         ("codec", weak.config.codec, run.config.codec),
         ("conditioning", build.conditional(weak.config), build.conditional(run.config)),
     ):
@@ -137,10 +161,12 @@ def _weak(folder: str, config: DictConfig, run: Run) -> Run:
     return weak
 
 
-def _classes(config: DictConfig, run: Run) -> int:
-    """Number of classes of the run's data; where they say none, of the classifier's that guides."""
+def _classes(config: DictConfig, run: Run) -> tuple[int, tuple[str, ...]]:
+    """Number and names of the classes of the run's data; where they say none, of the classifier's that guides."""
     folder = (config.get("guidance") or {}).get("classifier")
-    return run.facts.classes or (0 if folder is None else classes_of(Path(folder)))
+    if run.facts.classes or folder is None:
+        return run.facts.classes, run.data.class_names
+    return classes_of(Path(folder))
 
 
 def _dropped(run: Run) -> bool:
@@ -155,12 +181,13 @@ def _refuse_idle(node: DictConfig | None) -> None:
     refuse(instead, *(key for key in OF_TASKS if key not in asked))
 
 
-def _image(key: str, value: str | int | None, run: Run) -> Tensor:
+def _image(key: str, config: DictConfig, run: Run) -> Tensor:
     """A file's image, or a held-out one by its index, in model space with shape (1, *event)."""
+    value = config[key]
     if value is None:
         raise ValueError(f"the task needs {key}=FILE, or {key}=0, 1, ... for an image held out of training")
     if isinstance(value, int):
-        images = open_data(run).test.values
+        images = open_data(run, moved_data(config)).test.values
         if not 0 <= value < len(images):
             raise ValueError(f"{key}={value}: the held-out images of {run.folder} are 0 to {len(images) - 1}")
         levels = images[value]

@@ -20,7 +20,7 @@ from sde_gen.hooks import StopOnNaN
 from sde_gen.noise import PerSample, sample_seeds
 from sde_gen.picture import attempt, save_samples
 from sde_gen.sampler import Sampler
-from sde_gen.training import Bar, ConfigFile, Signals, check_meaning, name_run, report
+from sde_gen.training import Bar, Begun, ConfigFile, Signals, check_data, check_meaning, name_run, report
 
 
 @door("train")
@@ -32,9 +32,16 @@ def main(config: DictConfig) -> None:
     sampler: Sampler = instantiate(config.preview.sampler)
     check_counts(config.preview, "n")
     check_meaning(folder, config)
+    check_data(folder, config, splits)
     with assembled(partial(instantiate, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
-            listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
+            begun = Begun()
+            listeners: list[Listener] = [
+                begun,
+                ConfigFile(config, folder),
+                JSONL(folder / "log.jsonl"),
+                Bar(bar),
+            ]
             trainer = build.trainer(config, splits, listeners=listeners, stop=stop, team=team)
             shape = (config.preview.n, *splits.train.shape)
             labels = (
@@ -44,7 +51,7 @@ def main(config: DictConfig) -> None:
             listeners += [instantiate(logger) for logger in config.loggers]
             finished = trainer.run()
         if team.rank == 0:
-            report(trainer, folder, finished)
+            report(trainer, folder, finished, begun.finished)
 
 
 class _Preview(Listener):

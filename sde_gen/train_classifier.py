@@ -11,7 +11,7 @@ from sde_gen.data import Splits
 from sde_gen.door import door
 from sde_gen.engine import JSONL, Listener
 from sde_gen.engine.team import assembled
-from sde_gen.training import Bar, ConfigFile, Signals, check_meaning, name_run, report
+from sde_gen.training import Bar, Begun, ConfigFile, Signals, check_data, check_meaning, name_run, report
 
 
 @door("train_classifier")
@@ -21,16 +21,23 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     splits: Splits = instantiate(config.data).load()
     check_meaning(folder, config)
+    check_data(folder, config, splits)
     with assembled(partial(instantiate, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
-            listeners: list[Listener] = [ConfigFile(config, folder), JSONL(folder / "log.jsonl"), Bar(bar)]
+            begun = Begun()
+            listeners: list[Listener] = [
+                begun,
+                ConfigFile(config, folder),
+                JSONL(folder / "log.jsonl"),
+                Bar(bar),
+            ]
             listeners += [instantiate(logger) for logger in config.loggers]
             trainer = build.trainer(
                 config, splits, model=build.classifier, listeners=listeners, stop=stop, team=team
             )
             finished = trainer.run()
         if team.rank == 0:
-            report(trainer, folder, finished)
+            report(trainer, folder, finished, begun.finished)
 
 
 if __name__ == "__main__":

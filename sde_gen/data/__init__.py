@@ -7,6 +7,7 @@ from sde_gen.data.digits import Digits
 from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
+from sde_gen.data.identity import Identity
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.rows import Rows
 from sde_gen.data.shards import Shards
@@ -24,6 +25,7 @@ __all__ = [
     "FashionMNIST",
     "HorizontalFlip",
     "HuggingFace",
+    "Identity",
     "ImageFolder",
     "Moons",
     "NoAugmentation",

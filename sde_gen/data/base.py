@@ -3,6 +3,7 @@
 import abc
 import hashlib
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,12 +23,14 @@ class Dataset:
         labels: classes, int64 with shape (N,), or None.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
+        class_names: their names in the order of their numbers; empty where they have none.
     """
 
     values: Tensor | Rows
     labels: Tensor | None
     levels: int | None
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the data."""
@@ -35,6 +38,8 @@ class Dataset:
             raise ValueError("a data set needs at least one sample, got none")
         if isinstance(self.values, Tensor):
             _check(self.values, self.levels)
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} class_names for {self.classes} classes")
         if self.labels is not None and len(self.labels) != len(self.values):
             raise ValueError(f"{len(self.labels)} labels for {len(self.values)} samples")
         if (
@@ -61,11 +66,22 @@ class Dataset:
         return replace(self, values=self.values.to(device), labels=labels)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ wherever the data do, and are the same on every device."""
+        """16 hexadecimal digits that differ wherever the data do, and are the same on every device.
+
+        Of values in memory, or in a cache of the same, every one counts, and so does every label. Of images in tar
+        files, which would all have to be read, the names of the files and the images' places and sizes count.
+        """
         labels = [] if self.labels is None else [self.labels]
-        if isinstance(self.values, Tensor):
-            return digest([self.values, *labels])
-        return digest(labels, self.values.fingerprint)
+        values = self.values
+        known = contents(values) if isinstance(values, Tensor) else values.fingerprint
+        return digest(labels, known)
+
+
+def contents(values: Tensor) -> str:
+    """Shape and SHA-256 of numbers in memory, as a cache of them knows itself."""
+    raw = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    kind = "" if values.dtype == torch.uint8 else str(values.dtype)
+    return f"{kind}{tuple(values.shape)}{hashlib.sha256(raw.data).hexdigest()}"
 
 
 def _check(values: Tensor, levels: int | None) -> None:
@@ -96,6 +112,12 @@ class Splits:
 class Source(abc.ABC):
     """Where a data set comes from: hyper-parameters only, until it is loaded."""
 
+    places: ClassVar[frozenset[str]] = frozenset()
+    """Names of the settings that are paths: the same data may lie elsewhere when they are opened again."""
+
+    idle: ClassVar[frozenset[str]] = frozenset()
+    """Names of the settings that do not decide over the data."""
+
     @abc.abstractmethod
     def load(self) -> Splits:
         """Read the data.
@@ -105,7 +127,15 @@ class Source(abc.ABC):
         """
 
 
-def split(values: Tensor, labels: Tensor | None, *, levels: int | None, classes: int, test: Tensor) -> Splits:
+def split(
+    values: Tensor,
+    labels: Tensor | None,
+    *,
+    levels: int | None,
+    classes: int,
+    test: Tensor,
+    class_names: tuple[str, ...] = (),
+) -> Splits:
     """Split by a boolean mask with shape (N,)."""
 
     def part(mask: Tensor) -> Dataset:
@@ -114,6 +144,7 @@ def split(values: Tensor, labels: Tensor | None, *, levels: int | None, classes:
             labels=None if labels is None else labels[mask],
             levels=levels,
             classes=classes,
+            class_names=class_names,
         )
 
     return Splits(train=part(~test), test=part(test))

@@ -111,7 +111,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
     """
 
     def fill(growing: Path) -> dict[str, Any]:
-        samples, classes = stream()
+        samples, classes, names = stream()
         with ExitStack() as files:
             train, test = (
                 files.enter_context(_Part(growing / f"{name}.bytes")) for name in ("train", "test")
@@ -121,7 +121,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
         for part in (train, test) if classes else ():
             with create(part.path.with_suffix(".labels.npy")) as file:
                 np.save(file, np.array(part.labels))
-        return {"classes": classes, "train": train.content(), "test": test.content()}
+        return {"classes": classes, "class_names": names, "train": train.content(), "test": test.content()}
 
     header = once(folder, settings, fill)
 
@@ -133,6 +133,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             labels=torch.from_numpy(np.load(labels)) if header["classes"] else None,
             levels=256,
             classes=header["classes"],
+            class_names=tuple(header.get("class_names", ())),  # an earlier version left none
         )
 
     with reading(folder):

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,6 +71,9 @@ class Emoji(Source):
     skin_tones: int = 0
     test_fraction: float = 0.1
 
+    places: ClassVar[frozenset[str]] = frozenset({"root"})
+    idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
+
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if not 1 <= self.size <= 64:
@@ -102,7 +105,12 @@ class Emoji(Source):
         places, labels, values = zip(*sorted(pictures.values(), key=lambda one: one[0]), strict=True)
         test = torch.tensor(places) < self.test_fraction
         return split(
-            torch.stack(values), torch.tensor(labels), levels=256, classes=len(CATEGORIES), test=test
+            torch.stack(values),
+            torch.tensor(labels),
+            levels=256,
+            classes=len(CATEGORIES),
+            class_names=CATEGORIES,
+            test=test,
         )
 
     def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:

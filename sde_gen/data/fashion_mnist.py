@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from sde_gen.data.base import Dataset, Source, Splits
 from sde_gen.data.download import fetch
@@ -37,6 +38,9 @@ class FashionMNIST(Source):
     root: str | None = None
     download: bool = False
     url: str = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
+
+    places: ClassVar[frozenset[str]] = frozenset({"root"})
+    idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

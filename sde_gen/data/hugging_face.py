@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sde_gen.data.base import last_after_shuffle
 from sde_gen.data.image import check_square, square
@@ -40,6 +40,8 @@ class HuggingFace(Streamed):
     seed: int = 0
     streaming: bool = False
 
+    places: ClassVar[frozenset[str]] = frozenset({"path", "cache"})
+
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         check_square(self.size, self.channels)
@@ -62,7 +64,8 @@ class HuggingFace(Streamed):
                 raise ValueError(f"{self.path!r} has no split {name!r}; it has {', '.join(parts)}")
         image, label = self._columns(parts[self.train])
         classes = parts[self.train].features[label].num_classes if label else 0
-        return Stream(self._samples(parts, image, label), classes)
+        class_names = tuple(getattr(parts[self.train].features[label], "names", ())) if label else ()
+        return Stream(self._samples(parts, image, label), classes, class_names)
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
         """The columns of images and of labels."""

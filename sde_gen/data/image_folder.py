@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from torch import Tensor
@@ -38,6 +39,8 @@ class ImageFolder(Streamed):
     test_fraction: float = 0.1
     skip_corrupt: bool = False
 
+    places: ClassVar[frozenset[str]] = frozenset({"root", "cache"})
+
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         check_square(self.size, self.channels)
@@ -56,7 +59,11 @@ class ImageFolder(Streamed):
         names.sort(key=lambda name: (share(name.as_posix()), name))
         labelled = all(len(name.parts) > 1 for name in names)
         classes = sorted({name.parts[0] for name in names}) if labelled else []
-        return Stream(self._samples(root, names, {name: i for i, name in enumerate(classes)}), len(classes))
+        return Stream(
+            self._samples(root, names, {name: i for i, name in enumerate(classes)}),
+            len(classes),
+            tuple(classes),
+        )
 
     def _samples(self, root: Path, names: list[Path], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []

@@ -55,6 +55,7 @@ class Shards(Streamed):
     workers: int = 4
     index: str | None = None
 
+    places: ClassVar[frozenset[str]] = frozenset({"train", "test", "cache", "index"})
     idle: ClassVar[frozenset[str]] = frozenset({"cache", "index", "workers"})
 
     def __post_init__(self) -> None:

@@ -26,7 +26,9 @@ class Stream(NamedTuple):
     Attributes:
         samples: every image once; all have one shape, and all have a label or none.
         classes: number of classes, 0 without labels.
+        class_names: their names in the order of their numbers; empty where they have none.
     """
 
     samples: Iterable[Sample]
     classes: int
+    class_names: tuple[str, ...] = ()

@@ -23,8 +23,8 @@ class Streamed(Source):
 
     cache: str | None = None
 
+    places: ClassVar[frozenset[str]] = frozenset({"cache"})
     idle: ClassVar[frozenset[str]] = frozenset({"cache"})
-    """Names of the settings that do not decide over the images."""
 
     @abc.abstractmethod
     def stream(self) -> Stream:
@@ -43,7 +43,7 @@ class Streamed(Source):
         """Read the images into memory, or open their cache, which is made if it is not there."""
         if self.cache is not None:
             return cache.opened(Path(self.cache), self.settings(), self.stream)
-        samples, classes = self.stream()
+        samples, classes, names = self.stream()
         parts: dict[bool, list[Sample]] = {False: [], True: []}
         for sample in samples:
             parts[sample.test].append(sample)
@@ -54,6 +54,7 @@ class Streamed(Source):
                 labels=torch.tensor([sample.label for sample in part]) if classes else None,
                 levels=256,
                 classes=classes,
+                class_names=names,
             )
 
         return Splits(train=gathered(parts[False]), test=gathered(parts[True]))

@@ -1,5 +1,6 @@
 """What a step reads of the data; where that takes time, the next step's is read meanwhile."""
 
+import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -59,6 +60,15 @@ class Feed:
         """The share of this process in a micro-batch of so many samples."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
+
+    def shares(self, parts: list[Micro]) -> list[slice]:
+        """The share of this process in every micro-batch, as rows of the whole batch."""
+        ends = list(itertools.accumulate(len(part.indices) for part in parts))
+        shares = (self.mine(len(part.indices)) for part in parts)
+        return [
+            slice(start + share.start, start + share.stop)
+            for start, share in zip([0, *ends], shares, strict=False)
+        ]
 
     def __call__(self, step: int) -> list[Micro]:
         """The micro-batches of a step."""

@@ -2,6 +2,7 @@
 
 import abc
 import math
+import warnings
 from dataclasses import dataclass
 
 
@@ -23,6 +24,16 @@ class LRSchedule(abc.ABC):
     def __call__(self, images: int, budget: int) -> float:
         """The factor after ``images`` of ``budget`` images, this step's included."""
         return min(1.0, images / self.warmup if self.warmup else 1.0) * self.decay(images / budget)
+
+    def check(self, budget: int) -> None:
+        """Warn of a warm-up that is longer than a whole training of ``budget`` images."""
+        if self.warmup > budget:
+            warnings.warn(
+                f"the warm-up of {self.warmup:,} images is longer than the whole training of {budget:,}: the learning "
+                f"rate gets no further than {budget / self.warmup:.2g} of its value; give a smaller "
+                "lr_schedule.warmup, or a larger engine.images",
+                stacklevel=3,
+            )
 
     @abc.abstractmethod
     def decay(self, progress: float) -> float:

@@ -55,19 +55,20 @@ class Passes:
     ) -> list[tuple[Tensor, Loss]]:
         """Add up the gradient of a step; return its micro-batches in model space and their losses.
 
-        Every process makes the whole batch, with all that is random in it, and goes on with its share: so samples and
-        noise do not depend on how many share them. Of samples on the disk it reads its share alone: the others' draws
-        depend on how many they are, not on what they hold. Masks of dropout are a process' own.
+        Every process makes the whole batch, with all that is random in it, and goes on with its share, one micro-batch
+        after the other: so samples and noise depend neither on how many processes share them nor on how many
+        micro-batches there are. Of samples on the disk it reads its share alone: the others' draws depend on how many
+        they are, not on what they hold. Masks of dropout are those of a process and of a micro-batch.
         """
         settings, team, seen = self.settings, self.team, []
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
         parts = self.feed(step)
-        for micro, (indices, values) in enumerate(parts):
-            whole, cond = self._batch(self.train, indices, values, generator)
-            draw = self.objective.draw(denoiser.sde, whole, IID(generator))
-            mine = self.feed.mine(len(indices))
-            x0, cond = whole[mine], {name: values[mine] for name, values in cond.items()}
+        indices, values = (torch.cat(column) for column in zip(*parts, strict=True))
+        whole, told = self._batch(self.train, indices, values, generator)
+        draw = self.objective.draw(denoiser.sde, whole, IID(generator))
+        for micro, mine in enumerate(self.feed.shares(parts)):
+            x0, cond = whole[mine], {name: values[mine] for name, values in told.items()}
             dropout_seed = derive(settings.seed, step, team.rank, 1 + micro)
             last = micro == len(parts) - 1
             with clock.running(), nullcontext() if last else team.apart(denoiser.net):
@@ -86,20 +87,24 @@ class Passes:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
         losses = []
-        whole = self.settings.batch_size // self.settings.accumulation
-        share = whole // team.size
-        for first in range(0, count, whole):
-            indices = torch.arange(first, min(first + whole, count), device=device)
+        size = self.settings.batch_size // self.settings.accumulation
+        share = size // team.size
+        for first in range(0, count, self.settings.batch_size):
+            indices = torch.arange(first, min(first + self.settings.batch_size, count), device=device)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
-            begin = team.rank * share
-            spare = begin >= len(indices)  # nothing is left for this process: it keeps step on the first row
-            mine = slice(0, 1) if spare else slice(begin, begin + share)
-            told = {name: values[mine] for name, values in cond.items()}
-            with randomness.deterministic(), self.precision.context(device), team.in_step(denoiser.net):
-                loss = self.objective.loss(denoiser, x0[mine], draw.rows(mine), **told).per_sample
-            rows = torch.cat([loss, loss.new_zeros(share - len(loss))])
-            losses.append(team.gather(rows)[: len(indices)])
+            for start in range(0, len(indices), size):
+                rows = min(size, len(indices) - start)
+                begin = start + team.rank * share
+                spare = (
+                    begin >= start + rows
+                )  # nothing is left for this process: it keeps step on the first row
+                mine = slice(start, start + 1) if spare else slice(begin, min(begin + share, start + rows))
+                told = {name: values[mine] for name, values in cond.items()}
+                with randomness.deterministic(), self.precision.context(device), team.in_step(denoiser.net):
+                    loss = self.objective.loss(denoiser, x0[mine], draw.rows(mine), **told).per_sample
+                padded = torch.cat([loss, loss.new_zeros(share - len(loss))])
+                losses.append(team.gather(padded)[:rows])
         return float(torch.cat(losses).double().mean())
 
     def _batch(

@@ -54,7 +54,8 @@ def resume(
     load_into(average, found.ema, what=what, team=team)
     from_tensors(adam, found.optimizer, team)
     _check_finite(folder, found.images, net, average, adam, team)
-    changed = changes({**found.about, "validation": None}, {**about, "validation": None})
+    known = {key: value for key, value in about.items() if key in found.about}  # by an earlier version, less
+    changed = changes({**found.about, "validation": None}, {**known, "validation": None})
     if changed:
         warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
     return found.images

@@ -93,6 +93,8 @@ class Trainer:
                 f"batch_size={settings.batch_size} is not a multiple of accumulation={settings.accumulation} "
                 f"times {self.team.size} processes; give an engine.batch_size that is"
             )
+        if self.team.rank == 0:
+            self.lr_schedule.check(settings.images)
         self.device = next(self.denoiser.parameters()).device
         if settings.channels_last and len(self.train.shape) == 3:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

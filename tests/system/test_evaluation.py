@@ -174,8 +174,8 @@ def test_other_weights_and_other_data_are_other_settings(
         next(opened.denoiser.net.parameters()).data.view(-1)[0] += 1e-3
         return opened
 
-    def brighter(opened: Run) -> Splits:
-        splits = open_data(opened)
+    def brighter(opened: Run, moved: dict[str, Any]) -> Splits:
+        splits = open_data(opened, moved)
         splits.test.values.view(-1)[-1] += 1
         return splits
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_bad_averages():
     ):
         with pytest.raises(ValueError, match=r"must (lie|be)"):
             build()
+
+
+@pytest.mark.parametrize("name", names("lr_schedule"))
+def test_a_warm_up_longer_than_the_training_is_warned_of(name):
+    schedule = make("lr_schedule", name, warmup=1000)
+    with pytest.warns(UserWarning, match=r"1,000 images .* training of 250: .* than 0.25 of"):
+        schedule.check(250)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule.check(1000)
 
 
 @pytest.mark.parametrize("name", names("lr_schedule"))

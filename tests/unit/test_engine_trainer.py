@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sde_gen.codec import Affine
-from sde_gen.conditioning import Unconditional
-from sde_gen.data import Dataset
+from sde_gen.conditioning import Label, Unconditional
+from sde_gen.data import Augmentation, Dataset
 from sde_gen.engine import JSONL, Listener, checkpoint
 from sde_gen.engine.ema import Ramp
 from sde_gen.engine.lr_schedule import Constant
@@ -27,6 +27,14 @@ class Double(Affine):
 
     def encode(self, values, noise=None):
         return super().encode(values, noise).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Augmentation):
+    """Change the sign of about half of the samples."""
+
+    def __call__(self, values, generator):
+        return torch.where(torch.rand(len(values), 1, generator=generator) < 0.5, values, -values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,11 @@ def flat(training):
     return torch.cat([parameter.detach().flatten() for parameter in training.denoiser.net.parameters()])
 
 
+def test_a_warm_up_longer_than_the_training_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"warm-up of 32 images is longer than the whole training of 16"):
+        trainer(tmp_path, settings={"images": 16})
+
+
 def test_accumulated_micro_batches_are_the_big_batch(tmp_path):
     results = {}
     for accumulation in (1, 2, 8):
@@ -96,6 +109,34 @@ def test_accumulated_micro_batches_are_the_big_batch(tmp_path):
     for accumulation in (2, 8):
         torch.testing.assert_close(results[accumulation][0], results[1][0], rtol=1e-12, atol=1e-13)
         assert results[accumulation][1] == pytest.approx(results[1][1], rel=1e-6)  # norms are of float64 too
+
+
+@pytest.mark.parametrize("accumulation", [2, 8])
+def test_all_that_is_random_in_a_step_does_not_depend_on_how_it_is_cut(tmp_path, accumulation):
+    """Stratified times, noise, dropped labels and a random change of the data, in training and in validation."""
+    whole, cut = (
+        trainer(
+            tmp_path / str(parts),
+            settings={"accumulation": parts, "images": 48, "batch_size": 16, "validate": 14},
+            net=double_net(),
+            codec=Double(),
+            augmentation=Mirror(),
+            conditioning=Label(classes=3, dropout=0.5),
+        )
+        for parts in (1, accumulation)
+    )
+    for training in (whole, cut):
+        seen = training.passes.backward(training.learner, 0, training.meter.passes)
+        assert len(seen) == training.settings.accumulation
+        training.drawn = [torch.cat(part) for part in zip(*((x0, *loss) for x0, loss in seen), strict=True)]
+        training.adam.zero_grad(set_to_none=True)
+    assert len(set(whole.drawn[2].tolist())) == 16
+    for one, other in zip(whole.drawn, cut.drawn, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-13)
+    for training in (whole, cut):
+        assert training.run()
+    torch.testing.assert_close(flat(cut), flat(whole), rtol=1e-11, atol=1e-12)
+    assert cut.validation() == pytest.approx(whole.validation(), rel=1e-11)
 
 
 def test_the_step_follows_the_mean_gradient_up_to_the_clip(tmp_path):

@@ -1,0 +1,365 @@
+"""Data that have changed or moved since the training: noticed, refused where labels would shift, found again."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from sde_gen import build
+from sde_gen.data import Identity, ImageFolder, Shards, Splits
+from sde_gen.engine import checkpoint
+from sde_gen.run import Run, open_data, open_run
+from sde_gen.steering import choose_labels
+from tests.packed import shards
+from tests.system.test_doors import enter, mistake
+
+SMALL = [
+    *("model.width=8", "model.blocks=1", "model.attention_levels=[]", "engine.batch_size=32"),
+    *(
+        "engine.images=64",
+        "engine.log_every=32",
+        "engine.preview_every=1000000",
+        "engine.checkpoint_every=64",
+    ),
+    *("engine.validate=4", "preview.n=2", "preview.sampler.steps=2", "lr_schedule.warmup=32", "data.size=8"),
+]
+GREY = ["data=image_folder", "data.channels=1"]
+FEW = ["n=3", "integrator=runge_kutta", "integrator.steps=2", "metric.bpd.closer=null"]
+
+
+def images(folder: Path, *classes: str, count: int = 10, seed: int = 0) -> Path:
+    """Random grey images in a folder for each class."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds a run on d/cat and d/dog, named from there; d itself is kept aside."""
+    home = tmp_path_factory.mktemp("home")
+    images(home / "d", "cat", "dog")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        enter("train", *SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g")
+    (home / "d").rename(home / "aside")
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in, where nothing leads back to the first."""
+    home = tmp_path / "home"
+    shutil.copytree(trained / "runs", home / "runs")
+    shutil.copytree(trained / "aside", home / "d")
+    monkeypatch.chdir(home)
+    return home
+
+
+def opened_run(run: str = "runs/g") -> Run:
+    words = {"run": run, "checkpoint": None, "trust": [], "device": "cpu"}
+    return open_run(OmegaConf.create(words))
+
+
+def opened(run: Run | None = None, **moved: Any) -> tuple[Splits, list[str]]:
+    """The data of a run, and what is warned of."""
+    run = run or opened_run()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        return open_data(run, moved), [str(one.message) for one in told]
+
+
+def about(run: str) -> Any:
+    return checkpoint.about(checkpoint.paths(Path(run) / "checkpoints")[-1])
+
+
+def without(run: str, key: str) -> None:
+    """Make the run one of an earlier version, which said less."""
+    for path in checkpoint.paths(Path(run) / "checkpoints"):
+        told = json.loads((path / "checkpoint.json").read_text())
+        del told["about"][key]
+        text = json.dumps(told).encode()
+        (path / "checkpoint.json").write_bytes(text)
+        (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
+
+
+# --- what a checkpoint knows
+
+
+def test_the_checkpoint_knows_its_data(home: Path) -> None:
+    told = about("runs/g")["data"]
+    splits = ImageFolder(root="d", size=8, channels=1).load()
+    assert told["class_names"] == ["cat", "dog"]
+    assert told["train"]["samples"] + told["test"]["samples"] == 20
+    assert told["train"]["fingerprint"] == splits.train.fingerprint()
+    assert Identity.read(told) == Identity.of(splits, told["places"])
+    assert Path(told["places"]["root"]).is_absolute()
+
+
+def test_a_cache_and_memory_have_one_fingerprint(tmp_path: Path) -> None:
+    source: dict[str, Any] = {"root": str(images(tmp_path / "d", "cat", "dog")), "size": 8, "channels": 1}
+    memory, cached = (ImageFolder(**source, cache=cache).load() for cache in (None, str(tmp_path / "cache")))
+    assert not Identity.of(memory).differences(Identity.of(cached))
+    assert cached.test.class_names == ("cat", "dog")
+
+
+def test_shards_are_known_by_what_their_headers_say(tmp_path: Path) -> None:
+    def identity(name: str) -> Identity:
+        return Identity.of(Shards(train=f"{tmp_path / name}/train-*.tar", size=8).load())
+
+    for name in "ab":
+        shards(tmp_path / name)
+    first = identity("a")
+    assert not first.differences(identity("b"))
+    shards(tmp_path / "b", count=4)
+    assert "samples" in str(first.differences(identity("b")))
+
+
+@pytest.mark.parametrize(
+    "bad", [7, [], {}, {"class_names": 3}, {"class_names": [], "train": {}, "test": {}, "places": {}}]
+)
+def test_a_description_of_data_that_is_none_is_refused(bad: object) -> None:
+    with pytest.raises(ValueError, match="description of the data"):
+        Identity.read(bad)
+
+
+# --- data that have changed
+
+
+def test_data_of_the_training_open_without_a_word(home: Path) -> None:
+    splits, told = opened()
+    assert splits.train.class_names == ("cat", "dog")
+    assert not told
+
+
+@pytest.mark.parametrize("change", ["ant", "zebra", "renamed", "unlabelled"])
+def test_other_classes_are_refused(home: Path, change: str) -> None:
+    if change == "renamed":
+        (home / "d" / "cat").rename(home / "d" / "ant")
+        now = r"2 classes \(ant, dog\)"
+    elif change == "unlabelled":
+        shutil.copy(home / "d" / "cat" / "0.png", home / "d")
+        now = "0 classes|stray|beside"
+    else:
+        images(home / "d", change)
+        now = "3 classes " + (r"\(ant, cat, dog\)" if change == "ant" else r"\(cat, dog, zebra\)")
+    with pytest.raises(ValueError, match=now):
+        opened()
+
+
+def test_changed_images_are_said(home: Path) -> None:
+    before = ImageFolder(root="d", size=8, channels=1).load()
+    images(home / "d", "cat", count=30)
+    _, told = opened()
+    assert len(told) == 1
+    assert "not those that runs/g was trained on" in told[0]
+    assert f"train split {len(before.train)} -> " in told[0]
+    shutil.rmtree(home / "d")
+    images(home / "d", "cat", "dog", seed=1)
+    _, told = opened()
+    assert f"test split of other samples ({before.test.fingerprint()} -> " in told[0]
+
+
+def test_a_run_of_an_earlier_version_still_opens(home: Path) -> None:
+    without("runs/g", "data")
+    splits, told = opened()
+    assert len(splits.train) + len(splits.test) == 20
+    assert not told
+    images(home / "d", "ant")
+    with pytest.raises(ValueError, match=r"3 classes \(ant, cat, dog\), but .* with 2 classes,"):
+        opened()
+
+
+def test_an_evaluation_says_names_and_whether_the_data_are_those_of_the_training(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def evaluated(*words: str) -> dict[str, Any]:
+        enter("evaluate", "run=runs/g", "out=out", "fresh=true", *FEW, *words)
+        found: dict[str, Any] = json.loads(Path("out/bpd.json").read_text())
+        return found
+
+    (home / "d").rename(home / "d2")
+    found = evaluated("++data.root=d2")
+    assert found["data_of_the_training"] is True
+    names = {label: one["name"] for label, one in found["classes"].items()}
+    assert names
+    assert names.items() <= {"0": "cat", "1": "dog"}.items()
+    out = capfd.readouterr().out
+    assert "as it was in training" in out
+    assert f"class {next(iter(names))} ({next(iter(names.values()))})" in out
+    said = mistake(capfd, "evaluate", "run=runs/g", *FEW, "+data.size=9")
+    assert "data.size" in said
+    assert "data.root" in said
+    assert "data.root" in mistake(capfd, "evaluate", "run=runs/g", *FEW)
+    images(home / "d3", "cat", "dog", seed=1)
+    with pytest.warns(UserWarning, match="not those that runs/g was trained on"):
+        assert evaluated("data.root=d3")["data_of_the_training"] is False
+
+
+# --- data that have moved
+
+
+@pytest.mark.parametrize("key", ["size", "nosuch", "path", "test_fraction"])
+def test_what_decides_over_the_data_stays(home: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"data.{key}: ImageFolder data .* data.cache, data.root"):
+        opened(**{key: 9})
+
+
+def test_a_place_may_be_called_a_number_and_must_be_one(home: Path) -> None:
+    (home / "d").rename(home / "2026")
+    assert opened(root=2026)[0].train.class_names == ("cat", "dog")
+    with pytest.raises(ValueError, match=r"data\.root=null"):
+        opened(root=None)
+
+
+def test_data_are_found_from_another_working_directory(
+    trained: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(home / "d")
+    (trained / "aside").rename(trained / "d")
+    try:
+        splits, told = opened()
+        assert told == [f"the data are read from where they lay in training: data.root={trained / 'd'}"]
+        images(home / "d", "cat", "dog", seed=5)  # a folder of the same name is not that of the training
+        again, told = opened()
+        assert again.train.fingerprint() == splits.train.fingerprint()
+        assert len(told) == 1
+        _, told = opened(root="d")
+        assert "not those" in told[0]
+    finally:
+        (trained / "d").rename(trained / "aside")
+
+
+def test_caches_shards_and_their_index_are_found_and_may_move(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = opened_run()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    shards(Path("s"))
+
+    def trained_on(**settings: Any) -> Run:
+        """A run on these data, as far as they are opened again."""
+        data = {"train": "s/train-*.tar", "test": None, "size": 8, "index": None, "cache": None, **settings}
+        config = OmegaConf.create({"data": {"_target_": "sde_gen.data.Shards", **data}})
+        splits = Shards(**data).load()
+        facts = dataclasses.replace(known.facts, shape=splits.train.shape, classes=3)
+        return dataclasses.replace(known, config=config, facts=facts, data=build.identity(config, splits))
+
+    indexed, cached = trained_on(index="i"), trained_on(cache="c")
+    values = Shards(train="s/train-*.tar", size=8).load().train.values[:]
+
+    def expect(run: Run, *told: str, **moved: Any) -> None:
+        splits, warned = opened(run, **moved)
+        assert torch.equal(splits.train.values[:], values)
+        assert warned == [f"the data are read from where they lay in training: {one}" for one in told]
+
+    expect(indexed)
+    expect(cached)
+    monkeypatch.chdir(tmp_path / "two")
+    expect(indexed, f"data.train={tmp_path / 'one' / 's' / 'train-*.tar'}")
+    expect(cached, f"data.cache={tmp_path / 'one' / 'c'}")
+    assert not list(Path().iterdir())  # no index or cache is made anew
+    shutil.move(tmp_path / "one" / "s", "t")
+    expect(indexed, train="t/train-{000..002}.tar")
+    expect(cached, f"data.cache={tmp_path / 'one' / 'c'}")
+    shutil.move(tmp_path / "one" / "c", "d")
+    expect(cached, cache="d")
+
+
+def test_a_held_out_image_of_moved_data(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    task = ["run=runs/g", "task=superres", "factor=2", "n=1", "steps=2", "label=dog", "out=a"]
+    (home / "d").rename(home / "d2")
+    enter("sample", *task, "image=0", "data.root=d2")
+    assert "1 (dog)" in capfd.readouterr().out
+    assert "no effect" in mistake(capfd, "sample", *task, "image=d2/cat/0.png", "data.root=d2")
+
+
+# --- names of classes
+
+
+def labels(run: Run, label: Any) -> list[int]:
+    """The class of each of three samples."""
+    found = choose_labels(OmegaConf.create({"n": 3, "label": label, "guidance": None, "task": None}), run)
+    assert found is not None
+    return found.tolist()
+
+
+def test_classes_by_name(home: Path) -> None:
+    run = opened_run()
+    assert labels(run, "dog") == [1, 1, 1]
+    assert labels(run, ["dog", 0]) == labels(run, [1, "cat"]) == [1, 0, 1]
+    for bad in ("cow", ["cat", "cow"], 2, -1, True, 1.5, [None], []):
+        with pytest.raises(ValueError, match=r"label=.*: the classes are 0 to 1 \(cat, dog\)"):
+            labels(run, bad)
+
+
+def test_a_number_that_is_also_another_class_s_name(home: Path) -> None:
+    run = dataclasses.replace(opened_run(), data=Identity(class_names=("1", "10")))
+    with pytest.warns(UserWarning, match="not the one of this name, which is number 0"):
+        assert labels(run, 1) == [1, 1, 1]
+    assert labels(run, ["1", "10", 0]) == [0, 1, 0]
+
+
+# --- training that goes on
+
+
+def test_going_on_with_more_images_is_said_and_with_other_classes_refused(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g"]
+    images(home / "d", "cat", count=30)
+    with pytest.warns(UserWarning, match=r"data.train.samples: .*data.train.fingerprint"):
+        enter("train", *words, "engine.images=96")
+    images(home / "d", "ant")
+    said = mistake(capfd, "train", *words, "engine.images=128")
+    assert "(ant, cat, dog)" in said
+    assert "would mean other classes" in said
+
+
+def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: Path) -> None:
+    without("runs/g", "data")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        enter("train", *SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g", "engine.images=96")
+    assert not [one for one in told if "data" in str(one.message)]
+    assert about("runs/g")["data"]["class_names"] == ["cat", "dog"]
+
+
+def test_a_finished_training_says_what_it_does_not_do(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, *GREY, "conditioning=class", "run=runs/g"]
+    (home / "d").rename(home / "d3")
+    enter("train", *words, "data.root=d3", "device=cpu", "engine.log_every=16")  # the same data, elsewhere
+    assert "was finished before, and nothing is trained" in " ".join(capfd.readouterr().out.split())
+    images(home / "d2", "cat", "dog", seed=4)
+    said = mistake(capfd, "train", *words, "data.root=d2", "optimizer.lr=0.1")
+    expected = "finished", "optimizer.lr: ", "-> 0.1", "run=...", "engine.images", "other samples"
+    for word in (*expected, "data.root: d -> d2"):
+        assert word in said
+
+
+def test_every_root_has_a_default_folder_of_its_own(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("x/cats", "dogs"):
+        images(home / name, "a", "b")
+        enter("train", *SMALL, *GREY, f"data.root={name}")
+    assert sorted(path.name for path in Path("runs").glob("image*")) == [
+        "image_folder-vp-ncsnpp-cats",
+        "image_folder-vp-ncsnpp-dogs",
+    ]
+    images(home / "y" / "cats", "a", "b", seed=1)
+    said = mistake(capfd, "train", *SMALL, *GREY, "data.root=y/cats", "engine.images=96")
+    for word in ("other data", "x/cats", "y/cats", "run=..."):
+        assert word in said
