@@ -22,12 +22,14 @@ class Dataset:
         labels: classes, int64 with shape (N,), or None.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
+        class_names: their names in the order of their numbers; empty where they have none.
     """
 
     values: Tensor | Rows
     labels: Tensor | None
     levels: int | None
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the data."""
@@ -35,6 +37,8 @@ class Dataset:
             raise ValueError("a data set needs at least one sample, got none")
         if isinstance(self.values, Tensor):
             _check(self.values, self.levels)
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} class_names for {self.classes} classes")
         if self.labels is not None and len(self.labels) != len(self.values):
             raise ValueError(f"{len(self.labels)} labels for {len(self.values)} samples")
         if (

@@ -120,19 +120,20 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
     """
 
     def fill(growing: Path) -> dict[str, Any]:
-        samples, classes = stream()
+        samples, classes, names = stream()
         with ExitStack() as files:
             train, test = (
                 files.enter_context(_Part(growing / f"{name}.bytes")) for name in ("train", "test")
             )
             for sample in samples:
                 (test if sample.test else train).append(sample.image, sample.label, classes)
-        classes = classes if train.labelled else 0
+        if not train.labelled:
+            classes, names = 0, ()
         for part in (train, test):
             if not classes or not part.labelled:
                 continue
             np.save(part.path.with_suffix(".labels.npy"), np.array(part.labels))
-        return {"classes": classes, "train": train.content(), "test": test.content()}
+        return {"classes": classes, "class_names": names, "train": train.content(), "test": test.content()}
 
     header = once(folder, settings, fill)
 
@@ -146,6 +147,7 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             else None,
             levels=256,
             classes=header["classes"],
+            class_names=tuple(header.get("class_names", ())),  # an earlier version left none
         )
 
     with reading(folder):

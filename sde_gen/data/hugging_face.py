@@ -95,7 +95,9 @@ class HuggingFace(Streamed):
             splits[name] = part.cast_column(
                 image, datasets.Image(decode=False)
             )  # its decoder cuts 16 bits to 8
-        return Stream(self._samples(splits, image, label, classes, decode), len(classes))
+        told = {} if label is None else vars(parts[self.train].features[label])
+        class_names = tuple(told.get("names") or map(str, classes))
+        return Stream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
         """The columns of images and of labels."""

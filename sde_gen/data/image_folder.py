@@ -66,7 +66,11 @@ class ImageFolder(Streamed):
         if notes:
             warnings.warn(f"{root}: {'; '.join(notes)}", stacklevel=2)
         images.sort(key=lambda image: (share(image.name.as_posix()), image.name))
-        return Stream(self._samples(root, images, {name: i for i, name in enumerate(labels)}), len(labels))
+        return Stream(
+            self._samples(root, images, {name: i for i, name in enumerate(labels)}),
+            len(labels),
+            tuple(labels),
+        )
 
     def _samples(self, root: Path, images: list[Found], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []

@@ -27,7 +27,9 @@ class Stream(NamedTuple):
         samples: every image once; all have one shape. A split in which a label is missing
             has none.
         classes: number of classes, 0 without labels.
+        class_names: their names in the order of their numbers; empty where they have none.
     """
 
     samples: Iterable[Sample]
     classes: int
+    class_names: tuple[str, ...] = ()

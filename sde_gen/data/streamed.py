@@ -43,13 +43,13 @@ class Streamed(Source):
         """Read the images into memory, or open their cache, which is made if it is not there."""
         if self.cache is not None:
             return cache.opened(Path(self.cache), self.settings(), self.stream)
-        samples, classes = self.stream()
+        samples, classes, names = self.stream()
         parts: dict[bool, list[Sample]] = {False: [], True: []}
         for sample in samples:
             parts[sample.test].append(sample)
 
         if any(sample.label is None for sample in parts[False]):
-            classes = 0
+            classes, names = 0, ()
 
         def gathered(part: list[Sample]) -> Dataset:
             labels = [sample.label for sample in part if sample.label is not None]
@@ -58,6 +58,7 @@ class Streamed(Source):
                 labels=torch.tensor(labels) if classes and len(labels) == len(part) else None,
                 levels=256,
                 classes=classes,
+                class_names=names,
             )
 
         return Splits(train=gathered(parts[False]), test=gathered(parts[True]))

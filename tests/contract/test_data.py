@@ -409,7 +409,9 @@ def test_folders_of_splits_are_no_classes(tmp_path, first, second):
     assert found == {0: (False, 0), 1: (False, 1), 2: (True, 0), 3: (False, 1)}
     painted(tmp_path / second / "elk" / "a.png", 4)
     with pytest.warns(UserWarning, match="no training image of elk"):
-        assert grouped(tmp_path)[4] == (True, 2)
+        splits = ImageFolder(root=str(tmp_path), size=8, channels=1).load()
+    assert splits.train.class_names == ("cat", "dog", "elk")
+    assert sorted(splits.test.labels.tolist()) == [0, 2]
 
 
 def test_splits_by_name_and_splits_without_classes(tmp_path):
@@ -683,6 +685,7 @@ def test_hugging_face_reads_a_local_set(local):
     splits = HuggingFace(path=path, size=8).load()
     assert (len(splits.train), len(splits.test), splits.train.shape) == (6, 3, (3, 8, 8))
     assert splits.train.labels.tolist() == [0, 1] * 3
+    assert splits.test.class_names == ("a", "b")
     whole = HuggingFace(path=path, size=10).load().train.values[0]
     np.testing.assert_array_equal(whole.permute(1, 2, 0).numpy(), first)
     with pytest.raises(ValueError, match="no split"):
@@ -786,6 +789,7 @@ def test_plain_columns_of_labels(hub, streaming, dtype, values, classes):
     splits = HuggingFace(path="set", size=8, streaming=streaming).load()
     assert splits.train.labels.tolist() + splits.test.labels.tolist() == classes
     assert splits.train.classes == splits.test.classes == max(classes) + 1
+    assert splits.test.class_names == tuple(map(str, sorted(set(values))))
 
 
 def test_columns_are_asked_for_where_several_would_do(hub):
@@ -841,13 +845,14 @@ def test_missing_labels_are_named_and_leave_the_images(hub, tmp_path, missing, c
     with pytest.warns(UserWarning, match=words):
         splits = HuggingFace(path="set", size=8, **more).load()
     assert splits.train.labels.tolist() == [0, 1, 0]
+    assert splits.train.class_names == ("0", "1")
     assert (splits.train.classes, len(splits.test), splits.test.labels) == (2, 3, None)
     more = {"cache": str(tmp_path / "other")} if cached else {}
     hub({"train": part, "test": whole})
     with pytest.warns(UserWarning, match=words.replace("test", "train")):
         splits = HuggingFace(path="set", size=8, **more).load()
     for part in (splits.train, splits.test):
-        assert (part.classes, len(part), part.labels) == (0, 3, None)
+        assert (part.classes, len(part), part.labels, part.class_names) == (0, 3, None, ())
 
 
 def test_rows_that_will_not_do_are_named(hub):
