@@ -146,6 +146,11 @@ def trainer(
             f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
             "to train with them use conditioning=class"
         )
+    if conditional(config) and splits.train.labels is not None and splits.test.labels is None:
+        raise ValueError(
+            "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
+            "training split's images (data.test=null), or use conditioning=none"
+        )
     settings: Settings = instantiate(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(

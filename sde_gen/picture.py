@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from sde_gen._atomic import writing
@@ -103,33 +103,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as a PNG."""
     with writing(path) as file:
         figure.savefig(file, format="png")
-
-
-def load_image(path: Path) -> Tensor:
-    """Read one image, what is transparent on white.
-
-    Arguments:
-        path: any file that Pillow reads.
-
-    Returns:
-        uint8 with shape (1, H, W) for a grey image, (3, H, W) for one in colour.
-
-    Raises:
-        ValueError: there is no such file, it cannot be read, or it has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut their levels off at 255
-                raise ValueError(f"{path} has more than 8 bits a channel, mode {image.mode}; convert it to 8")
-            grey = image.mode in ("1", "L", "LA")
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no image {path}") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no image that can be read ({error})") from error
-    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    pixels = torch.from_numpy(np.array(flat.convert("L" if grey else "RGB")))
-    return pixels.unsqueeze(0) if grey else pixels.permute(2, 0, 1)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

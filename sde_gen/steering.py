@@ -1,6 +1,7 @@
 """Steer a run from a configuration: labels, guidance, and tasks on given images."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import build
+from sde_gen._typing import Shape
+from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import refuse, several
-from sde_gen.picture import load_image
 from sde_gen.run import Run, classes_of, moved_data, open_classifier, open_data, open_run
 from sde_gen.task import Task
 
@@ -96,18 +98,18 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     asked: set[Any] = set(node)  # "in" would leave out what is still missing
     if "method" in asked and "solver" in config.method and "inner" not in config.method.solver:
         refuse("the method walks by itself", "solver")
+    settings = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(settings, dict)
     given: dict[str, Any] = {"event": run.facts.shape}
-    for key in ("image", "a", "b"):
-        if key in asked:
-            given[key] = _image(key, config, run)
     if "mask" in asked:
         if config.mask is None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
-        given["mask"] = load_image(Path(str(config.mask))).float().mean(0) > 127
-    settings = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(settings, dict)
-    rest = {key: value for key, value in settings.items() if key not in given}
-    task: Task = instantiate({**rest, "_partial_": True})(**given)
+        given["mask"] = _load(str(config.mask), [(1, *run.facts.shape[1:])], run)[0] > 127
+    images = [key for key in ("image", "a", "b") if key in asked]
+    rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
+    make = instantiate({**rest, "_partial_": True})
+    blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.facts.shape)))
+    task: Task = make(**given, **{key: _image(key, config, blank.shapes, run) for key in images})
     return task
 
 
@@ -181,8 +183,8 @@ def _refuse_idle(node: DictConfig | None) -> None:
     refuse(instead, *(key for key in OF_TASKS if key not in asked))
 
 
-def _image(key: str, config: DictConfig, run: Run) -> Tensor:
-    """A file's image, or a held-out one by its index, in model space with shape (1, *event)."""
+def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:
+    """A file's image, or a held-out one by its index, in model space with one of the shapes behind a first axis."""
     value = config[key]
     if value is None:
         raise ValueError(f"the task needs {key}=FILE, or {key}=0, 1, ... for an image held out of training")
@@ -193,5 +195,11 @@ def _image(key: str, config: DictConfig, run: Run) -> Tensor:
         levels = images[value]
     else:
         assert run.facts.levels is not None, "checked before"
-        levels = torch.round(load_image(Path(value)).double() * (run.facts.levels - 1) / 255)
+        levels = torch.round(_load(value, shapes, run).double() * (run.facts.levels - 1) / 255)
     return run.codec.encode(levels.unsqueeze(0)).to(run.device)
+
+
+def _load(path: str, shapes: Sequence[Shape], run: Run) -> Tensor:
+    """A file's image, laid on the background of the run's data where it is transparent."""
+    data = run.config.get("data") or {}
+    return load_image(Path(path), *shapes, background=data.get("background", "white"))

@@ -87,18 +87,28 @@ class _Part:
         self.shape = tuple(image.shape)
         self.count += 1
 
+    @property
+    def labelled(self) -> bool:
+        """Whether every image has a class."""
+        return len(self.labels) == self.count
+
     def content(self) -> dict[str, Any]:
         """What is to be known of it."""
         if not self.count:
             raise ValueError(f"the {self.path.stem} split has no image")
-        return {"shape": [self.count, *self.shape], "sha256": self.sum.hexdigest()}
+        return {
+            "shape": [self.count, *self.shape],
+            "sha256": self.sum.hexdigest(),
+            "labelled": self.labelled,
+        }
 
 
 def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Stream]) -> Splits:
     """Open a cache; make it of a stream of images if it is not there.
 
     Its files are ``train.bytes`` and ``test.bytes``, uint8 with shape (N, C, H, W) and nothing else, and
-    ``train.labels.npy`` and ``test.labels.npy``, int64 with shape (N,), where there are classes.
+    ``train.labels.npy`` and ``test.labels.npy``, int64 with shape (N,), where there are classes and every
+    image has one.
 
     Arguments:
         folder: where it lies.
@@ -118,7 +128,11 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             )
             for sample in samples:
                 (test if sample.test else train).append(sample.image, sample.label, classes)
-        for part in (train, test) if classes else ():
+        if not train.labelled:
+            classes, names = 0, ()
+        for part in (train, test):
+            if not classes or not part.labelled:
+                continue
             with create(part.path.with_suffix(".labels.npy")) as file:
                 np.save(file, np.array(part.labels))
         return {"classes": classes, "class_names": names, "train": train.content(), "test": test.content()}
@@ -130,7 +144,9 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
         about = header[name]
         return Dataset(
             values=Mapped(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
-            labels=torch.from_numpy(np.load(labels)) if header["classes"] else None,
+            labels=torch.from_numpy(np.load(labels))
+            if header["classes"] and about.get("labelled", True)
+            else None,
             levels=256,
             classes=header["classes"],
             class_names=tuple(header.get("class_names", ())),  # an earlier version left none

@@ -25,14 +25,22 @@ class Decoded(Rows):
         members: where the images lie in them.
         size: side of the squares.
         channels: 1 for grey, 3 for colour.
+        background: color under transparent pixels, as for :func:`sde_gen.data.image.plain`.
         workers: how many images are decoded at a time.
     """
 
     def __init__(
-        self, shards: Sequence[Path], members: Members, *, size: int, channels: int, workers: int
+        self,
+        shards: Sequence[Path],
+        members: Members,
+        *,
+        size: int,
+        channels: int,
+        background: str | None,
+        workers: int,
     ) -> None:
         self.shards, self.members, self.workers = shards, members, workers
-        self.size, self.channels = size, channels
+        self.size, self.channels, self.background = size, channels, background
 
     @property
     def shape(self) -> Shape:
@@ -41,9 +49,9 @@ class Decoded(Rows):
 
     @property
     def fingerprint(self) -> str:
-        """Shape, the names of the files, and where the images lie in them."""
+        """Shape, background, the names of the files, and where the images lie in them."""
         names = [path.name for path in self.shards]
-        return f"{self.shape}{names}{digest(map(torch.from_numpy, self.members))}"
+        return f"{self.shape}{self.background}{names}{digest(map(torch.from_numpy, self.members))}"
 
     def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Decode the images."""
@@ -72,7 +80,7 @@ class Decoded(Rows):
             file.seek(self.members.offset[place])
             content = file.read(self.members.size[place])
         with Image.open(io.BytesIO(content)) as image:
-            return square(image, size=self.size, channels=self.channels)
+            return square(image, size=self.size, channels=self.channels, background=self.background)
 
     def _name(self, place: int) -> str:
         path = self.shards[self.members.shard[place]]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sde_gen.data.base import Source, Splits, check_fraction, share, split
 from sde_gen.data.download import fetch
+from sde_gen.data.image import check_background, plain
 
 PACKAGE = "emoji-datasource-google"
 VERSION = "16.0.0"
@@ -47,7 +48,7 @@ class Emoji(Source):
     """1,897 colour emoji of the Noto set with 256 levels, in the 10 categories of Unicode.
 
     They are read from the archive of the npm package, which is fetched by ``download``, or by hand with
-    ``npm pack emoji-datasource-google@16.0.0``. Transparency is flattened on white, so that four in ten values
+    ``npm pack emoji-datasource-google@16.0.0``. They are laid on white, so that four in ten values
     are level 255: a likelihood rewards that point mass. Pictures that repeat another, such as flags of territories, are
     left out. Whether an emoji belongs to the test split depends on what is drawn alone: its skin tones, sexes and
     directions, which look alike, are all in one split.
@@ -62,6 +63,7 @@ class Emoji(Source):
         size: side of the pictures; those of the archive have 64 pixels, areas of which are averaged.
         skin_tones: at most so many of an emoji's 5 or 25 variants in skin tone, evenly spread, beside itself.
         test_fraction: share of the test split.
+        background: color on which they are laid, by a name or as #rrggbb; None leaves out the transparency.
     """
 
     root: str = "data/emoji"
@@ -70,6 +72,7 @@ class Emoji(Source):
     size: int = 32
     skin_tones: int = 0
     test_fraction: float = 0.1
+    background: str | None = "white"
 
     places: ClassVar[frozenset[str]] = frozenset({"root"})
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
@@ -81,6 +84,7 @@ class Emoji(Source):
         if self.skin_tones < 0:
             raise ValueError(f"skin_tones={self.skin_tones} must not be negative; 0 leaves variants out")
         check_fraction(self.test_fraction)
+        check_background(self.background)
 
     def load(self) -> Splits:
         """Read the archive."""
@@ -125,9 +129,7 @@ class Emoji(Source):
 
     def _picture(self, content: bytes) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:
-            drawn = image.convert("RGBA")
-        white = Image.new("RGBA", drawn.size, "white")
-        flat = Image.alpha_composite(white, drawn).convert("RGB")
+            flat = plain(image, background=self.background).convert("RGB")
         pixels = np.array(flat.resize((self.size, self.size), Image.Resampling.BOX))
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

@@ -1,21 +1,37 @@
 """Image sets of the Hugging Face hub."""
 
-from collections.abc import Iterator
+import io
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from sde_gen.data.base import last_after_shuffle
-from sde_gen.data.image import check_square, square
+from PIL import Image
+from torch import Tensor
+
+from sde_gen.data.base import check_fraction, last_after_shuffle
+from sde_gen.data.image import UNREADABLE, check_square, square
 from sde_gen.data.stream import Sample, Stream
 from sde_gen.data.streamed import Streamed
+
+LABELS = ("label", "labels", "class")
+"""Names of columns of plain numbers or texts that are taken for labels."""
+
+DISCRETE = ("int", "uint", "string", "large_string", "bool")
+"""How the types of such columns begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFace(Streamed):
     """An image set by its name on the hub, or by the local folder of one; read by the library datasets.
 
-    Needs the extra ``hf``. The image column is the one of type Image, the label column the one of type
-    ClassLabel.
+    Needs the extra ``hf``. The image column is the only one of type Image, the label column the only one of type
+    ClassLabel or, without any, a column of whole numbers or texts that is called label, labels or class. Numbers and
+    texts are sorted, and their places are the classes.
+
+    A label that is missing, or -1, is none, and a split in which one is missing has no labels, which a warning says.
 
     Arguments:
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
@@ -27,6 +43,10 @@ class HuggingFace(Streamed):
         test_fraction: that share.
         seed: draws that share.
         streaming: read the set from the hub as it comes; otherwise it is downloaded first, once.
+        image: name of the image column; None takes the only one.
+        label: name of the label column; None takes the only one, if there is one.
+        background: color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
+            transparency.
         cache: folder of a copy of the decoded images, for sets larger than memory; None keeps them in memory.
     """
 
@@ -39,12 +59,16 @@ class HuggingFace(Streamed):
     test_fraction: float = 0.1
     seed: int = 0
     streaming: bool = False
+    image: str | None = None
+    label: str | None = None
+    background: str | None = "white"
 
     places: ClassVar[frozenset[str]] = frozenset({"path", "cache"})
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        check_square(self.size, self.channels)
+        check_square(self.size, self.channels, self.background)
+        check_fraction(self.test_fraction)
 
     def stream(self) -> Stream:
         """Find the splits."""
@@ -56,38 +80,161 @@ class HuggingFace(Streamed):
             ) from error
         try:
             parts = datasets.load_dataset(self.path, self.name, streaming=self.streaming)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot load {self.path!r}: {error}") from error
+        except Exception as error:  # whatever the library raises, and those that read files for it
+            raise ValueError(f"cannot load {self.path!r}{self._where(datasets)}: {_told(error)}") from error
         names = [self.train] if self.test is None else [self.train, self.test]
         for name in names:
             if name not in parts:
                 raise ValueError(f"{self.path!r} has no split {name!r}; it has {', '.join(parts)}")
-        image, label = self._columns(parts[self.train])
-        classes = parts[self.train].features[label].num_classes if label else 0
-        class_names = tuple(getattr(parts[self.train].features[label], "names", ())) if label else ()
-        return Stream(self._samples(parts, image, label), classes, class_names)
+        splits = {name: parts[name] for name in names}
+        image, label = self._columns(splits[self.train])
+        classes = {} if label is None else self._classes(splits, label)
+
+        def decode(value: Any) -> Tensor:
+            return self._decode(value, datasets)
+
+        for name, part in splits.items():
+            splits[name] = part.cast_column(
+                image, datasets.Image(decode=False)
+            )  # its decoder cuts 16 bits to 8
+        told = {} if label is None else vars(parts[self.train].features[label])
+        class_names = tuple(told.get("names") or map(str, classes))
+        return Stream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
         """The columns of images and of labels."""
         if part.features is None:
             raise ValueError(f"{self.path!r} does not say its columns while it streams; give streaming=false")
         kinds = {column: type(feature).__name__ for column, feature in part.features.items()}
-        images, labels = (
-            [column for column, kind in kinds.items() if kind == wanted] for wanted in ("Image", "ClassLabel")
-        )
-        if len(images) != 1:
-            raise ValueError(f"{self.path!r} needs exactly one image column, its columns are {kinds}")
-        return images[0], labels[0] if labels else None
-
-    def _samples(self, parts: Any, image: str, label: str | None) -> Iterator[Sample]:
-        held_out = self._held_out(parts[self.train])
-        for name in (self.train, *([] if self.test is None else [self.test])):
-            for index, row in enumerate(parts[name]):
-                yield Sample(
-                    square(row[image], size=self.size, channels=self.channels),
-                    None if label is None else row[label],
-                    bool(held_out[index]) if self.test is None else name == self.test,
+        for key, column in (("image", self.image), ("label", self.label)):
+            if column is not None and column not in kinds:
+                raise ValueError(
+                    f"data.{key}={column}: {self.path!r} has no such column; it has {', '.join(kinds)}"
                 )
+        images = [column for column, kind in kinds.items() if kind == "Image"]
+        if self.image is None and len(images) != 1:
+            raise ValueError(
+                f"{self.path!r} has {len(images)} columns of type Image; name one with data.image=...; "
+                f"its columns are {kinds}"
+            )
+        image = self.image or images[0]
+        plain = [column for column in kinds if column != image and _discrete(part.features[column])]
+        labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
+        labels = labels or [column for column in plain if column.lower() in LABELS]
+        if self.label is None and len(labels) > 1:
+            raise ValueError(
+                f"{self.path!r} has {len(labels)} columns of labels, {', '.join(labels)}; name one with "
+                f"data.label={labels[0]}"
+            )
+        if self.label is None and not labels and plain:
+            warnings.warn(
+                f"{self.path!r} is taken without labels; data.label=... takes one of its columns {', '.join(plain)}",
+                stacklevel=3,
+            )
+        return image, self.label or (labels[0] if labels else None)
+
+    def _classes(self, splits: dict[str, Any], label: str) -> dict[Any, int]:
+        """The class of every value of the label column."""
+        feature = splits[self.train].features[label]
+        if type(feature).__name__ == "ClassLabel":
+            return {number: number for number in range(feature.num_classes)}
+        if not _discrete(feature):
+            raise ValueError(
+                f"data.label={label}: the column of {self.path!r} is of type {feature}; expected ClassLabel, whole "
+                "numbers or texts"
+            )
+        values: set[Any] = set()
+        for name, part in splits.items():
+            if label not in (part.features or {}):
+                continue
+            if self.streaming:
+                values.update(row[label] for _, row in self._rows(name, part.select_columns([label])))
+            else:
+                values.update(part.unique(label))
+        return {value: number for number, value in enumerate(sorted(values - {None, -1}))}
+
+    def _samples(
+        self,
+        splits: dict[str, Any],
+        image: str,
+        label: str | None,
+        classes: dict[Any, int],
+        decode: Callable[[Any], Tensor],
+    ) -> Iterator[Sample]:
+        held_out = self._held_out(splits[self.train])
+        for name, part in splits.items():
+            bare: list[str] = []
+            for index, row in self._rows(name, part):
+                given = None if label is None else row.get(label)
+                place = classes.get(given)
+                if label is not None and place is None:
+                    if given not in (None, -1):
+                        raise ValueError(
+                            f"{self._at(name, index)}: label {given} is none of the {len(classes)} classes"
+                        )
+                    bare.append(f"{index} ({given})")
+                try:
+                    pixels = decode(row.get(image))
+                except UNREADABLE as error:
+                    raise ValueError(
+                        f"{self._at(name, index)}: the image in column {image!r} cannot be read ({_told(error)}); "
+                        "mend the row or leave it out"
+                    ) from error
+                yield Sample(pixels, place, bool(held_out[index]) if self.test is None else name == self.test)
+            if bare:
+                warnings.warn(
+                    f"{self.path!r}, split {name!r}: {len(bare)} rows have no label, the first is row {bare[0]}; so "
+                    "the split is taken without labels",
+                    stacklevel=2,
+                )
+
+    def _decode(self, value: Any, library: Any) -> Tensor:
+        """The image of a row, whose content the library leaves as it is in the file."""
+        if value is None or (value["bytes"] is None and value["path"] is None):
+            raise ValueError("there is none")
+        local = value["bytes"] is None and Path(value["path"]).is_file()
+        if value["bytes"] is None and not local:  # at an address
+            picture = library.Image().decode_example(value)
+        else:
+            picture = Image.open(value["path"] if local else io.BytesIO(value["bytes"]))
+        with picture:
+            return square(picture, size=self.size, channels=self.channels, background=self.background)
+
+    def _rows(self, name: str, part: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number the rows of a split."""
+        rows = iter(part)
+        for index in itertools.count():
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # as above
+                raise ValueError(f"{self._at(name, index)} cannot be read: {_told(error)}") from error
+            yield index, row
+
+    def _at(self, name: str, index: int) -> str:
+        return f"{self.path!r}, split {name!r}, row {index}"
+
+    def _where(self, library: Any) -> str:
+        """Split and row at which a local set cannot be read, as far as reading it row by row shows."""
+        if not Path(self.path).exists():
+            return ""
+        try:
+            parts = library.load_dataset(self.path, self.name, streaming=True)
+        except Exception:  # the reason is told already
+            return ""
+        for name, part in parts.items():
+            columns: set[str] | None = None
+            index = -1
+            try:
+                for index, row in enumerate(part):
+                    columns = columns or set(row)
+                    if set(row) != columns:
+                        odd = ", ".join(sorted(set(row) ^ columns))
+                        return f", split {name!r}, row {index} (other columns than before: {odd})"
+            except Exception:
+                return f", split {name!r}, row {index + 1}"
+        return ""
 
     def _held_out(self, part: Any) -> Any:
         """Which rows of the training split are the test split's, where that has no name."""
@@ -101,3 +248,16 @@ class HuggingFace(Streamed):
             )
         count = known[self.train].num_examples if self.streaming else len(part)
         return last_after_shuffle(count, self.test_fraction, self.seed)
+
+
+def _discrete(feature: Any) -> bool:
+    """Whether a column holds whole numbers or texts."""
+    return type(feature).__name__ == "Value" and str(feature.dtype).startswith(DISCRETE)
+
+
+def _told(error: BaseException) -> str:
+    """The last reason of an error in a line of bounded length."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -39,6 +39,8 @@ class Shards(Streamed):
         channels: 1 for grey, 3 for colour.
         test_fraction: share of the test split.
         label: name of the label in a sample's JSON.
+        background: color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
+            transparency.
         skip_corrupt: decode every image once, and leave out, with a warning, those that cannot be.
         workers: how many images are decoded at a time, in each process.
         index: folder that keeps where the images lie; None finds it out at every start.
@@ -51,6 +53,7 @@ class Shards(Streamed):
     channels: int = 3
     test_fraction: float = 0.1
     label: str = "label"
+    background: str | None = "white"
     skip_corrupt: bool = False
     workers: int = 4
     index: str | None = None
@@ -60,7 +63,7 @@ class Shards(Streamed):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        check_square(self.size, self.channels)
+        check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
         if self.workers < 1:
             raise ValueError(f"workers={self.workers}: at least 1 image has to be decoded at a time")
@@ -119,7 +122,14 @@ class Shards(Streamed):
         return Splits(train=part(np.flatnonzero(~test)), test=part(held))
 
     def _decoded(self, files: Sequence[Path], found: Members) -> Decoded:
-        return Decoded(files, found, size=self.size, channels=self.channels, workers=self.workers)
+        return Decoded(
+            files,
+            found,
+            size=self.size,
+            channels=self.channels,
+            background=self.background,
+            workers=self.workers,
+        )
 
     def _find(self, files: Sequence[Path]) -> Members:
         """Where the images lie; without those that cannot be decoded, if they are to be left out."""

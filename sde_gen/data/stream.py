@@ -24,7 +24,8 @@ class Stream(NamedTuple):
     """Images in their order, and what is known of them all.
 
     Attributes:
-        samples: every image once; all have one shape, and all have a label or none.
+        samples: every image once; all have one shape. A split in which a label is missing
+            has none.
         classes: number of classes, 0 without labels.
         class_names: their names in the order of their numbers; empty where they have none.
     """

@@ -48,10 +48,14 @@ class Streamed(Source):
         for sample in samples:
             parts[sample.test].append(sample)
 
+        if any(sample.label is None for sample in parts[False]):
+            classes, names = 0, ()
+
         def gathered(part: list[Sample]) -> Dataset:
+            labels = [sample.label for sample in part if sample.label is not None]
             return Dataset(
                 values=torch.stack([sample.image for sample in part]) if part else torch.empty(0),
-                labels=torch.tensor([sample.label for sample in part]) if classes else None,
+                labels=torch.tensor(labels) if classes and len(labels) == len(part) else None,
                 levels=256,
                 classes=classes,
                 class_names=names,

@@ -52,7 +52,7 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
 
     A sample is the members of one file that share a key, their path up to the first dot of its last part: one image,
     ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, where there are classes, ``key.cls`` with a number or
-    ``key.json`` with one in a field.
+    ``key.json`` with one in a field. Names that begin with a dot, of folders too, are left out.
 
     Source of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
 
@@ -157,7 +157,9 @@ def _sort(
     images: dict[str, _Image],
     labels: dict[str, int],
 ) -> None:
-    """Take a member for an image, a label or neither."""
+    """Take a member for an image, a label or neither; hidden ones, such as ``._a.png``, are neither."""
+    if any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/")):
+        return
     folder, _, name = member.name.rpartition("/")
     stem, _, suffix = name.partition(".")
     key, suffix = f"{folder}/{stem}" if folder else stem, suffix.lower()

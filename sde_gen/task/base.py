@@ -19,9 +19,16 @@ class Task(abc.ABC):
 
     Attributes:
         draws: whether the results are random draws, whose standard deviation says how sure they are.
+        event: shape of the model's images.
     """
 
     draws: ClassVar[bool] = True
+    event: Shape
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Shapes that a given image may have, the model's first."""
+        return [tuple(self.event)]
 
     @property
     @abc.abstractmethod

@@ -49,10 +49,15 @@ class Restore(Task):
         """Check the constructor's arguments."""
         if not self.noise_std >= 0:
             raise ValueError(f"noise_std={self.noise_std} must not be negative")
-        got, measured = tuple(self.image.shape[1:]), self._measured(torch.zeros(1, *self.event))
-        if got not in (tuple(self.event), measured):
+        got, measured = tuple(self.image.shape[1:]), self.shapes[1]
+        if got not in self.shapes:
             also = "" if measured == tuple(self.event) else f", or a measurement of shape {measured}"
             raise ValueError(f"the image has shape {got}; expected the model's, {tuple(self.event)}{also}")
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """The model's shape, and the measurement's."""
+        return [tuple(self.event), tuple(self.operator(torch.zeros(1, *self.event)).shape[1:])]
 
     @property
     def truth(self) -> Tensor | None:
@@ -86,6 +91,3 @@ class Restore(Task):
         """Sample given the measurement."""
         steered, walk = self.method(denoiser, sampler, self.operator, self.y.to(device))
         return walk(steered, shape, noise=noise, hooks=hooks, device=device)
-
-    def _measured(self, x: Tensor) -> Shape:
-        return tuple(self.operator(x).shape[1:])

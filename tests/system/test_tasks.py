@@ -187,8 +187,7 @@ def test_interpolation_begins_and_ends_with_the_images(runs, tmp_path):
 
 
 def test_mistakes_are_answered(runs, tmp_path, capfd):
-    plain, labelled, image = f"run={runs / 'plain'}", f"run={runs / 'class'}", tmp_path / "image.png"
-    Image.new("RGB", (8, 8)).save(image)
+    plain, labelled = f"run={runs / 'plain'}", f"run={runs / 'class'}"
     (tmp_path / "broken.png").write_bytes(b"no picture")
     inpaint = [plain, "task=inpaint", "image=0"]
     for words, answer in (
@@ -205,7 +204,6 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([plain, "task=vary", "image=300"], "are 0 to 299"),
         ([plain, "task=vary", "image=none.png"], "there is no image none.png"),
         ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "no image that can be read"),
-        ([plain, "task=superres", f"image={image}"], "or a measurement of shape (1, 2, 2)"),
         ([plain, "task=colorize", "image=0"], "C > 1"),
         ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
         ([*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"], "walks by itself"),
@@ -263,6 +261,33 @@ def test_a_file_s_image_has_the_model_s_levels(runs, tmp_path):
         for n, image in enumerate((2, tmp_path / "two.png"))
     )
     np.testing.assert_array_equal(by_file, by_index)
+
+
+def test_pictures_of_any_size_and_storage_are_given_to_tasks(runs, tmp_path, capfd):
+    """A grey picture as RGB is the one of grey values; a mask is resized with its picture, which is said."""
+    levels = open_data(opened(runs / "plain")).test.values[0, 0]
+    image = Image.fromarray((levels.double() * 255 / 16).round().byte().numpy())
+    image.convert("RGB").save(tmp_path / "rgb.png")
+    image.convert("P").save(tmp_path / "palette.png")
+    vary = {"steps": 1, "n": 1}
+    by_index = drawn(runs, "plain", tmp_path / "index", "task=vary", "image=0", **vary)
+    for name in ("rgb", "palette"):
+        by_file = drawn(runs, "plain", tmp_path / name, "task=vary", f"image={tmp_path / name}.png", **vary)
+        np.testing.assert_array_equal(by_file, by_index)
+    large, mask = tmp_path / "large.png", tmp_path / "mask.png"
+    image.convert("RGB").resize((32, 32), Image.Resampling.NEAREST).save(large)
+    with Image.open(runs / "mask.png") as small:
+        small.resize((32, 32), Image.Resampling.NEAREST).save(mask)
+    words = ["task=inpaint", f"image={large}", f"mask={mask}", "method=projection", "grid.t_max=0.99"]
+    with pytest.warns(UserWarning, match="resized") as said:
+        drawn(runs, "plain", tmp_path / "large", *words, **vary)
+    for path in (large, mask):
+        assert any(
+            f"{path}: resized from 32x32 and cropped to 8x8 pixels" in str(one.message) for one in said
+        )
+    given = np.load(tmp_path / "large" / "samples.npz")["given"]
+    assert given.shape[-2:] == (8, 8)
+    assert (given[1][..., :4, :4] == 0).all()  # hidden
 
 
 def test_a_weak_model_is_one_of_the_same_data(runs, tmp_path, capfd):

@@ -1,9 +1,15 @@
 """What results say of the code that made them."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from omegaconf import OmegaConf
+
 from sde_gen import build
+from sde_gen.data import Splits
+from tests.tiny import points
 
 
 def test_a_commit_with_changed_files_says_so(tmp_path: Path) -> None:
@@ -23,3 +29,10 @@ def test_a_commit_with_changed_files_says_so(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("2")
     assert build._commit(tmp_path)["commit"] == commit + "+"
     assert build._commit(tmp_path / "elsewhere") == {}
+
+
+def test_training_with_classes_needs_those_of_the_test_split_before_it_begins() -> None:
+    splits = Splits(train=points(), test=replace(points(), labels=None))
+    config = OmegaConf.create({"conditioning": {"classes": 3}})
+    with pytest.raises(ValueError, match=r"the test split has no labels.*data\.test=null"):
+        build.trainer(config, splits)

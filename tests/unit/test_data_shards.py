@@ -262,6 +262,22 @@ def test_damaged_images_are_named_when_met_and_left_out_only_when_asked(tmp_path
     }
 
 
+def test_hidden_members_are_left_out(tmp_path):
+    """As tar on a Macintosh, and notebooks, leave them."""
+    odd = {f"{name}.png": b"no picture" for name in ("._a", "x/._b", ".ipynb_checkpoints/a", "x/.old/y/a")}
+    path = pack(tmp_path / "s.tar", {"./a.png": IMAGE, "x/b.png": IMAGE, **odd})
+    assert len(Shards(train=str(path), test=str(path), size=8).load().train) == 2
+
+
+def test_the_background_of_shards_is_in_their_fingerprint(tmp_path):
+    path = pack(tmp_path / "s.tar", {"a.png": IMAGE})
+    one, other = (
+        Shards(train=str(path), test=str(path), size=8, background=color).load().train
+        for color in ("white", None)
+    )
+    assert one.fingerprint() != other.fingerprint()
+
+
 def test_names_of_any_length_and_folders(tmp_path):
     """Long names take further headers; a key is all up to the first dot of the last part."""
     long = "folder.v2/" + "n" * 150

@@ -1,0 +1,182 @@
+"""Which images a folder holds, and what its sub-folders mean: classes, or splits."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+TRAIN = ("train", "training")
+"""Names of a folder that is a training split."""
+
+TEST = ("test", "testing", "val", "valid", "validation")
+"""Names of a folder that is held out beside it, the first that is there."""
+
+
+class Found(NamedTuple):
+    """One image file.
+
+    Attributes:
+        name: its path inside the folder of all.
+        label: name of its class; None for an image in no folder of a class.
+        test: whether it belongs to the test split; None where the folders do not say it.
+    """
+
+    name: Path
+    label: str | None
+    test: bool | None
+
+
+class Layout(NamedTuple):
+    """All images of a folder.
+
+    Attributes:
+        images: the files.
+        labels: names of the classes, sorted; none where an image has no class.
+        notes: what was decided about the folder that its owner should know.
+    """
+
+    images: list[Found]
+    labels: list[str]
+    notes: list[str]
+
+
+def layout(root: Path, *, train: str | None = None, test: str | None = None) -> Layout:
+    """Find the images of a folder. Hidden names are left out, links are followed.
+
+    Arguments:
+        root: the folder.
+        train: sub-folder of the training split; None finds out by the names :data:`TRAIN` and :data:`TEST`.
+        test: sub-folder of the test split; None draws one.
+
+    Raises:
+        ValueError: a folder is missing or cannot be read, or it is not clear whether sub-folders are splits.
+    """
+    loose, folders = _entries(root)
+    splits, notes = _splits(root, folders, train, test)
+    if splits is None:
+        images = _split(root, root, None)
+    else:
+        held_out = None if splits[1] is None else True
+        images = _split(root, root / splits[0], None if held_out is None else False)
+        if splits[1] is not None:
+            images += _split(root, root / splits[1], held_out)
+        if loose:
+            notes.append(f"{_some(loose)} beside the splits left out")
+    labels = sorted({image.label for image in images if image.label is not None})
+    bare = sorted(image.name.as_posix() for image in images if image.label is None)
+    if bare and labels:
+        notes.append(
+            f"{_some(bare)} in no folder of a class, beside {_some(labels)}: so no image has a label; to train with "
+            "classes move it into one, or away"
+        )
+    if bare:
+        labels = []
+    if splits is not None and splits[1] is not None:
+        unseen = set(labels) - {image.label for image in images if not image.test}
+        notes += [f"no training image of {_some(sorted(unseen))}"] if unseen else []
+    return Layout(images, labels, notes)
+
+
+def files(top: Path, *above: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones; every folder once, however many links lead there.
+
+    Arguments:
+        top: the folder.
+        above: folders that no link leads into again.
+
+    Raises:
+        ValueError: a folder cannot be read.
+    """
+    seen = {_identity(folder) for folder in above}
+    waiting = deque([top])
+    while waiting:
+        for place, folders, names in os.walk(waiting.popleft(), onerror=_refuse):
+            folder = Path(place)
+            if _identity(folder) in seen:
+                folders.clear()
+                continue
+            seen.add(_identity(folder))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting.extend(folder / name for name in folders if (folder / name).is_symlink())
+            yield from (folder / name for name in sorted(names) if not name.startswith("."))
+
+
+def _split(root: Path, base: Path, test: bool | None) -> list[Found]:
+    """The images of one split, or of all."""
+    loose, folders = _entries(base)
+    images = [Found((base / name).relative_to(root), None, test) for name in loose]
+    above = {root, base, *root.resolve().parents}
+    for label in folders:
+        images += [
+            Found(path.relative_to(root), label, test)
+            for path in files(base / label, *above)
+            if path.suffix.lower() in SUFFIXES
+        ]
+    return images
+
+
+def _splits(
+    root: Path, folders: list[str], train: str | None, test: str | None
+) -> tuple[tuple[str, str | None] | None, list[str]]:
+    """The folders of both splits, or None where folders are classes; and what to say of it."""
+    if train is not None or test is not None:
+        missing = [f"{root / name} is not there" for name in (train, test) if name and name not in folders]
+        if train is None or train == test:
+            missing = ["data.test=... needs another folder as data.train=..."]
+        if missing or train is None:
+            raise ValueError(f"{missing[0]}; the folders of {root} are {', '.join(folders) or 'none'}")
+        return (train, test), []
+    holding = [name for name in folders if _holds(root, name)]
+    trains = [name for name in holding if name.lower() in TRAIN]
+    tests = sorted(
+        (name for name in holding if name.lower() in TEST), key=lambda name: (TEST.index(name.lower()), name)
+    )
+    others = [name for name in holding if name not in (*trains, *tests)]
+    if len(trains) != 1 or (others and not tests):  # a class of trains, among others
+        return None, []
+    if others:
+        raise ValueError(
+            f"{root} holds the folders {', '.join((*trains, *tests))} of splits beside {_some(others)}; name the "
+            f"splits with data.train={trains[0]} data.test={tests[0]}, and the rest is left out"
+        )
+    if not tests:
+        return (trains[0], None), [f"{trains[0]} is taken as the training split, not as a class"]
+    notes = [f"{trains[0]} and {tests[0]} are taken as the splits, not as classes"]
+    notes += [f"{', '.join(tests[1:])} left out (data.test=... takes another)"] if tests[1:] else []
+    return (trains[0], tests[0]), notes
+
+
+def _holds(root: Path, name: str) -> bool:
+    """Whether there is an image below a sub-folder."""
+    found = files(root / name, root, *root.resolve().parents)
+    return any(path.suffix.lower() in SUFFIXES for path in found)
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the images right in a folder, and of its sub-folders, without hidden ones."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        _refuse(error)
+    folders = [name for name in names if (folder / name).is_dir()]
+    rest = sorted(set(names) - set(folders))
+    return [name for name in rest if Path(name).suffix.lower() in SUFFIXES], folders
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise ValueError(
+        f"{error.filename} cannot be read ({error.strerror}); change its permissions, or leave it out"
+    ) from error
+
+
+def _some(names: list[str]) -> str:
+    """The first of some names, and how many there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

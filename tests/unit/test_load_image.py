@@ -1,0 +1,77 @@
+"""Images that are given to a task: brought to a shape by the rule of folders, and what is said of it."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sde_gen.data import ImageFolder
+from sde_gen.data.image_file import load_image
+
+GREY, COLOR = (1, 8, 8), (3, 8, 8)
+
+
+def grey_ramp(side=8):
+    return np.arange(side * side).reshape(side, side).astype(np.uint8) * (255 // (side * side))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unexpected_is_said():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "grey palette"])
+def test_a_grey_picture_is_one_however_it_is_stored(tmp_path, mode):
+    levels = grey_ramp()
+    picture = Image.fromarray(levels)
+    if mode == "grey palette":
+        picture = Image.frombytes("P", (8, 8), bytes(range(64)))
+        picture.putpalette(np.repeat(levels.reshape(-1), 3).tobytes())
+    else:
+        picture = picture.convert(mode)
+    picture.save(tmp_path / "a.png")
+    grey = load_image(tmp_path / "a.png", GREY)
+    np.testing.assert_array_equal(grey[0], levels)
+    assert torch.equal(load_image(tmp_path / "a.png", COLOR), grey.expand(3, 8, 8))
+    assert load_image(tmp_path / "a.png", COLOR, GREY).shape == GREY  # the measurement of a coloring
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(20, 31), (40, 16), (5, 5), (8, 9)])
+def test_other_sizes_are_resized_and_cropped_as_in_a_folder(tmp_path, channels, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    for name in "ab":
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    expected = ImageFolder(root=str(tmp_path), size=8, channels=channels).load().train.values[0]
+    words = rf"a\.png: resized from {size[1]}x{size[0]} and cropped to 8x8 pixels"
+    with pytest.warns(UserWarning, match=words + (", its colors made grey" if channels == 1 else "$")):
+        found = load_image(tmp_path / "a.png", (channels, 8, 8))
+    assert torch.equal(found, expected)
+
+
+def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
+    color, grey = np.random.default_rng(0).integers(0, 256, (2, 2, 3)).astype(np.uint8), grey_ramp(2)
+    large = np.random.default_rng(0).integers(0, 256, (30, 20, 3)).astype(np.uint8)
+    for name, pixels in (("color", color), ("grey", grey), ("large", large), ("grey_large", large[..., 0])):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    for name in ("color", "grey"):
+        assert load_image(tmp_path / f"{name}.png", COLOR, (3, 2, 2)).shape == (
+            3,
+            2,
+            2,
+        )  # of a superresolution
+    with pytest.warns(UserWarning, match="resized from 20x30"):
+        assert load_image(tmp_path / "large.png", COLOR, (3, 2, 2)).shape == COLOR
+    with pytest.warns(UserWarning, match="resized from 20x30"):
+        assert load_image(tmp_path / "large.png", COLOR, GREY).shape == COLOR
+    with pytest.warns(UserWarning, match=r"resized from 20x30 and cropped to 8x8 pixels$"):
+        assert load_image(tmp_path / "grey_large.png", COLOR, GREY).shape == GREY
+    with pytest.warns(UserWarning, match=r"color\.png: its colors made grey"):
+        assert load_image(tmp_path / "color.png", (1, 2, 2)).shape == (1, 2, 2)
+    Image.fromarray(large).save(tmp_path / "wide.png")
+    with pytest.warns(UserWarning, match=r"cropped to 12x4 pixels"):
+        assert load_image(tmp_path / "wide.png", (3, 4, 12)).shape == (3, 4, 12)
