@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 from torch import Tensor
 
 from sde_gen.grid import Uniform
@@ -38,7 +41,7 @@ from sde_gen.solver import (
     UniPCBH2,
 )
 from tests import law, oracles, solver_reference
-from tests.catalogue import make, names
+from tests.catalogue import CONF, make, names
 from tests.contract.test_solver import MIDDLE, check_order
 from tests.contract.test_solver_law import log_snr_times, weak_orders
 from tests.unit.test_solver_multistep import paper_s_unipc
@@ -369,3 +372,20 @@ def test_churn_with_euler_costs_one_evaluation() -> None:
         EDMChurn(stages=1).solve(model, x, times, noise=PerSample(range(3)))
     assert counter.calls == EDMChurn(stages=1).nfe(5) == 5
     assert np.isclose(EDMChurn(stages=1).order, 1)
+
+
+@pytest.mark.parametrize(
+    "solver", ["dpm_solver_pp_3m", "dpm_solver_3m", "dpm_solver_pp_sde_2m", "dpm_solver_sde"]
+)
+def test_the_command_takes_published_weights(solver: str) -> None:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        words = [
+            f"solver={solver}",
+            "+multistep@solver.weights=taylor",
+            "solver.weights.half_slope=false",
+            "solver.weights.last_points=1",
+        ]
+        found = instantiate(compose("sample", words).solver)
+    GlobalHydra.instance().clear()
+    assert found.weights == TaylorWeights(half_slope=False, last_points=1)
