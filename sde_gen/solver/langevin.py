@@ -49,8 +49,9 @@ class Corrector(abc.ABC):
         Returns:
             Samples at the same time with shape (B, *event).
         """
+        where = {} if at is None else {"at": at}
         for _ in range(self.steps):
-            x = self.move(model, x, t, s, noise.fresh(x), s if at is None else at)
+            x = self.move(model, x, t, s, noise.fresh(x), **where)
         return x
 
     @abc.abstractmethod

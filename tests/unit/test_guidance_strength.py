@@ -1,14 +1,20 @@
 """How strongly guidance pushes: every scale, limit and gain in a value known from elsewhere."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from sde_gen.build import Facts
+from sde_gen.codec import Uniform
 from sde_gen.guidance import Autoguidance, ClassifierGuidance, Clip, DynamicThreshold, PiGDM
 from sde_gen.hooks import NFECounter
 from sde_gen.noise import IID
 from sde_gen.sde import DDPM
 from sde_gen.solver import Ancestral
+from sde_gen.steering import _range
 from tests.catalogue import make
 from tests.contract.test_guidance import LABELS, Labelled, samples
 from tests.unit import test_guidance_posterior as gaussian
@@ -68,6 +74,19 @@ def test_clipping_moves_what_lies_outside_and_nothing_else() -> None:
     torch.testing.assert_close(found.alpha * found.x0 + found.sigma * found.eps, x)
     with pytest.raises(ValueError, match=r"low=1, high=1: expected low < high"):
         Clip(denoiser=model, low=1, high=1)
+
+
+def test_continuous_data_have_no_range_to_clip_to() -> None:
+    """They say so, unless both ends are given; data of levels have the middles of their outer bins."""
+    node = OmegaConf.create({"_target_": "sde_gen.guidance.clip.Clip", "low": None, "high": 2.0})
+    vectors = SimpleNamespace(folder="runs/moons", facts=Facts(shape=(2,), levels=None, classes=0))
+    with pytest.raises(ValueError, match=r"runs/moons are continuous .* guidance.low=-1"):
+        _range(node, vectors)  # type: ignore[arg-type]
+    node.low = -2.0
+    assert _range(node, vectors) == {"low": -2.0, "high": 2.0}  # type: ignore[arg-type]
+    images = SimpleNamespace(facts=Facts(shape=(1, 8, 8), levels=4, classes=0), codec=Uniform(levels=4))
+    node.low = None
+    assert _range(node, images) == {"low": -0.75, "high": 2.0}  # type: ignore[arg-type]
 
 
 def test_clipped_ancestral_steps_are_guided_diffusion_s() -> None:
