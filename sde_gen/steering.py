@@ -131,6 +131,8 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
         )
     if "weak" in asked:
         given["weak"] = _weak(node.weak, config, run).denoiser
+    if {"low", "high"} <= asked:
+        given |= _range(node, run)
     if "classifier" in asked:
         given["classifier"] = open_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
@@ -161,6 +163,24 @@ def _weak(folder: str, config: DictConfig, run: Run) -> Run:
                 f"the weak model in {folder} has other {what} than {run.folder}: {found}, not {expected}"
             )
     return weak
+
+
+def _range(node: DictConfig, run: Run) -> dict[str, float]:
+    """Smallest and largest value of the data in model space, where they are not given.
+
+    Raises:
+        ValueError: the data are continuous, so that the codec has none.
+    """
+    given: dict[str, float] = {key: node[key] for key in ("low", "high") if node[key] is not None}
+    if len(given) < 2 and run.facts.levels is None:
+        raise ValueError(
+            f"the data of {run.folder} are continuous and have no smallest and largest value: give low= and high= of "
+            f"{node._target_.rpartition('.')[2]} in model space, such as guidance.low=-1 guidance.high=1"
+        )
+    if len(given) == 2:
+        return given
+    middles = run.codec.middles()
+    return {"low": float(middles[0]), "high": float(middles[-1]), **given}
 
 
 def _classes(config: DictConfig, run: Run) -> tuple[int, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from sde_gen.guidance.autoguidance import Autoguidance
 from sde_gen.guidance.cfg import CFG
 from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
+from sde_gen.guidance.clip import Clip
 from sde_gen.guidance.diffpir import DiffPIR
 from sde_gen.guidance.dps import DPS
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
@@ -17,6 +18,7 @@ __all__ = [
     "Autoguidance",
     "Classifier",
     "ClassifierGuidance",
+    "Clip",
     "DiffPIR",
     "DynamicThreshold",
     "NoisyClassifier",

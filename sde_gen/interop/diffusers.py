@@ -123,4 +123,8 @@ def layout_of(config: Mapping[str, Any]) -> Layout:
     sizes = Sizes(config)
     if sizes.skips:
         return NCSNppLayout(config)
-    return ADMLayout(config) if sizes.modulated or sizes.inside else DDPMLayout(config)
+    return (
+        ADMLayout(config)
+        if sizes.modulated or any(sizes.down_inside + sizes.up_inside)
+        else DDPMLayout(config)
+    )

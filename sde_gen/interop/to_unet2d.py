@@ -63,19 +63,31 @@ def adm(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
         ValueError: a setting that they do not have.
     """
     model = config["model"]
-    change = kind(model["change"])
-    if change not in (None, "ConvolutionChange"):
-        raise ValueError(f"change={change}: expected null or ConvolutionChange")
+    pairs = len(model["multipliers"]) - 1
+    down, up = (
+        [kind(node) for node in (pairs * [model["change"]] if model[key] is None else model[key])]
+        for key in ("down_changes", "up_changes")
+    )
+    for change in [kind(model["change"]), *down, *up]:
+        if change not in (None, "ConvolutionChange"):
+            raise ValueError(f"change={change}: expected null or ConvolutionChange")
     if kind(model["resampler"]) not in (None, "CentredBox", "Box"):
         raise ValueError(f"resampler={kind(model['resampler'])}: expected null, CentredBox or Box")
-    inside = change is None
+    attention = set(model["attention_levels"])
     return {
         **_common(model, shape, classes),
         **_label(model, "CosinePositional"),
         **_norms(model),
-        **_blocks(model, "ResnetDownsample" if inside else "", "ResnetUpsample" if inside else ""),
-        "downsample_type": "resnet" if inside else "conv",
-        "upsample_type": "resnet" if inside else "conv",
+        "down_block_types": [
+            "AttnDownBlock2D" if level in attention else _block(_word(change, "Down"), "Down")
+            for level, change in enumerate([*down, kind(model["change"])])
+        ],
+        "up_block_types": [
+            "AttnUpBlock2D" if level in attention else _block(_word(change, "Up"), "Up")
+            for level, change in reversed(list(enumerate([kind(model["change"]), *up])))
+        ],
+        "downsample_type": _attended("down_changes", down, {*attention} - {pairs}),
+        "upsample_type": _attended("up_changes", up, {level - 1 for level in attention} - {-1}),
         "downsample_padding": int(kind(model["resampler"]) != "Box"),
         "attention_head_dim": _head(model),
         "resnet_time_scale_shift": "scale_shift" if model["modulated"] else "default",
@@ -141,6 +153,23 @@ def _blocks(model: Config, down: str, up: str) -> dict[str, Any]:
             f"Attn{joined}UpBlock2D" if level in attention else _block(up, "Up") for level in reversed(levels)
         ],
     }
+
+
+def _word(change: str | None, direction: str) -> str:
+    """What their name of a block without attention says of the change of resolution."""
+    return f"Resnet{direction}sample" if change is None else ""
+
+
+def _attended(key: str, changes: list[str | None], attended: set[int]) -> str:
+    """What changes the resolution at levels with attention, by numbers of pairs of levels: the same at all of them.
+
+    Raises:
+        ValueError: it is not the same.
+    """
+    kinds = {changes[pair] for pair in attended} or set(changes)
+    if len(kinds) > 1 and attended:
+        raise ValueError(f"{key}: diffusers changes the resolution in one way at all levels with attention")
+    return "resnet" if None in kinds else "conv"
 
 
 def _block(word: str, direction: str) -> str:

@@ -123,7 +123,9 @@ class Sizes:
 
     Attributes:
         skips: whether its blocks are those with a skip of the image.
-        inside: whether the resolution changes inside residual blocks, or by convolutions.
+        down_inside: whether the resolution changes inside a residual block on the way down, or by a convolution, for
+            each pair of neighboring levels, fine to coarse.
+        up_inside: the same on the way up, fine to coarse too.
 
     Raises:
         ValueError: a setting is missing, or one that our networks do not have.
@@ -191,18 +193,14 @@ class Sizes:
         self.skips = down[0].skips
         if any(kind.skips != self.skips for kind in down + up):
             raise ValueError("down_block_types, up_block_types: skip blocks beside others are not supported")
-        changes = set()
-        for kinds, key in ((down[:-1], "downsample_type"), (up[1:], "upsample_type")):
-            said = {key: "conv" if self.said[key] is None else self.said[key]}
-            by_word = choice(said, key, "conv", "resnet") == "resnet"
-            changes |= {by_word if kind.attends and not kind.skips else kind.inside for kind in kinds}
-        if len(changes) > 1:
-            raise ValueError(
-                "down_block_types, up_block_types, downsample_type, upsample_type: the resolution changes inside "
-                "residual blocks at some levels and by convolutions at others, which is not supported; expected one "
-                "of them"
-            )
-        self.inside = changes == {True}
+        self.down_inside = self._inside(down[:-1], "downsample_type")
+        self.up_inside = self._inside(up[1:], "upsample_type")
+
+    def _inside(self, kinds: list[Kind], key: str) -> list[bool]:
+        """Whether the resolution changes inside residual blocks after these kinds of block."""
+        given = {key: "conv" if self.said[key] is None else self.said[key]}
+        by_key = choice(given, key, "conv", "resnet") == "resnet"
+        return [by_key if kind.attends and not kind.skips else kind.inside for kind in kinds]
 
 
 def block(moved: Transfer | Return, ours: str, theirs: str) -> None:

@@ -149,6 +149,8 @@ class DDPMLayout:
 class ADMLayout(DDPMLayout):
     """Their network of plain blocks that the embedding scales and shifts, or that change the resolution: that of ADM.
 
+    Blocks may change the resolution at some levels, and convolutions at others.
+
     Arguments:
         config: the arguments of their constructor by name.
 
@@ -172,7 +174,7 @@ class ADMLayout(DDPMLayout):
             num_classes=sizes.classes,
             outputs=sizes.outputs,
             modulated=sizes.modulated,
-            change=None if sizes.inside else Recipe(ConvolutionChange),
+            **self._changes(),
             norms=self.plain.norms(),
             middle_attention=sizes.middle,
             embedding=self.plain.embedding(),
@@ -192,13 +194,26 @@ class ADMLayout(DDPMLayout):
             joined_attention(moved, "middle.0.attention", "mid_block.attentions.0")
         for level, down, up in changes(self.sizes):
             finer, coarser = f"up_blocks.{level}.upsamplers.0", f"down_blocks.{level}.downsamplers.0"
-            if self.sizes.inside:
+            if self.sizes.down_inside[level]:
                 block(moved, f"{down}.block", coarser)
-                block(moved, f"{up}.finer.0", finer)
             else:
                 conv = "block.block" if self.plain.padded else "block.block.1"
                 moved.layer(f"{down}.{conv}", f"{coarser}.conv")
+            if self.sizes.up_inside[self.sizes.levels - 2 - level]:
+                block(moved, f"{up}.finer.0", finer)
+            else:
                 moved.layer(f"{up}.finer.0.block", f"{finer}.conv")
+
+    def _changes(self) -> dict[str, Any]:
+        """How the resolution changes: everywhere alike, or level by level."""
+        down, up = (
+            [None if inside else Recipe(ConvolutionChange) for inside in direction]
+            for direction in (self.sizes.down_inside, self.sizes.up_inside)
+        )
+        kinds = {*self.sizes.down_inside, *self.sizes.up_inside}
+        if len(kinds) > 1:
+            return {"change": None, "down_changes": down, "up_changes": up}
+        return {"change": None if kinds == {True} else Recipe(ConvolutionChange)}
 
 
 def ends(moved: Transfer | Return, layout: DDPMLayout) -> None:

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from sde_gen._tensor import sum_event
 from sde_gen.codec import Codec
 from sde_gen.prediction import Prediction
+from sde_gen.sde.base import SDE
 
 
 class Decoder(abc.ABC):
@@ -18,6 +19,17 @@ class Decoder(abc.ABC):
     A probability of a level counts as the density that is constant on the level's bin, so bits per dimension
     of every decoder come from the one formula with the codec's log-determinant.
     """
+
+    def of_chain(self, sde: SDE, times: Tensor, nu: float | None) -> "Decoder":
+        """Return the decoder that ends a chain of steps.
+
+        Arguments:
+            sde: the process.
+            times: descending grid of the chain, float64 with shape (T + 1,).
+            nu: variance of the steps, as in :func:`~sde_gen.likelihood.discrete_vlb`.
+        """
+        del sde, times, nu
+        return self
 
     @abc.abstractmethod
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
@@ -70,7 +82,7 @@ class Discretised(Decoder):
 
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
         """The mass of every pixel's bin, in the tails too."""
-        std = (prediction.sigma / prediction.alpha).double()
+        std = self.std(prediction)
         low, high = self.codec.bins(x0)
         mean = prediction.x0.double()
         low, high = (low - mean) / std, (high - mean) / std
@@ -79,6 +91,47 @@ class Discretised(Decoder):
         top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
         mass = top + torch.log(-torch.expm1(bottom - top))
         return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))
+
+    def std(self, prediction: Prediction) -> Tensor:
+        """Standard deviation of the Gaussian, float64 and broadcastable against x0."""
+        return (prediction.sigma / prediction.alpha).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastStep(Discretised):
+    r"""As :class:`Discretised`, with the variance that the chain's steps have, carried on to clean data.
+
+    Of a chain with the times t_{T-1}, t_T at its end, the last step to clean data has
+
+    .. math::
+        \log \sigma_p^2 = (1 - \nu) \log \mathrm{Var}[x_{t_T} | x_{t_{T-1}}, x_0] + \nu \log (\sigma_{t_T}^2) ,
+
+    whose own posterior variance is zero: the one before takes its place. With DDPM's chain and its grid this is the
+    decoder of guided-diffusion: fixed small variances are nu = 0, learned ones nu = None. Their fixed large variance
+    has nu = 0 in this step alone. There the Gaussian's distribution function is approximated by a hyperbolic tangent
+    and masses are at least 1e-12; here both are exact.
+
+    Sources: Ho et al., 2020, arXiv:2006.11239, eq. 13; Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15, and their
+    code (``_vb_terms_bpd``).
+
+    Arguments:
+        codec: knows the bins.
+        posterior_std: standard deviation for nu = 0, which :meth:`of_chain` gives.
+        nu: place of the variance; None takes the denoiser's own.
+    """
+
+    posterior_std: float = math.nan
+    nu: float | None = 0.0
+
+    def of_chain(self, sde: SDE, times: Tensor, nu: float | None) -> Decoder:
+        """Return the decoder with the variance of the last step."""
+        return replace(self, posterior_std=float(sde.posterior(times[-2], times[-1]).std), nu=nu)
+
+    def std(self, prediction: Prediction) -> Tensor:
+        """The standard deviation of the last step."""
+        nu = prediction.nu.double() if self.nu is None else self.nu
+        log_least, log_most = math.log(self.posterior_std), torch.log(prediction.sigma.double())
+        return torch.exp((1 - nu) * log_least + nu * log_most)
 
 
 @dataclass(frozen=True, kw_only=True)

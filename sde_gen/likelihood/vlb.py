@@ -85,6 +85,7 @@ def discrete_vlb(
         raise ValueError(f"repeats={repeats} must be at least 1")
     times = times.double()
     prior = prior_kl(denoiser.sde, x0, times[0])
+    decoder = decoder.of_chain(denoiser.sde, times, nu)
     draws = [_draw(denoiser, x0, times, decoder, noise, nu) for _ in range(repeats)]
     steps = torch.stack([one for one, _ in draws])
     reconstruction = torch.stack([one for _, one in draws])

@@ -3,7 +3,7 @@
 from sde_gen.metric.base import Measured, Metric
 from sde_gen.metric.bpd import BitsPerDim
 from sde_gen.metric.elbo import ContinuousBound
-from sde_gen.metric.ending import Density, Ending, Levels
+from sde_gen.metric.ending import Density, Ending, LastStepLevels, Levels
 from sde_gen.metric.importance import ImportanceBits
 from sde_gen.metric.vlb import ChainBound
 
@@ -14,6 +14,7 @@ __all__ = [
     "Density",
     "Ending",
     "ImportanceBits",
+    "LastStepLevels",
     "Levels",
     "Measured",
     "Metric",

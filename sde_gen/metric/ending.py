@@ -10,7 +10,7 @@ from torch import Tensor
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.dequantisation import Dequantisation, Uniform
-from sde_gen.likelihood import Decoder, Discretised, Ended, Gaussian
+from sde_gen.likelihood import Decoder, Discretised, Ended, Gaussian, LastStep
 from sde_gen.noise import Noise
 
 
@@ -93,3 +93,21 @@ class Levels(Ending):
         x0 = codec.encode(values)
         log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
         return Met(Ended(denoiser, float(end)), x0, log_q.to(x0.device), Discretised(codec=codec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastStepLevels(Ending):
+    """Integer levels themselves, each the middle of its bin, met by one more step of the chain to clean data.
+
+    The chain goes down to the last time of its grid, and the decoder has the variance that its steps have
+    (:class:`~sde_gen.likelihood.decoder.LastStep`): the bound of DDPM and of guided-diffusion.
+
+    Sources: Ho et al., 2020, arXiv:2006.11239, section 3.3; Nichol and Dhariwal, 2021, arXiv:2102.09672.
+    """
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+        """Take the middles of the bins, which needs no noise."""
+        del noise
+        x0 = codec.encode(values)
+        log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
+        return Met(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))

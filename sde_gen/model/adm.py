@@ -44,6 +44,9 @@ class ADM(nn.Module):
         wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
             fewer channels than that do not attend (Karras et al., 2022, in their code).
         up_heads: number of heads on the way up, None for that of the way down.
+        down_changes: how the resolution changes on the way down, one for each pair of neighboring levels, fine to
+            coarse; None for ``change`` everywhere.
+        up_changes: the same on the way up, fine to coarse too.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -72,6 +75,8 @@ class ADM(nn.Module):
         resampler: Resampler | None = None,
         wide_heads: bool = False,
         up_heads: int | None = None,
+        down_changes: Sequence[Change | None] | None = None,
+        up_changes: Sequence[Change | None] | None = None,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -82,6 +87,12 @@ class ADM(nn.Module):
                 f"outputs={outputs}, embedding_multiplier={embedding_multiplier}, augmentations={augmentations}: "
                 "the first two must be at least 1, the last not negative; 0 means none"
             )
+        for name, changes in (("down_changes", down_changes), ("up_changes", up_changes)):
+            if changes is not None and len(changes) != len(widths) - 1:
+                raise ValueError(
+                    f"{name} has {len(changes)} entries; expected one for each pair of neighboring levels: "
+                    f"{len(widths) - 1}"
+                )
         seen = embedding_multiplier * width
         self.resampler = CentredBox() if resampler is None else resampler
         parts = Parts(
@@ -95,6 +106,8 @@ class ADM(nn.Module):
             heads=heads,
             resampler=self.resampler,
             wide_heads=wide_heads,
+            down_changes=down_changes,
+            up_changes=up_changes,
         )
         self.embedding = CosinePositional(width) if embedding is None else embedding
         features = self.embedding.features
@@ -113,7 +126,7 @@ class ADM(nn.Module):
                 block = parts.block(channels + skips.pop(), outward)
                 channels = outward
                 ascend = level > 0 and index == blocks
-                finer = [parts.double(channels)] if ascend else []
+                finer = [parts.double(level - 1, channels)] if ascend else []
                 self.up.append(Stage(block, parts.attend(level, channels, up_heads), *finer))
         self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)

@@ -30,6 +30,9 @@ class Parts:
         resampler: the change of resolution.
         wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
             fewer channels than that do not attend.
+        down_changes: how the resolution changes on the way down, one for each pair of neighboring levels, fine to
+            coarse; None for ``change`` everywhere.
+        up_changes: the same on the way up, fine to coarse too.
 
     Raises:
         ValueError: heads or their channels are not positive; or, when called, do not share the channels evenly.
@@ -45,6 +48,8 @@ class Parts:
     heads: int | None
     resampler: Resampler
     wide_heads: bool = False
+    down_changes: Sequence[Change | None] | None = None
+    up_changes: Sequence[Change | None] | None = None
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -75,16 +80,18 @@ class Parts:
             return nn.Identity()
         return self.attention(channels, self.norms.attention(channels), heads)
 
-    def halve(self, channels: int) -> nn.Module:
-        """Build what leads to the next coarser level."""
-        if self.change is not None:
-            return self.change.down(channels, self.resampler)
+    def halve(self, level: int, channels: int) -> nn.Module:
+        """Build what leads from a level to the next coarser one."""
+        change = self.change if self.down_changes is None else self.down_changes[level]
+        if change is not None:
+            return change.down(channels, self.resampler)
         return self.block(channels, channels, resample=self.resampler.down)
 
-    def double(self, channels: int) -> nn.Module:
-        """Build what leads to the next finer level."""
-        if self.change is not None:
-            return self.change.up(channels, self.resampler)
+    def double(self, level: int, channels: int) -> nn.Module:
+        """Build what leads from the next coarser level to a level."""
+        change = self.change if self.up_changes is None else self.up_changes[level]
+        if change is not None:
+            return change.up(channels, self.resampler)
         return self.block(channels, channels, resample=self.resampler.up)
 
     def down(self, widths: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
@@ -92,7 +99,7 @@ class Parts:
         stages, channels = nn.ModuleList(), [widths[0]]
         for level, width in enumerate(widths):
             if level > 0:
-                stages.append(Stage(self.halve(channels[-1])))
+                stages.append(Stage(self.halve(level - 1, channels[-1])))
                 channels.append(channels[-1])
             for _ in range(blocks):
                 block = self.block(channels[-1], width)

@@ -11,15 +11,19 @@ from sde_gen.solver.deis_tab import DEISTAB
 from sde_gen.solver.dpm_adaptive import DPMAdaptive
 from sde_gen.solver.dpm_solver_1 import DPMSolver1
 from sde_gen.solver.dpm_solver_2 import DPMSolver2
+from sde_gen.solver.dpm_solver_2_ancestral import DPMSolver2Ancestral
 from sde_gen.solver.dpm_solver_2m import DPMSolver2M
 from sde_gen.solver.dpm_solver_3 import DPMSolver3
 from sde_gen.solver.dpm_solver_3m import DPMSolver3M
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
 from sde_gen.solver.dpm_solver_pp_2s import DPMSolverPP2S
+from sde_gen.solver.dpm_solver_pp_2s_ancestral import DPMSolverPP2SAncestral
 from sde_gen.solver.dpm_solver_pp_3m import DPMSolverPP3M
 from sde_gen.solver.dpm_solver_pp_3s import DPMSolverPP3S
+from sde_gen.solver.dpm_solver_pp_sde import DPMSolverPPSDE
 from sde_gen.solver.dpm_solver_pp_sde_2m import DPMSolverPPSDE2M
 from sde_gen.solver.dpm_solver_pp_sde_3m import DPMSolverPPSDE3M
+from sde_gen.solver.dpm_solver_sde import DPMSolverSDE
 from sde_gen.solver.edm_churn import EDMChurn
 from sde_gen.solver.euler import Euler
 from sde_gen.solver.euler_maruyama import EulerMaruyama
@@ -28,6 +32,7 @@ from sde_gen.solver.ipndm import IPNDM
 from sde_gen.solver.langevin import AffineLangevin, BatchLangevin, Corrector, Langevin
 from sde_gen.solver.lms import LMS
 from sde_gen.solver.midpoint import Midpoint
+from sde_gen.solver.multistep_weights import MultistepWeights, PlainWeights, TaylorWeights
 from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
@@ -57,15 +62,19 @@ __all__ = [
     "DPMAdaptive",
     "DPMSolver1",
     "DPMSolver2",
+    "DPMSolver2Ancestral",
     "DPMSolver2M",
     "DPMSolver3",
     "DPMSolver3M",
     "DPMSolverPP",
     "DPMSolverPP2S",
+    "DPMSolverPP2SAncestral",
     "DPMSolverPP3M",
     "DPMSolverPP3S",
+    "DPMSolverPPSDE",
     "DPMSolverPPSDE2M",
     "DPMSolverPPSDE3M",
+    "DPMSolverSDE",
     "DormandPrince",
     "EDMChurn",
     "Euler",
@@ -73,6 +82,8 @@ __all__ = [
     "Heun",
     "Langevin",
     "Midpoint",
+    "MultistepWeights",
+    "PlainWeights",
     "PredictorCorrector",
     "Restart",
     "ReverseDiffusion",
@@ -81,6 +92,7 @@ __all__ = [
     "Solver",
     "StepSolver",
     "StraightAdams",
+    "TaylorWeights",
     "TorchDiffEq",
     "TorchSDE",
     "UniPC",

@@ -58,6 +58,10 @@ class Form(abc.ABC):
     def keep(self, start: Tensor, end: Tensor) -> Tensor:
         """Factors of x from times[start] to times[end], with shape (R,)."""
 
+    @abc.abstractmethod
+    def kernel(self, u: Tensor, end: Tensor) -> Tensor:
+        """The factor k_s of m in the integral over lam, up to times[end] (R,), at u (R, Q)."""
+
     def stake(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""What a unit of weight at nodes may do to x at the end.
 
@@ -120,6 +124,11 @@ class DataForm(Form):
         """``sigma_s / sigma_t``."""
         return self.sigma[end] / self.sigma[start]
 
+    def kernel(self, u: Tensor, end: Tensor) -> Tensor:
+        """``c alpha_s e^{c (u - lam_s)}``."""
+        c, alpha, lam = 1 + self.eta2, self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
+        return c * alpha * torch.exp(c * (u - lam))
+
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""Integrate in lam, or in y.
 
@@ -129,13 +138,7 @@ class DataForm(Form):
         c = 1 + self.eta2
         noisy = (torch.minimum(self.lam[start], self.lam[end]) < 0).unsqueeze(-1)
         nodes = nodes.masked_fill(~noisy & self.lam[nodes].isinf(), -1)
-        alpha, lam = self.alpha[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
-        in_lam = adams(
-            lambda u: c * alpha * torch.exp(c * (u - lam)),
-            at(self.lam, nodes),
-            self.lam[start],
-            self.lam[end],
-        )
+        in_lam = adams(lambda u: self.kernel(u, end), at(self.lam, nodes), self.lam[start], self.lam[end])
         if not bool(self.lam.isinf().any()):
             return in_lam
         y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
@@ -163,8 +166,12 @@ class NoiseForm(Form):
         """``alpha_s / alpha_t``."""
         return self.alpha[end] / self.alpha[start]
 
+    def kernel(self, u: Tensor, end: Tensor) -> Tensor:
+        """``-sigma_s e^{lam_s - u}``."""
+        sigma, lam = self.sigma[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
+        return -sigma * torch.exp(lam - u)
+
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Integrate in lam."""
-        sigma, lam = self.sigma[end].unsqueeze(-1), self.lam[end].unsqueeze(-1)
         places = at(self.lam, nodes), self.lam[start], self.lam[end]
-        return adams(lambda u: -sigma * torch.exp(lam - u), *places)
+        return adams(lambda u: self.kernel(u, end), *places)

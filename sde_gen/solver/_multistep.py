@@ -130,7 +130,11 @@ def held(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
     Returns:
         Weights with shape (R, k), 0 where there is no node.
     """
-    whole = form.weights(start, end, nodes)
+    return limited(form, start, end, nodes, form.weights(start, end, nodes))
+
+
+def limited(form: Form, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
+    """Limit given weights (R, k) as :func:`held` does those of the form, with the same arguments."""
     alone = torch.nn.functional.pad(form.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
     stake = form.stake(start, end, nodes)
     reach, least = (torch.where(w == 0, 0, w.abs() * stake).sum(1) for w in (whole, alone))

@@ -18,7 +18,7 @@ Xue et al., 2023, arXiv:2309.05019, section 4; stochastic Adams methods of weak 
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,9 +27,10 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._check import require_descent, require_strength
-from sde_gen.solver._form import DataForm
+from sde_gen.solver._form import DataForm, NoiseForm
 from sde_gen.solver._multistep import Row, combine
 from sde_gen.solver.base import StepSolver
+from sde_gen.solver.multistep_weights import MultistepWeights
 
 
 class ReverseForm(DataForm):
@@ -57,6 +58,34 @@ class ReverseForm(DataForm):
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
 
 
+class ReverseNoiseForm(NoiseForm):
+    r"""The reverse SDE of strength eta on a grid, written for the predicted noise.
+
+    .. math::
+        x_s = \frac{\alpha_s}{\alpha_t} x_t - (1 + \eta^2)\, \sigma_s \int e^{\lambda_s - u} \hat\epsilon(u)\, du
+            + \eta\, \sigma_s \sqrt{e^{2 h} - 1}\, z
+
+    Arguments:
+        sde: the process.
+        times: monotone times with shape (steps + 1,).
+        eta: strength of the noise.
+    """
+
+    def __init__(self, sde: SDE, times: Tensor, eta: float) -> None:
+        super().__init__(sde, times)
+        self.eta2 = eta**2
+
+    def kernel(self, u: Tensor, end: Tensor) -> Tensor:
+        """``-(1 + eta^2) sigma_s e^{lam_s - u}``."""
+        return (1 + self.eta2) * super().kernel(u, end)
+
+    def std(self) -> Tensor:
+        """Standard deviation of every step's noise with shape (steps,)."""
+        if self.eta2 == 0:
+            return torch.zeros_like(self.times[1:])
+        return self.sigma[1:] * torch.sqrt(self.eta2 * torch.expm1(2 * self.lam.diff()))
+
+
 class Past(NamedTuple):
     """The number of the step to come, the coefficients of all, and past predictions, newest first."""
 
@@ -72,12 +101,16 @@ class ReverseMultistep(StepSolver[Past]):
 
     Arguments:
         eta: strength of the noise.
+        weights: a rule for the weights of past predictions, as their authors have them; None: this package's.
 
     Raises:
         ValueError: eta is negative or not finite.
     """
 
     eta: float = 1.0
+    weights: MultistepWeights | None = None
+    form: ClassVar[type[ReverseForm] | type[ReverseNoiseForm]] = ReverseForm
+    points: ClassVar[int]
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -89,20 +122,21 @@ class ReverseMultistep(StepSolver[Past]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise on the way up."""
-        del model
+        """Refuse to draw noise on the way up, and grids on which the form does not exist."""
+        self.form.check(type(self).__name__, model, times)
         if self.eta > 0:
             require_descent(type(self).__name__, times)
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
         """Make all coefficients."""
         del x
-        form = ReverseForm(model.sde, times, self.eta)
-        return Past(0, self.rows(form, len(times) - 1), form.std().tolist(), ())
+        form, steps = self.form(model.sde, times, self.eta), len(times) - 1
+        rows = self.rows(form, steps) if self.weights is None else self.weights.rows(form, self.points, steps)
+        return Past(0, rows, form.std().tolist(), ())
 
     @abc.abstractmethod
-    def rows(self, form: ReverseForm, steps: int) -> list[Row]:
-        """The coefficients of all steps."""
+    def rows(self, form: Any, steps: int) -> list[Row]:
+        """The coefficients of all steps, where no other rule for the weights is given."""
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
@@ -110,7 +144,7 @@ class ReverseMultistep(StepSolver[Past]):
         """One step."""
         number, rows, stds, values = state
         row, std = rows[number], stds[number]
-        values = (model(x_t, t).x0, *values)[: len(row.weights)]
+        values = (self.form.value(model(x_t, t)), *values)[: len(row.weights)]
         x_s = combine(row.keep, x_t, row.weights, values)
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sde_gen.solver._form import Form, NoiseForm
-from sde_gen.solver._multistep import MultistepSolver
+from sde_gen.solver._weighted import WeightedMultistep
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver2M(MultistepSolver):
+class DPMSolver2M(WeightedMultistep):
     r"""The two-step exponential integrator of the probability flow in noise prediction.
 
     With lam = log(alpha / sigma), h = lam_s - lam_t and h' the length of the step before,
@@ -18,7 +18,11 @@ class DPMSolver2M(MultistepSolver):
         - \sigma_s \frac{e^h - 1 - h}{h'} \left(\hat\epsilon - \hat\epsilon^{prev}\right) .
 
     Source: Lu et al., 2022, arXiv:2206.00927, eq. 3.4, with the derivative from past evaluations.
+
+    Arguments:
+        weights: a rule for the weights: of :mod:`~sde_gen.solver.multistep_weights`, or None for this package's,
+            limited in long steps and with a corrected start.
     """
 
-    order: ClassVar[int] = 2
+    points: ClassVar[int] = 2
     form: ClassVar[type[Form]] = NoiseForm

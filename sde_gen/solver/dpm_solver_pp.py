@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sde_gen.solver._form import Form
-from sde_gen.solver._multistep import MultistepSolver
+from sde_gen.solver._weighted import WeightedMultistep
 from sde_gen.solver.unipc import BH2Form
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolverPP(MultistepSolver):
+class DPMSolverPP(WeightedMultistep):
     r"""The two-step exponential integrator of the probability flow in data prediction.
 
     With lam = log(alpha / sigma), h = lam_s - lam_t and h' the length of the step before,
@@ -23,7 +23,11 @@ class DPMSolverPP(MultistepSolver):
     It is the predictor of UniPC with p = 2 and B(h) = e^h - 1.
 
     Source: Lu et al., 2022, arXiv:2211.01095, algorithm 2.
+
+    Arguments:
+        weights: a rule for the weights: of :mod:`~sde_gen.solver.multistep_weights`, or None for this package's,
+            limited in long steps and with a corrected start.
     """
 
-    order: ClassVar[int] = 2
+    points: ClassVar[int] = 2
     form: ClassVar[type[Form]] = BH2Form

@@ -28,12 +28,15 @@ class DPMSolverPPSDE2M(ReverseMultistep):
 
     Arguments:
         eta: 0 is DPM-Solver++ (2M) on the probability flow, 1 the reverse of the forward process.
+        weights: a rule for the weights, such as :class:`~sde_gen.solver.multistep_weights.TaylorWeights` for the
+            authors'; None: this package's, limited in long steps.
 
     Raises:
         ValueError: eta is negative or not finite.
     """
 
     order: ClassVar[int] = 2
+    points: ClassVar[int] = 2
 
     def rows(self, form: ReverseForm, steps: int) -> list[Row]:
         """The coefficients of all steps."""

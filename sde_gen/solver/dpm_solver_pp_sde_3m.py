@@ -1,6 +1,7 @@
 """SDE-DPM-Solver++ (3M)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sde_gen.solver._multistep import Row, adams_rows
 from sde_gen.solver._reverse_multistep import ReverseForm, ReverseMultistep
@@ -20,15 +21,19 @@ class DPMSolverPPSDE3M(ReverseMultistep):
 
     Arguments:
         eta: 0 is the probability flow, of order 3; 1 the reverse of the forward process.
+        weights: a rule for the weights, such as :class:`~sde_gen.solver.multistep_weights.TaylorWeights` for the
+            authors'; None: this package's, limited in long steps and with a corrected start.
 
     Raises:
         ValueError: eta is negative or not finite.
     """
 
+    points: ClassVar[int] = 3
+
     @property
     def order(self) -> int:
-        """3 without noise, else 2."""
-        return 2 if self.eta > 0 else 3
+        """3 without noise, else 2; what other weights leave of it."""
+        return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
     def rows(self, form: ReverseForm, steps: int) -> list[Row]:
         """The coefficients of all steps."""

@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler: noise up, then Heun's method down."""
+"""EDM's stochastic sampler: noise up, then Heun's or Euler's method down."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_signal
+from sde_gen.solver._check import require_descent, require_order, require_signal
 from sde_gen.solver.base import StepSolver
 
 
@@ -33,7 +33,7 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EDMChurn(StepSolver[Walk]):
-    r"""Add noise to a higher level, then take a step of Heun's method from there to the next time.
+    r"""Add noise to a higher level, then take a step of Heun's or Euler's method from there to the next time.
 
     In z = x / alpha and rho = sigma / alpha, in which the probability flow of every process is dz = eps drho,
 
@@ -51,6 +51,8 @@ class EDMChurn(StepSolver[Walk]):
     grids end before rho = 0. Without churn this is the paper's algorithm 1; noise of the reverse SDE with
     eta = 1 corresponds to an S_churn of log(rho_0 / rho_N).
 
+    With one stage the step is Euler's, z_s = z + (rho_s - rho) d, of order 1: k-diffusion's ``sample_euler``.
+
     Source: Karras et al., 2022, arXiv:2206.00364, algorithm 2; there 30 to 80 with N = 128 to 256 (table 5).
 
     Arguments:
@@ -58,15 +60,18 @@ class EDMChurn(StepSolver[Walk]):
         s_min: smallest sigma / alpha with churn.
         s_max: largest sigma / alpha with churn.
         s_noise: factor on the noise' standard deviation; the paper has 1.003 to 1.007.
+        stages: evaluations of a step: 2 of Heun's method, 1 of Euler's.
 
     Raises:
-        ValueError: s_churn is negative or not finite, not 0 <= s_min <= s_max, or s_noise is not positive.
+        ValueError: s_churn is negative or not finite, not 0 <= s_min <= s_max, or s_noise is not positive;
+            or stages is neither 1 nor 2.
     """
 
     s_churn: float = 5.0
     s_min: float = 0.0
     s_max: float = math.inf
     s_noise: float = 1.0
+    stages: int = 2
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -76,11 +81,12 @@ class EDMChurn(StepSolver[Walk]):
             raise ValueError(f"s_min={self.s_min}, s_max={self.s_max}: expected 0 <= s_min <= s_max")
         if not 0 < self.s_noise < math.inf:
             raise ValueError(f"s_noise={self.s_noise} must be positive and finite; 1 is exact")
+        require_order((1, 2), stages=self.stages)
 
     @property
     def order(self) -> int:
-        """2, unless noise is added by another factor than 1."""
-        return 2 if self.s_noise == 1 or not self.stochastic else 0
+        """That of Heun's or Euler's method, unless noise is added by another factor than 1."""
+        return self.stages if self.s_noise == 1 or not self.stochastic else 0
 
     @property
     def stochastic(self) -> bool:
@@ -126,9 +132,11 @@ class EDMChurn(StepSolver[Walk]):
             x = (row.up * x_t).add_(noise.fresh(x_t), alpha=row.std)
         d = model(x, times[number]).eps
         z = row.alpha_s / row.alpha * x
+        if self.stages == 1:
+            return z.add_(d, alpha=row.alpha_s * row.d_ratio), Walk(number + 1, times, rows)
         d_s = model(z.add(d, alpha=row.alpha_s * row.d_ratio), s).eps
         return z.add_(d + d_s, alpha=0.5 * row.alpha_s * row.d_ratio), Walk(number + 1, times, rows)
 
     def nfe(self, steps: int) -> int:
-        """Two evaluations a step."""
-        return 2 * steps
+        """One or two evaluations a step."""
+        return self.stages * steps

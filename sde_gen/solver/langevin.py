@@ -15,7 +15,7 @@ from sde_gen.solver._check import require_whole
 
 @dataclass(frozen=True, kw_only=True)
 class Corrector(abc.ABC):
-    """A move at time s, after a step of a predictor from t to s.
+    """A move at the end s of a predictor's step from t to s, or at its begin.
 
     Arguments:
         steps: number of moves, each with one evaluation of the denoiser.
@@ -33,26 +33,32 @@ class Corrector(abc.ABC):
         """Check the constructor's arguments."""
         require_whole(1, steps=self.steps)  # for none use the predictor alone
 
-    def correct(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        """Move samples at time s.
+    def correct(
+        self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise, *, at: Tensor | None = None
+    ) -> Tensor:
+        """Move samples at one end of a step from t to s.
 
         Arguments:
             model: the denoiser.
-            x: samples at time s with shape (B, *event).
-            t: the time before, float64 scalar: the step tells how far to move.
-            s: their time, float64 scalar.
+            x: samples at time s, or at ``at``, with shape (B, *event).
+            t: begin of the step, float64 scalar: its length decides how far to move.
+            s: its end, float64 scalar.
             noise: source of noise; the moves take fresh noise, not the path's.
+            at: the samples' time, t or s; None: s.
 
         Returns:
-            Samples at time s with shape (B, *event).
+            Samples at the same time with shape (B, *event).
         """
+        where = {} if at is None else {"at": at}
         for _ in range(self.steps):
-            x = self.move(model, x, t, s, noise.fresh(x))
+            x = self.move(model, x, t, s, noise.fresh(x), **where)
         return x
 
     @abc.abstractmethod
-    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
-        """One move with the noise z of N(0, I), shape (B, *event)."""
+    def move(
+        self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
+    ) -> Tensor:
+        """One move at the time ``at`` with the noise z of N(0, I), shape (B, *event); None stands for s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,10 @@ class Langevin(Corrector):
 
     .. math::
         x \leftarrow x + h g + \sqrt{2 h}\, z, \quad g = \nabla \log p_s(x), \quad
-        h = 2 a \left(r \frac{\|z\|}{\|g\|}\right)^2
+        h = \min\left\{2 a \left(r \frac{\|z\|}{\|g\|}\right)^2,\; \sigma_s^2\right\}
+
+    The paper has no minimum, which ``limited=False`` gives: where the score is nearly zero, its step is as long as one
+    likes. sigma_s^2 is the step to alpha_s x_0.
 
     The paper's a is 1 on VE and 1 - beta on VP; here it is the squared scale of the transition from s to t,
     which is both and has a meaning on every process. The ratio of drift to noise of a move is r sqrt(a).
@@ -74,12 +83,14 @@ class Langevin(Corrector):
     Arguments:
         snr: the ratio r.
         steps: moves per step of the predictor.
+        limited: whether h is at most sigma_s^2.
 
     Raises:
         ValueError: snr is not positive or steps is below 1.
     """
 
     snr: float = 0.16
+    limited: bool = True
     order: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -88,15 +99,18 @@ class Langevin(Corrector):
         if not self.snr > 0:
             raise ValueError(f"snr={self.snr} must be positive; the paper has 0.16")
 
-    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
+    def move(
+        self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
+    ) -> Tensor:
         """One move."""
-        g = model(x, s).score
+        at = s if at is None else at
+        g = model(x, at).score
         tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian
         ratio = self.norm(z) / self.norm(g).clamp(min=tiny)
-        a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(s)
-        # No longer than sigma^2, the move from x to alpha x0: where the score is nearly zero the ratio is huge
-        longest = sent(like(sigma, x), x.device, x.dtype) ** 2
-        h = torch.minimum(2 * like(a, x) * bcast(self.snr * ratio, x) ** 2, longest)
+        a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(at)
+        h = 2 * like(a, x) * bcast(self.snr * ratio, x) ** 2
+        if self.limited:
+            h = torch.minimum(h, sent(like(sigma, x), x.device, x.dtype) ** 2)
         return x + h * g + torch.sqrt(2 * h) * z
 
     def norm(self, x: Tensor) -> Tensor:
@@ -113,6 +127,7 @@ class BatchLangevin(Langevin):
     Arguments:
         snr: the ratio r.
         steps: moves per step of the predictor.
+        limited: whether h is at most sigma_s^2.
     """
 
     batch_coupled: ClassVar[bool] = True
@@ -157,8 +172,11 @@ class AffineLangevin(Corrector):
         if not 0 < self.eta <= 2:
             raise ValueError(f"eta={self.eta} must lie in (0, 2]: above, a move may be longer than 2 sigma^2")
 
-    def move(self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor) -> Tensor:
+    def move(
+        self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
+    ) -> Tensor:
         """One move."""
+        at = s if at is None else at
         h = 0.5 * self.eta**2 * model.sde.posterior(t, s).std ** 2
-        std = torch.sqrt(h * (2 - h / model.sde.sigma(s) ** 2).clamp(min=0))  # rounding at eta = 2
-        return x + like(h, x) * model(x, s).score + like(std, x) * z
+        std = torch.sqrt(h * (2 - h / model.sde.sigma(at) ** 2).clamp(min=0))  # rounding at eta = 2
+        return x + like(h, x) * model(x, at).score + like(std, x) * z

@@ -18,7 +18,9 @@ class PredictorCorrector(StepSolver[Any]):
     """Take a step of the predictor from t to s, then let the corrector move the samples at s.
 
     The predictor comes first, as in the paper's Algorithm 1, and the last thing done to a sample is a
-    correction at the last time of the grid. The default corrector keeps the order of the predictor; the
+    correction at the last time of the grid. With ``corrector_first`` the corrector moves the samples at t before the
+    predictor's step, as in the authors' code (score_sde, ``get_pc_sampler``): samples of the prior are corrected, the
+    last are not. The default corrector keeps the order of the predictor; the
     paper's is :class:`~sde_gen.solver.langevin.Langevin`, whose bias more steps do not remove.
 
     Source: Song et al., 2021, arXiv:2011.13456, Algorithms 1 to 3.
@@ -26,6 +28,7 @@ class PredictorCorrector(StepSolver[Any]):
     Arguments:
         predictor: any solver that steps.
         corrector: moves at a fixed time.
+        corrector_first: whether the corrector precedes the predictor in every step.
 
     Raises:
         ValueError: the predictor chooses its own steps.
@@ -33,6 +36,7 @@ class PredictorCorrector(StepSolver[Any]):
 
     predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
     corrector: Corrector = AffineLangevin()  # noqa: RUF009 (frozen)
+    corrector_first: bool = False
     stochastic: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False
 
@@ -62,7 +66,10 @@ class PredictorCorrector(StepSolver[Any]):
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        """One step of the predictor, then the corrector."""
+        """One step of the predictor, then the corrector, or the other way round."""
+        if self.corrector_first:
+            x_t = self.corrector.correct(model, x_t, t, s, noise, at=t)
+            return self.predictor.step(model, x_t, t, s, state, noise)
         x_s, state = self.predictor.step(model, x_t, t, s, state, noise)
         return self.corrector.correct(model, x_s, t, s, noise), state
 

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._check import require_order
+from sde_gen.solver._check import require_order, require_whole
 from sde_gen.solver._form import DataForm, Form
 from sde_gen.solver._multistep import MultistepSolver, Row, held
 from sde_gen.solver._weights import window
+from sde_gen.solver.multistep_weights import points_of_steps
 
 
 class HalfForm(DataForm, abc.ABC):
@@ -52,6 +53,11 @@ class BH2Form(HalfForm):
         return torch.expm1(-h)
 
 
+def weights_of(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+    """Weights of a form, not limited."""
+    return form.weights(start, end, nodes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class UniPC(MultistepSolver, abc.ABC):
     r"""Predict by p past evaluations in data prediction; correct by those and the one that the next step needs.
@@ -75,29 +81,41 @@ class UniPC(MultistepSolver, abc.ABC):
 
     Arguments:
         predictor_order: p, from 1 to 3.
+        limit: whether long steps are :func:`limited <sde_gen.solver._multistep.held>`, which the authors' are not.
+        last_points: predictions that the last step's predictor combines; the one before has one more, and so on
+            (``lower_order_final`` of other libraries: 1 where their last step ends where ours does, 2 where theirs
+            goes on to clean data). None: no fewer.
 
     Raises:
-        ValueError: the order is none of these.
+        ValueError: the order is none of these, or last_points is not positive.
     """
 
     predictor_order: int = 3
+    limit: bool = True
+    last_points: int | None = None
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         require_order((1, 2, 3), predictor_order=self.predictor_order)
+        if self.last_points is not None:
+            require_whole(1, last_points=self.last_points)
 
     @property
     def order(self) -> int:
-        """One more than the predictor's, at most 3."""
-        return min(self.predictor_order + 1, 3)
+        """One more than the predictor's, at most 3; one more than that of the last step, which nothing corrects."""
+        last = 3 if self.last_points is None else self.last_points + 1
+        return min(self.predictor_order + 1, 3, last)
 
     def rows(self, form: Form, steps: int) -> list[Row]:
         """Coefficients of the predictor, with the correction of the step before."""
         i, p = torch.arange(steps), min(self.predictor_order, steps)
         start, none = torch.cat([i, i[:-1]]), torch.full((steps, 1), -1)
+        counts = points_of_steps(p, steps, self.last_points)
         known, ends = window(i, p), i[1:].unsqueeze(-1)  # the step's begin before its end
+        known = known.masked_fill(torch.arange(p) >= counts.unsqueeze(-1), -1)
         corrector = torch.cat([known[:-1, :1], ends, known[:-1, 1:]], dim=1)
-        both = held(form, start, start + 1, torch.cat([torch.cat([known, none], dim=1), corrector]))
+        nodes = torch.cat([torch.cat([known, none], dim=1), corrector])
+        both = (held if self.limit else weights_of)(form, start, start + 1, nodes)
         weights, correct = both.tensor_split([steps])
         correct = torch.cat([correct[:, 1:2], correct[:, :1], correct[:, 2:]], dim=1)
         keep = form.keep(i, i + 1)

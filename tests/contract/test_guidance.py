@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, DynamicThreshold
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.hooks import NFECounter
 from sde_gen.prediction import Prediction
 from sde_gen.sde import SDE
@@ -132,6 +132,7 @@ def test_guidance_does_not_mix_samples() -> None:
         ClassifierGuidance(denoiser=model, classifier=model, scale=2.0),
         DynamicThreshold(denoiser=CFG(denoiser=model, scale=2.0), quantile=0.5, limit=0.2),
         Autoguidance(denoiser=model, weak=Labelled(model.sde), scale=2.0),
+        Clip(denoiser=CFG(denoiser=model, scale=2.0), low=-0.2, high=0.2),
     ):
         together = guided(x, t, label=LABELS).x0
         alone = torch.cat([guided(x[i : i + 1], t, label=LABELS[i : i + 1]).x0 for i in range(len(x))])

@@ -49,6 +49,7 @@ PARTS = {
     "elbo_levels": {},
     "vlb": {"steps": 8},
     "vlb_density": {"steps": 8, **DENSITY},
+    "vlb_last_step": {"steps": 8},
 }
 
 

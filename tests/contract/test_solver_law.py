@@ -191,7 +191,17 @@ def test_third_order_shows_the_sign_of_the_parabola() -> None:
 
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize(
-    "case", ["annealed_langevin", "dpm_solver_pp_sde_2m", "dpm_solver_pp_sde_3m", "edm_churn"]
+    "case",
+    [
+        "annealed_langevin",
+        "dpm_solver_pp_sde_2m",
+        "dpm_solver_pp_sde_3m",
+        "dpm_solver_sde",
+        "dpm_solver_2_ancestral",
+        "dpm_solver_pp_2s_ancestral",
+        "dpm_solver_pp_sde",
+        "edm_churn",
+    ],
 )
 def test_in_signal_to_noise_every_process_is_the_same(case: str, sde: str) -> None:
     """Solvers that work in x / alpha and sigma / alpha: samples of any process are those of EDM's at equal ratios."""

@@ -132,6 +132,24 @@ def test_the_door_guides(runs, tmp_path):
     assert by_class.shape == plain.shape
 
 
+def test_the_command_clips_to_the_range_of_the_data(runs, tmp_path):
+    """The middles of the first and of the last level's bin, or what is given."""
+    codec = opened(runs / "plain").codec
+    low, high = (float(value) for value in codec.middles()[[0, -1]])
+    plain = drawn(runs, "plain", tmp_path / "plain")
+    clipped = drawn(runs, "plain", tmp_path / "clipped", "guidance@threshold=clip")
+    given = drawn(
+        runs, "plain", tmp_path / "given", "guidance=clip", f"guidance.low={low}", f"guidance.high={high}"
+    )
+    narrow = drawn(
+        runs, "plain", tmp_path / "narrow", "guidance=clip", "guidance.low=-0.1", "guidance.high=0.1"
+    )
+    assert plain.min() < low or plain.max() > high
+    assert low - 1e-6 <= clipped.min() <= clipped.max() <= high + 1e-6
+    np.testing.assert_allclose(given, clipped, atol=1e-6)
+    assert np.abs(narrow).max() < 0.1 + 1e-6
+
+
 @pytest.mark.parametrize("method", names("method"))
 def test_every_method_inpaints_what_is_hidden(runs, tmp_path, method):
     mask = runs / "mask.png"

@@ -141,6 +141,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "upsample_type": "conv",
         "downsample_padding": 0,
     },
+    # the resolution changes inside residual blocks at some places and by convolutions at others
+    "adm_down_inside_up_by_convolution": {
+        **ADM,
+        "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        "upsample_type": "conv",
+    },
+    "adm_up_inside_down_by_convolution": {
+        **ADM,
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+        "downsample_type": "conv",
+        "downsample_padding": 0,
+    },
+    "adm_inside_at_some_levels": {
+        **ADM,
+        "num_class_embeds": None,
+        "resnet_time_scale_shift": "default",
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+        "upsample_type": "conv",
+    },
+    "ddpm_up_inside": {**PLAIN, "upsample_type": "resnet"},
     "ncsnpp": SKIP,
     "ncsnpp_centred": {**SKIP, "center_input_sample": True, "attention_head_dim": 64},
     "ncsnpp_three_levels": {
@@ -410,7 +431,7 @@ def test_earlier_names_of_attention() -> None:
         ("mid_block_type", None),
         ("resnet_time_scale_shift", "spatial"),
         ("downsample_type", "fir"),
-        ("upsample_type", "resnet"),
+        ("upsample_type", "fir"),
         ("class_embed_type", "identity"),
         ("attention_head_dim", 5),
         ("norm_num_groups", None),
@@ -595,6 +616,17 @@ def test_what_diffusers_does_not_have_is_not_given_out(
 ) -> None:
     with pytest.raises(ValueError, match=word):
         given_out("ddpm", tmp_path / "out", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_way_at_levels_with_attention_is_all_that_diffusers_has(tmp_path: Path) -> None:
+    """Their setting is one for all such levels: what mixes them is not given out."""
+    convolution = {"_target_": "sde_gen.model.change.ConvolutionChange"}
+    mixed = {
+        "model": {"attention_levels": [0, 1, 2], "down_changes": [convolution, None], "up_changes": None}
+    }
+    with pytest.raises(ValueError, match="down_changes: diffusers changes the resolution in one way"):
+        given_out("adm", tmp_path / "out", **mixed)
     assert not list(tmp_path.iterdir())
 
 

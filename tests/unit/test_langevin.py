@@ -116,6 +116,24 @@ def test_no_division_by_a_score_of_zero(kind: type, distance: float, dtype: torc
         assert float(moved.norm()) <= 1.5 * float(sde.sigma(s)) * float(z.norm()) + 1e-5
 
 
+@pytest.mark.parametrize("kind", [Langevin, BatchLangevin])
+def test_the_paper_s_step_has_no_limit(kind: type[Langevin]) -> None:
+    """Near the mode of a Gaussian the ratio of norms is large: h is the paper's, or sigma^2 where limited."""
+    sde = make("sde", "vp")
+    model, (t, s) = law.denoiser(sde, law.WHITE), interval(sde)
+    x = torch.tensor([[1e-2, -2e-2]]).double()
+    z = torch.tensor([[1.3, 0.4]]).double()
+    steps = []
+    for limited in (False, True):
+        _, noise = parts(kind(snr=0.2, limited=limited), model, x, t, s, z)
+        steps.append(float((0.5 * (noise / z) ** 2)[0, 0]))
+    # the marginal of white data is white: the score is -x, and the scale of a step of VP is alpha_t / alpha_s
+    expected = 2 * (0.2 * float(sde.alpha(t) / sde.alpha(s)) * float(z.norm() / x.norm())) ** 2
+    assert steps[0] == pytest.approx(expected, rel=1e-6)
+    assert steps[1] == pytest.approx(float(sde.sigma(s)) ** 2, rel=1e-6)
+    assert steps[0] > 100 * steps[1]
+
+
 @pytest.mark.parametrize("sde", ["vp", "sub_vp", "ve", "edm"])
 @pytest.mark.parametrize("kind", [Langevin, BatchLangevin])
 def test_moves_leave_the_marginal_nearly_alone(kind: type[Langevin], sde: str) -> None:

@@ -9,9 +9,10 @@ import torch
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor, nn
 
+from sde_gen.codec import Uniform
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.guidance import CFG, ClassifierGuidance
-from sde_gen.likelihood import Gaussian, discrete_vlb
+from sde_gen.likelihood import Gaussian, LastStep, discrete_vlb
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import IID
 from sde_gen.parametrization import Eps
@@ -189,6 +190,32 @@ def test_every_term_of_the_bound_is_the_textbook_s() -> None:
         0.5 * x0[0].numel() * (-math.log(1 - kept) - kept)
     )  # our prior has the variance of x_1, theirs one
     torch.testing.assert_close(found.prior * (1 - kept), prior - spread, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("nu", [0.0, 1.0, None])
+def test_the_last_step_is_guided_diffusion_s_decoder(nu: float | None) -> None:
+    """Masses of bins of 2 / 255 about the levels in [-1, 1], by SciPy, under the step from the chain's first state."""
+    ours, book, _, times = chain()
+    levels = torch.randint(0, 256, (3, 2, 4, 4), generator=torch.Generator().manual_seed(4))
+    levels[0, 0, 0, :2] = torch.tensor([0, 255])
+    codec = Uniform(levels=256, low=-1 - 1 / 255, high=1 + 1 / 255)
+    x0 = 2 * levels.double() / 255 - 1
+    torch.testing.assert_close(codec.encode(levels).double(), x0, rtol=0, atol=1e-6)
+    found = discrete_vlb(ours, x0, times, decoder=LastStep(codec=codec), noise=IID.seeded(2), nu=nu)
+    noise = IID.seeded(2)
+    for _ in range(STEPS - 1):
+        noise.fresh(x0)
+    mean, log_variance, _ = book.model(book.noised(x0, 0, noise.fresh(x0)), 0)
+    if nu is not None:
+        log_variance = torch.full_like(mean, math.log([book.least[1], book.betas[0]][int(nu)]))
+    std = torch.exp(0.5 * log_variance).numpy()
+    below, above = (norm.logcdf((x0.numpy() + sign / 255 - mean.numpy()) / std) for sign in (-1, 1))
+    right = norm.logsf((x0.numpy() - 1 / 255 - mean.numpy()) / std)
+    inside = above + np.log1p(-np.exp(below - above))
+    mass = np.where(levels == 0, above, np.where(levels == 255, right, inside))
+    nats = -found.reconstruction.numpy() + codec.log_det((2, 4, 4))
+    np.testing.assert_allclose(nats, mass.reshape(3, -1).sum(1), rtol=1e-5)
 
 
 @torch.no_grad()

@@ -55,6 +55,12 @@ def test_second_outputs_are_of_every_channel() -> None:
             ADM(shape=(3, 8, 8), **wrong)
 
 
+def test_changes_of_resolution_are_one_for_each_pair_of_levels() -> None:
+    for wrong in ({"down_changes": [None, None]}, {"up_changes": []}):
+        with pytest.raises(ValueError, match=r"expected one for each pair of neighboring levels: 1"):
+            ADM(shape=(3, 8, 8), width=8, **wrong)
+
+
 def test_heads_that_do_not_share_the_channels_evenly_are_refused() -> None:
     with pytest.raises(ValueError, match="heads=3"):
         ADM(shape=(3, 8, 8), width=8, heads=3)

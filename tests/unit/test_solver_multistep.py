@@ -186,8 +186,13 @@ def test_methods_that_are_one_agree(sde: str) -> None:
         agree(first, DDIM())
 
 
-def paper_s_unipc(model: Denoiser, x: Tensor, times: Tensor, p: int, b: type[UniPC]) -> Tensor:
-    """Zhao et al., 2023, arXiv:2302.04867, algorithms 7 and 8: correct, then predict, each by a linear system."""
+def paper_s_unipc(
+    model: Denoiser, x: Tensor, times: Tensor, p: int, b: type[UniPC], last: int | None = None
+) -> Tensor:
+    """Zhao et al., 2023, arXiv:2302.04867, algorithms 7 and 8: correct, then predict, each by a linear system.
+
+    ``last`` is the order of the last step's predictor, the one before has one more, as in the authors' code.
+    """
     sde = model.sde
     alpha, sigma = sde.marginal(times)
     lam, values = sde.log_snr(times) / 2, []
@@ -208,15 +213,18 @@ def paper_s_unipc(model: Denoiser, x: Tensor, times: Tensor, p: int, b: type[Uni
         slopes = [(m - values[0]) / s for m, s in zip(values[1:], r, strict=True)]
         return x - alpha[i + 1] * big_b * sum(c * d for c, d in zip(a, slopes, strict=True))
 
+    def order(i: int) -> int:
+        return p if last is None else min(p, last + len(times) - 2 - i)
+
     corrected = x
     for i in range(len(times) - 1):
         values.append(model(x, times[i]).x0)
         if i > 0:
-            back = range(i - 2, i - 1 - min(i, p), -1)
+            back = range(i - 2, i - 1 - min(i, order(i - 1)), -1)
             r = [(lam[k] - lam[i - 1]) / (lam[i] - lam[i - 1]) for k in back] + [torch.ones_like(lam[0])]
             used = [values[i - 1], *(values[k] for k in back), values[i]]
             corrected = update(corrected, i - 1, r, used, half=len(r) == 1)
-        back = range(i - 1, i - min(i + 1, p), -1)
+        back = range(i - 1, i - min(i + 1, order(i)), -1)
         r = [(lam[k] - lam[i]) / (lam[i + 1] - lam[i]) for k in back]
         x = update(corrected, i, r, [values[i], *(values[k] for k in back)], half=len(r) == 1)
     return x

@@ -1,0 +1,65 @@
+"""SDE-DPM-Solver."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sde_gen.solver._check import require_order
+from sde_gen.solver._multistep import Row, limited
+from sde_gen.solver._reverse_multistep import ReverseMultistep, ReverseNoiseForm
+from sde_gen.solver._weights import window
+from sde_gen.solver.multistep_weights import TaylorWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMSolverSDE(ReverseMultistep):
+    r"""The exponential integrator of the reverse SDE in noise prediction, of one or of two predictions.
+
+    With lam = log(alpha / sigma), h = lam_s - lam_t and h' the length of the step before,
+
+    .. math::
+        D = \hat\epsilon(x_t, t) + \frac{h}{2 h'} \left(\hat\epsilon(x_t, t) - \hat\epsilon^{prev}\right), \quad
+        x_s = \frac{\alpha_s}{\alpha_t} x_t - (1 + \eta^2)\, \sigma_s (e^h - 1) D
+            + \eta\, \sigma_s \sqrt{e^{2 h} - 1}\, z .
+
+    Mean and covariance are of order 2, with one prediction (D that of this step) of order 1. Where h is many times
+    h', the difference is limited as :func:`~sde_gen.solver._multistep.held` does, unless weights are given.
+
+    Source: Lu et al., 2022, arXiv:2211.01095, section 6 (SDE-DPM-Solver-1 and 2M) for eta = 1; other eta by the same
+    derivation.
+
+    Arguments:
+        eta: 0 is DPM-Solver on the probability flow, 1 the reverse of the forward process.
+        weights: a rule for the weights, such as :class:`~sde_gen.solver.multistep_weights.TaylorWeights` for the
+            authors'; None: this package's, limited in long steps.
+        predictions: how many are combined, 1 or 2.
+
+    Raises:
+        ValueError: eta is negative or not finite, or predictions is neither 1 nor 2.
+    """
+
+    predictions: int = 2
+    form = ReverseNoiseForm
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        require_order((1, 2), predictions=self.predictions)
+
+    @property
+    def points(self) -> int:  # type: ignore[override]
+        """How many predictions are combined."""
+        return self.predictions
+
+    @property
+    def order(self) -> int:
+        """The number of predictions."""
+        return self.predictions
+
+    def rows(self, form: ReverseNoiseForm, steps: int) -> list[Row]:
+        """The coefficients of all steps."""
+        i, nodes = torch.arange(steps), window(torch.arange(steps), self.predictions)
+        whole = TaylorWeights().weights(form, i, i + 1, nodes)
+        weights = limited(form, i, i + 1, nodes, whole).tolist()
+        keep = form.keep(i, i + 1).tolist()
+        return [Row(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
