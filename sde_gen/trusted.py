@@ -119,7 +119,7 @@ def check(config: Any, trust: tuple[str, ...] = ()) -> dict[str, Any]:
         ValueError: a part holds what does not belong there; the message names it.
     """
     if not isinstance(config, dict):
-        raise ValueError(f"the run's configuration is {said(config)}; expected one part for each kind")
+        raise ValueError(f"the stored configuration is {said(config)}; expected one part for each kind")
     found = {key: config[key] for key in PLACES if config.get(key) is not None}
     for key, node in found.items():
         place = _Place(key, trust)
@@ -135,12 +135,12 @@ def _bounded(node: Any, place: _Place) -> None:
     while layer:
         if depth > DEEPEST:
             raise ValueError(
-                f"the run's {place.name} is nested more than {DEEPEST} deep, which no training writes"
+                f"the stored {place.name} is nested more than {DEEPEST} deep, which no training writes"
             )
         count += len(layer)
         if count > most:
             raise ValueError(
-                f"the run's {place.name} holds more than {most:,} values, which no training writes"
+                f"the stored {place.name} holds more than {most:,} values, which no training writes"
             )
         inner: list[Any] = []
         for value in layer:
@@ -148,7 +148,7 @@ def _bounded(node: Any, place: _Place) -> None:
                 inner.extend(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, int) and abs(value) > LARGEST and place.name in SIZED:
                 raise ValueError(
-                    f"the run's {place.name} has a size of {said(value)}; the largest is {LARGEST:,}"
+                    f"the stored {place.name} has a size of {said(value)}; the largest is {LARGEST:,}"
                 )
         layer, depth = inner, depth + 1
 
@@ -159,11 +159,11 @@ def _check(node: Any, kind: Any, place: _Place) -> None:
         _check_object(node, kind, place)
     elif isinstance(node, str) and "${" in node:
         raise ValueError(
-            f"the run's configuration holds the interpolation {said(node)} in {place.name}, which no training writes; "
+            f"the stored configuration holds the interpolation {said(node)} in {place.name}, which no training writes; "
             "the run folder has been tampered with"
         )
     elif node != "???" and not any(_holds(node, one, place) for one in _alternatives(kind)):
-        raise ValueError(f"the run's {place.name} is {said(node)}; expected {_name(kind)}")
+        raise ValueError(f"the stored {place.name} is {said(node)}; expected {_name(kind)}")
 
 
 def _holds(node: Any, kind: Any, place: _Place) -> bool:
@@ -204,21 +204,21 @@ def _check_object(node: dict[str, Any], kind: Any, place: _Place) -> None:
     others = sorted(key for key in node if key.startswith("_") and key not in ("_target_", "_partial_"))
     if not isinstance(target, str) or not isinstance(partial, bool) or others:
         raise ValueError(
-            f"the run's {place.name} is {said(node)}; expected _target_ with the name of a class, and no other word "
+            f"the stored {place.name} is {said(node)}; expected _target_ with the name of a class, and no other word "
             "with an underscore but _partial_ with true or false"
         )
     found, ours = _resolve(target, place)
     if ours and not any(_fits(found, partial, one) for one in _alternatives(kind)):
         raise ValueError(
-            f"the run's configuration asks for {said(target)} as {place.name}, where {_name(kind)} is expected"
+            f"the stored configuration asks for {said(target)} as {place.name}, where {_name(kind)} is expected"
         )
     names, kinds = _signature(found)
     for key, value in node.items():
         if key.startswith("_"):
             continue
-        if key not in names:
+        if ours and key not in names:
             raise ValueError(
-                f"the run's {place.name} has the argument {said(key)}, which {_name(found)} does not take"
+                f"the stored {place.name} has the argument {said(key)}, which {_name(found)} does not take"
             )
         _check(value, kinds.get(key, Any), place.inside(f"{place.name}.{key}"))
 
@@ -235,7 +235,7 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
             found = _import(target)
         except Exception as error:  # whatever the modules on the way raise
             raise ValueError(
-                f"the run's configuration asks for {said(target)} as {place.name}, which cannot be imported "
+                f"the stored configuration asks for {said(target)} as {place.name}, which cannot be imported "
                 f"({line(str(error), 200)})"
             ) from error
         home = str(getattr(found, "__module__", "")).partition(".")[0]
@@ -247,7 +247,7 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
         if home == "sde_gen" and not private:
             return found, True
     raise ValueError(
-        f"the run's configuration asks for {said(target)} as {place.name}, which is not part of sde_gen, or no class; "
+        f"the stored configuration asks for {said(target)} as {place.name}, which is not part of sde_gen, or no class; "
         f"if you trust that package, add trust=[{line(package, 60)}]"
     )
 

@@ -337,9 +337,7 @@ def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str
     "count",
     [
         60,
-        pytest.param(
-            int(os.environ.get("COUNT", "5000")), marks=[pytest.mark.slow, pytest.mark.timeout(1800)]
-        ),
+        pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
 def test_mutated_folders_are_opened_or_refused_in_a_line(

@@ -241,7 +241,7 @@ def test_what_no_command_builds_is_not_handed_on() -> None:
 
 def test_packages_of_the_user_are_taken_when_they_are_trusted(tmp_path: Path, monkeypatch: Any) -> None:
     """With any argument of their own; but where they take no kind in particular, no more than other places do."""
-    (tmp_path / "ours_alone.py").write_text("class Own:\n    def __init__(self, part, number=3): pass\n")
+    (tmp_path / "ours_alone.py").write_text("class Own:\n    def __init__(self, part, **more): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     node = {"_target_": "ours_alone.Own", "part": VP, "number": [1, {"a": "b"}]}
     with pytest.raises(ValueError, match=r"add trust=\[ours_alone\]"):
