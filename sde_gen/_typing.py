@@ -11,11 +11,17 @@
 Times ``t`` run from 0 (data) to 1 (noise); a step goes from ``t`` down to ``s < t``.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
-TimeFunction = Callable[[Tensor], Tensor]
-"""A function of time alone: shape ``()`` or ``(B,)`` in, the same shape out."""
+
+class TimeFunction(Protocol):
+    """A function of time alone."""
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Its values: shape ``()`` or ``(B,)`` in, the same shape out."""
+        ...
+
 
 Shape = tuple[int, ...]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from sde_gen import __version__
 from sde_gen._typing import Shape
@@ -19,7 +20,6 @@ from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.engine import Settings, Trainer
 from sde_gen.guidance import NoisyClassifier
-from sde_gen.sde import cosine_betas, linear_betas, scaled_linear_betas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,27 @@ def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
     """
     sde = instantiate(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
-    told = "net" in config.model  # a network around one whose classes are settled
-    classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
     return NetworkDenoiser(
-        net=instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
+        net=network(config, facts),
         sde=sde,
         parametrization=instantiate(config.parametrization, **shared),
         **more,
     )
+
+
+def network(config: DictConfig, facts: Facts) -> nn.Module:
+    """Build the network of a score model."""
+    told = "net" in config.model  # a network around one whose classes are settled
+    classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
+    built: nn.Module = instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes})
+    return built
+
+
+def encoder(config: DictConfig, facts: Facts) -> nn.Module:
+    """Build the network of a classifier of noised samples."""
+    facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
+    built: nn.Module = instantiate(config.encoder, _convert_="all", **facts_of_net)
+    return built
 
 
 def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
@@ -77,9 +90,8 @@ def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
         raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
     sde = instantiate(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
-    facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
     return NoisyClassifier(
-        net=instantiate(config.encoder, _convert_="all", **facts_of_net),
+        net=encoder(config, facts),
         sde=sde,
         parametrization=instantiate(config.parametrization, **shared),
     )
@@ -212,49 +224,3 @@ def _commit(checkout: Path) -> dict[str, str]:
 
 def _said(command: list[str]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
-HARMLESS = linear_betas, scaled_linear_betas, cosine_betas
-"""Functions of ours that a stored configuration may call: numbers in, numbers out."""
-
-
-def check_targets(config: Any, trust: tuple[str, ...] = ()) -> None:
-    """Refuse to instantiate from a stored configuration anything but our own classes.
-
-    A run folder may come from somebody else, and a ``_target_`` may name any function of any module. So may
-    what an interpolation turns into; a stored configuration is resolved and has none.
-
-    Arguments:
-        config: a configuration, or a part of one.
-        trust: further packages whose objects may be built, such as your own.
-
-    Raises:
-        ValueError: a ``_target_`` is neither a class of sde_gen nor in HARMLESS and lies outside the trusted
-            packages, or a text holds an interpolation.
-    """
-    if isinstance(config, dict):
-        if "_target_" in config:
-            _check_target(str(config["_target_"]), trust)
-        for value in config.values():
-            check_targets(value, trust)
-    elif isinstance(config, list):
-        for value in config:
-            check_targets(value, trust)
-    elif isinstance(config, str) and "${" in config:
-        raise ValueError(
-            f"the run's configuration holds the interpolation {config!r}, which no training writes; "
-            "the run folder has been tampered with"
-        )
-
-
-def _check_target(target: str, trust: tuple[str, ...]) -> None:
-    package = target.partition(".")[0]
-    if package == "sde_gen" or package in trust:
-        found = get_object(target)
-        home = str(getattr(found, "__module__", "")).partition(".")[0]
-        if home in trust or (home == "sde_gen" and (isinstance(found, type) or found in HARMLESS)):
-            return
-    raise ValueError(
-        f"the run's configuration asks for {target!r}, which is not part of sde_gen, or no class; "
-        f"if you trust that package, add trust=[{package}]"
-    )

@@ -1,35 +1,43 @@
 """A run folder: what a training leaves, and what all other doors start from."""
 
 import inspect
+import math
 import operator
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
-from sde_gen import build
+from sde_gen import build, trusted
 from sde_gen.build import Facts
 from sde_gen.codec import Codec
 from sde_gen.data import Identity, Splits
 from sde_gen.data.identity import there
 from sde_gen.data.once import HEADER
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.door import given, several
-from sde_gen.engine import checkpoint
+from sde_gen.door import explain, given, several
+from sde_gen.engine import checkpoint, outline
+from sde_gen.engine.line import line, said
 from sde_gen.engine.precision import Float32, Precision, contexts
 from sde_gen.engine.state import load_into
 from sde_gen.guidance import NoisyClassifier
 
 USED = ("ema",)
 """The part of a checkpoint that is read here."""
+
+LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
+"""Numbers of a sample, classes of the data and levels of a number, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +94,18 @@ def open_run(config: DictConfig) -> Run:
     where, asked = build.device(config.device), config.get("precision")
     precision: Precision = Float32() if asked is None else instantiate(asked)
     dtype = precision.dtype(where)
-    denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
-    load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
+    what = f"the checkpoint in {folder}"
+    with _rebuilding(what):
+        _compare(partial(build.network, stored, facts), stored.model, found, what)
+        denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
+        codec = build.codec(stored, facts)
+        load_into(denoiser.net, found.ema, what=what)
     return Run(
         folder=folder,
         config=stored,
         facts=facts,
         denoiser=denoiser.to(where).eval().requires_grad_(False),
-        codec=build.codec(stored, facts),
+        codec=codec,
         images=found.images,
         device=where,
         precision=dtype,
@@ -113,15 +125,18 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
     for kind in ("sde", "codec"):
         if stored[kind] != run.config[kind]:
             raise ValueError(
-                f"the classifier in {folder} was trained with {kind}={stored[kind]}, the run with {run.config[kind]}; "
-                "both need the same"
+                f"the classifier in {folder} was trained with {kind}={line(str(stored[kind]), 120)}, the run with "
+                f"{line(str(run.config[kind]), 120)}; both need the same"
             )
     ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
     if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
         raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
     _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
-    classifier = build.classifier(stored, facts)
-    load_into(classifier.net, found.ema, what=f"the checkpoint in {folder}")
+    what = f"the checkpoint in {folder}"
+    with _rebuilding(what):
+        _compare(partial(build.encoder, stored, facts), stored.encoder, found, what)
+        classifier = build.classifier(stored, facts)
+        load_into(classifier.net, found.ema, what=what)
     return classifier.to(run.device).eval().requires_grad_(False)
 
 
@@ -138,12 +153,13 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
 def _open(
     folder: Path, name: str | None, trust: tuple[str, ...]
 ) -> tuple[checkpoint.Saved, DictConfig, Facts]:
-    """Find a checkpoint, and what it was trained with."""
+    """Find a checkpoint, and what it was trained with; nothing of that is built before all of it is checked."""
     if not folder.is_dir():
         raise ValueError(
             f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=..."
         )
-    found = _find(folder, name)
+    with _rebuilding(f"the checkpoint in {folder}"):
+        found = _find(folder, name)
     about = found.about
     if not {"config", "facts"} <= about.keys():
         raise ValueError(
@@ -151,11 +167,42 @@ def _open(
             "and only the code that trained it can rebuild it"
         )
     config = about["config"]
-    build.check_targets(config, trust)
-    network = isinstance(config, dict) and config.get("model", config.get("encoder"))
-    if not isinstance(network, dict):
+    network = isinstance(config, dict) and (config.get("model") or config.get("encoder"))
+    if not network:
         raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")
-    return found, OmegaConf.create(config), _facts(about["facts"], folder)
+    with _rebuilding(f"the checkpoint in {folder}"):
+        parts = trusted.check(config, trust)
+        absent = {"sde", "parametrization", "codec"} - parts.keys()
+        if absent:
+            raise ValueError(f"the checkpoint in {folder} tells of no {' and no '.join(sorted(absent))}")
+        if "data" in parts:
+            parts["data"] = trusted.reading(parts["data"])
+        return found, OmegaConf.create(parts), _facts(about["facts"], folder)
+
+
+@contextmanager
+def _rebuilding(what: str) -> Iterator[None]:
+    """Inside the block a stored configuration is read and built: whatever it makes go wrong is told in one line."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if "allocate memory" in str(cause):
+            raise MemoryError(str(cause)) from error
+        if isinstance(cause, ValueError):
+            raise ValueError(line(explain(error))) from error
+        kind = type(cause).__name__
+        raise ValueError(f"{what} cannot be rebuilt: {line(explain(error), 200)} ({kind})") from error
+
+
+def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.Saved, what: str) -> None:
+    """Compare the stored tensors with those of the network, before it takes memory; others' networks may need some."""
+    if str(node._target_).startswith("sde_gen."):
+        outline.check(make, found.ema, what=what)
 
 
 def _facts(told: Any, folder: Path) -> Facts:
@@ -163,9 +210,13 @@ def _facts(told: Any, folder: Path) -> Facts:
         facts = Facts(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
         for number in (facts.classes, facts.levels or 0):
             operator.index(number)
+        if min(facts.shape, default=1) < 1 or math.prod(facts.shape) > LARGEST_EVENT:
+            raise TypeError(f"shape={said(facts.shape)}")
+        if not (0 <= facts.classes <= MOST_CLASSES and 0 <= (facts.levels or 0) <= MOST_LEVELS):
+            raise TypeError(f"classes={said(facts.classes)}, levels={said(facts.levels)}")
     except (TypeError, KeyError) as error:
         raise ValueError(
-            f"the checkpoint in {folder} tells of facts of the data that are none ({error})"
+            f"the checkpoint in {folder} tells of facts of the data that are none ({line(str(error), 200)})"
         ) from error
     return facts
 

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from sde_gen.build import check_targets
+from sde_gen import trusted
 from tests.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
@@ -94,7 +94,7 @@ def test_every_choice_of_a_training_composes():
             )
             for kind in choices:
                 assert config[kind]._target_
-                check_targets(OmegaConf.to_container(config[kind], resolve=True))
+                trusted.check({kind: OmegaConf.to_container(config[kind], resolve=True)})
 
 
 def test_every_integrator_of_an_evaluation_composes():

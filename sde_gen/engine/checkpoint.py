@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sde_gen.engine import header
+from sde_gen.engine import header, regular
 from sde_gen.engine.draft import Draft
 from sde_gen.engine.pieces import Stored, unpack
 from sde_gen.engine.team import Alone, Team
@@ -218,10 +218,10 @@ def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
         raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
     try:
         for file in (wanted := [file for found in files.values() for file in found]):
-            file.stat()
-        for file in wanted[team.rank :: team.size]:
-            header.compare(file, _digest(file), sums[file])
+            regular.check(file)
         tensors = {part: unpack(files[part]) if part in files else {} for part in PARTS}
+        for file in wanted[team.rank :: team.size]:  # which are as long as their headers say
+            header.compare(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(header.unreadable(path, error)) from error
     return Saved(images=told.images, about=told.about, **tensors)
@@ -229,7 +229,7 @@ def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
 
 def _digest(path: Path) -> "hashlib._Hash":
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         for block in iter(lambda: file.read(2**20), b""):
             found.update(block)
     return found

@@ -5,8 +5,17 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sde_gen.engine import regular
+from sde_gen.engine.line import line, said
+
 NAME = "checkpoint.json"
 """The file that is written last; beside it lies its SHA-256."""
+
+LARGEST = 2**24
+"""Bytes of that file, at most."""
+
+LARGEST_SUM = 2**10
+"""Bytes of the file with its checksum, at most."""
 
 
 class Header(NamedTuple):
@@ -31,7 +40,8 @@ def read(path: Path) -> Header:
     """
     file = path / NAME
     try:
-        text, digest = file.read_bytes(), (path / f"{NAME}.sha256").read_text(errors="replace")
+        text = regular.content(file, LARGEST)
+        digest = regular.content(path / f"{NAME}.sha256", LARGEST_SUM).decode(errors="replace")
     except OSError as error:
         raise ValueError(unreadable(path, error)) from error
     compare(file, hashlib.sha256(text), digest)
@@ -39,19 +49,19 @@ def read(path: Path) -> Header:
         told = json.loads(text)
         header = Header(told["images"], told["about"], told["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} was not written by this package ({error})") from error
+        raise ValueError(f"{file} was not written by this package ({line(str(error), 100)})") from error
     images, about, sums = header
-    if not isinstance(images, int) or images < 0:
-        raise ValueError(f"{file} was not written by this package (it tells of images={images!r})")
+    if not isinstance(images, int) or not 0 <= images < 10**15:
+        raise ValueError(f"{file} was not written by this package (it tells of images={said(images)})")
     if not isinstance(about, dict) or not isinstance(sums, dict):
         raise ValueError(f"{file} was not written by this package (about and sha256 are no objects)")
     if not isinstance(about.get("validation"), int | float | None):
         raise ValueError(
-            f"{file} was not written by this package (it tells of validation={about['validation']!r})"
+            f"{file} was not written by this package (it tells of validation={said(about['validation'])})"
         )
     for name, known in sums.items():
         if Path(name).name != name or not name.isprintable() or not isinstance(known, str):
-            raise ValueError(f"{file} was not written by this package (it tells of a file {name!r})")
+            raise ValueError(f"{file} was not written by this package (it tells of a file {said(name)})")
     return header
 
 

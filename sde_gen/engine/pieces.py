@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sde_gen.engine.line import line
+
 Region = tuple[slice, ...]
 """A slice of each axis of a tensor; the empty one is all of it."""
 
@@ -105,7 +107,7 @@ def unpack(files: Sequence[Path]) -> dict[str, Stored]:
             file = opened(path)
             rows = _rows(file.metadata() or {})
         except (SafetensorError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} was not written by this package ({error})") from error
+            raise ValueError(f"{path} was not written by this package ({line(str(error), 100)})") from error
         for name in file.keys():
             stored = file.get_slice(name)
             count, *row = stored.get_shape() or [1]
@@ -133,12 +135,13 @@ def _check(name: str, blocks: Sequence[_Block]) -> None:
     for block in blocks:
         if (block.begin, block.size, block.kind) != (end, first.size, first.kind):
             raise ValueError(
-                f"{block.file} does not fit the files beside it: of the tensor {name} it holds rows {block.begin} to "
-                f"{block.end} of {block.size}, {block.kind[0]} {block.kind[1]}, where row {end} of {first.size}, "
-                f"{first.kind[0]} {first.kind[1]} should follow"
+                f"{block.file} does not fit the files beside it: of the tensor {line(name, 80)} it holds rows "
+                f"{block.begin} to {block.end} of {block.size}, {block.kind[0]} {block.kind[1]}, where row {end} of "
+                f"{first.size}, {first.kind[0]} {first.kind[1]} should follow"
             )
         end = block.end
     if end != first.size:
         raise ValueError(
-            f"{blocks[-1].file} is the last with rows of the tensor {name}: {end} of {first.size} rows are there"
+            f"{blocks[-1].file} is the last with rows of the tensor {line(name, 80)}: "
+            f"{end} of {first.size} rows are there"
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from sde_gen.engine.line import line
 from sde_gen.engine.pieces import Readable
 from sde_gen.engine.team import Alone, Team
 
@@ -22,6 +23,16 @@ def load_into(
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
     """
     mine = net.state_dict()
+    compare(mine, tensors, what=what)
+    team.load(tensors, mine)
+
+
+def compare(mine: Mapping[str, Readable], tensors: Mapping[str, Readable], *, what: str) -> None:
+    """Compare names and shapes of stored tensors with those of a network.
+
+    Raises:
+        ValueError: as :func:`load_into`.
+    """
     missing = sorted(mine.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - mine.keys())
     other = [
@@ -31,7 +42,7 @@ def load_into(
     ]
     if missing or unexpected or other:
         parts = [
-            f"{len(found)} {kind} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+            f"{len(found)} {kind} ({', '.join(line(x, 80) for x in found[:3])}{', ...' if len(found) > 3 else ''})"
             for kind, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
             if found
         ]
@@ -39,7 +50,6 @@ def load_into(
             f"{what} is of another network: tensors {'; '.join(parts)}; "
             "use its own configuration or another run folder"
         )
-    team.load(tensors, mine)
 
 
 def finite(tensors: Iterable[Tensor], team: Team) -> bool:

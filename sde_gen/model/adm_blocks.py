@@ -235,9 +235,7 @@ class HeadedAttention(Heads):
     """
 
     def __init__(self, channels: int, head_channels: int, normalise: nn.Module | None = None) -> None:
-        heads = next(
-            n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= head_channels
-        )
+        heads = next(channels // n for n in range(min(head_channels, channels), 0, -1) if channels % n == 0)
         super().__init__(Common().block(channels) if normalise is None else normalise, channels, heads)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor
 from sde_gen.sde._spline import Cubic, increasing
 from sde_gen.sde.base import SDE
 
+MOST_STEPS = 100_000
+"""Betas of a table, at most."""
+
 
 def linear_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> tuple[float, ...]:
     """Make the linear table of Ho et al., 2020, arXiv:2006.11239, section 4."""
@@ -140,6 +143,8 @@ class DDPM(SDE):
 def _check_steps(steps: int) -> None:
     if steps < 4:
         raise ValueError(f"a table of {steps} betas is too short to interpolate: give at least 4")
+    if steps > MOST_STEPS:
+        raise ValueError(f"a table of {steps} betas is too long: give at most {MOST_STEPS:,}")
 
 
 def _check(betas: Sequence[float]) -> None:

@@ -78,8 +78,8 @@ class Linear(SDE):
             is too rough to be integrated; or an argument is out of its range.
     """
 
-    drift_rate: TimeFunction = field()  # type: ignore[assignment]
-    diffusion: TimeFunction = field()  # type: ignore[assignment]
+    drift_rate: TimeFunction = field()
+    diffusion: TimeFunction = field()
     sigma0: float = 0.0
     breakpoints: tuple[float, ...] = ()
     t_min: float = 1e-5

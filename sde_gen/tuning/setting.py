@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import _atomic, build
+from sde_gen import _atomic, trusted
 from sde_gen.door import load
 from sde_gen.tuner import Candidate
 
@@ -33,5 +33,5 @@ def settings(path: Path, trust: tuple[str, ...]) -> tuple[DictConfig, DictConfig
     found = OmegaConf.load(path)
     if not isinstance(found, DictConfig) or not {"solver", "grid", "steps"} <= set(found):
         raise ValueError(f"{path} holds no solver, grid and steps; benchmark tune=true writes such files")
-    build.check_targets(OmegaConf.to_container(found), trust)
+    trusted.check(OmegaConf.to_container(found), trust)
     return found.solver, found.grid, found.steps

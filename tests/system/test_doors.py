@@ -265,7 +265,10 @@ def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
     for model, words in (
         ({"_target_": "shutil.copyfile", "src": __file__, "dst": str(loot)}, "not part of sde_gen"),
         ({"_target_": "sde_gen.engine.checkpoint.shutil.copyfile", "src": __file__}, "not part of sde_gen"),
-        ({"_target_": "sde_gen.data.download.fetch", "url": "file:///", "path": str(loot)}, "or no class"),
+        (
+            {"_target_": "sde_gen.data.download.fetch", "url": "file:///", "path": str(loot)},
+            "a network is expected",
+        ),
         ("${oc.create:'%s'}" % copying, "interpolation"),  # noqa: UP031
         ({"_target_": "${oc.env:HOME}"}, "not part of sde_gen"),
     ):

@@ -111,7 +111,7 @@ def test_mistakes(run, tmp_path, capfd):
     for text, words in [
         (None, "no settings"),
         ("steps: 3", "holds no solver"),
-        ("{solver: {_target_: os.system}, grid: {}, steps: 3}", "trust"),
+        ("{solver: {_target_: os.system}, grid: {_target_: sde_gen.grid.Angle}, steps: 3}", "trust"),
     ]:
         path = tmp_path / "tuned.yaml"
         if text is not None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from omegaconf import OmegaConf
 
 from sde_gen import build, parametrization
 from sde_gen.build import Facts
@@ -34,6 +33,7 @@ from sde_gen.sde import (
     zero_snr_betas,
 )
 from sde_gen.solver import DDIM, Ancestral, ReverseDiffusion
+from tests.stored_run import read_back
 from tests.unet2d_reference import random_tensors, walk
 
 GOLDEN = os.environ.get("SDE_GEN_GOLDEN")
@@ -186,7 +186,7 @@ def scheduler_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def denoiser_of(found: Imported) -> NetworkDenoiser:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours = build.denoiser(read_back(found.config), facts)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 

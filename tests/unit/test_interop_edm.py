@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen import build
@@ -25,13 +24,14 @@ from sde_gen.model.pyramid import NoInput, NoOutput
 from sde_gen.model.resample import Box
 from sde_gen.model.song import SongUNet
 from tests import adm_reference, dhariwal_reference, score_sde_reference
+from tests.stored_run import read_back
 
 GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
 
 
 def denoiser(found: Imported, dtype: torch.dtype = torch.float64) -> NetworkDenoiser:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(OmegaConf.create(found.config), facts)
+    made = build.denoiser(read_back(found.config), facts)
     made.net.load_state_dict(found.state)
     return made.to(dtype).eval()
 

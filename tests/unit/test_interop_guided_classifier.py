@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from sde_gen import build
 from sde_gen.build import Facts
@@ -17,6 +16,7 @@ from sde_gen.interop import guided_diffusion, guided_diffusion_classifier
 from sde_gen.interop.guided_settings import MULTIPLIERS
 from sde_gen.interop.imported import Imported
 from tests import adm_reference, score_sde_reference
+from tests.stored_run import read_back
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -57,7 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def classifier(found: Imported) -> NoisyClassifier:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.classifier(OmegaConf.create(found.config), facts)
+    ours = build.classifier(read_back(found.config), facts)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 

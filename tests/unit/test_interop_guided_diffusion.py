@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from omegaconf import OmegaConf
 
 from sde_gen import build
 from sde_gen.build import Facts
@@ -18,6 +17,7 @@ from sde_gen.parametrization.eps import Eps
 from sde_gen.parametrization.learned_range import LearnedRange
 from sde_gen.sde import VP
 from tests import adm_reference, score_sde_reference
+from tests.stored_run import read_back
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -36,7 +36,7 @@ def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> 
     tensors, given, config = golden()
     found = guided_diffusion.read(tensors, config)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours = build.denoiser(read_back(found.config), facts)
     ours.net.load_state_dict(found.state)
     ours = ours.to(dtype).eval()
     x = given["in/x"].to(dtype).requires_grad_()
@@ -105,7 +105,7 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     theirs = adm_reference.forward(config, weights, x, seen, classes)
     found = guided_diffusion.read(tensors, config)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(OmegaConf.create(found.config), facts)
+    ours = build.denoiser(read_back(found.config), facts)
     ours.net.load_state_dict(found.state)
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps

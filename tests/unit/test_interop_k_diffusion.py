@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen import build
@@ -25,6 +24,7 @@ from sde_gen.model.reach import Everywhere, Neighbourhood
 from tests import k_diffusion_code, k_diffusion_reference
 from tests.k_diffusion_reference import denoised
 from tests.score_sde_reference import drawn, given
+from tests.stored_run import read_back
 
 THEIRS = pytest.mark.skipif(not k_diffusion_code.available(), reason="k-diffusion is not installed")
 
@@ -156,7 +156,7 @@ WALKS = {name: getattr(k_diffusion_reference, name) for name in KINDS}
 
 def denoiser_of(found: Imported) -> NetworkDenoiser:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(OmegaConf.create(found.config), facts).double()
+    ours = build.denoiser(read_back(found.config), facts).double()
     ours.net.load_state_dict(found.state)
     return ours.eval()
 

@@ -19,6 +19,7 @@ from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop import Imported, score_sde
 from sde_gen.interop.ncsnpp import NCSNppLayout
 from tests import score_sde_reference
+from tests.stored_run import read_back
 
 DATA = Path(__file__).parents[1] / "data"
 PROCESSES = {"ncsnpp_ve": "vesde", "ddpmpp_vp": "vpsde"}
@@ -35,7 +36,7 @@ def golden(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor],
 
 def denoiser(found: Imported) -> NetworkDenoiser:
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(OmegaConf.create(found.config), facts)
+    made = build.denoiser(read_back(found.config), facts)
     made.net.load_state_dict(found.state)
     return made.double().eval()
 

@@ -1,0 +1,205 @@
+"""Whatever is converted, and whatever a training can store, all commands can open: with all options it samples."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from sde_gen import build
+from sde_gen.build import Facts
+from sde_gen.denoiser import Denoiser
+from sde_gen.door import names
+from sde_gen.engine import checkpoint
+from sde_gen.engine.checkpoint import Checkpoint
+from sde_gen.grid import Angle
+from sde_gen.interop import Imported, diffusers, edm, guided_diffusion, k_diffusion, score_sde
+from sde_gen.interop.schedulers import CHAINS, FLOWS, LEVELS, PREDICTIONS
+from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.run import Run, open_classifier
+from sde_gen.sampler import Sampler
+from sde_gen.solver import DDIM
+from tests import adm_reference, score_sde_reference, stored_run
+from tests.stored_run import SMALL, config_of, opened
+from tests.unet2d_reference import random_tensors
+from tests.unit import test_interop_diffusers as from_diffusers
+from tests.unit import test_interop_edm as from_edm
+from tests.unit import test_interop_guided_diffusion as from_guided
+from tests.unit import test_interop_k_diffusion as from_k_diffusion
+from tests.unit import test_interop_score_sde as from_score_sde
+
+
+def reopened(found: Imported, at: Path) -> Run:
+    """The run of a network that was converted."""
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    about = {"config": found.config, "facts": vars(facts)}
+    saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
+    checkpoint.save(at / "checkpoints", saved)
+    return opened(at)
+
+
+def samples(run: Run) -> bool:
+    """Whether two steps lead to finite numbers of the data's shape."""
+    model: Denoiser = run.conditioned(run.labels(2))
+    noise, shape = PerSample(sample_seeds(0, 2)), (2, *run.facts.shape)
+    x = Sampler(solver=DDIM(), grid=Angle(), steps=2)(model, shape, noise=noise, device=run.device)
+    return x.shape == shape and bool(x.isfinite().all())
+
+
+def schedulers() -> Iterator[dict[str, Any]]:
+    """Every scheduler of theirs that has a counterpart, with every setting that decides over the process."""
+    tables = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2", "trained")
+    for kind, rescaled, table in itertools.product(PREDICTIONS, (False, True), tables):
+        said = {**from_diffusers.CHAIN, "prediction_type": kind, "rescale_betas_zero_snr": rescaled}
+        yield {
+            **said,
+            **(
+                {"trained_betas": [0.01, 0.02, 0.03, 0.05, 0.1]}
+                if table == "trained"
+                else {"beta_schedule": table}
+            ),
+        }
+    for name in CHAINS:
+        yield {**from_diffusers.CHAIN, "_class_name": f"{name}Scheduler"}
+    for name, kind in itertools.product(LEVELS, ("epsilon", "v_prediction")):
+        yield {**from_diffusers.LEVELS_OF_EDM, "_class_name": f"{name}Scheduler", "prediction_type": kind}
+    for name in FLOWS:
+        yield {"_class_name": f"{name}Scheduler", "num_train_timesteps": 1000}
+
+
+def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
+    """One network; what is opened is the same process and the same meaning as what was read."""
+    tensors = random_tensors(from_diffusers.PLAIN)
+    found = diffusers.read(tensors, from_diffusers.PLAIN, from_diffusers.CHAIN)
+    run, tried = reopened(found, tmp_path / "run"), 0
+    seen: list[dict[str, Any]] = []
+    path = next((tmp_path / "run" / "checkpoints").iterdir())
+    assert samples(run)
+    for said in schedulers():
+        tried += 1
+        found = diffusers.read(tensors, from_diffusers.PLAIN, said)
+        if found.config in seen:
+            continue
+        seen.append(found.config)
+        told = stored_run.header_of(path)
+        stored_run.tell(path, {**told, "about": {**told["about"], "config": found.config}})
+        again = opened(tmp_path / "run").denoiser
+        assert again.sde == build.denoiser(OmegaConf.create(found.config), run.facts).sde, said
+    assert tried == 30 + len(CHAINS) + 4 + 2
+
+
+@pytest.mark.parametrize("changes", [{"rescale_betas_zero_snr": True}, {"beta_schedule": "sigmoid"}])
+def test_tables_that_were_refused_sample(tmp_path: Path, changes: dict[str, Any]) -> None:
+    said = {**from_diffusers.CHAIN, **changes}
+    assert samples(
+        reopened(diffusers.read(random_tensors(from_diffusers.PLAIN), from_diffusers.PLAIN, said), tmp_path)
+    )
+
+
+def of_guided_diffusion(config: dict[str, Any]) -> Imported:
+    """A network of guided-diffusion, on tensors that the walk through theirs asks for."""
+    classes = torch.tensor([0, 1]) if "num_classes" in config else None
+    tensors, weights = score_sde_reference.drawn()
+    adm_reference.forward(config, weights, torch.zeros(2, 3, 8, 8).double(), torch.ones(2).double(), classes)
+    return guided_diffusion.read(tensors, config)
+
+
+def of_score_sde(settings: dict[str, Any]) -> Imported:
+    """A network of score_sde_pytorch, likewise."""
+    config, (tensors, weights) = from_score_sde.small(**settings), score_sde_reference.drawn()
+    score_sde_reference.forward(config, weights, torch.zeros(2, 2, 8, 8).double(), torch.ones(2).double())
+    return score_sde.read(tensors, config)
+
+
+def of_edm(precond: str) -> Imported:
+    """A network of EDM, likewise."""
+    tensors, config, _ = from_edm.network(2 if precond == "iDDPMPrecond" else 1)
+    return edm.read(from_edm.renamed(tensors, config), {**config, "precond": precond})
+
+
+def of_k_diffusion(model: dict[str, Any]) -> Imported:
+    """A network of k-diffusion, likewise."""
+    config = from_k_diffusion.config_of(model)
+    return k_diffusion.read(from_k_diffusion.file_of(config), config)
+
+
+def of_diffusers(config: dict[str, Any]) -> Imported:
+    """A network of diffusers, likewise."""
+    return diffusers.read(random_tensors(config), config, from_diffusers.scheduler_of(config))
+
+
+NETWORKS: dict[str, tuple[Callable[[Any], Imported], Any]] = {
+    **{f"diffusers-{name}": (of_diffusers, one) for name, one in from_diffusers.VARIANTS.items()},
+    **{f"guided_diffusion-{name}": (of_guided_diffusion, one) for name, one in from_guided.VARIANTS.items()},
+    **{f"score_sde-{n}": (of_score_sde, one) for n, one in enumerate(from_score_sde.drawings())},
+    **{f"k_diffusion-{name}": (of_k_diffusion, one) for name, one in from_k_diffusion.KINDS.items()},
+    **{
+        f"k_diffusion-hourglass-{name}": (of_k_diffusion, one)
+        for name, one in from_k_diffusion.HOURGLASSES.items()
+    },
+    **{f"k_diffusion-vit-{name}": (of_k_diffusion, one) for name, one in from_k_diffusion.VITS.items()},
+    **{f"edm-{name}": (of_edm, name) for name in ("VPPrecond", "VEPrecond", "iDDPMPrecond", "EDMPrecond")},
+}
+"""Networks of every format, in all their variants."""
+
+FEW = {
+    "diffusers-adm",
+    "guided_diffusion-improved",
+    "score_sde-3",
+    "k_diffusion-image_v1",
+    "edm-iDDPMPrecond",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in NETWORKS]
+)
+def test_every_network_that_is_converted_samples(name: str, tmp_path: Path) -> None:
+    make, of = NETWORKS[name]
+    assert samples(reopened(make(of), tmp_path))
+
+
+CHOICES = {
+    **{
+        f"model-{name}": (*SMALL[: 0 if name in ("mlp", "hdit", "kunet") else 2], f"model={name}")
+        for name in names("model")
+    },
+    **{
+        f"{kind}-{name}": (*SMALL, f"{kind}={name}")
+        for kind in ("sde", "parametrization", "codec", "conditioning")
+        for name in names(kind)
+    },
+}
+"""What a training may be told about what is opened again."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name.startswith("sde") else pytest.mark.slow) for name in CHOICES]
+)
+def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
+    mlp = name == "model-mlp"
+    facts = (
+        Facts(shape=(2,), levels=None, classes=3) if mlp else Facts(shape=(1, 16, 16), levels=17, classes=3)
+    )
+    codec = ("codec=affine", "data=moons") if mlp else ()
+    stored_run.write(tmp_path, config_of(*CHOICES[name], *codec), facts)
+    assert samples(opened(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "encoder", [names("encoder")[0], *(pytest.param(n, marks=pytest.mark.slow) for n in names("encoder")[1:])]
+)
+def test_every_classifier_opens(encoder: str, tmp_path: Path) -> None:
+    facts = Facts(shape=(1, 8, 8), levels=17, classes=10)
+    stored_run.write(tmp_path / "run", config_of(*SMALL, "conditioning=class"), facts)
+    config = config_of(f"encoder={encoder}", "encoder.width=8", "encoder.blocks=1", door="train_classifier")
+    stored_run.write(tmp_path / "classifier", config, facts)
+    run = opened(tmp_path / "run")
+    t = torch.tensor(0.5, dtype=torch.float64)
+    assert open_classifier(tmp_path / "classifier", run).log_probs(torch.zeros(2, 1, 8, 8), t).shape == (
+        2,
+        10,
+    )
