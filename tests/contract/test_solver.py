@@ -1,6 +1,7 @@
 """What every solver owes: its order on every process, its count of evaluations, samples that do not meet."""
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,46 @@ def test_refuses_times_that_do_not_move(name: str, times: list[float]) -> None:
             torch.tensor(times, dtype=torch.float64),
             torch.zeros(1, 2),
         )
+
+
+STEPPING = [name for name in SOLVERS if hasattr(make("solver", name), "step")]
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_forgets_samples_that_were_replaced(name: str) -> None:
+    """After reinit, a step depends on the samples it is given, not on those that the state has seen."""
+    solver, (model, times) = make("solver", name), course("vp", 8, (2.0, 0.1))
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
+
+    def after(x: Tensor) -> Tensor:
+        noise, state = PerSample(range(4)), solver.init(model, x, times)
+        for t, s in zip(times[:5], times[1:6], strict=True):
+            x, state = solver.step(model, x, t, s, state, noise)
+        placed = torch.linspace(-1, 1, 8).double().reshape(4, 2)
+        for t, s in zip(times[5:7], times[6:8], strict=True):
+            state = solver.reinit(model, placed, torch.stack([t, s]), state)
+            placed, state = solver.step(model, placed, t, s, state, noise)
+        return placed
+
+    assert torch.equal(after(x), after(-2 * x))
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_steps_from_replaced_samples_approach_the_flow(name: str) -> None:
+    """With reinit before every step a solver of the flow is still one, of order 1 at least, and declares its evaluations."""
+    solver = make("solver", name)
+
+    def solve(steps: int) -> tuple[float, int]:
+        model, times = course("vp", steps, (2.0, 0.05))
+        first, last = passing(*(2.0, 0.05))
+        x = oracles.to_x(model.sde, first, times[0])
+        noise, state = PerSample(range(len(x))), solver.init(model, x, times)
+        with NFECounter(model) as counter:
+            for t, s in pairwise(times.unbind()):
+                state = solver.reinit(model, x, torch.stack([t, s]), state)
+                x, state = solver.step(model, x, t, s, state, noise)
+        return float(np.sqrt(np.mean((oracles.to_z(model.sde, x, times[-1]) - last) ** 2))), counter.calls
+
+    (coarse, calls), (fine, _) = solve(8), solve(32)
+    assert calls == solver.nfe_reinit(8)
+    assert solver.stochastic or fine < 0.3 * coarse
