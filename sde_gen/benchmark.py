@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Row:
         se: standard error of that mean; None for a single sample.
         reference_error: median error of the reference itself, as far as it is known.
         seconds: time for all samples.
+        out_of_range: share of values that no data and no noise explain; None where data have no limits.
     """
 
     solver: str
@@ -42,6 +44,7 @@ class Row:
     se: float | None
     reference_error: float | None
     seconds: float
+    out_of_range: float | None
 
 
 @door("benchmark")
@@ -66,7 +69,8 @@ def main(config: DictConfig) -> None:
     for solver in solvers.values():
         compared.check(solver)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    rows = []
+    rows: list[Row] = []
+    wild: list[str] = []
     with show.progress() as bar:
         task = bar.add_task("", total=len(solvers) * len(step_counts), note="")
         compared.progress = lambda note: bar.update(task, note=note)
@@ -74,8 +78,12 @@ def main(config: DictConfig) -> None:
             bar.update(task, description=name)
             for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
                 rows.append(_row(name, steps, measured))
+                if measured.outside is not None and measured.outside.notable:
+                    wild.append(f"{name} in {steps} steps: {measured.outside.advice}")
                 bar.advance(task)
     _save(config, run, rows)
+    for one in wild:
+        warnings.warn(one, stacklevel=2)
 
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
@@ -90,6 +98,7 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
         reference=instantiate(config.reference.solver),
         reference_steps=config.reference.steps,
         stochastic_steps=config.reference.stochastic_steps,
+        codec=run.codec,
     )
 
 
@@ -108,6 +117,7 @@ def _row(name: str, steps: int, measured: Measured) -> Row:
         se=se,
         reference_error=measured.reference_error,
         seconds=measured.seconds,
+        out_of_range=None if measured.outside is None else measured.outside.share,
     )
 
 
@@ -125,7 +135,7 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
     _plot(rows, picture)
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
-        ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds"],
+        ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds", "out of range"],
         [
             [
                 row.solver,
@@ -135,6 +145,7 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
                 _number(row.mean, ".2e"),
                 _number(row.se, ".0e"),
                 f"{row.seconds:.2f}",
+                _number(row.out_of_range, ".2%"),
             ]
             for row in rows
         ],

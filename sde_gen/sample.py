@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen import show, tuning
+from sde_gen.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
-from sde_gen.drawing import Drawing, Drawn
+from sde_gen.drawing import Drawing, Drawn, coupling
 from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
@@ -88,7 +90,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         refuse("a task draws one batch, for which compiling does not pay", "compiler")
     sampler: Sampler = instantiate(config.sampler)
     compiler: Compiler = instantiate(config.compiler)
-    sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
+    times = sampler.grid(run.denoiser.sde, sampler.steps)
+    sampler.solver.check(run.denoiser, times)
     seeds = sample_seeds(config.seed, config.n)
     make = sampler if task is None else partial(task, sampler)
 
@@ -122,7 +125,13 @@ def _sample(config: DictConfig, crew: Crew) -> None:
     if drawn is not None:
         if config.strip:
             _strip(config, run, model, drawn.trajectory, labels)
-        _save(config, run, task, drawn)
+        outside = OutOfRange.of(drawn.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
+        _save(config, run, task, drawn, outside)
+        if outside is not None and outside.notable:
+            warnings.warn(outside.advice, stacklevel=2)
+        coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)
+        if sampler.solver.batch_coupled and coupled:
+            show.console.print(f"- {coupled}", soft_wrap=True)
 
 
 def _use(config: DictConfig) -> None:
@@ -177,7 +186,7 @@ def _strip(
     save_rows(rows, Path(config.out) / "strip.png")
 
 
-def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None:
+def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn, outside: OutOfRange | None) -> None:
     out, x, trajectory = Path(config.out), drawn.x, drawn.trajectory
     picture, numbers, film = out / "samples.png", out / "samples.npz", out / "film.gif"
     if task is None:
@@ -203,6 +212,7 @@ def _save(config: DictConfig, run: Run, task: Task | None, drawn: Drawn) -> None
             "images/s": f"{config.n / drawn.seconds:.2f}",
             "trained on": f"{run.images:,} images",
             **({} if task is None else _quality(run, task, x)),
+            **({} if outside is None else {"out of range": str(outside)}),
             "picture": str(picture),
             "numbers": str(numbers),
             **({"film": str(film)} if config.film else {}),

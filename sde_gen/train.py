@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sde_gen import build, show
 from sde_gen._typing import Shape
-from sde_gen.codec import Codec
+from sde_gen.codec import Codec, OutOfRange
 from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, door
@@ -65,6 +65,10 @@ class _Preview(Listener):
             x = self.sampler(
                 bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device
             )
+            sigma = float(bound.sde.sigma(self.sampler.grid(bound.sde, self.sampler.steps)[-1]))
+            outside = OutOfRange.of(x, self.codec, sigma=sigma)
+            if outside is not None and outside.notable:
+                warnings.warn(f"the preview at {images:,} images has {outside.advice}", stacklevel=2)
             self.folder.mkdir(parents=True, exist_ok=True)
             save_samples(self.codec.decode_image(x), self.folder / f"{images:012d}.png")
         except (ValueError, FloatingPointError) as error:

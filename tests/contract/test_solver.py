@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from sde_gen.noise import Brownian, PerSample
+from sde_gen.operator import Mask
 from sde_gen.parametrization import EDM
 from sde_gen.prediction import Prediction
-from sde_gen.solver import DDIM, Restart
+from sde_gen.solver import DDIM, BatchLangevin, PredictorCorrector, Restart
 from sde_gen.solver.base import Solver, StepSolver
+from sde_gen.solver.projection import Projection
 from tests import oracles
 from tests.catalogue import first, make, names
 
@@ -282,10 +284,10 @@ def test_forgets_samples_that_were_replaced(name: str) -> None:
 
     def after(x: Tensor) -> Tensor:
         noise, state = PerSample(range(4)), solver.init(model, x, times)
-        for t, s in zip(times[:5], times[1:6], strict=True):
+        for t, s in pairwise(times[:6]):
             x, state = solver.step(model, x, t, s, state, noise)
         placed = torch.linspace(-1, 1, 8).double().reshape(4, 2)
-        for t, s in zip(times[5:7], times[6:8], strict=True):
+        for t, s in pairwise(times[5:8]):
             state = solver.reinit(model, placed, torch.stack([t, s]), state)
             placed, state = solver.step(model, placed, t, s, state, noise)
         return placed
@@ -295,7 +297,7 @@ def test_forgets_samples_that_were_replaced(name: str) -> None:
 
 @pytest.mark.parametrize("name", STEPPING)
 def test_steps_from_replaced_samples_approach_the_flow(name: str) -> None:
-    """With reinit before every step a solver of the flow is still one, of order 1 at least, and declares its evaluations."""
+    """With reinit before every step a solver is of order 1 at least, and makes the evaluations that it declares."""
     solver = make("solver", name)
 
     def solve(steps: int) -> tuple[float, int]:
@@ -312,3 +314,32 @@ def test_steps_from_replaced_samples_approach_the_flow(name: str) -> None:
     (coarse, calls), (fine, _) = solve(8), solve(32)
     assert calls == solver.nfe_reinit(8)
     assert solver.stochastic or fine < 0.3 * coarse
+
+
+COUPLED = sorted(set(SOLVERS) - set(UNCOUPLED))
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_who_declares_to_couple_samples_does(name: str) -> None:
+    """Beside a sample whose path is more curved, and which so shortens the common steps, another ends elsewhere."""
+    solver, (model, times) = make("solver", name), course("vp", 5)
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
+    x[1:] *= 30
+    alone = solver.solve(model, x[:1], times, noise=PerSample([0]))
+    assert not torch.equal(run(solver, model, times, x)[:1], alone)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: PredictorCorrector(predictor=inner),
+        lambda inner: Projection(
+            operator=Mask(mask=torch.tensor([True, False])), y=torch.ones(1, 2), inner=inner
+        ),
+    ],
+)
+def test_a_solver_around_another_couples_what_that_couples(around: Any) -> None:
+    coupled = PredictorCorrector(corrector=BatchLangevin())
+    assert around(coupled).batch_coupled
+    assert not around(DDIM()).batch_coupled
+    assert PredictorCorrector(corrector=BatchLangevin()).batch_coupled
