@@ -133,9 +133,19 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
     }
     numbers.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1))
     _plot(rows, picture)
+    wild = any(row.out_of_range for row in rows)  # else a column of zeros
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
-        ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds", "out of range"],
+        [
+            "solver",
+            "steps",
+            "NFE",
+            "median",
+            "mean",
+            "+- s.e.",
+            "seconds",
+            *(["out of range"] if wild else []),
+        ],
         [
             [
                 row.solver,
@@ -145,7 +155,7 @@ def _save(config: DictConfig, run: Run, rows: list[Row]) -> None:
                 _number(row.mean, ".2e"),
                 _number(row.se, ".0e"),
                 f"{row.seconds:.2f}",
-                _number(row.out_of_range, ".2%"),
+                *([_number(row.out_of_range, ".2%")] if wild else []),
             ]
             for row in rows
         ],
