@@ -103,6 +103,8 @@ def test_samples_are_near_the_posterior(method: str, solver: str) -> None:
 def test_samples_are_near_the_posterior_on_every_grid(method: str, grid: str) -> None:
     if grid.startswith("listed"):
         pytest.skip("a list of times is the user's")
+    if grid == "ddpm_trailing":
+        pytest.skip("it ends at a twelfth of the way, where more noise is left than the measurement has")
     # of the particles one may be left where the last steps are long
     check(draw(method, "straight_adams", grid), least=-1 if method == "twisted_smc" else 0.5)
 
