@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Row:
         se: standard error of that mean; None for a single sample.
         reference_error: median error of the reference itself, as far as it is known.
         seconds: time for all samples.
+        out_of_range: share of values that no data and no noise explain; None where data have no limits.
     """
 
     solver: str
@@ -44,6 +46,7 @@ class Row:
     se: float | None
     reference_error: float | None
     seconds: float
+    out_of_range: float | None
 
 
 @door("benchmark")
@@ -68,7 +71,8 @@ def main(config: DictConfig) -> None:
     for solver in solvers.values():
         compared.check(solver)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    rows = []
+    rows: list[Row] = []
+    wild: list[str] = []
     with show.progress() as bar:
         task = bar.add_task("", total=len(solvers) * len(step_counts), note="")
         compared.progress = lambda note: bar.update(task, note=note)
@@ -76,9 +80,13 @@ def main(config: DictConfig) -> None:
             bar.update(task, description=name)
             for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
                 rows.append(_row(name, steps, measured))
+                if measured.outside is not None and measured.outside.notable:
+                    wild.append(f"{name} in {steps} steps: {measured.outside.advice}")
                 _write(config, run, rows)  # at once: the next one may fail
                 bar.advance(task)
     _tell(config, run, rows)
+    for one in wild:
+        warnings.warn(one, stacklevel=2)
 
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
@@ -93,6 +101,7 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
         reference=instantiate(config.reference.solver),
         reference_steps=config.reference.steps,
         stochastic_steps=config.reference.stochastic_steps,
+        codec=run.codec,
     )
 
 
@@ -111,6 +120,7 @@ def _row(name: str, steps: int, measured: Measured) -> Row:
         se=se,
         reference_error=measured.reference_error,
         seconds=measured.seconds,
+        out_of_range=None if measured.outside is None else measured.outside.share,
     )
 
 
@@ -129,9 +139,19 @@ def _write(config: DictConfig, run: Run, rows: list[Row]) -> None:
 def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
     picture = Path(config.out) / "benchmark.png"
     made = attempt(lambda: save_figure(_figure(rows), picture), picture)
+    wild = any(row.out_of_range for row in rows)  # else a column of zeros
     show.sheet(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
-        ["solver", "steps", "NFE", "median", "mean", "+- s.e.", "seconds"],
+        [
+            "solver",
+            "steps",
+            "NFE",
+            "median",
+            "mean",
+            "+- s.e.",
+            "seconds",
+            *(["out of range"] if wild else []),
+        ],
         [
             [
                 row.solver,
@@ -141,6 +161,7 @@ def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
                 _number(row.mean, ".2e"),
                 _number(row.se, ".0e"),
                 f"{row.seconds:.2f}",
+                *([_number(row.out_of_range, ".2%")] if wild else []),
             ]
             for row in rows
         ],

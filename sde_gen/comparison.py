@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen._typing import Shape
+from sde_gen.codec import Codec, OutOfRange
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import NFECounter, StopOnNaN
 from sde_gen.noise import Brownian
@@ -45,12 +46,14 @@ class Measured(NamedTuple):
         reference_error: that of the reference, as far as it is known.
         nfe: network evaluations per sample.
         seconds: time for all samples.
+        outside: values that no data and no noise explain; None where nobody knows the data's limits.
     """
 
     errors: Tensor | None
     reference_error: float | None
     nfe: float
     seconds: float
+    outside: OutOfRange | None = None
 
 
 @dataclass(kw_only=True)
@@ -72,6 +75,7 @@ class Comparison:
         reference_steps: least number of its steps; without effect on one that chooses its own.
         stochastic_steps: least number of steps of a stochastic solver's reference.
         progress: told before every solution what it is.
+        codec: between data and model space, whose limits samples should keep; None to leave that unknown.
 
     Raises:
         ValueError: the reference solver draws noise.
@@ -87,6 +91,7 @@ class Comparison:
     reference_steps: int = 500
     stochastic_steps: int = 256
     progress: Callable[[str], None] = lambda note: None
+    codec: Codec | None = None
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -126,7 +131,11 @@ class Comparison:
             errors, known_to = (
                 (None, None) if reference is None else (_distance(x, reference.x), reference.error)
             )
-            yield Measured(errors, known_to, counter.samples / len(self.seeds), seconds)
+            outside = None
+            if self.codec is not None:
+                sigma = float(self.denoiser.sde.sigma(times[-1]))
+                outside = OutOfRange.of(x, self.codec, sigma=sigma)
+            yield Measured(errors, known_to, counter.samples / len(self.seeds), seconds, outside)
 
     @torch.no_grad()
     def solve(self, solver: Solver, times: Tensor) -> Tensor:

@@ -20,6 +20,22 @@ Draw = Callable[[range, list[Hook]], Tensor]
 """From the numbers of some samples, in sequence, and hooks to these samples with shape (B, *event)."""
 
 
+def coupling(what: str, n: int, batch_size: int) -> str | None:
+    """Say that results depend on the size of batches; None where there is one batch only.
+
+    Arguments:
+        what: what couples the samples of a batch, such as the name of a solver.
+        n: number of samples.
+        batch_size: samples of a batch.
+    """
+    if n <= batch_size:
+        return None
+    return (
+        f"{what} takes steps or noise levels that the samples of a batch share: with another batch_size than "
+        f"{batch_size}, or another n than {n}, the same seed gives slightly other results"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
     """What came of it.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen import _atomic, show
 from sde_gen.data import Dataset
 from sde_gen.door import check_counts, check_switches, door, nearest, several
+from sde_gen.drawing import coupling
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.evaluation import Evaluation, Results, plan
 from sde_gen.likelihood import Budget, Estimate, budget, estimate
@@ -162,6 +163,10 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -
             "every image's value": f"{config.out}/*.json",
         },
     )
+    for one in results:
+        coupled = coupling(f"the integrator of {one.name}", images, config.batch_size)
+        if one.metric.batch_coupled and coupled:
+            show.console.print(f"- {coupled}", soft_wrap=True)
 
 
 SAME = {

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from sde_gen import show, tuning
 from sde_gen._atomic import sweep, writing
+from sde_gen.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
-from sde_gen.drawing import Drawing, Drawn
+from sde_gen.drawing import Drawing, Drawn, coupling
 from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
@@ -93,7 +95,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         refuse("a task draws one batch, for which compiling does not pay", "compiler")
     sampler: Sampler = instantiate(config.sampler)
     compiler: Compiler = instantiate(config.compiler)
-    sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
+    times = sampler.grid(run.denoiser.sde, sampler.steps)
+    sampler.solver.check(run.denoiser, times)
     seeds = sample_seeds(config.seed, config.n)
     make = sampler if task is None else partial(task, sampler)
 
@@ -127,14 +130,23 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         prepare=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if drawn is not None:
+        outside = OutOfRange.of(drawn.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
         _save(
             config,
             run,
             task,
             drawn,
             partial(_strip, config, run, model, drawn.trajectory, labels),
-            _classes(labels, class_names(config, run)),
+            {
+                **_classes(labels, class_names(config, run)),
+                **({} if outside is None else {"out of range": str(outside)}),
+            },
         )
+        if outside is not None and outside.notable:
+            warnings.warn(outside.advice, stacklevel=2)
+        coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)
+        if sampler.solver.batch_coupled and coupled:
+            show.console.print(f"- {coupled}", soft_wrap=True)
 
 
 def _use(config: DictConfig) -> None:
@@ -230,7 +242,7 @@ def _save(
     task: Task | None,
     drawn: Drawn,
     save_strip: Callable[[Path], None],
-    classes: dict[str, str],
+    details: dict[str, str],
 ) -> None:
     """Leave the numbers, then what can be made of pictures, and tell."""
     out, x = Path(config.out), drawn.x
@@ -252,7 +264,7 @@ def _save(
         f"samples of {run.folder}",
         {
             "images": f"{config.n}",
-            **classes,
+            **details,
             "network evaluations per image": f"{drawn.nfe:g}",
             "seconds": f"{drawn.seconds:.2f}",
             "images/s": f"{config.n / drawn.seconds:.2f}",

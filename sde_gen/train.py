@@ -1,5 +1,6 @@
 """Train a score network: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sde_gen import build, show
 from sde_gen._typing import Shape
-from sde_gen.codec import Codec
+from sde_gen.codec import Codec, OutOfRange
 from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, door
@@ -72,6 +73,10 @@ class _Preview(Listener):
         device = next(denoiser.parameters()).device
         bound = denoiser if self.labels is None else denoiser.bind(label=self.labels.to(device))
         x = self.sampler(bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device)
+        sigma = float(bound.sde.sigma(self.sampler.grid(bound.sde, self.sampler.steps)[-1]))
+        outside = OutOfRange.of(x, self.codec, sigma=sigma)
+        if outside is not None and outside.notable:
+            warnings.warn(f"the preview {path.name} has {outside.advice}", stacklevel=2)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_samples(self.codec.decode_image(x), path)
 

@@ -38,6 +38,11 @@ class Codec(abc.ABC):
     def log_det(self, event: Shape) -> float:
         """Return log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The smallest and the largest value of data in model space; None where they have none."""
+        return None
+
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The edges of the bins that hold x, float64 like x; the outermost are at -inf and inf.
 

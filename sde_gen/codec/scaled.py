@@ -71,6 +71,11 @@ class Scaled(Codec):
         """That of the levels."""
         return self._uniform.log_det(event)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Low and high."""
+        return self.low, self.high
+
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the levels."""
         return self._uniform.bins(x)

@@ -66,6 +66,11 @@ class Uniform(Codec):
         """D log((high - low) / levels) nats."""
         return math.prod(event) * math.log((self.high - self.low) / self.levels)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Low and high."""
+        return self.low, self.high
+
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Equal bins between low and high, the first and the last without end."""
         k, width = self.decode(x), (self.high - self.low) / self.levels

@@ -42,6 +42,11 @@ class LinearSolver(StepSolver[Walk]):
         columns = [torch.as_tensor(column).expand(len(t)) for column in self.coefficients(model.sde, t, s)]
         return Walk(0, torch.stack([column.double().cpu() for column in columns], dim=1).tolist())
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+        """Go on: the state holds no samples."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
     ) -> tuple[Tensor, Walk]:

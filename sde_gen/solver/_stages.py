@@ -75,6 +75,11 @@ class SinglestepSolver(StepSolver[Walk]):
         model.expect(torch.stack([stage.t for stages in steps for stage in stages]))
         return Walk(0, steps)
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+        """Go on: the state holds no samples."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
     ) -> tuple[Tensor, Walk]:

@@ -83,6 +83,22 @@ class StepSolver(Solver, Generic[State]):
         del model, x, times
         return None
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: State) -> State | Any:
+        """Make the state before a step from samples that are not what the last step returned.
+
+        Whoever projects, noises or otherwise replaces samples between steps calls it. What a state holds of other
+        samples, such as the past evaluations of a multistep method, belongs to their trajectory and must not be used.
+        Here that is a new start; a state that holds no samples may go on as it is.
+
+        Arguments:
+            model: the denoiser.
+            x: samples at times[0] with shape (B, *event).
+            times: the grid from here to where samples are replaced next, with shape (n + 1,).
+            state: what :meth:`init`, this or the last step returned.
+        """
+        del state
+        return self.init(model, x, times)
+
     @abc.abstractmethod
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
@@ -104,6 +120,10 @@ class StepSolver(Solver, Generic[State]):
     @abc.abstractmethod
     def nfe(self, steps: int) -> int:
         """Number of evaluations of the denoiser in the given number of steps."""
+
+    def nfe_reinit(self, steps: int) -> int:
+        """Number of evaluations where :meth:`reinit` comes before every step."""
+        return steps * self.nfe(1)
 
     @torch.no_grad()
     def solve(

@@ -77,6 +77,11 @@ class DDIM(StepSolver[Walk]):
         keep, draw = sigma * torch.sqrt(1 - self.eta**2 * fresh), self.eta * sigma * torch.sqrt(fresh)
         return Walk(0, list(map(Row, alpha.tolist(), keep.tolist(), draw.tolist())))
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+        """Go on: the state holds no samples."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
     ) -> tuple[Tensor, Walk]:

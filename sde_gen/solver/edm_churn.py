@@ -121,6 +121,11 @@ class EDMChurn(StepSolver[Walk]):
         columns = (up, self.s_noise * std, sde.alpha(ups), alpha[1:], ratio[1:] - high)
         return Walk(0, ups, [Row(*row) for row in torch.stack(columns, dim=1).tolist()])
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+        """Go on: the state holds no samples."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
     ) -> tuple[Tensor, Walk]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
@@ -63,16 +64,27 @@ class PredictorCorrector(StepSolver[Any]):
         """Make the predictor's state."""
         return self.predictor.init(model, x, times)
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Any) -> Any:
+        """Go on: every step begins with this."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
         """One step of the predictor, then the corrector, or the other way round."""
         if self.corrector_first:
             x_t = self.corrector.correct(model, x_t, t, s, noise, at=t)
+        state = self.predictor.reinit(model, x_t, torch.stack([t, s]), state)  # the corrector has moved x_t
+        if self.corrector_first:
             return self.predictor.step(model, x_t, t, s, state, noise)
         x_s, state = self.predictor.step(model, x_t, t, s, state, noise)
         return self.corrector.correct(model, x_s, t, s, noise), state
 
     def nfe(self, steps: int) -> int:
         """The predictor's evaluations and one for every move of the corrector."""
-        return self.predictor.nfe(steps) + self.corrector.steps * steps
+        return self.predictor.nfe_reinit(steps) + self.corrector.steps * steps
+
+    def nfe_reinit(self, steps: int) -> int:
+        """As many, since every step begins with it."""
+        return self.nfe(steps)

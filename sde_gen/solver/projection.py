@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sde_gen._tensor import like
@@ -30,7 +31,8 @@ class Projection(StepSolver[Any]):
     Arguments:
         operator: A, linear.
         y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
-        inner: any solver that steps.
+        inner: any solver that steps; a multistep one takes its first step again and again, as its past evaluations are
+            of other samples.
 
     Raises:
         ValueError: the operator is not linear, or the inner solver does not step.
@@ -66,10 +68,16 @@ class Projection(StepSolver[Any]):
         """Make the inner solver's state."""
         return self.inner.init(model, x, times)
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Any) -> Any:
+        """Go on: every step begins with this."""
+        del model, x, times
+        return state
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
         """One step, then the projection."""
+        state = self.inner.reinit(model, x_t, torch.stack([t, s]), state)
         x_s, state = self.inner.step(model, x_t, t, s, state, noise)
         alpha, sigma = model.sde.marginal(s)
         noised = like(alpha, x_s) * self.y.to(x_s) + like(sigma, x_s) * self.operator(noise.fresh(x_s))
@@ -77,4 +85,8 @@ class Projection(StepSolver[Any]):
 
     def nfe(self, steps: int) -> int:
         """Those of the inner solver."""
-        return self.inner.nfe(steps)
+        return self.inner.nfe_reinit(steps)
+
+    def nfe_reinit(self, steps: int) -> int:
+        """As many, since every step begins with it."""
+        return self.nfe(steps)

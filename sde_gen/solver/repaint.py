@@ -28,7 +28,7 @@ class RePaint(Projection):
     Arguments:
         operator: A, linear.
         y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
-        inner: any solver that steps; a multistep one starts every repetition from what it knew before.
+        inner: any solver that steps; as for :class:`~sde_gen.solver.projection.Projection`, no step uses past ones.
         repeats: how often every step is taken.
 
     Raises:
@@ -55,4 +55,4 @@ class RePaint(Projection):
 
     def nfe(self, steps: int) -> int:
         """Those of the inner solver, as often as every step is taken."""
-        return self.repeats * self.inner.nfe(steps)
+        return self.repeats * super().nfe(steps)

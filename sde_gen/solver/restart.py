@@ -112,6 +112,10 @@ class Restart(StepSolver[Walk]):
         at = int((ratio > self.ratio_min * (1 + 1e-9)).sum())  # the first step that ends at or below
         return Walk(self.inner.init(model, x, times), 0, at, times)
 
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+        """Make the inner solver's state anew; where to restart stays."""
+        return state._replace(inner=self.inner.reinit(model, x, times, state.inner))
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
     ) -> tuple[Tensor, Walk]:
@@ -136,3 +140,7 @@ class Restart(StepSolver[Walk]):
     def nfe(self, steps: int) -> int:
         """The inner solver's evaluations, and those of every restart."""
         return self.inner.nfe(steps) + self.repeats * self.inner.nfe(self.steps)
+
+    def nfe_reinit(self, steps: int) -> int:
+        """As many: the inner solver's are proportional to its steps."""
+        return self.nfe(steps)

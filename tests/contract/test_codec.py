@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sde_gen.codec import Affine, Lossy, Scaled, Uniform
+from sde_gen.codec import Affine, Lossy, OutOfRange, Scaled, Uniform
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID, PerSample
 
@@ -144,3 +144,65 @@ def test_a_lossy_codec_has_no_likelihood_of_the_data():
 def test_impossible_settings(wrong, words):
     with pytest.raises(ValueError, match=words):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "codec", [Uniform(levels=17), Uniform(levels=4, low=0.0, high=0.5), Scaled(levels=17)]
+)
+def test_limits_are_those_of_the_data_and_reached_by_it(codec):
+    values = codec.decode(torch.linspace(-9, 9, 400)[:, None])
+    x = torch.cat([codec.encode(values, IID.seeded(i)) for i in range(200)])
+    low, high = codec.limits
+    assert low <= float(x.min()) < low + 0.01 * (high - low)
+    assert high >= float(x.max()) > high - 0.01 * (high - low)
+
+
+def test_continuous_data_have_no_limits():
+    assert Affine().limits is None
+    assert OutOfRange.of(torch.full((1, 2), 1e9), Affine()) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 4.0)])
+def test_values_are_out_of_range_beyond_a_tenth_of_it_and_four_deviations_of_noise(low, high):
+    """Of 1000 values some lie a hair beyond 0.1 of the width and 4 sigma, on either side; as many a hair within."""
+    codec, width, sigma = Uniform(levels=16, low=low, high=high), high - low, 0.02
+    edge = 0.1 * width + 4 * sigma
+    x = torch.full((10, 100), 0.5 * (low + high)).double()
+    x[0, :4] = torch.tensor([low - edge - 1e-6, high + edge + 1e-6, low - edge + 1e-6, high + edge - 1e-6])
+    found = OutOfRange.of(x, codec, sigma=sigma)
+    assert found.share == pytest.approx(0.002)
+    assert (found.low, found.high) == (pytest.approx(low - edge), pytest.approx(high + edge))
+    assert not found.notable
+
+
+@pytest.mark.parametrize(
+    ("count", "value", "notable"),
+    [
+        (0, 0.0, False),
+        (10, 1.3, False),
+        (11, 1.3, True),
+        (11, -1.3, True),
+        (1, 2.9, False),
+        (1, -3.1, True),
+        (1, 1e5, True),
+    ],
+)
+def test_one_in_a_hundred_or_one_that_is_far_away_is_notable(count, value, notable):
+    x = torch.zeros(10, 100)
+    x[0, :count] = value
+    found = OutOfRange.of(x, Uniform(levels=256))
+    assert found.notable == notable
+    assert found.share == pytest.approx(count / 1000)
+    assert found.farthest == pytest.approx(value)
+    assert ("no value" in str(found)) == (count == 0)
+
+
+def test_good_samples_are_in_range():
+    """Samples of levels, each a step of the ODE's error away: what a trained model leaves is no warning."""
+    codec = Uniform(levels=17)
+    x = codec.encode(torch.arange(17).repeat(100, 1)) + 0.02 * torch.randn(
+        100, 17, generator=torch.Generator().manual_seed(0)
+    )
+    found = OutOfRange.of(x, codec)
+    assert found.share == 0
+    assert not found.notable

@@ -1,6 +1,7 @@
 """What every solver owes: its order on every process, its count of evaluations, samples that do not meet."""
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from sde_gen.noise import Brownian, PerSample
+from sde_gen.operator import Mask
 from sde_gen.parametrization import EDM
 from sde_gen.prediction import Prediction
-from sde_gen.solver import DDIM, Restart
+from sde_gen.solver import DDIM, BatchLangevin, PredictorCorrector, Restart
 from sde_gen.solver.base import Solver, StepSolver
+from sde_gen.solver.projection import Projection
 from tests import oracles
 from tests.catalogue import first, make, names
 
@@ -268,3 +271,75 @@ def test_refuses_times_that_do_not_move(name: str, times: list[float]) -> None:
             torch.tensor(times, dtype=torch.float64),
             torch.zeros(1, 2),
         )
+
+
+STEPPING = [name for name in SOLVERS if hasattr(make("solver", name), "step")]
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_forgets_samples_that_were_replaced(name: str) -> None:
+    """After reinit, a step depends on the samples it is given, not on those that the state has seen."""
+    solver, (model, times) = make("solver", name), course("vp", 8, (2.0, 0.1))
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
+
+    def after(x: Tensor) -> Tensor:
+        noise, state = PerSample(range(4)), solver.init(model, x, times)
+        for t, s in pairwise(times[:6]):
+            x, state = solver.step(model, x, t, s, state, noise)
+        placed = torch.linspace(-1, 1, 8).double().reshape(4, 2)
+        for t, s in pairwise(times[5:8]):
+            state = solver.reinit(model, placed, torch.stack([t, s]), state)
+            placed, state = solver.step(model, placed, t, s, state, noise)
+        return placed
+
+    assert torch.equal(after(x), after(-2 * x))
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_steps_from_replaced_samples_approach_the_flow(name: str) -> None:
+    """With reinit before every step a solver is of order 1 at least, and makes the evaluations that it declares."""
+    solver = make("solver", name)
+
+    def solve(steps: int) -> tuple[float, int]:
+        model, times = course("vp", steps, (2.0, 0.05))
+        first, last = passing(*(2.0, 0.05))
+        x = oracles.to_x(model.sde, first, times[0])
+        noise, state = PerSample(range(len(x))), solver.init(model, x, times)
+        with NFECounter(model) as counter:
+            for t, s in pairwise(times.unbind()):
+                state = solver.reinit(model, x, torch.stack([t, s]), state)
+                x, state = solver.step(model, x, t, s, state, noise)
+        return float(np.sqrt(np.mean((oracles.to_z(model.sde, x, times[-1]) - last) ** 2))), counter.calls
+
+    (coarse, calls), (fine, _) = solve(8), solve(32)
+    assert calls == solver.nfe_reinit(8)
+    assert solver.stochastic or fine < 0.3 * coarse
+
+
+COUPLED = sorted(set(SOLVERS) - set(UNCOUPLED))
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_who_declares_to_couple_samples_does(name: str) -> None:
+    """Beside a sample whose path is more curved, and which so shortens the common steps, another ends elsewhere."""
+    solver, (model, times) = make("solver", name), course("vp", 5)
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])[:4]
+    x[1:] *= 30
+    alone = solver.solve(model, x[:1], times, noise=PerSample([0]))
+    assert not torch.equal(run(solver, model, times, x)[:1], alone)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: PredictorCorrector(predictor=inner),
+        lambda inner: Projection(
+            operator=Mask(mask=torch.tensor([True, False])), y=torch.ones(1, 2), inner=inner
+        ),
+    ],
+)
+def test_a_solver_around_another_couples_what_that_couples(around: Any) -> None:
+    coupled = PredictorCorrector(corrector=BatchLangevin())
+    assert around(coupled).batch_coupled
+    assert not around(DDIM()).batch_coupled
+    assert PredictorCorrector(corrector=BatchLangevin()).batch_coupled

@@ -337,3 +337,55 @@ def test_guidance_without_label_dropout_is_refused(runs):
     config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.cfg.CFG", "drop": ["label"]}})
     with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
         guided(config, replace(run, config=every))
+
+
+def told(capfd, *arguments):
+    """What the door says, line breaks and borders of its tables aside."""
+    capfd.readouterr()
+    enter("sample", *arguments)
+    out, _ = capfd.readouterr()
+    return " ".join(out.replace("│", " ").split())
+
+
+def test_samples_far_outside_the_data_are_never_silent(runs, tmp_path, capfd):
+    """Twenty levels are too few for annealed Langevin dynamics, as its docstring says."""
+    wild = (
+        "solver=annealed_langevin",
+        "grid=log_snr",
+        "steps=20",
+        "n=2",
+        f"run={runs / 'plain'}",
+        f"out={tmp_path}",
+    )
+    with pytest.warns(UserWarning, match="more than data and noise explain"):
+        said = told(capfd, *wild)
+    x = np.load(tmp_path / "samples.npz")["model_space"]
+    share = float((np.abs(x) > 1.2).mean())
+    assert share > 0.3  # so that this test tests something
+    assert f"out of range {100 * share:.2g} % of the values outside [-1.2, 1.2]" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "solver"),
+    [
+        ("repaint", "straight_adams"),
+        *(
+            pytest.param(method, solver, marks=pytest.mark.slow)
+            for method in names("method")
+            if method != "twisted_smc"
+            for solver in ("straight_adams", "dpm_solver_pp_sde_3m", "unipc_bh2")
+        ),
+    ],
+)
+def test_methods_keep_solvers_in_range(runs, tmp_path, method, solver):
+    """On a network that has learnt a little, within 3 times the data's range, which is [-1, 1]."""
+    given = ("task=superres", "factor=2", "image=0", f"method={method}", f"solver={solver}")
+    assert np.abs(drawn(runs, "plain", tmp_path, *given, steps=8, n=2)).max() < 3
+
+
+def test_solvers_that_couple_a_batch_say_so_where_there_is_more_than_one(runs, tmp_path, capfd):
+    given = (f"run={runs / 'plain'}", f"out={tmp_path}", "n=3", "steps=2")
+    words = "with another batch_size than 2, or another n than 3"
+    assert words in told(capfd, *given, "solver=torch_diffeq", "batch_size=2")
+    assert words not in told(capfd, *given, "solver=torch_diffeq", "batch_size=3")
+    assert words not in told(capfd, *given, "solver=ddim", "batch_size=2")

@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from sde_gen.codec import Affine
+from sde_gen.codec import Uniform as Levels
 from sde_gen.comparison import Comparison, refined
 from sde_gen.grid import Angle, Grid, Listed, Uniform
 from sde_gen.noise import Brownian
-from sde_gen.solver import Ancestral, DPMSolverPP, DPMSolverPP3M, EDMChurn, Heun, Solver, TorchDiffEq
+from sde_gen.solver import (
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolverPP,
+    DPMSolverPP3M,
+    EDMChurn,
+    Heun,
+    Solver,
+    TorchDiffEq,
+)
 from tests import oracles
 from tests.catalogue import make, names
 
@@ -111,3 +122,22 @@ def test_refuses_before_the_work() -> None:
     compared = Comparison(grids=[Uniform()(model.sde, 3)], **given)
     with pytest.raises(ValueError, match="infinite"):
         compared.check(make("solver", "euler_maruyama"))
+
+
+def test_says_how_many_values_are_out_of_the_codec_s_range() -> None:
+    """The mixture lies well within [-4, 4]; annealed Langevin dynamics on so few levels leaves it."""
+    model = oracles.denoiser(make("sde", "vp"))
+    times = oracles.ratio_times(model.sde, 10)
+    for codec in (Levels(levels=16, low=-4.0, high=4.0), Affine()):
+        compared = Comparison(
+            denoiser=model, network=model, shape=(2,), grids=[times], seeds=range(8), codec=codec
+        )
+        (good,), (wild,) = compared.measure(Heun()), compared.measure(AnnealedLangevin())
+        if codec.limits is None:
+            assert good.outside is wild.outside is None
+            continue
+        assert (good.outside.share, good.outside.notable) == (0, False)
+        x = compared.solve(AnnealedLangevin(), times).double()
+        edge = 4 + 0.8 + 4 * float(model.sde.sigma(times[-1]))
+        assert wild.outside.share == float((x.abs() > edge).double().mean()) > 0
+        assert wild.outside.notable
