@@ -1,7 +1,7 @@
 """The composition root: the one place where a configuration becomes objects that meet."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sde_gen import __version__
+from sde_gen._arguments import Planned, check_arguments
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
 from sde_gen.data import Splits
@@ -42,7 +43,7 @@ class Facts:
 
 def codec(config: DictConfig, facts: Facts) -> Codec:
     """Build the map between data and model space."""
-    built: Codec = instantiate(config.codec, **facts.fill(config.codec))
+    built: Codec = make(config.codec, **facts.fill(config.codec))
     return built
 
 
@@ -54,14 +55,14 @@ def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
         facts: what it is silent about.
         more: what a configuration cannot say: the context in which the network is called.
     """
-    sde = instantiate(config.sde)
+    sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     told = "net" in config.model  # a network around one whose classes are settled
     classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
     return NetworkDenoiser(
-        net=instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
+        net=make(config.model, _convert_="all", **{**facts.fill(config.model), **classes}),
         sde=sde,
-        parametrization=instantiate(config.parametrization, **shared),
+        parametrization=make(config.parametrization, **shared),
         **more,
     )
 
@@ -74,19 +75,74 @@ def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
     """
     if facts.classes < 2:
         raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
-    sde = instantiate(config.sde)
+    sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
     return NoisyClassifier(
-        net=instantiate(config.encoder, _convert_="all", **facts_of_net),
+        net=make(config.encoder, _convert_="all", **facts_of_net),
         sde=sde,
-        parametrization=instantiate(config.parametrization, **shared),
+        parametrization=make(config.parametrization, **shared),
     )
 
 
 def conditional(config: DictConfig) -> bool:
     """Whether the network is told classes: whether its conditioning asks the data for them."""
     return "classes" in list(config.get("conditioning", {}))
+
+
+def make(config: DictConfig, **given: Any) -> Any:
+    """Build what a configuration describes, every argument held against the constructor's annotations before.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that it does not say; and settings of Hydra's ``instantiate``.
+
+    Raises:
+        ValueError: an argument is of another kind than annotated; the message says which setting.
+    """
+    check(config, **given)
+    return instantiate(config, **given)
+
+
+def check(config: DictConfig, **given: Any) -> None:
+    """Hold the settings of a node, and of those inside it, against the annotations of the constructors.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that come from elsewhere, in place of those that the node says.
+
+    Raises:
+        ValueError: as :func:`make`.
+    """
+    if isinstance(config, DictConfig):
+        _planned(config, {key for key in given if not key.startswith("_")})
+
+
+def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
+    """What a node will be: a value, or an object that is not built yet, whose arguments are checked."""
+    if isinstance(node, ListConfig):
+        return [_planned(_followed(node._get_node(index))) for index in range(len(node))]
+    if not isinstance(node, DictConfig):
+        return node._value()
+    if node._is_none():
+        return None
+    settings = {key: _followed(node._get_node(key)) for key in node if key not in elsewhere}
+    known = {key: child for key, child in settings.items() if child is not None and not child._is_missing()}
+    if "_target_" not in known:
+        return {key: _planned(child) for key, child in known.items()}
+    arguments = {str(key): child for key, child in known.items() if not str(key).startswith("_")}
+    target = get_object(node._target_)
+    check_arguments(
+        target,
+        {key: _planned(child) for key, child in arguments.items()},
+        {key: child._get_full_key(None) for key, child in arguments.items()},
+    )
+    return Planned(target, partial=bool(node.get("_partial_", False)))
+
+
+def _followed(node: Any) -> Any:
+    """The node that an interpolation names, under whose name the user sets it."""
+    return node._maybe_dereference_node(throw_on_resolution_failure=True)
 
 
 def device(name: str) -> torch.device:
@@ -124,20 +180,20 @@ def trainer(
             f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
             "to train with them use conditioning=class"
         )
-    settings: Settings = instantiate(config.engine)
+    settings: Settings = make(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(
         denoiser=model(config, facts).to(device(config.device)),
-        objective=instantiate(config.objective),
+        objective=make(config.objective),
         train=splits.train,
         held_out=splits.test,
         codec=codec(config, facts),
-        augmentation=instantiate(config.augmentation),
-        optimizer=instantiate(config.optimizer),
-        lr_schedule=instantiate(config.lr_schedule),
-        ema=instantiate(config.ema),
-        precision=instantiate(config.precision),
-        compiler=instantiate(config.compiler),
+        augmentation=make(config.augmentation),
+        optimizer=make(config.optimizer),
+        lr_schedule=make(config.lr_schedule),
+        ema=make(config.ema),
+        precision=make(config.precision),
+        compiler=make(config.compiler),
         settings=settings,
         folder=Path(config.run),
         about={
@@ -145,7 +201,7 @@ def trainer(
             "facts": vars(facts),
             "versions": versions(),
         },
-        conditioning=instantiate(config.conditioning, **facts.fill(config.conditioning)),
+        conditioning=make(config.conditioning, **facts.fill(config.conditioning)),
         **more,
     )
 

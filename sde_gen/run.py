@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -75,7 +74,7 @@ def open_run(config: DictConfig) -> Run:
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
     where, asked = build.device(config.device), config.get("precision")
-    precision: Precision = Float32() if asked is None else instantiate(asked)
+    precision: Precision = Float32() if asked is None else build.make(asked)
     dtype = precision.dtype(where)
     denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
     load_into(denoiser.net, found.ema, what=f"the checkpoint in {folder}")
@@ -164,7 +163,7 @@ def open_data(run: Run) -> Splits:
     """
     if "data" not in run.config:
         raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
-    splits: Splits = instantiate(run.config.data).load()
+    splits: Splits = build.make(run.config.data).load()
     if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from sde_gen import show, tuning
+from sde_gen import build, show, tuning
 from sde_gen.denoiser import Denoiser
 from sde_gen.door import check_counts, check_switches, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn
@@ -86,8 +85,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         )
     if task is not None:
         refuse("a task draws one batch, for which compiling does not pay", "compiler")
-    sampler: Sampler = instantiate(config.sampler)
-    compiler: Compiler = instantiate(config.compiler)
+    sampler: Sampler = build.make(config.sampler)
+    compiler: Compiler = build.make(config.compiler)
     sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
     seeds = sample_seeds(config.seed, config.n)
     make = sampler if task is None else partial(task, sampler)

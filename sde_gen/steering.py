@@ -85,6 +85,7 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
     rest = {key: value for key, value in settings.items() if key not in given}
+    build.check(node, **given)
     task: Task = instantiate({**rest, "_partial_": True})(**given)
     return task
 
@@ -110,6 +111,7 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     if "classifier" in asked:
         given["classifier"] = open_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
+    build.check(node, **given)
     built: Denoiser = instantiate(rest)(denoiser=model, **given)
     return built
 

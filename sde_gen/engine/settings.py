@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from sde_gen._arguments import Checked
+
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Checked):
     """Numbers of a training; everything that counts is counted in images.
 
     Arguments:

@@ -33,6 +33,7 @@ class VLB(NamedTuple):
     nfe: int
 
 
+@checked
 def discrete_vlb(
     denoiser: Denoiser,
     x0: Tensor,
