@@ -57,7 +57,10 @@ def drawn(**other: Any) -> object:
 
 
 WRONG: list[tuple[str, Callable[[], object]]] = [
-    ("sde=VP must be an object of SDE, such as Cosine(), DDPM(), EDM(); VP is the class: write VP(...)", lambda: network(sde=VP)),
+    (
+        "sde=VP must be an object of SDE, such as Cosine(), DDPM(), EDM(); VP is the class: write VP(...)",
+        lambda: network(sde=VP),
+    ),
     ("sde='vp' must be an object of SDE", lambda: network(sde="vp")),
     ("net='mlp' must be an object of Module", lambda: network(net="mlp")),
     ("parametrization=Eps must be an object of Parametrization", lambda: network(parametrization=Eps)),
@@ -65,17 +68,29 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("generator=0 must be an object of Generator; IID.seeded(0) makes one", lambda: IID(0)),
     ("seeds=0 must be a list of whole numbers", lambda: PerSample(0)),
     ("seeds=[0.5] must be a list of whole numbers", lambda: PerSample([0.5])),
-    ("integrator=Heun() must be an object of Integrator, such as Adams(), ", lambda: density(integrator=solver.Heun())),
-    ("must be an object of Integrator, such as Adams(), ", lambda: density(integrator=solver.DormandPrince())),
+    (
+        "integrator=Heun() must be an object of Integrator, such as Adams(), ",
+        lambda: density(integrator=solver.Heun()),
+    ),
+    (
+        "must be an object of Integrator, such as Adams(), ",
+        lambda: density(integrator=solver.DormandPrince()),
+    ),
     ("integrator=Adams must be an object of Integrator", lambda: density(integrator=integrator.Adams)),
     ("divergence=Exact must be an object of Divergence", lambda: density(divergence=Exact)),
     ("noise=IID must be an object of Noise; IID is the class", lambda: density(noise=IID)),
     ("noise=0 must be an object of Noise", lambda: density(noise=0)),
     ("solver='heun' must be an object of Solver", lambda: Sampler(solver="heun", grid=Uniform(), steps=3)),
     ("grid=Uniform must be an object of Grid", lambda: Sampler(solver=solver.Heun(), grid=Uniform, steps=3)),
-    ("steps=2.0 must be a whole number; write 2", lambda: Sampler(solver=solver.Heun(), grid=Uniform(), steps=2.0)),
+    (
+        "steps=2.0 must be a whole number; write 2",
+        lambda: Sampler(solver=solver.Heun(), grid=Uniform(), steps=2.0),
+    ),
     ("steps=True must be a whole number", lambda: Sampler(solver=solver.Heun(), grid=Uniform(), steps=True)),
-    ("denoise_final=1 must be True or False", lambda: Sampler(solver=solver.Heun(), grid=Uniform(), steps=1, denoise_final=1)),
+    (
+        "denoise_final=1 must be True or False",
+        lambda: Sampler(solver=solver.Heun(), grid=Uniform(), steps=1, denoise_final=1),
+    ),
     ("beta_min='a' must be a finite number", lambda: VP(beta_min="a")),
     ("beta_max=inf must be a finite number", lambda: VP(beta_max=math.inf)),
     ("lr=inf must be a finite number", lambda: Adam(lr=math.inf)),
@@ -94,9 +109,15 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("hooks=Progress must be a list of values", lambda: drawn(hooks=Progress)),
     ("shape=3 must be a list of whole numbers", lambda: drawn(shape=3)),
     ("denoiser=GaussianDenoiser must be an object of Denoiser", lambda: drawn(denoiser=GaussianDenoiser)),
-    ("times=[1.0, 0.5] must be an object of Tensor", lambda: discrete_vlb(gaussian(VP()), X, [1.0, 0.5], decoder=Gaussian(), noise=IID.seeded(0))),
-    ("decoder=Gaussian must be an object of Decoder", lambda: ELBO()(gaussian(VP()), X, decoder=Gaussian, noise=IID.seeded(0))),
-]  # fmt: skip
+    (
+        "times=[1.0, 0.5] must be an object of Tensor",
+        lambda: discrete_vlb(gaussian(VP()), X, [1.0, 0.5], decoder=Gaussian(), noise=IID.seeded(0)),
+    ),
+    (
+        "decoder=Gaussian must be an object of Decoder",
+        lambda: ELBO()(gaussian(VP()), X, decoder=Gaussian, noise=IID.seeded(0)),
+    ),
+]
 
 
 @pytest.mark.parametrize(("words", "make_it"), WRONG, ids=[words for words, _ in WRONG])
@@ -190,7 +211,7 @@ def test_numbers_are_times_of_denoisers_too() -> None:
     assert torch.equal(exact.log_prob(X, 0.5), exact.log_prob(X, T))
     assert torch.equal(exact.responsibilities(X, 0.5), exact.responsibilities(X, T))
     assert sde.Rectified().prior.std == float(sde.Rectified().sigma(1))
-    with pytest.raises(ValueError, match="times=.* must be a tensor; write torch.tensor"):
+    with pytest.raises(ValueError, match=r"times=.* must be a tensor; write torch\.tensor"):
         solver.Heun().solve(exact, X, [1.0, 0.5], noise=IID.seeded(0))
 
 
