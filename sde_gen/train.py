@@ -28,6 +28,7 @@ def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     name_run(config)
     folder = Path(config.run)
+    build.check(config)  # before the data, which may take long
     splits: Splits = build.make(config.data).load()
     sampler: Sampler = build.make(config.preview.sampler)
     check_counts(config.preview, "n")

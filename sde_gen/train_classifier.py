@@ -18,6 +18,7 @@ def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     name_run(config)
     folder = Path(config.run)
+    build.check(config)  # before the data, which may take long
     splits: Splits = build.make(config.data).load()
     check_meaning(folder, config)
     with assembled(partial(build.make, config.team)) as team:

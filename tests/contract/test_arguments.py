@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import re
 import typing
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -99,3 +101,30 @@ def test_every_setting_of_another_kind_is_refused_in_a_line(kind: str) -> None:
                 assert "\n" not in line
                 assert len(line) < 300, line
             OmegaConf.update(whole, key, before, merge=False)
+
+
+def test_a_training_is_refused_before_its_data_are_read() -> None:
+    """The whole configuration at once, every part of it; what a user types is the name in the message."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        whole = compose("train", ["data=emoji", "run=somewhere"])
+    build.check(whole)
+    for setting, value, words in (
+        ("engine.batch_size", 16.0, "a whole number; write 16"),
+        ("engine.images", 1e2, "a whole number; write 100"),
+        ("engine.seed", 1.5, "a whole number"),
+        ("engine.validate", None, "a whole number"),
+        ("engine.channels_last", "maybe", "true or false"),
+        ("data.size", 8.5, "a whole number"),
+        ("data.size", [24, 40], "a whole number"),
+        ("optimizer.lr", "abc", "a finite number"),
+        ("optimizer.lr", math.inf, "a finite number"),
+        ("model.multipliers", 2, "a list of finite numbers"),
+        ("time_sampler", "uniform", "an object of TimeSampler, such as "),
+        ("preview.sampler.steps", 2.5, "a whole number"),
+        ("parametrization.label", None, "an object of Label, such as "),
+    ):
+        before = OmegaConf.select(whole, setting)
+        OmegaConf.update(whole, setting, value, merge=False)
+        with pytest.raises(ValueError, match=f"^{re.escape(setting)}=.* must be {words}"):
+            build.check(whole)
+        OmegaConf.update(whole, setting, before, merge=False)
