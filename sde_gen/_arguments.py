@@ -171,7 +171,7 @@ def _fits(value: Any, hint: Any, infinite: bool) -> bool:
     if kind in (Any, object) or not isinstance(kind, type):
         return True
     if getattr(kind, "_is_protocol", False):
-        return not isinstance(value, type) and all(hasattr(value, name) for name in _methods(kind, value))
+        return not isinstance(value, type) and _follows(value, kind)
     return value.is_a(kind) if isinstance(value, Planned) else isinstance(value, kind)
 
 
@@ -201,15 +201,14 @@ def _is_list(value: Any, parts: tuple[Any, ...], infinite: bool) -> bool:
     return not parts or (same and all(_fits(*pair, infinite) for pair in zip(value, parts, strict=True)))
 
 
-def _methods(protocol: type, value: Any) -> list[str]:
-    """What an object needs to follow a protocol; nothing is asked of one that is not built yet."""
-    if isinstance(value, Planned):
-        return []
-    return [
+def _follows(value: Any, protocol: type) -> bool:
+    """Whether an object has a method of a protocol; it may leave out what will not be asked. A planned one passes."""
+    methods = (
         name
         for name, member in vars(protocol).items()
         if callable(member) and (name == "__call__" or not name.startswith("_"))
-    ]
+    )
+    return isinstance(value, Planned) or any(hasattr(value, name) for name in methods)
 
 
 PYTHON = {None: "None", True: "True", False: "False"}
@@ -300,5 +299,5 @@ def _is_subclass(value: type, kind: Any) -> bool:
     if not isinstance(kind, type):
         return False
     if getattr(kind, "_is_protocol", False):
-        return all(hasattr(value, name) for name in _methods(kind, value))
+        return _follows(value, kind)
     return issubclass(value, kind)

@@ -126,7 +126,7 @@ class StepSolver(Solver, Generic[State]):
         return x
 
 
-Stepping = Annotated[StepSolver[Any], "it has to step through the grid, as Heun() does"]
+Stepping = Annotated[StepSolver[Any], "one that chooses its own steps cannot be inside another"]
 """The annotation of a solver inside another."""
 
 

@@ -28,8 +28,8 @@ from tests import oracles
 from tests.catalogue import make, names
 
 WRONG: dict[str, Callable[[], object]] = {
-    "inner=DormandPrince.*step through the grid": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
-    "predictor=DormandPrince.*step through the grid": lambda: PredictorCorrector(predictor=DormandPrince()),  # type: ignore[arg-type]
+    "inner=DormandPrince.*chooses its own steps": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
+    "predictor=DormandPrince.*chooses its own steps": lambda: PredictorCorrector(predictor=DormandPrince()),  # type: ignore[arg-type]
     "repeats=1.5 must be a whole number": lambda: Restart(repeats=1.5),  # type: ignore[arg-type]
     "steps=2.5 must be a whole number": lambda: Restart(steps=2.5),  # type: ignore[arg-type]
     "steps=0 must be a whole number, at least 1": lambda: Langevin(steps=0),
