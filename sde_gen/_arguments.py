@@ -103,15 +103,16 @@ class Parameter(NamedTuple):
 
 @functools.cache
 def _parameters(target: Callable[..., Any]) -> dict[str, Parameter]:
-    """The arguments of a class or function in their order."""
+    """The arguments of a class or function in their order; none where Python does not know them."""
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(target if is_dataclass(target) else function, include_extras=True)
-    except NameError:  # a name that is imported for the type checker alone
-        hints = {}
+        signature = inspect.signature(function)
+    except (NameError, TypeError, ValueError):  # a name for type checkers alone, or a function written in C
+        return {}
     return {
         name: Parameter(hints.get(name, Any), _infinite(parameter.default))
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in signature.parameters.items()
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
 
@@ -164,6 +165,8 @@ def _fits(value: Any, hint: Any, infinite: bool) -> bool:
         return callable(value) or isinstance(value, Planned)
     if kind is Path:
         return isinstance(value, str | os.PathLike)
+    if kind is dict:
+        return isinstance(value, Mapping)
     if kind is Iterable:
         return hasattr(value, "__iter__") and not isinstance(value, str | type)
     if kind in LISTS:
@@ -250,7 +253,13 @@ def _expected(parameter: Parameter, words: Mapping[Any, str]) -> str:
     return SINGULARS.get(kind) or _object_of(kind)
 
 
-SINGULARS: dict[Any, str] = {int: "a whole number", float: "a finite number", str: "text", Path: "a path"}
+SINGULARS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    Path: "a path",
+    dict: "a mapping",
+}
 PLURALS: dict[Any, str] = {int: "whole numbers", float: "finite numbers", str: "texts"}
 
 
