@@ -1,6 +1,8 @@
 """The only broadcasting of the package: coefficients per sample against events of any rank."""
 
 import math
+import reprlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +50,23 @@ def sent(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> T
     if device.type == "cuda" and not x.requires_grad:
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
+
+
+def times(t: Any) -> Tensor:
+    """Take times as a tensor, numbers in float64.
+
+    Arguments:
+        t: a tensor, which stays as it is; or a number, or a list or array of numbers.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(t, Tensor):
+        return t
+    try:
+        return torch.as_tensor(t, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"t={reprlib.repr(t)} must be a time: a number, or a tensor of numbers") from error
 
 
 def rows_of(a: Tensor, index: Tensor, count: int) -> Tensor:

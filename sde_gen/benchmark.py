@@ -6,11 +6,10 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import show, tuning
+from sde_gen import build, show, tuning
 from sde_gen._atomic import write
 from sde_gen.comparison import Comparison, Measured
 from sde_gen.door import check_counts, check_switches, door, load, refuse, several
@@ -65,8 +64,8 @@ def main(config: DictConfig) -> None:
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
     if not names:
         raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
-    solvers: dict[str, Solver] = {name: instantiate(load("solver", name)) for name in map(str, names)}
-    run, grid = open_run(config), instantiate(config.grid)
+    solvers: dict[str, Solver] = {name: build.make(load("solver", name)) for name in map(str, names)}
+    run, grid = open_run(config), build.make(config.grid)
     compared = _comparison(config, run, grid, step_counts)
     for solver in solvers.values():
         compared.check(solver)
@@ -98,7 +97,7 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
         seeds=sample_seeds(config.seed, config.n),
         device=run.device,
-        reference=instantiate(config.reference.solver),
+        reference=build.make(config.reference.solver),
         reference_steps=config.reference.steps,
         stochastic_steps=config.reference.stochastic_steps,
         codec=run.codec,

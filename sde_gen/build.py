@@ -1,7 +1,7 @@
 """The composition root: the one place where a configuration becomes objects that meet."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
+from sde_gen._arguments import Planned, check_arguments
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec
 from sde_gen.data import Identity, Source, Splits
@@ -43,7 +44,7 @@ class Facts:
 
 def codec(config: DictConfig, facts: Facts) -> Codec:
     """Build the map between data and model space."""
-    built: Codec = instantiate(config.codec, **facts.fill(config.codec))
+    built: Codec = make(config.codec, **facts.fill(config.codec))
     return built
 
 
@@ -55,12 +56,12 @@ def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
         facts: what it is silent about.
         more: what a configuration cannot say: the context in which the network is called.
     """
-    sde = instantiate(config.sde)
+    sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NetworkDenoiser(
         net=network(config, facts),
         sde=sde,
-        parametrization=instantiate(config.parametrization, **shared),
+        parametrization=make(config.parametrization, **shared),
         **more,
     )
 
@@ -69,14 +70,14 @@ def network(config: DictConfig, facts: Facts) -> nn.Module:
     """Build the network of a score model."""
     told = "net" in config.model  # a network around one whose classes are settled
     classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
-    built: nn.Module = instantiate(config.model, _convert_="all", **{**facts.fill(config.model), **classes})
+    built: nn.Module = make(config.model, _convert_="all", **{**facts.fill(config.model), **classes})
     return built
 
 
 def encoder(config: DictConfig, facts: Facts) -> nn.Module:
     """Build the network of a classifier of noised samples."""
     facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
-    built: nn.Module = instantiate(config.encoder, _convert_="all", **facts_of_net)
+    built: nn.Module = make(config.encoder, _convert_="all", **facts_of_net)
     return built
 
 
@@ -88,12 +89,12 @@ def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
     """
     if facts.classes < 2:
         raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
-    sde = instantiate(config.sde)
+    sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NoisyClassifier(
         net=encoder(config, facts),
         sde=sde,
-        parametrization=instantiate(config.parametrization, **shared),
+        parametrization=make(config.parametrization, **shared),
     )
 
 
@@ -121,6 +122,61 @@ def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], fo
             f"the data have {found}, but the network in {folder} was trained with {before}, and its labels would "
             "mean other classes: give the data as they were, or train another run"
         )
+
+
+def make(config: DictConfig, **given: Any) -> Any:
+    """Build what a configuration describes, every argument held against the constructor's annotations before.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that it does not say; and settings of Hydra's ``instantiate``.
+
+    Raises:
+        ValueError: an argument is of another kind than annotated; the message says which setting.
+    """
+    check(config, **given)
+    return instantiate(config, **given)
+
+
+def check(config: DictConfig, **given: Any) -> None:
+    """Hold the settings of a node, and of those inside it, against the annotations of the constructors.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that come from elsewhere, in place of those that the node says.
+
+    Raises:
+        ValueError: as :func:`make`.
+    """
+    if isinstance(config, DictConfig):
+        _planned(config, {key for key in given if not key.startswith("_")})
+
+
+def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
+    """What a node will be: a value, or an object that is not built yet, whose arguments are checked."""
+    if isinstance(node, ListConfig):
+        return [_planned(_followed(node._get_node(index))) for index in range(len(node))]
+    if not isinstance(node, DictConfig):
+        return node._value()
+    if node._is_none():
+        return None
+    settings = {key: _followed(node._get_node(key)) for key in node if key not in elsewhere}
+    known = {key: child for key, child in settings.items() if child is not None and not child._is_missing()}
+    if "_target_" not in known:
+        return {key: _planned(child) for key, child in known.items()}
+    arguments = {str(key): child for key, child in known.items() if not str(key).startswith("_")}
+    target = get_object(node._target_)
+    check_arguments(
+        target,
+        {key: _planned(child) for key, child in arguments.items()},
+        {key: child._get_full_key(None) for key, child in arguments.items()},
+    )
+    return Planned(target, partial=bool(node.get("_partial_", False)))
+
+
+def _followed(node: Any) -> Any:
+    """The node that an interpolation names, under whose name the user sets it."""
+    return node._maybe_dereference_node(throw_on_resolution_failure=True)
 
 
 def device(name: str) -> torch.device:
@@ -163,20 +219,20 @@ def trainer(
             "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
             "training split's images (data.test=null), or use conditioning=none"
         )
-    settings: Settings = instantiate(config.engine)
+    settings: Settings = make(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(
         denoiser=model(config, facts).to(device(config.device)),
-        objective=instantiate(config.objective),
+        objective=make(config.objective),
         train=splits.train,
         held_out=splits.test,
         codec=codec(config, facts),
-        augmentation=instantiate(config.augmentation),
-        optimizer=instantiate(config.optimizer),
-        lr_schedule=instantiate(config.lr_schedule),
-        ema=instantiate(config.ema),
-        precision=instantiate(config.precision),
-        compiler=instantiate(config.compiler),
+        augmentation=make(config.augmentation),
+        optimizer=make(config.optimizer),
+        lr_schedule=make(config.lr_schedule),
+        ema=make(config.ema),
+        precision=make(config.precision),
+        compiler=make(config.compiler),
         settings=settings,
         folder=Path(config.run),
         about={
@@ -185,7 +241,7 @@ def trainer(
             "data": identity(config, splits).plain(),
             "versions": versions(),
         },
-        conditioning=instantiate(config.conditioning, **facts.fill(config.conditioning)),
+        conditioning=make(config.conditioning, **facts.fill(config.conditioning)),
         **more,
     )
 

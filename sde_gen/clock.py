@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.sde.base import SDE
 
 
@@ -19,7 +20,7 @@ class Rates(NamedTuple):
     eps: Tensor
 
 
-class Variable(abc.ABC):
+class Variable(Checked, abc.ABC):
     """A monotone variable u in place of time, in which steps are taken."""
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sde_gen._arguments import Checked
 from sde_gen._typing import Shape
 from sde_gen.codec import Codec, OutOfRange
 from sde_gen.denoiser.base import Denoiser
@@ -57,7 +58,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Comparison:
+class Comparison(Checked):
     """Measure solvers by where they take the same noise along some grids.
 
     A deterministic solver is compared with a fine solution of the probability flow, one driven by Brownian paths with

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import build, show
@@ -57,7 +56,7 @@ def give_out(config: DictConfig, out: Path) -> None:
     parts = ("model", "sde", "parametrization", "codec", "conditioning")
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
-    instantiate(config.to)(stored, tuple(run.facts.shape), dict(run.denoiser.net.state_dict()), out)
+    build.make(config.to)(stored, tuple(run.facts.shape), dict(run.denoiser.net.state_dict()), out)
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     show.table(
         f"given out to {out}",
@@ -75,7 +74,7 @@ def take_in(config: DictConfig, out: Path) -> None:
     That of a classifier is one for ``guidance.classifier``.
     """
     path = files.weights_of(Path(config.file))
-    found: Imported = instantiate(config["from"])(path, _settings(config.settings))
+    found: Imported = build.make(config["from"])(path, _settings(config.settings))
     parts = files.parts_of(path)
     facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}

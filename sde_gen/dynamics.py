@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen._tensor import like
+from sde_gen._arguments import Checked
+from sde_gen._tensor import like, times
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.prediction import Prediction
 
 
 @dataclass(frozen=True)
-class ProbabilityFlow:
+class ProbabilityFlow(Checked):
     r"""The ODE whose marginals are those of the process.
 
     .. math::
@@ -27,19 +28,19 @@ class ProbabilityFlow:
 
     denoiser: Denoiser
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Velocity dx/dt with shape (B, *event) at times of shape () or (B,)."""
         return self.velocity(self.denoiser(x_t, t), t)
 
-    def velocity(self, prediction: Prediction, t: Tensor) -> Tensor:
+    def velocity(self, prediction: Prediction, t: Tensor | float) -> Tensor:
         """Velocity of a prediction already made at time t."""
-        sde, t = self.denoiser.sde, t.double()
+        sde, t = self.denoiser.sde, times(t).double()
         x0, eps = prediction.x0, prediction.eps
         return like(sde.alpha_dot(t), x0) * x0 + like(sde.sigma_dot(t), eps) * eps
 
 
 @dataclass(frozen=True)
-class ReverseSDE:
+class ReverseSDE(Checked):
     r"""The family of reverse-time SDEs with the marginals of the process.
 
     .. math::
@@ -57,16 +58,16 @@ class ReverseSDE:
     denoiser: Denoiser
     eta: float = 1.0
 
-    def drift(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def drift(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """The coefficient of dt (time runs down) with shape (B, *event)."""
         prediction = self.denoiser(x_t, t)
         flow = ProbabilityFlow(self.denoiser).velocity(prediction, t)
         if self.eta == 0:
             return flow  # finite where g is not
-        t = t.double()
+        t = times(t).double()
         g2_over_sigma = self.denoiser.sde.diffusion(t) ** 2 / self.denoiser.sde.sigma(t)
         return flow + like(0.5 * self.eta**2 * g2_over_sigma, x_t) * prediction.eps
 
-    def diffusion(self, t: Tensor) -> Tensor:
+    def diffusion(self, t: Tensor | float) -> Tensor:
         """The coefficient of dw with the shape of t."""
-        return self.eta * self.denoiser.sde.diffusion(t.double())
+        return self.eta * self.denoiser.sde.diffusion(times(t).double())

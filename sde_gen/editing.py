@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import bcast, like, mean_event, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook
@@ -30,7 +31,7 @@ class RoundTrip(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Editor:
+class Editor(Checked):
     r"""Carry samples along the probability flow in both directions, or noise them part of the way and return.
 
     A sample is taken as one at the grid's last time, so that encoding and decoding undo each other up to the solver's

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from sde_gen import __version__, show
+from sde_gen import __version__, build, show
 from sde_gen._digest import digest
 from sde_gen.data import Dataset
 from sde_gen.engine.crew import Crew
@@ -95,7 +94,7 @@ class Evaluation:
             OSError: the disk is full; results of before stay.
             OutOfMemoryError: the device has no memory for a batch whose images are coupled, or not for a single one.
         """
-        metric: Metric = instantiate(self.config.metric[self.name])
+        metric: Metric = build.make(self.config.metric[self.name])
         room = Room(size=self.config.batch_size, divisible=not metric.batch_coupled)
         ledger = Ledger(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
         key = str(ledger.path.resolve())

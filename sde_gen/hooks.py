@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from sde_gen._arguments import Checked
+
 
 @dataclass(frozen=True)
 class StepInfo:
@@ -89,7 +91,7 @@ class StopOnNaN:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Checked):
     """Report every step to a callback: ``callback(steps done, steps in all)``."""
 
     callback: Callable[[int, int], None]
@@ -99,7 +101,7 @@ class Progress:
         self.callback(info.index + 1, info.steps)
 
 
-class NFECounter:
+class NFECounter(Checked):
     """Count a module's forward calls, and the samples in them, inside a ``with`` block.
 
     Arguments:

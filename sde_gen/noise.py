@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sde_gen import _brownian, _random
+from sde_gen._arguments import Checked
 from sde_gen._tensor import sent
 
 
@@ -37,14 +38,14 @@ class Noise(Protocol):
         ...
 
 
-class IID:
+class IID(Checked):
     """Independent noise from one generator, the fastest source: a sample depends on its place in the batch.
 
     Arguments:
         generator: the stream of random numbers; its device is where the numbers are drawn.
     """
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: Annotated[torch.Generator, "IID.seeded(0) makes one"]) -> None:
         self.generator = generator
 
     @classmethod
@@ -70,7 +71,7 @@ class IID:
         return sent(drawn, x.device)
 
 
-class PerSample:
+class PerSample(Checked):
     """One stream per sample: a seed gives the same sample at any batch size, place, precision and device.
 
     Drawn in float32 on the CPU by a counter-based generator, which keeps all 64 bits of a seed (the generators

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -92,7 +91,7 @@ def open_run(config: DictConfig) -> Run:
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
     where, asked = build.device(config.device), config.get("precision")
-    precision: Precision = Float32() if asked is None else instantiate(asked)
+    precision: Precision = Float32() if asked is None else build.make(asked)
     dtype = precision.dtype(where)
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
@@ -252,7 +251,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
     """
     if "data" not in run.config:
         raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
-    splits: Splits = instantiate(_node(run, moved)).load()
+    splits: Splits = build.make(_node(run, moved)).load()
     if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "

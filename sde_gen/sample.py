@@ -12,11 +12,10 @@ import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from sde_gen import show, tuning
+from sde_gen import build, show, tuning
 from sde_gen._atomic import sweep, writing
 from sde_gen.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
@@ -93,8 +92,8 @@ def _sample(config: DictConfig, crew: Crew) -> None:
         )
     if task is not None:
         refuse("a task draws one batch, for which compiling does not pay", "compiler")
-    sampler: Sampler = instantiate(config.sampler)
-    compiler: Compiler = instantiate(config.compiler)
+    sampler: Sampler = build.make(config.sampler)
+    compiler: Compiler = build.make(config.compiler)
     times = sampler.grid(run.denoiser.sde, sampler.steps)
     sampler.solver.check(run.denoiser, times)
     seeds = sample_seeds(config.seed, config.n)

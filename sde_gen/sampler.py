@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked, checked
 from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.grid.base import Grid
@@ -16,7 +17,7 @@ from sde_gen.solver.base import Solver
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
+class Sampler(Checked):
     r"""Draw from the prior at the grid's first time, solve down to its last, and denoise.
 
     The grid ends at a small t_min, where noise of sigma(t_min) is left. One Tweedie step,
@@ -51,6 +52,7 @@ class Sampler:
         nfe = self.solver.nfe(self.steps)
         return None if nfe is None else nfe + int(self.denoise_final)
 
+    @checked
     @torch.no_grad()
     def __call__(
         self,

@@ -106,6 +106,7 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
         given["mask"] = _load(str(config.mask), [(1, *run.facts.shape[1:])], run)[0] > 127
     images = [key for key in ("image", "a", "b") if key in asked]
+    build.check(node, **given, **dict.fromkeys(images))
     rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
     make = instantiate({**rest, "_partial_": True})
     blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.facts.shape)))
@@ -136,6 +137,7 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     if "classifier" in asked:
         given["classifier"] = open_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
+    build.check(node, **given)
     built: Denoiser = instantiate(rest)(denoiser=model, **given)
     return built
 

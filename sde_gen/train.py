@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -29,12 +28,13 @@ def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     name_run(config)
     folder = Path(config.run)
-    splits: Splits = instantiate(config.data).load()
-    sampler: Sampler = instantiate(config.preview.sampler)
+    build.check(config)  # before the data, which may take long
+    splits: Splits = build.make(config.data).load()
+    sampler: Sampler = build.make(config.preview.sampler)
     check_counts(config.preview, "n")
     check_meaning(folder, config)
     check_data(folder, config, splits)
-    with assembled(partial(instantiate, config.team)) as team:
+    with assembled(partial(build.make, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
             begun = Begun()
             listeners: list[Listener] = [
@@ -49,7 +49,7 @@ def main(config: DictConfig) -> None:
                 torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
             )
             listeners.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
-            listeners += [instantiate(logger) for logger in config.loggers]
+            listeners += [build.make(logger) for logger in config.loggers]
             finished = trainer.run()
         if team.rank == 0:
             report(trainer, folder, finished, begun.finished)

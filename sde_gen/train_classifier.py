@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from sde_gen import build, show
@@ -19,10 +18,11 @@ def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     name_run(config)
     folder = Path(config.run)
-    splits: Splits = instantiate(config.data).load()
+    build.check(config)  # before the data, which may take long
+    splits: Splits = build.make(config.data).load()
     check_meaning(folder, config)
     check_data(folder, config, splits)
-    with assembled(partial(instantiate, config.team)) as team:
+    with assembled(partial(build.make, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
             begun = Begun()
             listeners: list[Listener] = [
@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
                 JSONL(folder / "log.jsonl"),
                 Bar(bar),
             ]
-            listeners += [instantiate(logger) for logger in config.loggers]
+            listeners += [build.make(logger) for logger in config.loggers]
             trainer = build.trainer(
                 config, splits, model=build.classifier, listeners=listeners, stop=stop, team=team
             )

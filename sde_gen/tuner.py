@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.grid import Angle, Grid
@@ -81,7 +82,7 @@ class Reference(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Tuner:
+class Tuner(Checked):
     r"""Measure settings by the clean samples that they make of the same noise, against those of the exact flow.
 
     Grids may begin and end at different times. So every setting is taken to the end, by the step that the sampler

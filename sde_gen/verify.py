@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +21,7 @@ from sde_gen.picture import attempt, save_figure
 @door("verify")
 def main(config: DictConfig) -> None:
     """Measure every solver on every process, and leave a table, a JSON and a picture; fail if a certificate does."""
-    solvers = {_name(one): instantiate(_load("solver", one)) for one in _asked(config.solvers, "solver")}
+    solvers = {_name(one): build.make(_load("solver", one)) for one in _asked(config.solvers, "solver")}
     sdes = {_name(one): _load("sde", one) for one in _asked(config.sdes, "sde")}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
@@ -31,7 +30,7 @@ def main(config: DictConfig) -> None:
     with show.progress() as bar:
         task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")
         for sde_name, sde_config in sdes.items():
-            sde = instantiate(sde_config)
+            sde = build.make(sde_config)
             for parametrization in parametrizations:
                 wrap = {"wrap": _through(parametrization, sde_config)} if parametrization else {}
                 for name, solver in solvers.items():
@@ -73,7 +72,7 @@ def _load(kind: str, one: str) -> DictConfig:
 
 def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
     whole = OmegaConf.create({"sde": sde, "parametrization": load("parametrization", name)})
-    parametrization = instantiate(whole.parametrization)
+    parametrization = build.make(whole.parametrization)
     return lambda denoiser: Through(denoiser, parametrization)
 
 

@@ -1,14 +1,19 @@
 """The abstract map between data and model space."""
 
 import abc
+from typing import Annotated
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._typing import Shape
 from sde_gen.noise import Noise
 
+Levels = Annotated[int, "for continuous data use codec=affine"]
+"""The annotation of the data's number of integer levels."""
 
-class Codec(abc.ABC):
+
+class Codec(Checked, abc.ABC):
     """A map from data to model space, its inverse and its log-determinant: bits per dim needs no offset by hand.
 
     Integer levels fill bins: level k stands for all x between two edges. Continuous data have no bins.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sde_gen._typing import Shape
-from sde_gen.codec.base import Codec
+from sde_gen.codec.base import Codec, Levels
 from sde_gen.codec.uniform import Uniform
 from sde_gen.noise import Noise
 
@@ -29,7 +29,7 @@ class Scaled(Codec):
         ValueError: not first < last, or what :class:`Uniform` refuses; or later a number is no level.
     """
 
-    levels: int
+    levels: Levels
     first: float = 0.0
     last: float = 1.0
     low: float = -1.0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen._typing import Shape
-from sde_gen.codec.base import Codec
+from sde_gen.codec.base import Codec, Levels
 from sde_gen.noise import Noise
 
 
@@ -27,13 +27,13 @@ class Uniform(Codec):
         high: where the last level ends.
     """
 
-    levels: int
+    levels: Levels
     low: float = -1.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        if self.levels is None or self.levels < 2:
+        if self.levels < 2:
             raise ValueError(
                 f"levels={self.levels}: expected the data's number of integer levels, at least 2; "
                 "for continuous data use codec=affine"

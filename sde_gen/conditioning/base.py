@@ -4,10 +4,11 @@ import abc
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.noise import Noise
 
 
-class Conditioning(abc.ABC):
+class Conditioning(Checked, abc.ABC):
     """What of a batch's labels the network is told in training."""
 
     @abc.abstractmethod

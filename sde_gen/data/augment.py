@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import bcast
 
 
-class Augmentation(abc.ABC):
+class Augmentation(Checked, abc.ABC):
     """A random change of a batch."""
 
     batch_coupled: ClassVar[bool] = True

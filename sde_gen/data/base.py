@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._digest import digest
 from sde_gen._typing import Shape
 from sde_gen.data.rows import Rows
@@ -102,14 +103,14 @@ def _check(values: Tensor, levels: int | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Splits:
+class Splits(Checked):
     """The two splits of a data set, disjoint."""
 
     train: Dataset
     test: Dataset
 
 
-class Source(abc.ABC):
+class Source(Checked, abc.ABC):
     """Where a data set comes from: hyper-parameters only, until it is loaded."""
 
     places: ClassVar[frozenset[str]] = frozenset()

@@ -7,12 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sde_gen._tensor import rows_of
+from sde_gen._arguments import Checked
+from sde_gen._tensor import rows_of, times
 from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE
 
 
-class Denoiser(nn.Module, abc.ABC):
+class Denoiser(nn.Module, Checked, abc.ABC):
     """A function (x_t, t) -> :class:`~sde_gen.prediction.Prediction`, with the process it belongs to.
 
     Attributes:
@@ -31,9 +32,9 @@ class Denoiser(nn.Module, abc.ABC):
             **cond: conditioning with one row per sample, such as ``label`` with shape (B,).
         """
 
-    def __call__(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Call :meth:`forward` through the module's hooks."""
-        prediction: Prediction = super().__call__(x_t, t, **cond)
+    def __call__(self, x_t: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
+        """Call :meth:`forward` through the module's hooks; a number is a time for all samples."""
+        prediction: Prediction = super().__call__(x_t, times(t), **cond)
         return prediction
 
     def expect(self, times: Tensor) -> None:

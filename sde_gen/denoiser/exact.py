@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
+from sde_gen._tensor import like, times
 from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
@@ -92,11 +92,11 @@ class MixtureDenoiser(Denoiser):
         del index, count
         return self
 
-    def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Log-density of x_t in nats, float64 with shape (B,)."""
         return torch.logsumexp(self._log_joint_at(x, t), dim=1)
 
-    def responsibilities(self, x: Tensor, t: Tensor) -> Tensor:
+    def responsibilities(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Posterior probabilities of the components, float64 with shape (B, K)."""
         return torch.softmax(self._log_joint_at(x, t), dim=1)
 
@@ -123,8 +123,8 @@ class MixtureDenoiser(Denoiser):
         """Log of w_k N(x; alpha mu_k, S_k) with shape (B, K)."""
         return self.log_weights - 0.5 * (z**2 / spread + torch.log(2 * math.pi * spread)).sum(-1)
 
-    def _log_joint_at(self, x: Tensor, t: Tensor) -> Tensor:
-        return self._log_joint(*self._whiten(x, *self._coefficients(self.sde.marginal(t))))
+    def _log_joint_at(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return self._log_joint(*self._whiten(x, *self._coefficients(self.sde.marginal(times(t)))))
 
     def _back(self, y: Tensor) -> Tensor:
         """Sum over components on their axes, back in x: (B, K, D) -> (B, D)."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.noise import Noise
@@ -25,7 +26,7 @@ class Dequantised(NamedTuple):
     t: float
 
 
-class Dequantisation(abc.ABC):
+class Dequantisation(Checked, abc.ABC):
     r"""A law q of points that stand for the data.
 
     .. math::

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.noise import Noise
 
 Map = Callable[[Tensor], Tensor]
@@ -24,7 +25,7 @@ class Evaluation(Protocol):
         ...
 
 
-class Divergence(abc.ABC):
+class Divergence(Checked, abc.ABC):
     """A way to compute or estimate the trace of the Jacobian of a field.
 
     The field is evaluated once, and what is differentiated is kept for all products with the Jacobian. Gradients flow

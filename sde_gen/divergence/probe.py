@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.noise import Noise
 
 
-class Probe(abc.ABC):
+class Probe(Checked, abc.ABC):
     """A law of random vectors with E[v v^T] = I."""
 
     @abc.abstractmethod

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from sde_gen._arguments import Checked
 from sde_gen.engine.blocks import blocks
 
 
-class Compiler(abc.ABC):
+class Compiler(Checked, abc.ABC):
     """A choice of how the network is executed."""
 
     @abc.abstractmethod

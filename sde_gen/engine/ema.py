@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sde_gen._arguments import Checked
 
-class EMA(abc.ABC):
+
+class EMA(Checked, abc.ABC):
     """A rule for how much of the average stays at every step."""
 
     @abc.abstractmethod

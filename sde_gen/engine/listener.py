@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sde_gen import _atomic
+from sde_gen._arguments import Checked
 
 Record = Mapping[str, Any]
 """What is said of a training every so often: numbers by name, or by name and bin."""
 
 
-class Listener:
+class Listener(Checked):
     """Does nothing; override what is of interest."""
 
     def start(self, images: int, budget: int) -> None:

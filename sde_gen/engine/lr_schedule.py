@@ -5,9 +5,11 @@ import math
 import warnings
 from dataclasses import dataclass
 
+from sde_gen._arguments import Checked
+
 
 @dataclass(frozen=True, kw_only=True)
-class LRSchedule(abc.ABC):
+class LRSchedule(Checked, abc.ABC):
     """A factor of the learning rate, with a linear warm-up.
 
     Arguments:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sde_gen._arguments import Checked
+
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizer(abc.ABC):
+class Optimizer(Checked, abc.ABC):
     """Settings of an optimiser of the Adam family.
 
     Arguments:

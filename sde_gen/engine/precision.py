@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from sde_gen._arguments import Checked
 
-class Precision(abc.ABC):
+
+class Precision(Checked, abc.ABC):
     """A choice of format for a device."""
 
     @abc.abstractmethod

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from sde_gen._arguments import Checked
+
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Checked):
     """Numbers of a training; everything that counts is counted in images.
 
     Arguments:
@@ -50,8 +52,6 @@ class Settings:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name}={getattr(self, name)} must be at least 1")
-        if not isinstance(self.channels_last, bool):  # any word counts as true in Python
-            raise ValueError(f"engine.channels_last={self.channels_last}: expected true or false")
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"engine.batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}"

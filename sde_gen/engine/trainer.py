@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from sde_gen._arguments import Checked
 from sde_gen.codec import Codec
 from sde_gen.conditioning import Conditioning, Unconditional
 from sde_gen.data import Augmentation, Batches, Dataset
@@ -36,7 +37,7 @@ from sde_gen.objective import Loss, Objective
 
 
 @dataclass(kw_only=True)
-class Trainer:
+class Trainer(Checked):
     """Train a network, every step a pure function of the weights and of (seed, step).
 
     Killed at any moment and started again, it ends in the same weights to the bit; on CUDA as far as the

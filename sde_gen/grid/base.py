@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(abc.ABC):
+class Grid(Checked, abc.ABC):
     """A rule (process, number of steps) -> times."""
 
     def __call__(self, sde: SDE, steps: int) -> Tensor:

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from sde_gen._arguments import Checked
+from sde_gen._tensor import times
 from sde_gen.parametrization.base import Parametrization
 from sde_gen.sde.base import SDE
 
 
-class NoisyClassifier(nn.Module):
+class NoisyClassifier(nn.Module, Checked):
     """A classifier network, the process its samples were noised by, and the scaling of its input.
 
     Arguments:
@@ -22,13 +24,14 @@ class NoisyClassifier(nn.Module):
         self.sde = sde
         self.parametrization = parametrization
 
-    def log_probs(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def log_probs(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Log-probabilities of all classes in nats with shape (B, classes), in the dtype of x_t."""
+        t = times(t)
         x_in, c_noise = self.parametrization.inputs(x_t, self.sde.marginal(t), t.double())
         dtype = next(self.net.parameters()).dtype
         logits = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)))
         return torch.log_softmax(logits.to(x_t.dtype), 1)
 
-    def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+    def log_prob(self, x_t: Tensor, t: Tensor | float, label: Tensor) -> Tensor:
         """Log-probability of one class each, in nats with shape (B,)."""
         return self.log_probs(x_t, t).gather(1, label.unsqueeze(1)).squeeze(1)

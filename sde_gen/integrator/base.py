@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
+
 State = tuple[Tensor, ...]
 """What an ODE carries: tensors, each with the batch in front."""
 
@@ -48,7 +50,7 @@ class Plain(Field):
         return self.slope(t, y)
 
 
-class Integrator(abc.ABC):
+class Integrator(Checked, abc.ABC):
     """A method for dy/dt = field(t, y), in either direction of time."""
 
     @property

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked, checked
 from sde_gen._tensor import like, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.likelihood._terms import prior_kl, standard_error
@@ -37,7 +38,7 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ELBO:
+class ELBO(Checked):
     r"""Evaluate the bound that the reverse-time SDE and a decoder give on log p(x_0).
 
     .. math::
@@ -75,6 +76,7 @@ class ELBO:
         if self.strata < 1 or self.repeats < 1:
             raise ValueError(f"strata={self.strata}, repeats={self.repeats}: both must be at least 1")
 
+    @checked
     def __call__(self, denoiser: Denoiser, x0: Tensor, *, decoder: Decoder, noise: Noise) -> Bound:
         """Evaluate a batch.
 

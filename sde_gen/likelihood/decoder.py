@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import sum_event
 from sde_gen.codec import Codec
 from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE
 
 
-class Decoder(abc.ABC):
+class Decoder(Checked, abc.ABC):
     """A law p(x_0 | x_t) at the last time t of a bound, as a density in model space.
 
     A probability of a level counts as the density that is constant on the level's bin, so bits per dimension

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import checked
 from sde_gen._tensor import event_dim, like
 from sde_gen.clock import Clock, InAngle
 from sde_gen.denoiser.base import Denoiser
@@ -43,11 +44,12 @@ class LogProb(NamedTuple):
     nfe: float
 
 
+@checked
 def log_prob(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    integrator: Integrator,
+    integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.integrator"],
     divergence: Divergence,
     noise: Noise,
     prior: Density | None = None,
@@ -87,14 +89,9 @@ def log_prob(
             from data to noise and the same for every process.
 
     Raises:
-        ValueError: a solver was given; gradients are wanted and the integrator has none; or the divergence does not
-            suit the integrator.
+        ValueError: an argument is of another kind than annotated, such as a solver; gradients are wanted and the
+            integrator has none; or the divergence does not suit the integrator.
     """
-    if not hasattr(integrator, "integrate"):
-        raise ValueError(
-            f"integrator={integrator} is no integrator: solvers make samples; take one of sde_gen.integrator, "
-            "such as RungeKutta()"
-        )
     sde, dim = denoiser.sde, event_dim(x)
     wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import checked
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.likelihood._terms import gaussian_kl, prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
@@ -33,6 +34,7 @@ class VLB(NamedTuple):
     nfe: int
 
 
+@checked
 def discrete_vlb(
     denoiser: Denoiser,
     x0: Tensor,

@@ -4,12 +4,13 @@ import abc
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.operator.base import Operator
 from sde_gen.sampler import Sampler
 
 
-class Method(abc.ABC):
+class Method(Checked, abc.ABC):
     """What turns sampling from a model into sampling given a measurement."""
 
     @abc.abstractmethod

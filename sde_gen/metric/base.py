@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 
@@ -59,7 +60,7 @@ class Measured:
         )
 
 
-class Metric(abc.ABC):
+class Metric(Checked, abc.ABC):
     """A number per image whose mean over a data set is reported with its standard error.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.dequantisation import Dequantisation, Uniform
@@ -30,7 +31,7 @@ class Met(NamedTuple):
     decoder: Decoder
 
 
-class Ending(abc.ABC):
+class Ending(Checked, abc.ABC):
     """A way from data to clean points and a decoder."""
 
     @abc.abstractmethod

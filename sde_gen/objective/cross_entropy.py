@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import like
 from sde_gen.noise import Noise
 from sde_gen.objective.dsm import Draw, Loss
@@ -23,7 +24,7 @@ class NoisedClassifier(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
+class CrossEntropy(Checked):
     r"""The cross-entropy of the class given the noised sample.
 
     .. math::

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import like, mean_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
@@ -58,7 +59,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DSM:
+class DSM(Checked):
     r"""Denoising score matching in terms of the noise.
 
     .. math::

@@ -5,11 +5,12 @@ import abc
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.noise import Noise
 from sde_gen.operator.conjugate_gradients import conjugate_gradients
 
 
-class Operator(abc.ABC):
+class Operator(Checked, abc.ABC):
     """A differentiable measurement y = A(x), every sample by itself."""
 
     @property

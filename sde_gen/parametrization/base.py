@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import like
 from sde_gen.parametrization.label import Label
 from sde_gen.prediction import Prediction
 from sde_gen.sde.base import Marginal
 
 
-class Parametrization(abc.ABC):
+class Parametrization(Checked, abc.ABC):
     """The meaning of a network's input, noise label and output.
 
     Marginals are float64 with shape () or (B,); implementations broadcast them with ``_tensor.like``.

@@ -9,13 +9,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.sde.base import Marginal
 
 LIMIT = 8.0
 """Largest log(sigma / alpha) that our own networks are told."""
 
 
-class Label(abc.ABC):
+class Label(Checked, abc.ABC):
     """A noise label c_noise, a function of the marginal and the time, with the shape of the time."""
 
     @abc.abstractmethod

@@ -1,15 +1,19 @@
 """The abstract process: two functions of time, and everything that follows from them."""
 
 import abc
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sde_gen import _tensor
-from sde_gen._tensor import event_dim, sum_event
+from sde_gen._arguments import Checked
+from sde_gen._tensor import event_dim, sum_event, times
 from sde_gen._typing import Shape, TimeFunction
 from sde_gen.noise import Noise
 
@@ -59,7 +63,7 @@ class Prior:
         return -0.5 * sum_event(z * z) - event_dim(x) * (0.5 * math.log(2 * math.pi) + math.log(self.std))
 
 
-class SDE(abc.ABC):
+class SDE(Checked, abc.ABC):
     r"""A linear diffusion process dx = f(t) x dt + g(t) dw with f, g functions of time alone.
 
     A process is two functions, :meth:`alpha` and :meth:`sigma`, with
@@ -77,10 +81,15 @@ class SDE(abc.ABC):
     Attributes:
         t_min: the smallest time at which a network is asked; grids end there.
 
-    All methods of time take a tensor of shape () or (B,), best in float64, and return the same shape.
+    All methods of time take a tensor of shape () or (B,), best in float64, and return the same shape; a number stands
+    for a float64 scalar.
     """
 
     t_min: float
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        _take_numbers(cls)
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -167,6 +176,46 @@ class SDE(abc.ABC):
     def prior(self) -> Prior:
         """N(0, sigma(1)^2 I)."""
         return Prior(float(self.sigma(torch.ones((), dtype=torch.float64))))
+
+
+OF_TIME = (
+    "alpha",
+    "sigma",
+    "marginal",
+    "log_snr",
+    "t_from_log_snr",
+    "alpha_dot",
+    "sigma_dot",
+    "drift_rate",
+    "drift",
+    "diffusion",
+    "transition",
+    "posterior",
+)
+"""Methods of a process whose positional arguments are times."""
+
+
+def _take_numbers(cls: type) -> None:
+    """Let the methods of time that a class defines take numbers, too."""
+    for name in OF_TIME:
+        method = vars(cls).get(name)
+        if inspect.isfunction(method):  # a field of this name is the user's function
+            setattr(cls, name, _of_numbers(method))
+
+
+def _of_numbers(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(self: SDE, *args: Any, **kwargs: Any) -> Any:
+        return method(
+            self,
+            *(times(value) for value in args),
+            **{name: value if value is None else times(value) for name, value in kwargs.items()},
+        )
+
+    return wrapper
+
+
+_take_numbers(SDE)
 
 
 def derivative(function: TimeFunction, t: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from sde_gen._arguments import Checked
+from sde_gen._tensor import times as as_times
 from sde_gen._typing import TimeFunction
 from sde_gen.sde import _spline
 from sde_gen.sde._check import check_t_min
@@ -16,7 +18,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Checked):
     """A function of time through tabulated values, by the cubic spline with two continuous derivatives.
 
     Arguments:
@@ -50,7 +52,7 @@ class Table:
 
     def __call__(self, t: Tensor) -> Tensor:
         """Value at times of any shape."""
-        return self._spline(t)
+        return self._spline(as_times(t))
 
 
 @dataclass(frozen=True, kw_only=True)

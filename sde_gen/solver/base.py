@@ -3,11 +3,12 @@
 import abc
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
@@ -15,7 +16,7 @@ from sde_gen.noise import Noise
 State = TypeVar("State")
 
 
-class Solver(abc.ABC):
+class Solver(Checked, abc.ABC):
     """What moves samples along a time grid.
 
     A subclass declares the properties below as class variables, or computes them from its arguments.
@@ -145,8 +146,14 @@ class StepSolver(Solver, Generic[State]):
         return x
 
 
+Stepping = Annotated[StepSolver[Any], "one that chooses its own steps cannot be inside another"]
+"""The annotation of a solver inside another."""
+
+
 def check_times(times: Tensor) -> None:
     """Raise ValueError unless the times are at least two, finite, strictly monotone and in float64."""
+    if not isinstance(times, Tensor):
+        raise ValueError(f"times={times} must be a tensor; write torch.tensor({times}, dtype=torch.float64)")
     steps = times.diff()
     monotone = bool((steps < 0).all()) or bool((steps > 0).all())
     if times.ndim != 1 or len(times) < 2 or not monotone or not bool(torch.isfinite(times).all()):

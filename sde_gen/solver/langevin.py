@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._tensor import bcast, like, sent, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
@@ -14,7 +15,7 @@ from sde_gen.solver._check import require_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrector(abc.ABC):
+class Corrector(Checked, abc.ABC):
     """A move at the end s of a predictor's step from t to s, or at its begin.
 
     Arguments:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.solver._check import require_descent, require_steps
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.langevin import AffineLangevin, Corrector
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 
@@ -35,7 +35,7 @@ class PredictorCorrector(StepSolver[Any]):
         ValueError: the predictor chooses its own steps.
     """
 
-    predictor: StepSolver[Any] = ReverseDiffusion()  # noqa: RUF009 (frozen)
+    predictor: Stepping = ReverseDiffusion()  # noqa: RUF009 (frozen)
     corrector: Corrector = AffineLangevin()  # noqa: RUF009 (frozen)
     corrector_first: bool = False
     stochastic: ClassVar[bool] = True

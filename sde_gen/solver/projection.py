@@ -12,7 +12,7 @@ from sde_gen.noise import Noise
 from sde_gen.operator.base import Operator
 from sde_gen.solver._check import require_descent, require_steps
 from sde_gen.solver.ancestral import Ancestral
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver.base import Stepping, StepSolver
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Projection(StepSolver[Any]):
 
     operator: Operator
     y: Tensor
-    inner: StepSolver[Any] = Ancestral()  # noqa: RUF009 (frozen)
+    inner: Stepping = Ancestral()  # noqa: RUF009 (frozen)
     order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False

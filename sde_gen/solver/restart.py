@@ -10,7 +10,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.solver._check import require_descent, require_steps, require_whole
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.heun import Heun
 
 
@@ -51,7 +51,7 @@ class Restart(StepSolver[Walk]):
         ValueError: the inner solver is stochastic or has a start of its own, or a number is out of its range.
     """
 
-    inner: StepSolver[Any] = Heun()  # noqa: RUF009 (frozen)
+    inner: Stepping = Heun()  # noqa: RUF009 (frozen)
     ratio_min: float = 0.06
     ratio_max: float = 0.3
     steps: int = 2

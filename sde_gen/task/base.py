@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.hooks import Hook
@@ -14,7 +15,7 @@ from sde_gen.noise import Noise
 from sde_gen.sampler import Sampler
 
 
-class Task(abc.ABC):
+class Task(Checked, abc.ABC):
     """Something to do with a model and given images: with its sampler it stands where else a sampler does.
 
     Attributes:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.sde.base import SDE
 
 
@@ -15,7 +16,7 @@ class TimeSample(NamedTuple):
     density: Tensor
 
 
-class TimeSampler(abc.ABC):
+class TimeSampler(Checked, abc.ABC):
     """A law of times, as a transport of uniform numbers, with its density.
 
     The loss is divided by the density, so its expectation is the integral over t of weight and error: the time

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen import show
+from sde_gen import build, show
 from sde_gen.door import load, several
 from sde_gen.noise import sample_seeds
 from sde_gen.run import open_run
@@ -88,5 +87,5 @@ def _made(kind: str, names: Sequence[object]) -> dict[str, Any]:
         config = load(kind, name)
         if missing := OmegaConf.missing_keys(config):
             raise ValueError(f"tuning.{kind}s=[{name}] needs {', '.join(sorted(missing))}; leave it out")
-        made[name] = instantiate(config)
+        made[name] = build.make(config)
     return made

@@ -4,10 +4,11 @@ import abc
 
 from torch import Tensor
 
+from sde_gen._arguments import Checked
 from sde_gen.sde.base import SDE
 
 
-class Weighting(abc.ABC):
+class Weighting(Checked, abc.ABC):
     """A weight w(t) on the squared error of the noise, |eps_hat - eps|^2."""
 
     @abc.abstractmethod

@@ -273,7 +273,12 @@ def test_a_noised_start_knows_its_time():
     ("wrong", "words"),
     [
         (lambda: Levels(width=0.0), "width=0"),
-        (lambda: ImportanceBits(dequantisation=None, integrator=None, divergence=None, draws=0), "draws=0"),
+        (
+            lambda: ImportanceBits(
+                dequantisation=Dequantise(), integrator=RungeKutta4(), divergence=Exact(), draws=0
+            ),
+            "draws=0",
+        ),
         (lambda: Ended(model(), 1.0), "t_min=1"),
         (lambda: Levels(width=1e12)(model(), values(), CODEC, IID.seeded(0)), "t_min=1"),
     ],

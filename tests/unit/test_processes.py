@@ -65,7 +65,7 @@ NAN = math.nan
         (Table, {"times": (0.0, 0.5, 0.4, 1.0), "values": (1.0,) * 4}),
         (Table, {"times": (0.0, 0.4, 0.5, 0.9), "values": (1.0,) * 4}),
         (Table, {"times": (0.0, 0.4, 0.5, 1.0), "values": (1.0,) * 3}),
-        (Table, {"times": (0.0, 0.4, 0.5, 1.0), "values": (1.0, NAN, 1.0, 1.0)}),
+        (Table, {"values": (1.0, NAN, 1.0, 1.0), "times": (0.0, 0.4, 0.5, 1.0)}),
     ],
 )
 def test_impossible_arguments_are_named(kind: Callable[..., Any], wrong: dict[str, Any]) -> None:

@@ -28,21 +28,21 @@ from tests import oracles
 from tests.catalogue import make, names
 
 WRONG: dict[str, Callable[[], object]] = {
-    "inner=DormandPrince.*steps through the grid": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
-    "predictor=DormandPrince.*steps through the grid": lambda: PredictorCorrector(predictor=DormandPrince()),  # type: ignore[arg-type]
+    "inner=DormandPrince.*chooses its own steps": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
+    "predictor=DormandPrince.*chooses its own steps": lambda: PredictorCorrector(predictor=DormandPrince()),  # type: ignore[arg-type]
     "repeats=1.5 must be a whole number": lambda: Restart(repeats=1.5),  # type: ignore[arg-type]
     "steps=2.5 must be a whole number": lambda: Restart(steps=2.5),  # type: ignore[arg-type]
     "steps=0 must be a whole number, at least 1": lambda: Langevin(steps=0),
     "moves=1.5 must be a whole number": lambda: AnnealedLangevin(moves=1.5),  # type: ignore[arg-type]
     "ratio_max=inf": lambda: Restart(ratio_max=float("inf")),
-    "order=2.0 must be 1, 2 or 3": lambda: DEISTAB(order=2.0),  # type: ignore[arg-type]
-    "order=True must be 1, 2, 3 or 4": lambda: LMS(order=True),
-    "higher_order=3.0 must be 2 or 3": lambda: DPMAdaptive(higher_order=3.0),  # type: ignore[arg-type]
+    "order=2.0 must be a whole number; write 2": lambda: DEISTAB(order=2.0),  # type: ignore[arg-type]
+    "order=True must be a whole number": lambda: LMS(order=True),
+    "higher_order=3.0 must be a whole number; write 3": lambda: DPMAdaptive(higher_order=3.0),  # type: ignore[arg-type]
     "predictor_order=0 must be": lambda: UniPC(predictor_order=0),
     "middle=1e-12 must lie in": lambda: StraightAdams(middle=1e-12),
-    "middle=nan must lie in": lambda: StraightAdams(middle=float("nan")),
+    "middle=nan must be a finite number": lambda: StraightAdams(middle=float("nan")),
     r"eta=50 must lie in \[0, 10\]": lambda: EulerMaruyama(eta=50),
-    "eta=inf must lie in": lambda: TorchSDE(eta=float("inf")),
+    "eta=inf must be a finite number": lambda: TorchSDE(eta=float("inf")),
     "eta=0 puts no noise back": lambda: TorchSDE(eta=0.0),
     "rtol=0": lambda: AdaptiveSDE(rtol=0.0),
 }
