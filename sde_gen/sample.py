@@ -1,7 +1,6 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import hashlib
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.overrides import folder_name
 from sde_gen.picture import save_film, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
@@ -48,9 +48,6 @@ NAMED = {
     "seed",
 }
 """What a folder is named by in any case, and what changes no sample."""
-
-LONGEST = 100
-"""Letters of a folder's name before the rest becomes a hash; file systems take 255."""
 
 
 @door("sample")
@@ -144,10 +141,7 @@ def _folder(config: DictConfig) -> str:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"
     rest = sorted(word for key, word in given().items() if key not in NAMED)
-    whole = "-".join([what, f"n{config.n}", f"seed{config.seed}", *rest])
-    name = re.sub(r"[^\w.=,+-]+", "_", whole, flags=re.ASCII)
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{_digest(whole.encode())}"
+    name = folder_name([what, f"n{config.n}", f"seed{config.seed}", *rest])
     return f"{config.run}/samples/{name}"
 
 
