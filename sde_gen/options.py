@@ -52,11 +52,13 @@ def optional(kind: Kind) -> Kind:
     return Kind(f"{kind.what}, or null", lambda value: value is None or kind.accepts(value), kind.text)
 
 
-def listed(kind: Kind, plural: str) -> Kind:
-    """A list, or its only element bare."""
+def listed(kind: Kind, plural: str, least: int = 0) -> Kind:
+    """A list of so many or more, or its only element bare."""
 
     def accepts(value: Any) -> bool:
-        return all(map(kind.accepts, value)) if isinstance(value, list) else kind.accepts(value)
+        if isinstance(value, list):
+            return len(value) >= least and all(map(kind.accepts, value))
+        return kind.accepts(value)
 
     return Kind(f"a list of {plural}", accepts)
 
@@ -146,8 +148,8 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "out": PATH,
     },
     "verify": {
-        "solvers": optional(NAMES),
-        "sdes": optional(NAMES),
+        "solvers": optional(listed(TEXT, "at least one name", least=1)),
+        "sdes": optional(listed(TEXT, "at least one name", least=1)),
         "parametrizations": NAMES,
         "out": PATH,
     },
@@ -171,14 +173,14 @@ def check(config: DictConfig, command: str, files: Path) -> None:
         MissingMandatoryValue: one that must be given is not.
     """
     for key in required(command, files):
-        _check_node(config, command, key)
+        _check_node(config, command, key, files)
     for node in _nodes(config):
         _convert(node)
     for key, kind in OPTIONS[command].items():
         _check_option(config, key, kind)
 
 
-def _check_node(config: DictConfig, command: str, key: str) -> None:
+def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None:
     """A node must hold settings by name; where the command builds an object of it, it must say which."""
     parent, _, name = key.rpartition(".")
     if parent in EXTENSIBLE.get(command, set()) and name not in OmegaConf.select(config, parent):
@@ -187,6 +189,10 @@ def _check_node(config: DictConfig, command: str, key: str) -> None:
     if not isinstance(node, DictConfig):
         raise ValueError(
             f"{key}={shown(node)}: {command} needs the settings that stand there, such as {key}.NAME=..."
+        )
+    if "_target_" not in node and key in described(command, files):
+        raise ValueError(
+            f"{key}={shown(node)}: it does not say _target_, the class of which it holds the settings"
         )
     for reserved, kind in (("_target_", TEXT), ("_partial_", SWITCH)):
         if reserved in node and not kind.accepts(node[reserved]):
@@ -238,6 +244,15 @@ def choices(command: str, files: Path) -> dict[str, str | None]:
                 if not str(group).startswith(("override ", "recipe")):
                     found[str(group).rpartition("@")[2]] = chosen
     return found
+
+
+@functools.cache
+def described(command: str, files: Path) -> frozenset[str]:
+    """The nodes of which a command builds objects."""
+    raw = OmegaConf.load(files / f"{command}.yaml")
+    assert isinstance(raw, DictConfig)
+    mine = [key for key in _mappings(raw, "") if "_target_" in OmegaConf.select(raw, key)]
+    return frozenset([*choices(command, files), *mine])
 
 
 def _mappings(node: DictConfig, prefix: str) -> Iterator[str]:
@@ -292,11 +307,8 @@ def takes(node: DictConfig, key: str) -> bool:
 def _annotated(target: str) -> dict[str, frozenset[Any]]:
     try:
         found = get_object(target)
-        function = (
-            vars(found).get("__init__", found)
-            if isinstance(found, type) and not is_dataclass(found)
-            else found
-        )
+        built = isinstance(found, type) and not is_dataclass(found)
+        function = found.__init__ if built else found  # type: ignore[misc]
         parameters = inspect.signature(found).parameters
         hints = typing.get_type_hints(function)
     except Exception:  # Hydra says what is wrong with the target

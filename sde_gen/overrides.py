@@ -159,6 +159,7 @@ class _CommandLine:
 
     def __init__(self, command: str, words: list[_Word], sweep: bool) -> None:
         self.command, self.words, self.sweep = command, words, sweep
+        self.first: list[Any] = [None, None]  # overrides, and the configuration composed of them
 
     def rewritten(self) -> list[str]:
         """The overrides for Hydra, in their order."""
@@ -214,7 +215,10 @@ class _CommandLine:
     def _texts(self) -> set[str]:
         """Settings whose values are texts, though their digits may look like numbers."""
         readable = [word.once() for word in self.words if word.parsed is not None]
-        config = _compose(self.command, readable) or _compose(self.command, self._choices())
+        config = self.first[1] = _compose(self.command, readable)
+        self.first[0] = readable
+        if config is None:
+            config = _compose(self.command, self._choices())
         found = {key for key, kind in options.OPTIONS[self.command].items() if kind.text}
         return found | (set() if config is None else set(_text_arguments(config)))
 
@@ -235,8 +239,11 @@ class _CommandLine:
 
     def _composed(self) -> DictConfig:
         """The configuration of the first job."""
+        words = [word.once() for word in self.words]
+        if words == self.first[0] and isinstance(self.first[1], DictConfig):
+            return self.first[1]
         try:
-            return compose(self.command, [word.once() for word in self.words])
+            return compose(self.command, words)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             base = compose(self.command, self._choices())
             for word in self.words:
