@@ -308,7 +308,7 @@ def _annotated(target: str) -> dict[str, frozenset[Any]]:
     try:
         found = get_object(target)
         built = isinstance(found, type) and not is_dataclass(found)
-        function = found.__init__ if built else found  # type: ignore[misc]
+        function = found.__init__ if built else found
         parameters = inspect.signature(found).parameters
         hints = typing.get_type_hints(function)
     except Exception:  # Hydra says what is wrong with the target

@@ -114,14 +114,14 @@ def test_whole_floats_become_integers_where_integers_are_expected():
                 "seed": 1.5,
                 "grad_clip": 2.0,
             },
-            "precision": {"_target_": "sde_gen.model.ncsnpp.NCSNpp", "multipliers": [1.0, 2, 2.5]},
+            "precision": {"_target_": "sde_gen.model.ncsnpp.NCSNpp", "attention_levels": [1.0, 2, 2.5]},
         }
     )
     check(config, "sample", CONF)
     assert (config.n, type(config.n)) == (100, int)
     assert (config.compiler.images, type(config.compiler.images)) == (100_000, int)
     assert (config.compiler.seed, type(config.compiler.grad_clip)) == (1.5, float)
-    assert [type(one) for one in config.precision.multipliers] == [int, int, float]
+    assert [type(one) for one in config.precision.attention_levels] == [int, int, float]
 
 
 def test_of_many_processes_one_says_a_mistake(monkeypatch):
