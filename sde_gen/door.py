@@ -172,17 +172,6 @@ def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
             raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
 
 
-def check_switches(config: DictConfig, *keys: str) -> None:
-    """Refuse settings that are neither true nor false; any word counts as true in Python.
-
-    Raises:
-        ValueError: one of them is; the message names it.
-    """
-    for key in keys:
-        if not isinstance(config[key], bool):
-            raise ValueError(f"{key}={config[key]}: expected true or false")
-
-
 def given() -> dict[str, str]:
     """The words of the command line by what they set: ``reference.solver`` for ``solver@reference.solver=heun``."""
     words = HydraConfig.get().overrides.task

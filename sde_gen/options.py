@@ -22,9 +22,6 @@ MANY = 10**8
 
 LARGEST_SEED = 2**63 - 1
 
-RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-"""Keys of a node that Hydra reads."""
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -79,8 +76,18 @@ NOISE = Kind("a finite number of at least 0", lambda value: _is_number(value) an
 CLASS = Kind("a class", lambda value: type(value) is int or _is_text(value))
 IMAGE = Kind("a file, or the index of a held-out image", lambda value: type(value) is int or _is_text(value))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str))
+CONVERSION = Kind("none, partial, object or all", lambda value: value in ("none", "partial", "object", "all"))
 SEED = whole(0, LARGEST_SEED)
 NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")
+
+RESERVED = {
+    "_target_": TEXT,
+    "_partial_": SWITCH,
+    "_recursive_": SWITCH,
+    "_convert_": CONVERSION,
+    "_args_": None,
+}
+"""Keys of a node that Hydra reads."""
 
 _RUN = {"run": PATH, "checkpoint": optional(TEXT), "trust": NAMES}
 _TRAINING = {"run": PATH, "device": DEVICE, "loggers": listed(OBJECT, "objects, each with a _target_")}
@@ -174,7 +181,10 @@ def check(config: DictConfig, command: str, files: Path) -> None:
     """
     for key in required(command, files):
         _check_node(config, command, key, files)
+    for key in choices(command, files):
+        _check_choice(config, key)
     for node in _nodes(config):
+        _check_reserved(node)
         _convert(node)
     for key, kind in OPTIONS[command].items():
         _check_option(config, key, kind)
@@ -194,9 +204,22 @@ def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None
         raise ValueError(
             f"{key}={shown(node)}: it does not say _target_, the class of which it holds the settings"
         )
-    for reserved, kind in (("_target_", TEXT), ("_partial_", SWITCH)):
-        if reserved in node and not kind.accepts(node[reserved]):
-            raise ValueError(f"{key}.{reserved}={shown(node[reserved])}: expected {kind.what}")
+
+
+def _check_choice(config: DictConfig, key: str) -> None:
+    """What stands in the place of a group describes an object, or is null."""
+    node = OmegaConf.select(config, key)
+    if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
+        raise ValueError(
+            f"{key}={shown(node)}: choose a file, such as --help lists, or null where nothing need be chosen"
+        )
+
+
+def _check_reserved(node: DictConfig) -> None:
+    """What Hydra reads of a node must be what it expects."""
+    for key, kind in RESERVED.items():
+        if key in node and kind is not None and not kind.accepts(node[key]):
+            raise ValueError(f"{node._get_full_key(key)}={shown(node[key])}: expected {kind.what}")
 
 
 def _check_option(config: DictConfig, key: str, kind: Kind) -> None:
@@ -334,6 +357,8 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value)
+    if isinstance(value, list) and len(value) <= 6:
+        return f"[{', '.join(map(shown, value))}]"
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = 60
     text = brief.repr(value)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sde_gen import show, tuning
 from sde_gen.denoiser import Denoiser
-from sde_gen.door import check_counts, check_switches, door, given, refuse, several
+from sde_gen.door import check_counts, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn
 from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
@@ -55,9 +55,7 @@ def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
     if config.settings is not None:
         _use(config)
-    check_counts(config, "n", "steps", "batch_size")
-    check_counts(config, "seed", "strip", least=0)
-    check_switches(config, "film")
+    check_counts(config, "steps")
     if config.strip > config.steps + 1:
         raise ValueError(
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
