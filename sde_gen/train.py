@@ -14,7 +14,7 @@ from sde_gen._typing import Shape
 from sde_gen.codec import Codec
 from sde_gen.data import Splits
 from sde_gen.denoiser import Denoiser
-from sde_gen.door import door
+from sde_gen.door import check_counts, door
 from sde_gen.engine import JSONL, Listener
 from sde_gen.engine.team import assembled
 from sde_gen.hooks import StopOnNaN
@@ -31,6 +31,7 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run)
     splits: Splits = instantiate(config.data).load()
     sampler: Sampler = instantiate(config.preview.sampler)
+    check_counts(config.preview, "n")
     check_meaning(folder, config)
     with assembled(partial(instantiate, config.team)) as team:
         with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
