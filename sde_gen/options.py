@@ -183,11 +183,20 @@ def check(config: DictConfig, command: str, files: Path) -> None:
         _check_node(config, command, key, files)
     for key in choices(command, files):
         _check_choice(config, key)
+    check_nodes(config)
+    for key, kind in OPTIONS[command].items():
+        _check_option(config, key, kind)
+
+
+def check_nodes(config: DictConfig) -> None:
+    """Check what Hydra reads of the nodes that describe objects; whole floats become integers where one is expected.
+
+    Raises:
+        ValueError: such as ``_partial_=text``; the message names it.
+    """
     for node in _nodes(config):
         _check_reserved(node)
         _convert(node)
-    for key, kind in OPTIONS[command].items():
-        _check_option(config, key, kind)
 
 
 def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None:
