@@ -263,7 +263,12 @@ def required(command: str, files: Path) -> tuple[str, ...]:
     raw = OmegaConf.load(files / f"{command}.yaml")
     assert isinstance(raw, DictConfig)
     groups = [place for place, chosen in choices(command, files).items() if chosen is not None]
-    return tuple(sorted({*groups, *_mappings(raw, "")}, key=lambda key: (key.count("."), key)))
+    return tuple(
+        sorted(
+            {*EXTENSIBLE.get(command, set()), *groups, *_mappings(raw, "")},
+            key=lambda key: (key.count("."), key),
+        )
+    )
 
 
 @functools.cache

@@ -180,7 +180,9 @@ def test_every_wrong_setting_is_answered_in_a_line(command, words, run):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_wrong_argument_of_every_file_is_answered_in_a_line(kind):
     """Whether a constructor refuses or takes it; what it takes is its own affair."""
-    whole = OmegaConf.merge(composed("evaluate", ["run=x"]), composed("sample", ["run=x"]))
+    whole = OmegaConf.create({})
+    for command in ("evaluate", "sample"):
+        whole.merge_with(OmegaConf.to_container(composed(command, ["run=x"])))
     for name in names(kind):
         with open_dict(whole):
             whole[kind] = OmegaConf.load(CONF / kind / f"{name}.yaml")
