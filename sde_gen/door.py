@@ -1,29 +1,29 @@
 """What the doors share: configuration by Hydra, and user mistakes answered in one line."""
 
-import difflib
 import importlib
 import os
-import re
+import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import hydra
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from sde_gen import options
+from sde_gen.engine.announcement import announces
 from sde_gen.engine.precision import exact_float32
-
-PACKAGE = Path(__file__).resolve().parent
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-"""The configuration: inside the package in a wheel, beside it in a checkout."""
+from sde_gen.overrides import CONF as CONF
+from sde_gen.overrides import names as names
+from sde_gen.overrides import nearest as nearest
+from sde_gen.overrides import preflight as preflight
 
 
 def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -34,23 +34,18 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
     """
 
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
-        task = _Task(function)
+        task = _Task(function, name)
 
         def guarded(config: DictConfig) -> None:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs from here on cleans up
             try:
                 exact_float32()
                 task(config)
-            except (
-                ValueError,
-                OSError,
-                FloatingPointError,
-                ImportError,
-                HydraException,
-                OmegaConfBaseException,
-            ) as error:
+            except MISTAKES as error:
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
-                fail(explain(error))
+                fail(explain(error), consequence=isinstance(error, ChildProcessError))
             except (MemoryError, RuntimeError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
                     raise
@@ -63,8 +58,17 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         guarded.__module__ = function.__module__
 
         def main() -> None:
-            preflight(name, sys.argv[1:])
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+            argv = sys.argv
+            try:
+                words = preflight(name, argv[1:])
+            except MISTAKES as error:
+                fail(explain(error))
+            with _plain_warnings(), _folder_of_sweep(words) as more:
+                sys.argv = [argv[0], *words, *more]
+                try:
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+                finally:
+                    sys.argv = argv
 
         vars(main)["task"] = task
         return main
@@ -72,13 +76,46 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
     return decorate
 
 
+MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, HydraException, OmegaConfBaseException)
+"""What a user's mistake raises."""
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show a warning for users in one line, without the line of source that raised it."""
+    before = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+        if issubclass(category, UserWarning):
+            return f"warning: {' '.join(str(message).split())}\n"
+        return before(message, category, *where, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+@contextmanager
+def _folder_of_sweep(words: list[str]) -> Iterator[list[str]]:
+    """Give Hydra a folder for the record of a sweep that ends with it; launchers of processes keep their logs."""
+    chosen = any(word.startswith(("hydra/launcher", "hydra.sweep.dir")) for word in words)
+    if chosen or not {"-m", "--multirun"} & set(words):
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="sde_gen-") as folder:
+        yield [f"hydra.sweep.dir='{folder}'"]
+
+
 class _Task:
     """What a door does; a process of another machine, where launchers of sweeps send it, finds it by its name."""
 
-    def __init__(self, function: Callable[[DictConfig], None]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[DictConfig], None], name: str) -> None:
+        self.function, self.name = function, name
 
     def __call__(self, config: DictConfig) -> None:
+        options.check(config, self.name, CONF)
         self.function(config)
 
     def __reduce__(self) -> tuple[Callable[[str, str], "_Task"], tuple[str, str]]:
@@ -98,9 +135,15 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def fail(message: str) -> NoReturn:
-    """End the process as after a user's mistake."""
-    print(f"error: {message}", file=sys.stderr)
+def fail(message: str, *, consequence: bool = False) -> NoReturn:
+    """End the process as after a user's mistake; of the processes of a ``torchrun`` one says it.
+
+    Arguments:
+        message: what was wrong.
+        consequence: whether another process has failed before, and says why.
+    """
+    if announces(message, consequence=consequence):
+        print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)
 
 
@@ -109,9 +152,12 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... must be given"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        where = str(error).rpartition("full_key: ")[2]
-        return f"{where}: {explain(error.__cause__)}"
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
+        return f"{where}: {explain(error.__cause__)}" if where else explain(error.__cause__)
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {line}"
+    return line
 
 
 def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
@@ -124,17 +170,6 @@ def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
         value = config[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
-
-
-def check_switches(config: DictConfig, *keys: str) -> None:
-    """Refuse settings that are neither true nor false; any word counts as true in Python.
-
-    Raises:
-        ValueError: one of them is; the message names it.
-    """
-    for key in keys:
-        if not isinstance(config[key], bool):
-            raise ValueError(f"{key}={config[key]}: expected true or false")
 
 
 def given() -> dict[str, str]:
@@ -163,11 +198,6 @@ def several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
-def names(kind: str) -> list[str]:
-    """Names to choose from in conf/<kind>."""
-    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-
-
 def load(kind: str, name: str) -> DictConfig:
     """Read conf/<kind>/<name>.yaml.
 
@@ -179,82 +209,3 @@ def load(kind: str, name: str) -> DictConfig:
     config = OmegaConf.load(CONF / kind / f"{name}.yaml")
     assert isinstance(config, DictConfig)
     return config
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """A hint: the names most like the word, or all of them."""
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-
-
-def preflight(name: str, argv: list[str]) -> None:
-    """Answer misspelt groups and keys before Hydra does, with the nearest valid names."""
-    words = [word for word in argv if not word.startswith("-")]
-    if any(word.startswith(("--config", "--help", "--hydra-help", "-c")) for word in argv):
-        return  # another configuration than ours, or only a question
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            overrides = OverridesParser.create().parse_overrides(words)
-            if not {"-m", "--multirun"} & set(argv):
-                _refuse_sweeps(overrides)
-            compose(name, [_first_of_sweep(override) for override in overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            base = compose(name, [word for word in words if _chooses(name, word)])
-            for word in words:
-                _explain_override(name, word, base)
-            fail(str(error).splitlines()[0])
-
-
-def _refuse_sweeps(overrides: list[Override]) -> None:
-    for override in overrides:
-        if override.is_sweep_override():
-            key, _, value = str(override.input_line).partition("=")
-            fail(f"{key}={value} is a sweep: write {key}=[{value}] for a list, or -m to run once for each")
-
-
-def _first_of_sweep(override: Override) -> str:
-    if not override.is_sweep_override():
-        assert override.input_line is not None
-        return override.input_line
-    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
-
-
-def _explain_override(door: str, word: str, base: DictConfig) -> None:
-    key, equals, value = word.partition("=")
-    if not equals:
-        fail(f"{word!r} is not an override; write key=value")
-    if key.startswith(("+", "~")):
-        return
-    group = key.partition("@")[0]
-    if (CONF / group).is_dir():
-        for choice in value.split(","):
-            if choice not in names(group):
-                fail(f"{key}={choice} is unknown; {nearest(choice, names(group))}")
-        if not _composes(door, word):
-            fail(f"{door} takes no {key}: what a run was trained with stays; --help lists what to choose")
-    elif key not in (known := _keys(base)):
-        fail(f"there is no setting {key!r}; {nearest(key, known)}")
-
-
-def _chooses(door: str, word: str) -> bool:
-    """Whether the word takes another file of a kind than the door does, with settings of its own."""
-    return (CONF / re.split("[@=]", word)[0]).is_dir() and _composes(door, word)
-
-
-def _composes(door: str, word: str) -> bool:
-    try:
-        compose(door, [word])
-    except (HydraException, OmegaConfBaseException):
-        return False
-    return True
-
-
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key in config:
-        name = f"{prefix}{key!s}"
-        keys.append(name)
-        child = config._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_missing() and not child._is_interpolation():
-            keys += _keys(child, name + ".")
-    return [key for key in keys if not key.rpartition(".")[2].startswith("_")]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen import _atomic, show
 from sde_gen.data import Dataset
-from sde_gen.door import check_counts, check_switches, door, nearest, several
+from sde_gen.door import door, nearest, several
 from sde_gen.drawing import coupling
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.evaluation import Evaluation, Results, plan
@@ -21,9 +21,6 @@ from sde_gen.run import Run, moved_data, open_data, open_run
 def main(config: DictConfig) -> None:
     """Compute every metric asked for, and leave the value of every image."""
     metrics = _metrics(config)
-    check_counts(config, "batch_size", *([] if config.n is None else ["n"]))
-    check_counts(config, "seed", least=0)
-    check_switches(config, "fresh")
     crew = Crew.assemble()
     try:
         with crew.bound():

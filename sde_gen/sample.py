@@ -1,7 +1,6 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +18,13 @@ from sde_gen import build, show, tuning
 from sde_gen._atomic import sweep, writing
 from sde_gen.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
-from sde_gen.door import check_counts, check_switches, door, given, refuse, several
+from sde_gen.door import check_counts, door, given, refuse, several
 from sde_gen.drawing import Drawing, Drawn, coupling
 from sde_gen.engine.compiler import Compiler
 from sde_gen.engine.crew import Crew, Deserted
 from sde_gen.hooks import Hook, Trajectory
 from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.overrides import folder_name
 from sde_gen.picture import attempt, save_film, save_panels, save_rows, save_samples
 from sde_gen.run import Run, open_run
 from sde_gen.sampler import Sampler
@@ -55,18 +55,13 @@ NAMED = {
 }
 """What a folder is named by in any case, and what changes no sample."""
 
-LONGEST = 100
-"""Letters of a folder's name before the rest becomes a hash; file systems take 255."""
-
 
 @door("sample")
 def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
     if config.settings is not None:
         _use(config)
-    check_counts(config, "n", "steps", "batch_size")
-    check_counts(config, "seed", "strip", least=0)
-    check_switches(config, "film")
+    check_counts(config, "steps")
     if config.strip > config.steps + 1:
         raise ValueError(
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
@@ -167,10 +162,7 @@ def _folder(config: DictConfig) -> str:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"
     rest = sorted(word for key, word in given().items() if key not in NAMED)
-    whole = "-".join([what, f"n{config.n}", f"seed{config.seed}", *rest])
-    name = re.sub(r"[^\w.=,+-]+", "_", whole, flags=re.ASCII)
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{_digest(whole.encode())}"
+    name = folder_name([what, f"n{config.n}", f"seed{config.seed}", *rest])
     return f"{config.run}/samples/{name}"
 
 

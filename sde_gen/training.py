@@ -20,6 +20,7 @@ from sde_gen.door import given
 from sde_gen.engine import Listener, Trainer, checkpoint
 from sde_gen.engine.changes import changes
 from sde_gen.engine.listener import Record
+from sde_gen.overrides import folder_name
 
 
 def sweeping() -> bool:
@@ -51,18 +52,20 @@ def _name_data(config: DictConfig) -> None:
 
 
 def name_run(config: DictConfig) -> None:
-    """Give every data set on the disk, and every job of a sweep, a folder of its own."""
+    """Give data on the disk, and every job of a sweep, a folder of its own, named by what is swept alone."""
     _name_data(config)
-    overrides = list(HydraConfig.get().overrides.task)
-    if any(
-        word.startswith("run=") for word in overrides
-    ):  # then the name says nothing of data, sde and model
-        name = ",".join(sorted(word for word in overrides if not word.startswith("run=")))
-    else:
-        name = HydraConfig.get().job.override_dirname
+    hydra = HydraConfig.get()
+    told = {"run", *hydra.job.config.override_dirname.exclude_keys}
+    overrides = {
+        word.lstrip("+~").partition("=")[0].rpartition("@")[2].replace("/", "."): word
+        for word in hydra.overrides.task
+    }
+    if "run" not in overrides:
+        told |= {"data", "sde", "model"}  # the name says them
+    name = folder_name(sorted(word for key, word in overrides.items() if key not in told))
     if sweeping() and name:
         with open_dict(config):
-            config.run = f"{config.run}-{name.replace('/', '.')}"
+            config.run = f"{config.run}-{name}"
 
 
 def check_meaning(folder: Path, config: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """Processes that train one network together, or a process alone."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +16,13 @@ from sde_gen.engine.launched import launched
 from sde_gen.engine.pieces import Piece, Readable
 
 T = TypeVar("T")
+
+SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
+"""The argument of DistributedDataParallel; the second name is that of PyTorch before 2.13."""
 
 
 class Team(Protocol):
@@ -156,7 +164,7 @@ class Replicated(Alone):
 
     def replicate(self, net: nn.Module) -> nn.Module:
         """A copy that is kept equal to those of the others; its weights are the first process'."""
-        replica = DistributedDataParallel(net, broadcast_buffers=False, gradient_as_bucket_view=True)
+        replica = DistributedDataParallel(net, gradient_as_bucket_view=True, **{SYNC_BUFFERS: False})  # type: ignore[arg-type]
         # The last attribute is freed last. Were the reducer the last to hold the group, it would wait for the group's
         # threads with Python's lock held, which they may be waiting for.
         vars(replica)["group"] = dist.group.WORLD

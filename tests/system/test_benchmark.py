@@ -66,11 +66,11 @@ def test_the_defaults_hold_what_sample_takes(run, tmp_path):
     ("arguments", "words"),
     [
         (["solvers=[]"], "list of names"),
-        (["solvers=[1]"], "unknown"),
+        (["solvers=[1]"], "solvers=[1]: expected a list of names"),
         (["solvers=heun,ddim"], "solvers=[heun,ddim]"),
         (["sde=ve"], "benchmark takes no sde"),
         (["solver@reference.solver=hoin"], "did you mean"),
-        (["steps=[true]"], "positive whole numbers"),
+        (["steps=[true]"], "steps=[true]: expected a list of whole numbers"),
         (["reference.stochastic_steps=0"], "stochastic_steps=0"),
         (["reference.steps=many"], "steps=many"),
         (["tune=perhaps"], "true or false"),

@@ -365,7 +365,19 @@ def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").iterdir())) == 4
     enter("train", "-m", *TINY, "sde=vp,sub_vp", "run=named/one")
     assert len(list((tmp_path / "named").iterdir())) == 2
-    assert not (tmp_path / "multirun").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "named"}
+
+
+def test_names_of_a_sweep_are_taken_by_the_next_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = [f"optimizer.beta{i}=0.{i}5" for i in (1, 2)]
+    few = [word for word in TINY if not word.startswith("engine.images")] + ["engine.images=6.4e1"]
+    enter("train", "-m", *few, *long, "model.multipliers=[1],[1,2]", "optimizer.lr=1e-3", "run=2026_11_28")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("2026_11_28-model.multipliers_") and "lr" not in name for name in names)
+    enter("sample", f"run={names[0]}", "n=1", "steps=2")
+    assert list((tmp_path / names[0] / "samples").iterdir())
 
 
 @pytest.mark.parametrize("door", DOORS)

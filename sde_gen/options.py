@@ -1,0 +1,379 @@
+"""The options that commands read themselves and what each may be, and numbers and texts as constructors expect them.
+
+An option belongs to a command, such as ``n`` or ``run``; all other settings are arguments of constructors, which check
+them against their own annotations.
+"""
+
+import functools
+import inspect
+import math
+import reprlib
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+MANY = 10**8
+"""Samples, steps and images of a call, at most."""
+
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an option may be.
+
+    Arguments:
+        what: the same in words.
+        accepts: whether a value is one.
+        text: whether digits are meant as text, as in the name of a folder.
+    """
+
+    what: str
+    accepts: Callable[[Any], bool]
+    text: bool = False
+
+
+def whole(least: int, most: int = MANY) -> Kind:
+    """Whole numbers between two."""
+    span = f"of at least {least}" + (f" and at most {most:,}" if most < LARGEST_SEED else "")
+    return Kind(f"a whole number {span}", lambda value: type(value) is int and least <= value <= most)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or null."""
+    return Kind(f"{kind.what}, or null", lambda value: value is None or kind.accepts(value), kind.text)
+
+
+def listed(kind: Kind, plural: str, least: int = 0) -> Kind:
+    """A list of so many or more, or its only element bare."""
+
+    def accepts(value: Any) -> bool:
+        if isinstance(value, list):
+            return len(value) >= least and all(map(kind.accepts, value))
+        return kind.accepts(value)
+
+    return Kind(f"a list of {plural}", accepts)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MANY and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
+TEXT = Kind("text", _is_text, text=True)
+PATH = Kind("a path", _is_text, text=True)
+DEVICE = Kind("the name of a device, such as auto, cpu or cuda:1", _is_text, text=True)
+SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
+NOISE = Kind("a finite number of at least 0", lambda value: _is_number(value) and value >= 0)
+CLASS = Kind("a class", lambda value: type(value) is int or _is_text(value))
+IMAGE = Kind("a file, or the index of a held-out image", lambda value: type(value) is int or _is_text(value))
+OBJECT = Kind("an object", lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str))
+CONVERSION = Kind("none, partial, object or all", lambda value: value in ("none", "partial", "object", "all"))
+SEED = whole(0, LARGEST_SEED)
+NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")
+
+RESERVED = {
+    "_target_": TEXT,
+    "_partial_": SWITCH,
+    "_recursive_": SWITCH,
+    "_convert_": CONVERSION,
+    "_args_": None,
+}
+"""Keys of a node that Hydra reads."""
+
+_RUN = {"run": PATH, "checkpoint": optional(TEXT), "trust": NAMES}
+_TRAINING = {"run": PATH, "device": DEVICE, "loggers": listed(OBJECT, "objects, each with a _target_")}
+
+OPTIONS: dict[str, dict[str, Kind]] = {
+    "train": {**_TRAINING, "preview.n": whole(1)},
+    "train_classifier": _TRAINING,
+    "sample": {
+        **_RUN,
+        "n": whole(1),
+        "steps": whole(1),
+        "settings": optional(PATH),
+        "label": optional(listed(CLASS, "classes")),
+        "image": optional(IMAGE),
+        "mask": optional(PATH),
+        "a": optional(IMAGE),
+        "b": optional(IMAGE),
+        "noise_std": NOISE,
+        "factor": whole(1),
+        "seed": SEED,
+        "batch_size": whole(1),
+        "device": DEVICE,
+        "film": SWITCH,
+        "strip": whole(0),
+        "out": optional(PATH),
+        "guidance.weak": PATH,
+        "guidance.classifier": PATH,
+        "guidance.told": SWITCH,
+    },
+    "evaluate": {
+        **_RUN,
+        "metrics": NAMES,
+        "split": TEXT,
+        "n": optional(whole(1)),
+        "seed": SEED,
+        "batch_size": whole(1),
+        "device": DEVICE,
+        "out": PATH,
+        "fresh": SWITCH,
+    },
+    "benchmark": {
+        **_RUN,
+        "solvers": NAMES,
+        "steps": COUNTS,
+        "n": whole(1),
+        "seed": SEED,
+        "device": DEVICE,
+        "out": PATH,
+        "reference.steps": whole(1),
+        "reference.stochastic_steps": whole(1),
+        "tune": SWITCH,
+        "tuning.solvers": NAMES,
+        "tuning.grids": NAMES,
+        "tuning.nfe": COUNTS,
+        "tuning.optimise": COUNTS,
+        "tuning.against.solver": TEXT,
+        "tuning.against.grid": TEXT,
+    },
+    "convert": {
+        "file": optional(PATH),
+        "run": optional(PATH),
+        "checkpoint": optional(TEXT),
+        "trust": NAMES,
+        "settings": optional(PATH),
+        "out": PATH,
+    },
+    "verify": {
+        "solvers": optional(listed(TEXT, "at least one name", least=1)),
+        "sdes": optional(listed(TEXT, "at least one name", least=1)),
+        "parametrizations": NAMES,
+        "out": PATH,
+    },
+}
+"""By command, all settings of its yaml that no constructor checks."""
+
+EXTENSIBLE = {"evaluate": {"metric"}}
+"""By command, nodes that take further entries by any name."""
+
+
+def check(config: DictConfig, command: str, files: Path) -> None:
+    """Refuse options of the wrong kind, and objects that are missing; whole floats such as 1e5 become integers.
+
+    Arguments:
+        config: the composed configuration of a command.
+        command: its name.
+        files: the folder of configuration files.
+
+    Raises:
+        ValueError: a setting is wrong; the message names it.
+        MissingMandatoryValue: one that must be given is not.
+    """
+    for key in required(command, files):
+        _check_node(config, command, key, files)
+    for key in choices(command, files):
+        _check_choice(config, key)
+    check_nodes(config)
+    for key, kind in OPTIONS[command].items():
+        _check_option(config, key, kind)
+
+
+def check_nodes(config: DictConfig) -> None:
+    """Check what Hydra reads of the nodes that describe objects; whole floats become integers where one is expected.
+
+    Raises:
+        ValueError: such as ``_partial_=text``; the message names it.
+    """
+    for node in _nodes(config):
+        _check_reserved(node)
+        _convert(node)
+
+
+def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None:
+    """A node must hold settings by name; where the command builds an object of it, it must say which."""
+    parent, _, name = key.rpartition(".")
+    if parent in EXTENSIBLE.get(command, set()) and name not in OmegaConf.select(config, parent):
+        return
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig):
+        raise ValueError(
+            f"{key}={shown(node)}: {command} needs the settings that stand there, such as {key}.NAME=..."
+        )
+    if "_target_" not in node and key in described(command, files):
+        raise ValueError(
+            f"{key}={shown(node)}: it does not say _target_, the class of which it holds the settings"
+        )
+
+
+def _check_choice(config: DictConfig, key: str) -> None:
+    """What stands in the place of a group describes an object, or is null."""
+    node = OmegaConf.select(config, key)
+    if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
+        raise ValueError(
+            f"{key}={shown(node)}: choose a file, such as --help lists, or null where nothing need be chosen"
+        )
+
+
+def _check_reserved(node: DictConfig) -> None:
+    """What Hydra reads of a node must be what it expects."""
+    for key, kind in RESERVED.items():
+        if key in node and kind is not None and not kind.accepts(node[key]):
+            raise ValueError(f"{node._get_full_key(key)}={shown(node[key])}: expected {kind.what}")
+
+
+def _check_option(config: DictConfig, key: str, kind: Kind) -> None:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig) or not (name in node or OmegaConf.is_missing(node, name)):
+        return  # of a group that is not chosen
+    value = as_plain(node, name)
+    value = [_exact(one) for one in value] if isinstance(value, list) else _exact(value)
+    if not kind.accepts(value):
+        raise ValueError(f"{key}={shown(value)}: expected {kind.what}")
+    if not node._get_node(name)._is_interpolation():  # type: ignore[union-attr]
+        node[name] = value
+
+
+def as_plain(node: DictConfig, key: str) -> Any:
+    """A value without OmegaConf's containers, interpolations resolved."""
+    value = node[key]
+    if isinstance(value, DictConfig | ListConfig):
+        return OmegaConf.to_container(value, resolve=True)
+    return value
+
+
+def _exact(value: Any) -> Any:
+    """A float that is a whole number as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+@functools.cache
+def required(command: str, files: Path) -> tuple[str, ...]:
+    """The nodes that a command's yaml holds and groups that it chooses something of; others may be null."""
+    raw = OmegaConf.load(files / f"{command}.yaml")
+    assert isinstance(raw, DictConfig)
+    groups = [place for place, chosen in choices(command, files).items() if chosen is not None]
+    return tuple(
+        sorted(
+            {*EXTENSIBLE.get(command, set()), *groups, *_mappings(raw, "")},
+            key=lambda key: (key.count("."), key),
+        )
+    )
+
+
+@functools.cache
+def choices(command: str, files: Path) -> dict[str, str | None]:
+    """The groups of a command: by the key of the node that a file fills, the default."""
+    found: dict[str, str | None] = {}
+    for entry in OmegaConf.to_container(OmegaConf.load(files / f"{command}.yaml").defaults):  # type: ignore[union-attr]
+        if isinstance(entry, dict):
+            for group, chosen in entry.items():
+                if not str(group).startswith(("override ", "recipe")):
+                    found[str(group).rpartition("@")[2]] = chosen
+    return found
+
+
+@functools.cache
+def described(command: str, files: Path) -> frozenset[str]:
+    """The nodes of which a command builds objects."""
+    raw = OmegaConf.load(files / f"{command}.yaml")
+    assert isinstance(raw, DictConfig)
+    mine = [key for key in _mappings(raw, "") if "_target_" in OmegaConf.select(raw, key)]
+    return frozenset([*choices(command, files), *mine])
+
+
+def _mappings(node: DictConfig, prefix: str) -> Iterator[str]:
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not (prefix == "" and key == "hydra"):
+            yield f"{prefix}{key!s}"
+            yield from _mappings(child, f"{prefix}{key!s}.")
+
+
+def _nodes(config: Any) -> Iterator[DictConfig]:
+    """All nodes that describe an object."""
+    if isinstance(config, DictConfig) and not config._is_none() and not config._is_missing():
+        if "_target_" in config:
+            yield config
+        for key in config:
+            yield from _nodes(config._get_node(key))
+    elif isinstance(config, ListConfig) and not config._is_none() and not config._is_missing():
+        for index in range(len(config)):
+            yield from _nodes(config._get_node(index))
+
+
+def _convert(node: DictConfig) -> None:
+    """Make whole floats integers where the constructor expects integers."""
+    for key, kinds in annotated(node).items():
+        child = node._get_node(key) if key in node else None
+        if int not in kinds or float in kinds or child is None or child._is_interpolation():
+            continue
+        value = node[key]
+        if isinstance(value, ListConfig) and any(isinstance(one, float) for one in value):
+            node[key] = [_exact(one) for one in value]
+        elif isinstance(value, float):
+            node[key] = _exact(value)
+
+
+def annotated(node: DictConfig) -> dict[str, frozenset[Any]]:
+    """By argument of a node's constructor, the classes that its annotation consists of; nothing of a wrong target."""
+    target = node.get("_target_")
+    return _annotated(target) if isinstance(target, str) else {}
+
+
+def takes(node: DictConfig, key: str) -> bool:
+    """Whether the constructor of a node has an argument of this name."""
+    target = node.get("_target_")
+    if key in RESERVED or not isinstance(target, str):
+        return True
+    arguments = _annotated(target)
+    return not arguments or key in arguments or "**" in arguments
+
+
+@functools.cache
+def _annotated(target: str) -> dict[str, frozenset[Any]]:
+    try:
+        found = get_object(target)
+        built = isinstance(found, type) and not is_dataclass(found)
+        function = found.__init__ if built else found
+        parameters = inspect.signature(found).parameters
+        hints = typing.get_type_hints(function)
+    except Exception:  # Hydra says what is wrong with the target
+        return {}
+    names = {
+        "**" if parameter.kind is parameter.VAR_KEYWORD else name: name
+        for name, parameter in parameters.items()
+    }
+    return {name: frozenset(_leaves(hints.get(source, Any))) for name, source in names.items()}
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    parts = typing.get_args(hint)
+    if not parts:
+        yield hint
+    for part in parts:
+        yield from _leaves(part)
+
+
+def shown(value: Any) -> str:
+    """A value as the user would write it, in one line and not too long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value)
+    if isinstance(value, list) and len(value) <= 6:
+        return f"[{', '.join(map(shown, value))}]"
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = 60
+    text = brief.repr(value)
+    return text[1:-1] if isinstance(value, str) else text
