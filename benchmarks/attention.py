@@ -20,9 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks import machine
 from benchmarks.machine import about, count, name, quartiles, rounds, seconds
-from sde_gen import show
-from sde_gen.engine.precision import exact_float32
-from sde_gen.model.blocks import Attention
+from sde_gen.cli import console
+from sde_gen.model.unet.blocks import Attention
+from sde_gen.training.precision import exact_float32
 
 SIZES = [(16, 128, 1, 16), (16, 128, 4, 16), (16, 256, 1, 16), (4, 256, 4, 32)]
 """Images, channels, heads, and the side of the feature map."""
@@ -93,7 +93,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"attention_{arguments.device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"a block of attention forward and backward, {name(facts)}",
         ["format", "images", "channels", "heads", "side", "written out, ms", "PyTorch's, ms", "ratio"],
         [
@@ -107,7 +107,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    show.console.print(str(path), soft_wrap=True)
+    console.console.print(str(path), soft_wrap=True)
 
 
 if __name__ == "__main__":

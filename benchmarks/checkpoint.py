@@ -30,14 +30,15 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from benchmarks import machine
-from sde_gen import build, show
+from sde_gen.checkpoint import Checkpoint
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.resume import resume
+from sde_gen.checkpoint.state_dict import load_into, to_tensors
+from sde_gen.cli import build, console
+from sde_gen.cli.overrides import CONF
 from sde_gen.data import Dataset, Splits
-from sde_gen.door import CONF
-from sde_gen.engine import Checkpoint, checkpoint
-from sde_gen.engine.resume import resume
-from sde_gen.engine.state import load_into, to_tensors
-from sde_gen.engine.stopwatch import synchronize
-from sde_gen.engine.team import Team, assembled
+from sde_gen.distributed.strategy import Team, assembled
+from sde_gen.utils.timing import synchronize
 
 Row = dict[str, Any]
 
@@ -163,7 +164,7 @@ def main() -> None:
     path = arguments.out / f"checkpoint_{arguments.device}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     columns = ["save_seconds", "save_mib", "load_seconds", "load_mib", "ema_seconds", "ema_mib"]
-    show.sheet(
+    console.sheet(
         f"checkpoints of {rows[0]['parameters']:,} parameters, {rows[0]['mib_of_files']:.0f} MiB",
         [
             "team",
@@ -172,7 +173,7 @@ def main() -> None:
         ],
         [[row["team"], str(row["processes"]), *(f"{row[name]:.2f}" for name in columns)] for row in rows],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 
 from benchmarks import machine
-from sde_gen import show
+from sde_gen.cli import console
 from sde_gen.data import Batches, Dataset, Shards
-from sde_gen.engine.feed import Feed
+from sde_gen.training.batch_loader import Feed
 
 
 def write_shards(folder: Path, images: int, side: int, kind: str) -> str:
@@ -117,7 +117,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "data_throughput.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"{arguments.kind} of {2 * arguments.size} pixels to {arguments.size}, batches of {arguments.batch}",
         ["a step takes", "data", "images/s", "of memory's", "range"],
         [
@@ -131,7 +131,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 if __name__ == "__main__":

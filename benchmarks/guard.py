@@ -31,16 +31,17 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.frozen_step import FrozenStep
-from sde_gen import build
+from sde_gen.cli import build
+from sde_gen.cli.app import load
+from sde_gen.cli.overrides import CONF
 from sde_gen.data import Dataset, Splits
-from sde_gen.divergence import Hutchinson
-from sde_gen.door import CONF, load
-from sde_gen.engine import Trainer, optimizer
 from sde_gen.grid import LogSNR
-from sde_gen.hooks import NFECounter
-from sde_gen.integrator import Adams
 from sde_gen.likelihood import log_prob
+from sde_gen.likelihood.divergence import Hutchinson
 from sde_gen.noise import IID
+from sde_gen.ode import Adams
+from sde_gen.solver.callbacks import NFECounter
+from sde_gen.training import Trainer, optimizer
 
 FILE = Path(__file__).with_name("guard.json")
 SIDE, STEPS = 16, 6

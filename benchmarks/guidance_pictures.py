@@ -18,11 +18,11 @@ from posterior_error import METHODS, NOISE_STD, Problem
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser, MixtureDenoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance
+from sde_gen.inverse.operator import Function
 from sde_gen.noise import IID
-from sde_gen.operator import Function
-from sde_gen.prediction import Prediction
 from sde_gen.sampler import Sampler
 from sde_gen.sde import VP
 from sde_gen.solver import Heun, Solver

@@ -18,15 +18,15 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen import build, show
-from sde_gen.denoiser import Denoiser
+from sde_gen.cli import build, console
+from sde_gen.cli.run import Run, open_classifier, open_data, open_run
+from sde_gen.denoiser import Denoiser, NoisyClassifier
 from sde_gen.grid import LogSNR
-from sde_gen.guidance import CFG, ClassifierGuidance, NoisyClassifier
+from sde_gen.guidance import CFG, ClassifierGuidance
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.picture import save_rows
-from sde_gen.run import Run, open_classifier, open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DPMSolverPP
+from sde_gen.utils.images import save_rows
 
 
 def draw(run: Run, denoiser: Denoiser, n: int, steps: int) -> Tensor:
@@ -89,7 +89,7 @@ def main() -> None:
             rows.append({**row, "spread": spread(x, label) / scale_of_data})
             if name == "classifier-free":
                 shown.append(x[: run.facts.classes])
-    show.sheet(
+    console.sheet(
         f"guidance of {args.run} by scale ({args.n} samples, {args.steps} steps)",
         ["guidance", "scale", "agreement", "+- s.e.", "distance"],
         [

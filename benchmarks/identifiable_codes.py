@@ -19,11 +19,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen import build, show
-from sde_gen.editing import Editor
+from sde_gen.cli import build, console
+from sde_gen.cli.run import Run, open_data, open_run
 from sde_gen.grid import Angle
+from sde_gen.inverse.editing import Editor
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.run import Run, open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import RungeKutta4
 
@@ -101,7 +101,7 @@ def main() -> None:
         "correlations": {name: row for name, row in found.items() if "mean" in row},
         "distances": found["distances in units of the data"],
     }
-    show.sheet(
+    console.sheet(
         f"codes of {arguments.images} images by two networks",
         ["correlation over dimensions", "mean +- s.e.", "least"],
         [
@@ -109,7 +109,7 @@ def main() -> None:
             for name, row in report["correlations"].items()
         ],
     )
-    show.sheet(
+    console.sheet(
         "images from codes",
         ["root mean square distance from the image", "units of the data"],
         [[name, f"{value:.4f}"] for name, value in report["distances"].items()],
@@ -117,7 +117,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "identifiable_codes.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from sde_gen import build, show
-from sde_gen.interop import guided_diffusion
-from sde_gen.interop.transfer import Change
+from sde_gen.cli import build, console
+from sde_gen.interop.guided_diffusion import reader as guided_diffusion
+from sde_gen.interop.weight_mapper import Change
 
 CONFIG = {
     "image_size": 64,
@@ -114,7 +114,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "import_weights.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"import of {count:,} parameters",
         ["file", "MiB", "seconds", "peak MiB"],
         [
@@ -122,7 +122,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 if __name__ == "__main__":

@@ -21,20 +21,20 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
+from sde_gen.cli.run import Run, open_data, open_run
 from sde_gen.grid import LogSNR
-from sde_gen.guidance import DPS, MMPS, DiffPIR, PiGDM
-from sde_gen.hooks import NFECounter
-from sde_gen.method import Guided, Method, Walked
+from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
+from sde_gen.inverse.method import Guided, Method, Walked
+from sde_gen.inverse.operator import AveragePool, Grey, Mask, Operator
+from sde_gen.inverse.projection import Projection
+from sde_gen.inverse.repaint import RePaint
+from sde_gen.inverse.task import psnr
 from sde_gen.noise import IID, PerSample, sample_seeds
-from sde_gen.operator import AveragePool, Grey, Mask, Operator
-from sde_gen.picture import save_rows
-from sde_gen.run import Run, open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Ancestral
-from sde_gen.solver.projection import Projection
-from sde_gen.solver.repaint import RePaint
-from sde_gen.task import psnr
+from sde_gen.solver.callbacks import NFECounter
+from sde_gen.utils.images import save_rows
 
 NOISE_STD, COLUMNS = 0.01, 8
 
@@ -121,7 +121,7 @@ def main() -> None:
             seconds = (time.perf_counter() - begin) / (len(x0) * args.samples)
             found.append({"method": label, "nfe": counter.calls, "seconds": seconds, **judge(run, x, truth)})
             shown.append(x[:, 0])
-        show.sheet(
+        console.sheet(
             f"{title}: PSNR in dB over {args.images} held-out images of {run.folder.name}",
             ["method", "NFE", "of a sample", f"of the mean of {args.samples}", "seconds a sample"],
             [

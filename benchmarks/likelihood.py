@@ -26,23 +26,15 @@ from omegaconf import OmegaConf
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from sde_gen import build, show
-from sde_gen.clock import Clock, InTime
+from sde_gen.cli import build, console
+from sde_gen.cli.run import Run, open_data, open_run
 from sde_gen.denoiser import Denoiser
-from sde_gen.divergence import Divergence, Gaussian, Hutchinson, HutchPlusPlus
-from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.integrator import (
-    Adams,
-    BogackiShampine,
-    DormandPrince,
-    Integrator,
-    RungeKutta4,
-    ScipyODE,
-    TorchDiffEq,
-)
+from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.likelihood import bits_per_dim, log_prob
+from sde_gen.likelihood.divergence import Divergence, Gaussian, Hutchinson, HutchPlusPlus
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.run import Run, open_data, open_run
+from sde_gen.ode import Adams, BogackiShampine, DormandPrince, Integrator, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.ode.time_variable import Clock, InTime
 
 GOAL = 1e-3
 """The error that a method has to reach, in bits/dim, as the root mean square over images."""
@@ -153,7 +145,7 @@ def integrate(subject: Subject, steps: int) -> dict[str, Any]:
     """Measure the integrators."""
     half, fine = (subject.bits(RungeKutta4(steps=n), Hutchinson(fresh=False))[0] for n in (steps // 2, steps))
     doubt = float((half - fine).square().mean().sqrt())
-    show.console.print(f"reference: {steps} steps; half of them are {doubt:.1e} bits/dim away")
+    console.console.print(f"reference: {steps} steps; half of them are {doubt:.1e} bits/dim away")
     rows = []
     for name, bits in methods(subject).items():
         begin = time.process_time()
@@ -168,7 +160,9 @@ def integrate(subject: Subject, steps: int) -> dict[str, Any]:
                 "mean_error": float(gap.mean()),
             }
         )
-        show.console.print(f"{name}: {nfe:.0f} calls, {seconds:.1f} s, {rows[-1]['rms_error']:.1e} bits/dim")
+        console.console.print(
+            f"{name}: {nfe:.0f} calls, {seconds:.1f} s, {rows[-1]['rms_error']:.1e} bits/dim"
+        )
     return {"reference_steps": steps, "reference_doubt": doubt, "rows": rows}
 
 
@@ -189,7 +183,7 @@ def deviate(subject: Subject, draws: int, steps: int) -> list[dict[str, Any]]:
                 "deviation": float(values.var(0).mean().sqrt()),
             }
         )
-        show.console.print(f"{name}: {rows[-1]['deviation']:.4f} bits/dim")
+        console.console.print(f"{name}: {rows[-1]['deviation']:.4f} bits/dim")
     return rows
 
 
@@ -197,7 +191,7 @@ def tell(folder: Path, report: dict[str, Any]) -> None:
     """Print the tables."""
     rows = report["integrators"]["rows"]
     peer = next(row["cpu_seconds"] for row in rows if row["method"] == "as score_sde 1e-05")
-    show.sheet(
+    console.sheet(
         f"{folder}: {report['images']} images, one probe",
         ["integrator", "network calls", "CPU s", "as score_sde / it", "rms error, bits/dim", "mean error"],
         [
@@ -213,7 +207,7 @@ def tell(folder: Path, report: dict[str, Any]) -> None:
         ],
     )
     first = report["probes"][0]["deviation"]
-    show.sheet(
+    console.sheet(
         f"{folder}: {report['draws']} draws of probes",
         ["probes", "products", "CPU s", "deviation, bits/dim", "1 sign vector / it"],
         [
@@ -260,7 +254,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"likelihood_{arguments.run.name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 def _processor() -> str:

@@ -24,18 +24,18 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.machine import about, count, name, quartiles, rounds, seconds
-from sde_gen import show
-from sde_gen.clock import InAngle
+from sde_gen.cli import console
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.divergence import Hutchinson
-from sde_gen.engine.precision import exact_float32
-from sde_gen.integrator import Adams
+from sde_gen.denoiser.parametrization import EDM
 from sde_gen.likelihood import log_prob
+from sde_gen.likelihood.divergence import Hutchinson
 from sde_gen.likelihood.flow import MIDDLE, Flow
 from sde_gen.model import DDPMpp
 from sde_gen.noise import IID, PerSample, sample_seeds
-from sde_gen.parametrization import EDM
+from sde_gen.ode import Adams
+from sde_gen.ode.time_variable import InAngle
 from sde_gen.sde import VP
+from sde_gen.training.precision import exact_float32
 
 Field = Callable[[Tensor], Tensor]
 Way = Callable[[], tuple[Tensor, Tensor]]
@@ -188,7 +188,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"likelihood_cost_{device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows, "throughput": found}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"field and divergence, {name(facts)}, batch {arguments.batch}, float32",
         ["", "probes", "ms", "forward passes", "quartiles"],
         [
@@ -203,8 +203,8 @@ def main() -> None:
         ],
     )
     if found is not None:
-        show.table("likelihood", {key: f"{value:.4g}" for key, value in found.items()})
-    show.console.print(str(path), soft_wrap=True)
+        console.table("likelihood", {key: f"{value:.4g}" for key, value in found.items()})
+    console.console.print(str(path), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from sde_gen import build
-from sde_gen.engine.stopwatch import synchronize
+from sde_gen.cli import build
+from sde_gen.utils.timing import synchronize
 
 
 def count(text: str) -> int:

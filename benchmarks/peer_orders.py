@@ -18,9 +18,9 @@ import torch
 from solver_error import PATHS, Method, Track, methods
 from torch import Tensor
 
-from sde_gen import build, show
-from sde_gen.certificate import oracles
-from sde_gen.certificate.certify import COARSE, FINE
+from sde_gen.cli import build, console
+from sde_gen.evaluation.certificate import oracles
+from sde_gen.evaluation.certificate.certify import COARSE, FINE
 
 
 def model(z: Tensor, ratio: float) -> Tensor:
@@ -66,7 +66,7 @@ def main() -> None:
     cells = [
         [row["method"], *("-" if row[name] is None else f"{row[name]:.2f}" for name in PATHS)] for row in rows
     ]
-    show.sheet("measured order", ["solver", *PATHS], cells)
+    console.sheet("measured order", ["solver", *PATHS], cells)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "peer_orders.json"
     path.write_text(json.dumps({**build.versions(), "peers": versions, "rows": rows}, indent=1))

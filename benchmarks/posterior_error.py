@@ -18,19 +18,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
 from sde_gen.denoiser import Denoiser, MixtureDenoiser
 from sde_gen.grid import LogSNR
-from sde_gen.guidance import DPS, MMPS, DiffPIR, PiGDM
-from sde_gen.hooks import NFECounter
+from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
+from sde_gen.inverse.operator import Mask, Operator
+from sde_gen.inverse.projection import Projection
+from sde_gen.inverse.repaint import RePaint
+from sde_gen.inverse.twisted_smc import TwistedSMC
 from sde_gen.noise import IID
-from sde_gen.operator import Mask, Operator
 from sde_gen.sampler import Sampler
 from sde_gen.sde import VP
 from sde_gen.solver import Ancestral, Solver
-from sde_gen.solver.projection import Projection
-from sde_gen.solver.repaint import RePaint
-from sde_gen.solver.twisted_smc import TwistedSMC
+from sde_gen.solver.callbacks import NFECounter
 
 DIM, COMPONENTS, NOISE_STD = 8, 6, 0.1
 MASK = Mask(mask=torch.arange(DIM) % 2 == 0)
@@ -139,7 +139,7 @@ def main() -> None:
         rows.append(
             {"method": name, "nfe": nfe, "mean": mean, "cov": cov, "worst": worst, "seconds": seconds}
         )
-    show.sheet(
+    console.sheet(
         f"error against the exact posterior: mean over {args.problems} mixtures, {args.samples} samples",
         ["method", "NFE", "mean", "covariance", "worst", "seconds"],
         [

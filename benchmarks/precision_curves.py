@@ -21,12 +21,12 @@ from hydra.utils import instantiate
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
+from sde_gen.cli.overrides import CONF
 from sde_gen.data import Splits
-from sde_gen.door import CONF
-from sde_gen.engine import Listener, Trainer
-from sde_gen.engine.listener import Record
-from sde_gen.engine.precision import exact_float32
+from sde_gen.training import Listener, Trainer
+from sde_gen.training.callbacks import Record
+from sde_gen.training.precision import exact_float32
 
 FORMATS = ("float32", "bfloat16")
 POINTS = 20
@@ -110,7 +110,7 @@ def main() -> None:
                     device=arguments.device,
                 )
             )
-            show.console.print(f"seed {seed}, {name}: {found[-1].held_out[-1]:.5f} on held-out images")
+            console.console.print(f"seed {seed}, {name}: {found[-1].held_out[-1]:.5f} on held-out images")
     rows = [row(curves, point) for point in range(len(curves["float32"][0].images))]
     device = build.device(arguments.device)
     about = {
@@ -131,7 +131,7 @@ def main() -> None:
     path = arguments.out / f"precision_curves_{device.type}.json"
     path.write_text(json.dumps({**about, "rows": rows, "curves": losses}, indent=1) + "\n")
     draw(curves, path.with_suffix(".png"))
-    show.sheet(
+    console.sheet(
         f"loss on {HELD_OUT} held-out images, {arguments.recipe}, {arguments.seeds} seeds",
         ["images", *FORMATS, "bfloat16 - float32", "+-", "between seeds"],
         [
@@ -145,7 +145,7 @@ def main() -> None:
             for found in rows[3::4]
         ],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 def row(curves: dict[str, list[Curve]], point: int) -> dict[str, float]:

@@ -30,16 +30,17 @@ from torch import Tensor, nn
 
 from benchmarks import machine
 from benchmarks.machine import about, count, name, quartiles, rounds, seconds
-from sde_gen import show
+from sde_gen.cli import console
+from sde_gen.cli.app import load
+from sde_gen.cli.overrides import names
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.door import load, names
-from sde_gen.engine.precision import contexts, exact_float32
+from sde_gen.denoiser.parametrization import EDM
 from sde_gen.grid import Angle
 from sde_gen.model import DDPMpp, NCSNpp
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.parametrization import EDM
 from sde_gen.sampler import Sampler
 from sde_gen.sde import VP
+from sde_gen.training.precision import contexts, exact_float32
 
 SOLVERS = "dpm_solver_pp", "heun", "euler_maruyama", "straight_adams"
 GOAL = 0.03
@@ -197,7 +198,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"sample_overhead_{arguments.device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows, "throughput": speeds}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"share of the time outside the network, {name(facts)}, {arguments.steps} steps",
         ["network", "solver", "batch", "calls", "ms a call", "in the walk", "beside bare calls"],
         [
@@ -213,7 +214,7 @@ def main() -> None:
         ],
     )
     if speeds:
-        show.sheet(
+        console.sheet(
             f"images/s, batch {arguments.large}, {name(facts)}",
             ["compiler", "precision", "NFE", "images/s", "50,000 images, s", "compiled in, s", "batches"],
             [
@@ -227,8 +228,8 @@ def main() -> None:
             ],
         )
     for text in dict.fromkeys(note for row in speeds for note in row["notes"]):
-        show.console.print(text, soft_wrap=True)
-    show.console.print(str(path), soft_wrap=True)
+        console.console.print(text, soft_wrap=True)
+    console.console.print(str(path), soft_wrap=True)
 
 
 def _compiler(row: dict[str, Any]) -> str:

@@ -28,12 +28,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
+from sde_gen.cli.overrides import CONF, names
 from sde_gen.data import Dataset, Splits
-from sde_gen.door import CONF, names
-from sde_gen.engine.precision import exact_float32
-from sde_gen.engine.stopwatch import synchronize
-from sde_gen.engine.team import assembled
+from sde_gen.distributed.strategy import assembled
+from sde_gen.training.precision import exact_float32
+from sde_gen.utils.timing import synchronize
 
 NETWORKS = {
     "cpu": ["model.width=32", "model.multipliers=[1,2]", "model.blocks=1", "model.attention_levels=[]"],
@@ -143,7 +143,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"scaling_{arguments.device}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"training on {arguments.device}, {arguments.batch} images a process",
         ["team", "processes", "images/s", "efficiency", "range"],
         [
@@ -157,7 +157,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
 from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import Angle, Grid, Karras, LogSNR, Quadratic, Uniform
 from sde_gen.noise import IID
-from sde_gen.prediction import Prediction
 from sde_gen.sde import EDM, SDE, VP
 from sde_gen.solver import (
     DEISTAB,
@@ -348,7 +348,7 @@ def methods() -> tuple[list[Method], dict[str, str]]:
                 found += list(make())
             versions[package] = importlib.metadata.version(package)
         except ImportError as error:
-            show.console.print(f"{package} is left out: {error}")
+            console.console.print(f"{package} is left out: {error}")
     return found, versions
 
 
@@ -409,12 +409,12 @@ def measure(
                         flipped = mixture.log_joint(np.nan_to_num(end), last).argmax(1) != mode
                         scores[key].flips[index, column] = flipped.mean()
             seconds = time.perf_counter() - began
-            show.console.print(
+            console.console.print(
                 f"{path_name}: {problem} ({number * len(problems) + index + 1}), {seconds:.0f} s"
             )
         found[path_name] = scores
     for key, error in failed.items():
-        show.console.print(f"no result: {key}: {error.splitlines()[0] if error else error}")
+        console.console.print(f"no result: {key}: {error.splitlines()[0] if error else error}")
     return found, versions, problems
 
 
@@ -475,7 +475,7 @@ def tell(path: str, rows: list[dict[str, Any]]) -> None:
             cells[2:5] = [peer["name"], f"{peer['median']:.1e}", f"{row['ratio']:.2f}"]
             cells[5] = f"{100 * row['flips']:.1f} / {100 * peer['flips']:.1f} %"
         table.append(cells)
-    show.sheet(f"{path}: {OURS}, and the peers, each also on our grid", columns, table)
+    console.sheet(f"{path}: {OURS}, and the peers, each also on our grid", columns, table)
 
 
 def draw(found: dict[str, dict[str, Score]], rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -539,7 +539,7 @@ def main() -> None:
         json.dumps({**about, "rows": rows, "medians": medians}, indent=1) + "\n"
     )
     draw(found, rows, stem.with_suffix(".png"))
-    show.console.print(f"{stem}.json, {stem}.png; {about['seconds']} s")
+    console.console.print(f"{stem}.json, {stem}.png; {about['seconds']} s")
 
 
 def _processor() -> str:

@@ -28,13 +28,14 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
+from sde_gen.cli.app import load
+from sde_gen.cli.overrides import names
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.door import load, names
+from sde_gen.denoiser.parametrization import EDM
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR
 from sde_gen.noise import IID, Brownian, Noise, PerSample, sample_seeds
-from sde_gen.parametrization import EDM
-from sde_gen.prediction import Prediction
 from sde_gen.sde import SDE, VP
 
 SHAPES = ((64, 2), (16, 3, 32, 32))
@@ -214,7 +215,7 @@ def least(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, int]]:
     """Least seconds of each run, and its number of calls; those that fail are named and left out."""
     found: dict[str, tuple[float, int]] = {}
     failed = set()
-    with torch.no_grad(), show.progress() as bar:
+    with torch.no_grad(), console.progress() as bar:
         task = bar.add_task("rounds", total=rounds * len(runs), note="")
         for _ in range(rounds):
             for name, run in runs.items():
@@ -230,7 +231,9 @@ def least(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, int]]:
                         seconds = time.perf_counter() - begin
                 except Exception as error:  # noqa: BLE001, RUF100 - a peer's failure must not end the others' run
                     failed.add(name)
-                    show.console.print(f"left out: {name}: {type(error).__name__}: {error}", soft_wrap=True)
+                    console.console.print(
+                        f"left out: {name}: {type(error).__name__}: {error}", soft_wrap=True
+                    )
                     continue
                 before = found.get(name, (float("inf"), 0))[0]
                 found[name] = min(before, seconds), Net.calls
@@ -270,7 +273,7 @@ def main() -> None:
                     warnings.simplefilter("ignore")
                     runs |= dict(peer(x, arguments.steps))
             except ImportError as error:
-                show.console.print(f"left out: {name} is not installed ({error})", soft_wrap=True)
+                console.console.print(f"left out: {name} is not installed ({error})", soft_wrap=True)
         call = bare(x, arguments.rounds)
         for name, (seconds, calls) in least(runs, arguments.rounds).items():
             overhead.setdefault(name, {})[column] = 1e6 * (seconds / calls - call)
@@ -305,7 +308,7 @@ def save(
         ("microseconds a model call above the bare call", overhead, 1),
         ("milliseconds a draw", noise, 3),
     ):
-        show.sheet(
+        console.sheet(
             f"{title}, {about['processor']}, 1 thread, {arguments.steps} steps",
             ["", *columns],
             [
@@ -313,7 +316,7 @@ def save(
                 for name, row in rows.items()
             ],
         )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 def _processor() -> str:

@@ -32,16 +32,16 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sde_gen import build, show
+from sde_gen.cli import build, console
+from sde_gen.cli.overrides import CONF
 from sde_gen.data import Dataset, Splits
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.door import CONF
-from sde_gen.engine import Trainer
-from sde_gen.engine.precision import exact_float32, multiplies_bfloat16
-from sde_gen.engine.stopwatch import synchronize
-from sde_gen.model.blocks import Dropout
-from sde_gen.parametrization import Eps
+from sde_gen.denoiser.parametrization import Eps
+from sde_gen.model.unet.blocks import Dropout
 from sde_gen.sde import VP, linear_betas
+from sde_gen.training import Trainer
+from sde_gen.training.precision import exact_float32, multiplies_bfloat16
+from sde_gen.utils.timing import synchronize
 
 SIDE, DROPOUT = 32, 0.1
 
@@ -191,7 +191,7 @@ def contestants(
     yield "plain step", plain, PlainStep(plain, size, device, bfloat16=False)
     formats = ["float32", "bfloat16"] if multiplies_bfloat16(device) else ["float32"]
     if len(formats) == 1:
-        show.console.print(f"left out: bfloat16, in which {device} has no products", soft_wrap=True)
+        console.console.print(f"left out: bfloat16, in which {device} has no products", soft_wrap=True)
     for model in ("ours", "ncsnpp"):
         for kind in formats:
             network = "ddpmpp" if model == "ours" else model
@@ -212,7 +212,7 @@ def contestants(
             built.compiler.compile(built.denoiser.net, built.trial)
         why = [text for note in told if (text := str(note.message)).startswith("the network is not compiled")]
         if why:
-            show.console.print(f"left out: {best}, {name}: {why[0]}", soft_wrap=True)
+            console.console.print(f"left out: {best}, {name}: {why[0]}", soft_wrap=True)
         else:
             yield row(f"{best}, {name} ({time.perf_counter() - begin:.0f} s)", built)
     try:
@@ -268,7 +268,7 @@ def timed(
             if not fits:
                 del speeds[name]
                 net.zero_grad(set_to_none=True)
-                show.console.print(f"left out: {name}: the memory did not suffice", soft_wrap=True)
+                console.console.print(f"left out: {name}: the memory did not suffice", soft_wrap=True)
     return speeds
 
 
@@ -333,7 +333,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"train_step_{device.type}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    show.sheet(
+    console.sheet(
         f"training step, {about['processor'] if device.type == 'cpu' else about['device']}, batch {size.batch}",
         ["", "M param.", "GFLOP/image", "images/s", "GFLOP/s", "ratio", "quartiles"],
         [
@@ -349,7 +349,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    show.console.print(str(path))
+    console.console.print(str(path))
 
 
 def _processor() -> str:

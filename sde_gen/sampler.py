@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked, checked
-from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.grid.base import Grid
-from sde_gen.hooks import Hook
 from sde_gen.noise import Noise
 from sde_gen.sde.base import Prior
 from sde_gen.solver.base import Solver
+from sde_gen.solver.callbacks import Hook
+from sde_gen.utils.arguments import Checked, checked
+from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

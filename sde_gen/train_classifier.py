@@ -1,44 +1,6 @@
-"""Train a classifier of noised samples: ``python -m sde_gen.train_classifier data=fashion_mnist sde=vp``."""
+"""Entry point of ``python -m sde_gen.train_classifier``."""
 
-from functools import partial
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from sde_gen import build, show
-from sde_gen.data import Splits
-from sde_gen.door import door
-from sde_gen.engine import JSONL, Listener
-from sde_gen.engine.team import assembled
-from sde_gen.training import Bar, Begun, ConfigFile, Signals, check_data, check_meaning, name_run, report
-
-
-@door("train_classifier")
-def main(config: DictConfig) -> None:
-    """Train, or go on where the run folder's last checkpoint stands."""
-    name_run(config)
-    folder = Path(config.run)
-    build.check(config)  # before the data, which may take long
-    splits: Splits = build.make(config.data).load()
-    check_meaning(folder, config)
-    check_data(folder, config, splits)
-    with assembled(partial(build.make, config.team)) as team:
-        with Signals() as stop, show.progress(shown=team.rank == 0) as bar:
-            begun = Begun()
-            listeners: list[Listener] = [
-                begun,
-                ConfigFile(config, folder),
-                JSONL(folder / "log.jsonl"),
-                Bar(bar),
-            ]
-            listeners += [build.make(logger) for logger in config.loggers]
-            trainer = build.trainer(
-                config, splits, model=build.classifier, listeners=listeners, stop=stop, team=team
-            )
-            finished = trainer.run()
-        if team.rank == 0:
-            report(trainer, folder, finished, begun.finished)
-
+from sde_gen.cli.train_classifier import main
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from sde_gen import trusted
-from tests.catalogue import CONF, names
+from sde_gen.cli import trusted
+from tests.helpers.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)

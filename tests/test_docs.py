@@ -10,7 +10,8 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from sde_gen.door import CONF, load, preflight
+from sde_gen.cli.app import load
+from sde_gen.cli.overrides import CONF, preflight
 from sde_gen.sde import SDE
 
 ROOT = Path(__file__).parent.parent

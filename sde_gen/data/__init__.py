@@ -8,11 +8,13 @@ from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import Identity
+from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.rows import Rows
 from sde_gen.data.shards import Shards
 from sde_gen.data.stream import Sample, Stream
 from sde_gen.data.streamed import Streamed
+from sde_gen.data.tar import members
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 
 __all__ = [
@@ -38,4 +40,6 @@ __all__ = [
     "Stream",
     "Streamed",
     "SwissRoll",
+    "members",
+    "plain",
 ]

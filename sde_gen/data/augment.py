@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked
-from sde_gen._tensor import bcast
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import bcast
 
 
 class Augmentation(Checked, abc.ABC):

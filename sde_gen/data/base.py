@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked
-from sde_gen._digest import digest
-from sde_gen._typing import Shape
 from sde_gen.data.rows import Rows
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.hashing import digest
+from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sde_gen._atomic import create
-from sde_gen._typing import Shape
 from sde_gen.data.base import Dataset, Splits
-from sde_gen.data.once import once, reading
+from sde_gen.data.build_once import once, reading
 from sde_gen.data.rows import Rows
 from sde_gen.data.stream import Stream
+from sde_gen.utils.atomic import create
+from sde_gen.utils.types import Shape
 
 
 class Mapped(Rows):

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sde_gen._digest import digest
-from sde_gen._typing import Shape
 from sde_gen.data.image import UNREADABLE, in_threads, square
 from sde_gen.data.rows import Rows
 from sde_gen.data.tar import Members, name_of
+from sde_gen.utils.hashing import digest
+from sde_gen.utils.types import Shape
 
 
 class Decoded(Rows):
@@ -25,7 +25,7 @@ class Decoded(Rows):
         members: where the images lie in them.
         size: side of the squares.
         channels: 1 for grey, 3 for colour.
-        background: color under transparent pixels, as for :func:`sde_gen.data.image.plain`.
+        background: color under transparent pixels, as for :func:`sde_gen.data.plain`.
         workers: how many images are decoded at a time.
     """
 

@@ -7,7 +7,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 
-from sde_gen import _atomic
+from sde_gen.utils import atomic
 
 
 def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
@@ -30,6 +30,6 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
             raise ValueError(
                 f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}"
             )
-        _atomic.write(path, content)
+        atomic.write(path, content)
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error

@@ -12,8 +12,8 @@ import torch
 from PIL import ExifTags, Image, ImageColor, ImageOps
 from torch import Tensor
 
-from sde_gen._typing import Shape
 from sde_gen.data.depth import deep
+from sde_gen.utils.types import Shape
 
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, RuntimeError),

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sde_gen._typing import Shape
 from sde_gen.data.image import UNREADABLE, fitted, plain
+from sde_gen.utils.types import Shape
 
 
 def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> Tensor:
@@ -20,7 +20,7 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
     Arguments:
         path: any file that Pillow reads.
         shapes: what it may become, each (C, H, W) with C = 1 or 3.
-        background: color on which transparent pixels are laid, as for :func:`sde_gen.data.image.plain`.
+        background: color on which transparent pixels are laid, as for :func:`sde_gen.data.plain`.
 
     Returns:
         uint8 with one of the shapes.

@@ -25,7 +25,7 @@ class ImageFolder(Streamed):
     in a class. An image right in the folder, beside those of classes, has no class, and then none has.
 
     An image's transparent pixels are laid on the background, it is turned upright as its EXIF says, and one of more
-    than 8 bits a channel, grey or color, cannot be read: :func:`sde_gen.data.image.plain`.
+    than 8 bits a channel, grey or color, cannot be read: :func:`sde_gen.data.plain`.
 
     Without such splits, whether an image belongs to the test split depends on its path inside the folder alone, so
     that adding images moves none from one split to the other. A cache does not know of images that come later:

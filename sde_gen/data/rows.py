@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sde_gen._typing import Shape
+from sde_gen.utils.types import Shape
 
 
 class Rows(abc.ABC):

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sde_gen._atomic import create
 from sde_gen.data.base import Dataset, Splits, check_fraction
+from sde_gen.data.build_once import once, reading
 from sde_gen.data.decoded import Decoded
 from sde_gen.data.image import check_square, in_threads
-from sde_gen.data.once import once, reading
 from sde_gen.data.stream import Sample, Stream
 from sde_gen.data.streamed import Streamed
 from sde_gen.data.tar import Members, members
+from sde_gen.utils.atomic import create
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Shards(Streamed):
 
     The headers of the files are read first, and say where every image lies. So an epoch is a permutation of all
     images and not of some buffer of them, a training goes on at any image, and a process reads no more than its share.
-    What a sample is, says :func:`sde_gen.data.tar.members`. Without shards of its own, the test split is drawn by a
+    What a sample is, says :func:`sde_gen.data.members`. Without shards of its own, the test split is drawn by a
     hash of the names of shard and sample, so that more shards move no image from one split to the other.
 
     Arguments:

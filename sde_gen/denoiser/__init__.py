@@ -1,7 +1,21 @@
 """Denoisers: a network, or an exact density, behind one interface."""
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.network import NetworkDenoiser
+from sde_gen.denoiser.noisy_classifier import NoisyClassifier
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.denoiser.truncated import Ended
 
-__all__ = ["Denoiser", "GaussianDenoiser", "MixtureDenoiser", "NetworkDenoiser"]
+__all__ = [
+    "Denoiser",
+    "Ended",
+    "GaussianDenoiser",
+    "MixtureDenoiser",
+    "NetworkDenoiser",
+    "NoisyClassifier",
+    "Prediction",
+    "ProbabilityFlow",
+    "ReverseSDE",
+]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sde_gen._arguments import Checked
-from sde_gen._tensor import rows_of, times
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import rows_of, times
 
 
 class Denoiser(nn.Module, Checked, abc.ABC):
-    """A function (x_t, t) -> :class:`~sde_gen.prediction.Prediction`, with the process it belongs to.
+    """A function (x_t, t) -> :class:`~sde_gen.denoiser.Prediction`, with the process it belongs to.
 
     Attributes:
         sde: the process.

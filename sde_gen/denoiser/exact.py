@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like, times
-from sde_gen._typing import Shape
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import Noise
-from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
+from sde_gen.utils.broadcasting import like, times
+from sde_gen.utils.types import Shape
 
 
 class MixtureDenoiser(Denoiser):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sde_gen._tensor import sent
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.parametrization.base import Linear, Parametrization, combine, weigh
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.parametrization.base import Linear, Parametrization, combine, weigh
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
+from sde_gen.utils.broadcasting import sent
 
 
 class Known(NamedTuple):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked
 from sde_gen.sde.base import SDE
+from sde_gen.utils.arguments import Checked
 
 
 @dataclass(frozen=True, kw_only=True)

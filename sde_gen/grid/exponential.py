@@ -15,7 +15,7 @@ class Exponential(RatioGrid):
         \log r = \log r_{min} + (1 - u)^\rho (\log r_{max} - \log r_{min})
 
     With rho = 1 the ratios are a geometric series: the "exponential" grid of k-diffusion, the sigmas of Song et al.,
-    2021, arXiv:2011.13456, eq. 9, and the same as :class:`~sde_gen.grid.log_snr.LogSNR`. Other powers are what
+    2021, arXiv:2011.13456, eq. 9, and the same as :class:`~sde_gen.grid.LogSNR`. Other powers are what
     k-diffusion calls polyexponential: above 1 more steps near the data, below 1 more at noise.
 
     Source: Crowson et al., k-diffusion, https://github.com/crowsonkb/k-diffusion, sampling.py.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
 
 
 def on_line(start: Prediction, end: Prediction, scale: Tensor) -> Prediction:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import bcast, sent
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
-from sde_gen.prediction import Prediction
+from sde_gen.utils.broadcasting import bcast, sent
 
 
 class CFG(Denoiser):

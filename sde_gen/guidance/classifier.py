@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.utils.broadcasting import like
 
 
 class Classifier(Protocol):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
 
 
 class Clip(Denoiser):

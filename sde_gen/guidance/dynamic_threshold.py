@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
 
 
 class DynamicThreshold(Denoiser):

@@ -3,7 +3,6 @@
 from sde_gen.likelihood.bits import Budget, Estimate, bits_per_dim, budget, estimate
 from sde_gen.likelihood.bound import ELBO, Bound
 from sde_gen.likelihood.decoder import Categorical, Decoder, Discretised, Gaussian, LastStep
-from sde_gen.likelihood.ended import Ended
 from sde_gen.likelihood.flow import Density, LogProb, log_prob
 from sde_gen.likelihood.vlb import VLB, discrete_vlb
 
@@ -16,7 +15,6 @@ __all__ = [
     "Decoder",
     "Density",
     "Discretised",
-    "Ended",
     "Estimate",
     "Gaussian",
     "LastStep",

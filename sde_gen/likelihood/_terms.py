@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like, sum_event
 from sde_gen.sde.base import SDE
+from sde_gen.utils.broadcasting import like, sum_event
 
 
 def gaussian_kl(gap: Tensor, std_q: Tensor, std_p: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sde_gen._tensor import event_dim
-from sde_gen.codec import Codec
+from sde_gen.data.codec import Codec
+from sde_gen.utils.broadcasting import event_dim
 
 
 class Estimate(NamedTuple):

@@ -6,15 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked, checked
-from sde_gen._tensor import like, sum_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.likelihood._terms import prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.time_sampler.information import Information
 from sde_gen.sde.base import SDE
-from sde_gen.time_sampler.base import TimeSampler
-from sde_gen.time_sampler.information import Information
+from sde_gen.utils.arguments import Checked, checked
+from sde_gen.utils.broadcasting import like, sum_event
 
 
 class Bound(NamedTuple):

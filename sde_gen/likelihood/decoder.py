@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked
-from sde_gen._tensor import sum_event
-from sde_gen.codec import Codec
-from sde_gen.prediction import Prediction
+from sde_gen.data.codec import Codec
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import sum_event
 
 
 class Decoder(Checked, abc.ABC):

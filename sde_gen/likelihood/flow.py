@@ -7,16 +7,16 @@ from typing import Annotated, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import checked
-from sde_gen._tensor import event_dim, like
-from sde_gen.clock import Clock, InAngle
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.divergence.base import Divergence, Evaluation
-from sde_gen.integrator.base import Field, Integrator, State
+from sde_gen.likelihood.divergence.base import Divergence, Evaluation
 from sde_gen.noise import Noise
+from sde_gen.ode.base import Field, Integrator, State
+from sde_gen.ode.time_variable import Clock, InAngle
+from sde_gen.utils.arguments import checked
+from sde_gen.utils.broadcasting import event_dim, like
 
 MIDDLE = 0.3
-"""The ratio sigma / alpha in the middle of the path, that of :class:`~sde_gen.grid.angle.Angle`."""
+"""The ratio sigma / alpha in the middle of the path, that of :class:`~sde_gen.grid.Angle`."""
 
 
 class Density(Protocol):
@@ -49,7 +49,7 @@ def log_prob(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.integrator"],
+    integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.ode"],
     divergence: Divergence,
     noise: Noise,
     prior: Density | None = None,

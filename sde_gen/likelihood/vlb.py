@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import checked
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.likelihood._terms import gaussian_kl, prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
-from sde_gen.prediction import Prediction
+from sde_gen.utils.arguments import checked
 
 
 class VLB(NamedTuple):
@@ -53,7 +53,7 @@ def discrete_vlb(
         + E[-\log p(x_0 | x_{t_T})]
 
     p steps from t down to s with the posterior's mean at the predicted clean sample, c_t x_t + c_0 x0_hat, and
-    the variance of :class:`~sde_gen.solver.ancestral.Ancestral` of the same nu,
+    the variance of :class:`~sde_gen.solver.Ancestral` of the same nu,
 
     .. math::
         \log \sigma_p^2 = (1 - \nu) \log \tilde\beta + \nu \log \beta, \qquad
@@ -72,7 +72,7 @@ def discrete_vlb(
         decoder: the law of the data given the last state.
         noise: source of the draws.
         nu: place of the variance between the posterior's (0) and the transition's (1) in the logarithm; None
-            takes the denoiser's own, :attr:`Prediction.nu <sde_gen.prediction.Prediction.nu>`.
+            takes the denoiser's own, :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.
         repeats: independent repeats.
 
     Raises:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.blocks import linear
 from sde_gen.model.embedding import Fourier
+from sde_gen.model.unet.blocks import linear
 
 
 class MLP(nn.Module):

@@ -5,12 +5,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sde_gen._arguments import Checked
-from sde_gen._tensor import like
 from sde_gen.noise import Noise
 from sde_gen.objective.dsm import Draw, Loss
+from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.sde.base import SDE
-from sde_gen.time_sampler.base import TimeSampler
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import like
 
 
 class NoisedClassifier(Protocol):

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from sde_gen._arguments import Checked
-from sde_gen._tensor import like, mean_event
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.weighting.base import Weighting
 from sde_gen.sde.base import SDE
-from sde_gen.time_sampler.base import TimeSampler
-from sde_gen.weighting.base import Weighting
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import like, mean_event
 
 
 class Loss(NamedTuple):

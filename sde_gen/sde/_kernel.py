@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen._typing import TimeFunction
 from sde_gen.sde import _quadrature
+from sde_gen.utils.types import TimeFunction
 
 TOLERANCE = 1e-7
 """Largest error of log(alpha), and relative error of sigma^2, that a kernel is made with."""

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen import _tensor
-from sde_gen._arguments import Checked
-from sde_gen._tensor import event_dim, sum_event, times
-from sde_gen._typing import Shape, TimeFunction
 from sde_gen.noise import Noise
+from sde_gen.utils import broadcasting
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import event_dim, sum_event, times
+from sde_gen.utils.types import Shape, TimeFunction
 
 
 class Marginal(NamedTuple):
@@ -111,7 +111,7 @@ class SDE(Checked, abc.ABC):
         alpha, sigma = self.alpha(t), self.sigma(t)
         if like is None:
             return Marginal(alpha, sigma)
-        return Marginal(_tensor.like(alpha, like), _tensor.like(sigma, like))
+        return Marginal(broadcasting.like(alpha, like), broadcasting.like(sigma, like))
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), strictly decreasing in t."""
@@ -143,7 +143,7 @@ class SDE(Checked, abc.ABC):
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """The drift f(t) x with shape (B, *event)."""
-        return _tensor.like(self.drift_rate(t.double()), x) * x
+        return broadcasting.like(self.drift_rate(t.double()), x) * x
 
     def diffusion(self, t: Tensor) -> Tensor:
         r"""The diffusion coefficient g(t), from g^2 = -sigma^2 d log_snr / dt."""

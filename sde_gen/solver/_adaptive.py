@@ -7,11 +7,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen.adaptive import EmbeddedMethod, OwnSteps
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
+from sde_gen.ode import EmbeddedMethod, OwnSteps
 from sde_gen.solver.base import Solver, check_times
+from sde_gen.solver.callbacks import Hook, StepInfo
 
 
 class Solution(NamedTuple):

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import Noise
-from sde_gen.prediction import Prediction
 from sde_gen.sde.base import SDE
-from sde_gen.solver._check import require_descent, require_signal
+from sde_gen.solver._validation import require_descent, require_signal
 from sde_gen.solver.base import StepSolver
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.sde.base import SDE
+from sde_gen.utils.broadcasting import like
 
 
 class Point(NamedTuple):

@@ -1,6 +1,6 @@
 r"""What multistep solvers share: exponential Adams methods, whose weights are made before the first step.
 
-A multistep method replaces the m of a :mod:`form <sde_gen.solver._form>` of the flow by the polynomial through the
+A multistep method replaces the m of a :mod:`form <sde_gen.solver._integrals>` of the flow by the polynomial through the
 predictions at past times, and integrates that exactly:
 
 .. math::
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._form import Form
-from sde_gen.solver._weights import window
+from sde_gen.solver._integrals import Form
+from sde_gen.solver._lagrange import window
 from sde_gen.solver.base import StepSolver
 
 
@@ -111,7 +111,7 @@ def held(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
 
     A line through two predictions, followed as far again as they are apart, is ``2 m_0 - m_1``: no step that is as
     long as the one before reaches further, and the absolute values sum up to 3. Where weights sum up to more, in
-    the units of :meth:`~sde_gen.solver._form.Form.stake`, they move towards that of the first node alone, DDIM's
+    the units of :meth:`~sde_gen.solver.Form.stake`, they move towards that of the first node alone, DDIM's
     step, until they do not:
 
     .. math::

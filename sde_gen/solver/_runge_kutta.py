@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.clock import Clock
+from sde_gen.ode.tableau import Tableau
+from sde_gen.ode.time_variable import Clock
 from sde_gen.sde.base import SDE
 from sde_gen.solver._stages import SinglestepSolver, Stage
-from sde_gen.tableau import Tableau
 
 
 class RungeKuttaSolver(SinglestepSolver):

@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like, mean_event
-from sde_gen.adaptive import Attempt, Span
-from sde_gen.clock import InAngle, Rates
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.prediction import Prediction
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.ode import Attempt, Span
+from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, Pair, mix
+from sde_gen.ode.time_variable import InAngle, Rates
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, Pair, mix
+from sde_gen.utils.broadcasting import like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)

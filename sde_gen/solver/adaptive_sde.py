@@ -8,14 +8,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import bcast, like, mean_event
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ReverseSDE
-from sde_gen.hooks import Hook, StepInfo
+from sde_gen.denoiser.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._bisected_path import BisectedPath
-from sde_gen.solver._check import require_descent, require_finite_diffusion
+from sde_gen.solver._brownian_bisection import BisectedPath
+from sde_gen.solver._validation import require_descent, require_finite_diffusion
 from sde_gen.solver.base import Solver, check_times
+from sde_gen.solver.callbacks import Hook, StepInfo
+from sde_gen.utils.broadcasting import bcast, like, mean_event
 
 SAFETY, EXPONENT, FIRST = 0.9, 0.9, 0.01
 """The paper's safety factor, exponent of the error, and length of the first attempt."""
@@ -50,7 +50,7 @@ class AdaptiveSDE(Solver):
 
     Where E <= 1 the step ends in x''. Elsewhere the paper draws anew with the new h, which makes small noise too
     likely, as large noise is more often rejected; here the step is halved and the noise of its first half drawn
-    given the whole (:class:`~sde_gen.solver._bisected_path.BisectedPath`).
+    given the whole (:class:`~sde_gen.solver.BisectedPath`).
 
     The solver goes from the grid's first time to its last by steps of its own, asks the denoiser at times of
     shape (B,), and takes two evaluations an attempt until the last sample has arrived. Hooks are called at the end,

@@ -8,8 +8,8 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._check import require_descent
 from sde_gen.solver._linear import Coefficients, LinearSolver, Walk
+from sde_gen.solver._validation import require_descent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Ancestral(LinearSolver):
 
     Arguments:
         nu: place of the variance between tilde beta (0) and beta (1), in the logarithm; None takes the denoiser's own,
-            :attr:`Prediction.nu <sde_gen.prediction.Prediction.nu>`.
+            :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.
 
     Raises:
         ValueError: nu lies outside [0, 1]; or, when called, nu is None and the denoiser predicts no variance.

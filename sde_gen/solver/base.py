@@ -8,10 +8,10 @@ from typing import Annotated, Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from sde_gen._arguments import Checked
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.hooks import Hook, StepInfo
 from sde_gen.noise import Noise
+from sde_gen.solver.callbacks import Hook, StepInfo
+from sde_gen.utils.arguments import Checked
 
 State = TypeVar("State")
 

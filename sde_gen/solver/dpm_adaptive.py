@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like, mean_event
-from sde_gen.adaptive import Attempt, Span
-from sde_gen.clock import InLam
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.ode import Attempt, Span
+from sde_gen.ode.time_variable import InLam
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.solver._check import require_order, require_signal
 from sde_gen.solver._exponential import Point, bend, between, move, point
+from sde_gen.solver._validation import require_order, require_signal
+from sde_gen.utils.broadcasting import like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class DPMAdaptive(AdaptiveSolver):
         \right\|_{rms} .
 
     Order 2 compares x^(1) with x^(2), r = 1/2; order 3 compares x^(2), r = 1/3, with DPM-Solver-3
-    (:class:`~sde_gen.solver.dpm_solver_3.DPMSolver3`), which has the same evaluation at 1/3. The higher order is kept.
+    (:class:`~sde_gen.solver.DPMSolver3`), which has the same evaluation at 1/3. The higher order is kept.
     The norm and the step are every sample's own; the paper's code takes the largest of the batch. The evaluation at a
     step's begin is kept for another attempt.
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from sde_gen.solver._check import require_order
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
+from sde_gen.solver._lagrange import window
 from sde_gen.solver._multistep import Row, limited
-from sde_gen.solver._reverse_multistep import ReverseMultistep, ReverseNoiseForm
-from sde_gen.solver._weights import window
+from sde_gen.solver._sde_multistep import ReverseMultistep, ReverseNoiseForm
+from sde_gen.solver._validation import require_order
 from sde_gen.solver.multistep_weights import TaylorWeights
 
 
@@ -23,14 +26,14 @@ class DPMSolverSDE(ReverseMultistep):
             + \eta\, \sigma_s \sqrt{e^{2 h} - 1}\, z .
 
     Mean and covariance are of order 2, with one prediction (D that of this step) of order 1. Where h is many times
-    h', the difference is limited as :func:`~sde_gen.solver._multistep.held` does, unless weights are given.
+    h', the difference is limited as :func:`~sde_gen.solver.held` does, unless weights are given.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6 (SDE-DPM-Solver-1 and 2M) for eta = 1; other eta by the same
     derivation.
 
     Arguments:
         eta: 0 is DPM-Solver on the probability flow, 1 the reverse of the forward process.
-        weights: a rule for the weights, such as :class:`~sde_gen.solver.multistep_weights.TaylorWeights` for the
+        weights: a rule for the weights, such as :class:`~sde_gen.solver.TaylorWeights` for the
             authors'; None: this package's, limited in long steps.
         predictions: how many are combined, 1 or 2.
 
@@ -63,3 +66,38 @@ class DPMSolverSDE(ReverseMultistep):
         weights = limited(form, i, i + 1, nodes, whole).tolist()
         keep = form.keep(i, i + 1).tolist()
         return [Row(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMSolver2Ancestral(AncestralTwoStage):
+    r"""A step of DPM-Solver-2 down to rho_d, then noise up to rho_s: k-diffusion's ``dpm_2_ancestral``.
+
+    In z = x / alpha and rho = sigma / alpha, with rho_d and rho_u of :mod:`~sde_gen.solver._ancestral` and
+    rho_m^2 = rho_t rho_d,
+
+    .. math::
+        z_m = z_t + (\rho_m - \rho_t)\, \hat\epsilon_t, \qquad
+        z_s = z_t + (\rho_d - \rho_t)\, \hat\epsilon_m + \rho_u\, \xi .
+
+    Mean and covariance are of order 2. eta = 0 is the midpoint rule in rho, with the middle in log rho.
+
+    Source: Crowson, k-diffusion, ``sample_dpm_2_ancestral``; the step is that of Karras et al., 2022,
+    arXiv:2206.00364, appendix C.2, with the middle of Lu et al., 2022, arXiv:2206.00927, algorithm 1.
+
+    Arguments:
+        eta: 0 is the probability flow, 1 puts as much noise in as the posterior has.
+
+    Raises:
+        ValueError: eta lies outside [0, 1].
+    """
+
+    @staticmethod
+    def value(prediction: Prediction) -> Tensor:
+        """The predicted noise."""
+        return prediction.eps
+
+    def stages(self, start: Tensor, end: Tensor) -> Stages:
+        """To the middle, and through its slope down to rho_d."""
+        down, up = ancestral_step(start, end, self.eta)
+        middle, one, none = torch.sqrt(start * down), torch.ones_like(up), torch.zeros_like(up)
+        return Stages(middle, one, middle - start, none, one, none, down - start, none, up)

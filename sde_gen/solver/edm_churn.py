@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_order, require_signal
+from sde_gen.solver._validation import require_descent, require_order, require_signal
 from sde_gen.solver.base import StepSolver
 
 

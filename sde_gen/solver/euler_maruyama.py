@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
 from sde_gen.solver._linear import Coefficients, LinearSolver
+from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
 
 
 @dataclass(frozen=True, kw_only=True)

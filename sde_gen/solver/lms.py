@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._check import require_order
-from sde_gen.solver._form import Form, NoiseForm
+from sde_gen.solver._integrals import Form, NoiseForm
+from sde_gen.solver._lagrange import adams, at
 from sde_gen.solver._multistep import MultistepSolver
-from sde_gen.solver._weights import adams, at
+from sde_gen.solver._validation import require_order
 
 
 class RatioForm(NoiseForm):

@@ -1,6 +1,6 @@
 r"""Weights of published multistep methods: neither limited, nor corrected at the start.
 
-The solvers' own weights limit how far a long step extrapolates (:func:`~sde_gen.solver._multistep.held`) and correct
+The solvers' own weights limit how far a long step extrapolates (:func:`~sde_gen.solver.held`) and correct
 the first step once a second prediction is known. The methods' authors do neither: step i = 0, 1, ... uses as many
 predictions as there are, at most those of the method.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.solver._check import require_whole
-from sde_gen.solver._form import Form
+from sde_gen.solver._integrals import Form
+from sde_gen.solver._lagrange import quadrature, window
 from sde_gen.solver._multistep import Row
-from sde_gen.solver._weights import quadrature, window
+from sde_gen.solver._validation import require_whole
 
 
 def points_of_steps(points: int, steps: int, last_points: int | None) -> Tensor:
@@ -72,7 +72,7 @@ class MultistepWeights(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Weights of the predictions at nodes, as :meth:`Form.weights <sde_gen.solver._form.Form.weights>`."""
+        """Weights of the predictions at nodes, as :meth:`Form.weights <sde_gen.solver.Form.weights>`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_steps
+from sde_gen.solver._validation import require_descent, require_steps
 from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.langevin import AffineLangevin, Corrector
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
@@ -22,7 +22,7 @@ class PredictorCorrector(StepSolver[Any]):
     correction at the last time of the grid. With ``corrector_first`` the corrector moves the samples at t before the
     predictor's step, as in the authors' code (score_sde, ``get_pc_sampler``): samples of the prior are corrected, the
     last are not. The default corrector keeps the order of the predictor; the
-    paper's is :class:`~sde_gen.solver.langevin.Langevin`, whose bias more steps do not remove.
+    paper's is :class:`~sde_gen.solver.Langevin`, whose bias more steps do not remove.
 
     Source: Song et al., 2021, arXiv:2011.13456, Algorithms 1 to 3.
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_steps, require_whole
+from sde_gen.solver._validation import require_descent, require_steps, require_whole
 from sde_gen.solver.base import Stepping, StepSolver
-from sde_gen.solver.heun import Heun
+from sde_gen.solver.runge_kutta import Heun
 
 
 class Walk(NamedTuple):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
 from sde_gen.solver._linear import Coefficients, LinearSolver
+from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ReverseDiffusion(LinearSolver):
     to x_t for x_s. Weak order 1; unlike Euler-Maruyama it never asks for f(t) or g(t) alone.
 
     Source: Song et al., 2021, arXiv:2011.13456, eq. 46 and appendix E; eta = 0 is their eq. 47 for the
-    probability flow, the family in between that of :class:`~sde_gen.dynamics.ReverseSDE`.
+    probability flow, the family in between that of :class:`~sde_gen.denoiser.ReverseSDE`.
 
     Arguments:
         eta: 0 is a first-order step on the probability flow, 1 the paper's sampler.

@@ -12,11 +12,11 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.hooks import Hook, StepInfo
+from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_finite_velocity
+from sde_gen.solver._validation import require_finite_velocity
 from sde_gen.solver.base import Solver, check_times
+from sde_gen.solver.callbacks import Hook, StepInfo
 
 METHODS = ("RK45", "RK23", "DOP853")
 """The explicit methods; implicit ones would need a Jacobian of the whole batch."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
+from sde_gen.solver._lagrange import quadrature
 from sde_gen.solver._multistep import combine
-from sde_gen.solver._weights import quadrature
 from sde_gen.solver.base import StepSolver
 
 PREDICTOR, CORRECTOR = 4, 5
@@ -58,7 +58,7 @@ class StraightAdams(StepSolver[Past]):
     correction is that of the step corrected. That is full order with short steps, no overshooting with long ones.
 
     The first step, Euler's, is corrected to O(h^3) once, so the order is 3; what is measured is higher. A start
-    where alpha is zero is p = 1. Use it on the :class:`~sde_gen.grid.angle.Angle` grid of the same middle. The page
+    where alpha is zero is p = 1. Use it on the :class:`~sde_gen.grid.Angle` grid of the same middle. The page
     "Few evaluations" of the documentation derives the method and says where it wins.
 
     Sources: Adams' methods with steps of different lengths: Hairer, Norsett and Wanner, 1993, Solving Ordinary

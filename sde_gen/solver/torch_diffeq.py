@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ProbabilityFlow
-from sde_gen.hooks import Hook, StepInfo
-from sde_gen.integrator.torch_diffeq import ADAPTIVE, FIXED, Method
+from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_finite_velocity
+from sde_gen.ode.torch_diffeq import ADAPTIVE, FIXED, Method
+from sde_gen.solver._validation import require_finite_velocity
 from sde_gen.solver.base import Solver, check_times
+from sde_gen.solver.callbacks import Hook, StepInfo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ import torch
 import torchsde
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.dynamics import ReverseSDE
+from sde_gen.denoiser.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._check import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
 from sde_gen.solver.base import StepSolver
+from sde_gen.utils.broadcasting import like
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
 """Calculus, evaluations a step and weak order of a method; the calculi agree, for g depends on t alone."""
@@ -32,7 +32,7 @@ class TorchSDE(StepSolver[None]):
     so that the only Brownian increment it can ask for is the one over [0, 1], which our noise gives.
 
     Sources: Li et al., 2020, arXiv:2001.01328, https://github.com/google-research/torchsde;
-    the SDE: :class:`~sde_gen.dynamics.ReverseSDE`.
+    the SDE: :class:`~sde_gen.denoiser.ReverseSDE`.
 
     Arguments:
         method: euler (weak order 1), heun or midpoint (weak order 2).

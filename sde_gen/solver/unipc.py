@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._check import require_order, require_whole
-from sde_gen.solver._form import DataForm, Form
+from sde_gen.solver._integrals import DataForm, Form
+from sde_gen.solver._lagrange import window
 from sde_gen.solver._multistep import MultistepSolver, Row, held
-from sde_gen.solver._weights import window
+from sde_gen.solver._validation import require_order, require_whole
 from sde_gen.solver.multistep_weights import points_of_steps
 
 
@@ -81,7 +81,7 @@ class UniPC(MultistepSolver, abc.ABC):
 
     Arguments:
         predictor_order: p, from 1 to 3.
-        limit: whether long steps are :func:`limited <sde_gen.solver._multistep.held>`, which the authors' are not.
+        limit: whether long steps are :func:`limited <sde_gen.solver.held>`, which the authors' are not.
         last_points: predictions that the last step's predictor combines; the one before has one more, and so on
             (``lower_order_final`` of other libraries: 1 where their last step ends where ours does, 2 where theirs
             goes on to clean data). None: no fewer.

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from sde_gen import build
-from tests.catalogue import CONF, names
+from sde_gen.cli import build
+from tests.helpers.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sde_gen.codec import Affine, Lossy, OutOfRange, Scaled, Uniform
+from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, Uniform
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID, PerSample
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sde_gen.conditioning import Label, Unconditional
+from sde_gen.data.conditioning import Label, Unconditional
 from sde_gen.noise import IID, PerSample
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 LABELS = torch.arange(20_000) % 3
 

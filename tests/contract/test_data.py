@@ -33,8 +33,8 @@ from sde_gen.data.depth import deep
 from sde_gen.data.idx import read_idx
 from sde_gen.data.image import plain
 from sde_gen.data.image_file import load_image
-from tests.catalogue import make, names
-from tests.packed import pack
+from tests.helpers.catalogue import make, names
+from tests.helpers.tar_images import pack
 
 ON_DISK = [
     name

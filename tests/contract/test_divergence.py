@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from sde_gen.divergence import Exact, Gaussian, Hutchinson, HutchPlusPlus, Rademacher
+from sde_gen.likelihood.divergence import Exact, Gaussian, Hutchinson, HutchPlusPlus, Rademacher
 from sde_gen.noise import IID, PerSample
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 
 def field(x):

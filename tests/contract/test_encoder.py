@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 
 def build(name: str, **overrides):

@@ -8,7 +8,7 @@ import torch
 
 from sde_gen.grid import IDDPM, Cosine, Curve, DDPMLeading, DDPMLinspace, DDPMTrailing, Grid, Listed, TimeOf
 from sde_gen.sde import DDPM, SDE, VE, VP, cosine_betas
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 SDES = names("sde")
 LISTED = ["listed", "listed_log_snrs", "listed_ratios"]

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
-from sde_gen.hooks import NFECounter
-from sde_gen.prediction import Prediction
 from sde_gen.sde import SDE
-from tests import oracles
-from tests.catalogue import make, names
+from sde_gen.solver.callbacks import NFECounter
+from tests.helpers import oracles
+from tests.helpers.catalogue import make, names
 
 SDES = names("sde")
 TIMES = (0.05, 0.4, 0.8)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sde_gen.clock import InTime
-from sde_gen.codec import Uniform
+from sde_gen.data.codec import Uniform
 from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
-from sde_gen.divergence import Exact, Hutchinson, HutchPlusPlus
-from sde_gen.integrator import DormandPrince, RungeKutta4, ScipyODE, TorchDiffEq
 from sde_gen.likelihood import bits_per_dim, estimate, log_prob
+from sde_gen.likelihood.divergence import Exact, Hutchinson, HutchPlusPlus
 from sde_gen.noise import IID, PerSample
-from tests.catalogue import make, names
+from sde_gen.ode import DormandPrince, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.ode.time_variable import InTime
+from tests.helpers.catalogue import make, names
 
 FINE = TorchDiffEq(method="dopri8", rtol=1e-8, atol=1e-8)
 ONE = torch.ones((), dtype=torch.float64)

@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.denoiser import GaussianDenoiser
-from sde_gen.guidance import DPS
-from sde_gen.hooks import StopOnNaN
+from sde_gen.inverse import DPS
+from sde_gen.inverse.operator import Mask
 from sde_gen.noise import IID
-from sde_gen.operator import Mask
 from sde_gen.sampler import Sampler
 from sde_gen.sde import SDE
-from tests.catalogue import CONF, first, make, names
+from sde_gen.solver.callbacks import StopOnNaN
+from tests.helpers.catalogue import CONF, first, make, names
 
 MEAN = torch.tensor([0.2, -0.3, 0.1, 0.0]).double()
 COV = 0.25 * torch.exp(-(torch.arange(4.0).double()[:, None] - torch.arange(4.0)).abs() / 2)

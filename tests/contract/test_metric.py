@@ -6,16 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sde_gen.codec import Affine, Uniform
-from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
-from sde_gen.dequantisation import Noised, TruncatedNormal
-from sde_gen.dequantisation import Uniform as Dequantise
-from sde_gen.divergence import Exact, Hutchinson
-from sde_gen.integrator import RungeKutta4, TorchDiffEq
-from sde_gen.likelihood import Ended
-from sde_gen.metric import BitsPerDim, ContinuousBound, Density, ImportanceBits, Levels
+from sde_gen.data.codec import Affine, Uniform
+from sde_gen.denoiser import Denoiser, Ended, GaussianDenoiser, MixtureDenoiser
+from sde_gen.evaluation.metric import BitsPerDim, ContinuousBound, Density, ImportanceBits, Levels
+from sde_gen.likelihood.dequantization import Noised, TruncatedNormal
+from sde_gen.likelihood.dequantization import Uniform as Dequantise
+from sde_gen.likelihood.divergence import Exact, Hutchinson
 from sde_gen.noise import IID, PerSample
-from tests.catalogue import make, names
+from sde_gen.ode import RungeKutta4, TorchDiffEq
+from tests.helpers.catalogue import make, names
 
 EVENT = (1, 2, 2)
 MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64)
@@ -34,14 +33,14 @@ def values(count=5):
     return CODEC.decode(model().sample(count, noise=IID.seeded(1))).to(torch.uint8)
 
 
-STEPS = {"_target_": "sde_gen.integrator.RungeKutta4", "steps": 8}
-PROBES = {"_target_": "sde_gen.divergence.Hutchinson", "probes": 2}
-DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.dequantisation.Uniform"}}}
+STEPS = {"_target_": "sde_gen.ode.RungeKutta4", "steps": 8}
+PROBES = {"_target_": "sde_gen.likelihood.divergence.Hutchinson", "probes": 2}
+DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.likelihood.dequantization.Uniform"}}}
 PARTS = {
     "bpd": {"integrator": STEPS, "divergence": PROBES},
     "importance": {
         "integrator": STEPS,
-        "divergence": {"_target_": "sde_gen.divergence.Exact"},
+        "divergence": {"_target_": "sde_gen.likelihood.divergence.Exact"},
         **DENSITY["ending"],
         "draws": 2,
     },

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from sde_gen.divergence import Exact
+from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 SHAPES = {"mlp": (3,)}
-REACH = "sde_gen.model.reach"
-LEVEL = {"_target_": "sde_gen.model.hdit.Level", "width": 16, "hidden": 16}
+REACH = "sde_gen.model.transformer.attention"
+LEVEL = {"_target_": "sde_gen.model.Level", "width": 16, "hidden": 16}
 SMALL = {
     "mlp": {},
     "kunet": {"width": 8, "channels": [8, 16]},
@@ -162,7 +162,7 @@ def test_label_without_classes():
 
 def test_dropout_keeps_the_mean_and_its_rate():
     """Six standard errors over 2^20 elements."""
-    from sde_gen.model.blocks import Dropout
+    from sde_gen.model.unet.blocks import Dropout
 
     torch.manual_seed(0)
     out = Dropout(0.25).train()(torch.ones(2**20))

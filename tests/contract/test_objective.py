@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from sde_gen._tensor import mean_event
 from sde_gen.denoiser import Denoiser, MixtureDenoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import DSM
-from sde_gen.prediction import Prediction
-from sde_gen.time_sampler import Importance, Information, LogNormal, Mixture, Stratified, Uniform
-from sde_gen.weighting import EDM, Law, Likelihood, MinSNR, Simple, TruncatedSNR
-from tests.catalogue import make, names
+from sde_gen.objective.time_sampler import Importance, Information, LogNormal, Mixture, Stratified, Uniform
+from sde_gen.objective.weighting import EDM, Law, Likelihood, MinSNR, Simple, TruncatedSNR
+from sde_gen.utils.broadcasting import mean_event
+from tests.helpers.catalogue import make, names
 
 FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR at t = 1 is finite
 LAWS = {

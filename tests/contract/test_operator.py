@@ -7,11 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.codec import Uniform
+from sde_gen.data.codec import Uniform
+from sde_gen.inverse.operator import (
+    JPEG,
+    AveragePool,
+    Blur,
+    CompressedSensing,
+    Function,
+    Grey,
+    Mask,
+    Operator,
+)
+from sde_gen.inverse.operator.conjugate_gradients import conjugate_gradients
 from sde_gen.noise import IID
-from sde_gen.operator import JPEG, AveragePool, Blur, CompressedSensing, Function, Grey, Mask, Operator
-from sde_gen.operator.conjugate_gradients import conjugate_gradients
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 NOT_LINEAR = ("jpeg",)
 OPERATORS: dict[str, Operator] = {

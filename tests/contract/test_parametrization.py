@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sde_gen._tensor import like
 from sde_gen.denoiser import GaussianDenoiser
-from sde_gen.parametrization import EDM, Parametrization
+from sde_gen.denoiser.parametrization import EDM, Parametrization
 from sde_gen.sde import SDE
-from tests.catalogue import make, names
+from sde_gen.utils.broadcasting import like
+from tests.helpers.catalogue import make, names
 
 PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
 

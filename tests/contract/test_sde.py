@@ -12,7 +12,7 @@ from torch import Tensor
 from sde_gen.noise import IID
 from sde_gen.sde import SDE, Linear
 from sde_gen.sde.base import derivative
-from tests.catalogue import make, names
+from tests.helpers.catalogue import make, names
 
 SDES = names("sde")
 INTERIOR = torch.tensor([0.013, 0.1, 0.25, 0.3777, 0.5, 0.62, 0.85, 0.97], dtype=torch.float64)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.hooks import NFECounter, StepInfo, StopOnNaN, Trajectory
+from sde_gen.denoiser.parametrization import EDM
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.inverse.operator import Mask
+from sde_gen.inverse.projection import Projection
 from sde_gen.noise import Brownian, PerSample
-from sde_gen.operator import Mask
-from sde_gen.parametrization import EDM
-from sde_gen.prediction import Prediction
 from sde_gen.solver import DDIM, BatchLangevin, PredictorCorrector, Restart
 from sde_gen.solver.base import Solver, StepSolver
-from sde_gen.solver.projection import Projection
-from tests import oracles
-from tests.catalogue import first, make, names
+from sde_gen.solver.callbacks import NFECounter, StepInfo, StopOnNaN, Trajectory
+from tests.helpers import oracles
+from tests.helpers.catalogue import first, make, names
 
 SOLVERS = names("solver")
 SDES = names("sde")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.system.test_doors import TINY, enter, mistake
+from tests.system.test_commands import TINY, enter, mistake
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,7 @@ def test_fresh_noise_has_no_error_and_this_is_said(run, tmp_path, capfd):
 def test_the_defaults_hold_what_sample_takes(run, tmp_path):
     enter("benchmark", f"run={run}", "steps=[2]", "n=1", f"out={tmp_path}")
     assert rows(tmp_path)[0]["solver"] == "straight_adams"
-    assert (
-        json.loads((tmp_path / "benchmark.json").read_text())["grid"]["_target_"]
-        == "sde_gen.grid.angle.Angle"
-    )
+    assert json.loads((tmp_path / "benchmark.json").read_text())["grid"]["_target_"] == "sde_gen.grid.Angle"
     assert rows(tmp_path)[0]["se"] is None
 
 

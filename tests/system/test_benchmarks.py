@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import attention, import_weights, likelihood_cost, sample_overhead, scaling, train_step
-from sde_gen.interop import guided_diffusion
+from sde_gen.interop.guided_diffusion import reader as guided_diffusion
 from sde_gen.model import DDPMpp
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen import train_classifier
+from sde_gen.cli import train_classifier
+from sde_gen.cli.run import open_classifier, open_run
 from sde_gen.data import Digits
-from sde_gen.run import open_classifier, open_run
-from tests.system import test_doors
+from tests.system import test_commands
 
 SMALL = ["encoder.width=16", "engine.images=19200", "engine.log_every=4800", "engine.checkpoint_every=9600"]
 
@@ -20,21 +20,21 @@ def opening(folder):
 
 @pytest.fixture(autouse=True)
 def _door(monkeypatch):
-    monkeypatch.setitem(test_doors.DOORS, "train_classifier", train_classifier.main)
+    monkeypatch.setitem(test_commands.DOORS, "train_classifier", train_classifier.main)
 
 
 def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
     folder = tmp_path / "classifier"
-    test_doors.enter("train_classifier", *SMALL, f"run={folder}")
+    test_commands.enter("train_classifier", *SMALL, f"run={folder}")
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < records[0]["loss"] < 3
     assert not (folder / "previews").exists()
-    test_doors.enter("train", *test_doors.TINY, f"run={tmp_path / 'run'}")
+    test_commands.enter("train", *test_commands.TINY, f"run={tmp_path / 'run'}")
     run, test = open_run(opening(tmp_path / "run")), Digits().load().test
     classifier = open_classifier(folder, run)
     guess = classifier.log_probs(run.codec.encode(test.values), torch.tensor(0.05).double()).argmax(1)
     assert float((guess == test.labels).double().mean()) > 0.8  # a tenth by chance
-    test_doors.enter("train", *test_doors.TINY, "sde=ve", f"run={tmp_path / 've'}")
+    test_commands.enter("train", *test_commands.TINY, "sde=ve", f"run={tmp_path / 've'}")
     with pytest.raises(ValueError, match="trained with sde="):
         open_classifier(folder, open_run(opening(tmp_path / "ve")))
     with pytest.raises(ValueError, match="holds no classifier"):
@@ -48,4 +48,4 @@ def test_mistakes(tmp_path, capfd):
         (["data=checkerboard"], "no classes"),
         (["encoder.multipliers=[1,1,1,1,1]"], "multiples of 16"),
     ]:
-        assert words in test_doors.mistake(capfd, "train_classifier", *arguments, f"run={tmp_path / 'no'}")
+        assert words in test_commands.mistake(capfd, "train_classifier", *arguments, f"run={tmp_path / 'no'}")

@@ -15,16 +15,17 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen import convert
-from sde_gen.engine import checkpoint, draft
-from sde_gen.interop import to_diffusers
-from tests import adm_reference, score_sde_reference
-from tests.system import test_doors
-from tests.tiny import read, same
-from tests.unet2d_reference import random_tensors
-from tests.unit.test_interop_diffusers import CHAIN, PLAIN, folder_of
-from tests.unit.test_interop_k_diffusion import KINDS, file_of
-from tests.unit.test_interop_score_sde import golden
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint import writer as draft
+from sde_gen.cli import convert
+from sde_gen.interop.diffusers import writer as to_diffusers
+from tests.helpers.tiny_run import read, same
+from tests.reference import adm, score_sde
+from tests.reference.unet2d import random_tensors
+from tests.system import test_commands
+from tests.unit.interop.test_diffusers import CHAIN, PLAIN, folder_of
+from tests.unit.interop.test_k_diffusion import KINDS, file_of
+from tests.unit.interop.test_score_sde import golden
 
 
 def enter(*arguments: str) -> None:
@@ -63,7 +64,7 @@ def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -
     assert any(value[()].any() for value in found.ema.values()), (
         "the averages are taken, not the zeros beside them"
     )
-    test_doors.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    test_commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
@@ -74,7 +75,7 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
     assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
-    test_doors.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    test_commands.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
@@ -92,7 +93,7 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
         "film=true",
         f"out={tmp_path / 'samples'}",
     ]
-    test_doors.enter("sample", *words)
+    test_commands.enter("sample", *words)
     names = ["film.gif", "samples.npz", "samples.png", "strip.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
 
@@ -119,9 +120,9 @@ def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Pat
     found = checkpoint.latest(out / "checkpoints")
     assert found is not None
     assert found.about["origin"]["format"] == "k_diffusion"
-    test_doors.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    test_commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
-    test_doors.enter("evaluate", f"run={out}", "n=2", "integrator.steps=4", f"out={scores}")
+    test_commands.enter("evaluate", f"run={out}", "n=2", "integrator.steps=4", f"out={scores}")
     report = json.loads((scores / "bpd.json").read_text())
     assert report["images"] == 2
     assert math.isfinite(report["mean"])
@@ -241,12 +242,12 @@ GUIDED: dict[str, Any] = {
 def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: Any) -> None:
     """A random network of guided-diffusion's in a file, and its run folder."""
     config = {**GUIDED, **settings}
-    tensors, weights = score_sde_reference.drawn()
+    tensors, weights = score_sde.drawn()
     x, t = torch.zeros(1, 3, 8, 8).double(), torch.ones(1).double()
     if kind == "guided_diffusion":
-        adm_reference.forward(config, weights, x, t, torch.zeros(1).long())
+        adm.forward(config, weights, x, t, torch.zeros(1).long())
     else:
-        adm_reference.logits(config, weights, x, t)
+        adm.logits(config, weights, x, t)
     torch.save(tensors, folder / f"{name}.pt")
     (folder / f"{name}.json").write_text(json.dumps(config))
     files = (f"file={folder / name}.pt", f"settings={folder / name}.json", f"out={folder / name}")
@@ -264,7 +265,7 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
 
     def drawn(run: str, *words: str) -> np.ndarray:
         out = tmp_path / f"samples{len(list(tmp_path.glob('samples*')))}"
-        test_doors.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
+        test_commands.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
         found: np.ndarray = np.load(out / "samples.npz")["model_space"]
         return found
 
@@ -305,14 +306,14 @@ def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.Cap
     found = []
     for name, nu in (("own", "null"), ("least", "0"), ("most", "1")):
         out = tmp_path / name
-        test_doors.enter("sample", f"run={tmp_path / 'learned'}", *steps, f"solver.nu={nu}", f"out={out}")
+        test_commands.enter("sample", f"run={tmp_path / 'learned'}", *steps, f"solver.nu={nu}", f"out={out}")
         found.append(np.load(out / "samples.npz")["model_space"])
     assert np.isfinite(found[0]).all()
     assert min(np.abs(found[0] - other).max() for other in found[1:]) > 1e-3
     values = []
     for nu in ("null", "0"):
         out = tmp_path / f"vlb{nu}"
-        test_doors.enter(
+        test_commands.enter(
             "evaluate",
             f"run={tmp_path / 'learned'}",
             "metrics=[vlb]",
@@ -326,7 +327,7 @@ def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.Cap
     capfd.readouterr()
     out = tmp_path / "none"
     with pytest.raises(SystemExit):
-        test_doors.enter("sample", f"run={tmp_path / 'fixed'}", *steps, "solver.nu=null", f"out={out}")
+        test_commands.enter("sample", f"run={tmp_path / 'fixed'}", *steps, "solver.nu=null", f"out={out}")
     assert "predicts none" in capfd.readouterr().err
 
 

@@ -22,17 +22,17 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from sde_gen import convert
-from sde_gen.door import explain
-from tests import adm_reference, score_sde_reference
-from tests.unet2d_reference import random_tensors
-from tests.unit import test_interop_diffusers as of_diffusers
-from tests.unit import test_interop_guided_diffusion as of_guided
-from tests.unit import test_interop_k_diffusion as of_k_diffusion
-from tests.unit import test_interop_pickled as of_pickles
-from tests.unit import test_interop_score_sde as of_score_sde
-from tests.unit.test_interop_files import mutated
-from tests.unit.test_interop_pickled import _their_modules  # noqa: F401, a fixture
+from sde_gen.cli import convert
+from sde_gen.cli.app import explain
+from tests.reference import adm, score_sde
+from tests.reference.unet2d import random_tensors
+from tests.unit.interop import test_diffusers as of_diffusers
+from tests.unit.interop import test_guided_diffusion as of_guided
+from tests.unit.interop import test_k_diffusion as of_k_diffusion
+from tests.unit.interop import test_pickled as of_pickles
+from tests.unit.interop import test_score_sde as of_score_sde
+from tests.unit.interop.test_files import mutated
+from tests.unit.interop.test_pickled import _their_modules  # noqa: F401, a fixture
 
 Files = dict[str, bytes]
 """The contents of a folder by the names of its files; the first is what ``file=`` names."""
@@ -73,8 +73,8 @@ SCORE_SDE: dict[str, Any] = {
 
 def example_of_score_sde(at: Path) -> Files:
     config = of_score_sde.small(**SCORE_SDE)
-    tensors, weights = score_sde_reference.drawn()
-    score_sde_reference.forward(config, weights, torch.zeros(1, 2, 8, 8).double(), torch.ones(1).double())
+    tensors, weights = score_sde.drawn()
+    score_sde.forward(config, weights, torch.zeros(1, 2, 8, 8).double(), torch.ones(1).double())
     learned = [value for name, value in tensors.items() if not name.endswith(".W") or "NIN" in name]
     content = {"model": tensors, "ema": {"shadow_params": learned}, "step": 3}
     return {"a.pth": saved(content, at), "settings.json": json.dumps(config).encode()}
@@ -82,14 +82,14 @@ def example_of_score_sde(at: Path) -> Files:
 
 def example_of_guided(at: Path, *, classifier: bool) -> Files:
     """A network of images, or a classifier."""
-    tensors, weights = score_sde_reference.drawn()
+    tensors, weights = score_sde.drawn()
     zeros, one = torch.zeros(1, 3, 8, 8).double(), torch.ones(1).double()
     config = {**of_guided.SMALL, "noise_schedule": "linear", "dropout": 0.1}
     if classifier:
         config |= {"num_head_channels": 16, "out_channels": 5, "pool": "attention"}
-        adm_reference.logits(config, weights, zeros, one)
+        adm.logits(config, weights, zeros, one)
     else:
-        adm_reference.forward(config, weights, zeros, one, None)
+        adm.forward(config, weights, zeros, one, None)
     return {
         "a.pt": saved(tensors, at),
         "settings.yaml": OmegaConf.to_yaml(OmegaConf.create(config)).encode(),
@@ -165,7 +165,7 @@ ODD: list[Any] = [
         [1] * 500,
         {"a": 1},
         "${oc.env:HOME}",
-        "sde_gen.run.open_run",
+        "sde_gen.cli.run.open_run",
         "\n\n",
     ),
 ]

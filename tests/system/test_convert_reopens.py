@@ -9,27 +9,34 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen import build
-from sde_gen.build import Facts
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.cli import build
+from sde_gen.cli.build import Facts
+from sde_gen.cli.overrides import names
+from sde_gen.cli.run import Run, open_classifier
 from sde_gen.denoiser import Denoiser
-from sde_gen.door import names
-from sde_gen.engine import checkpoint
-from sde_gen.engine.checkpoint import Checkpoint
 from sde_gen.grid import Angle
-from sde_gen.interop import Imported, diffusers, edm, guided_diffusion, k_diffusion, score_sde
-from sde_gen.interop.schedulers import CHAINS, FLOWS, LEVELS, PREDICTIONS
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.diffusers import reader as diffusers
+from sde_gen.interop.diffusers.schedulers import CHAINS, FLOWS, LEVELS, PREDICTIONS
+from sde_gen.interop.edm import reader as edm
+from sde_gen.interop.guided_diffusion import reader as guided_diffusion
+from sde_gen.interop.k_diffusion import reader as k_diffusion
+from sde_gen.interop.score_sde import reader as score_sde
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.run import Run, open_classifier
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DDIM
-from tests import adm_reference, score_sde_reference, stored_run
-from tests.stored_run import SMALL, config_of, opened
-from tests.unet2d_reference import random_tensors
-from tests.unit import test_interop_diffusers as from_diffusers
-from tests.unit import test_interop_edm as from_edm
-from tests.unit import test_interop_guided_diffusion as from_guided
-from tests.unit import test_interop_k_diffusion as from_k_diffusion
-from tests.unit import test_interop_score_sde as from_score_sde
+from tests.helpers import stored_run
+from tests.helpers.stored_run import SMALL, config_of, opened
+from tests.reference import adm
+from tests.reference import score_sde as score_sde_reference
+from tests.reference.unet2d import random_tensors
+from tests.unit.interop import test_diffusers as from_diffusers
+from tests.unit.interop import test_edm as from_edm
+from tests.unit.interop import test_guided_diffusion as from_guided
+from tests.unit.interop import test_k_diffusion as from_k_diffusion
+from tests.unit.interop import test_score_sde as from_score_sde
 
 
 def reopened(found: Imported, at: Path) -> Run:
@@ -103,7 +110,7 @@ def of_guided_diffusion(config: dict[str, Any]) -> Imported:
     """A network of guided-diffusion, on tensors that the walk through theirs asks for."""
     classes = torch.tensor([0, 1]) if "num_classes" in config else None
     tensors, weights = score_sde_reference.drawn()
-    adm_reference.forward(config, weights, torch.zeros(2, 3, 8, 8).double(), torch.ones(2).double(), classes)
+    adm.forward(config, weights, torch.zeros(2, 3, 8, 8).double(), torch.ones(2).double(), classes)
     return guided_diffusion.read(tensors, config)
 
 

@@ -14,13 +14,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen import build
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.cli import build
+from sde_gen.cli.guidance_setup import choose_labels
+from sde_gen.cli.run import Run, open_data, open_run
 from sde_gen.data import Identity, ImageFolder, Shards, Splits
-from sde_gen.engine import checkpoint
-from sde_gen.run import Run, open_data, open_run
-from sde_gen.steering import choose_labels
-from tests.packed import shards
-from tests.system.test_doors import enter, mistake
+from tests.helpers.tar_images import shards
+from tests.system.test_commands import enter, mistake
 
 SMALL = [
     *("model.width=8", "model.blocks=1", "model.attention_levels=[]", "engine.batch_size=32"),

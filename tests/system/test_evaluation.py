@@ -15,17 +15,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from sde_gen import evaluate
+from sde_gen.cli import evaluate
+from sde_gen.cli.evaluation import plan
+from sde_gen.cli.run import Run, open_data, open_run
 from sde_gen.data import Digits, Splits
-from sde_gen.divergence import Hutchinson
-from sde_gen.evaluation import plan
-from sde_gen.integrator import Adams
+from sde_gen.evaluation.metric import BitsPerDim
 from sde_gen.likelihood import budget
-from sde_gen.metric import BitsPerDim
+from sde_gen.likelihood.divergence import Hutchinson
 from sde_gen.noise import sample_seeds
-from sde_gen.run import Run, open_data, open_run
-from tests.children import free_port, team
-from tests.system.test_doors import TINY, enter, mistake
+from sde_gen.ode import Adams
+from tests.helpers.subprocesses import free_port, team
+from tests.system.test_commands import TINY, enter, mistake
 
 Report = dict[str, Any]
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sde_gen import train
-from tests.children import Child, children, ended
-from tests.packed import shards
+from sde_gen.cli import train
+from tests.helpers.subprocesses import Child, children, ended
+from tests.helpers.tar_images import shards
 
 BUDGET = 1024
 COMMAND = (

@@ -11,15 +11,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from sde_gen import benchmark, build, convert, evaluate, options, sample, train, train_classifier, verify
-from sde_gen.comparison import Comparison
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, train_classifier, verify
+from sde_gen.cli.app import MISTAKES, explain
+from sde_gen.cli.evaluation import Evaluation
+from sde_gen.cli.generation import Drawing
+from sde_gen.cli.overrides import CONF, names
 from sde_gen.data.digits import Digits
-from sde_gen.door import CONF, MISTAKES, explain, names
-from sde_gen.drawing import Drawing
-from sde_gen.engine import Trainer, checkpoint
-from sde_gen.engine.checkpoint import Checkpoint
-from sde_gen.evaluation import Evaluation
-from sde_gen.tuner import Tuner
+from sde_gen.evaluation.solver_comparison import Comparison
+from sde_gen.evaluation.solver_tuning import Tuner
+from sde_gen.training import Trainer
 
 COMMANDS = {
     "train": train,

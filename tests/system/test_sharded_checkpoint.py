@@ -15,13 +15,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sde_gen.engine import checkpoint, draft
-from sde_gen.engine.checkpoint import Checkpoint
-from sde_gen.engine.sharded import Sharded
-from sde_gen.engine.team import Replicated, Team, assembled
-from tests.children import Ended, team, together
-from tests.system.test_together import SETTINGS, Double, double
-from tests.tiny import points, read, same, trainer
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint import writer as draft
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.distributed.fsdp import Sharded
+from sde_gen.distributed.strategy import Replicated, Team, assembled
+from tests.helpers.subprocesses import Ended, team, together
+from tests.helpers.tiny_run import points, read, same, trainer
+from tests.system.test_distributed_training import SETTINGS, Double, double
 
 SHAPES = {
     "many": (7, 3),

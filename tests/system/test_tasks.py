@@ -11,18 +11,18 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen import sample, train, train_classifier
+from sde_gen.cli import sample, train, train_classifier
+from sde_gen.cli.guidance_setup import choose_labels, guided
+from sde_gen.cli.run import open_data, open_run
 from sde_gen.grid import Angle
 from sde_gen.guidance import CFG
-from sde_gen.method import Walked
+from sde_gen.inverse.method import Walked
+from sde_gen.inverse.projection import Projection
+from sde_gen.inverse.task import Colorize, Deblur, Inpaint, Interpolate, Vary, psnr
 from sde_gen.noise import PerSample, sample_seeds
-from sde_gen.run import open_data, open_run
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
-from sde_gen.solver.projection import Projection
-from sde_gen.steering import choose_labels, guided
-from sde_gen.task import Colorize, Deblur, Inpaint, Interpolate, Vary, psnr
-from tests.catalogue import names
+from tests.helpers.catalogue import names
 
 DOORS = {"train": train.main, "train_classifier": train_classifier.main, "sample": sample.main}
 SHORT = [
@@ -334,7 +334,7 @@ def test_psnr_of_a_known_error():
 def test_guidance_without_label_dropout_is_refused(runs):
     run = opened(runs / "class")
     every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
-    config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.cfg.CFG", "drop": ["label"]}})
+    config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.CFG", "drop": ["label"]}})
     with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
         guided(config, replace(run, config=every))
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.door import load
+from sde_gen.cli.app import load
+from sde_gen.cli.tuning.choice import judged
+from sde_gen.cli.tuning.report import notes
+from sde_gen.evaluation.solver_tuning import Tuner, candidates
 from sde_gen.grid import Angle, Uniform
 from sde_gen.solver import DPMSolverPP
-from sde_gen.tuner import Tuner, candidates
-from sde_gen.tuning.choice import judged
-from sde_gen.tuning.report import notes
-from tests import oracles
-from tests.catalogue import make
-from tests.system.test_doors import TINY, enter, mistake
+from tests.helpers import oracles
+from tests.helpers.catalogue import make
+from tests.system.test_commands import TINY, enter, mistake
 
 LITTLE = [
     "tune=true",

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from sde_gen import verify
-from sde_gen.certificate import certify
-from tests.catalogue import make
-from tests.system import test_doors
+from sde_gen.cli import verify
+from sde_gen.evaluation.certificate import certify
+from tests.helpers.catalogue import make
+from tests.system import test_commands
 
 BROKEN = """
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Broken(DPMSolverPP):
 
 @pytest.fixture(autouse=True)
 def _door(monkeypatch):
-    monkeypatch.setitem(test_doors.DOORS, "verify", verify.main)
+    monkeypatch.setitem(test_commands.DOORS, "verify", verify.main)
 
 
 def test_certifies_a_subset_on_every_process(tmp_path, capfd):
     solvers = "[straight_adams,dpm_solver_pp_sde_2m,restart,dormand_prince]"
-    test_doors.enter(
+    test_commands.enter(
         "verify", f"solvers={solvers}", "sdes=[vp,ve,rectified]", "parametrizations=[v]", f"out={tmp_path}"
     )
     found = json.loads((tmp_path / "verify.json").read_text())["certificates"]
@@ -54,7 +54,7 @@ def test_a_broken_solver_of_the_user_s_own_fails(tmp_path, capfd, monkeypatch):
     (tmp_path / "broken.yaml").write_text("_target_: mine.Broken\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SystemExit) as stop:
-        test_doors.enter("verify", f"solvers=[{tmp_path / 'broken.yaml'}]", "sdes=[vp]", f"out={tmp_path}")
+        test_commands.enter("verify", f"solvers=[{tmp_path / 'broken.yaml'}]", "sdes=[vp]", f"out={tmp_path}")
     assert stop.value.code == 1
     out = " ".join(capfd.readouterr().out.split())
     assert "FAILED broken on vp: order" in out
@@ -86,7 +86,7 @@ def test_mistakes(tmp_path, capfd):
         ("sdes=[vip]", "did you mean"),
         ("parametrizations=[epsilon]", "eps"),
     ]:
-        assert words in test_doors.mistake(
+        assert words in test_commands.mistake(
             capfd,
             "verify",
             argument,

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR, Uniform
-from sde_gen.hooks import NFECounter, StopOnNaN, Trajectory
 from sde_gen.noise import PerSample
-from sde_gen.prediction import Prediction
 from sde_gen.sampler import Sampler
-from tests import oracles
-from tests.catalogue import first, make, names
+from sde_gen.solver.callbacks import NFECounter, StopOnNaN, Trajectory
+from tests.helpers import oracles
+from tests.helpers.catalogue import first, make, names
 
 SDES = names("sde")
 

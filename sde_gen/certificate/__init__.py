@@ -1,6 +1,0 @@
-"""Certificates of solvers: what they do, held to exact answers."""
-
-from sde_gen.certificate.certify import Certificate, certify
-from sde_gen.certificate.through import Through
-
-__all__ = ["Certificate", "Through", "certify"]

@@ -1,0 +1,5 @@
+"""Checkpoints: store, manifest, writer, tensor shards, resuming."""
+
+from sde_gen.checkpoint.store import Checkpoint, Saved
+
+__all__ = ["Checkpoint", "Saved"]

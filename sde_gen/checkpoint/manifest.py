@@ -1,0 +1,83 @@
+"""What a checkpoint says of itself in JSON: it may be damaged, or written by somebody else."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sde_gen.utils import regular_file
+from sde_gen.utils.one_line import line, said
+
+NAME = "checkpoint.json"
+"""The file that is written last; beside it lies its SHA-256."""
+
+LARGEST = 2**24
+"""Bytes of that file, at most."""
+
+LARGEST_SUM = 2**10
+"""Bytes of the file with its checksum, at most."""
+
+
+class Header(NamedTuple):
+    """What stands in :data:`NAME`.
+
+    Attributes:
+        images: number of training images seen.
+        about: what the training told of itself.
+        sha256: the SHA-256 of every file, by its name.
+    """
+
+    images: int
+    about: dict[str, Any]
+    sha256: dict[str, str]
+
+
+def read(path: Path) -> Header:
+    """Read what a checkpoint says; of its tensors nothing is looked at.
+
+    Raises:
+        ValueError: it is missing, damaged, or says what a checkpoint cannot; the message names the file.
+    """
+    file = path / NAME
+    try:
+        text = regular_file.content(file, LARGEST)
+        digest = regular_file.content(path / f"{NAME}.sha256", LARGEST_SUM).decode(errors="replace")
+    except OSError as error:
+        raise ValueError(unreadable(path, error)) from error
+    compare(file, hashlib.sha256(text), digest)
+    try:
+        told = json.loads(text)
+        header = Header(told["images"], told["about"], told["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} was not written by this package ({line(str(error), 100)})") from error
+    images, about, sums = header
+    if not isinstance(images, int) or not 0 <= images < 10**15:
+        raise ValueError(f"{file} was not written by this package (it tells of images={said(images)})")
+    if not isinstance(about, dict) or not isinstance(sums, dict):
+        raise ValueError(f"{file} was not written by this package (about and sha256 are no objects)")
+    if not isinstance(about.get("validation"), int | float | None):
+        raise ValueError(
+            f"{file} was not written by this package (it tells of validation={said(about['validation'])})"
+        )
+    for name, known in sums.items():
+        if Path(name).name != name or not name.isprintable() or not isinstance(known, str):
+            raise ValueError(f"{file} was not written by this package (it tells of a file {said(name)})")
+    return header
+
+
+def compare(path: Path, found: "hashlib._Hash", sha256: str) -> None:
+    """Compare the checksum of a file with the one that was written with it.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if found.hexdigest() != sha256.strip():
+        raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Why a checkpoint cannot be read, in a line."""
+    name = Path(error.filename).name if error.filename else "a file"
+    if isinstance(error, FileNotFoundError):
+        return f"the checkpoint {path} is incomplete: there is no {name}"
+    return f"the checkpoint {path} cannot be read: {error.strerror or error}, {name}"

@@ -1,0 +1,92 @@
+"""Going on where a training stood."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.state_dict import finite, from_tensors, load_into, to_tensors
+from sde_gen.distributed.strategy import Team
+from sde_gen.utils.diff import changes
+
+
+def resume(
+    folder: Path,
+    *,
+    net: nn.Module,
+    average: nn.Module,
+    adam: torch.optim.Optimizer,
+    team: Team,
+    about: dict[str, Any],
+    batch_size: int,
+) -> int | None:
+    """Load the last checkpoint, if there is one, and warn where it was written with other settings.
+
+    Arguments:
+        folder: the folder of checkpoints.
+        net: the network.
+        average: the network of averaged weights.
+        adam: the optimiser.
+        team: the processes, who may keep shares of all these.
+        about: the settings now, plain data.
+        batch_size: images of a step.
+
+    Returns:
+        Images seen, or None without a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is of another network or batch size, or holds numbers that are not finite.
+    """
+    found = checkpoint.latest(folder, team=team)
+    if found is None:
+        return None
+    what = f"the checkpoint in {folder.parent}"
+    if found.images % batch_size:
+        raise ValueError(
+            f"{what} has seen {found.images:,} images, which is no multiple of batch_size={batch_size}; "
+            "keep its batch size or choose another run folder"
+        )
+    load_into(net, found.net, what=what, team=team)
+    load_into(average, found.ema, what=what, team=team)
+    from_tensors(adam, found.optimizer, team)
+    _check_finite(folder, found.images, net, average, adam, team)
+    known = {key: value for key, value in about.items() if key in found.about}  # by an earlier version, less
+    changed = changes({**found.about, "validation": None}, {**known, "validation": None})
+    if changed:
+        warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
+    return found.images
+
+
+def _check_finite(
+    folder: Path, images: int, net: nn.Module, average: nn.Module, adam: torch.optim.Optimizer, team: Team
+) -> None:
+    parts = {
+        "weights": net.state_dict(),
+        "averaged weights": average.state_dict(),
+        "numbers of the optimizer": to_tensors(adam),
+    }
+    bad = [name for name, tensors in parts.items() if not finite(tensors.values(), team)]
+    if bad:
+        *older, newest = checkpoint.paths(folder) or [folder]
+        go_on = f"delete it to go on from {older[-1]}, or choose" if older else "choose"
+        raise ValueError(
+            f"the checkpoint {newest} at {images:,} images holds {' and '.join(bad)} that are not finite; "
+            f"{go_on} another run folder"
+        )
+
+
+def plain(about: dict[str, Any]) -> dict[str, Any]:
+    """The settings as a checkpoint gives them back.
+
+    Raises:
+        ValueError: they cannot be said in JSON.
+    """
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(about))
+    except TypeError as error:
+        raise ValueError(f"about={about} must be plain data that JSON can say ({error})") from error
+    return copy

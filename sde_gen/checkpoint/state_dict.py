@@ -1,0 +1,94 @@
+"""Weights and optimiser states as plain tensors, and back."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sde_gen.checkpoint.tensors import Readable
+from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.utils.one_line import line
+
+
+def load_into(
+    net: nn.Module,
+    tensors: Mapping[str, Readable],
+    *,
+    what: str,
+    team: Team = Alone(),  # noqa: B008, without state
+) -> None:
+    """Load weights that must fit exactly; every process of the team reads what it keeps.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
+    """
+    mine = net.state_dict()
+    compare(mine, tensors, what=what)
+    team.load(tensors, mine)
+
+
+def compare(mine: Mapping[str, Readable], tensors: Mapping[str, Readable], *, what: str) -> None:
+    """Compare names and shapes of stored tensors with those of a network.
+
+    Raises:
+        ValueError: as :func:`load_into`.
+    """
+    missing = sorted(mine.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - mine.keys())
+    other = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(mine[name].shape)}"
+        for name in sorted(mine.keys() & tensors.keys())
+        if tensors[name].shape != mine[name].shape
+    ]
+    if missing or unexpected or other:
+        parts = [
+            f"{len(found)} {kind} ({', '.join(line(x, 80) for x in found[:3])}{', ...' if len(found) > 3 else ''})"
+            for kind, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+            if found
+        ]
+        raise ValueError(
+            f"{what} is of another network: tensors {'; '.join(parts)}; "
+            "use its own configuration or another run folder"
+        )
+
+
+def finite(tensors: Iterable[Tensor], team: Team) -> bool:
+    """Whether all numbers are finite; every process of the team asks for what it keeps."""
+    zeros = [team.whole((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
+    return all(float(zero) == 0 for zero in zeros)
+
+
+def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The per-parameter state of an optimiser as ``<index>.<name>`` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def from_tensors(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Readable],
+    team: Team = Alone(),  # noqa: B008, without state
+) -> None:
+    """Undo :func:`to_tensors`; every process of the team reads what it keeps.
+
+    Raises:
+        ValueError: the tensors do not belong to these parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    state: dict[int, dict[str, Tensor]] = {}
+    shared: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise ValueError(
+                f"the optimiser's state has an entry {key!r}, but there are {len(parameters)} parameters"
+            )
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
+            shared[key] = mine = torch.empty_like(parameter, requires_grad=False)
+        else:
+            mine = value[()].clone()
+        state.setdefault(int(index), {})[name] = mine
+    team.load(tensors, shared)
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,236 @@
+"""Checkpoints: written atomically, verified when read, no code inside."""
+
+import hashlib
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sde_gen.checkpoint import manifest
+from sde_gen.checkpoint.tensors import Stored, unpack
+from sde_gen.checkpoint.writer import Draft
+from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.utils import regular_file
+
+PARTS = ("net", "ema", "optimizer")
+"""The parts of a checkpoint that hold tensors, and the fields they come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything needed to go on, or to use the model elsewhere.
+
+    Arguments:
+        images: number of training images seen.
+        net: weights of the network.
+        ema: their moving average.
+        optimizer: tensors of the optimiser.
+        about: what JSON can say: step, configuration, facts of the data, versions, validation.
+    """
+
+    images: int
+    net: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint on the disk, whole; its tensors are read when they are asked for, ``saved.ema[name][()]``.
+
+    Arguments:
+        images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not asked for are empty.
+    """
+
+    images: int
+    net: Mapping[str, Stored]
+    ema: Mapping[str, Stored]
+    optimizer: Mapping[str, Stored]
+    about: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint, team: Team = Alone()) -> Path:  # noqa: B008, without state
+    """Write folder/<images>, aside first and moved into place in one step; every process of the team calls.
+
+    A process killed meanwhile, or a full disk, leaves what was there before.
+
+    Raises:
+        OSError: the checkpoint could not be written, by whichever process; nothing of it is left.
+    """
+    draft = Draft(folder, checkpoint.images, checkpoint.about)
+    try:
+        team.save({part: getattr(checkpoint, part) for part in PARTS}, draft)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the checkpoint at {checkpoint.images:,} images was not written ({error.strerror}); "
+            "older ones are untouched",
+            str(folder),
+        ) from error
+    finally:
+        if team.rank == 0:
+            draft.clear()
+    return draft.final
+
+
+def load(path: Path, parts: Collection[str] = PARTS, team: Team = Alone()) -> Saved:  # noqa: B008, without state
+    """Verify a checkpoint; every process of the team calls, and reads a share of the files for that.
+
+    Arguments:
+        path: its folder.
+        parts: what is wanted of it; nothing else is looked at.
+        team: the processes.
+
+    Raises:
+        ValueError: a file is missing or damaged, whichever process found it; the message names it.
+    """
+    found, problem = None, None
+    try:
+        found = _verified(path, parts, team)
+    except ValueError as error:
+        problem = str(error)
+    problems = [told for told in team.hear(problem) if told]
+    if problems:
+        raise ValueError(problems[0])
+    assert found is not None
+    return found
+
+
+def paths(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, oldest first."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
+
+
+def latest(
+    folder: Path,
+    parts: Collection[str] = PARTS,
+    team: Team = Alone(),  # noqa: B008, without state
+) -> Saved | None:
+    """The newest checkpoint that is whole; damaged ones are named in a warning. None if there is none at all.
+
+    Arguments:
+        folder: the folder of checkpoints, as the first process sees it.
+        parts: what is wanted, as in :func:`load`.
+        team: the processes; every one calls.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    damaged: list[str] = []
+    looked = team.hear(paths(folder))[0]
+    while looked:
+        path = looked.pop()
+        try:
+            found = load(path, parts, team)
+        except ValueError as error:
+            if team.hear(not path.exists())[0]:  # a training beside has deleted it: there are newer ones
+                looked, damaged = team.hear(paths(folder))[0], []
+            else:
+                damaged.append(str(error))
+            continue
+        if damaged:
+            warnings.warn(f"{'; '.join(damaged)}; going back to {path}", stacklevel=2)
+        return found
+    if damaged:
+        raise ValueError(f"every checkpoint is damaged: {'; '.join(damaged)}")
+    return None
+
+
+def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
+    """The checkpoint of least validation loss; None if none was validated.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    while (path := best_path(folder)) is not None:
+        try:
+            return load(path, parts)
+        except ValueError:
+            if path.exists():
+                raise  # else a training beside has deleted it: there is a better one
+    return None
+
+
+def best_path(folder: Path) -> Path | None:
+    """The checkpoint of least validation loss; None if none was validated."""
+    while True:
+        found = paths(folder)
+        best = _best(found)
+        if all(path.exists() for path in found):  # else a training beside has deleted one meanwhile
+            return best
+
+
+def clear(folder: Path) -> None:
+    """Delete what killed trainings left aside; for the one that has the folder to itself."""
+    for path in folder.glob(".[0-9]*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(folder: Path, newest: Path, *, keep: int) -> None:
+    """Delete all checkpoints but the last ``keep`` up to the newest whole one, and the best; what was left aside, too.
+
+    Those after the newest are damaged: the training went back behind them. They take no place of a whole one, and are
+    replaced once it has come as far again.
+
+    Arguments:
+        folder: the folder of checkpoints.
+        newest: the one that was just written.
+        keep: how many stay.
+    """
+    whole = [path for path in paths(folder) if path.name <= newest.name]
+    best = _best(whole)
+    for path in whole[:-keep]:
+        if path != best:
+            os.rename(path, path.with_name(f".{path.name}.old"))  # never half a checkpoint under its own name
+    clear(folder)
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its weights; nothing where it is damaged."""
+    try:
+        return manifest.read(path).about
+    except ValueError:
+        return {}
+
+
+def _best(among: Collection[Path]) -> Path | None:
+    scored = [(score, path) for path in among if (score := _validation(path)) is not None]
+    return min(scored)[1] if scored else None
+
+
+def _validation(path: Path) -> float | None:
+    score: float | None = about(path).get("validation")
+    return None if score is None or not math.isfinite(score) else score
+
+
+def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
+    told = manifest.read(path)
+    sums = {path / name: sha256 for name, sha256 in told.sha256.items()}
+    files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
+    absent = [part for part, found in files.items() if not found]
+    if absent:
+        raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
+    try:
+        for file in (wanted := [file for found in files.values() for file in found]):
+            regular_file.check(file)
+        tensors = {part: unpack(files[part]) if part in files else {} for part in PARTS}
+        for file in wanted[team.rank :: team.size]:  # which are as long as their headers say
+            manifest.compare(file, _digest(file), sums[file])
+    except OSError as error:
+        raise ValueError(manifest.unreadable(path, error)) from error
+    return Saved(images=told.images, about=told.about, **tensors)
+
+
+def _digest(path: Path) -> "hashlib._Hash":
+    found = hashlib.sha256()
+    with regular_file.opened(path) as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            found.update(block)
+    return found

@@ -1,0 +1,147 @@
+"""Tensors in safetensors files: whole, or cut into rows that lie in several files."""
+
+import functools
+import json
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sde_gen.utils.one_line import line
+
+Region = tuple[slice, ...]
+"""A slice of each axis of a tensor; the empty one is all of it."""
+
+
+class Piece(NamedTuple):
+    """Rows of a tensor that follow one another, or all of it.
+
+    Arguments:
+        tensor: the rows.
+        begin: number of the first one in the whole tensor.
+        size: rows of the whole tensor; None if this is all of it.
+    """
+
+    tensor: Tensor
+    begin: int = 0
+    size: int | None = None
+
+
+class Readable(Protocol):
+    """A tensor, or what gives one when it is asked: ``x[()]``."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape."""
+        ...
+
+    def __getitem__(self, region: Region, /) -> Tensor:
+        """Those of its numbers."""
+        ...
+
+
+def pack(pieces: Mapping[str, Piece]) -> bytes:
+    """The content of a file; what is not whole stands in its header, as ``{"rows": {name: [begin, size]}}``."""
+    tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}
+    rows = {name: [piece.begin, piece.size] for name, piece in pieces.items() if piece.size is not None}
+    return safetensors.torch.save(tensors, {"rows": json.dumps(rows)} if rows else None)
+
+
+class _Block(NamedTuple):
+    """A piece on the disk: the rows from begin to end of a tensor with that many, and the shape of each."""
+
+    begin: int
+    end: int
+    size: int
+    kind: tuple[str, list[int]]
+    file: Path
+
+
+class Stored:
+    """A tensor on the disk, of which only what is asked for is read.
+
+    Arguments:
+        name: its name in the files.
+        shape: its shape.
+        blocks: where its rows lie, in their order.
+        opened: opens a file.
+    """
+
+    def __init__(
+        self, name: str, shape: Sequence[int], blocks: Sequence[_Block], opened: Callable[[Path], Any]
+    ) -> None:
+        self.name, self.shape, self.blocks, self.opened = name, torch.Size(shape), blocks, opened
+
+    def __getitem__(self, region: Region) -> Tensor:
+        """Read a region, in the memory of the CPU."""
+        if not self.shape:
+            found: Tensor = self.opened(self.blocks[0].file).get_tensor(self.name)
+            return found
+        rows, *rest = region or (slice(None),)
+        begin, end, _ = rows.indices(self.shape[0])
+        cuts = []
+        for block in self.blocks:
+            first, last = max(begin, block.begin), min(end, block.end)
+            if first < last or not self.shape[0]:
+                stored = self.opened(block.file).get_slice(self.name)
+                cuts.append(stored[first - block.begin : last - block.begin])
+        found = cuts[0] if len(cuts) == 1 else torch.cat(cuts)
+        return found[(slice(None), *rest)]
+
+
+def unpack(files: Sequence[Path]) -> dict[str, Stored]:
+    """The tensors of all files together; only headers are read, and nothing in them is ever run.
+
+    Raises:
+        ValueError: a file is none of ours, or the rows do not make up whole tensors; the message names the file.
+    """
+    opened: Callable[[Path], Any] = functools.lru_cache(64)(functools.partial(safe_open, framework="pt"))
+    found: dict[str, list[_Block]] = {}
+    for path in files:
+        try:
+            file = opened(path)
+            rows = _rows(file.metadata() or {})
+        except (SafetensorError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} was not written by this package ({line(str(error), 100)})") from error
+        for name in file.keys():
+            stored = file.get_slice(name)
+            count, *row = stored.get_shape() or [1]
+            begin, size = rows.get(name, (0, count))
+            found.setdefault(name, []).append(
+                _Block(begin, begin + count, size, (stored.get_dtype(), row), path)
+            )
+    tensors = {}
+    for name, blocks in found.items():
+        blocks.sort()
+        _check(name, blocks)
+        scalar = not opened(blocks[0].file).get_slice(name).get_shape()
+        tensors[name] = Stored(name, [] if scalar else [blocks[0].size, *blocks[0].kind[1]], blocks, opened)
+    return tensors
+
+
+def _rows(header: dict[str, str]) -> dict[str, tuple[int, int]]:
+    told = json.loads(header.get("rows", "{}"))
+    return {name: (operator.index(begin), operator.index(size)) for name, (begin, size) in told.items()}
+
+
+def _check(name: str, blocks: Sequence[_Block]) -> None:
+    """The blocks are of one tensor, and each begins where the one before ends."""
+    first, end = blocks[0], 0
+    for block in blocks:
+        if (block.begin, block.size, block.kind) != (end, first.size, first.kind):
+            raise ValueError(
+                f"{block.file} does not fit the files beside it: of the tensor {line(name, 80)} it holds rows "
+                f"{block.begin} to {block.end} of {block.size}, {block.kind[0]} {block.kind[1]}, where row {end} of "
+                f"{first.size}, {first.kind[0]} {first.kind[1]} should follow"
+            )
+        end = block.end
+    if end != first.size:
+        raise ValueError(
+            f"{blocks[-1].file} is the last with rows of the tensor {line(name, 80)}: "
+            f"{end} of {first.size} rows are there"
+        )

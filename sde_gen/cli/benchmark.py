@@ -1,0 +1,201 @@
+"""Compare solvers on a run: ``python -m sde_gen.benchmark run=runs/... solvers=[heun,ddim] steps=[5,10,20]``."""
+
+import json
+import statistics
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.cli import build, console, tuning
+from sde_gen.cli.app import door, load, refuse, several
+from sde_gen.cli.run import Run, open_run
+from sde_gen.evaluation.solver_comparison import Comparison, Measured
+from sde_gen.grid.base import Grid
+from sde_gen.noise import sample_seeds
+from sde_gen.solver.base import Solver
+from sde_gen.utils.atomic import write
+from sde_gen.utils.images import attempt, save_figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One solver at one number of steps.
+
+    Arguments:
+        solver: its name.
+        steps: steps of the grid.
+        nfe: network evaluations per sample.
+        median: median over samples of the error per dimension (root mean square, model space); None where no finer
+            solution is nearer to the truth.
+        mean: mean over samples of the same.
+        se: standard error of that mean; None for a single sample.
+        reference_error: median error of the reference itself, as far as it is known.
+        seconds: time for all samples.
+        out_of_range: share of values that no data and no noise explain; None where data have no limits.
+    """
+
+    solver: str
+    steps: int
+    nfe: float
+    median: float | None
+    mean: float | None
+    se: float | None
+    reference_error: float | None
+    seconds: float
+    out_of_range: float | None
+
+
+@door("benchmark")
+def main(config: DictConfig) -> None:
+    """Measure error against a fine reference, and time, by number of evaluations."""
+    if config.tune:
+        refuse("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
+        tuning.tune(config)
+        return
+    refuse("say tune=true with it", "tuning")
+    step_counts, names = several(config.steps), several(config.solvers)
+    if not step_counts:
+        raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
+    if not names:
+        raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
+    solvers: dict[str, Solver] = {name: build.make(load("solver", name)) for name in map(str, names)}
+    run, grid = open_run(config), build.make(config.grid)
+    compared = _comparison(config, run, grid, step_counts)
+    for solver in solvers.values():
+        compared.check(solver)
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+    rows: list[Row] = []
+    wild: list[str] = []
+    with console.progress() as bar:
+        task = bar.add_task("", total=len(solvers) * len(step_counts), note="")
+        compared.progress = lambda note: bar.update(task, note=note)
+        for name, solver in solvers.items():
+            bar.update(task, description=name)
+            for steps, measured in zip(step_counts, compared.measure(solver), strict=True):
+                rows.append(_row(name, steps, measured))
+                if measured.outside is not None and measured.outside.notable:
+                    wild.append(f"{name} in {steps} steps: {measured.outside.advice}")
+                _write(config, run, rows)  # at once: the next one may fail
+                bar.advance(task)
+    _tell(config, run, rows)
+    for one in wild:
+        warnings.warn(one, stacklevel=2)
+
+
+def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
+    return Comparison(
+        denoiser=run.conditioned(run.labels(config.n)),
+        network=run.denoiser.net,
+        shape=run.facts.shape,
+        grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
+        seeds=sample_seeds(config.seed, config.n),
+        device=run.device,
+        reference=build.make(config.reference.solver),
+        reference_steps=config.reference.steps,
+        stochastic_steps=config.reference.stochastic_steps,
+        codec=run.codec,
+    )
+
+
+def _row(name: str, steps: int, measured: Measured) -> Row:
+    median = mean = se = None
+    if measured.errors is not None:
+        errors = measured.errors.tolist()
+        median, mean = statistics.median(errors), statistics.fmean(errors)
+        se = statistics.stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else None
+    return Row(
+        solver=name,
+        steps=steps,
+        nfe=measured.nfe,
+        median=median,
+        mean=mean,
+        se=se,
+        reference_error=measured.reference_error,
+        seconds=measured.seconds,
+        out_of_range=None if measured.outside is None else measured.outside.share,
+    )
+
+
+def _write(config: DictConfig, run: Run, rows: list[Row]) -> None:
+    about = {
+        "run": str(run.folder),
+        "images": run.images,
+        "n": config.n,
+        "seed": config.seed,
+        "grid": OmegaConf.to_container(config.grid),
+    }
+    text = json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1)
+    write(Path(config.out) / "benchmark.json", text)
+
+
+def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
+    picture = Path(config.out) / "benchmark.png"
+    made = attempt(lambda: save_figure(_figure(rows), picture), picture)
+    wild = any(row.out_of_range for row in rows)  # else a column of zeros
+    console.sheet(
+        f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
+        [
+            "solver",
+            "steps",
+            "NFE",
+            "median",
+            "mean",
+            "+- s.e.",
+            "seconds",
+            *(["out of range"] if wild else []),
+        ],
+        [
+            [
+                row.solver,
+                f"{row.steps}",
+                f"{row.nfe:g}",
+                _number(row.median, ".2e"),
+                _number(row.mean, ".2e"),
+                _number(row.se, ".0e"),
+                f"{row.seconds:.2f}",
+                *([_number(row.out_of_range, ".2%")] if wild else []),
+            ]
+            for row in rows
+        ],
+    )
+    alike: dict[str, list[str]] = {}
+    for name in dict.fromkeys(row.solver for row in rows):
+        own = [row.reference_error for row in rows if row.solver == name and row.reference_error is not None]
+        if own:
+            alike.setdefault(f"{max(own):.0e}", []).append(name)
+    if alike:
+        told = "; ".join(f"{error} for {', '.join(names)}" for error, names in alike.items())
+        console.console.print(f"errors of the references themselves: {told}", soft_wrap=True)
+    fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
+    if fresh:
+        console.console.print(
+            f"- no error of {', '.join(fresh)}: the noise is fresh, so that more steps give other samples, not better "
+            "ones; the error of their law is what python -m sde_gen.verify measures",
+            soft_wrap=True,
+        )
+    table = f"table {Path(config.out) / 'benchmark.json'}"
+    console.console.print(f"{table}\nplot  {picture}" if made else table, soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _figure(rows: list[Row]) -> Figure:
+    figure = Figure(figsize=(9, 4), dpi=120, layout="tight")
+    by_nfe, by_time = figure.subplots(1, 2, sharey=True)
+    measured = [(row, row.median) for row in rows if row.median is not None]
+    for name in dict.fromkeys(row.solver for row, _ in measured):
+        nfe, seconds, errors = zip(
+            *((row.nfe, row.seconds, error) for row, error in measured if row.solver == name), strict=True
+        )
+        by_nfe.loglog(nfe, errors, "o-", label=name)
+        by_time.loglog(seconds, errors, "o-", label=name)
+    by_nfe.set(xlabel="network evaluations per sample", ylabel="median error per dimension")
+    by_time.set(xlabel="seconds")
+    if measured:
+        by_nfe.legend()
+    return figure

@@ -1,0 +1,281 @@
+"""The composition root: the one place where a configuration becomes objects that meet."""
+
+import subprocess
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from sde_gen import __version__
+from sde_gen.data import Identity, Source, Splits
+from sde_gen.data.codec import Codec
+from sde_gen.data.identity import absolute
+from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.training import Settings, Trainer
+from sde_gen.utils.arguments import Planned, check_arguments
+from sde_gen.utils.types import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the data says and no configuration can: it fills the keys that a yaml leaves as ``???``.
+
+    Arguments:
+        shape: event shape of the data, such as (C, H, W).
+        levels: number of integer levels, None for continuous data.
+        classes: number of classes, 0 for data without labels.
+    """
+
+    shape: Shape
+    levels: int | None
+    classes: int
+
+    def fill(self, config: DictConfig) -> dict[str, Any]:
+        """The facts that this node asks for."""
+        return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
+
+
+def codec(config: DictConfig, facts: Facts) -> Codec:
+    """Build the map between data and model space."""
+    built: Codec = make(config.codec, **facts.fill(config.codec))
+    return built
+
+
+def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
+    """Build the network, its process and the meaning of its output; the process is made once.
+
+    Arguments:
+        config: the configuration of a training.
+        facts: what it is silent about.
+        more: what a configuration cannot say: the context in which the network is called.
+    """
+    sde = make(config.sde)
+    shared = {"sde": sde} if "sde" in config.parametrization else {}
+    return NetworkDenoiser(
+        net=network(config, facts),
+        sde=sde,
+        parametrization=make(config.parametrization, **shared),
+        **more,
+    )
+
+
+def network(config: DictConfig, facts: Facts) -> nn.Module:
+    """Build the network of a score model."""
+    told = "net" in config.model  # a network around one whose classes are settled
+    classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
+    built: nn.Module = make(config.model, _convert_="all", **{**facts.fill(config.model), **classes})
+    return built
+
+
+def encoder(config: DictConfig, facts: Facts) -> nn.Module:
+    """Build the network of a classifier of noised samples."""
+    facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
+    built: nn.Module = make(config.encoder, _convert_="all", **facts_of_net)
+    return built
+
+
+def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
+    """Build the network of a classifier of noised samples, its process and the scaling of its input.
+
+    Raises:
+        ValueError: the data have no labels.
+    """
+    if facts.classes < 2:
+        raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
+    sde = make(config.sde)
+    shared = {"sde": sde} if "sde" in config.parametrization else {}
+    return NoisyClassifier(
+        net=encoder(config, facts),
+        sde=sde,
+        parametrization=make(config.parametrization, **shared),
+    )
+
+
+def conditional(config: DictConfig) -> bool:
+    """Whether the network is told classes: whether its conditioning asks the data for them."""
+    return "classes" in list(config.get("conditioning", {}))
+
+
+def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], folder: Path) -> None:
+    """Refuse data whose labels mean other classes than those that a network was trained with.
+
+    Data without names of classes may lack the last ones.
+
+    Raises:
+        ValueError: they do; the message names the classes of both.
+    """
+    now = splits.train
+    named = bool(class_names and now.class_names)
+    if now.class_names != class_names if named else not 0 < now.classes <= classes:
+        before, found = (
+            f"{count} classes" + (f" ({', '.join(names)})" if names else "")
+            for count, names in ((classes, class_names), (now.classes, now.class_names))
+        )
+        raise ValueError(
+            f"the data have {found}, but the network in {folder} was trained with {before}, and its labels would "
+            "mean other classes: give the data as they were, or train another run"
+        )
+
+
+def make(config: DictConfig, **given: Any) -> Any:
+    """Build what a configuration describes, every argument held against the constructor's annotations before.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that it does not say; and settings of Hydra's ``instantiate``.
+
+    Raises:
+        ValueError: an argument is of another kind than annotated; the message says which setting.
+    """
+    check(config, **given)
+    return instantiate(config, **given)
+
+
+def check(config: DictConfig, **given: Any) -> None:
+    """Hold the settings of a node, and of those inside it, against the annotations of the constructors.
+
+    Arguments:
+        config: a node with a ``_target_``.
+        given: arguments that come from elsewhere, in place of those that the node says.
+
+    Raises:
+        ValueError: as :func:`make`.
+    """
+    if isinstance(config, DictConfig):
+        _planned(config, {key for key in given if not key.startswith("_")})
+
+
+def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
+    """What a node will be: a value, or an object that is not built yet, whose arguments are checked."""
+    if isinstance(node, ListConfig):
+        return [_planned(_followed(node._get_node(index))) for index in range(len(node))]
+    if not isinstance(node, DictConfig):
+        return node._value()
+    if node._is_none():
+        return None
+    settings = {key: _followed(node._get_node(key)) for key in node if key not in elsewhere}
+    known = {key: child for key, child in settings.items() if child is not None and not child._is_missing()}
+    if "_target_" not in known:
+        return {key: _planned(child) for key, child in known.items()}
+    arguments = {str(key): child for key, child in known.items() if not str(key).startswith("_")}
+    target = get_object(node._target_)
+    check_arguments(
+        target,
+        {key: _planned(child) for key, child in arguments.items()},
+        {key: child._get_full_key(None) for key, child in arguments.items()},
+    )
+    return Planned(target, partial=bool(node.get("_partial_", False)))
+
+
+def _followed(node: Any) -> Any:
+    """The node that an interpolation names, under whose name the user sets it."""
+    return node._maybe_dereference_node(throw_on_resolution_failure=True)
+
+
+def device(name: str) -> torch.device:
+    """The device of this name; ``auto`` takes CUDA if there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found).item()  # "meta" is a device too, but has no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from error
+    return found
+
+
+def trainer(
+    config: DictConfig, splits: Splits, *, model: Callable[[DictConfig, Facts], Any] = denoiser, **more: Any
+) -> Trainer:
+    """Build the training: everything that a configuration of the door ``train`` names.
+
+    Arguments:
+        config: the configuration.
+        splits: the data.
+        model: builds what is trained: a denoiser, or a classifier of noised samples.
+        more: what a configuration cannot say: listeners and when to stop.
+    """
+    facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
+    if config.get("model", {}).get("num_classes", 0):
+        raise ValueError(
+            f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
+            "to train with them use conditioning=class"
+        )
+    if conditional(config) and splits.train.labels is not None and splits.test.labels is None:
+        raise ValueError(
+            "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
+            "training split's images (data.test=null), or use conditioning=none"
+        )
+    settings: Settings = make(config.engine)
+    torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
+    return Trainer(
+        denoiser=model(config, facts).to(device(config.device)),
+        objective=make(config.objective),
+        train=splits.train,
+        held_out=splits.test,
+        codec=codec(config, facts),
+        augmentation=make(config.augmentation),
+        optimizer=make(config.optimizer),
+        lr_schedule=make(config.lr_schedule),
+        ema=make(config.ema),
+        precision=make(config.precision),
+        compiler=make(config.compiler),
+        settings=settings,
+        folder=Path(config.run),
+        about={
+            "config": OmegaConf.to_container(config, resolve=True),
+            "facts": vars(facts),
+            "data": identity(config, splits).plain(),
+            "versions": versions(),
+        },
+        conditioning=make(config.conditioning, **facts.fill(config.conditioning)),
+        **more,
+    )
+
+
+def identity(config: DictConfig, splits: Splits) -> Identity:
+    """What tells the data of a training from others, and where they lie now."""
+    settings = OmegaConf.to_container(config.data, resolve=True)
+    assert isinstance(settings, dict)
+    places = absolute({str(key): value for key, value in settings.items()}, source(config.data).places)
+    return Identity.of(splits, places)
+
+
+def source(node: DictConfig) -> type[Source]:
+    """The class of the data; one that is none of ours says of no setting that it is a path."""
+    found = get_object(node._target_)
+    return found if isinstance(found, type) and issubclass(found, Source) else Source
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides over numbers, and the commit in a checkout."""
+    found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
+    return {"sde_gen": __version__, **found, **_commit(Path(__file__).resolve().parents[2])}
+
+
+def _commit(checkout: Path) -> dict[str, str]:
+    """The commit, where the package lies in a checkout of its own and git is installed; ``+`` if files were changed."""
+    git = ["git", "-C", str(checkout)]
+    try:
+        top, commit = _said([*git, "rev-parse", "--show-toplevel", "HEAD"])
+        changed = _said([*git, "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    # an environment inside another project's checkout has that project's commit
+    return {"commit": commit + ("+" if changed else "")} if Path(top).resolve() == checkout else {}
+
+
+def _said(command: list[str]) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

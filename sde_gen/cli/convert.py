@@ -1,0 +1,168 @@
+"""Make a run folder of another project's network, or a folder of theirs of a run.
+
+``python -m sde_gen.convert from=score_sde file=... out=...``;
+``python -m sde_gen.convert run=... to=diffusers out=...``.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.state_dict import load_into
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.cli import build, console
+from sde_gen.cli.app import door, refuse
+from sde_gen.cli.build import Facts
+from sde_gen.cli.run import open_run
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.formats import files
+from sde_gen.interop.output_folder import absent, appearing
+
+LARGEST_SETTINGS = 2**18
+"""Bytes of a YAML file of settings, at most."""
+
+DEEPEST_SETTINGS = 32
+"""Settings within one another in a YAML file, at most."""
+
+
+@door("convert")
+def main(config: DictConfig) -> None:
+    """Take a network in, or give one out."""
+    out = Path(config.out)
+    absent(out)
+    if (config.run is None) == (config.file is None):
+        raise ValueError(
+            "give file=... and from=... to take a network in, or run=... and to=... to give one out"
+        )
+    if config.run is None:
+        if config.get("from") is None:
+            raise ValueError("from=... must say whose file it is")
+        refuse("a file is taken in", "to", "checkpoint", "trust")
+        take_in(config, out)
+    else:
+        if config.get("to") is None:
+            raise ValueError("to=... must say to whom the run is given")
+        refuse("a run is given out", "from", "data", "settings")
+        give_out(config, out)
+
+
+def give_out(config: DictConfig, out: Path) -> None:
+    """Write the averaged weights of a run as another project's folder."""
+    asked = {key: config[key] for key in ("run", "checkpoint", "trust")}
+    run = open_run(OmegaConf.create({**asked, "device": "cpu"}))
+    parts = ("model", "sde", "parametrization", "codec", "conditioning")
+    stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
+    stored["betas"] = getattr(run.denoiser.sde, "betas", ())
+    build.make(config.to)(stored, tuple(run.facts.shape), dict(run.denoiser.net.state_dict()), out)
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    console.table(
+        f"given out to {out}",
+        {
+            "run": str(run.folder),
+            "parameters": f"{sum(part.numel() for part in run.denoiser.net.parameters()):,}",
+            "files": ", ".join(written),
+        },
+    )
+
+
+def take_in(config: DictConfig, out: Path) -> None:
+    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take.
+
+    That of a classifier is one for ``guidance.classifier``.
+    """
+    path = files.weights_of(Path(config.file))
+    found: Imported = build.make(config["from"])(path, _settings(config.settings))
+    parts = files.parts_of(path)
+    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    stored = {**found.config, **_data(config)}
+    classifies = "encoder" in stored
+    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), facts).net
+    hint = "a classifier needs none" if classifies else "evaluate needs data=..."
+    load_into(net, found.state, what=str(path))
+    origin = {
+        "format": config["from"]._target_.split(".")[-2],
+        "file": path.name,
+        "bytes": sum(part.stat().st_size for part in parts),
+        "sha256": _sha256(path),
+        "parts": {part.name: _sha256(part) for part in parts if part != path},
+        "left_out": found.unused,
+        "notes": list(found.notes),
+    }
+    about = {"config": stored, "facts": vars(facts), "versions": build.versions(), "origin": origin}
+    saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
+    with appearing(out) as made:
+        written = out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
+    console.table(
+        f"converted to {out}",
+        {
+            "from": f"{path} ({origin['format']}, {origin['bytes']:,} bytes)",
+            "parameters": f"{sum(part.numel() for part in net.parameters()):,}",
+            "process": _kind(stored["sde"]),
+            "event": f"{tuple(facts.shape)}, {facts.levels} levels",
+            "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
+            "not as it was": "; ".join(found.notes) or "nothing",
+            "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
+            "checkpoint": str(written),
+        },
+    )
+
+
+def _settings(path: str | None) -> dict[str, Any] | None:
+    """A JSON or YAML file with the settings of the foreign network, where one is named."""
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise ValueError(
+            f"there is no file {path}; settings=... names the configuration the network was made with"
+        )
+    if path.endswith(".json"):
+        return files.json_of(Path(path))
+    if Path(path).stat().st_size > LARGEST_SETTINGS:
+        raise ValueError(f"{path} has more than {LARGEST_SETTINGS:,} bytes, which no settings have")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        _check_yaml(text)
+        found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # whatever a damaged file makes the reader of YAML say
+        said = str(error).strip() or type(error).__name__
+        raise ValueError(f"{path} is neither JSON nor YAML ({said.splitlines()[0]})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings by name")
+    return {str(key): value for key, value in found.items()}
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse what makes a small file a large or a slow one: names that stand for other parts, and great depth.
+
+    Raises:
+        ValueError: it has one of them.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        kind = type(token).__name__
+        depth += kind.endswith("StartToken") - kind.endswith("EndToken")
+        if kind == "AliasToken":
+            raise ValueError("it has aliases, which no settings need")
+        if depth > DEEPEST_SETTINGS:
+            raise ValueError(f"it is more than {DEEPEST_SETTINGS} deep")
+
+
+def _data(config: DictConfig) -> dict[str, Any]:
+    node = config.get("data")
+    return {} if node is None else {"data": OmegaConf.to_container(node, resolve=True)}
+
+
+def _kind(node: Any) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            found.update(block)
+    return found.hexdigest()

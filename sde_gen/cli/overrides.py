@@ -1,0 +1,359 @@
+"""Overrides on the command line: checked and made readable before Hydra composes the configuration."""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sde_gen.cli import options
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The configuration: inside the package in a wheel, beside it in a checkout."""
+
+LONGEST = 100
+"""Letters of a folder's name before the rest becomes a hash; file systems take 255."""
+
+WALL = 45
+"""Names that an error lists, at most."""
+
+
+def names(kind: str) -> list[str]:
+    """Names to choose from in conf/<kind>."""
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A hint: the names most like the word, or all of them.
+
+    Of settings such as ``optimizer.lr`` the last part counts first: it is what one remembers.
+    """
+    last = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]]
+    close = difflib.get_close_matches(word, last or known, n=3, cutoff=0 if last else 0.5)
+    if not close:
+        ends = difflib.get_close_matches(word, [key.rpartition(".")[2] for key in known], n=3, cutoff=0.7)
+        close = [key for key in known if key.rpartition(".")[2] in ends][:3]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there are {', '.join(known)}" if len(known) <= WALL else "--help lists what there is"
+
+
+def folder_name(words: Iterable[str]) -> str:
+    """A name that says some overrides and that the next command takes without quotes.
+
+    It has letters, digits and ``_ . + -`` only. Where others were left out, or the name would be long, it ends in a
+    hash of all the words, so that no two settings share a folder.
+    """
+    whole = "-".join(words)
+    name = re.sub(r"[^\w.+-]+", "_", whole, flags=re.ASCII).strip("_")
+    if len(name) > LONGEST or re.search(r"[^\w.=+-]", whole, flags=re.ASCII):
+        name = f"{name[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return name
+
+
+def preflight(command: str, argv: Sequence[str]) -> list[str]:
+    """Answer mistakes in overrides before Hydra does, and write the others so that it reads what was meant.
+
+    Digits in the place of a path become text, ``group=null`` chooses nothing from a group, and a sweep names its jobs
+    by what is swept.
+
+    Arguments:
+        command: name of the command.
+        argv: the command line without the program.
+
+    Returns:
+        The command line for Hydra.
+
+    Raises:
+        ValueError: an override is wrong; the message names it, and what was probably meant.
+    """
+    arguments = get_args_parser().parse_args(argv)
+    if any(
+        (
+            arguments.config_name,
+            arguments.config_path,
+            arguments.config_dir,
+            arguments.help,
+            arguments.hydra_help,
+        )
+    ):
+        return list(argv)  # another configuration than ours, or only a question
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        command_line = _CommandLine(
+            command, [_Word.of(word) for word in arguments.overrides], arguments.multirun
+        )
+        written = dict(zip(arguments.overrides, command_line.rewritten(), strict=True))
+        return [written.get(word, word) for word in argv] + command_line.of_sweep()
+
+
+@dataclass(frozen=True)
+class _Word:
+    """An override as it was given, and as Hydra parses it; None where it cannot."""
+
+    given: str
+    parsed: Override | None
+
+    @classmethod
+    def of(cls, word: str) -> "_Word":
+        try:
+            return cls(word, OverridesParser.create().parse_override(word))
+        except HydraException:
+            return cls(word, None)
+
+    @property
+    def prefix(self) -> str:
+        return self.given[: len(self.given) - len(self.given.lstrip("+~"))]
+
+    @property
+    def key(self) -> str:
+        """What is set, a package included: ``solver@reference.solver``."""
+        return self.given.lstrip("+~").partition("=")[0]
+
+    @property
+    def place(self) -> str:
+        """Where in the configuration it is set."""
+        return self.key.rpartition("@")[2].replace("/", ".")
+
+    @property
+    def group(self) -> str | None:
+        """The group of files of which one is chosen."""
+        group = self.key.partition("@")[0]
+        return group if (CONF / group).is_dir() and group else None
+
+    @property
+    def value(self) -> str:
+        return self.given.partition("=")[2]
+
+    @property
+    def swept(self) -> bool:
+        return self.parsed is not None and self.parsed.is_sweep_override()
+
+    def values(self) -> list[Any]:
+        """What it stands for; of a sweep one value for each job."""
+        assert self.parsed is not None
+        return list(self.parsed.sweep_iterator()) if self.swept else [self.parsed._value]
+
+    def with_value(self, value: str) -> "_Word":
+        return _Word.of(f"{self.prefix}{self.key}={value}")
+
+    def once(self) -> str:
+        """An override without a sweep: the first of its values."""
+        if self.parsed is None or not self.swept:
+            return self.given
+        return f"{self.parsed.get_key_element()}={next(self.parsed.sweep_string_iterator())}"
+
+
+class _CommandLine:
+    """All overrides of a call."""
+
+    def __init__(self, command: str, words: list[_Word], sweep: bool) -> None:
+        self.command, self.words, self.sweep = command, words, sweep
+        self.first: list[Any] = [None, None]  # overrides, and the configuration composed of them
+
+    def rewritten(self) -> list[str]:
+        """The overrides for Hydra, in their order."""
+        self.words = [self._choose(word) for word in self.words]
+        texts = self._texts()
+        self.words = [self._quote(word) if word.place in texts else word for word in self.words]
+        for word in self.words:
+            if word.parsed is None:
+                raise ValueError(
+                    f"{word.given} cannot be read"
+                    + (_how_to_quote(word) if "=" in word.given else ": write key=value")
+                )
+            if word.swept and not self.sweep:
+                raise ValueError(
+                    f"{word.given} is a sweep: write {word.key}=[{word.value}] for a list, "
+                    f"-m to run once for each, or {_shell(word)} for a text with commas"
+                )
+        config = self._composed()
+        self._check_keys(config)
+        return [word.given for word in self.words]
+
+    def of_sweep(self) -> list[str]:
+        """Settings of Hydra for a sweep: jobs are named by what is swept alone."""
+        if not self.sweep:
+            return []
+        fixed = sorted({word.place for word in self.words if not word.swept})
+        return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
+
+    def _choose(self, word: _Word) -> _Word:
+        """Check the choice of a file from a group; null, for those that may be left out, is an empty choice."""
+        if word.group is None or word.parsed is None or word.prefix == "~" or word.group.startswith("hydra"):
+            return word
+        known, place = names(word.group), word.place
+        default = options.choices(self.command, CONF).get(place)
+        written = []
+        for value in word.values():
+            if isinstance(value, dict):
+                return word
+            if value is None and default is None:
+                written.append("[]")
+            elif value is None:
+                raise ValueError(
+                    f"{word.given}: {self.command} needs one of {word.group}; there are {', '.join(known)}"
+                )
+            elif value == []:
+                written.append("[]")
+            elif (text := value.text if isinstance(value, QuotedString) else str(value)) not in known:
+                raise ValueError(f"{word.key}={text} is unknown; {nearest(text, known)}")
+            else:
+                written.append(text)
+        return word.with_value(",".join(written)) if "[]" in written else word
+
+    def _texts(self) -> set[str]:
+        """Settings whose values are texts, though their digits may look like numbers."""
+        readable = [word.once() for word in self.words if word.parsed is not None]
+        config = self.first[1] = _compose(self.command, readable)
+        self.first[0] = readable
+        if config is None:
+            config = _compose(self.command, self._choices())
+        found = {key for key, kind in options.OPTIONS[self.command].items() if kind.text}
+        return found | (set() if config is None else set(_text_arguments(config)))
+
+    def _quote(self, word: _Word) -> _Word:
+        """Write a text so that Hydra takes it for one."""
+        if word.parsed is None:
+            return (
+                word if self.sweep or word.value[:1] in ("'", '"') else word.with_value(_quoted(word.value))
+            )
+        if word.prefix == "~" or all(isinstance(value, str | QuotedString | None) for value in word.values()):
+            return word
+        if re.search(r"[\[\](){}'\"$]", word.value):
+            return word  # lists, functions, interpolations
+        parts = word.value.split(",") if word.swept else [word.value]
+        return word.with_value(
+            ",".join(part if part.strip().lower() == "null" else _quoted(part.strip()) for part in parts)
+        )
+
+    def _composed(self) -> DictConfig:
+        """The configuration of the first job."""
+        words = [word.once() for word in self.words]
+        if words == self.first[0] and isinstance(self.first[1], DictConfig):
+            return self.first[1]
+        try:
+            return compose(self.command, words)
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            base = compose(self.command, self._choices())
+            for word in self.words:
+                self._explain(word, base)
+            raise ValueError(str(error).splitlines()[0]) from error
+
+    def _choices(self) -> list[str]:
+        """The overrides that choose a file, with settings of its own, and do not depend on others."""
+        chosen = [word for word in self.words if word.group is not None and word.parsed is not None]
+        return [word.once() for word in chosen if _compose(self.command, [word.once()]) is not None]
+
+    def _explain(self, word: _Word, base: DictConfig) -> None:
+        if "=" not in word.given and word.prefix != "~":
+            raise ValueError(f"{word.given!r} is not an override; write key=value")
+        if word.key.startswith("hydra"):
+            return
+        known = list(keys(base))
+        if word.group is not None and not word.prefix:
+            if _compose(self.command, [word.once()]) is None:
+                raise ValueError(
+                    f"{self.command} takes no {word.key}: what a run was trained with stays; "
+                    "--help lists what to choose"
+                )
+        elif word.prefix == "+" and word.place in known:
+            raise ValueError(f"{word.given}: there is {word.place} already; write it without +")
+        elif word.prefix in ("", "~") and word.place not in known:
+            raise ValueError(f"there is no setting {word.key!r}; {nearest(word.key, known)}")
+
+    def _check_keys(self, config: DictConfig) -> None:
+        """Refuse settings that were added and that nothing reads, and to delete those that something needs."""
+        if not any(word.prefix for word in self.words):
+            return
+        base = compose(self.command, [word for word in self._choices() if word[0] not in "+~"])
+        before, after = set(keys(base, hidden=True)), set(keys(config, hidden=True))
+        free = options.EXTENSIBLE.get(self.command, set())
+        for key in sorted(after - before):
+            parent, _, name = key.rpartition(".")
+            node = OmegaConf.select(config, parent) if parent else config
+            described = isinstance(node, DictConfig) and "_target_" in node
+            if parent not in free and not (described and options.takes(node, name)):
+                raise ValueError(
+                    f"{self._source(key)}: nothing reads {key}; {nearest(key, list(keys(base)))}"
+                )
+        for key in sorted(before - after):
+            parent, _, name = key.rpartition(".")
+            if parent and parent not in after:
+                continue  # it went with the whole
+            node = OmegaConf.select(config, parent) if parent else config
+            optional = key in options.choices(self.command, CONF) and key not in options.required(
+                self.command, CONF
+            )
+            if (
+                parent not in free
+                and not optional
+                and not (isinstance(node, DictConfig) and "_target_" in node)
+            ):
+                raise ValueError(f"{self._source(key)}: {self.command} needs {key}")
+
+    def _source(self, key: str) -> str:
+        """The override that set or deleted a key."""
+        return next(
+            (word.given for word in self.words if word.prefix and f"{key}.".startswith(f"{word.place}.")), key
+        )
+
+
+def _compose(command: str, words: list[str]) -> DictConfig | None:
+    try:
+        return compose(command, words)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return None
+
+
+def _text_arguments(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Arguments of constructors that are texts or paths, and no numbers."""
+    for key in config:
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not (
+            child._is_missing() or child._is_none() or child._is_interpolation()
+        ):
+            for name, kinds in options.annotated(child).items():
+                if kinds & {str, Path} and not kinds & {int, float, Any}:
+                    yield f"{prefix}{key!s}.{name}"
+            yield from _text_arguments(child, f"{prefix}{key!s}.")
+
+
+def _quoted(text: str) -> str:
+    """A text in the quotes of Hydra's grammar, in which a backslash counts before a quote only."""
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
+    end = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{escaped[len(escaped) - end :]}'"
+
+
+def _shell(word: _Word) -> str:
+    """An override whose value is a text, as one types it."""
+    return f"""'{word.prefix}{word.key}="{word.value}"'"""
+
+
+def _how_to_quote(word: _Word) -> str:
+    return f": a value with any of = , ( ) [ ] {{ }} : needs quotes for the shell and quotes of its own: {_shell(word)}"
+
+
+def keys(config: DictConfig, prefix: str = "", *, hidden: bool = False) -> Iterator[str]:
+    """Names of all settings; those that Hydra reads, such as ``_target_``, are hidden."""
+    for key in config:
+        if str(key).startswith("_") and not hidden:
+            continue
+        name = f"{prefix}{key!s}"
+        yield name
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not (
+            child._is_missing() or child._is_none() or child._is_interpolation()
+        ):
+            yield from keys(child, f"{name}.", hidden=hidden)

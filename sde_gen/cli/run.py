@@ -1,0 +1,343 @@
+"""A run folder: what a training leaves, and what all other doors start from."""
+
+import inspect
+import math
+import operator
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from sde_gen.checkpoint import outline
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.state_dict import load_into
+from sde_gen.cli import build, trusted
+from sde_gen.cli.app import explain, given, several
+from sde_gen.cli.build import Facts
+from sde_gen.data import Identity, Splits
+from sde_gen.data.build_once import HEADER
+from sde_gen.data.codec import Codec
+from sde_gen.data.identity import there
+from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
+from sde_gen.training.precision import Float32, Precision, contexts
+from sde_gen.utils.one_line import line, said
+
+USED = ("ema",)
+"""The part of a checkpoint that is read here."""
+
+LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
+"""Numbers of a sample, classes of the data and levels of a number, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trained model, rebuilt from its checkpoint alone.
+
+    Arguments:
+        folder: the run folder.
+        config: the configuration it was trained with.
+        facts: facts of its data.
+        denoiser: the network with its averaged weights, ready for evaluation.
+        codec: between data and model space.
+        images: training images it has seen.
+        device: where it lies.
+        precision: format of the network's products.
+        data: what tells its data from others, and where they lay; a checkpoint of an earlier version knows nothing.
+    """
+
+    folder: Path
+    config: DictConfig
+    facts: Facts
+    denoiser: NetworkDenoiser
+    codec: Codec
+    images: int
+    device: torch.device
+    precision: torch.dtype
+    data: Identity = field(default_factory=Identity)
+
+    def labels(self, n: int) -> Tensor | None:
+        """A class for each of n samples, all classes in turn; None for a network without classes."""
+        return torch.arange(n) % self.facts.classes if build.conditional(self.config) else None
+
+    def conditioned(self, labels: Tensor | None) -> Denoiser:
+        """The denoiser given the labels, if it was trained with labels."""
+        return (
+            self.denoiser
+            if labels is None or not build.conditional(self.config)
+            else self.denoiser.bind(label=labels.to(self.device))
+        )
+
+
+def open_run(config: DictConfig) -> Run:
+    """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
+
+    Raises:
+        ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
+    """
+    folder = Path(config.run)
+    found, stored, facts = _open(folder, config.checkpoint, tuple(several(config.trust)))
+    if "model" not in stored:
+        raise ValueError(
+            f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
+        )
+    where, asked = build.device(config.device), config.get("precision")
+    precision: Precision = Float32() if asked is None else build.make(asked)
+    dtype = precision.dtype(where)
+    what = f"the checkpoint in {folder}"
+    with _rebuilding(what):
+        _compare(partial(build.network, stored, facts), stored.model, found, what)
+        denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
+        codec = build.codec(stored, facts)
+        load_into(denoiser.net, found.ema, what=what)
+    return Run(
+        folder=folder,
+        config=stored,
+        facts=facts,
+        denoiser=denoiser.to(where).eval().requires_grad_(False),
+        codec=codec,
+        images=found.images,
+        device=where,
+        precision=dtype,
+        data=_identity(found.about, folder),
+    )
+
+
+def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
+    """Rebuild the classifier of a run folder, to be used beside a run.
+
+    Raises:
+        ValueError: as :func:`open_run`; or it was trained on other data, another process or another codec.
+    """
+    found, stored, facts = _open(folder, None, ())
+    if "encoder" not in stored:
+        raise ValueError(f"{folder} holds no classifier; train one with python -m sde_gen.train_classifier")
+    for kind in ("sde", "codec"):
+        if stored[kind] != run.config[kind]:
+            raise ValueError(
+                f"the classifier in {folder} was trained with {kind}={line(str(stored[kind]), 120)}, the run with "
+                f"{line(str(run.config[kind]), 120)}; both need the same"
+            )
+    ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
+    if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
+        raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
+    _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
+    what = f"the checkpoint in {folder}"
+    with _rebuilding(what):
+        _compare(partial(build.encoder, stored, facts), stored.encoder, found, what)
+        classifier = build.classifier(stored, facts)
+        load_into(classifier.net, found.ema, what=what)
+    return classifier.to(run.device).eval().requires_grad_(False)
+
+
+def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () if it says none."""
+    while found := checkpoint.paths(folder / "checkpoints"):
+        about = checkpoint.about(found[-1])
+        facts = about.get("facts")
+        if facts or found[-1].exists():  # else a training beside has deleted it: there are newer ones
+            return (_facts(facts, folder).classes if facts else 0), _identity(about, folder).class_names
+    return 0, ()
+
+
+def _open(
+    folder: Path, name: str | None, trust: tuple[str, ...]
+) -> tuple[checkpoint.Saved, DictConfig, Facts]:
+    """Find a checkpoint, and what it was trained with; nothing of that is built before all of it is checked."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no run folder {folder}; train one with python -m sde_gen.train, or name another with run=..."
+        )
+    with _rebuilding(f"the checkpoint in {folder}"):
+        found = _find(folder, name)
+    about = found.about
+    if not {"config", "facts"} <= about.keys():
+        raise ValueError(
+            f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
+            "and only the code that trained it can rebuild it"
+        )
+    config = about["config"]
+    network = isinstance(config, dict) and (config.get("model") or config.get("encoder"))
+    if not network:
+        raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")
+    with _rebuilding(f"the checkpoint in {folder}"):
+        parts = trusted.check(config, trust)
+        absent = {"sde", "parametrization", "codec"} - parts.keys()
+        if absent:
+            raise ValueError(f"the checkpoint in {folder} tells of no {' and no '.join(sorted(absent))}")
+        if "data" in parts:
+            parts["data"] = trusted.reading(parts["data"])
+        return found, OmegaConf.create(parts), _facts(about["facts"], folder)
+
+
+@contextmanager
+def _rebuilding(what: str) -> Iterator[None]:
+    """Inside the block a stored configuration is read and built: whatever it makes go wrong is told in one line."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, OSError):
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if "allocate memory" in str(cause):
+            raise MemoryError(str(cause)) from error
+        if isinstance(cause, ValueError):
+            raise ValueError(line(explain(error))) from error
+        kind = type(cause).__name__
+        raise ValueError(f"{what} cannot be rebuilt: {line(explain(error), 200)} ({kind})") from error
+
+
+def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.Saved, what: str) -> None:
+    """Compare the stored tensors with those of the network, before it takes memory; others' networks may need some."""
+    if str(node._target_).startswith("sde_gen."):
+        outline.check(make, found.ema, what=what)
+
+
+def _facts(told: Any, folder: Path) -> Facts:
+    try:
+        facts = Facts(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
+        for number in (facts.classes, facts.levels or 0):
+            operator.index(number)
+        if min(facts.shape, default=1) < 1 or math.prod(facts.shape) > LARGEST_EVENT:
+            raise TypeError(f"shape={said(facts.shape)}")
+        if not (0 <= facts.classes <= MOST_CLASSES and 0 <= (facts.levels or 0) <= MOST_LEVELS):
+            raise TypeError(f"classes={said(facts.classes)}, levels={said(facts.levels)}")
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"the checkpoint in {folder} tells of facts of the data that are none ({line(str(error), 200)})"
+        ) from error
+    return facts
+
+
+def _identity(about: dict[str, Any], folder: Path) -> Identity:
+    try:
+        return Identity.read(about.get("data"))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint in {folder} was not written by this package: {error}") from error
+
+
+def _check_names(ours: Identity, theirs: Identity, what: str) -> None:
+    """Refuse another model whose classes have other names."""
+    if ours.class_names and theirs.class_names and ours.class_names != theirs.class_names:
+        raise ValueError(
+            f"{what} was trained on the classes {', '.join(theirs.class_names)}, "
+            f"the run on {', '.join(ours.class_names)}; both need the same"
+        )
+
+
+def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Splits:
+    """Load the data that a run was trained on, from where they lay then, or from where they lie now.
+
+    Data that are not those of the training, by :class:`~sde_gen.data.Identity`, are warned of.
+
+    Arguments:
+        run: the run.
+        moved: settings that say where the data lie now, by name, such as ``root``.
+
+    Raises:
+        ValueError: the data are missing or have another shape or, if the network is given classes, other classes; or
+            a setting is given that decides over the data.
+    """
+    if "data" not in run.config:
+        raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
+    splits: Splits = build.make(_node(run, moved)).load()
+    if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
+        raise ValueError(
+            f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "
+            f"but the run was trained on shape {run.facts.shape} and {run.facts.levels} levels"
+        )
+    if build.conditional(run.config):
+        build.check_classes(splits, run.facts.classes, run.data.class_names, run.folder)
+    changed = run.data.differences(Identity.of(splits))
+    if changed:
+        warnings.warn(
+            f"the data are not those that {run.folder} was trained on: {'; '.join(changed)}", stacklevel=2
+        )
+    return splits
+
+
+def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
+    """The configuration of the data, with the places where they lie."""
+    node: DictConfig = run.config.data.copy()
+    source = build.source(node)
+    free = {str(key) for key in node} & (source.places | source.idle)
+    for key in moved:
+        if key not in free:
+            listing = ", ".join(f"data.{name}" for name in sorted(free)) or "nothing"
+            raise ValueError(
+                f"data.{key}: {source.__name__} data of a trained run stay as they were; what may be given is {listing}"
+            )
+        if moved[key] is None and inspect.signature(source).parameters[key].default is not None:
+            raise ValueError(
+                f"data.{key}=null: expected where the data lie, or leave it out for where they lay"
+            )
+    numbers = {
+        key: str(moved[key]) for key in source.places & moved.keys() if type(moved[key]) in (int, float)
+    }
+    node.update({**moved, **numbers})  # a folder may be called 2026
+    elsewhere = {
+        key: place
+        for key, place in run.data.places.items()
+        if key in free - moved.keys()
+        and isinstance(node[key], str)
+        and place != os.path.abspath(node[key])
+        and there(place)
+    }
+    cache = elsewhere.get("cache", node.get("cache"))
+    if cache is not None and (Path(cache) / HEADER).exists():
+        elsewhere = {key: place for key, place in elsewhere.items() if key == "cache"}  # all that is read
+    if "index" in free - moved.keys() and (moved.keys() | elsewhere.keys()) - {"index", "cache"}:
+        node.index = None  # it knows the files by their names of then
+        elsewhere.pop("index", None)
+    node.update(elsewhere)
+    if elsewhere:
+        where = " ".join(f"data.{key}={place}" for key, place in elsewhere.items())
+        warnings.warn(f"the data are read from where they lay in training: {where}", stacklevel=3)
+    return node
+
+
+def moved_data(config: DictConfig) -> dict[str, Any]:
+    """The settings of the command line that say where the data lie now.
+
+    Raises:
+        ValueError: all of them are given at once, which would leave out others.
+    """
+    words = given()
+    if "data" in words:
+        raise ValueError(
+            f"{words['data']}: say where the data lie now by one setting after the other, data.root=..."
+        )
+    keys = [key for key in words if key.startswith("data.")]
+    return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}
+
+
+def _find(folder: Path, name: str | None) -> checkpoint.Saved:
+    store = folder / "checkpoints"
+    if name is None:
+        found = checkpoint.latest(store, USED)
+        if found is None:
+            raise ValueError(
+                f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
+            )
+        return found
+    if name == "best":
+        found = checkpoint.best(store, USED)
+    elif (path := store / str(name)).is_dir():
+        found = checkpoint.load(path, USED)
+    else:
+        found = None
+    if found is None:
+        known = ", ".join(path.name for path in checkpoint.paths(store)) or "none"
+        raise ValueError(f"{folder} has no checkpoint {name}; there are: {known}")
+    return found

@@ -1,0 +1,265 @@
+"""What the doors that train share: the run folder's name, its configuration, signals, and the progress bar."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.progress import Progress
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.cli import build, console
+from sde_gen.cli.app import given
+from sde_gen.cli.overrides import folder_name
+from sde_gen.data import Identity, Splits
+from sde_gen.training import Listener, Trainer
+from sde_gen.training.callbacks import Record
+from sde_gen.utils import atomic
+from sde_gen.utils.diff import changes
+
+
+def sweeping() -> bool:
+    """Whether this is one job of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _named() -> bool:
+    """Whether the user says the name of the run folder."""
+    return any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
+
+
+def _name_data(config: DictConfig) -> None:
+    """Let a folder that the user does not name be that of the data on the command line."""
+    words = given()
+    places = sorted(build.source(config.data).places | {"name"})
+    named = [config.data[key] for key in places if f"data.{key}" in words and key not in ("cache", "index")]
+    parts = [
+        "-".join(
+            Path(os.path.abspath(place)).parts[-2:]
+            if not Path(place).is_dir()
+            else [Path(place).resolve().name]
+        )
+        for place in named
+        if isinstance(place, str)
+    ]
+    if parts and not _named():
+        config.run = "-".join([config.run, *(re.sub(r"[^\w.-]+", "_", part) for part in parts)])
+
+
+def name_run(config: DictConfig) -> None:
+    """Give data on the disk, and every job of a sweep, a folder of its own, named by what is swept alone."""
+    _name_data(config)
+    hydra = HydraConfig.get()
+    told = {"run", *hydra.job.config.override_dirname.exclude_keys}
+    overrides = {
+        word.lstrip("+~").partition("=")[0].rpartition("@")[2].replace("/", "."): word
+        for word in hydra.overrides.task
+    }
+    if "run" not in overrides:
+        told |= {"data", "sde", "model"}  # the name says them
+    name = folder_name(sorted(word for key, word in overrides.items() if key not in told))
+    if sweeping() and name:
+        with open_dict(config):
+            config.run = f"{config.run}-{name}"
+
+
+def check_meaning(folder: Path, config: DictConfig) -> None:
+    """Refuse to go on with weights that were trained to mean something else."""
+    for path in reversed(checkpoint.paths(folder / "checkpoints")):
+        old = checkpoint.about(path).get("config")
+        if not isinstance(old, dict):
+            continue  # damaged, or of another origin: the trainer says so
+        new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
+        kinds = ("sde", "parametrization", "codec")
+        changed = [line for kind in kinds for line in changes(old.get(kind), new[kind], kind)]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would mean "
+                "something else: choose another folder with run=..., or give the old settings"
+            )
+        return
+
+
+def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
+    """Refuse what would train nothing, or train a network on what its labels do not mean.
+
+    Raises:
+        ValueError: the training in the folder has reached its budget with other settings or data; the data have other
+            classes now; or the folder, which nobody named, holds a training on other data.
+    """
+    for path in reversed(checkpoint.paths(folder / "checkpoints")):
+        about = checkpoint.about(path)
+        if not isinstance(about.get("config"), dict):
+            continue  # damaged, or of another origin: the trainer says so
+        old, now = Identity.read(about.get("data")), build.identity(config, splits)
+        changed = old.differences(now)
+        if int(path.name) >= config.engine.images:
+            _refuse_to_end(folder, config, about["config"], changed, int(path.name))
+        facts = about.get("facts")
+        if build.conditional(config) and isinstance(facts, dict):
+            build.check_classes(splits, int(facts.get("classes", 0)), old.class_names, folder)
+        if changed and old.places != now.places and not _named():
+            raise ValueError(
+                f"{folder} holds a training on other data ({_listing(old.places)}, now {_listing(now.places)}: "
+                f"{'; '.join(changed)}): give this training a folder of its own with run=..., or run={folder} to go on "
+                "there with these data"
+            )
+        return
+
+
+def _refuse_to_end(
+    folder: Path, config: DictConfig, old: dict[str, Any], changed: list[str], images: int
+) -> None:
+    """Raise ValueError where a finished training would have to differ by what was asked for."""
+    new = _known(json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), old)
+    if not changed:  # then it does not matter how they were found
+        old, new = ({key: value for key, value in one.items() if key != "data"} for one in (old, new))
+    lines = [line for line in changes(old, new) if not line.startswith(HARMLESS)]
+    if lines or changed:
+        raise ValueError(
+            f"the training in {folder} is finished: it has seen {images:,} images, and engine.images is "
+            f"{config.engine.images:,}. Nothing would be trained with what is asked for "
+            f"({'; '.join([*changed, *lines])}): give another folder with run=... for a new training, or a larger "
+            "engine.images to go on with this one"
+        )
+
+
+def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """The settings that an old configuration has too; an earlier version had fewer."""
+    return {
+        key: _known(value, old[key]) if isinstance(value, dict) and isinstance(old[key], dict) else value
+        for key, value in new.items()
+        if key in old
+    }
+
+
+HARMLESS = (
+    *("run", "device", "loggers", "preview", "compiler", "team", "recipe"),
+    *(
+        f"engine.{name}"
+        for name in (
+            "images",
+            "log_every",
+            "preview_every",
+            "checkpoint_every",
+            "keep",
+            "validate",
+            "accumulation",
+        )
+    ),
+)
+"""How settings begin that change no finished training."""
+
+
+def _listing(places: Mapping[str, str]) -> str:
+    return ", ".join(f"data.{key}={place}" for key, place in places.items()) or "not on the disk"
+
+
+class Begun(Listener):
+    """Remember where a training began."""
+
+    finished = False
+    """Whether there was nothing left to train."""
+
+    def start(self, images: int, budget: int) -> None:
+        """Compare what is done with what is to be done."""
+        self.finished = images >= budget
+
+
+def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None:
+    """Say what was trained and where it lies; a signal ends a sweep, not one job of it.
+
+    Arguments:
+        trainer: the trainer.
+        folder: the run folder.
+        finished: whether the budget is reached.
+        before: whether it was reached before, and nothing trained.
+    """
+    parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
+    title = f"training of {folder}"
+    if before:
+        title += " was finished before, and nothing is trained; to go on, give a larger engine.images"
+    elif not finished:
+        title += ", stopped by a signal; the same command goes on"
+    console.table(
+        title,
+        {
+            "images": f"{trainer.images:,} of {trainer.settings.images:,}",
+            "parameters": f"{parameters:,}",
+            "checkpoints": str(folder / "checkpoints"),
+            **({"previews": str(folder / "previews")} if (folder / "previews").is_dir() else {}),
+            "log": str(folder / "log.jsonl"),
+        },
+    )
+    if not finished and sweeping():
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+class Signals:
+    """Inside the block: true once SIGTERM or SIGINT arrived; a second SIGINT interrupts at once."""
+
+    def __enter__(self) -> "Signals":
+        self.arrived = False
+        self.before = {
+            number: signal.signal(number, self._arrive) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _arrive(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.arrived and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.arrived = True
+
+    def __call__(self) -> bool:
+        """Whether a signal arrived."""
+        return self.arrived
+
+
+class ConfigFile(Listener):
+    """Leave the configuration beside the checkpoints, once the training has the folder for itself."""
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def start(self, images: int, budget: int) -> None:
+        """Write it."""
+        if images < budget:  # else nothing is trained with it
+            atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
+
+
+class Bar(Listener):
+    """Show progress, loss and speed."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar = bar
+
+    def start(self, images: int, budget: int) -> None:
+        """Show the bar."""
+        self.task = self.bar.add_task("images", total=budget, completed=images, note="")
+
+    def step(self, images: int) -> None:
+        """Move it."""
+        self.bar.update(self.task, completed=images)
+
+    def log(self, record: Record) -> None:
+        """Say loss and speed."""
+        self.bar.update(
+            self.task, note=f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} images/s"
+        )
+
+    def saved(self, path: Path, images: int) -> None:
+        """Say what is safe."""
+        del path
+        self.bar.update(self.task, description=f"images (saved at {images:,})")

@@ -1,0 +1,405 @@
+"""What a stored configuration may build: in every place objects of its own kind, and nothing else.
+
+A run folder may come from somebody else, and Hydra builds whatever a ``_target_`` names. So nothing is built before all
+of the configuration is checked: a place takes the classes of its kind, and the arguments of a class are places again,
+whose kinds are the annotations of its constructor.
+"""
+
+import collections.abc
+import functools
+import importlib
+import inspect
+import types
+import typing
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sde_gen.data import Augmentation, Source
+from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning import Conditioning
+from sde_gen.denoiser.parametrization import Parametrization
+from sde_gen.distributed.strategy import Team
+from sde_gen.grid.base import Grid
+from sde_gen.objective.dsm import Objective
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.weighting.base import Weighting
+from sde_gen.sde import SDE
+from sde_gen.solver.base import Solver
+from sde_gen.training import Settings
+from sde_gen.training.compile import Compiler
+from sde_gen.training.ema import EMA
+from sde_gen.training.lr_schedule import LRSchedule
+from sde_gen.training.optimizer import Optimizer
+from sde_gen.training.precision import Precision
+from sde_gen.utils.one_line import line, said
+
+
+class Network(Protocol):
+    """A network of a score model."""
+
+    def __call__(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None, **more: Any) -> Tensor:
+        """The output, with the shape of x, or more channels."""
+        ...
+
+
+class Classifier(Protocol):
+    """A network of a classifier of noised samples."""
+
+    def __call__(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        """Logits."""
+        ...
+
+
+PLACES: dict[str, Any] = {
+    "augmentation": Augmentation,
+    "codec": Codec,
+    "compiler": Compiler,
+    "conditioning": Conditioning,
+    "data": Source,
+    "ema": EMA,
+    "encoder": Classifier,
+    "engine": Settings,
+    "grid": Grid,
+    "lr_schedule": LRSchedule,
+    "model": Network,
+    "objective": Objective,
+    "optimizer": Optimizer,
+    "parametrization": Parametrization,
+    "precision": Precision,
+    "sde": SDE,
+    "solver": Solver,
+    "team": Team,
+    "time_sampler": TimeSampler,
+    "weighting": Weighting,
+}
+"""The parts of a stored configuration that may be built, and their kinds; nothing else of it is handed on."""
+
+SIZED = frozenset({"codec", "conditioning", "encoder", "model", "parametrization", "sde"})
+"""Those whose whole numbers are sizes."""
+
+LARGEST = 2**20
+"""A size, at most."""
+
+DEEPEST = 16
+"""Values within one another, at most."""
+
+MOST = 2**18
+"""Values in a part, at most: a table of betas has some thousands."""
+
+MOST_OF_NETWORK = 2**12
+"""Values in a part that is a network, at most."""
+
+NUMBERS = bool, int, float
+
+
+class _Place(typing.NamedTuple):
+    """Where in the configuration, and what is known of it."""
+
+    name: str
+    trust: tuple[str, ...]
+    depth: int = 0
+
+    def inside(self, name: str) -> "_Place":
+        return self._replace(name=name, depth=self.depth + 1)
+
+
+def check(config: Any, trust: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Check a stored configuration before anything of it is built.
+
+    Arguments:
+        config: the configuration, plain data.
+        trust: further packages whose objects may be built, such as your own.
+
+    Returns:
+        Its parts that may be built: those of :data:`PLACES`.
+
+    Raises:
+        ValueError: a part holds what does not belong there; the message names it.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(f"the stored configuration is {said(config)}; expected one part for each kind")
+    found = {key: config[key] for key in PLACES if config.get(key) is not None}
+    for key, node in found.items():
+        place = _Place(key, trust)
+        _bounded(node, place)
+        _check(node, PLACES[key], place)
+    return found
+
+
+def _bounded(node: Any, place: _Place) -> None:
+    """Limit depth, count and sizes, without recursion: the numbers may be anybody's."""
+    count, layer, depth = 0, [node], 0
+    most = MOST_OF_NETWORK if PLACES[place.name] in (Network, Classifier) else MOST
+    while layer:
+        if depth > DEEPEST:
+            raise ValueError(
+                f"the stored {place.name} is nested more than {DEEPEST} deep, which no training writes"
+            )
+        count += len(layer)
+        if count > most:
+            raise ValueError(
+                f"the stored {place.name} holds more than {most:,} values, which no training writes"
+            )
+        inner: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict | list):
+                inner.extend(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, int) and abs(value) > LARGEST and place.name in SIZED:
+                raise ValueError(
+                    f"the stored {place.name} has a size of {said(value)}; the largest is {LARGEST:,}"
+                )
+        layer, depth = inner, depth + 1
+
+
+def _check(node: Any, kind: Any, place: _Place) -> None:
+    """Refuse a value that is not of the kind."""
+    if isinstance(node, dict) and any(isinstance(key, str) and key.startswith("_") for key in node):
+        _check_object(node, kind, place)
+    elif isinstance(node, str) and "${" in node:
+        raise ValueError(
+            f"the stored configuration holds the interpolation {said(node)} in {place.name}, which no training writes; "
+            "the run folder has been tampered with"
+        )
+    elif node != "???" and not any(_holds(node, one, place) for one in _alternatives(kind)):
+        raise ValueError(f"the stored {place.name} is {said(node)}; expected {_name(kind)}")
+
+
+def _holds(node: Any, kind: Any, place: _Place) -> bool:
+    """Whether plain data, and all within, are of the kind."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if node is None:
+        return kind in (Any, types.NoneType)
+    if isinstance(node, NUMBERS):  # the constructor tells whole ones from others
+        return kind is Any or kind in NUMBERS
+    if isinstance(node, str):
+        return kind in (Any, str, Path)
+    if isinstance(node, list):
+        if kind is not Any and not (
+            isinstance(origin, type) and issubclass(origin, collections.abc.Sequence)
+        ):
+            return False
+        if origin is tuple and arguments[-1] is not Ellipsis:
+            kinds: Any = arguments
+        else:
+            kinds = [arguments[0] if arguments else Any] * len(node)
+        if len(kinds) != len(node):
+            return False
+        for number, (value, one) in enumerate(zip(node, kinds, strict=True)):
+            _check(value, one, place.inside(f"{place.name}[{number}]"))
+        return True
+    if isinstance(node, dict):
+        if kind is not Any and not (isinstance(origin, type) and issubclass(origin, collections.abc.Mapping)):
+            return False
+        for key, value in node.items():
+            _check(value, arguments[1] if arguments else Any, place.inside(f"{place.name}.{said(key)}"))
+        return True
+    return False
+
+
+def _check_object(node: dict[str, Any], kind: Any, place: _Place) -> None:
+    """Refuse an object that is not of the kind, or whose arguments are not of theirs."""
+    target, partial = node.get("_target_"), node.get("_partial_", False)
+    others = sorted(key for key in node if key.startswith("_") and key not in ("_target_", "_partial_"))
+    if not isinstance(target, str) or not isinstance(partial, bool) or others:
+        raise ValueError(
+            f"the stored {place.name} is {said(node)}; expected _target_ with the name of a class, and no other word "
+            "with an underscore but _partial_ with true or false"
+        )
+    found, ours = _resolve(target, place)
+    if ours and not any(_fits(found, partial, one) for one in _alternatives(kind)):
+        raise ValueError(
+            f"the stored configuration asks for {said(target)} as {place.name}, where {_name(kind)} is expected"
+        )
+    names, kinds = _signature(found)
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if ours and key not in names:
+            raise ValueError(
+                f"the stored {place.name} has the argument {said(key)}, which {_name(found)} does not take"
+            )
+        _check(value, kinds.get(key, Any), place.inside(f"{place.name}.{key}"))
+
+
+def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
+    """The object of that name, and whether it is ours: else it is one of a trusted package.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    package = target.partition(".")[0]
+    if package == "sde_gen" or package in place.trust:
+        try:
+            found = _import(target)
+        except Exception as error:  # whatever the modules on the way raise
+            raise ValueError(
+                f"the stored configuration asks for {said(target)} as {place.name}, which cannot be imported "
+                f"({line(str(error), 200)})"
+            ) from error
+        home = str(getattr(found, "__module__", "")).partition(".")[0]
+        if home in place.trust and callable(found):
+            return found, False
+        private = any(
+            name.startswith("_") for name in (*target.split("."), str(getattr(found, "__name__", "_")))
+        )
+        if home == "sde_gen" and not private:
+            return found, True
+    raise ValueError(
+        f"the stored configuration asks for {said(target)} as {place.name}, which is not part of sde_gen, or no class; "
+        f"if you trust that package, add trust=[{line(package, 60)}]"
+    )
+
+
+def _import(target: str) -> Any:
+    """The object that Hydra finds under a name: an attribute where there is one, or else a module."""
+    first, *rest = target.split(".")
+    found, name = importlib.import_module(first), first
+    for part in rest:
+        name = f"{name}.{part}"
+        found = getattr(found, part) if hasattr(found, part) else importlib.import_module(name)
+    return found
+
+
+@functools.cache
+def _signature(found: Any) -> tuple[set[str], dict[str, Any]]:
+    """Names of the arguments, and the kinds of those that have an annotation."""
+    names: set[str] = set()
+    kinds: dict[str, Any] = {}
+    for one in _constructors(found) if isinstance(found, type) else [found]:
+        try:
+            every = [*inspect.signature(one).parameters.values()][isinstance(found, type) :]
+        except (TypeError, ValueError):  # of what is not written in Python
+            break
+        names |= {each.name for each in every if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
+        kinds = {**_hints(one), **kinds}
+        if all(each.kind is not each.VAR_KEYWORD for each in every):
+            break
+    return names, kinds
+
+
+def _constructors(found: type) -> list[Any]:
+    """Those of a class and of its ancestors, to which it hands on what it takes without a name."""
+    return [vars(one)[name] for one in found.__mro__ for name in ("__init__", "__new__") if name in vars(one)]
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The annotations; none where one of them names what is known to type checkers alone."""
+    try:
+        return typing.get_type_hints(function)
+    except (AttributeError, NameError, TypeError):
+        return {}
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The kinds of a union, or the only one."""
+    if isinstance(kind, typing.TypeVar) or kind in (object, inspect.Parameter.empty):
+        return (Any,)
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return tuple(
+        Network if one is nn.Module else one for one in (typing.get_args(kind) if union else (kind,))
+    )
+
+
+def _fits(found: Any, partial: bool, kind: Any) -> bool:
+    """Whether an object of ours is of the kind.
+
+    A place without a kind, in a class of a trusted package, takes what some other place takes.
+    """
+    if kind is Any:
+        return any(_fits(found, partial, one) for one in PLACES.values())
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if not isinstance(found, type):
+        return not partial and inspect.isfunction(found) and _makes_numbers(found, kind)
+    if origin is type:
+        return partial and _is(found, arguments[0])
+    if origin is collections.abc.Callable:
+        return partial and _is(found, arguments[1])
+    return not partial and _is(found, origin or kind)
+
+
+def _is(found: type, kind: Any) -> bool:
+    """Whether a class is of the kind: derived from it, or like the protocol."""
+    if not isinstance(kind, type) or kind.__module__ == "builtins" or inspect.isabstract(found):
+        return False
+    if getattr(kind, "_is_protocol", False) and kind not in found.__mro__:
+        methods = {name: method for name, method in vars(kind).items() if inspect.isfunction(method)}
+        methods.pop("__init__", None)
+        methods.pop("__subclasshook__", None)
+        return found is not kind and all(_like(found, name, method) for name, method in methods.items())
+    return kind in found.__mro__ and not getattr(found, "_is_protocol", False)
+
+
+def _like(found: type, name: str, method: Any) -> bool:
+    """Whether a class has a method with the arguments of the protocol's; those of a function have the same names too.
+
+    Networks are called with arguments by name, and plain functions without.
+    """
+    (asked, keywords, more), function = _arguments(method), name == "__call__"
+    module = function and issubclass(found, nn.Module)
+    mine = getattr(found, "forward" if module else name, None)
+    if not inspect.isfunction(mine):
+        return False
+    given, named, any_more = _arguments(mine)
+    same = asked == given if function else len(asked) == len(given)
+    return same and (keywords <= named or any_more) and (named <= keywords or more)
+
+
+def _arguments(function: Any) -> tuple[list[tuple[str, Any]], set[str], bool]:
+    """Names and kinds of the arguments with a position, names of those without, and whether any others are taken."""
+    every = inspect.signature(function).parameters.values()
+    return (
+        [
+            (one.name, one.kind)
+            for one in every
+            if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ],
+        {one.name for one in every if one.kind is one.KEYWORD_ONLY},
+        any(one.kind is one.VAR_KEYWORD for one in every),
+    )
+
+
+def _makes_numbers(function: Any, kind: Any) -> bool:
+    """Whether a function makes, of numbers alone, the numbers that the place asks for: such as a table of betas."""
+    kinds = _hints(function)
+    made, origin = kinds.pop("return", None), typing.get_origin(kind)
+    return (
+        made == tuple[float, ...]
+        and isinstance(origin, type)
+        and issubclass(origin, collections.abc.Sequence)
+        and typing.get_args(kind)[:1] == (float,)
+        and kinds.keys() == _signature(function)[0]
+        and all(one in (*NUMBERS, collections.abc.Sequence[float]) for one in kinds.values())
+    )
+
+
+def _name(kind: Any) -> str:
+    """A kind for a message."""
+    if kind in (Network, nn.Module):
+        return "a network"
+    if kind is Classifier:
+        return "a classifier's network"
+    if typing.get_origin(kind) is None and isinstance(kind, type):
+        return kind.__name__
+    return line(str(kind).replace("sde_gen.", "").replace("collections.abc.", "").replace("typing.", ""), 80)
+
+
+READS = {"download": False}
+"""Settings of data under which nothing is fetched."""
+
+COPIES = "cache", "index"
+"""Settings of data that name a folder, which would be made if it is not there."""
+
+
+def reading(data: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration of data that only reads: it fetches no files, and makes no copies of what it reads.
+
+    A copy that is there already is used.
+    """
+    found = {**data, **{key: value for key, value in READS.items() if key in data}}
+    for key in COPIES:
+        folder = found.get(key)
+        if isinstance(folder, str) and not (Path(folder) / "header.json").is_file():
+            found[key] = None
+    return found

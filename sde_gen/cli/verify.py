@@ -1,0 +1,134 @@
+"""Certify solvers on processes: ``python -m sde_gen.verify solvers=[heun] sdes=[vp,ve]``."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.cli import build, console
+from sde_gen.cli.app import door, load, several
+from sde_gen.cli.overrides import names
+from sde_gen.denoiser import Denoiser
+from sde_gen.evaluation.certificate import Certificate, Through, certify
+from sde_gen.utils.atomic import write
+from sde_gen.utils.images import attempt, save_figure
+
+
+@door("verify")
+def main(config: DictConfig) -> None:
+    """Measure every solver on every process, and leave a table, a JSON and a picture; fail if a certificate does."""
+    solvers = {_name(one): build.make(_load("solver", one)) for one in _asked(config.solvers, "solver")}
+    sdes = {_name(one): _load("sde", one) for one in _asked(config.sdes, "sde")}
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)  # better now than after the work
+    parametrizations = ["", *several(config.parametrizations)]
+    found = []
+    with console.progress() as bar:
+        task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")
+        for sde_name, sde_config in sdes.items():
+            sde = build.make(sde_config)
+            for parametrization in parametrizations:
+                wrap = {"wrap": _through(parametrization, sde_config)} if parametrization else {}
+                for name, solver in solvers.items():
+                    bar.update(task, note=f"{name} on {sde_name}")
+                    found.append(
+                        certify(name, solver, sde_name, sde, parametrization=parametrization, **wrap)
+                    )
+                    bar.advance(task)
+    _save(out, found)
+    failed = [one for one in found if one.failures]
+    for one in failed:
+        where = f"{one.solver} on {one.sde}" + (
+            f" through {one.parametrization}" if one.parametrization else ""
+        )
+        console.console.print(f"FAILED {where}: {'; '.join(one.failures)}", soft_wrap=True)
+    if failed:
+        raise SystemExit(1)
+
+
+def _asked(asked: object, kind: str) -> list[str]:
+    return names(kind) if asked is None else several(asked)
+
+
+def _name(one: str) -> str:
+    return Path(str(one)).stem
+
+
+def _load(kind: str, one: str) -> DictConfig:
+    """A name in conf, or a user's own yaml file."""
+    if not str(one).endswith(".yaml"):
+        return load(kind, str(one))
+    if not Path(one).is_file():
+        raise ValueError(f"there is no file {one}; give one, or a name: {', '.join(names(kind))}")
+    config = OmegaConf.load(one)
+    if not isinstance(config, DictConfig) or "_target_" not in config:
+        raise ValueError(f"{one} names no _target_; it should say a class and its arguments")
+    return config
+
+
+def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
+    whole = OmegaConf.create({"sde": sde, "parametrization": load("parametrization", name)})
+    parametrization = build.make(whole.parametrization)
+    return lambda denoiser: Through(denoiser, parametrization)
+
+
+def _save(out: Path, found: list[Certificate]) -> None:
+    rows = [{key: _plain(value) for key, value in asdict(one).items()} for one in found]
+    write(out / "verify.json", json.dumps({**build.versions(), "certificates": rows}, indent=1))
+    sdes = list(dict.fromkeys(one.sde for one in found))
+    for parametrization in dict.fromkeys(one.parametrization for one in found):
+        table = [one for one in found if one.parametrization == parametrization]
+        lines = []
+        for name in dict.fromkeys(one.solver for one in table):
+            mine = {one.sde: one for one in table if one.solver == name}
+            first = next(iter(mine.values()))
+            lines.append(
+                [
+                    name,
+                    "noise" if first.stochastic else "flow",
+                    "own steps" if first.declared is None else str(first.declared),
+                    *(_cell(mine[sde]) for sde in sdes),
+                    f"{max((one.bias for one in mine.values()), default=math.nan):.0e}",
+                ]
+            )
+        title = "measured order" + (f", through {parametrization}" if parametrization else "")
+        console.sheet(title, ["solver", "kind", "declared", *sdes, "bias"], lines)
+    picture, own = out / "verify.png", [one for one in found if not one.parametrization]
+    made = attempt(lambda: save_figure(_figure(own, sdes), picture), picture)
+    console.console.print(
+        "order: slope over three doublings, of the end point or of the covariance; bias: the largest error with "
+        f"24 evaluations\ntable {out / 'verify.json'}" + (f"\nplot  {picture}" if made else ""),
+        soft_wrap=True,
+    )
+
+
+def _cell(one: Certificate) -> str:
+    text = "exact" if math.isinf(one.order) else "" if math.isnan(one.order) else f"{one.order:.2f}"
+    return f"{text}!" if one.failures else text or "ok"
+
+
+def _plain(value: object) -> object:
+    """JSON has neither NaN nor infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "exact"
+    return value
+
+
+def _figure(found: list[Certificate], sdes: list[str]) -> Figure:
+    solvers = list(dict.fromkeys(one.solver for one in found))
+    gain = np.full((len(solvers), len(sdes)), np.nan)
+    for one in found:
+        if one.declared and math.isfinite(one.order):
+            gain[solvers.index(one.solver), sdes.index(one.sde)] = one.order - one.declared
+    figure = Figure(figsize=(2 + 0.7 * len(sdes), 1.5 + 0.25 * len(solvers)), dpi=120, layout="tight")
+    axes = figure.add_subplot()
+    colors = axes.imshow(gain, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(sdes)), sdes, rotation=45, ha="right")
+    axes.set_yticks(range(len(solvers)), solvers)
+    figure.colorbar(colors, label="measured less declared order")
+    return figure

@@ -1,9 +1,0 @@
-"""Maps between data and model space."""
-
-from sde_gen.codec.affine import Affine
-from sde_gen.codec.base import Codec, Lossy
-from sde_gen.codec.out_of_range import OutOfRange
-from sde_gen.codec.scaled import Scaled
-from sde_gen.codec.uniform import Uniform
-
-__all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "Uniform"]

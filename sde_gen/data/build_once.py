@@ -1,0 +1,101 @@
+"""Folders that are made once, by one process, and whole or not at all."""
+
+import contextlib
+import errno
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from sde_gen.utils import atomic
+
+HEADER = "header.json"
+"""The file that is written last: what the folder was made of, and what it holds."""
+
+
+def once(
+    folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Open a folder that was made under the same settings; make it if it is not there.
+
+    It appears whole or not at all. Of several processes, of one ``torchrun`` or of none, one makes it and the others
+    wait.
+
+    Arguments:
+        folder: the folder.
+        settings: all that decides over the content, as far as JSON can say it.
+        fill: writes the content into the folder that it is given, and says in JSON what is to be known of it.
+
+    Returns:
+        What ``fill`` said when the folder was made.
+
+    Raises:
+        ValueError: the folder was made under other settings, is damaged, or is somebody else's.
+        OSError: the disk is full; nothing is left behind.
+    """
+    folder = folder.resolve()  # the current folder, and what a link leads to, have names too
+    if not (folder / HEADER).exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} exists and was not made by us; choose another folder")
+        _make(folder, settings, fill)
+    with reading(folder):
+        header = json.loads((folder / HEADER).read_bytes())
+        made, content = dict(header["settings"]), dict(header["content"])
+    asked = json.loads(json.dumps(settings))
+    changed = [
+        f"{key}: {made.get(key)} there, {asked.get(key)} here"
+        for key in dict.fromkeys([*made, *asked])
+        if made.get(key) != asked.get(key)
+    ]
+    if changed:
+        listing = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise ValueError(
+            f"{folder} was made under other settings ({listing}); choose another folder, or delete it to "
+            "make it again"
+        )
+    return content
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Read what the folder holds.
+
+    Raises:
+        ValueError: it is not what was written; the message says what to do.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else f"{error}"
+        raise ValueError(f"{folder} is damaged ({why}); delete it, it is made again") from error
+
+
+def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.with_name(f".{folder.name}.lock")):
+        if (folder / HEADER).exists():  # another process has made it meanwhile
+            return
+        try:
+            with atomic.folder(folder) as aside:
+                header = {"settings": settings, "content": fill(aside)}
+                atomic.put(aside / HEADER, json.dumps(header, indent=1).encode())
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / HEADER).exists():
+                return  # without locks: another one was faster
+            if error.errno is None:  # of another library
+                raise
+            why = f"{error.strerror or error}; {folder} is not made, and nothing of it is left"
+            raise OSError(error.errno, why, str(error.filename or folder)) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is in the block; a killed one leaves no lock behind."""
+    with path.open("a") as file:
+        # without locks each process makes the folder, and the first to be done names it
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

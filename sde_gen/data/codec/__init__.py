@@ -1,0 +1,9 @@
+"""Maps between data and model space."""
+
+from sde_gen.data.codec.affine import Affine
+from sde_gen.data.codec.base import Codec, Lossy
+from sde_gen.data.codec.out_of_range import OutOfRange
+from sde_gen.data.codec.scaled import Scaled
+from sde_gen.data.codec.uniform import Uniform
+
+__all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "Uniform"]

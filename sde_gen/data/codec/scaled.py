@@ -1,0 +1,85 @@
+"""Integer levels that come as numbers already scaled."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.base import Codec, Levels
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.noise import Noise
+from sde_gen.utils.types import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Codec):
+    r"""Levels stored as numbers ``first + k (last - first) / (levels - 1)``, such as pixels k / 255 in [0, 1].
+
+    The levels are recovered and treated as by :class:`Uniform`, so bits per dimension are those of the integers,
+    whatever the scaling. To treat such numbers as continuous would reward a density for finding the levels.
+
+    Arguments:
+        levels: number of levels.
+        first: the number that stands for level 0.
+        last: the number that stands for the last level.
+        low: where level 0 begins in model space.
+        high: where the last level ends.
+
+    Raises:
+        ValueError: not first < last, or what :class:`Uniform` refuses; or later a number is no level.
+    """
+
+    levels: Levels
+    first: float = 0.0
+    last: float = 1.0
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not self.first < self.last:
+            raise ValueError(f"first={self.first}, last={self.last}: expected first < last")
+        self._uniform.__post_init__()
+
+    @property
+    def _uniform(self) -> Uniform:
+        return Uniform(levels=self.levels, low=self.low, high=self.high)
+
+    def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
+        """Recover the levels, dequantise and scale."""
+        y = (values.double() - self.first) * ((self.levels - 1) / (self.last - self.first))
+        k = torch.round(y)
+        worst = float((y - k).abs().max())
+        if not (worst < 0.01 and 0 <= float(k.min()) <= float(k.max()) < self.levels):
+            raise ValueError(
+                f"the numbers from {float(values.min()):.6g} to {float(values.max()):.6g} are not "
+                f"{self.levels} levels from {self.first} to {self.last}; check levels, first and last, "
+                "or use codec=affine for continuous data"
+            )
+        return self._uniform.encode(k, noise)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The scaled number of the level whose bin holds x, float32."""
+        step = (self.last - self.first) / (self.levels - 1)
+        return (self.first + step * self._uniform.decode(x).double()).float()
+
+    def decode_image(self, x: Tensor) -> Tensor:
+        """Levels spread over 0..255, uint8."""
+        return self._uniform.decode_image(x)
+
+    def log_det(self, event: Shape) -> float:
+        """That of the levels."""
+        return self._uniform.log_det(event)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Low and high."""
+        return self.low, self.high
+
+    def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the levels."""
+        return self._uniform.bins(x)
+
+    def middles(self) -> Tensor:
+        """Those of the levels."""
+        return self._uniform.middles()

@@ -1,0 +1,86 @@
+"""Integer levels with uniform dequantisation."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.base import Codec, Levels
+from sde_gen.noise import Noise
+from sde_gen.utils.types import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Codec):
+    r"""Integer levels k in {0, ..., levels - 1}, dequantised uniformly and mapped to an interval.
+
+    .. math::
+        y = k + u, \quad u \sim U[0, 1), \qquad
+        x = \mathrm{low} + (\mathrm{high} - \mathrm{low}) \frac{y}{\mathrm{levels}}
+
+    Then log P(k) >= E_u[log p(x)] + log_det (Theis et al., 2016, arXiv:1511.01844, section 3.1).
+
+    Arguments:
+        levels: number of levels of the data; a property of the data, never assumed.
+        low: where level 0 begins in model space.
+        high: where the last level ends.
+    """
+
+    levels: Levels
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.levels < 2:
+            raise ValueError(
+                f"levels={self.levels}: expected the data's number of integer levels, at least 2; "
+                "for continuous data use codec=affine"
+            )
+        if self.levels > 2**20:
+            raise ValueError(f"levels={self.levels}: float32 tells at most 2^20 levels apart")
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low}, high={self.high}: expected low < high")
+
+    def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
+        """Dequantise and scale; without noise, the middle of every bin."""
+        k = values.to(torch.float32)
+        if noise is None:
+            y = k + 0.5
+        else:  # the distribution function of a Gaussian makes it uniform
+            edge = self.levels * 2.0**-22  # as near to the next bin as float32 can tell apart
+            y = k + torch.special.ndtr(noise.fresh(k)).clamp(edge, 1 - edge)
+        return self.low + (self.high - self.low) / self.levels * y
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The level whose bin holds x, int64; values outside the interval take the nearest level."""
+        y = (x - self.low) * (self.levels / (self.high - self.low))
+        return torch.floor(y).clamp(0, self.levels - 1).long()
+
+    def decode_image(self, x: Tensor) -> Tensor:
+        """Levels spread over 0..255, uint8."""
+        return torch.round(self.decode(x) * (255 / (self.levels - 1))).to(torch.uint8)
+
+    def log_det(self, event: Shape) -> float:
+        """D log((high - low) / levels) nats."""
+        return math.prod(event) * math.log((self.high - self.low) / self.levels)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Low and high."""
+        return self.low, self.high
+
+    def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Equal bins between low and high, the first and the last without end."""
+        k, width = self.decode(x), (self.high - self.low) / self.levels
+        low, high = self.low + width * k.double(), self.low + width * (k.double() + 1)
+        return (
+            torch.where(k == 0, -math.inf, low),
+            torch.where(k == self.levels - 1, math.inf, high),
+        )
+
+    def middles(self) -> Tensor:
+        """low, and half a bin more, and so on."""
+        width = (self.high - self.low) / self.levels
+        return self.low + width * (torch.arange(self.levels, dtype=torch.float64) + 0.5)

@@ -1,0 +1,18 @@
+"""No conditioning."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sde_gen.data.conditioning.base import Conditioning
+from sde_gen.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unconditional(Conditioning):
+    """The network is told nothing."""
+
+    def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
+        """Leave the labels out."""
+        del labels, noise
+        return {}

@@ -1,0 +1,41 @@
+"""What a network's output means: noise, data, score, v, velocity, or the preconditioned output of EDM."""
+
+from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization, Parametrization
+from sde_gen.denoiser.parametrization.edm import EDM
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.denoiser.parametrization.label import (
+    Label,
+    LogRatio,
+    LogSigma,
+    LogTime,
+    NearestStep,
+    NearestTime,
+    Ratio,
+    Time,
+)
+from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.score import Score
+from sde_gen.denoiser.parametrization.v import V
+from sde_gen.denoiser.parametrization.velocity import Velocity
+from sde_gen.denoiser.parametrization.x0 import X0
+
+__all__ = [
+    "EDM",
+    "X0",
+    "Eps",
+    "Label",
+    "LearnedRange",
+    "Linear",
+    "LinearParametrization",
+    "LogRatio",
+    "LogSigma",
+    "LogTime",
+    "NearestStep",
+    "NearestTime",
+    "Parametrization",
+    "Ratio",
+    "Score",
+    "Time",
+    "V",
+    "Velocity",
+]

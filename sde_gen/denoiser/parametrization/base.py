@@ -1,0 +1,105 @@
+"""What a network's output means, as a hub (the prediction) and spokes (the parametrizations)."""
+
+import abc
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sde_gen.denoiser.parametrization.label import Label
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.sde.base import Marginal
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import like
+
+
+class Parametrization(Checked, abc.ABC):
+    """The meaning of a network's input, noise label and output.
+
+    Marginals are float64 with shape () or (B,); implementations broadcast them with ``_tensor.like``.
+    """
+
+    @abc.abstractmethod
+    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network sees.
+
+        Arguments:
+            x_t: noised samples with shape (B, *event).
+            marginal: alpha and sigma with shape () or (B,).
+            t: times with shape () or (B,).
+
+        Returns:
+            ``c_in * x_t`` with shape (B, *event) and the noise label ``c_noise`` with the shape of t.
+        """
+
+    @abc.abstractmethod
+    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+        """What the network's output (B, *event) says about x_0 and eps."""
+
+    @abc.abstractmethod
+    def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
+        """The output (B, *event) of a network that knows x_0 and eps: ``predict`` of it returns them."""
+
+    def linear(self, marginal: Marginal) -> "Linear | None":
+        """Its coefficients, so that those of a whole grid can be made at once; None if it is not linear."""
+        del marginal
+        return None
+
+
+class Linear(NamedTuple):
+    """``x0 = x0_x x_t + x0_out out`` and ``eps = eps_x x_t + eps_out out``.
+
+    All have the shape of t, or are the number 0 or 1.
+    """
+
+    x0_x: Tensor | float
+    x0_out: Tensor | float
+    eps_x: Tensor | float
+    eps_out: Tensor | float
+
+
+class LinearParametrization(Parametrization):
+    """A parametrization that is linear in the sample and the output.
+
+    Attributes:
+        label: the noise label given to the network.
+    """
+
+    label: Label
+
+    @abc.abstractmethod
+    def linear(self, marginal: Marginal) -> Linear:
+        """Its coefficients."""
+
+    def c_in(self, marginal: Marginal) -> Tensor | float:
+        """What multiplies the sample that the network sees."""
+        del marginal
+        return 1.0
+
+    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The sample, scaled, and its label."""
+        return weigh(self.c_in(marginal), x_t), self.label(marginal, t)
+
+    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+        """Combine sample and output."""
+        return combine(self.linear(marginal), out, x_t, marginal)
+
+
+def combine(linear: Linear, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+    """The prediction with these coefficients."""
+    x0 = _line(linear.x0_x, x_t, linear.x0_out, out)
+    eps = _line(linear.eps_x, x_t, linear.eps_out, out)
+    return Prediction(x_t, x0, eps, like(marginal.alpha, x_t), like(marginal.sigma, x_t))
+
+
+def weigh(a: Tensor | float, x: Tensor) -> Tensor:
+    """``a x``."""
+    if isinstance(a, Tensor):
+        return like(a, x) * x
+    return x if a == 1 else a * x
+
+
+def _line(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
+    """``a x + b y``, without the terms that are not there."""
+    if isinstance(a, float) and a == 0:
+        return weigh(b, y)
+    return (like(a, x) * x if isinstance(a, Tensor) else a * x).add_(weigh(b, y))

@@ -1,0 +1,43 @@
+"""A learned variance beside what a network predicts."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.parametrization.base import Parametrization
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.sde.base import Marginal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedRange(Parametrization):
+    r"""The first half of the output's channels is another parametrization's; the second fills ``Prediction.aux``.
+
+    .. math::
+        \nu = (\mathrm{out} + 1) / 2
+
+    is where the log-variance of a step lies between its least (0) and its largest value (1); the network's own numbers
+    run from -1 to 1.
+
+    Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15; the range of the numbers is that of their code.
+
+    Arguments:
+        mean: the meaning of the first half.
+    """
+
+    mean: Parametrization
+
+    def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the first half."""
+        return self.mean.inputs(x_t, marginal, t)
+
+    def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+        """Split (B, 2 C, H, W)."""
+        mean, variance = out.chunk(2, dim=1)
+        return replace(self.mean.predict(mean, x_t, marginal), aux=(variance + 1) / 2)
+
+    def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
+        """That of the first half; of the variance x0 and eps say nothing, which is the middle, nu = 1/2."""
+        mean = self.mean.target(x0, eps, marginal)
+        return torch.cat([mean, torch.zeros_like(mean)], dim=1)

@@ -1,0 +1,39 @@
+"""v prediction."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
+from sde_gen.denoiser.parametrization.label import Label, LogSigma
+from sde_gen.sde.base import Marginal
+from sde_gen.utils.broadcasting import like
+
+
+@dataclass(frozen=True, kw_only=True)
+class V(LinearParametrization):
+    r"""The network predicts ``v = alpha eps - sigma x0``.
+
+    With ``x_t = alpha x0 + sigma eps`` this is a rotation, for any process:
+
+    .. math::
+        x_0 = \frac{\alpha x_t - \sigma v}{\alpha^2 + \sigma^2}, \qquad
+        \epsilon = \frac{\sigma x_t + \alpha v}{\alpha^2 + \sigma^2} .
+
+    Source: Salimans and Ho, 2022, arXiv:2202.00512, appendix D.
+
+    Arguments:
+        label: the noise label given to the network.
+    """
+
+    label: Label = LogSigma(scale=0.25)
+
+    def linear(self, marginal: Marginal) -> Linear:
+        """Rotate (x_t, v) back to (x0, eps)."""
+        alpha, sigma = marginal
+        norm2 = alpha**2 + sigma**2
+        return Linear(x0_x=alpha / norm2, x0_out=-sigma / norm2, eps_x=sigma / norm2, eps_out=alpha / norm2)
+
+    def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
+        """The v of (x0, eps)."""
+        return like(marginal.alpha, x0) * eps - like(marginal.sigma, x0) * x0

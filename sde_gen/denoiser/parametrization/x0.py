@@ -1,0 +1,32 @@
+"""Data prediction."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
+from sde_gen.denoiser.parametrization.label import Label, LogSigma
+from sde_gen.sde.base import Marginal
+
+
+@dataclass(frozen=True, kw_only=True)
+class X0(LinearParametrization):
+    """The network predicts the clean sample: ``out = x0``.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, section 3.2.
+
+    Arguments:
+        label: the noise label given to the network.
+    """
+
+    label: Label = LogSigma(scale=0.25)
+
+    def linear(self, marginal: Marginal) -> Linear:
+        """``x0 = out``."""
+        alpha, sigma = marginal
+        return Linear(x0_x=0.0, x0_out=1.0, eps_x=1 / sigma, eps_out=-alpha / sigma)
+
+    def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
+        """The clean sample."""
+        del eps, marginal
+        return x0

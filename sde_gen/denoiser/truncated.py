@@ -1,0 +1,40 @@
+"""A model whose process ends at an earlier time."""
+
+import copy
+
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.prediction import Prediction
+
+
+class Ended(Denoiser):
+    """A denoiser whose process ends at another t_min: densities and bounds are then those of x at that time.
+
+    Nothing else of the process changes. The given denoiser stays as it is.
+
+    Arguments:
+        denoiser: the model, conditioning bound.
+        t_min: the new end, not below the process' own.
+
+    Raises:
+        ValueError: t_min lies below the process' own, or not below 1.
+    """
+
+    def __init__(self, denoiser: Denoiser, t_min: float) -> None:
+        super().__init__()
+        if not denoiser.sde.t_min <= t_min < 1:
+            raise ValueError(
+                f"t_min={t_min} must lie in [{denoiser.sde.t_min}, 1), from the process' own end on"
+            )
+        self.denoiser = denoiser
+        self.sde = copy.copy(denoiser.sde)
+        object.__setattr__(self.sde, "t_min", t_min)  # processes are frozen, and some derive their t_min
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        """Predict as the given denoiser does."""
+        return self.denoiser(x_t, t, **cond)
+
+    def rows(self, index: Tensor, count: int) -> Denoiser:
+        """End for these samples."""
+        return self.with_parts(denoiser=self.denoiser.rows(index, count))

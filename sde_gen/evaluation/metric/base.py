@@ -1,0 +1,92 @@
+"""The abstract metric of a model on data."""
+
+import abc
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec import Codec
+from sde_gen.denoiser import Denoiser
+from sde_gen.utils.arguments import Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number per image, and what is known of its error; all in the metric's unit, float64 with shape (B,).
+
+    NaN in a part says that it is not known of this image: a metric may look at some images more closely.
+
+    Arguments:
+        value: the numbers.
+        spread: by name, standard errors of the value from random draws, independent between images.
+        offset: by name, estimates of how far the value lies above the truth, which no mean over images takes away.
+    """
+
+    value: Tensor
+    spread: Mapping[str, Tensor] = field(default_factory=dict)
+    offset: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What JSON can say of every image: null where a part is not known."""
+        value = self.value.tolist()
+        spread, offset = (
+            {name: [x if math.isfinite(x) else None for x in part.tolist()] for name, part in parts.items()}
+            for parts in (self.spread, self.offset)
+        )
+        return [
+            {
+                "value": value[i],
+                "spread": {name: part[i] for name, part in spread.items()},
+                "offset": {name: part[i] for name, part in offset.items()},
+            }
+            for i in range(len(value))
+        ]
+
+    @staticmethod
+    def of_rows(rows: Sequence[Mapping[str, Any]]) -> "Measured":
+        """Put rows of one metric together, of any batches."""
+
+        def column(values: Iterable[float | None]) -> Tensor:
+            return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
+
+        return Measured(
+            value=column(row["value"] for row in rows),
+            spread={name: column(row["spread"][name] for row in rows) for name in rows[0]["spread"]},
+            offset={name: column(row["offset"][name] for row in rows) for name in rows[0]["offset"]},
+        )
+
+
+class Metric(Checked, abc.ABC):
+    """A number per image whose mean over a data set is reported with its standard error.
+
+    Attributes:
+        what: what the number is, for tables.
+        unit: its unit.
+    """
+
+    what: ClassVar[str]
+    unit: ClassVar[str]
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether an image's number depends on the others of its batch, as it may where steps are chosen for all."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
+        """Evaluate a batch.
+
+        Arguments:
+            denoiser: the model, conditioning bound.
+            values: data with shape (B, *event), integer levels or continuous.
+            codec: from data to model space.
+            seeds: one seed per image, so that its number does not depend on its batch.
+
+        Returns:
+            One float64 number per image with shape (B,), with the parts of its error; the names of the parts
+            are the same for every batch.
+        """

@@ -1,0 +1,114 @@
+"""How data meet the clean end of a process when a bound is evaluated."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec import Codec
+from sde_gen.denoiser import Denoiser, Ended
+from sde_gen.likelihood import Decoder, Discretised, Gaussian, LastStep
+from sde_gen.likelihood.dequantization import Dequantisation, Uniform
+from sde_gen.noise import Noise
+from sde_gen.utils.arguments import Checked
+
+
+class Met(NamedTuple):
+    """What a bound is evaluated with.
+
+    Arguments:
+        denoiser: the model, its process ended where the decoder takes over.
+        x0: clean points in model space with shape (B, *event).
+        log_q: what their choice cost, log q(x0 | data) in nats with shape (B,).
+        decoder: the law of x0 given its noised form there.
+    """
+
+    denoiser: Denoiser
+    x0: Tensor
+    log_q: Tensor
+    decoder: Decoder
+
+
+class Ending(Checked, abc.ABC):
+    """A way from data to clean points and a decoder."""
+
+    @abc.abstractmethod
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+        """Prepare a batch.
+
+        Arguments:
+            denoiser: the model, conditioning bound.
+            values: data with shape (B, *event), integer levels or continuous.
+            codec: from data to model space.
+            noise: source of draws.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density(Ending):
+    """Dequantised or continuous data, whose density is bounded down to the process' t_min.
+
+    Arguments:
+        dequantisation: gives clean points.
+    """
+
+    dequantisation: Dequantisation = field(default_factory=Uniform)
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+        """Dequantise; a Gaussian decoder."""
+        return Met(denoiser, *self.dequantisation.clean(values, codec, noise), Gaussian())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels(Ending):
+    r"""Integer levels themselves, without dequantisation: every level is the middle of its bin.
+
+    The process ends where its noise sigma / alpha is ``width`` of a bin, if that is before t_min, and the decoder
+    gives every bin its mass. What the process would spend further down, on places within a bin, is no information
+    about the levels. Any width gives a bound; the best one depends on the model.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, section 3.3 (whose noise ends at 1.3 bins).
+
+    Arguments:
+        width: sigma / alpha at the end, in bins.
+
+    Raises:
+        ValueError: width is not positive; or later the data are continuous, or the width is beyond the process.
+    """
+
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not self.width > 0:
+            raise ValueError(f"width={self.width} must be positive")
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+        """Take the middles of the bins, which needs no noise."""
+        del noise
+        first, second = codec.middles()[:2]
+        sde = denoiser.sde
+        end = sde.t_from_log_snr(-2 * torch.log(self.width * (second - first))).clamp(min=sde.t_min)
+        x0 = codec.encode(values)
+        log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
+        return Met(Ended(denoiser, float(end)), x0, log_q.to(x0.device), Discretised(codec=codec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastStepLevels(Ending):
+    """Integer levels themselves, each the middle of its bin, met by one more step of the chain to clean data.
+
+    The chain goes down to the last time of its grid, and the decoder has the variance that its steps have
+    (:class:`~sde_gen.likelihood.LastStep`): the bound of DDPM and of guided-diffusion.
+
+    Sources: Ho et al., 2020, arXiv:2006.11239, section 3.3; Nichol and Dhariwal, 2021, arXiv:2102.09672.
+    """
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+        """Take the middles of the bins, which needs no noise."""
+        del noise
+        x0 = codec.encode(values)
+        log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
+        return Met(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))

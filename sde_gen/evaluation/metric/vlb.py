@@ -1,0 +1,56 @@
+"""Bits per dimension of the ancestral chain."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec import Codec
+from sde_gen.denoiser import Denoiser
+from sde_gen.evaluation.metric._bits import code_length
+from sde_gen.evaluation.metric.base import Measured, Metric
+from sde_gen.evaluation.metric.ending import Ending, Levels
+from sde_gen.grid import Grid
+from sde_gen.likelihood import discrete_vlb
+from sde_gen.noise import PerSample
+from sde_gen.utils.broadcasting import event_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainBound(Metric):
+    """An upper bound on the code length of the data under the chain of finitely many ancestral steps.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, section 3.
+
+    Arguments:
+        grid: rule for the times.
+        steps: number of steps.
+        nu: variance of the steps, 0 the posterior's and 1 the transition's; None if the network predicts it.
+        repeats: independent draws of all terms.
+        ending: how the data meet the clean end of the process.
+    """
+
+    grid: Grid
+    steps: int = 100
+    nu: float | None = 1.0
+    repeats: int = 1
+    ending: Ending = field(default_factory=Levels)
+    what: ClassVar[str] = "ancestral chain, upper bound (finitely many steps)"
+    unit: ClassVar[str] = "bits/dim"
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
+        """Prepare, bound, and convert."""
+        noise = PerSample(seeds)
+        with torch.no_grad():
+            model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)
+            times = self.grid(model.sde, self.steps)
+            found = discrete_vlb(
+                model, x0, times, decoder=decoder, noise=noise, nu=self.nu, repeats=self.repeats
+            )
+        return Measured(
+            value=code_length(found.nats, log_q, x0, codec),
+            spread={"draws": found.se / (event_dim(x0) * math.log(2))},
+        )

@@ -1,0 +1,6 @@
+"""Networks of diffusers, in both directions."""
+
+from sde_gen.interop.diffusers.reader import load
+from sde_gen.interop.diffusers.writer import save
+
+__all__ = ["load", "save"]

@@ -1,0 +1,131 @@
+"""Networks of diffusers: UNet2DModel as in DDPM, in ADM and in NCSN++, with the process of its scheduler."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.conditioning.label import Label as ClassLabel
+from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.diffusers import schedulers
+from sde_gen.interop.diffusers.unet2d import Layout, Sizes, renamed
+from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
+from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.formats import files
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import choice, plausible
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.model.unet.centered import Centred
+
+
+def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
+    """Read a file of weights, or the index of several, that has the network's ``config.json`` beside it.
+
+    Arguments:
+        path: the weights.
+        config: what ``scheduler_config.json`` says; None where it lies with the network or in a folder ``scheduler``
+            beside it.
+
+    Raises:
+        ValueError: a file is missing; or as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+    """
+    folder = path.parent
+    if config is None:
+        places = [folder, folder / "scheduler", folder.parent / "scheduler"]
+        found = next(
+            (at / "scheduler_config.json" for at in places if (at / "scheduler_config.json").is_file()), None
+        )
+        if found is None:
+            raise ValueError(
+                f"there is no scheduler_config.json in or beside {folder}; it says on what process the network was "
+                "trained: give it as settings=..."
+            )
+        config = files.json_of(found)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"there is no {folder / 'config.json'}, which says what the network is")
+    stored = files.read(path)
+    imported = read(files.tensors(stored), files.json_of(folder / "config.json"), config)
+    return replace(imported, notes=imported.notes + files.became(stored))
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Imported:
+    """Put a network of theirs in our terms.
+
+    On a chain the network is told the number of its step, from 0, and what the output is, ``prediction_type`` says; on
+    EDM's levels it is told a fourth of their logarithm, and on the straight path a thousand times the time. Images lie
+    on [-1, 1]; with ``center_input_sample`` on [0, 1], and the network centres them. With ``fourier`` features the
+    network is told sigma, of which it takes the logarithm, and gives the score: -1 times the noise, divided by sigma,
+    so that the last convolutions change their sign here. Its images lie on [0, 1]; those that the network centres lie
+    on [-1, 1] here, where the noise is twice theirs.
+
+    What belongs to their samplers (``clip_sample``, ``thresholding``, fixed variances, grids) is not taken over.
+    Without a label their networks with classes cannot be asked; here the null class adds nothing to the embedding.
+
+    Source: von Platen et al., diffusers 0.42, models/unets/unet_2d.py and schedulers.
+
+    Arguments:
+        tensors: the state dictionary.
+        config: the arguments of ``UNet2DModel`` by name: its ``config.json``.
+        scheduler: those of the scheduler, with its ``_class_name``.
+
+    Raises:
+        ValueError: a setting that is missing or that our networks do not have, or tensors that do not fit; the message
+            names them.
+    """
+    choice({"_class_name": "UNet2DModel", **config}, "_class_name", "unet2dmodel")
+    layout = layout_of(config)
+    sizes = layout.sizes
+    fourier = sizes.said["time_embedding_type"] == "fourier"
+    meaning = schedulers.meaning(
+        scheduler, outputs=sizes.outputs, fourier=fourier, unit=2.0 if sizes.centred else 1.0
+    )
+    plausible(tensors, sizes.levels * sizes.blocks)
+    with torch.device("meta"):
+        moved = Transfer(renamed(tensors), layout.recipe().make())
+    layout.move(moved)
+    state, net = moved.finish(), layout.recipe()
+    if meaning.sign != 1:
+        for name in (f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")):
+            state[name] = meaning.sign * state[name]
+    if sizes.centred and not fourier:
+        net, state = Recipe(Centred, net=net), {f"net.{name}": value for name, value in state.items()}
+    low = 0.0 if sizes.centred != fourier else -1.0
+    labels = (
+        Recipe(ClassLabel, classes=sizes.classes, dropout=0.0) if sizes.classes else Recipe(Unconditional)
+    )
+    return Imported(
+        config={
+            "model": net.config(),
+            "sde": meaning.sde.config(),
+            "parametrization": meaning.parametrization.config(),
+            "codec": Recipe(Uniform, levels=256, low=low, high=1.0).config(),
+            "conditioning": labels.config(),
+        },
+        shape=tuple(sizes.shape),
+        levels=256,
+        classes=sizes.classes,
+        state=state,
+        unused=moved.unused,
+        notes=meaning.notes,
+    )
+
+
+def layout_of(config: Mapping[str, Any]) -> Layout:
+    """Which of our networks theirs is.
+
+    Raises:
+        ValueError: none.
+    """
+    sizes = Sizes(config)
+    if sizes.skips:
+        return NCSNppLayout(config)
+    return (
+        ADMLayout(config)
+        if sizes.modulated or any(sizes.down_inside + sizes.up_inside)
+        else DDPMLayout(config)
+    )

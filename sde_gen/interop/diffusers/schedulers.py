@@ -1,0 +1,180 @@
+"""The schedulers of diffusers: which process a network was trained on, and what its output means."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.denoiser.parametrization.label import LogRatio, Time
+from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.v import V
+from sde_gen.denoiser.parametrization.velocity import Velocity
+from sde_gen.denoiser.parametrization.x0 import X0
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.preconditioning import karras
+from sde_gen.interop.settings import MOST_STEPS, choice, flag, need, real, reals, shown, whole
+from sde_gen.sde.ddpm import (
+    DDPM,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+    sigmoid_betas,
+    zero_snr_betas,
+)
+from sde_gen.sde.rectified import Rectified
+from sde_gen.sde.ve import VE
+
+
+class Meaning(NamedTuple):
+    """The process, and what the output of the network means.
+
+    Attributes:
+        sde: the process.
+        parametrization: what the output means.
+        sign: of the last convolutions, which makes it so.
+        notes: what is not taken over and worth knowing.
+    """
+
+    sde: Recipe
+    parametrization: Recipe
+    sign: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+CHAINS = (
+    "DDIMInverse",
+    "DDIMParallel",
+    "DDIM",
+    "DDPMParallel",
+    "DDPM",
+    "DEISMultistep",
+    "DPMSolverMultistepInverse",
+    "DPMSolverMultistep",
+    "DPMSolverSDE",
+    "DPMSolverSinglestep",
+    "EulerAncestralDiscrete",
+    "EulerDiscrete",
+    "HeunDiscrete",
+    "KDPM2AncestralDiscrete",
+    "KDPM2Discrete",
+    "LMSDiscrete",
+    "PNDM",
+    "SASolver",
+    "UniPCMultistep",
+)
+"""Schedulers that walk along the chain of a table of betas: the walk is theirs, the chain is what is read."""
+
+LEVELS = ("EDMDPMSolverMultistep", "EDMEuler")
+"""Schedulers of EDM's preconditioning."""
+
+FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
+"""Schedulers of the straight path."""
+
+PREDICTIONS = {"epsilon": Eps, "sample": X0, "v_prediction": V}
+
+
+def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Meaning:
+    """What a scheduler says of the network beside it.
+
+    Source: von Platen et al., diffusers 0.42, schedulers.
+
+    Arguments:
+        scheduler: its ``scheduler_config.json``.
+        outputs: numbers that the network gives for every number of the image.
+        fourier: whether the network takes the logarithm of its label, and divides its output by it.
+        unit: how many times larger data and noise are here, of such a network.
+
+    Raises:
+        ValueError: another scheduler, or a setting of it that has no counterpart here; the message names it.
+    """
+    said = need(scheduler, "_class_name")
+    name = said.removesuffix("Scheduler") if isinstance(said, str) else ""
+    if name == "CMStochasticIterative":
+        raise ValueError(
+            "CMStochasticIterativeScheduler: a consistency model gives the end of a path and not the mean of the clean "
+            "images, so it has no score; take in the network that it was distilled from (EDM's, with from=edm)"
+        )
+    if fourier != (name == "ScoreSdeVe"):
+        raise ValueError(
+            f"{shown(said)} with time_embedding_type={'fourier' if fourier else 'positional or learned'} is not "
+            "supported: networks with fourier features are of ScoreSdeVeScheduler, and only they"
+        )
+    readers: dict[str, Callable[[Mapping[str, Any]], Meaning]] = {
+        **dict.fromkeys(CHAINS, lambda said: _chain(said, outputs)),
+        **dict.fromkeys(LEVELS, _levels),
+        **dict.fromkeys(FLOWS, _flow),
+        "ScoreSdeVe": lambda said: _exploding(said, unit),
+    }
+    if name not in readers:
+        raise ValueError(f"_class_name={shown(said)} is not supported; expected one of {', '.join(readers)}")
+    if outputs == 2 and name not in CHAINS:
+        raise ValueError(f"{name}Scheduler with a variance beside the image (out_channels) is not supported")
+    return readers[name](scheduler)
+
+
+def _exploding(said: Mapping[str, Any], unit: float) -> Meaning:
+    """VE, on data ``unit`` times larger than theirs; the network gives the score, -1 times the noise by its level."""
+    sde = Recipe(
+        VE,
+        sigma_min=unit * real(said, "sigma_min"),
+        sigma_max=unit * real(said, "sigma_max"),
+        t_min=real({"sampling_eps": 1e-5, **said}, "sampling_eps"),
+    )
+    return Meaning(sde, Recipe(Eps, label=Recipe(LogRatio, unit=unit)), -1.0)
+
+
+def _levels(said: Mapping[str, Any]) -> Meaning:
+    """EDM; ``v_prediction`` is the same with the other sign."""
+    kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", "epsilon", "v_prediction")
+    low, high, deviation = (real(said, f"sigma_{key}") for key in ("min", "max", "data"))
+    return Meaning(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
+
+
+def _flow(said: Mapping[str, Any]) -> Meaning:
+    """The straight path, whose network is told a thousand times the time and gives the velocity."""
+    _refuse(said, "invert_sigmas")
+    steps = whole({"num_train_timesteps": 1000, **said}, "num_train_timesteps", most=MOST_STEPS)
+    notes = []
+    if said.get("shift", 1.0) != 1.0:
+        notes.append(f"shift={shown(said['shift'])} belongs to their sampler's grid and is not taken over")
+    sde = Recipe(Rectified)
+    output = Recipe(Velocity, sde=sde, label=Recipe(Time, scale=float(steps)))
+    return Meaning(sde, output, notes=tuple(notes))
+
+
+def _chain(said: Mapping[str, Any], outputs: int) -> Meaning:
+    """The chain of a table of betas."""
+    _refuse(said, "use_flow_sigmas")
+    choice({"timestep_type": "discrete", **said}, "timestep_type", "discrete")
+    steps, betas = _betas(said)
+    if flag({"rescale_betas_zero_snr": False, **said}, "rescale_betas_zero_snr"):
+        betas = Recipe(zero_snr_betas, betas=betas)
+    kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", *PREDICTIONS)
+    output = Recipe(PREDICTIONS[kind], label=Recipe(Time, scale=float(steps), offset=-1.0))
+    if outputs == 2:
+        choice(said, "variance_type", "learned_range")
+        output = Recipe(LearnedRange, mean=output)
+    return Meaning(Recipe(DDPM, betas=betas), output)
+
+
+def _betas(said: Mapping[str, Any]) -> tuple[int, Any]:
+    """Their number, and the table."""
+    if said.get("trained_betas") is not None:
+        table = reals(said, "trained_betas", MOST_STEPS)
+        return len(table), table
+    steps = whole(said, "num_train_timesteps", least=4, most=MOST_STEPS)
+    tables = {"linear": linear_betas, "scaled_linear": scaled_linear_betas, "sigmoid": sigmoid_betas}
+    kind = choice(
+        {"beta_schedule": "linear", **said}, "beta_schedule", "linear", "scaled_linear", "sigmoid", COSINE
+    )
+    if kind == COSINE:
+        return steps, Recipe(cosine_betas, steps=steps)
+    low, high = real(said, "beta_start"), real(said, "beta_end")
+    return steps, Recipe(tables[kind], steps=steps, beta_min=low, beta_max=high)
+
+
+COSINE = "squaredcos_cap_v2"
+
+
+def _refuse(said: Mapping[str, Any], key: str) -> None:
+    if flag({key: False, **said}, key):
+        raise ValueError(f"{key}=true is not supported; expected false")

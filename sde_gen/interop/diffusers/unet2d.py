@@ -1,0 +1,265 @@
+"""The UNet2DModel of diffusers: its settings, and where the tensors of its blocks go."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import (
+    MOST_CLASSES,
+    MOST_LEVELS,
+    choice,
+    flag,
+    listed,
+    listing,
+    real,
+    shown,
+    whole,
+    wholes,
+)
+from sde_gen.interop.weight_mapper import Change, Return, Transfer
+
+BLOCK = {
+    "norm1": "norm_in",
+    "conv1": "conv_in",
+    "time_emb_proj": "embed",
+    "norm2": "norm_out",
+    "conv2": "conv_out",
+}
+"""Their names of the parts of a residual block, and ours."""
+
+ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out"}
+"""Their names of the dense layers of an attention, and ours."""
+
+EARLIER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What those layers were called in files of diffusers before 0.13."""
+
+DEFAULTS: dict[str, Any] = {
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "mid_block_type": "UNetMidBlock2D",
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1.0,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "num_train_timesteps": None,
+    "in_channels": 3,
+    "out_channels": 3,
+}
+"""What their constructor takes beside size, widths and kinds of block, and what it assumes."""
+
+
+KNOWN = {*DEFAULTS, "sample_size", "block_out_channels", "down_block_types", "up_block_types"}
+"""All arguments of their constructor."""
+
+
+class Layout(Protocol):
+    """One of their kinds of network in our terms.
+
+    Attributes:
+        sizes: what the network says of itself.
+    """
+
+    sizes: "Sizes"
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+
+    def move(self, moved: Transfer | Return) -> None:
+        """Move their tensors to our network, or ours to theirs."""
+
+    def heads(self) -> list[str]:
+        """Our names of the convolutions whose sum is the output."""
+
+
+class Kind:
+    """What a name of a block says.
+
+    Arguments:
+        name: as in ``down_block_types`` or ``up_block_types``.
+        direction: ``down`` or ``up``.
+
+    Raises:
+        ValueError: there is no such block, or our networks do not have it.
+    """
+
+    def __init__(self, name: Any, direction: str) -> None:
+        word = name.removeprefix("UNetRes") if isinstance(name, str) else name  # as files of 2022 have it
+        both = direction.capitalize()
+        known = (
+            f"{both}Block2D",
+            f"Attn{both}Block2D",
+            f"Resnet{both}sampleBlock2D",
+            f"Skip{both}Block2D",
+            f"AttnSkip{both}Block2D",
+        )
+        choice({f"{direction}_block_types": word}, f"{direction}_block_types", *map(str.lower, known))
+        self.attends = word.lower().startswith("attn")
+        self.skips = "skip" in word.lower()
+        self.inside = word.lower().startswith("resnet")
+
+
+class Sizes:
+    """What every UNet2DModel says of itself.
+
+    Arguments:
+        config: the arguments of their constructor by name.
+
+    Attributes:
+        skips: whether its blocks are those with a skip of the image.
+        down_inside: whether the resolution changes inside a residual block on the way down, or by a convolution, for
+            each pair of neighboring levels, fine to coarse.
+        up_inside: the same on the way up, fine to coarse too.
+
+    Raises:
+        ValueError: a setting is missing, or one that our networks do not have.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.said = said = {**DEFAULTS, **config}
+        if unknown := [key for key in config if key not in KNOWN and not key.startswith("_")]:
+            raise ValueError(f"UNet2DModel has no setting {listing(unknown)}")
+        for key, expected, why in (
+            ("mid_block_type", "UNetMidBlock2D", ""),
+            (
+                "class_embed_type",
+                None,
+                "; labels are numbers of classes here, and each has a row of the table",
+            ),
+            ("time_embedding_dim", None, ""),
+        ):
+            if said[key] != expected:
+                raise ValueError(f"{key}={shown(said[key])} is not supported; expected {expected}{why}")
+        choice(said, "act_fn", "silu", "swish")
+        self.modulated = choice(said, "resnet_time_scale_shift", "default", "scale_shift") == "scale_shift"
+        size = wholes(said, "sample_size") if isinstance(said.get("sample_size"), list | tuple) else []
+        sides = size or 2 * [whole(said, "sample_size")]
+        if len(sides) != 2:
+            raise ValueError(f"sample_size={sides} is not supported; expected a side, or height and width")
+        self.channels = whole(said, "in_channels")
+        self.shape = [self.channels, *sides]
+        self.widths = wholes(said, "block_out_channels", length=MOST_LEVELS)
+        if not self.widths:
+            raise ValueError("block_out_channels=[] is not supported; expected a number for every level")
+        self.width, self.levels = self.widths[0], len(self.widths)
+        self.multipliers = [n / self.width if n % self.width else n // self.width for n in self.widths]
+        self.blocks = whole(said, "layers_per_block")
+        self._kinds()
+        self.outputs, rest = divmod(whole(said, "out_channels"), self.channels)
+        if rest or self.outputs not in (1, 2):
+            raise ValueError(
+                f"out_channels={said['out_channels']}: expected {self.channels}, or {2 * self.channels} with a variance"
+            )
+        self.classes = 0
+        if said["num_class_embeds"] is not None:
+            self.classes = whole(said, "num_class_embeds", least=0, most=MOST_CLASSES)
+        self.dropout = real(said, "dropout")
+        self.middle = flag(said, "add_attention")
+        self.centred = flag(said, "center_input_sample")
+        self.head = None if said["attention_head_dim"] is None else whole(said, "attention_head_dim")
+
+    def _kinds(self) -> None:
+        """Read the kinds of block, fine to coarse."""
+        down = [Kind(name, "down") for name in listed(self.said, "down_block_types")]
+        up = [Kind(name, "up") for name in reversed(listed(self.said, "up_block_types"))]
+        for name, kinds in (("down", down), ("up", up)):
+            if len(kinds) != self.levels:
+                raise ValueError(
+                    f"{name}_block_types has {len(kinds)} kinds of block for {self.levels} block_out_channels"
+                )
+        self.attention = [level for level, kind in enumerate(down) if kind.attends]
+        rising = [level for level, kind in enumerate(up) if kind.attends]
+        if rising != self.attention:
+            raise ValueError(
+                f"attention at levels {self.attention} on the way down and {rising} on the way up is not supported; "
+                "expected the same levels"
+            )
+        self.skips = down[0].skips
+        if any(kind.skips != self.skips for kind in down + up):
+            raise ValueError("down_block_types, up_block_types: skip blocks beside others are not supported")
+        self.down_inside = self._inside(down[:-1], "downsample_type")
+        self.up_inside = self._inside(up[1:], "upsample_type")
+
+    def _inside(self, kinds: list[Kind], key: str) -> list[bool]:
+        """Whether the resolution changes inside residual blocks after these kinds of block."""
+        given = {key: "conv" if self.said[key] is None else self.said[key]}
+        by_key = choice(given, key, "conv", "resnet") == "resnet"
+        return [by_key if kind.attends and not kind.skips else kind.inside for kind in kinds]
+
+
+def block(moved: Transfer | Return, ours: str, theirs: str) -> None:
+    """Move a residual block."""
+    for name, mine in BLOCK.items():
+        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
+    if f"{ours}.skip.weight" in moved.needed:
+        moved.layer(f"{ours}.skip", f"{theirs}.conv_shortcut")
+
+
+def attention(moved: Transfer | Return, ours: str, theirs: str) -> None:
+    """Move an attention, whose dense layers are 1x1 convolutions here."""
+    normalisation(moved, ours, theirs)
+    for name, mine in ATTENTION.items():
+        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}", AS_CONVOLUTION)
+
+
+def joined_attention(moved: Transfer | Return, ours: str, theirs: str) -> None:
+    """Move an attention to one whose queries, keys and values come of one convolution."""
+    normalisation(moved, ours, theirs)
+    parts = [f"{theirs}.{name}" for name in ("to_q", "to_k", "to_v")]
+    moved.join(f"{ours}.qkv.weight", [f"{part}.weight" for part in parts], AS_CONVOLUTION)
+    moved.join(f"{ours}.qkv.bias", [f"{part}.bias" for part in parts])
+    moved.layer(f"{ours}.out", f"{theirs}.to_out.0", AS_CONVOLUTION)
+
+
+def normalisation(moved: Transfer | Return, ours: str, theirs: str) -> None:
+    """Move that of an attention, where it has one."""
+    if f"{ours}.norm.weight" in moved.needed:
+        moved.layer(f"{ours}.norm", f"{theirs}.group_norm")
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that diffusers has for them now."""
+    found = {}
+    for name, value in tensors.items():
+        head, _, kind = name.rpartition(".")
+        at, _, layer = head.rpartition(".")
+        if "attentions." in at and layer in EARLIER:
+            name = f"{at}.{EARLIER[layer]}.{kind}"
+        found[name] = value
+    return found
+
+
+def _halves_swapped(weight: Tensor) -> Tensor:
+    first, second = weight.chunk(2, dim=1)
+    return torch.cat([second, first], dim=1)
+
+
+def _with_null_class(rows: Tensor) -> Tensor:
+    """A row of zeros after the classes."""
+    return torch.cat([rows, torch.zeros_like(rows[:1])])
+
+
+AS_CONVOLUTION = Change(lambda w: w[..., None, None], lambda w: w[..., 0, 0])
+"""A dense layer's weight as that of a 1x1 convolution."""
+
+HALVES_SWAPPED = Change(_halves_swapped, _halves_swapped)
+"""Columns for sinusoids in the other order."""
+
+WITH_NULL_CLASS = Change(_with_null_class, lambda rows: rows[:-1])
+"""Rows of classes, with one for no class."""

@@ -1,0 +1,244 @@
+"""The UNet2DModel of diffusers with plain blocks: that of DDPM, and that of ADM."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sde_gen.interop.diffusers.unet2d import (
+    HALVES_SWAPPED,
+    WITH_NULL_CLASS,
+    Sizes,
+    attention,
+    block,
+    joined_attention,
+)
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whole
+from sde_gen.interop.weight_mapper import Return, Transfer
+from sde_gen.model.adm.adm import ADM
+from sde_gen.model.adm.level_resample import ConvolutionChange
+from sde_gen.model.embedding import CosinePositional, Fourier, Learned, Positional
+from sde_gen.model.norms import Fixed, FixedBesideMiddle
+from sde_gen.model.unet.ddpm_unet import HoUNet
+from sde_gen.model.unet.resample import Box, CentredBox
+
+
+class Plain:
+    """What their networks of plain blocks say beside their sizes, and the features and norms that follow from it.
+
+    Arguments:
+        sizes: what the network says of itself.
+
+    Raises:
+        ValueError: a setting is missing, or one that our networks do not have.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        said = sizes.said
+        self.width, self.levels = sizes.width, sizes.levels
+        self.label = choice(said, "time_embedding_type", "positional", "fourier", "learned")
+        self.steps = whole(said, "num_train_timesteps", most=MOST_STEPS) if self.label == "learned" else 0
+        self.to_the_last = whole(said, "freq_shift", least=0, most=1) == 1
+        self.sine_first = not flag(said, "flip_sin_to_cos")
+        if said["mid_block_scale_factor"] != 1:
+            raise ValueError(
+                f"mid_block_scale_factor={shown(said['mid_block_scale_factor'])} is not supported; expected 1"
+            )
+        self.padded = whole(said, "downsample_padding", least=0, most=1) == 1
+        self.groups, self.eps = whole(said, "norm_num_groups"), real(said, "norm_eps")
+        self.middle_groups: int | None = None if sizes.modulated else self.groups
+        if said["attn_norm_num_groups"] is not None:
+            self.middle_groups = whole(said, "attn_norm_num_groups")
+        attending = {*sizes.attention, *([sizes.levels - 1] if sizes.middle else [])}
+        for channels in (sizes.widths[level] for level in attending):
+            if sizes.head is not None and channels % sizes.head:
+                raise ValueError(
+                    f"attention_head_dim={sizes.head} is not supported; expected a divisor of the {channels} channels"
+                )
+
+    def embedding(self) -> Recipe:
+        """Features of the noise label."""
+        if self.label == "learned":
+            return Recipe(Learned, size=self.width, steps=self.steps)
+        if self.label == "fourier":
+            return Recipe(Fourier, size=self.width)
+        return Recipe(Positional if self.to_the_last else CosinePositional, size=self.width)
+
+    def norms(self) -> Recipe:
+        """The rule of the normalisations."""
+        if self.middle_groups == self.groups:
+            return Recipe(Fixed, groups=self.groups, eps=self.eps)
+        return Recipe(FixedBesideMiddle, groups=self.groups, eps=self.eps, middle_groups=self.middle_groups)
+
+    def resampler(self) -> Recipe:
+        """The change of resolution."""
+        return Recipe(CentredBox if self.padded else Box)
+
+    def label_layers(self, moved: Transfer | Return) -> None:
+        """Move what makes features of the noise label, and the first layer that sees them."""
+        if self.label == "learned":
+            moved.move("embedding.rows.weight", "time_proj.weight")
+        if self.label == "fourier":
+            moved.move("embedding.frequencies", "time_proj.weight")
+            moved.leave("time_proj.W", "a second name of time_proj.weight")
+        # the order of our sinusoids is another one
+        swap = self.label == "positional" and self.sine_first != self.to_the_last
+        moved.layer("embed.0", "time_embedding.linear_1", HALVES_SWAPPED if swap else None)
+        moved.layer("embed.2", "time_embedding.linear_2")
+
+
+class DDPMLayout:
+    """Their network of plain blocks, the embedding added in them, the resolution changed by convolutions: that of DDPM.
+
+    Arguments:
+        config: the arguments of their constructor by name.
+
+    Raises:
+        ValueError: a setting is missing, or one that our network does not have.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.sizes = Sizes(config)
+        self.plain = Plain(self.sizes)
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+        sizes = self.sizes
+        return Recipe(
+            HoUNet,
+            shape=sizes.shape,
+            width=sizes.width,
+            multipliers=sizes.multipliers,
+            blocks=sizes.blocks,
+            attention_levels=sizes.attention,
+            head_channels=sizes.head,
+            dropout=sizes.dropout,
+            num_classes=sizes.classes,
+            outputs=sizes.outputs,
+            middle_attention=sizes.middle,
+            embedding=self.plain.embedding(),
+            change=Recipe(ConvolutionChange),
+            resampler=self.plain.resampler(),
+            norms=self.plain.norms(),
+        )
+
+    def move(self, moved: Transfer | Return) -> None:
+        """Move their tensors to our network, or ours to theirs."""
+        ends(moved, self)
+        for ours, theirs, attends in stages(self.sizes):
+            block(moved, f"{ours}.0", theirs.format("resnets"))
+            if attends:
+                attention(moved, f"{ours}.1.block", theirs.format("attentions"))
+        for number in (0, 1):
+            place = number * (1 + self.sizes.middle)
+            block(moved, f"middle.{place}", f"mid_block.resnets.{number}")
+        if self.sizes.middle:
+            attention(moved, "middle.1.block", "mid_block.attentions.0")
+        for level, down, up in changes(self.sizes):
+            moved.layer(
+                f"{down}.0.block" if self.plain.padded else f"{down}.0.block.1",
+                f"down_blocks.{level}.downsamplers.0.conv",
+            )
+            last = 1 + (self.sizes.levels - 1 - level in self.sizes.attention)
+            moved.layer(f"{up}.{last}.block", f"up_blocks.{level}.upsamplers.0.conv")
+
+    def heads(self) -> list[str]:
+        """Our names of the convolutions whose sum is the output."""
+        return ["out"]
+
+
+class ADMLayout(DDPMLayout):
+    """Their network of plain blocks that the embedding scales and shifts, or that change the resolution: that of ADM.
+
+    Blocks may change the resolution at some levels, and convolutions at others.
+
+    Arguments:
+        config: the arguments of their constructor by name.
+
+    Raises:
+        ValueError: a setting is missing, or one that our network does not have.
+    """
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+        sizes = self.sizes
+        heads: dict[str, int] = {"heads": 1} if sizes.head is None else {"head_channels": sizes.head}
+        return Recipe(
+            ADM,
+            shape=sizes.shape,
+            width=sizes.width,
+            multipliers=sizes.multipliers,
+            blocks=sizes.blocks,
+            attention_levels=sizes.attention,
+            **heads,
+            dropout=sizes.dropout,
+            num_classes=sizes.classes,
+            outputs=sizes.outputs,
+            modulated=sizes.modulated,
+            **self._changes(),
+            norms=self.plain.norms(),
+            middle_attention=sizes.middle,
+            embedding=self.plain.embedding(),
+            resampler=self.plain.resampler(),
+        )
+
+    def move(self, moved: Transfer | Return) -> None:
+        """Move their tensors to our network, or ours to theirs."""
+        ends(moved, self)
+        for ours, theirs, attends in stages(self.sizes):
+            block(moved, f"{ours}.block", theirs.format("resnets"))
+            if attends:
+                joined_attention(moved, f"{ours}.attention", theirs.format("attentions"))
+        for number in (0, 1):
+            block(moved, f"middle.{number}.block", f"mid_block.resnets.{number}")
+        if self.sizes.middle:
+            joined_attention(moved, "middle.0.attention", "mid_block.attentions.0")
+        for level, down, up in changes(self.sizes):
+            finer, coarser = f"up_blocks.{level}.upsamplers.0", f"down_blocks.{level}.downsamplers.0"
+            if self.sizes.down_inside[level]:
+                block(moved, f"{down}.block", coarser)
+            else:
+                conv = "block.block" if self.plain.padded else "block.block.1"
+                moved.layer(f"{down}.{conv}", f"{coarser}.conv")
+            if self.sizes.up_inside[self.sizes.levels - 2 - level]:
+                block(moved, f"{up}.finer.0", finer)
+            else:
+                moved.layer(f"{up}.finer.0.block", f"{finer}.conv")
+
+    def _changes(self) -> dict[str, Any]:
+        """How the resolution changes: everywhere alike, or level by level."""
+        down, up = (
+            [None if inside else Recipe(ConvolutionChange) for inside in direction]
+            for direction in (self.sizes.down_inside, self.sizes.up_inside)
+        )
+        kinds = {*self.sizes.down_inside, *self.sizes.up_inside}
+        if len(kinds) > 1:
+            return {"change": None, "down_changes": down, "up_changes": up}
+        return {"change": None if kinds == {True} else Recipe(ConvolutionChange)}
+
+
+def ends(moved: Transfer | Return, layout: DDPMLayout) -> None:
+    """Move what comes before the first block and after the last."""
+    layout.plain.label_layers(moved)
+    if layout.sizes.classes:
+        moved.move("classes.weight", "class_embedding.weight", WITH_NULL_CLASS)
+    for ours, theirs in (("stem", "conv_in"), ("norm", "conv_norm_out"), ("out", "conv_out")):
+        moved.layer(ours, theirs)
+
+
+def stages(sizes: Sizes) -> Iterator[tuple[str, str, bool]]:
+    """Our names of the stages, theirs with a place for the kind of module, and whether they attend."""
+    many = sizes.blocks + 1
+    for level in range(sizes.levels):
+        attends = level in sizes.attention
+        for index in range(sizes.blocks):
+            yield f"down.{level * many + index}", f"down_blocks.{level}.{{}}.{index}", attends
+        place = sizes.levels - 1 - level
+        for index in range(many):
+            yield f"up.{place * many + index}", f"up_blocks.{place}.{{}}.{index}", attends
+
+
+def changes(sizes: Sizes) -> Iterator[tuple[int, str, str]]:
+    """Numbers of their blocks after which the resolution changes, with our stages of it on the way down and up."""
+    for level in range(sizes.levels - 1):
+        place = (level + 1) * (sizes.blocks + 1) - 1
+        yield level, f"down.{place}", f"up.{place}"

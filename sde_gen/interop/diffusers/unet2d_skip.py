@@ -1,0 +1,120 @@
+"""The UNet2DModel of diffusers with skip blocks: that of NCSN++."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sde_gen.interop.diffusers.unet2d import Sizes, attention, block
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import choice, real, shown
+from sde_gen.interop.weight_mapper import Return, Transfer
+from sde_gen.model.adm.level_resample import BlockChange
+from sde_gen.model.embedding import Fourier
+from sde_gen.model.norms import JoinedQuarters
+from sde_gen.model.unet.base import UNet
+from sde_gen.model.unet.progressive import SkipInput, SkipOutput
+from sde_gen.model.unet.resample import FIR
+
+
+class NCSNppLayout:
+    """Their network of skip blocks: NCSN++ with the image in and out at every level.
+
+    Arguments:
+        config: the arguments of their constructor by name.
+
+    Raises:
+        ValueError: a setting is missing, or one that our network does not have.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.sizes = sizes = Sizes(config)
+        said = sizes.said
+        choice(said, "time_embedding_type", "fourier")
+        choice(said, "resnet_time_scale_shift", "default")
+        for key, expected in (
+            ("norm_num_groups", None),
+            ("attn_norm_num_groups", None),
+            ("norm_eps", 1e-6),
+            ("num_class_embeds", None),
+            ("add_attention", True),
+        ):
+            if said[key] != expected:
+                raise ValueError(
+                    f"{key}={shown(said[key])} with skip blocks is not supported; expected {expected}"
+                )
+        if abs(real(said, "mid_block_scale_factor") - 2**0.5) > 1e-6:
+            raise ValueError(
+                f"mid_block_scale_factor={said['mid_block_scale_factor']} with skip blocks is not supported; "
+                "expected the root of 2"
+            )
+        if sizes.head is not None and any(
+            sizes.head != sizes.widths[n] for n in {*sizes.attention, sizes.levels - 1}
+        ):
+            raise ValueError(
+                f"attention_head_dim={sizes.head} with skip blocks is not supported; expected None"
+            )
+        if sizes.channels != 3 or sizes.outputs != 1:
+            raise ValueError(
+                f"in_channels={sizes.channels}, out_channels={sizes.channels * sizes.outputs} with skip blocks: "
+                "theirs have 3"
+            )
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+        sizes = self.sizes
+        return Recipe(
+            UNet,
+            shape=sizes.shape,
+            width=sizes.width,
+            multipliers=sizes.multipliers,
+            blocks=sizes.blocks,
+            attention_levels=sizes.attention,
+            dropout=sizes.dropout,
+            num_classes=0,
+            input_frequencies=[],
+            embedding=Recipe(Fourier, size=sizes.width),
+            resampler=Recipe(FIR, taps=[1.0, 3.0, 3.0, 1.0]),
+            progressive_input=Recipe(SkipInput),
+            progressive_output=SkipOutput,
+            change=Recipe(BlockChange),
+            norms=Recipe(JoinedQuarters),
+        )
+
+    def move(self, moved: Transfer | Return) -> None:
+        """Move their tensors to our network, or ours to theirs."""
+        levels, blocks = self.sizes.levels, self.sizes.blocks
+        moved.move("embedding.frequencies", "time_proj.weight")
+        moved.leave("time_proj.W", "a second name of time_proj.weight")
+        for ours, theirs in (
+            ("embed.0", "time_embedding.linear_1"),
+            ("embed.2", "time_embedding.linear_2"),
+            ("stem", "conv_in"),
+            (f"output.heads.{levels - 1}.norm", "conv_norm_out"),
+            (f"output.heads.{levels - 1}.conv", "conv_out"),
+        ):
+            moved.layer(ours, theirs)
+        for number, ours in enumerate(("middle_in", "middle_out")):
+            block(moved, ours, f"mid_block.resnets.{number}")
+        attention(moved, "middle_attention", "mid_block.attentions.0")
+        for level in range(levels):
+            place = levels - 1 - level
+            for index in range(blocks):
+                block(moved, f"down_blocks.{level * blocks + index}", f"down_blocks.{level}.resnets.{index}")
+                if level in self.sizes.attention:
+                    theirs = f"down_blocks.{level}.attentions.{index}"
+                    attention(moved, f"down_attention.{level * blocks + index}", theirs)
+            for index in range(blocks + 1):
+                block(
+                    moved, f"up_blocks.{place * (blocks + 1) + index}", f"up_blocks.{place}.resnets.{index}"
+                )
+            if level in self.sizes.attention:
+                attention(moved, f"up_attention.{place}", f"up_blocks.{place}.attentions.0")
+            if level < levels - 1:
+                block(moved, f"descend.{level}", f"down_blocks.{level}.resnet_down")
+                moved.layer(f"inputs.{level}.project", f"down_blocks.{level}.skip_conv")
+                block(moved, f"ascend.{level}", f"up_blocks.{level}.resnet_up")
+                moved.layer(f"output.heads.{level}.norm", f"up_blocks.{level}.skip_norm")
+                moved.layer(f"output.heads.{level}.conv", f"up_blocks.{level}.skip_conv")
+
+    def heads(self) -> list[str]:
+        """Our names of the convolutions whose sum is the output."""
+        return [f"output.heads.{level}.conv" for level in range(self.sizes.levels)]

@@ -1,0 +1,171 @@
+"""A network of ours as a folder of diffusers, which its own pipelines load and sample from."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from torch import Tensor
+
+from sde_gen.interop.diffusers import to_unet2d
+from sde_gen.interop.diffusers.unet2d import Layout
+from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
+from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.output_folder import appearing
+from sde_gen.interop.weight_mapper import Return
+from sde_gen.model.adm.adm import ADM
+from sde_gen.model.unet.base import UNet
+from sde_gen.model.unet.ddpm_unet import HoUNet
+from sde_gen.utils.atomic import put
+
+PREDICTIONS = {"Eps": "epsilon", "X0": "sample", "V": "v_prediction"}
+VERSION = "0.30.0"
+"""The version of diffusers whose settings these are."""
+
+
+class Kind(NamedTuple):
+    """A network of ours that diffusers has.
+
+    Attributes:
+        net: its class.
+        unet: from the run's configuration, the shape and the number of classes to the arguments of UNet2DModel.
+        layout: where the tensors go.
+        scheduler: from the run's configuration to the arguments of the scheduler.
+        pipeline: the name of the pipeline that draws from both.
+        sign: of the last convolutions.
+    """
+
+    net: type
+    unet: Callable[[Mapping[str, Any], tuple[int, ...], int], dict[str, Any]]
+    layout: Callable[[Mapping[str, Any]], Layout]
+    scheduler: Callable[[Mapping[str, Any]], dict[str, Any]]
+    pipeline: str
+    sign: float = 1.0
+
+
+def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, Tensor], out: Path) -> None:
+    """Write ``model_index.json``, ``unet`` and ``scheduler``; the folder appears whole or not at all.
+
+    The chain becomes a list of betas, and nothing is clipped: ``DDPMPipeline`` then draws what ``ancestral`` draws at
+    the chain's steps, and ``DDIMPipeline`` what ``ddim`` does. Of VE ``ScoreSdeVePipeline`` draws without its corrector
+    what ``reverse_diffusion`` draws.
+
+    Arguments:
+        config: the run's ``model``, ``sde``, ``parametrization``, ``codec`` and ``conditioning``, each a ``_target_``
+            with its keywords; and ``betas``, the numbers of its chain.
+        shape: event shape (C, H, W).
+        state: weights by the names of our network.
+        out: the folder to make.
+
+    Raises:
+        ValueError: the network, its process or its label is none that diffusers has; the message says what would do.
+    """
+    target = str(config["model"]["_target_"])
+    if target not in KINDS:
+        raise ValueError(
+            f"{target.rpartition('.')[2]} has no counterpart among the networks of diffusers; "
+            "train with model=ho or model=adm, or export a network that was imported from there"
+        )
+    kind = KINDS[target]
+    config = {**config, "model": to_unet2d.filled(kind.net, config["model"])}
+    scheduler = kind.scheduler(config)
+    unet = kind.unet(config, shape, int(config["conditioning"].get("classes") or 0))
+    layout = kind.layout(unet)
+    turned = {f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")}
+    back = Return({name: kind.sign * value if name in turned else value for name, value in state.items()})
+    layout.move(back)
+    tensors = back.finish()
+    index = {
+        "_class_name": kind.pipeline,
+        "_diffusers_version": VERSION,
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    with appearing(out) as made:
+        for part in ("unet", "scheduler"):
+            (made / part).mkdir()
+        weights = safetensors.torch.save(tensors, {"format": "pt"})
+        put(made / "unet" / "diffusion_pytorch_model.safetensors", weights)
+        for place, said in (
+            ("unet/config.json", unet),
+            ("scheduler/scheduler_config.json", scheduler),
+            ("model_index.json", index),
+        ):
+            put(made / place, (json.dumps({"_diffusers_version": VERSION, **said}, indent=1) + "\n").encode())
+
+
+def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The chain, what the output means, and that images lie on [-1, 1]."""
+    sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
+    if _kind(sde) != "DDPM":
+        raise ValueError(
+            f"the process {_kind(sde)} is no chain; schedulers of diffusers have chains: train with sde=ddpm"
+        )
+    learned = _kind(parametrization) == "LearnedRange"
+    if learned != (config["model"]["outputs"] == 2):
+        raise ValueError(
+            f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedRange, and else 1"
+        )
+    mean = parametrization["mean"] if learned else parametrization
+    output, label = _kind(mean), mean.get("label") or {}
+    if output not in PREDICTIONS:
+        raise ValueError(
+            f"the parametrization {output} is none of {', '.join(PREDICTIONS)}, which diffusers knows"
+        )
+    _check_data(codec, -1.0)
+    betas = [float(beta) for beta in config["betas"]]
+    if _kind(label) != "Time" or (label.get("scale"), label.get("offset")) != (float(len(betas)), -1.0):
+        raise ValueError(
+            f"the network is told another label than the chain's step: train with a label Time of scale {len(betas)} "
+            "and offset -1"
+        )
+    return {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": len(betas),
+        "trained_betas": betas,
+        "prediction_type": PREDICTIONS[output],
+        "variance_type": "learned_range" if learned else "fixed_small",
+        "clip_sample": False,
+    }
+
+
+def _exploding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """VE, told the logarithm of its level, of data on [0, 1], or on [-1, 1] where the network centres them itself."""
+    sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
+    if _kind(sde) != "VE":
+        raise ValueError(f"the process of a network with skip blocks is {_kind(sde)}; expected VE")
+    label = parametrization.get("label") or {}
+    unit = label.get("unit")
+    if _kind(parametrization) != "Eps" or _kind(label) != "LogRatio" or unit not in (1.0, 2.0):
+        raise ValueError(
+            f"the parametrization {_kind(parametrization)} with the label {_kind(label)}: expected Eps and LogRatio of "
+            "unit 1 or 2 for a network with skip blocks"
+        )
+    _check_data(codec, 0.0 if unit == 1.0 else -1.0)
+    return {
+        "_class_name": "ScoreSdeVeScheduler",
+        "num_train_timesteps": 2000,
+        "sigma_min": float(sde["sigma_min"]) / unit,
+        "sigma_max": float(sde["sigma_max"]) / unit,
+        "sampling_eps": float(sde["t_min"]),
+    }
+
+
+KINDS = {
+    "sde_gen.model.HoUNet": Kind(HoUNet, to_unet2d.plain, DDPMLayout, _chain, "DDPMPipeline"),
+    "sde_gen.model.ADM": Kind(ADM, to_unet2d.adm, ADMLayout, _chain, "DDPMPipeline"),
+    "sde_gen.model.UNet": Kind(UNet, to_unet2d.skip, NCSNppLayout, _exploding, "ScoreSdeVePipeline", -1.0),
+}
+"""The networks that diffusers has, by the names of our classes."""
+
+
+def _check_data(codec: Mapping[str, Any], low: float) -> None:
+    if (codec.get("low"), codec.get("high")) != (low, 1.0):
+        raise ValueError(
+            f"the data do not lie on [{low:g}, 1], as pipelines of diffusers have it: train with codec=uniform"
+        )
+
+
+def _kind(node: Any) -> str | None:
+    return to_unet2d.kind(node)

@@ -1,0 +1,158 @@
+"""The DhariwalUNet of EDM: which of our U-Nets it is, and where its tensors go."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import MOST_CLASSES, MOST_TIMES, multipliers, real, whole, wholes
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.model.adm.adm import ADM
+from sde_gen.model.norms import Quarters
+
+BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
+"""Their names of the parts of a residual block, and ours."""
+
+HEAD = 64
+"""Channels of a head of attention, at least: as many heads as there are, and no attention to fewer channels."""
+
+DEFAULTS: dict[str, Any] = {
+    "label_dim": 0,
+    "augment_dim": 0,
+    "model_channels": 192,
+    "channel_mult": [1, 2, 3, 4],
+    "channel_mult_emb": 4,
+    "num_blocks": 3,
+    "attn_resolutions": [32, 16, 8],
+    "dropout": 0.1,
+    "label_dropout": 0.0,
+}
+"""What their constructor takes beside resolution and channels, and what it assumes."""
+
+
+class DhariwalUNetLayout:
+    """Their DhariwalUNet of some arguments of its constructor.
+
+    Arguments:
+        config: those arguments by name, with ``img_resolution`` and ``img_channels``.
+
+    Raises:
+        ValueError: a setting is missing, or one that our network does not have.
+    """
+
+    known = frozenset(DEFAULTS)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        said = {**DEFAULTS, **config}
+        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
+        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
+        self.multipliers = multipliers(said, "channel_mult")
+        self.levels = len(self.multipliers)
+        resolutions = wholes(said, "attn_resolutions", least=0)
+        self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
+        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
+        self.augmentations = whole(said, "augment_dim", least=0)
+        self.multiplier, self.dropout = (
+            whole(said, "channel_mult_emb", most=MOST_TIMES),
+            real(said, "dropout"),
+        )
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+        return Recipe(
+            ADM,
+            shape=[self.channels, self.size, self.size],
+            width=self.width,
+            multipliers=self.multipliers,
+            blocks=self.blocks,
+            attention_levels=self.attention,
+            head_channels=HEAD,
+            wide_heads=True,
+            dropout=self.dropout,
+            num_classes=self.classes,
+            norms=Recipe(Quarters, eps=1e-5),
+            embedding_multiplier=self.multiplier,
+            augmentations=self.augmentations,
+        )
+
+    def move(self, moved: Transfer, outputs: int) -> None:
+        """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
+        for ours, theirs in (
+            ("embed.0", "map_layer0"),
+            ("embed.2", "map_layer1"),
+            ("stem", f"enc.{self._at(0)}_conv"),
+            ("norm", "out_norm"),
+        ):
+            moved.layer(ours, theirs)
+        if self.augmentations:
+            moved.move("augmentation.weight", "map_augment.weight")
+        if self.classes:
+            moved.move("classes.weight", "map_label.weight", _rows_with_null_class)
+        for ours, theirs, attends in self._blocks():
+            for part, name in BLOCK.items():
+                moved.layer(f"{ours}.{name}", f"{theirs}.{part}")
+            if f"{ours}.skip.weight" in moved.needed:
+                moved.layer(f"{ours}.skip", f"{theirs}.skip")
+            for name in (f"{theirs}.{part}.resample_filter" for part in ("conv0", "skip")):
+                _leave_average(moved, name)
+            if attends and moved.needed[f"{ours}.norm_out.weight"][0] >= HEAD:
+                self._attention(moved, f"{ours.removesuffix('.block')}.attention", theirs)
+        for kind in ("weight", "bias"):
+            moved.move(f"out.{kind}", f"out_conv.{kind}", lambda x: x.reshape(outputs, -1, *x.shape[1:])[0])
+            if outputs > 1:
+                moved.unused[f"out_conv.{kind}[{self.channels}:]"] = (
+                    "outputs that their preconditioning drops"
+                )
+
+    def heads(self) -> list[str]:
+        """Our names of the convolutions whose sum is the output."""
+        return ["out"]
+
+    def _attention(self, moved: Transfer, ours: str, theirs: str) -> None:
+        moved.layer(f"{ours}.norm", f"{theirs}.norm2")
+        moved.layer(f"{ours}.out", f"{theirs}.proj")
+        heads = moved.needed[f"{ours}.out.bias"][0] // HEAD
+        for kind in ("weight", "bias"):
+            moved.move(f"{ours}.qkv.{kind}", f"{theirs}.qkv.{kind}", _in_thirds(heads))
+
+    def _blocks(self) -> Iterator[tuple[str, str, bool]]:
+        """Our names of the residual blocks, theirs, and whether they attend."""
+        number = 0
+        for level in range(self.levels):
+            if level:
+                yield f"down.{number}.block", f"enc.{self._at(level)}_down", False
+                number += 1
+            for index in range(self.blocks):
+                yield f"down.{number}.block", f"enc.{self._at(level)}_block{index}", level in self.attention
+                number += 1
+        last, number = self._at(self.levels - 1), 0
+        yield from (("middle.0.block", f"dec.{last}_in0", True), ("middle.1.block", f"dec.{last}_in1", False))
+        for level in reversed(range(self.levels)):
+            for index in range(self.blocks + 1):
+                yield f"up.{number}.block", f"dec.{self._at(level)}_block{index}", level in self.attention
+                number += 1
+            if level:
+                yield f"up.{number - 1}.finer.0", f"dec.{self._at(level - 1)}_up", False
+
+    def _at(self, level: int) -> str:
+        return f"{self.size >> level}x{self.size >> level}"
+
+
+def _rows_with_null_class(weight: Tensor) -> Tensor:
+    """A dense layer of unit vectors as a table of rows, with a row of zeros for no class."""
+    return torch.cat([weight.T, torch.zeros_like(weight.T[:1])])
+
+
+def _in_thirds(heads: int) -> Callable[[Tensor], Tensor]:
+    """Queries of all heads, then keys, then values; theirs take turns within a head."""
+    return lambda x: x.reshape(heads, -1, 3, *x.shape[1:]).movedim(2, 0).reshape(x.shape)
+
+
+def _leave_average(moved: Transfer, name: str) -> None:
+    """Leave the filter of a change of resolution out, which is an average."""
+    moved.leave(name, "the average that resampling is")
+    value = moved.tensors.get(name)
+    if value is not None and not bool((value == 0.25).all()):
+        moved.faults.append(f"{name} is another filter than the average")

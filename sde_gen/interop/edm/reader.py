@@ -1,0 +1,207 @@
+"""Networks of EDM, under its own preconditioning and those of VP, VE and improved DDPM."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.conditioning.label import Label as ClassLabel
+from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.denoiser.parametrization.label import LogRatio, NearestStep, Time
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.edm.dhariwal_unet import DhariwalUNetLayout
+from sde_gen.interop.edm.song_unet import SongUNetLayout
+from sde_gen.interop.formats import files, persistent, pickled
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.preconditioning import karras
+from sde_gen.interop.settings import MOST_STEPS, given, listing, need, plausible, real, shown, whole
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.sde.ddpm import DDPM, cosine_betas
+from sde_gen.sde.ve import VE
+from sde_gen.sde.vp import VP
+
+
+class Layout(Protocol):
+    """One of their networks in our terms, made of the arguments of its constructor.
+
+    Attributes:
+        known: the arguments beside ``img_resolution`` and ``img_channels``.
+        channels: of the image.
+        size: side of the image.
+        classes: number of classes, 0 for none.
+        levels: number of resolutions.
+        blocks: residual blocks a level.
+    """
+
+    known: frozenset[str]
+    channels: int
+    size: int
+    classes: int
+    levels: int
+    blocks: int
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+
+    def move(self, moved: Transfer, outputs: int) -> None:
+        """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
+
+    def heads(self) -> list[str]:
+        """Our names of the convolutions whose sum is the output."""
+
+
+class Meaning(NamedTuple):
+    """The process, what the output means, and the sign of the last convolutions that makes it so."""
+
+    sde: Recipe
+    parametrization: Recipe
+    sign: float
+
+
+NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
+    "SongUNet": SongUNetLayout,
+    "DhariwalUNet": DhariwalUNetLayout,
+}
+"""Their classes of networks."""
+
+
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+    """Read a snapshot's pickle, of which the averaged network is taken, or a file with a state dictionary.
+
+    Arguments:
+        path: the file; a pickle is one that ends in ``.pkl``.
+        config: as :func:`read` wants it; None for a pickle, which knows how its network was made.
+
+    Raises:
+        ValueError: as :func:`~sde_gen.interop.formats.pickled.read`, :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+    """
+    if path.suffix != ".pkl":
+        return read(files.tensors(files.read(path)), given(config))
+    if config is not None:
+        raise ValueError(f"{path} says itself how its network was made: leave settings=... out")
+    found = persistent.network(pickled.read(path))
+    return read(files.tensors(found.tensors), {**found.arguments, "precond": found.kind})
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+    """Put a network of theirs in our terms: what it predicts of x_0 is their D(x; sigma).
+
+    Their x is the clean image and noise of standard deviation sigma; ours is that times alpha, at the time where
+    sigma is the ratio of noise to signal. Images lie on [-1, 1]. Augmentation labels are the conditioning ``augment``.
+    Under the preconditioning of improved DDPM the label is the step of the chain whose sigma is nearest; and of two
+    outputs a channel they use the first, and so do we.
+
+    Source: Karras et al., 2022, arXiv:2206.00364, table 1.
+
+    Arguments:
+        tensors: the state dictionary of the preconditioned network, or of the network alone.
+        config: ``precond`` (VPPrecond, VEPrecond, iDDPMPrecond or EDMPrecond) and the arguments of their constructor by
+            name.
+
+    Raises:
+        ValueError: a setting that is missing or unknown, or tensors that do not fit; the message names them.
+    """
+    precond, own = _of(PRECONDITIONINGS, need(config, "precond"), "precond")
+    model_type, layout_of = _of(NETWORKS, config.get("model_type", own.network), "model_type")
+    layout = layout_of(config)
+    common = {"precond", "model_type", "img_resolution", "img_channels", "use_fp16"}
+    if unknown := [key for key in config if key not in common | layout.known | own.known]:
+        raise ValueError(f"{precond} of {model_type} has no setting {listing(unknown)}")
+    meaning = own.meaning({**own.defaults, **config})
+    plausible(tensors, layout.levels * layout.blocks)
+    with torch.device("meta"):
+        moved = Transfer(_bare(tensors), layout.recipe().make())
+    layout.move(moved, own.outputs)
+    moved.leave("u", "the noise levels of the chain, which the process knows")
+    state = moved.finish()
+    for head in layout.heads():
+        for name in (f"{head}.weight", f"{head}.bias"):
+            state[name] = meaning.sign * state[name]
+    told = Recipe(
+        ClassLabel, classes=layout.classes, dropout=real({"label_dropout": 0.0, **config}, "label_dropout")
+    )
+    return Imported(
+        config={
+            "model": layout.recipe().config(),
+            "sde": meaning.sde.config(),
+            "parametrization": meaning.parametrization.config(),
+            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),
+        },
+        shape=(layout.channels, layout.size, layout.size),
+        levels=256,
+        classes=layout.classes,
+        state=state,
+        unused=moved.unused,
+    )
+
+
+class Preconditioning(NamedTuple):
+    """One of theirs: its settings and what it assumes of them, the network it assumes, and what it means.
+
+    Attributes:
+        outputs: numbers that the network gives for every number of the image, of which the first is used.
+    """
+
+    defaults: dict[str, float]
+    network: str
+    meaning: Callable[[Mapping[str, Any]], Meaning]
+    outputs: int = 1
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Its settings."""
+        return frozenset(self.defaults)
+
+
+def _vp(said: Mapping[str, Any]) -> Meaning:
+    low = real(said, "beta_min")
+    sde = Recipe(VP, beta_min=low, beta_max=low + real(said, "beta_d"), t_min=real(said, "epsilon_t"))
+    return Meaning(sde, Recipe(Eps, label=Recipe(Time, scale=real(said, "M") - 1)), 1.0)
+
+
+def _ve(said: Mapping[str, Any]) -> Meaning:
+    sde = Recipe(VE, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"), t_min=0.0)
+    return Meaning(sde, Recipe(Eps, label=Recipe(LogRatio, unit=2.0)), -1.0)
+
+
+def _iddpm(said: Mapping[str, Any]) -> Meaning:
+    steps = whole(said, "M", most=MOST_STEPS)
+    limit = 1 - real(said, "C_1")
+    betas = Recipe(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
+    return Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=Recipe(NearestStep, betas=betas)), 1.0)
+
+
+def _edm(said: Mapping[str, Any]) -> Meaning:
+    """Of a network that stands for every noise level, the levels that their sampler takes."""
+    low, high = real(said, "sigma_min"), 80.0 if said["sigma_max"] == math.inf else real(said, "sigma_max")
+    return Meaning(*karras(low=low or 0.002, high=high, deviation=real(said, "sigma_data")), 1.0)
+
+
+PRECONDITIONINGS = {
+    "VPPrecond": Preconditioning(
+        {"beta_d": 19.9, "beta_min": 0.1, "M": 1000, "epsilon_t": 1e-5}, "SongUNet", _vp
+    ),
+    "VEPrecond": Preconditioning({"sigma_min": 0.02, "sigma_max": 100}, "SongUNet", _ve),
+    "iDDPMPrecond": Preconditioning({"C_1": 0.001, "C_2": 0.008, "M": 1000}, "DhariwalUNet", _iddpm, 2),
+    "EDMPrecond": Preconditioning(
+        {"sigma_min": 0, "sigma_max": math.inf, "sigma_data": 0.5}, "DhariwalUNet", _edm
+    ),
+}
+"""Their classes of preconditioning."""
+
+
+def _of(known: Mapping[str, Any], name: Any, key: str) -> tuple[str, Any]:
+    word = name.rpartition(".")[2] if isinstance(name, str) else ""
+    if word not in known:
+        raise ValueError(f"{key}={shown(name)} is not supported; expected {' or '.join(known)}")
+    return word, known[word]
+
+
+def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): value for name, value in tensors.items()}

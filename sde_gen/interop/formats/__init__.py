@@ -1,0 +1,1 @@
+"""File formats of other projects, read as data: nothing in a file is executed."""

@@ -1,0 +1,196 @@
+"""Network pickles of EDM and StyleGAN: constructor arguments and tensors, of objects that are never made."""
+
+import io
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sde_gen.interop.formats import stored
+from sde_gen.interop.formats.pickled import Made, parse
+from sde_gen.interop.settings import first_line, shown
+
+OBJECT = "torch_utils.persistence._reconstruct_persistent_obj"
+SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+DICTIONARIES = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+MODULES = "torch.nn.modules.container."
+DEEPEST = 32
+"""Modules within one another, at most."""
+
+MOST_PARTS = 2**15
+"""Modules and values of arguments, at most: each is looked at as often as it is named."""
+
+
+class Persistent(NamedTuple):
+    """A network as its pickle tells of it.
+
+    Arguments:
+        kind: the name of its class.
+        arguments: what its constructor was called with, by name.
+        tensors: its parameters and buffers by name.
+    """
+
+    kind: str
+    arguments: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def network(found: Any, key: str = "ema") -> Persistent:
+    """The network of a snapshot.
+
+    Source of the format: Karras et al., 2019, StyleGAN2-ADA and EDM, torch_utils/persistence.py: an object is the name
+    of its class, the source code of its module, which is not looked at, and the dictionary of its attributes.
+
+    Arguments:
+        found: what :func:`~sde_gen.interop.formats.pickled.read` found.
+        key: of the network in the snapshot.
+
+    Raises:
+        ValueError: there is no network, or it holds something that is neither a tensor nor a plain value.
+    """
+    if not isinstance(found, dict) or key not in found:
+        known = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
+        raise ValueError(f"the pickle has no network {key!r}; it has {known}")
+    kind, state = _object(found[key], key)
+    if state.get("_init_args", ()) not in ((), []):
+        raise ValueError(f"{kind} was made with arguments without names, which is not supported")
+    walk = _Walk()
+    arguments = {
+        str(name): walk.plain(value, str(name), 0)
+        for name, value in _pairs(state.get("_init_kwargs", {}), kind)
+    }
+    return Persistent(kind, arguments, dict(walk.tensors(state, "", 0)))
+
+
+def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """Class and attributes of a persistent object."""
+    if not isinstance(value, Made) or value.kind != OBJECT or len(value.arguments) != 1:
+        raise ValueError(f"{where} is no persistent object, but {_what(value)}")
+    meta = dict(_pairs(value.arguments[0], where))
+    kind, state = meta.get("class_name"), meta.get("state")
+    if meta.get("type") != "class" or not isinstance(kind, str):
+        raise ValueError(f"{where} is no object of a class")
+    return kind, {str(name): one for name, one in _pairs(state, where)}
+
+
+class _Walk:
+    """Looks at the parts of a network, each as often as it is named, but not without end."""
+
+    def __init__(self) -> None:
+        self.left = MOST_PARTS
+        self.storages: dict[int, Tensor] = {}
+
+    def _step(self, name: str, depth: int) -> None:
+        self.left -= 1
+        if depth > DEEPEST:
+            raise ValueError(f"{shown(name)} has parts within one another more than {DEEPEST} times")
+        if self.left < 0:
+            raise ValueError(f"{shown(name)}: the network has more than {MOST_PARTS} parts")
+
+    def tensors(self, state: dict[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers of a module's attributes, those of the modules in it too."""
+        self._step(prefix, depth)
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _pairs(state.get(kind, {}), f"{prefix}{kind}"):
+                if value is not None:
+                    self._step(prefix, depth)
+                    yield f"{prefix}{name}", self._tensor(value, f"{prefix}{name}")
+        for name, value in _pairs(state.get("_modules", {}), f"{prefix}_modules"):
+            if value is None:
+                continue
+            inner = f"{prefix}{name}"
+            if isinstance(value, Made) and value.kind.startswith(MODULES):
+                attributes = {str(key): one for key, one in _pairs(value.state, inner)}
+            else:
+                _, attributes = _object(value, inner)
+            yield from self.tensors(attributes, f"{inner}.", depth + 1)
+
+    def _tensor(self, value: Any, name: str) -> Tensor:
+        found = stored.tensor(value, shown(name), self._storage)
+        there = found.untyped_storage().nbytes() // found.element_size()
+        if found.numel() > there:
+            raise ValueError(
+                f"{shown(name)} of shape {tuple(found.shape)} does not lie within its {there} stored numbers"
+            )
+        return found
+
+    def _storage(self, value: Any, name: str) -> Tensor:
+        """The numbers of a storage, which are looked at once."""
+        if id(value) not in self.storages:
+            self.storages[id(value)] = _storage(value, name)
+        return self.storages[id(value)]
+
+    def plain(self, value: Any, name: str, depth: int) -> Any:
+        """A number, a text, a list or a dictionary of them."""
+        self._step(name, depth)
+        if isinstance(value, Made) and value.kind in SCALARS and len(value.arguments) == 2:
+            dtype, data = value.arguments[0], _bytes(value.arguments[1])
+            code = (
+                dtype.arguments[0]
+                if isinstance(dtype, Made) and dtype.kind == "numpy.dtype" and dtype.arguments
+                else ""
+            )
+            if (
+                code in ("f8", "f4", "i8", "i4", "b1")
+                and data is not None
+                and len(data) == np.dtype(code).itemsize
+            ):
+                return np.frombuffer(data, code)[0].item()
+        if isinstance(value, list | tuple):
+            return [self.plain(one, name, depth + 1) for one in value]
+        if isinstance(value, dict) or (isinstance(value, Made) and value.kind in DICTIONARIES):
+            return {str(key): self.plain(one, name, depth + 1) for key, one in _pairs(value, name)}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise ValueError(
+            f"the argument {shown(name)} is {_what(value)}; expected numbers, texts, lists or dictionaries"
+        )
+
+
+def _storage(value: Any, name: str) -> Tensor:
+    """The numbers of a storage, which lies in the pickle as a small file of torch.save before version 1.6.
+
+    That file is five pickles (a magic number, a version, facts of the machine, the storage's description, the keys),
+    then the count of numbers in eight bytes, and the numbers.
+    """
+    called = (
+        isinstance(value, Made)
+        and value.kind == "torch.storage._load_from_bytes"
+        and len(value.arguments) == 1
+    )
+    data = _bytes(value.arguments[0]) if called else None
+    if data is None:
+        raise ValueError(f"the numbers of {name} are not stored as torch.storage does, but as {_what(value)}")
+    file = io.BytesIO(data)
+    try:
+        described = [parse(file) for _ in range(5)][3]
+    except ValueError as error:
+        raise ValueError(f"the numbers of {name} are damaged ({first_line(error)})") from error
+    place = stored.place(described, name)
+    header, rest = file.read(8), bytearray(file.read())
+    if int.from_bytes(header, "little") != place.many or len(rest) != place.size:
+        raise ValueError(f"of the {place.many} numbers of {name} there are {len(rest)} bytes")
+    return torch.frombuffer(rest, dtype=place.dtype) if rest else torch.empty(0, dtype=place.dtype)
+
+
+def _bytes(value: Any) -> bytes | None:
+    """Bytes, which protocol 2 writes as a text to be encoded."""
+    if isinstance(value, Made) and value.kind == "_codecs.encode" and value.arguments[1:] == ("latin1",):
+        text = value.arguments[0]
+        return text.encode("latin1", "replace") if isinstance(text, str) else None
+    return value if isinstance(value, bytes) else None
+
+
+def _pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
+    """Keys and values of a dictionary."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, Made) and value.kind in DICTIONARIES:
+        return value.items
+    raise ValueError(f"{where}: expected a dictionary, got {_what(value)}")
+
+
+def _what(value: Any) -> str:
+    return value.kind if isinstance(value, Made) else type(value).__name__

@@ -1,0 +1,95 @@
+"""Tensors as the pickles of PyTorch tell of them: numbers that lie elsewhere, a place in them, a shape and strides."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.interop.formats.pickled import Elsewhere, Made, Name
+from sde_gen.interop.settings import shown
+
+DTYPES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+    "torch.ComplexFloatStorage": torch.complex64,
+    "torch.ComplexDoubleStorage": torch.complex128,
+}
+
+PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+TENSOR = "torch._utils._rebuild_tensor_v2"
+
+
+class Place(NamedTuple):
+    """Where a storage lies.
+
+    Attributes:
+        dtype: of its numbers.
+        key: its name.
+        many: how many numbers it has.
+    """
+
+    dtype: torch.dtype
+    key: str
+    many: int
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.many * torch.empty((), dtype=self.dtype).element_size()
+
+
+def place(value: Any, name: str) -> Place:
+    """What a pickle says of the storage of a tensor.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    said = value.place if isinstance(value, Elsewhere) else None
+    if isinstance(said, tuple) and len(said) >= 5:
+        kind, key, count = said[1], said[2], said[4]
+        known = isinstance(kind, Name) and kind.path in DTYPES and isinstance(key, str)
+        if known and isinstance(count, int) and 0 <= count < 2**40:
+            return Place(DTYPES[kind.path], key, count)
+    raise ValueError(f"the numbers of {name} are of a kind that is not known")
+
+
+def tensor(value: Any, name: str, storage: Callable[[Any, str], Tensor]) -> Tensor:
+    """The tensor that was to be made: a view of its storage.
+
+    Arguments:
+        value: what the pickle would call, and with what.
+        name: the tensor's, for messages.
+        storage: from what the pickle has in the place of a storage, and the name, to the numbers.
+
+    Raises:
+        ValueError: it is no tensor, or does not lie within its storage.
+    """
+    if isinstance(value, Made) and value.kind in PARAMETERS and value.arguments:
+        value = value.arguments[0]
+    if not isinstance(value, Made) or value.kind != TENSOR or len(value.arguments) < 4:
+        raise ValueError(
+            f"{name} is no tensor, but {value.kind if isinstance(value, Made) else type(value).__name__}"
+        )
+    stored, offset, shape, strides = value.arguments[:4]
+    numbers = [offset, *(shape if isinstance(shape, tuple) else [None])]
+    numbers += list(strides) if isinstance(strides, tuple) and len(strides) == len(numbers) - 1 else [None]
+    if len(numbers) > 64 or not all(isinstance(number, int) and 0 <= number < 2**40 for number in numbers):
+        raise ValueError(
+            f"{name} has the offset {shown(offset)}, the shape {shown(shape)} and the strides {shown(strides)}"
+        )
+    numbers_there = storage(stored, name)
+    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    if 0 not in shape and last >= len(numbers_there):
+        raise ValueError(
+            f"{name} of shape {shape} does not lie within its {len(numbers_there)} stored numbers"
+        )
+    return torch.as_strided(numbers_there, shape, strides, offset if 0 not in shape else 0)

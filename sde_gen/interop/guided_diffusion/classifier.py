@@ -1,0 +1,112 @@
+"""Classifiers of noised images of guided-diffusion."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.formats import files
+from sde_gen.interop.guided_diffusion.network import Body, chain
+from sde_gen.interop.guided_diffusion.settings import of_classifier
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import MOST_CLASSES, choice, given, plausible, whole
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.model.classifier.adm_encoder import ADMEncoder
+from sde_gen.model.classifier.pooling import AttentionPool, AveragePool, LevelsPool, NormalisedLevelsPool
+
+
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+    """Read a file, which holds a state dictionary alone.
+
+    Arguments:
+        path: the file.
+        config: as :func:`read` wants it.
+
+    Raises:
+        ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+    """
+    return read(files.tensors(files.read(path)), given(config))
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+    """Put a classifier of theirs in our terms: for the runs of the same chain, on images on [-1, 1].
+
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4; names and order: guided-diffusion, unet.py.
+
+    Arguments:
+        tensors: the state dictionary.
+        config: the arguments of their ``EncoderUNetModel`` by name, ``attention_resolutions`` being factors of halving
+            as there and ``out_channels`` the classes, and of the chain: ``noise_schedule`` (linear or cosine),
+            ``steps`` (1000) and ``rescale_timesteps``; or the flags of their scripts, with what the scripts assume.
+
+    Raises:
+        ValueError: a setting that our network does not have, or tensors that do not fit; the message names them.
+    """
+    config = of_classifier(config)
+    body = Body(config)
+    body.check_file(tensors, images=False)
+    channels, size, classes = body.channels, body.size, whole(config, "out_channels", most=MOST_CLASSES)
+    pool = choice({"pool": "adaptive", **config}, "pool", *POOLS)
+    if pool == "attention" and "head_channels" not in body.keywords:
+        raise ValueError("pool=attention needs num_head_channels")
+    size_of_heads = {"head_channels": body.keywords["head_channels"]} if pool == "attention" else {}
+    recipe = Recipe(
+        ADMEncoder, **body.keywords, num_classes=classes, pool=Recipe(POOLS[pool], **size_of_heads)
+    )
+    plausible(tensors, body.repeated)
+    with torch.device("meta"):
+        net: ADMEncoder = recipe.make()
+    moved = Transfer(tensors, net)
+    body.move(moved, net)
+    _move_pool(moved, pool)
+    sde, label = chain(config)
+    return Imported(
+        config={
+            "encoder": recipe.config(),
+            "sde": sde.config(),
+            "parametrization": Recipe(Eps, label=label).config(),
+            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+        },
+        shape=(channels, size, size),
+        levels=256,
+        classes=classes,
+        state=moved.finish(),
+        unused=moved.unused,
+    )
+
+
+POOLS = {
+    "adaptive": AveragePool,
+    "attention": AttentionPool,
+    "spatial": LevelsPool,
+    "spatial_v2": NormalisedLevelsPool,
+}
+"""Their words, and our rules."""
+
+
+def _move_pool(moved: Transfer, pool: str) -> None:
+    if pool in ("adaptive", "attention"):
+        moved.layer("pool.norm", "out.0")
+    if pool == "adaptive":
+        moved.layer("pool.out", "out.3", lambda w: w[..., 0, 0])
+    elif pool == "attention":
+        moved.move("pool.position", "out.2.positional_embedding", lambda x: x.mT)
+        for third, part in enumerate(("query", "key", "value")):
+            moved.move(f"pool.{part}.weight", "out.2.qkv_proj.weight", _third(third))
+            moved.move(f"pool.{part}.bias", "out.2.qkv_proj.bias", _third(third))
+        moved.layer("pool.out", "out.2.c_proj", lambda w: w[..., 0])
+    else:
+        moved.layer("pool.hidden", "out.0")
+        if pool == "spatial_v2":
+            moved.layer("pool.between.0", "out.1")
+        moved.layer("pool.out", "out.3" if pool == "spatial_v2" else "out.2")
+
+
+def _third(number: int) -> Callable[[Tensor], Tensor]:
+    """Of queries, keys and values one, without the place of a convolution."""
+    return lambda x: x.chunk(3)[number].flatten(1) if x.ndim > 1 else x.chunk(3)[number]

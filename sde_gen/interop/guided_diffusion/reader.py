@@ -1,0 +1,110 @@
+"""Networks of guided-diffusion and improved-diffusion, with or without classes and learned variances."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.conditioning.label import Label as ClassLabel
+from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.x0 import X0
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.formats import files
+from sde_gen.interop.guided_diffusion.network import ASSUMED, Body, chain
+from sde_gen.interop.guided_diffusion.settings import of_unet
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, whole
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.model.adm.adm import ADM
+
+
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+    """Read a file, which holds a state dictionary alone.
+
+    Arguments:
+        path: the file.
+        config: as :func:`read` wants it.
+
+    Raises:
+        ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+    """
+    return read(files.tensors(files.read(path)), given(config))
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+    """Put a network of theirs in our terms: the process is their chain, the label the number of its step.
+
+    Images lie on [-1, 1]. Without a label their networks with classes cannot be asked; here the null class adds nothing
+    to the embedding, which no training has seen.
+
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233; names and order: guided-diffusion, unet.py.
+
+    Arguments:
+        tensors: the state dictionary.
+        config: the arguments of their ``UNetModel`` by name, ``attention_resolutions`` being factors of halving as
+            there, ``predict_xstart``, and of the chain: ``noise_schedule`` (linear or cosine), ``steps`` (1000) and
+            ``rescale_timesteps``; or the flags of their scripts, with what the scripts assume.
+
+    Raises:
+        ValueError: a setting that our network does not have, or tensors that do not fit; the message names them.
+    """
+    config = of_unet(config)
+    body = Body(config)
+    body.check_file(tensors, images=True)
+    channels, size = body.channels, body.size
+    classes = whole(
+        {"num_classes": config.get("num_classes") or 0}, "num_classes", least=0, most=MOST_CLASSES
+    )
+    outputs, rest = divmod(whole(config, "out_channels"), channels)
+    if rest or outputs not in (1, 2):
+        raise ValueError(
+            f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
+        )
+    recipe = Recipe(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
+    plausible(tensors, body.repeated)
+    with torch.device("meta"):
+        net: ADM = recipe.make()
+    moved = Transfer(_with_null_class(tensors), net)
+    if classes:
+        moved.move("classes.weight", "label_emb.weight")
+    body.move(moved, net, net.up)
+    moved.layer("norm", "out.0")
+    moved.layer("out", "out.2")
+    sde, label = chain(config)
+    mean = Recipe(X0 if flag({"predict_xstart": False, **config}, "predict_xstart") else Eps, label=label)
+    labels = Recipe(ClassLabel, classes=classes, dropout=0.0)
+    return Imported(
+        config={
+            "model": recipe.config(),
+            "sde": sde.config(),
+            "parametrization": (Recipe(LearnedRange, mean=mean) if outputs == 2 else mean).config(),
+            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (labels if classes else Recipe(Unconditional)).config(),
+        },
+        shape=(channels, size, size),
+        levels=256,
+        classes=classes,
+        state=moved.finish(),
+        unused=moved.unused,
+    )
+
+
+def _up_heads(config: Mapping[str, Any]) -> dict[str, int]:
+    """Heads on the way up, where there are others than on the way down; heads of so many channels do not look at it."""
+    config = {**ASSUMED, "num_heads_upsample": -1, **config}
+    said = config["num_heads_upsample"] != -1 and config["num_head_channels"] == -1
+    heads = whole(config, "num_heads_upsample") if said else config["num_heads"]
+    return {} if heads == config["num_heads"] else {"up_heads": heads}
+
+
+def _with_null_class(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A row of zeros after the classes."""
+    rows = tensors.get("label_emb.weight")
+    if rows is None or rows.ndim != 2:
+        return dict(tensors)
+    return {**tensors, "label_emb.weight": torch.cat([rows, torch.zeros_like(rows[:1])])}

@@ -1,0 +1,123 @@
+"""The image_transformer_v1 of k-diffusion: an HDiT of one level, and where its tensors go."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sde_gen.interop.k_diffusion.image_transformer_v2 import TransformerLayout
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.settings import real, whole
+from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.model.transformer.attention import Everywhere
+from sde_gen.model.transformer.hdit import HDiT, Level
+from sde_gen.model.transformer.rotary import LearnedRotation
+
+
+class ImageTransformerV1Layout(TransformerLayout):
+    """Their image_transformer_v1 of a configuration: an HDiT of one level.
+
+    Their features are rotated in neighbouring pairs, ours in pairs half a head apart; their numbers of a patch lie
+    channel by channel, ours pixel by pixel: rows and columns are put in another order. Their heads know the logarithm
+    of what cosines are multiplied with, at most that of 100.
+
+    Arguments:
+        model: the section ``model``.
+        classes: number of classes of the data.
+
+    Raises:
+        ValueError: a setting is missing, or one that our network does not have.
+    """
+
+    defaults: Mapping[str, Any] = {
+        "d_ff": 0,
+        "augment_wrapper": False,
+        "skip_stages": 0,
+        "has_variance": False,
+        "dropout_rate": 0.0,
+    }
+    known = frozenset({*defaults, "patch_size", "depth", "width"})
+    head = 64
+
+    def __init__(self, model: Mapping[str, Any], classes: int) -> None:
+        said = {**self.defaults, **model}
+        super().__init__(said, classes)
+        self.width, self.depth = whole(said, "width"), whole(said, "depth")
+        if self.width % self.head:
+            raise ValueError(
+                f"width={self.width}: expected a multiple of {self.head}, the features of their heads"
+            )
+        self.hidden = whole({"d_ff": said["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
+        self.dropout, self.repeated = real(said, "dropout_rate"), self.depth
+
+    def recipe(self) -> Recipe:
+        """Our network."""
+        reach = Recipe(Everywhere, head=self.head)
+        level = Recipe(
+            Level, width=self.width, depth=self.depth, hidden=self.hidden, reach=reach, dropout=self.dropout
+        )
+        return Recipe(
+            HDiT,
+            shape=self.shape,
+            patch=self.patch,
+            levels=[level],
+            features=self.width,
+            mapping_depth=2,
+            mapping_hidden=self.hidden,
+            mapping_dropout=self.dropout,
+            num_classes=self.classes,
+            augmentations=9,
+            conditions=0,
+            rotation=Recipe(LearnedRotation),
+            eps=self.head * 1e-6,  # theirs is added to a mean
+            aspect=self.patch[0] / self.patch[1],
+        )
+
+    def move(self, moved: Transfer) -> None:
+        """Move their tensors to our network."""
+        self.shared(moved, 2)
+        cut = (self.channels, *self.patch)
+        moved.move(
+            "stem.project.weight",
+            "in_proj.weight",
+            lambda w: w.view(-1, *cut).permute(0, 2, 3, 1).flatten(1),
+        )
+        moved.move(
+            "out.project.weight",
+            "out_proj.weight",
+            lambda w: w.view(*cut, -1).permute(1, 2, 0, 3).flatten(0, 2),
+        )
+        for index in range(self.depth):
+            ours, theirs = f"middle.{index}.attention", f"blocks.{index}.self_attn"
+            moved.move(f"{ours}.norm.embed.weight", f"{theirs}.norm.linear.weight")
+            moved.move(f"{ours}.qkv.weight", f"{theirs}.qkv_proj.weight", self._paired)
+            moved.move(f"{ours}.scale", f"{theirs}.qk_norm.scale", _scale)
+            moved.move(f"{ours}.rotary.log_rows", f"{theirs}.pos_emb.freqs_h")
+            moved.move(f"{ours}.rotary.log_columns", f"{theirs}.pos_emb.freqs_w")
+            moved.move(f"{ours}.out.weight", f"{theirs}.out_proj.weight")
+            self.feed_forward(moved, f"middle.{index}.feed_forward", f"blocks.{index}.ff")
+
+    def _paired(self, weight: Tensor) -> Tensor:
+        """Rows of queries and keys: the first of every pair, then the second."""
+        query, key, value = weight.chunk(3)
+        apart = (
+            part.view(-1, self.head // 2, 2, part.shape[-1]).transpose(1, 2).flatten(0, 2)
+            for part in (query, key)
+        )
+        return torch.cat([*apart, value])
+
+
+def _scale(logarithm: Tensor) -> Tensor:
+    """In float64: to float32 alone, the exponential would be another number than theirs."""
+    return logarithm.double().clamp(max=math.log(100)).exp()
+
+
+def _round(x: float) -> int:
+    """The roundest number within 5 % of x: their rule for the units of a feed-forward layer."""
+    for power in reversed(range(math.ceil(math.log2(x)))):
+        found: int = round(x / 2**power) * 2**power
+        if abs(found - x) <= 0.05 * x:
+            return found
+    return round(x)

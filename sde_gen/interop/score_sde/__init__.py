@@ -1,0 +1,5 @@
+"""Networks of score_sde_pytorch."""
+
+from sde_gen.interop.score_sde.reader import load
+
+__all__ = ["load"]

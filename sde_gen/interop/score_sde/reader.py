@@ -1,0 +1,180 @@
+"""Networks of score_sde_pytorch: NCSN++ and DDPM++ in all their variants, and DDPM, under VE, VP and sub-VP."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.denoiser.parametrization.eps import Eps
+from sde_gen.denoiser.parametrization.label import LogRatio, LogTime, NearestTime, Ratio, Time
+from sde_gen.denoiser.parametrization.score import Score
+from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.formats import files
+from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.score_sde.ncsnpp import NCSNppLayout
+from sde_gen.interop.settings import MOST_STEPS, choice, flag, given, real, section, whole
+from sde_gen.model.unet.centered import Centred
+from sde_gen.sde.ddpm import DDPM, linear_betas
+from sde_gen.sde.sub_vp import SubVP
+from sde_gen.sde.ve import VE
+from sde_gen.sde.vp import VP
+
+
+def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+    """Read a file: a training's checkpoint, of which the averaged weights are taken, or a state dictionary.
+
+    Arguments:
+        path: the file.
+        config: as :func:`read` wants it.
+
+    Raises:
+        ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+    """
+    found = files.read(path)
+    training = isinstance(found, dict) and "model" in found
+    state = files.tensors(found, *(["model"] if training else []))
+    ema = found.get("ema") if training else None
+    shadow = ema.get("shadow_params") if isinstance(ema, dict) else None
+    if shadow is None:
+        return read(state, given(config))
+    if not isinstance(shadow, list):
+        raise ValueError("ema.shadow_params is no list of tensors")
+    return read(averaged(state, list(files.tensors(dict(enumerate(shadow))).values())), given(config))
+
+
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+    """Put a network of theirs in our terms.
+
+    What is theirs and what becomes of it: VP and sub-VP networks get the label 999 t (of a discrete chain its step)
+    and give -sigma times the score, the noise. VE networks get the noise level (of a discrete chain the number of the
+    level, 0 being the noisiest) and give the score, by ``scale_by_sigma`` after a division by the level; the sign of
+    the last convolutions is turned then, so that they give the noise. VE data on [0, 1], which their networks see as
+    2 x - 1, lie on [-1, 1] here, where the noise is twice theirs; VP data on [0, 1] stay, and the network centres them.
+
+    Source: Song et al., 2021, arXiv:2011.13456; conventions: score_sde_pytorch, models/utils.py and models/ncsnpp.py.
+
+    Arguments:
+        tensors: the state dictionary, without ``module.``.
+        config: their configuration as a dictionary, with the sections ``model``, ``data`` and ``training``; of the last
+            ``sde`` is needed (vpsde, subvpsde or vesde) and ``continuous``.
+
+    Raises:
+        ValueError: a setting that is missing or that their code has no use for, or tensors that do not fit; the message
+            names them.
+    """
+    model, data, training = (section(config, name) for name in ("model", "data", "training"))
+    centred = flag(data, "centered")
+    layout = NCSNppLayout(model, data)
+    continuous = flag({"continuous": True, **training}, "continuous")
+    if layout.fourier and not continuous:
+        raise ValueError("embedding_type=fourier with continuous=False: their chains have positional labels")
+    ve = choice(training, "sde", "vpsde", "subvpsde", "vesde") == "vesde"
+    meaning = (_exploding if ve else _preserving)(model, training, fourier=layout.fourier, unit=2 - centred)
+    moved = layout.move(tensors)
+    state = moved.finish()
+    for head in layout.heads():
+        for name in (f"{head}.weight", f"{head}.bias"):
+            state[name] = meaning.factor * state[name]
+    net = layout.recipe()
+    own = not centred and not ve
+    if own:
+        net, state = Recipe(Centred, net=net), {f"net.{name}": value for name, value in state.items()}
+    return Imported(
+        config={
+            "model": net.config(),
+            "sde": meaning.sde.config(),
+            "parametrization": meaning.parametrization.config(),
+            "codec": Recipe(Uniform, levels=256, low=0.0 if own else -1.0, high=1.0).config(),
+            "conditioning": Recipe(Unconditional).config(),
+        },
+        shape=tuple(layout.shape),
+        levels=256,
+        classes=0,
+        state=state,
+        unused=moved.unused,
+    )
+
+
+class _Meaning(NamedTuple):
+    """The process, what the output means, and the factor of the last convolutions that makes it so."""
+
+    sde: Recipe
+    parametrization: Recipe
+    factor: float
+
+
+def _exploding(
+    model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
+) -> _Meaning:
+    """VE, on data ``unit`` times larger than theirs."""
+    levels, divided = whole(model, "num_scales", most=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
+    if not flag({"continuous": True, **training}, "continuous"):
+        label = Recipe(NearestTime, scale=-float(levels), offset=float(levels))
+    elif fourier:
+        label = Recipe(LogRatio, unit=float(unit))
+    elif divided:
+        raise ValueError(
+            "scale_by_sigma=True with embedding_type=positional and continuous=True: their code looks the noise level "
+            "up in a table at the place that is the noise level"
+        )
+    else:
+        label = Recipe(Ratio, unit=float(unit))
+    sde = Recipe(
+        VE,
+        sigma_min=unit * real(model, "sigma_min"),
+        sigma_max=unit * real(model, "sigma_max"),
+        t_min=1e-5,
+    )
+    if divided:
+        return _Meaning(sde, Recipe(Eps, label=label), -1.0)
+    return _Meaning(sde, Recipe(Score, label=label), 1 / unit)
+
+
+def _preserving(
+    model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
+) -> _Meaning:
+    """VP, sub-VP, or the chain that VP was made from; data of any unit."""
+    del unit
+    if flag(model, "scale_by_sigma"):
+        raise ValueError(
+            f"scale_by_sigma=True with sde={training['sde']}: expected False; theirs are the noise levels of VE"
+        )
+    steps, low, high = (
+        whole(model, "num_scales", most=MOST_STEPS),
+        real(model, "beta_min"),
+        real(model, "beta_max"),
+    )
+    sub = choice(training, "sde", "vpsde", "subvpsde") == "subvpsde"
+    if not flag({"continuous": True, **training}, "continuous"):
+        if sub:
+            raise ValueError("continuous=False with sde=subvpsde: there is no such chain")
+        betas = Recipe(linear_betas, steps=steps, beta_min=low / steps, beta_max=high / steps)
+        label = Recipe(Time, scale=float(steps), offset=-1.0)
+        return _Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=label), 1.0)
+    label = Recipe(LogTime if fourier else Time, scale=999.0)
+    sde = Recipe(SubVP if sub else VP, beta_min=low, beta_max=high, t_min=1e-5)
+    return _Meaning(sde, Recipe(Eps, label=label), 1.0)
+
+
+def averaged(tensors: Mapping[str, Tensor], shadow: list[Tensor]) -> dict[str, Tensor]:
+    """The averaged weights of a training's checkpoint: a list without names, in the order of the parameters.
+
+    Arguments:
+        tensors: the state dictionary beside it, whose buffers and fixed frequencies have no average.
+        shadow: ``shadow_params`` of their EMA.
+
+    Raises:
+        ValueError: the list is not as long as there are parameters, or a shape differs.
+    """
+    learned = [name for name in tensors if (name != "sigmas" and not name.endswith(".W")) or "NIN" in name]
+    if len(learned) != len(shadow):
+        raise ValueError(f"the averages are {len(shadow)} tensors for {len(learned)} parameters")
+    for name, value in zip(learned, shadow, strict=True):
+        if value.shape != tensors[name].shape:
+            raise ValueError(
+                f"the average of {name} has shape {tuple(value.shape)}, not {tuple(tensors[name].shape)}"
+            )
+    return {**tensors, **dict(zip(learned, shadow, strict=True))}

@@ -1,0 +1,23 @@
+"""Inverse problems and editing: operators, posterior sampling methods, tasks."""
+
+from sde_gen.inverse.diffpir import DiffPIR
+from sde_gen.inverse.dps import DPS
+from sde_gen.inverse.editing import Editor, RoundTrip, interpolate
+from sde_gen.inverse.mmps import MMPS
+from sde_gen.inverse.pigdm import PiGDM
+from sde_gen.inverse.projection import Projection
+from sde_gen.inverse.repaint import RePaint
+from sde_gen.inverse.twisted_smc import TwistedSMC
+
+__all__ = [
+    "DPS",
+    "MMPS",
+    "DiffPIR",
+    "Editor",
+    "PiGDM",
+    "Projection",
+    "RePaint",
+    "RoundTrip",
+    "TwistedSMC",
+    "interpolate",
+]

@@ -1,0 +1,30 @@
+"""The abstract method for inverse problems."""
+
+import abc
+
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.inverse.operator.base import Operator
+from sde_gen.sampler import Sampler
+from sde_gen.utils.arguments import Checked
+
+
+class Method(Checked, abc.ABC):
+    """What turns sampling from a model into sampling given a measurement."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
+    ) -> tuple[Denoiser, Sampler]:
+        """Give denoiser and sampler the measurement.
+
+        Arguments:
+            denoiser: the model, conditioning bound.
+            sampler: how it is sampled.
+            operator: the measurement A.
+            y: what it measured, with shape (1, *measurement).
+
+        Raises:
+            ValueError: the method cannot work with this operator.
+        """

@@ -1,0 +1,30 @@
+"""Methods that change the walk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.inverse.method.base import Method
+from sde_gen.inverse.operator.base import Operator
+from sde_gen.sampler import Sampler
+from sde_gen.solver.base import Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walked(Method):
+    """Sample from the denoiser as it is, by a solver that knows the measurement.
+
+    Arguments:
+        solver: builds it from the keywords operator and y, such as a partial
+            :class:`~sde_gen.inverse.RePaint`.
+    """
+
+    solver: Callable[..., Solver]
+
+    def __call__(
+        self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
+    ) -> tuple[Denoiser, Sampler]:
+        """Replace the solver."""
+        return denoiser, replace(sampler, solver=self.solver(operator=operator, y=y))

@@ -1,0 +1,12 @@
+"""Measurements of samples: what an inverse problem knows of its answer."""
+
+from sde_gen.inverse.operator.average_pool import AveragePool
+from sde_gen.inverse.operator.base import Operator
+from sde_gen.inverse.operator.blur import Blur
+from sde_gen.inverse.operator.compressed_sensing import CompressedSensing
+from sde_gen.inverse.operator.function import Function
+from sde_gen.inverse.operator.grey import Grey
+from sde_gen.inverse.operator.jpeg import JPEG
+from sde_gen.inverse.operator.mask import Mask
+
+__all__ = ["JPEG", "AveragePool", "Blur", "CompressedSensing", "Function", "Grey", "Mask", "Operator"]

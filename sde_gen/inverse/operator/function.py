@@ -1,0 +1,39 @@
+"""A measurement of the user's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sde_gen.inverse.operator.base import Operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function(Operator):
+    """Any differentiable function of a batch, every sample by itself.
+
+    Arguments:
+        function: (B, *event) -> (B, *measurement), made of PyTorch operations.
+        is_linear: whether it is a linear map, which some methods need; they check it no further.
+
+    Raises:
+        ValueError: when called where a derivative is asked for, the function has none.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    is_linear: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """What the constructor was told."""
+        return self.is_linear
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Call the function."""
+        y = self.function(x)
+        if x.requires_grad and not y.requires_grad:
+            raise ValueError(
+                "the function has no derivative, and with it no adjoint: what it returns was not computed from its "
+                "argument by PyTorch operations"
+            )
+        return y

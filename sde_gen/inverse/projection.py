@@ -1,0 +1,92 @@
+"""Conditioning on a measurement by projection."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.inverse.operator.base import Operator
+from sde_gen.noise import Noise
+from sde_gen.solver._validation import require_descent, require_steps
+from sde_gen.solver.ancestral import Ancestral
+from sde_gen.solver.base import Stepping, StepSolver
+from sde_gen.utils.broadcasting import like
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Projection(StepSolver[Any]):
+    r"""After every step, replace what is measured by the measurement, noised as the samples are.
+
+    .. math::
+        x_s \leftarrow x_s + A^+ (\alpha_s y + \sigma_s A z - A x_s)
+
+    For a mask that is: known pixels are those of the noised known image. No derivative and no further evaluation, but
+    what is not measured hears of the measurement only through the next step: no number of steps makes the method
+    exact (order 0).
+
+    Source: Song et al., 2021, arXiv:2011.13456, appendix I.2 and I.3, for any linear A.
+
+    Arguments:
+        operator: A, linear.
+        y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
+        inner: any solver that steps; a multistep one takes its first step again and again, as its past evaluations are
+            of other samples.
+
+    Raises:
+        ValueError: the operator is not linear, or the inner solver does not step.
+    """
+
+    operator: Operator
+    y: Tensor
+    inner: Stepping = Ancestral()  # noqa: RUF009 (frozen)
+    order: ClassVar[int] = 0
+    stochastic: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not self.operator.linear:
+            raise ValueError(
+                f"{type(self.operator).__name__} is not linear, as {type(self).__name__} needs; "
+                "the guidance DPS takes any operator"
+            )
+        require_steps("inner", self.inner)
+
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether the inner solver couples the samples of a batch."""
+        return self.inner.batch_coupled
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse to go up, and what the inner solver refuses."""
+        require_descent(type(self).__name__, times)
+        self.inner.check(model, times)
+
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Any:
+        """Make the inner solver's state."""
+        return self.inner.init(model, x, times)
+
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Any) -> Any:
+        """Go on: every step begins with this."""
+        del model, x, times
+        return state
+
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One step, then the projection."""
+        state = self.inner.reinit(model, x_t, torch.stack([t, s]), state)
+        x_s, state = self.inner.step(model, x_t, t, s, state, noise)
+        alpha, sigma = model.sde.marginal(s)
+        noised = like(alpha, x_s) * self.y.to(x_s) + like(sigma, x_s) * self.operator(noise.fresh(x_s))
+        return self.operator.project(x_s, noised), state
+
+    def nfe(self, steps: int) -> int:
+        """Those of the inner solver."""
+        return self.inner.nfe_reinit(steps)
+
+    def nfe_reinit(self, steps: int) -> int:
+        """As many, since every step begins with it."""
+        return self.nfe(steps)

@@ -1,0 +1,58 @@
+"""RePaint: projection, with steps taken again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.inverse.projection import Projection
+from sde_gen.noise import Noise
+from sde_gen.solver._validation import require_whole
+from sde_gen.utils.broadcasting import like
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RePaint(Projection):
+    r"""Take every step several times, noised back in between, so that what is unknown can agree with what is known.
+
+    After the projected step from t to s the samples go forward again by the process' own transition,
+
+    .. math::
+        x_t = \mathrm{scale}\, x_s + \mathrm{std}\, z, \qquad q(x_t | x_s) = N(\mathrm{scale}\, x_s, \mathrm{std}^2),
+
+    and the step is repeated. With repeats = 1 it is :class:`~sde_gen.inverse.Projection`.
+
+    Source: Lugmayr et al., 2022, arXiv:2201.09865, algorithm 1, with jumps of one step.
+
+    Arguments:
+        operator: A, linear.
+        y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
+        inner: any solver that steps; as for :class:`~sde_gen.inverse.Projection`, no step uses past ones.
+        repeats: how often every step is taken.
+
+    Raises:
+        ValueError: the operator is not linear, or repeats is below 1.
+    """
+
+    repeats: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        require_whole(1, repeats=self.repeats)
+
+    def step(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One step, taken several times."""
+        x_s, new = super().step(model, x_t, t, s, state, noise)
+        scale, std = model.sde.transition(s, t)
+        for _ in range(self.repeats - 1):
+            x_t = like(scale, x_s) * x_s + like(std, x_s) * noise.fresh(x_s)
+            x_s, new = super().step(model, x_t, t, s, state, noise)
+        return x_s, new
+
+    def nfe(self, steps: int) -> int:
+        """Those of the inner solver, as often as every step is taken."""
+        return self.repeats * super().nfe(steps)

@@ -1,0 +1,25 @@
+"""What can be done with a model and given images."""
+
+from sde_gen.inverse.task.base import Task
+from sde_gen.inverse.task.colorize import Colorize
+from sde_gen.inverse.task.deblur import Deblur
+from sde_gen.inverse.task.inpaint import Inpaint
+from sde_gen.inverse.task.interpolate import Interpolate
+from sde_gen.inverse.task.jpeg import Decompress
+from sde_gen.inverse.task.psnr import psnr
+from sde_gen.inverse.task.restore import Restore
+from sde_gen.inverse.task.superres import SuperResolution
+from sde_gen.inverse.task.vary import Vary
+
+__all__ = [
+    "Colorize",
+    "Deblur",
+    "Decompress",
+    "Inpaint",
+    "Interpolate",
+    "Restore",
+    "SuperResolution",
+    "Task",
+    "Vary",
+    "psnr",
+]

@@ -1,0 +1,22 @@
+"""Super-resolution: find the details of a small image."""
+
+from dataclasses import dataclass
+
+from sde_gen.inverse.operator import AveragePool, Operator
+from sde_gen.inverse.task.restore import Restore
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SuperResolution(Restore):
+    """Find an image whose block means are the small one; an image of that size is a measurement itself.
+
+    Arguments:
+        factor: side of a block in pixels.
+    """
+
+    factor: int = 4
+
+    @property
+    def operator(self) -> Operator:
+        """Means of blocks."""
+        return AveragePool(factor=self.factor)

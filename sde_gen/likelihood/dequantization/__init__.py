@@ -1,0 +1,20 @@
+"""From integer levels to points at which a density can be evaluated."""
+
+from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.likelihood.dequantization.importance import importance_bound
+from sde_gen.likelihood.dequantization.noised import Noised
+from sde_gen.likelihood.dequantization.truncated_normal import TruncatedNormal
+from sde_gen.likelihood.dequantization.uniform import Uniform
+from sde_gen.likelihood.dequantization.variational import Variational, fit, load
+
+__all__ = [
+    "Dequantisation",
+    "Dequantised",
+    "Noised",
+    "TruncatedNormal",
+    "Uniform",
+    "Variational",
+    "fit",
+    "importance_bound",
+    "load",
+]

@@ -1,0 +1,32 @@
+"""Uniform dequantisation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.codec import Codec
+from sde_gen.denoiser import Denoiser
+from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Dequantisation):
+    """x uniform on the bin of its level, as the codec encodes for training; continuous data as they are.
+
+    The density is that at the process' t_min, of points that bear no noise: right where sigma / alpha there is far
+    below the width of a bin, see :class:`~sde_gen.likelihood.dequantization.Noised` for the bound without that.
+
+    Source: Theis et al., 2016, arXiv:1511.01844, section 3.1.
+    """
+
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
+        """Encode with noise."""
+        return Dequantised(*self.clean(values, codec, noise), denoiser.sde.t_min)
+
+    def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Encode with noise; the density of a bin is one over its size."""
+        x = codec.encode(values, noise)
+        log_q = -codec.log_det(tuple(x.shape[1:]))
+        return x, torch.full((len(x),), log_q, dtype=torch.float64, device=x.device)

@@ -1,0 +1,103 @@
+"""Hutchinson's estimate of the divergence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from sde_gen.likelihood.divergence._products import Products
+from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map
+from sde_gen.likelihood.divergence.probe import Probe, Rademacher
+from sde_gen.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hutchinson(Divergence):
+    r"""The unbiased estimate ``v^T J v`` with E[v v^T] = I, by one product with the Jacobian per probe.
+
+    The field is evaluated once for all probes. Fresh ones at every evaluation have errors that average over a solve.
+    Methods that choose their steps need a smooth function of time, for which probes are drawn once; then their errors
+    at all times are alike and add up.
+
+    Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367, section 3.1, who keep them for a solve.
+
+    Arguments:
+        probes: number of probes.
+        law: their law.
+        fresh: whether to draw others at every evaluation; None does wherever the method of integration lets it.
+        chunk: products made at once; more need more memory, and on a CPU no less time.
+
+    Raises:
+        ValueError: probes or chunk is not positive; or, when used, fresh probes meet a method that chooses its steps.
+    """
+
+    probes: int = 1
+    law: Probe = field(default_factory=Rademacher)
+    fresh: bool | None = None
+    chunk: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.probes < 1:
+            raise ValueError(
+                f"probes={self.probes} must be at least 1; for the exact trace use divergence=exact"
+            )
+        if self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk} must be at least 1")
+
+    @property
+    def columns(self) -> int:
+        """One value per probe."""
+        return self.probes
+
+    def steady(self) -> "Hutchinson":
+        """Probes for a whole solve."""
+        return replace(self, fresh=False)
+
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+        """Draw the probes, or make them be drawn."""
+        if self.fresh and smooth:
+            raise ValueError(
+                "fresh=true: fresh probes at every evaluation are noise to a method that chooses its steps; take fixed "
+                "steps (integrator=adams), or probes for a whole solve (fresh=false)"
+            )
+        if not smooth and self.fresh is not False:
+            return _Fresh(lambda: self._draw(x, noise))
+        return self._draw(x, noise)
+
+    def _draw(self, x: Tensor, noise: Noise) -> "_Quadratic":
+        return _Quadratic(torch.stack([self.law(x, noise) for _ in range(self.probes)]), self.chunk)
+
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """The forms ``v^T J v`` of vectors with shape (P, B, *event)."""
+
+    vectors: Tensor
+    chunk: int
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        products = Products(field, x)
+        forms = [
+            (products(v) * v).flatten(2).sum(2, dtype=torch.float64)
+            for v in torch.split(self.vectors, self.chunk)
+        ]
+        return products.value, torch.cat(forms).T
+
+    def rows(self, index: Tensor) -> "_Quadratic":
+        return replace(self, vectors=self.vectors[:, index])
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """Forms of other vectors every time."""
+
+    draw: Callable[[], _Quadratic]
+
+    def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.draw()(field, x)
+
+    def rows(self, index: Tensor) -> "_Fresh":
+        """What is drawn is drawn for the whole batch, whoever asks."""
+        return _Fresh(lambda: self.draw().rows(index))

@@ -1,0 +1,1 @@
+"""ADM, the U-Net of guided-diffusion."""

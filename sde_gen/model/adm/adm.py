@@ -1,0 +1,160 @@
+"""ADM."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.adm.blocks import Parts, Stage
+from sde_gen.model.adm.level_resample import Change
+from sde_gen.model.embedding import CosinePositional, Features
+from sde_gen.model.norms import Common, Norms
+from sde_gen.model.unet.base import check_shape, with_augmentation, with_class
+from sde_gen.model.unet.blocks import convolution, initialise, linear
+from sde_gen.model.unet.resample import CentredBox, Resampler
+
+
+class ADM(nn.Module):
+    """The U-Net of ablated diffusion models: adaptive normalisation, many heads, resolution changed inside blocks.
+
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, sections 3 and 3.1. Their ImageNet 64x64 network is width 192,
+    multipliers (1, 2, 3, 4), 3 blocks, attention at levels 1, 2 and 3: 296 million parameters.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: features of the noise label, and the unit of channels.
+        multipliers: channels of every level, fine to coarse, in units of width; the stem has those of the finest.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest.
+        head_channels: channels of a head of attention; fewer where a level has no multiple of them.
+        heads: number of heads at every level in place of ``head_channels``, None for those.
+        modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
+        change: how the resolution changes between two levels, None for blocks like the others.
+        norms: rule of the normalisations.
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        outputs: numbers given out for every number of the image: 2 with a learned variance.
+        embedding_multiplier: features that the blocks see of label and class, in units of width.
+        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
+            They are added to the features of the noise label (Karras et al., 2022, arXiv:2206.00364, in their code).
+        middle_attention: whether there is attention at the coarsest level's middle.
+        embedding: features of the noise label; None for ``width`` many as in the source.
+        resampler: the change of resolution, None for averages and repeated pixels.
+        wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
+            fewer channels than that do not attend (Karras et al., 2022, in their code).
+        up_heads: number of heads on the way up, None for that of the way down.
+        down_changes: how the resolution changes on the way down, one for each pair of neighboring levels, fine to
+            coarse; None for ``change`` everywhere.
+        up_changes: the same on the way up, fine to coarse too.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[float] = (1, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        head_channels: int = 64,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        outputs: int = 1,
+        heads: int | None = None,
+        modulated: bool = True,
+        change: Change | None = None,
+        norms: Norms = Common(),  # noqa: B008 (frozen)
+        embedding_multiplier: int = 4,
+        augmentations: int = 0,
+        middle_attention: bool = True,
+        embedding: Features | None = None,
+        resampler: Resampler | None = None,
+        wide_heads: bool = False,
+        up_heads: int | None = None,
+        down_changes: Sequence[Change | None] | None = None,
+        up_changes: Sequence[Change | None] | None = None,
+    ) -> None:
+        super().__init__()
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        if up_heads is not None and up_heads < 1:
+            raise ValueError(f"up_heads={up_heads} must be at least 1")
+        if outputs < 1 or embedding_multiplier < 1 or augmentations < 0:
+            raise ValueError(
+                f"outputs={outputs}, embedding_multiplier={embedding_multiplier}, augmentations={augmentations}: "
+                "the first two must be at least 1, the last not negative; 0 means none"
+            )
+        for name, changes in (("down_changes", down_changes), ("up_changes", up_changes)):
+            if changes is not None and len(changes) != len(widths) - 1:
+                raise ValueError(
+                    f"{name} has {len(changes)} entries; expected one for each pair of neighboring levels: "
+                    f"{len(widths) - 1}"
+                )
+        seen = embedding_multiplier * width
+        self.resampler = CentredBox() if resampler is None else resampler
+        parts = Parts(
+            embedding=seen,
+            dropout=dropout,
+            modulated=modulated,
+            change=change,
+            norms=norms,
+            attention_levels=attention_levels,
+            head_channels=head_channels,
+            heads=heads,
+            resampler=self.resampler,
+            wide_heads=wide_heads,
+            down_changes=down_changes,
+            up_changes=up_changes,
+        )
+        self.embedding = CosinePositional(width) if embedding is None else embedding
+        features = self.embedding.features
+        self.embed = nn.Sequential(linear(features, seen), nn.SiLU(), linear(seen, seen))
+        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        self.augmentation = (
+            initialise(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
+        )
+        self.stem = convolution(shape[0], widths[0])
+        self.down, skips = parts.down(widths, blocks)
+        channels = skips[-1]
+        self.middle = parts.middle(channels, attention=middle_attention)
+        self.up = nn.ModuleList()
+        for level, outward in reversed(list(enumerate(widths))):
+            for index in range(blocks + 1):
+                block = parts.block(channels + skips.pop(), outward)
+                channels = outward
+                ascend = level > 0 and index == blocks
+                finer = [parts.double(level - 1, channels)] if ascend else []
+                self.up.append(Stage(block, parts.attend(level, channels, up_heads), *finer))
+        self.norm = norms.block(channels)
+        self.out = convolution(channels, outputs * shape[0], zero=True)
+
+    def forward(
+        self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+            augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
+
+        Returns:
+            (B, outputs * C, H, W).
+        """
+        features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
+        embedding = F.silu(with_class(self.embed(features), self.classes, label))
+        h = self.stem(x)
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, embedding)
+            skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for stage in self.up:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        out: Tensor = self.out(F.silu(self.norm(h)))
+        return out

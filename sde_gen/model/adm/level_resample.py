@@ -1,0 +1,84 @@
+"""How the resolution changes between two levels of a U-Net."""
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sde_gen.model.unet.blocks import Alone, DownBlock, UpBlock
+from sde_gen.model.unet.resample import Resampler
+
+
+class Change(abc.ABC):
+    """A rule for building the modules between two levels, called with features and embedding.
+
+    ``options`` are those of a residual block: embedding, dropout and scale.
+    """
+
+    @abc.abstractmethod
+    def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build what halves (B, channels, H, W)."""
+
+    @abc.abstractmethod
+    def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build what doubles (B, channels, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockChange(Change):
+    """A residual block both of whose branches are resampled (Brock et al., 2019, arXiv:1809.11096)."""
+
+    def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build a residual block that halves."""
+        return DownBlock(channels, resampler=resampler, **options)
+
+    def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build a residual block that doubles."""
+        return UpBlock(channels, resampler=resampler, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionChange(Change):
+    """A convolution (Ho et al., 2020, arXiv:2006.11239)."""
+
+    def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build a convolution that halves."""
+        del options
+        return Alone(resampler.down_convolution(channels, channels))
+
+    def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Build a convolution that doubles."""
+        del options
+        return Alone(resampler.up_convolution(channels, channels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainChange(Change):
+    """The resampler and nothing that is learned."""
+
+    def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Halve."""
+        del channels, options
+        return _Down(resampler)
+
+    def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
+        """Double."""
+        del channels, options
+        return _Up(resampler)
+
+
+class _Down(nn.Module):
+    def __init__(self, resampler: Resampler) -> None:
+        super().__init__()
+        self.resampler = resampler
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        del embedding
+        return self.resampler.down(x)
+
+
+class _Up(_Down):
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        del embedding
+        return self.resampler.up(x)

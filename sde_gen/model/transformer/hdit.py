@@ -1,0 +1,241 @@
+"""HDiT."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from sde_gen.model.embedding import Fourier, VectorFourier
+from sde_gen.model.transformer.attention import Everywhere, Neighbourhood, Reach
+from sde_gen.model.transformer.layers import CosineAttention, Layer, Mapping, RMSNorm, dense
+from sde_gen.model.transformer.rotary import Grid, Rotation, SpreadRotation
+from sde_gen.model.transformer.tokens import JoinedSplit, Merge, Split
+from sde_gen.model.unet.base import with_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A level of an hourglass: tokens of one size.
+
+    Arguments:
+        width: features of a token.
+        depth: layers on the way down, and again on the way up; of the coarsest level, in all.
+        hidden: units of a feed-forward layer.
+        reach: which tokens a token attends to, None for layers without attention.
+        dropout: dropout rate.
+
+    Raises:
+        ValueError: a number is not positive, dropout is no rate, or heads do not divide the features.
+    """
+
+    width: int = 128
+    depth: int = 2
+    hidden: int = 384
+    reach: Reach | None = Everywhere()  # noqa: RUF009 (frozen)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if min(self.width, self.depth, self.hidden) < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"width={self.width}, depth={self.depth}, hidden={self.hidden}, dropout={self.dropout}: "
+                "expected positive numbers and a rate in [0, 1)"
+            )
+        if self.reach is not None and self.width % self.reach.head:
+            raise ValueError(
+                f"width={self.width} cannot be shared evenly by heads of {self.reach.head} features"
+            )
+
+    def layers(self, grid: Grid, features: int, rotation: Rotation, eps: float, first: int = 0) -> "Layers":
+        """Build the layers, numbered from ``first``."""
+        return Layers(
+            Layer(
+                self._attention(grid, features, rotation, eps, index),
+                self.width,
+                self.hidden,
+                features,
+                self.dropout,
+            )
+            for index in range(first, first + self.depth)
+        )
+
+    def _attention(
+        self, grid: Grid, features: int, rotation: Rotation, eps: float, index: int
+    ) -> nn.Module | None:
+        if self.reach is None:
+            return None
+        heads = self.width // self.reach.head
+        return CosineAttention(
+            self.width,
+            heads,
+            features,
+            mixer=self.reach.mixer(grid, index),
+            rotary=rotation(heads, self.reach.head, grid),
+            dropout=self.dropout,
+            eps=eps,
+        )
+
+
+class Layers(nn.ModuleList):
+    """Layers one after the other."""
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """Apply all to x (B, H, W, width) with the features (B, features)."""
+        for layer in self:
+            x = layer(x, told)
+        return x
+
+
+class HDiT(nn.Module):
+    """The hourglass diffusion transformer: attention near by where tokens are fine, everywhere where they are coarse.
+
+    Between two levels four tokens become one and one becomes four, joined to those of the way down by a learned
+    weighted mean. Noise label, class and augmentation scale the normalisations. With one level it is a plain vision
+    transformer.
+
+    Source: Crowson et al., 2024, arXiv:2401.11605, section 4. A network of theirs for 256x256 (flowers, in their code):
+    patches of 4x4, levels of width (128, 256, 512) and depth (2, 2, 4), neighbourhoods of 7x7 at the first two, heads
+    of 64, hidden = 3 width, features 256 and mapping_hidden 768.
+
+    Arguments:
+        shape: event shape (C, H, W); the tokens' sides must be divisible by 2^(levels - 1).
+        patch: height and width of the rectangles of pixels that are the finest tokens.
+        levels: the levels, fine to coarse.
+        features: features of the mapping network, even.
+        mapping_depth: its layers.
+        mapping_hidden: units of its layers.
+        mapping_dropout: its dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
+        conditions: further numbers that are told, zero where they are not given; 0 for none.
+        rotation: how attention is told of places.
+        eps: added to the squared length of queries and keys.
+        aspect: height of a patch, in units of its width, as places see it.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        patch: Sequence[int] = (2, 2),
+        levels: Sequence[Level] = (
+            Level(width=64, depth=2, hidden=192, reach=Neighbourhood(head=32, size=3)),
+            Level(width=128, depth=2, hidden=384, reach=Everywhere(head=32)),
+        ),
+        features: int = 128,
+        mapping_depth: int = 2,
+        mapping_hidden: int = 384,
+        mapping_dropout: float = 0.0,
+        num_classes: int = 0,
+        augmentations: int = 0,
+        conditions: int = 0,
+        rotation: Rotation = SpreadRotation(),  # noqa: B008 (frozen)
+        eps: float = 1e-6,
+        aspect: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check(shape, patch, len(levels))
+        if min(features, mapping_hidden) < 1 or features % 2 or min(eps, aspect) <= 0:
+            raise ValueError(
+                f"features={features}, mapping_hidden={mapping_hidden}, eps={eps}, aspect={aspect}: expected positive "
+                "numbers, and of features an even one"
+            )
+        if min(mapping_depth, num_classes, augmentations, conditions) < 0:
+            raise ValueError(
+                f"mapping_depth={mapping_depth}, num_classes={num_classes}, augmentations={augmentations}, "
+                f"conditions={conditions}: must not be negative"
+            )
+        self.embedding = Fourier(features // 2, scale=1.0)
+        self.embed = dense(features, features)
+        self.classes = nn.Embedding(num_classes + 1, features) if num_classes else None
+        self.augmentation = (
+            nn.Sequential(VectorFourier(augmentations, features // 2), dense(features, features))
+            if augmentations
+            else None
+        )
+        self.condition = dense(conditions, features) if conditions else None
+        self.mapping = Mapping(features, mapping_depth, mapping_hidden, mapping_dropout)
+        self.told = {"augment": augmentations, "condition": conditions}
+        rows, columns = shape[1] // patch[0], shape[2] // patch[1]
+        grids = [Grid(rows >> level, columns >> level, aspect) for level in range(len(levels))]
+        rest = (features, rotation, eps)
+        self.stem = Merge(shape[0], levels[0].width, patch)
+        self.down = nn.ModuleList(
+            level.layers(grid, *rest) for level, grid in zip(levels[:-1], grids, strict=False)
+        )
+        self.merge = nn.ModuleList(Merge(fine.width, coarse.width) for fine, coarse in pairwise(levels))
+        self.middle = levels[-1].layers(grids[-1], *rest)
+        self.split = nn.ModuleList(JoinedSplit(coarse.width, fine.width) for fine, coarse in pairwise(levels))
+        self.up = nn.ModuleList(
+            level.layers(grid, *rest, first=level.depth)
+            for level, grid in zip(levels[:-1], grids, strict=False)
+        )
+        self.norm = RMSNorm(levels[0].width)
+        self.out = Split(levels[0].width, shape[0], patch, zero=True)
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        augment: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+            augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
+            condition: further numbers with shape (B, conditions); None stands for zeros.
+
+        Returns:
+            Images with the shape of x.
+
+        Raises:
+            ValueError: a network without classes, augmentations or conditions was given such.
+        """
+        told = with_class(self.embed(self.embedding(c_noise)), self.classes, label)
+        for name, part, given in (
+            ("augment", self.augmentation, augment),
+            ("condition", self.condition, condition),
+        ):
+            if part is None:
+                if given is not None:
+                    raise ValueError(f"{name} was given to a network that is not told any")
+                continue
+            numbers = c_noise.new_zeros(len(x), self.told[name]) if given is None else given
+            told = told + part(numbers.to(c_noise.dtype))
+        told = self.mapping(told)
+        h, skips = self.stem(x.movedim(1, 3)), []
+        for layers, merge in zip(self.down, self.merge, strict=True):
+            h = layers(h, told)
+            skips.append(h)
+            h = merge(h)
+        h = self.middle(h, told)
+        for split, layers in reversed(list(zip(self.split, self.up, strict=True))):
+            h = layers(split(h, skips.pop()), told)
+        out: Tensor = self.out(self.norm(h)).movedim(3, 1)
+        return out
+
+
+def _check(shape: Sequence[int], patch: Sequence[int], levels: int) -> None:
+    """Raise ValueError where no hourglass can have these numbers."""
+    if len(shape) != 3:
+        raise ValueError(f"shape={tuple(shape)}: HDiT takes images (C, H, W); for vectors use model=mlp")
+    if len(patch) != 2 or min(patch) < 1 or levels < 1:
+        raise ValueError(
+            f"patch={list(patch)}, {levels} levels: expected height and width of a patch, and a level at least"
+        )
+    factors = [side * 2 ** (levels - 1) for side in patch]
+    if any(side % factor or side < factor for side, factor in zip(shape[1:], factors, strict=True)):
+        raise ValueError(
+            f"images of {shape[1]}x{shape[2]} in patches of {patch[0]}x{patch[1]} do not halve {levels - 1} times: "
+            f"sides must be multiples of {factors[0]} and {factors[1]}; or give fewer levels"
+        )

@@ -1,0 +1,234 @@
+"""The skeleton that NCSN++ and DDPM++ share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.activation import Activated, Activation
+from sde_gen.model.adm.level_resample import BlockChange, Change
+from sde_gen.model.embedding import Fourier, InputFeatures, Positional
+from sde_gen.model.norms import Norms, Quarters
+from sde_gen.model.unet.blocks import Attention, ResBlock, convolution, linear
+from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
+from sde_gen.model.unet.resample import Resampler
+
+
+class UNet(nn.Module):
+    """A U-Net of residual and attention blocks, conditioned on a noise label and optionally on a class.
+
+    Source: Song et al., 2021, arXiv:2011.13456, appendix H.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest (16x16 of a 32x32 image is level 1).
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
+        embedding: features of the noise label.
+        resampler: the change of resolution.
+        progressive_input: how the image enters the coarser levels.
+        progressive_output: class of how it leaves them.
+        change: how the resolution changes between two levels.
+        scale: factor of every sum of two branches.
+        embedding_multiplier: features that the blocks see of label and class, in units of width.
+        norms: rule of the normalisations.
+        activation: what follows a normalisation, and the two layers of the noise label.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int,
+        multipliers: Sequence[float],
+        blocks: int,
+        attention_levels: Sequence[int],
+        dropout: float,
+        num_classes: int,
+        input_frequencies: Sequence[int],
+        embedding: Fourier | Positional,
+        resampler: Resampler,
+        progressive_input: ProgressiveInput,
+        progressive_output: Callable[
+            [int, list[int], Resampler, float, Norms, Activation], ProgressiveOutput
+        ],
+        change: Change = BlockChange(),  # noqa: B008 (frozen)
+        scale: float = 0.5**0.5,
+        embedding_multiplier: int = 4,
+        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        activation: Activation = F.silu,
+    ) -> None:
+        super().__init__()
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        if embedding_multiplier < 1 or not scale > 0:
+            raise ValueError(
+                f"embedding_multiplier={embedding_multiplier}, scale={scale}: "
+                "expected at least 1, and a positive number"
+            )
+        image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
+        self.embedding = embedding
+        self.embed = nn.Sequential(
+            linear(embedding.features, seen), Activated(activation), linear(seen, seen)
+        )
+        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
+        options["activation"] = self.activation = activation
+
+        def attend(level: int, channels: int) -> nn.Module:
+            if level not in attention_levels:
+                return nn.Identity()
+            return Attention(channels, scale=scale, normalise=norms.attention(channels))
+
+        self.features = InputFeatures(input_frequencies)
+        self.stem = convolution(image * self.features.factor, width)
+        self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
+        self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
+        channels, pyramid, skips = width, image, [width]
+        for level, outward in enumerate(widths):
+            for _ in range(blocks):
+                self.down_blocks.append(ResBlock(channels, outward, **options))
+                channels = outward
+                self.down_attention.append(attend(level, channels))
+                skips.append(channels)
+            if level < levels - 1:
+                self.descend.append(change.down(channels, resampler, **options))
+                self.inputs.append(progressive_input.level(image, pyramid, channels, resampler, scale))
+                channels *= progressive_input.widening
+                pyramid = channels
+                skips.append(channels)
+
+        self.middle_in = ResBlock(channels, channels, **options)
+        self.middle_attention = Attention(channels, scale=scale, normalise=norms.block(channels))
+        self.middle_out = ResBlock(channels, channels, **options)
+
+        self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level, outward in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                joined = channels + skips.pop()
+                norm_in = norms.joined(joined, attended=level in attention_levels)
+                self.up_blocks.append(ResBlock(joined, outward, norm_in=norm_in, **options))
+                channels = outward
+            self.up_attention.append(attend(level, channels))
+            if level > 0:
+                self.ascend.append(change.up(channels, resampler, **options))
+        self.output = progressive_output(image, widths[::-1], resampler, scale, norms, activation)
+        self.blocks = blocks
+
+    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+
+        Returns:
+            Images with the shape of x.
+        """
+        return self._apply_blocks(x, self.activation(self._embed(c_noise, label)))
+
+    def _apply_blocks(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.stem(self.features(x))
+        pyramid, skips = x, [h]
+        for level in range(len(self.descend) + 1):
+            for index in range(level * self.blocks, (level + 1) * self.blocks):
+                h = self.down_attention[index](self.down_blocks[index](h, embedding))
+                skips.append(h)
+            if level < len(self.descend):
+                pyramid, h = self.inputs[level](pyramid, self.descend[level](h, embedding))
+                skips.append(h)
+        h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
+        image: Tensor | None = None
+        for level in range(len(self.ascend) + 1):
+            for index in range(level * (self.blocks + 1), (level + 1) * (self.blocks + 1)):
+                h = self.up_blocks[index](torch.cat([h, skips.pop()], dim=1), embedding)
+            h = self.up_attention[level](h)
+            image, h = self.output.level(level, image, h)
+            if level < len(self.ascend):
+                h = self.ascend[level](h, embedding)
+        return self.output.finish(image, h)
+
+    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
+        return with_class(self.embed(self.embedding(c_noise)), self.classes, label)
+
+
+def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
+    """Add that of the class to an embedding (B, E); no label is the null class, the last one.
+
+    Raises:
+        ValueError: a label was given to a network without classes.
+    """
+    if classes is None:
+        refuse_label(label)
+        return embedding
+    rows = label
+    if rows is None:
+        rows = torch.full((len(embedding),), classes.num_embeddings - 1, device=embedding.device)
+    out: Tensor = embedding + classes(rows)
+    return out
+
+
+def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment: Tensor | None) -> Tensor:
+    """Add that of the augmentation (B, A) to the features of the noise label (B, E); none is zeros, which add nothing.
+
+    Raises:
+        ValueError: an augmentation was given to a network that knows none.
+    """
+    if augment is None:
+        return features
+    if augmentation is None:
+        raise ValueError("augment was given to a network without augmentations")
+    out: Tensor = features + augmentation(augment.to(features.dtype))
+    return out
+
+
+def refuse_label(label: Tensor | None) -> None:
+    """Raise ValueError where a network without classes was given one."""
+    if label is not None:
+        raise ValueError("a label was given to a network without classes; train one with conditioning=class")
+
+
+def check_shape(
+    shape: Sequence[int],
+    width: int,
+    multipliers: Sequence[float],
+    blocks: int,
+    attention_levels: Sequence[int],
+    num_classes: int,
+) -> list[int]:
+    """Say the channels of every level, and raise ValueError where no network of blocks can have these numbers."""
+    levels = len(multipliers)
+    if len(shape) != 3:
+        raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")
+    if levels < 1 or min(multipliers) <= 0 or width < 4 or blocks < 1:
+        raise ValueError(
+            f"width={width}, multipliers={list(multipliers)}, blocks={blocks}: expected a width of at least 4, "
+            "at least one level with positive multipliers and at least one block"
+        )
+    widths = [int(width * multiplier) for multiplier in multipliers]
+    if any(channels != width * multiplier for channels, multiplier in zip(widths, multipliers, strict=True)):
+        raise ValueError(f"width={width}, multipliers={list(multipliers)}: channels must be whole numbers")
+    factor = 2 ** (levels - 1)
+    if any(side % factor or side < factor for side in shape[1:]):
+        near = sorted(
+            {max(factor, side // factor * factor) for side in shape[1:]}
+            | {-(-side // factor) * factor for side in shape[1:]}
+        )
+        raise ValueError(
+            f"images of {shape[1]}x{shape[2]} do not halve {levels - 1} times: sides must be multiples of {factor}, "
+            f"such as {' or '.join(map(str, near))}; or give fewer multipliers than {list(multipliers)}"
+        )
+    if any(not 0 <= level < levels for level in attention_levels):
+        raise ValueError(f"attention_levels={list(attention_levels)}: there are levels 0 to {levels - 1}")
+    if num_classes < 0:
+        raise ValueError(f"num_classes={num_classes} must not be negative; 0 means no classes")
+    return widths

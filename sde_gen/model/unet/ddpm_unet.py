@@ -1,0 +1,136 @@
+"""The U-Net of DDPM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.adm.level_resample import Change, ConvolutionChange
+from sde_gen.model.embedding import Features, Positional
+from sde_gen.model.norms import Fixed, Norms
+from sde_gen.model.unet.base import check_shape, with_class
+from sde_gen.model.unet.blocks import Alone, Attention, ResBlock, convolution, linear
+from sde_gen.model.unet.resample import Box, Resampler
+
+
+class HoUNet(nn.Module):
+    """The U-Net of DDPM: attention after every block of its levels, resolution changed by convolutions.
+
+    Source: Ho et al., 2020, arXiv:2006.11239, appendix B. Their CIFAR-10 network is width 128, multipliers
+    (1, 2, 2, 2), 2 blocks, attention at level 1, norms in 32 groups: 35.7 million parameters.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest.
+        head_channels: channels of a head of attention, None for one head.
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        outputs: numbers given out for every number of the image: 2 with a learned variance.
+        middle_attention: whether there is attention at the coarsest level's middle.
+        embedding: features of the noise label; None for ``width`` many as in the source.
+        change: how the resolution changes between two levels.
+        resampler: the change of resolution.
+        norms: rule of the normalisations.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message says what would do.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[float] = (1, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        head_channels: int | None = None,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        outputs: int = 1,
+        middle_attention: bool = True,
+        embedding: Features | None = None,
+        change: Change = ConvolutionChange(),  # noqa: B008 (frozen)
+        resampler: Resampler | None = None,
+        norms: Norms = Fixed(groups=8),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__()
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        if outputs < 1:
+            raise ValueError(f"outputs={outputs} must be at least 1")
+        resampler, seen = Box() if resampler is None else resampler, 4 * width
+        self.embedding = Positional(width) if embedding is None else embedding
+        self.embed = nn.Sequential(linear(self.embedding.features, seen), nn.SiLU(), linear(seen, seen))
+        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": 1.0, "norms": norms}
+
+        def attention(channels: int, normalise: nn.Module) -> nn.Module:
+            heads = 1 if head_channels is None else max(channels // head_channels, 1)
+            return Alone(Attention(channels, scale=1.0, heads=heads, normalise=normalise))
+
+        self.stem = convolution(shape[0], width)
+        self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        channels, skips = width, [width]
+        for level, outward in enumerate(widths):
+            for _ in range(blocks):
+                stage: list[nn.Module] = [ResBlock(channels, outward, **options)]
+                channels = outward
+                if level in attention_levels:
+                    stage.append(attention(channels, norms.attention(channels)))
+                self.down.append(nn.ModuleList(stage))
+                skips.append(channels)
+            if level < len(widths) - 1:
+                self.down.append(nn.ModuleList([change.down(channels, resampler, **options)]))
+                skips.append(channels)
+        self.middle.append(ResBlock(channels, channels, **options))
+        if middle_attention:
+            self.middle.append(attention(channels, norms.middle(channels)))
+        self.middle.append(ResBlock(channels, channels, **options))
+        for level, outward in reversed(list(enumerate(widths))):
+            for index in range(blocks + 1):
+                joined = channels + skips.pop()
+                channels = outward
+                norm_in = norms.joined(joined, attended=level in attention_levels)
+                stage = [ResBlock(joined, channels, norm_in=norm_in, **options)]
+                if level in attention_levels:
+                    stage.append(attention(channels, norms.attention(channels)))
+                if level > 0 and index == blocks:
+                    stage.append(change.up(channels, resampler, **options))
+                self.up.append(nn.ModuleList(stage))
+        self.norm = norms.block(channels)
+        self.out = convolution(channels, outputs * shape[0], zero=True)
+
+    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: images with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+
+        Returns:
+            (B, outputs * C, H, W).
+        """
+        embedding = F.silu(with_class(self.embed(self.embedding(c_noise)), self.classes, label))
+        h = self.stem(x)
+        skips = [h]
+        for stage in self.down:
+            h = _through(stage, h, embedding)
+            skips.append(h)
+        h = _through(self.middle, h, embedding)
+        for stage in self.up:
+            h = _through(stage, torch.cat([h, skips.pop()], dim=1), embedding)
+        out: Tensor = self.out(F.silu(self.norm(h)))
+        return out
+
+
+def _through(stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    """One module after the other."""
+    for module in stage.children():
+        h = module(h, embedding)
+    return h

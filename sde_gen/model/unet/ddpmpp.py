@@ -1,0 +1,53 @@
+"""DDPM++."""
+
+from collections.abc import Sequence
+
+from sde_gen.model.embedding import Positional
+from sde_gen.model.unet.base import UNet
+from sde_gen.model.unet.progressive import NoInput, NoOutput
+from sde_gen.model.unet.resample import Box
+
+
+class DDPMpp(UNet):
+    """DDPM++: plain resampling, a positional embedding of the noise label, no progressive input or output.
+
+    Source: Song et al., 2021, arXiv:2011.13456, appendix H. Its CIFAR-10 network is width 128, multipliers
+    (1, 2, 2, 2), 4 blocks, attention at level 1: 61.8 million parameters.
+
+    Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest.
+        dropout: dropout rate.
+        num_classes: number of classes, 0 for none.
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[float] = (1, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        input_frequencies: Sequence[int] = (),
+    ) -> None:
+        super().__init__(
+            shape=shape,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention_levels=attention_levels,
+            dropout=dropout,
+            num_classes=num_classes,
+            input_frequencies=input_frequencies,
+            embedding=Positional(width),
+            resampler=Box(),
+            progressive_input=NoInput(),
+            progressive_output=NoOutput,
+        )

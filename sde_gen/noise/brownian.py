@@ -1,0 +1,78 @@
+"""The tree of a Brownian path: which draws make its value at a time, and the draws."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sde_gen.noise import random
+
+Place = tuple[int, int]
+"""Level and number of a cell, ``[number, number + 1] 2^-level``."""
+
+WHOLE = 2**32, 0
+"""The place of the path's end. Not a cell, and not the number of a fresh draw."""
+
+
+def weights(u: float, depth: int) -> dict[Place, float]:
+    """What the draws of the cells around a time count in the path there."""
+    found: dict[Place, float] = {WHOLE: u}
+    halvings = levels(u, depth)
+    for level in range(halvings + 1):
+        number = math.floor(math.ldexp(u, level))
+        v = math.ldexp(u, level) - number
+        if v == 0:
+            break  # the end of a cell, where smaller ones do not count
+        shape = 0.5 - abs(v - 0.5) if level < halvings else math.sqrt(v * (1 - v))
+        found[level, number] = math.sqrt(math.ldexp(1, -level)) * shape
+    return found
+
+
+def levels(u: float, depth: int) -> int:
+    """How often the clock is halved around a time: once more for every octave below 1/8."""
+    return depth + min(max(0, -2 - math.frexp(u)[1]), 64)
+
+
+def in_one_cell(u: float, v: float, depth: int) -> bool:
+    """Whether two times lie inside the same smallest cell."""
+    halvings = levels(max(u, v), depth)
+    a, b = math.ldexp(u, halvings), math.ldexp(v, halvings)
+    return math.floor(a) == math.floor(b) and not a.is_integer() and not b.is_integer()
+
+
+class Drawn:
+    """Draws (B, D) of places, kept from one question to the next; memory is used again, for fresh one is slow."""
+
+    def __init__(self, roots: random.Words, dim: int) -> None:
+        self.dim = dim
+        self._roots = roots
+        self._kept: dict[Place, NDArray[np.float32]] = {}
+
+    def __call__(self, places: list[Place]) -> Iterator[Tensor]:
+        """The draws of places, float32; all others are forgotten."""
+        count = len(self._roots)
+        spare = [self._kept.pop(place) for place in set(self._kept) - set(places)]
+        new = [place for place in places if place not in self._kept]
+        level, number = np.array(new, dtype=np.uint64).reshape(-1, 2).T[:, :, None]
+        keys = random.keys(self._roots, level, number)  # (places, B)
+        together = max(1, random.CHUNK // max(1, count * self.dim))
+        for start in range(0, len(new), together):
+            some = new[start : start + together]
+            out = (
+                spare.pop()
+                if spare and together == 1
+                else np.empty((len(some) * count, self.dim), np.float32)
+            )
+            random.normals(keys[start : start + together].ravel(), out)
+            self._kept.update(zip(some, out.reshape(len(some), count, self.dim), strict=True))
+        return (torch.from_numpy(self._kept[place]) for place in places)
+
+
+def clock(u: float) -> float:
+    """The time; what rounding puts beyond the ends belongs to them."""
+    if not -1e-9 <= u <= 1 + 1e-9:
+        raise ValueError(f"the Brownian path runs over the clock [0, 1], asked at {u}")
+    return min(max(u, 0.0), 1.0)

@@ -1,0 +1,20 @@
+"""Laws of training times."""
+
+from sde_gen.objective.time_sampler.base import TimeSample, TimeSampler
+from sde_gen.objective.time_sampler.importance import Importance
+from sde_gen.objective.time_sampler.information import Information
+from sde_gen.objective.time_sampler.log_normal import LogNormal
+from sde_gen.objective.time_sampler.mixture import Mixture
+from sde_gen.objective.time_sampler.stratified import Stratified
+from sde_gen.objective.time_sampler.uniform import Uniform
+
+__all__ = [
+    "Importance",
+    "Information",
+    "LogNormal",
+    "Mixture",
+    "Stratified",
+    "TimeSample",
+    "TimeSampler",
+    "Uniform",
+]

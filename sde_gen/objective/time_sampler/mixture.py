@@ -1,0 +1,39 @@
+"""Times from two laws."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.sde.base import SDE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(TimeSampler):
+    """Each time is drawn from ``first`` with probability ``share``, else from ``second``.
+
+    Arguments:
+        first: one law.
+        second: the other.
+        share: probability of the first.
+    """
+
+    first: TimeSampler
+    second: TimeSampler
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share} must lie strictly between 0 and 1")
+
+    def times(self, sde: SDE, u: Tensor) -> Tensor:
+        """Choose by u, and use its place within the choice as the uniform number of that law."""
+        one = self.first.times(sde, (u / self.share).clamp(max=1.0))
+        two = self.second.times(sde, ((u - self.share) / (1 - self.share)).clamp(min=0.0))
+        return torch.where(u < self.share, one, two)
+
+    def density(self, sde: SDE, t: Tensor) -> Tensor:
+        """The mixture of the two densities."""
+        return self.share * self.first.density(sde, t) + (1 - self.share) * self.second.density(sde, t)

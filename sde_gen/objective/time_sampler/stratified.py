@@ -1,0 +1,34 @@
+"""Times spread evenly over the batch."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.time_sampler.uniform import Uniform
+from sde_gen.sde.base import SDE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratified(TimeSampler):
+    """Another law, fed with the low-discrepancy numbers ``u_i = (u_0 + i / B) mod 1``.
+
+    Every time alone has the law given; together they cover it evenly, so the loss is less noisy.
+
+    Source: Kingma et al., 2021, arXiv:2107.00630, appendix I.1.
+
+    Arguments:
+        law: the law of every single time.
+    """
+
+    law: TimeSampler = field(default_factory=Uniform)
+
+    def times(self, sde: SDE, u: Tensor) -> Tensor:
+        """Spread and delegate."""
+        offsets = torch.arange(len(u), dtype=u.dtype, device=u.device) / len(u)
+        return self.law.times(sde, torch.remainder(u[0] + offsets, 1.0))
+
+    def density(self, sde: SDE, t: Tensor) -> Tensor:
+        """The density of every single time."""
+        return self.law.density(sde, t)

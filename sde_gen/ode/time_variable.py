@@ -1,0 +1,126 @@
+"""The probability flow in a clock: a variable in place of time, and samples scaled to suit it."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sde_gen.sde.base import SDE
+from sde_gen.utils.arguments import Checked
+
+
+class Rates(NamedTuple):
+    """The flow at a time: ``y = x / scale``, ``dy/du = x0 hat x_0 + eps hat eps``; float64 with the shape of t."""
+
+    scale: Tensor
+    x0: Tensor
+    eps: Tensor
+
+
+class Variable(Checked, abc.ABC):
+    """A monotone variable u in place of time, in which steps are taken."""
+
+    @abc.abstractmethod
+    def read(self, t: Tensor) -> Tensor:
+        """The variable at times."""
+
+    @abc.abstractmethod
+    def time(self, u: Tensor) -> Tensor:
+        """The times at which the variable is u."""
+
+
+@dataclass(frozen=True)
+class Itself(Variable):
+    """Time itself, or whatever a field has for time."""
+
+    def read(self, t: Tensor) -> Tensor:
+        """The times."""
+        return t
+
+    def time(self, u: Tensor) -> Tensor:
+        """The times."""
+        return u
+
+
+@dataclass(frozen=True)
+class Clock(Variable):
+    """A variable, and the flow in it.
+
+    Arguments:
+        sde: the process.
+    """
+
+    sde: SDE
+
+    @abc.abstractmethod
+    def rates(self, t: Tensor) -> Rates:
+        """Scale and coefficients of the slope at times."""
+
+
+@dataclass(frozen=True)
+class InTime(Itself, Clock):
+    r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
+
+    def rates(self, t: Tensor) -> Rates:
+        """Derivatives of alpha and sigma."""
+        return Rates(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
+
+
+@dataclass(frozen=True)
+class InAngle(Clock):
+    r"""The angle of the straight path, the same for every process.
+
+    With m the ratio ``middle``,
+
+    .. math::
+        y = \frac{x}{\alpha + \sigma / m}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
+        \frac{dy}{du} = \sin 2u\, (m\, \hat\epsilon - \hat{x}_0) .
+
+    y is in units of the data from end to end. No derivative of alpha and sigma is needed, so that roughness of theirs
+    does not matter, and the slope is smooth up to pure noise, where u = pi / 2.
+    :class:`~sde_gen.solver.StraightAdams` says more of it, and has m y for y.
+
+    Arguments:
+        middle: the ratio m = sigma / alpha in the middle of the path.
+    """
+
+    middle: float
+
+    def read(self, t: Tensor) -> Tensor:
+        """``arctan sqrt(sigma / (m alpha))``."""
+        alpha, sigma = self.sde.marginal(t)
+        return torch.atan2(sigma.sqrt(), (self.middle * alpha).sqrt())
+
+    def time(self, u: Tensor) -> Tensor:
+        """Where ``sigma / alpha = m tan^2 u``."""
+        return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
+
+    def rates(self, t: Tensor) -> Rates:
+        """``alpha + sigma / m``; ``-sin 2u`` and ``m sin 2u``."""
+        alpha, sigma = self.sde.marginal(t)
+        noise = sigma / self.middle
+        scale = alpha + noise
+        sine = 2 * torch.sqrt(alpha * noise) / scale
+        return Rates(scale, -sine, self.middle * sine)
+
+
+@dataclass(frozen=True)
+class InLam(Variable):
+    """``lam = log(alpha / sigma)``, that of exponential integrators.
+
+    Arguments:
+        sde: the process.
+    """
+
+    sde: SDE
+
+    def read(self, t: Tensor) -> Tensor:
+        """Half of the log-SNR."""
+        return 0.5 * self.sde.log_snr(t)
+
+    def time(self, u: Tensor) -> Tensor:
+        """Where ``log_snr = 2 lam``."""
+        return self.sde.t_from_log_snr(2 * u)

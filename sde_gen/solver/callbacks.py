@@ -1,0 +1,135 @@
+"""What watches a solver from outside: trajectories, progress, NaN, number of evaluations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sde_gen.utils.arguments import Checked
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """One step of a solver, as shown to hooks.
+
+    Arguments:
+        index: number of the step, from 0.
+        steps: number of steps in all.
+        t: time before the step.
+        s: time after it.
+        x_t: samples before with shape (B, *event).
+        x_s: samples after.
+    """
+
+    index: int
+    steps: int
+    t: float
+    s: float
+    x_t: Tensor
+    x_s: Tensor
+
+
+class Hook(Protocol):
+    """A function called after every step."""
+
+    def __call__(self, info: StepInfo) -> None:
+        """Look at the step."""
+        ...
+
+
+class Trajectory:
+    """Keep the samples after every step, on the CPU.
+
+    Attributes:
+        times: the times, first the start's.
+        states: the samples at these times, each with shape (B, *event).
+    """
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.states: list[Tensor] = []
+
+    def __call__(self, info: StepInfo) -> None:
+        """Store x_s, and x_t before the first step."""
+        if info.index == 0:
+            self.times, self.states = [info.t], [info.x_t.detach().cpu().clone()]
+        self.times.append(info.s)
+        self.states.append(info.x_s.detach().cpu().clone())
+
+
+class StopOnNaN:
+    """Raise FloatingPointError that names the first step whose samples are not finite.
+
+    On a CPU that is at once. Another device is not waited for at every step: what was found stays there, and is looked
+    at after the last one.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, Tensor]] = []
+
+    def __call__(self, info: StepInfo) -> None:
+        """Check x_s."""
+        if info.index == 0:
+            self._found = []
+        where = f"in step {info.index + 1} of {info.steps}, from t={info.t:.6g} to s={info.s:.6g}"
+        self._found.append((where, torch.isfinite(info.x_s.flatten(1)).all(1)))
+        if info.x_s.device.type == "cpu" or info.index + 1 == info.steps:
+            found, self._found = self._found, []
+            self._look(found)
+
+    def _look(self, found: list[tuple[str, Tensor]]) -> None:
+        for (where, _), finite in zip(found, torch.stack([row for _, row in found]).cpu(), strict=True):
+            if not bool(finite.all()):
+                rows = (~finite).nonzero().flatten().tolist()
+                raise FloatingPointError(
+                    f"sampling left the finite numbers {where}, in samples {rows[:8]}; "
+                    "try more steps, another grid or a smaller t_max"
+                )
+
+
+@dataclass(frozen=True)
+class Progress(Checked):
+    """Report every step to a callback: ``callback(steps done, steps in all)``."""
+
+    callback: Callable[[int, int], None]
+
+    def __call__(self, info: StepInfo) -> None:
+        """Report."""
+        self.callback(info.index + 1, info.steps)
+
+
+class NFECounter(Checked):
+    """Count a module's forward calls, and the samples in them, inside a ``with`` block.
+
+    Arguments:
+        module: what to count; for a network, the network itself, so that guidance counts twice.
+
+    Attributes:
+        calls: number of forward calls.
+        samples: number of samples in them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.calls = 0
+        self.samples = 0
+
+    def _count(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        del module
+        self.calls += 1
+        self.samples += len(args[0])
+
+    def __enter__(self) -> "NFECounter":
+        """Start counting from zero."""
+        self.calls = self.samples = 0
+        self._handle = self.module.register_forward_pre_hook(self._count)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop counting."""
+        self._handle.remove()

@@ -1,0 +1,104 @@
+"""What a step reads of the data; where that takes time, the next step's is read meanwhile."""
+
+import itertools
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sde_gen.data import Batches, Dataset, Rows
+from sde_gen.utils.broadcasting import sent
+
+
+class Micro(NamedTuple):
+    """A micro-batch.
+
+    Attributes:
+        indices: numbers of its samples, int64 with shape (B,), on the device.
+        values: the samples with shape (B, *event), on the device. In the place of samples that another process goes on
+            with may stand others, of this one.
+    """
+
+    indices: Tensor
+    values: Tensor
+
+
+class Feed:
+    """The micro-batches of a step, a function of its number.
+
+    Samples in memory are there as a whole. Of samples on the disk a process reads its share alone, unless asked for
+    the whole batch, and a thread reads those of the next step while this one is at work; what it raises is raised
+    where the samples are asked for. The thread ends with the feed.
+
+    Arguments:
+        data: the data set, whose tensors are on the device.
+        batches: which samples make a step.
+        accumulation: micro-batches of a step.
+        rank: number of this process.
+        size: number of processes.
+        steps: number of steps; none is read beyond.
+        whole: read the samples of all processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Dataset,
+        batches: Batches,
+        accumulation: int,
+        rank: int,
+        size: int,
+        steps: int,
+        whole: bool,
+    ) -> None:
+        self.data, self.batches, self.accumulation, self.steps = data, batches, accumulation, steps
+        self.rank, self.size, self.whole = rank, size, whole
+        self._pool = ThreadPoolExecutor(1)  # starts no thread before it has something to do
+        self._ahead: tuple[int, Future[list[Tensor]]] | None = None
+
+    def mine(self, count: int) -> slice:
+        """The share of this process in a micro-batch of so many samples."""
+        share = count // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def shares(self, parts: list[Micro]) -> list[slice]:
+        """The share of this process in every micro-batch, as rows of the whole batch."""
+        ends = list(itertools.accumulate(len(part.indices) for part in parts))
+        shares = (self.mine(len(part.indices)) for part in parts)
+        return [
+            slice(start + share.start, start + share.stop)
+            for start, share in zip([0, *ends], shares, strict=False)
+        ]
+
+    def __call__(self, step: int) -> list[Micro]:
+        """The micro-batches of a step."""
+        values = self.data.values
+        parts = sent(self.batches.indices(step), values.device).chunk(self.accumulation)
+        if isinstance(values, Tensor):
+            return [Micro(part, values[part]) for part in parts]
+        found = self._read(step, values)
+        return [Micro(part, self._placed(read, values)) for part, read in zip(parts, found, strict=True)]
+
+    def _read(self, step: int, rows: Rows) -> list[Tensor]:
+        """What this process needs of a step, on the host; the next step's is asked for."""
+        before, self._ahead = self._ahead, None
+        if before is not None and before[0] == step:
+            found = before[1].result()
+        else:  # the first one, or one that is played again
+            found = _fetch(rows, self._wanted(step))
+        if step + 1 < self.steps:
+            self._ahead = step + 1, self._pool.submit(_fetch, rows, self._wanted(step + 1))
+        return found
+
+    def _wanted(self, step: int) -> list[Tensor]:
+        parts = self.batches.indices(step).chunk(self.accumulation)
+        return [part if self.whole else part[self.mine(len(part))] for part in parts]
+
+    def _placed(self, found: Tensor, rows: Rows) -> Tensor:
+        """The micro-batch on the device; the share of this process stands for those of the others, too."""
+        values = sent(found, rows.device)
+        return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
+
+
+def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:
+    return [rows.fetch(indices) for indices in wanted]

@@ -1,0 +1,144 @@
+"""How the network is executed."""
+
+import abc
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sde_gen.distributed.blocks import blocks
+from sde_gen.utils.arguments import Checked
+
+
+class Compiler(Checked, abc.ABC):
+    """A choice of how the network is executed."""
+
+    @abc.abstractmethod
+    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+        """Change how a network is executed, in place; parameters and their names stay.
+
+        Arguments:
+            net: the network.
+            trial: uses the network once, as it will be used: what compiles on first use does so here.
+        """
+
+    def settled(self) -> AbstractContextManager[object]:
+        """Inside the block nothing more is compiled: other inputs than the trial's meet the network as written."""
+        return nullcontext()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eager(Compiler):
+    """As it is written, operator by operator."""
+
+    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+        """Change nothing."""
+        del net, trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks(Compiler):
+    """Compile every block by itself: the modules that the network holds in lists (``nn.ModuleList``).
+
+    Blocks of one shape share their code, so this takes much less time than to compile the network as a whole. Results
+    differ from the eager ones in rounding. Where a block can not be compiled, the network stays as it was and a warning
+    says why.
+
+    Arguments:
+        kinds: how many kinds of block and input may be compiled; further ones are executed as they are written.
+
+    Raises:
+        ValueError: kinds is not positive.
+    """
+
+    kinds: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.kinds < 1:
+            raise ValueError(f"kinds={self.kinds} must be at least 1; for no compiling use compiler=eager")
+
+    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+        """Compile the blocks, and see whether they work.
+
+        Raises:
+            ValueError: the network has no blocks.
+            OutOfMemoryError: the trial did not fit into the device's memory; the network stays as it was.
+        """
+        self._attempt(net, trial)
+
+    def settled(self) -> AbstractContextManager[object]:
+        """Compile nothing again."""
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("eager_on_recompile")
+        return stance
+
+    def _attempt(self, net: nn.Module, trial: Callable[[], object], **options: Any) -> bool:
+        """Compile the blocks with options of ``torch.compile``; false, after a warning, where that is not possible."""
+        parts = blocks(net)
+        if not parts:
+            raise ValueError(
+                f"{type(net).__name__} holds no blocks in lists that could be compiled; use compiler=eager"
+            )
+        for block in parts:
+            block.compile(dynamic=False, **options)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=self.kinds):
+                trial()
+        except Exception as error:  # whatever a compiler says; what the network gets wrong it will say again
+            for block in parts:
+                block._compiled_call_impl = None
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            warnings.warn(f"the network is not compiled: {reason}", stacklevel=3)
+            return False
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs(Blocks):
+    """Compile every block, and let CUDA replay its kernels as one graph instead of launching them one by one.
+
+    That takes the host out of the way where the kernels of a step are short: small networks, small batches. Inputs of
+    a graph have one place in memory, so a block costs a copy of its input, and every shape a graph of its own. On a
+    device without CUDA the network stays as it was and a warning says so.
+
+    Source: CUDA graphs through ``torch.compile(mode="reduce-overhead")``.
+
+    Arguments:
+        kinds: as of :class:`Blocks`.
+    """
+
+    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+        """Compile the blocks, record their graphs and replay them once.
+
+        Raises:
+            ValueError, OutOfMemoryError: as :class:`Blocks`.
+        """
+        device = next(net.parameters()).device
+        if device.type != "cuda":
+            warnings.warn(
+                f"the network is not compiled: {device} has no CUDA graphs, which compiler=graphs is for",
+                stacklevel=2,
+            )
+            return
+        # what blocks hand to each other, and keep for the backward pass, lives until the network is called again
+        mark = net.register_forward_pre_hook(_begin)
+        keep = False
+        try:
+            keep = self._attempt(net, lambda: [trial() for _ in RUNS], mode="reduce-overhead")
+        finally:
+            if not keep:
+                mark.remove()
+
+
+def _begin(*_: object) -> None:
+    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+
+RUNS = "compile and warm up", "record", "replay"
+"""What PyTorch does when a compiled function with a graph is called for the first, second and third time."""

@@ -1,0 +1,82 @@
+"""The learning rate over a training."""
+
+import abc
+import math
+import warnings
+from dataclasses import dataclass
+
+from sde_gen.utils.arguments import Checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRSchedule(Checked, abc.ABC):
+    """A factor of the learning rate, with a linear warm-up.
+
+    Arguments:
+        warmup: images over which the factor rises from zero.
+    """
+
+    warmup: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        if self.warmup < 0:
+            raise ValueError(f"warmup={self.warmup} must not be negative")
+
+    def __call__(self, images: int, budget: int) -> float:
+        """The factor after ``images`` of ``budget`` images, this step's included."""
+        return min(1.0, images / self.warmup if self.warmup else 1.0) * self.decay(images / budget)
+
+    def check(self, budget: int) -> None:
+        """Warn of a warm-up that is longer than a whole training of ``budget`` images."""
+        if self.warmup > budget:
+            warnings.warn(
+                f"the warm-up of {self.warmup:,} images is longer than the whole training of {budget:,}: the learning "
+                f"rate gets no further than {budget / self.warmup:.2g} of its value; give a smaller "
+                "lr_schedule.warmup, or a larger engine.images",
+                stacklevel=3,
+            )
+
+    @abc.abstractmethod
+    def decay(self, progress: float) -> float:
+        """The factor at the share ``progress`` of the training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(LRSchedule):
+    """No decay."""
+
+    def decay(self, progress: float) -> float:
+        """One."""
+        del progress
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(LRSchedule):
+    """Constant, then linear to zero at the end.
+
+    Arguments:
+        share: the last share of the training, over which the factor falls.
+    """
+
+    share: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Check the constructor's arguments."""
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share} must lie in (0, 1]")
+
+    def decay(self, progress: float) -> float:
+        """What is left of the training over the share."""
+        return max(0.0, min(1.0, (1 - progress) / self.share))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(LRSchedule):
+    """A quarter of a wave from one to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
+
+    def decay(self, progress: float) -> float:
+        """(1 + cos(pi progress)) / 2."""
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,94 @@
+"""Numbers gathered between two records of the log."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from sde_gen.distributed.strategy import Team
+from sde_gen.objective import Loss
+from sde_gen.sde.base import SDE
+from sde_gen.utils.timing import Stopwatch, synchronize
+
+EDGES = (-12.0, -8.0, -4.0, 0.0, 4.0, 8.0, 12.0)
+"""Edges of the log-SNR bins of the error."""
+
+LABELS = (
+    f"below {EDGES[0]:g}",
+    *(f"{low:g} to {high:g}" for low, high in pairwise(EDGES)),
+    f"from {EDGES[-1]:g}",
+)
+"""Names of the bins."""
+
+
+class Meter:
+    """Means of loss and gradient norm, the error of the noise by noise level, and speed.
+
+    Tensors are kept where they are and looked at only when a record is due, so that nothing waits for a GPU.
+
+    Arguments:
+        sde: the process.
+        device: the device that works.
+        team: the processes whose numbers are put together; all ask for a record at the same step.
+    """
+
+    def __init__(self, sde: SDE, device: torch.device, team: Team) -> None:
+        self.sde, self.team = sde, team
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget."""
+        synchronize(self.device)
+        self.losses: list[Loss] = []
+        self.norms: list[Tensor] = []
+        self.passes = Stopwatch(self.device)
+        self.begin = time.perf_counter()
+
+    def step(self, losses: list[Loss], grad_norm: Tensor) -> None:
+        """Add a step: the losses of its micro-batches and the norm of its gradient, detached."""
+        self.losses += losses
+        self.norms.append(grad_norm)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of the block, which is no training."""
+        synchronize(self.device)
+        start = time.perf_counter()
+        yield
+        synchronize(self.device)
+        self.begin += time.perf_counter() - start
+
+    def record(self) -> dict[str, float | dict[str, float | None]]:
+        """The numbers so far; at least one step is needed."""
+        inside, seconds = self.passes.seconds(), time.perf_counter() - self.begin
+        per_sample, t, error = (
+            self.team.gather(torch.cat(part)).double().cpu() for part in zip(*self.losses, strict=True)
+        )
+        place = torch.bucketize(self.sde.log_snr(t), torch.tensor(EDGES, dtype=torch.float64), right=True)
+        means = [error[place == i].mean() for i in range(len(LABELS))]
+        return {
+            "loss": float(per_sample.mean()),
+            "error": float(error.mean()),
+            "error_by_log_snr": {
+                label: None if mean.isnan() else float(mean)
+                for label, mean in zip(LABELS, means, strict=True)
+            },
+            "grad_norm": float(torch.stack(self.norms).double().mean()),
+            "images_per_second": len(t) / seconds,
+            "share_outside_forward_backward": max(0.0, 1 - inside / seconds),
+            "peak_memory_mb": peak_memory_mb(self.device),
+        }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far in MiB: of the device's tensors on CUDA, of the process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

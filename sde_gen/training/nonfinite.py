@@ -1,0 +1,134 @@
+"""The watch-dog: numbers that are not finite stop the training and explain themselves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sde_gen.objective import Loss
+from sde_gen.sde.base import SDE
+from sde_gen.utils import atomic
+
+REMEDIES = (
+    "usual remedies: a lower learning rate, a longer warm-up, a smaller engine.grad_clip, "
+    "precision=float32, a larger sde.t_min"
+)
+
+
+EXPLODED = 1e4
+"""The loss has exploded when it is so many times that of the first step, and no less than that by itself."""
+
+
+class Watchdog:
+    """Remember, on the device, the first step whose loss or gradient was not finite.
+
+    From that step on the optimiser is told to change nothing. So nobody needs to wait for a GPU after every
+    step: whenever somebody looks, the weights are still those before it, and it can be played again.
+
+    Arguments:
+        device: the device that works.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._first = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def watch(self, step: int, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """Look at the loss and the gradient norm of a step, both with shape ().
+
+        Returns:
+            float32 with shape (): one if this step or one before was not finite, else zero.
+        """
+        bad = ~(torch.isfinite(loss) & torch.isfinite(grad_norm))
+        self._first = torch.where(bad & (self._first < 0), step, self._first)
+        return (self._first >= 0).float()
+
+    def first(self) -> int | None:
+        """The first step that was not finite, None if all were; waits for the device."""
+        step = int(self._first)
+        return None if step < 0 else step
+
+
+def bark(
+    folder: Path | None,
+    sde: SDE,
+    *,
+    step: int,
+    seed: int,
+    batches: Sequence[tuple[Tensor, Loss]],
+    net: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    taken: bool,
+    go_on: str,
+) -> NoReturn:
+    """Leave a reproducer in the folder and stop; checkpoints are not touched.
+
+    Arguments:
+        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left; None leaves none.
+        sde: the process, for the noise levels.
+        step: number of the step.
+        seed: seed of the training: with the step it gives the batch's noise again.
+        batches: the micro-batches in model space, each with shape (B, *event), and their losses.
+        net: the weights with which these losses were computed.
+        about: what the training says of itself.
+        taken: whether these are the weights after the step, else those before it.
+        go_on: from which checkpoint the training can go on.
+
+    Raises:
+        FloatingPointError: always; names the samples whose loss is not finite, or if there are none
+            (the gradient alone was not, or all are far too large) those of largest loss.
+    """
+    x0 = torch.cat([x for x, _ in batches]).detach().cpu().contiguous()
+    t = torch.cat([loss.t for _, loss in batches]).cpu()
+    per_sample = torch.cat([loss.per_sample for _, loss in batches]).detach().cpu()
+    bad = (~torch.isfinite(per_sample)).nonzero().flatten()
+    rows = bad[:8] if len(bad) else per_sample.argsort(descending=True)[:3]
+    levels = [
+        {
+            "row": int(row),
+            "t": float(t[row]),
+            "log_snr": float(sde.log_snr(t[row])),
+            "sigma": float(sde.sigma(t[row])),
+        }
+        for row in rows
+    ]
+    when = "after" if taken else "before"
+    where = ""
+    if folder is not None:
+        tensors = {f"net.{name}": x.detach().cpu().contiguous() for name, x in net.items()}
+        tensors |= {"x0": x0, "t": t, "per_sample": per_sample}
+        told = {"step": step, "seed": seed, "weights": f"{when} the step", "samples": levels, "about": about}
+        where = _reproducer(folder, tensors, told)
+    shown = "; ".join(
+        f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
+        for at in levels[:3]
+    )
+    if len(bad) > 3:
+        shown += f"; and {len(bad) - 3} more of {len(per_sample)}"
+    if len(bad):
+        what = "the loss is not finite"
+    elif taken and torch.isfinite(per_sample).all():
+        what = (
+            f"the loss has exploded to {float(per_sample.mean()):.3g} (the samples of largest loss are shown)"
+        )
+    else:
+        what = "the gradient (the samples of largest loss are shown) is not finite"
+    raise FloatingPointError(
+        f"{what} {'with the weights after' if taken else 'in'} step {step} ({shown}); "
+        f"{'' if taken else 'the weights are those before it; '}{where}{go_on}{REMEDIES}"
+    )
+
+
+def _reproducer(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> str:
+    """Leave batch and weights; say where."""
+    path = folder / "not_finite.safetensors"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, safetensors.torch.save(dict(tensors)))
+        atomic.write(path.with_suffix(".json"), json.dumps(told, indent=1))
+    except OSError as error:  # it must not hide what happened
+        return f"batch and weights could not be written ({error}); "
+    return f"batch and weights are in {path}; "

@@ -1,0 +1,89 @@
+"""The number format of the network."""
+
+import abc
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from sde_gen.utils.arguments import Checked
+
+
+class Precision(Checked, abc.ABC):
+    """A choice of format for a device."""
+
+    @abc.abstractmethod
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The format of convolutions and matrix products on this device."""
+
+    def context(self, device: torch.device) -> AbstractContextManager[object]:
+        """What a forward pass runs in."""
+        return contexts(device, self.dtype(device))()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float32(Precision):
+    """float32 everywhere; on CUDA see :func:`exact_float32`."""
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """float32."""
+        del device
+        return torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BFloat16(Precision):
+    """bfloat16 autocast: products in bfloat16, normalisation, loss and weights in float32."""
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """bfloat16; float32 and a warning where the device does not multiply in it."""
+        if multiplies_bfloat16(device):
+            return torch.bfloat16
+        warnings.warn(f"{device} has no products in bfloat16: the network works in float32", stacklevel=2)
+        return torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(Precision):
+    """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Ask the device."""
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+
+
+def exact_float32() -> None:
+    """Make convolutions of float32 on CUDA what they are called, for this process: what starts one calls it.
+
+    By itself PyTorch lets cuDNN round their factors to 10 bits (TF32). Then likelihoods and samples of
+    ``precision=float32`` would be off in the fourth digit, other ones than on a CPU, with matrix products exact.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def contexts(device: torch.device, dtype: torch.dtype) -> Callable[[], AbstractContextManager[object]]:
+    """What makes the context of a forward pass with products in a format."""
+    return nullcontext if dtype == torch.float32 else partial(torch.autocast, device.type, dtype)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # what is asked is the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return not _processor().isdisjoint({"amx_bf16", "avx512_bf16"})
+
+
+@cache  # asked at every step of a training
+def _processor() -> frozenset[str]:
+    """What Linux says of the processor, in words."""
+    try:
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return frozenset()

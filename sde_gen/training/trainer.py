@@ -1,0 +1,338 @@
+"""The training loop."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.resume import plain, resume
+from sde_gen.checkpoint.state_dict import finite, to_tensors
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.data import Augmentation, Batches, Dataset
+from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning import Conditioning, Unconditional
+from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.objective import Loss, Objective
+from sde_gen.training import nonfinite, optimizer, seeding
+from sde_gen.training.batch_loader import Feed
+from sde_gen.training.callbacks import Listener
+from sde_gen.training.compile import Compiler, Eager
+from sde_gen.training.config import Settings
+from sde_gen.training.ema import EMA, Follower
+from sde_gen.training.lr_schedule import LRSchedule
+from sde_gen.training.metrics import Meter
+from sde_gen.training.nonfinite import Watchdog
+from sde_gen.training.optimizer import Optimizer
+from sde_gen.training.precision import Precision
+from sde_gen.training.train_step import Passes
+from sde_gen.utils import locking
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.timing import Stopwatch
+
+
+@dataclass(kw_only=True)
+class Trainer(Checked):
+    """Train a network, every step a pure function of the weights and of (seed, step).
+
+    Killed at any moment and started again, it ends in the same weights to the bit; on CUDA as far as the
+    network's kernels give the same bits every time, for which cuDNN is asked.
+
+    Arguments:
+        denoiser: what is trained, on the device already; a classifier of noised samples too.
+        objective: its loss.
+        train: the training split.
+        held_out: the split whose loss is measured.
+        codec: from data to model space; levels are dequantised anew at every step.
+        augmentation: random change of the data.
+        optimizer: settings of the optimiser.
+        lr_schedule: factor of its learning rate.
+        ema: rule of the averaged weights.
+        precision: number format of the network.
+        settings: numbers.
+        folder: the run folder.
+        about: stored in every checkpoint, as JSON: configuration, facts of the data, versions.
+        conditioning: what of the labels the network is told.
+        listeners: who is told.
+        stop: asked after every step; true saves and ends.
+        team: the processes that share a batch; the first one saves and tells.
+        compiler: how the network is executed in the passes; the averaged one stays as it is written.
+
+    Raises:
+        ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
+    """
+
+    denoiser: NetworkDenoiser | NoisyClassifier
+    objective: Objective
+    train: Dataset
+    held_out: Dataset
+    codec: Codec
+    augmentation: Augmentation
+    optimizer: Optimizer
+    lr_schedule: LRSchedule
+    ema: EMA
+    precision: Precision
+    settings: Settings
+    folder: Path
+    about: dict[str, Any]
+    conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
+    listeners: Sequence[Listener] = ()
+    stop: Callable[[], bool] = lambda: False
+    team: Team = Alone()  # noqa: RUF009, without state
+    compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
+
+    def __post_init__(self) -> None:
+        """Put everything on the device and build what has state."""
+        settings = self.settings
+        if settings.batch_size % (settings.accumulation * self.team.size):
+            raise ValueError(
+                f"batch_size={settings.batch_size} is not a multiple of accumulation={settings.accumulation} "
+                f"times {self.team.size} processes; give an engine.batch_size that is"
+            )
+        if self.team.rank == 0:
+            self.lr_schedule.check(settings.images)
+        self.device = next(self.denoiser.parameters()).device
+        if settings.channels_last and len(self.train.shape) == 3:
+            self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+        self.learner = copy.copy(self.denoiser)
+        self.learner._modules = {**self.denoiser._modules, "net": self.team.replicate(self.denoiser.net)}
+        self.team.divide(self.average.net)
+        self.follower = Follower(self.average.net, self.denoiser.net)
+        self.weights = list(self.denoiser.net.parameters())
+        self.adam = self.optimizer.build(self.weights)
+        self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
+        self.batches = Batches(
+            size=len(self.train),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+        self.passes = Passes(
+            objective=self.objective,
+            train=self.train,
+            held_out=self.held_out,
+            feed=Feed(
+                data=self.train,
+                batches=self.batches,
+                accumulation=settings.accumulation,
+                rank=self.team.rank,
+                size=self.team.size,
+                steps=-(-settings.images // settings.batch_size),
+                whole=self.augmentation.batch_coupled,
+            ),
+            codec=self.codec,
+            augmentation=self.augmentation,
+            conditioning=self.conditioning,
+            precision=self.precision,
+            settings=settings,
+            team=self.team,
+        )
+        self.meter = Meter(self.denoiser.sde, self.device, self.team)
+        self.watchdog = Watchdog(self.device)
+        self.images = 0
+        self._first_loss: torch.Tensor | None = None
+        self._unpruned: Path | None = None
+        self.about = plain({**self.about, "precision": str(self.precision.dtype(self.device))})
+
+    def run(self) -> bool:
+        """Train from the last checkpoint on.
+
+        Returns:
+            Whether the budget was reached; false if it was asked to stop.
+
+        Raises:
+            FloatingPointError: the loss, the gradient or the averaged weights left the finite numbers.
+            OSError: a checkpoint could not be written.
+            ValueError: another training is at work in the folder, or its checkpoint is of another network.
+        """
+        with locking.alone(self.folder) if self.team.rank == 0 else nullcontext():
+            if self.team.rank == 0:
+                checkpoint.clear(self.store)
+            seen = resume(
+                self.store,
+                net=self.denoiser.net,
+                average=self.average.net,
+                adam=self.adam,
+                team=self.team,
+                about=self.about,
+                batch_size=self.settings.batch_size,
+            )
+            if seen is not None:
+                self.images, self._unpruned = seen, self.store / f"{seen:012d}"
+            self._tell(lambda listener: listener.start(self.images, self.settings.images))
+            self.denoiser.train()
+            self.compiler.compile(self.denoiser.net, self.trial)
+            self.meter.reset()
+            while self.images < self.settings.images:
+                self.step(self.images // self.settings.batch_size)
+                stopping = self.team.any(self.stop())
+                self._after_step(stopping)
+                if stopping:
+                    break
+            return self.images >= self.settings.images
+
+    def step(self, step: int) -> None:
+        """Take a step of the optimiser: a function of the weights, of ``settings.seed`` and of the step's number."""
+        losses, total, norm = self._gradient(step, self.meter.passes)
+        if self._first_loss is None:
+            self._first_loss = total
+        self.images += self.settings.batch_size
+        optimizer.step(
+            self.adam,
+            lr=self.optimizer.lr * self.lr_schedule(self.images, self.settings.images),
+            skip=self.watchdog.watch(step, total, norm),
+        )
+        self.adam.zero_grad(set_to_none=True)
+        decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
+        self.follower.update(decay)
+        self.meter.step(losses, norm)
+
+    def _gradient(self, step: int, clock: Stopwatch) -> tuple[list[Loss], torch.Tensor, torch.Tensor]:
+        """Compute the clipped gradient of a step: losses of this process, their sum over all, norm before clipping."""
+        with seeding.deterministic():
+            losses = [loss for _, loss in self.passes.backward(self.learner, step, clock)]
+            norm = self.team.whole(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip))
+        total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
+        return losses, total, norm
+
+    def trial(self) -> None:
+        """Go through the passes of a step and forget them."""
+        with seeding.deterministic():
+            self.passes.backward(self.denoiser, 0, self.meter.passes)
+        self.adam.zero_grad(set_to_none=True)
+
+    def _after_step(self, stopping: bool) -> None:
+        settings = self.settings
+        log, preview, save = (
+            self._due(every)
+            for every in (settings.log_every, settings.preview_every, settings.checkpoint_every)
+        )
+        if (
+            self.device.type == "cpu" or log or preview or save or stopping
+        ):  # a GPU is not waited for every time
+            self._check()
+        self._tell(lambda listener: listener.step(self.images))
+        if log:
+            record = {"images": self.images, "lr": self.adam.param_groups[0]["lr"], **self.meter.record()}
+            record["seconds_left"] = max(0, settings.images - self.images) / record["images_per_second"]
+            self._tell(lambda listener: listener.log(record))
+            self.meter.reset()
+        if save or preview or stopping:
+            with self.meter.paused():
+                if save or stopping:  # first: whatever happens to the preview, the weights are safe
+                    self._save()
+                if preview:
+                    average = self.united()
+                    self._tell(lambda listener: listener.preview(average, self.images))
+
+    def _due(self, every: int) -> bool:
+        before = self.images - self.settings.batch_size
+        return self.images // every > before // every or self.images >= self.settings.images
+
+    @property
+    def store(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    def _check(self) -> None:
+        """Stop if a step was not finite: the weights are those before it, so it is played again.
+
+        Else a checkpoint of before has been confirmed by it, and older ones are no longer needed.
+        """
+        step = self.watchdog.first()
+        if step is not None:
+            self._explain(step, taken=False)
+        if self._unpruned is not None:
+            self._prune(self._unpruned)
+
+    def _confirm(self) -> None:
+        """Stop if the last step has ruined the weights: the same batch must still have a loss and a gradient."""
+        step = self.images // self.settings.batch_size - 1
+        buffers = list(self.denoiser.net.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        _, total, norm = self._gradient(step, Stopwatch(self.device))
+        self.adam.zero_grad(set_to_none=True)
+        if buffers:
+            torch._foreach_copy_(buffers, before)
+        assert self._first_loss is not None
+        usual = max(float(self._first_loss), self.settings.batch_size)
+        if not (math.isfinite(norm) and float(total) < nonfinite.EXPLODED * usual):
+            self._explain(step, taken=True)
+
+    def _explain(self, step: int, *, taken: bool) -> NoReturn:
+        self.adam.zero_grad(set_to_none=True)
+        with seeding.deterministic():
+            mine = self.passes.backward(self.learner, step, Stopwatch(self.device))
+        gather = self.team.gather
+        nonfinite.bark(
+            self.folder if self.team.rank == 0 else None,
+            self.denoiser.sde,
+            step=step,
+            seed=self.settings.seed,
+            batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
+            net={name: self.team.whole(x) for name, x in self.denoiser.net.state_dict().items()},
+            about=self.about,
+            taken=taken,
+            go_on=self._advice(None if taken else step * self.settings.batch_size),
+        )
+
+    def _advice(self, images: int | None) -> str:
+        """From which checkpoint one can go on, when the weights at a number of images have failed."""
+        found = checkpoint.paths(self.store)
+        if not found:
+            return "there is no checkpoint yet; "
+        *older, newest = found
+        if images is None or newest.name != f"{images:012d}":
+            return f"the same command goes on from {newest}; "
+        back = f"go on from {older[-1]}" if older else "begin anew"
+        return f"the same command goes on from {newest}, which holds these weights: to {back}, delete it; "
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        for listener in self.listeners if self.team.rank == 0 else ():
+            what(listener)
+
+    def validation(self) -> float | None:
+        """Loss of the averaged weights on the held-out images, with the same noise every time; every process asks."""
+        return self.passes.validation(self.average)
+
+    def united(self) -> NetworkDenoiser | NoisyClassifier:
+        """The model with its averaged weights, all of them in this process; every process asks."""
+        united = copy.copy(self.average)
+        united._modules = {**self.average._modules, "net": self.team.united(self.average.net)}
+        return united
+
+    def _save(self) -> None:
+        self._confirm()
+        saved = Checkpoint(
+            images=self.images,
+            net=self.denoiser.net.state_dict(),
+            ema=self.average.net.state_dict(),
+            optimizer=to_tensors(self.adam),
+            about={**self.about, "validation": self.validation()},
+        )
+        for what, tensors in (
+            ("weights", saved.net),
+            ("averaged weights", saved.ema),
+            ("numbers of the optimizer", saved.optimizer),
+        ):
+            if not finite(tensors.values(), self.team):
+                raise FloatingPointError(
+                    f"the {what} at {self.images:,} images are not finite, so they are not saved; "
+                    f"{self._advice(None)}{nonfinite.REMEDIES}"
+                )
+        path = checkpoint.save(self.store, saved, self.team)
+        self._unpruned = path
+        if self.images >= self.settings.images:
+            self._prune(path)
+        self._tell(lambda listener: listener.saved(path, self.images))
+
+    def _prune(self, newest: Path) -> None:
+        self._unpruned = None
+        if self.team.rank == 0:
+            checkpoint.prune(self.store, newest, keep=self.settings.keep)

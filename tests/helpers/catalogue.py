@@ -1,0 +1,36 @@
+"""The yaml directory as the tests see it: every file of conf/<kind> is an instance to hold to the contract."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def names(kind: str) -> list[str]:
+    """Names of the yaml files of a kind."""
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def first(kind: str, *few: str) -> list[Any]:
+    """The names of a kind as parameters, those but a few for slow runs."""
+    return [pytest.param(name, marks=[] if name in few else pytest.mark.slow) for name in names(kind)]
+
+
+def make(kind: str, name: str, *, sde: str = "vp", **overrides: Any) -> Any:
+    """Build the object of conf/<kind>/<name>.yaml; ``${sde}`` inside it refers to conf/sde/<sde>.yaml."""
+    config = _read(kind, name, sde)
+    if overrides:
+        config = OmegaConf.create({"sde": config.sde, kind: OmegaConf.merge(config[kind], overrides)})
+    return instantiate(config[kind], _convert_="all")
+
+
+@cache
+def _read(kind: str, name: str, sde: str) -> DictConfig:
+    """The files, which take longer to read than most objects to build."""
+    files = {"sde": CONF / "sde" / f"{sde}.yaml", kind: CONF / kind / f"{name}.yaml"}
+    return OmegaConf.create({kind: OmegaConf.load(file) for kind, file in files.items()})

@@ -1,0 +1,75 @@
+"""Run folders as a training leaves them, written at once, and changed as somebody else might change them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.store import Checkpoint
+from sde_gen.cli import build, trusted
+from sde_gen.cli.build import Facts
+from sde_gen.cli.overrides import CONF
+from sde_gen.cli.run import Run, open_run
+
+SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")
+"""Of networks like NCSN++."""
+
+
+def config_of(*words: str, door: str = "train") -> dict[str, Any]:
+    """What a training with these words stores."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        stored = OmegaConf.to_container(compose(door, [*words, "run=somewhere"]), resolve=True)
+    plain: dict[str, Any] = json.loads(json.dumps(stored))
+    return plain
+
+
+def write(folder: Path, config: dict[str, Any], facts: Facts) -> Path:
+    """Leave a run folder with random weights; the path of its checkpoint."""
+    make = build.classifier if "encoder" in config else build.denoiser
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tensors = make(OmegaConf.create(config), facts).net.state_dict()
+    about = {"config": config, "facts": vars(facts)}
+    saved = Checkpoint(images=64, net=tensors, ema=tensors, optimizer={}, about=about)
+    return checkpoint.save(folder / "checkpoints", saved)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint says."""
+    told: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())
+    return told
+
+
+def tell(path: Path, told: Any) -> None:
+    """Let a checkpoint say something else, with a checksum that fits."""
+    text = told if isinstance(told, bytes) else json.dumps(told).encode()
+    (path / "checkpoint.json").write_bytes(text)
+    (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
+
+
+def replace(path: Path, name: str, content: bytes) -> None:
+    """Put other content into a file of a checkpoint, with checksums that fit."""
+    (path / name).write_bytes(content)
+    told = header_of(path)
+    told["sha256"][name] = hashlib.sha256(content).hexdigest()
+    tell(path, told)
+
+
+def opened(folder: Path, *trust: str) -> Run:
+    """The run, as sample opens it."""
+    asked = {"run": str(folder), "checkpoint": None, "trust": list(trust), "device": "cpu"}
+    return open_run(OmegaConf.create(asked))
+
+
+def read_back(config: dict[str, Any]) -> DictConfig:
+    """What a converter says, as it is when the run is opened again; fails where that is refused, or is less."""
+    plain = json.loads(json.dumps(config))
+    assert trusted.check(plain) == plain
+    return OmegaConf.create(plain)

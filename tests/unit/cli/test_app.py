@@ -1,0 +1,170 @@
+"""What every door does before its task."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from datetime import timedelta
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch.distributed import TCPStore
+
+from sde_gen.cli.app import door
+from sde_gen.cli.options import check
+from sde_gen.cli.overrides import CONF
+from sde_gen.distributed import announcement
+from sde_gen.distributed.announcement import announces
+from tests.helpers.subprocesses import ROOT, free_port
+
+
+def test_float32_is_float32(monkeypatch):
+    """Convolutions on CUDA included, where PyTorch by itself takes 10 bits of their factors."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    seen = []
+    door("sample")(lambda config: seen.append((config.run, torch.backends.cudnn.allow_tf32)))()
+    assert seen == [("anywhere", False)]
+
+
+def test_mistakes_of_the_task_are_a_line(monkeypatch, capsys):
+    def task(config):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        door("sample")(task)()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the memory did not suffice; try a smaller batch_size")
+
+
+def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys):
+    def task(config):
+        del config
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda *about: sys.stderr.write(warnings.formatwarning(*about[:4]))
+            warnings.warn("the film\nis long", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    before = warnings.formatwarning
+    door("sample")(task)()
+    assert capsys.readouterr().err == "warning: the film is long\n"
+    assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"n": None}, "n=null: expected a whole number of at least 1"),
+        ({"n": 2.5}, "n=2.5"),
+        ({"n": 10**30}, "n=1000000"),
+        ({"n": True}, "n=true"),
+        ({"seed": -1}, "seed=-1"),
+        ({"device": None}, "device=null: expected the name of a device"),
+        ({"run": None}, "run=null: expected a path"),
+        ({"run": ""}, "run=: expected a path"),
+        ({"trust": None}, "trust=null"),
+        ({"film": "perhaps"}, "film=perhaps: expected true or false"),
+        ({"label": [0.5]}, "label="),
+        ({"noise_std": float("nan")}, "noise_std=nan"),
+        ({"solver": None}, "solver=null: sample needs the settings"),
+        ({"grid": {"t_max": 1}}, "does not say _target_"),
+        ({"sampler": 3}, "sampler=3"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_named(change, line):
+    with pytest.raises(ValueError, match=line) as found:
+        check(
+            OmegaConf.merge(SAMPLE, OmegaConf.create(change)) if "grid" not in change else _with(change),
+            "sample",
+            CONF,
+        )
+    assert "\n" not in str(found.value)
+
+
+def _with(change):
+    config = SAMPLE.copy()
+    config.update(change)
+    return config
+
+
+NODE = {"_target_": "sde_gen.solver.Heun"}
+SAMPLE = OmegaConf.create(
+    {
+        **{kind: NODE for kind in ("solver", "grid", "method", "precision", "compiler", "sampler")},
+        **{"run": "x", "n": 4, "seed": 0, "device": "cpu", "film": False, "trust": [], "label": None},
+        "noise_std": 0.1,
+    }
+)
+
+
+def test_whole_floats_become_integers_where_integers_are_expected():
+    config = SAMPLE.copy()
+    config.update(
+        {
+            "n": 1e2,
+            "noise_std": 1.0,
+            "compiler": {
+                "_target_": "sde_gen.training.Settings",
+                "images": 1e5,
+                "seed": 1.5,
+                "grad_clip": 2.0,
+            },
+            "precision": {"_target_": "sde_gen.model.NCSNpp", "attention_levels": [1.0, 2, 2.5]},
+        }
+    )
+    check(config, "sample", CONF)
+    assert (config.n, type(config.n)) == (100, int)
+    assert (config.compiler.images, type(config.compiler.images)) == (100_000, int)
+    assert (config.compiler.seed, type(config.compiler.grad_clip)) == (1.5, float)
+    assert [type(one) for one in config.precision.attention_levels] == [int, int, float]
+
+
+def test_of_many_processes_one_says_a_mistake(monkeypatch):
+    """The main one, unless only another has it; what follows from a failure that was said is not said."""
+    port = free_port()
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=5))
+    monkeypatch.setattr(announcement, "PATIENCE", 0.2)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    monkeypatch.setenv("RANK", "1")
+    found = []
+    other = threading.Thread(target=lambda: found.append(announces("the same")))
+    monkeypatch.setattr(announcement, "PATIENCE", 5.0)
+    other.start()
+    time.sleep(0.1)
+    monkeypatch.setenv("RANK", "0")
+    assert announces("the same")
+    other.join()
+    assert found == [False]
+    monkeypatch.setattr(announcement, "PATIENCE", 0.05)
+    monkeypatch.setenv("RANK", "1")
+    assert announces("mine alone")
+    assert not announces("process 1 lost another one", consequence=True)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert announces("process 1 lost another one", consequence=True)
+    del store
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
+def test_an_interrupt_in_the_first_seconds_leaves_no_traceback(seconds, tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sde_gen.verify", "out=there"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(seconds)
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=30)
+    assert child.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in out

@@ -1,0 +1,168 @@
+"""A network behind the denoiser's interface."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sde_gen.denoiser import Denoiser, GaussianDenoiser, NetworkDenoiser
+from sde_gen.denoiser.parametrization import Parametrization
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.noise import IID
+from sde_gen.sde import SDE
+from sde_gen.solver import Heun
+from tests.helpers.catalogue import make, names
+
+PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
+
+
+class Oracle(nn.Module):
+    """The network that knows Gaussian data: asked with c_in x and c_noise, it answers with the target."""
+
+    def __init__(self, sde: SDE, parametrization: Parametrization, t: Tensor) -> None:
+        super().__init__()
+        self.exact = GaussianDenoiser(
+            sde=sde, mean=torch.tensor([0.3, -0.2, 0.1]), cov=0.2 * torch.eye(3) + 0.1
+        )
+        self.parametrization, self.t = parametrization, t
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        marginal = self.exact.sde.marginal(self.t)
+        unit, label = self.parametrization.inputs(torch.ones_like(x), marginal, self.t)
+        torch.testing.assert_close(c_noise, label.to(c_noise.dtype).expand(len(x)))
+        p = self.exact(x / unit, self.t)
+        return self.parametrization.target(p.x0, p.eps, marginal)
+
+
+class Recorder(nn.Module):
+    """A float32 network that remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.calls: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+
+    def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+        self.calls.append((x, c_noise, cond))
+        return self.scale * x + c_noise.reshape(-1, 1)
+
+
+@pytest.mark.parametrize(("name", "sde"), PAIRS)
+def test_perfect_network_is_the_exact_denoiser(name: str, sde: str) -> None:
+    process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for t in (
+        torch.tensor(0.4, dtype=torch.float64),
+        torch.tensor([0.05, 0.2, 0.6, 0.98], dtype=torch.float64),
+    ):
+        oracle = Oracle(process, parametrization, t)
+        prediction = NetworkDenoiser(net=oracle, sde=process, parametrization=parametrization)(x, t)
+        torch.testing.assert_close(prediction.x0, oracle.exact(x, t).x0, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(prediction.score, oracle.exact(x, t).score, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("net_dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dtypes(x_dtype: torch.dtype, net_dtype: torch.dtype) -> None:
+    net = Recorder().to(net_dtype)
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "eps"))
+    prediction = denoiser(torch.ones(3, 2, dtype=x_dtype), torch.tensor(0.5, dtype=torch.float64))
+    x, c_noise, _ = net.calls[0]
+    assert x.dtype == c_noise.dtype == net_dtype
+    assert c_noise.shape == (3,)
+    assert prediction.x0.dtype == prediction.eps.dtype == prediction.score.dtype == x_dtype
+
+
+def test_conditioning_reaches_the_network() -> None:
+    net, label = Recorder(), torch.tensor([1, 2, 3])
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "eps"))
+    x, t = torch.ones(3, 2), torch.tensor(0.5, dtype=torch.float64)
+    direct, bound = denoiser(x, t, label=label), denoiser.bind(label=label)(x, t)
+    denoiser.bind(label=label)(x, t, label=-label)
+    denoiser.bind(label=label).bind(mask=x)(x, t)
+    conds = [cond for _, _, cond in net.calls]
+    assert torch.equal(conds[0]["label"], label)
+    assert torch.equal(conds[1]["label"], label)
+    assert torch.equal(conds[2]["label"], -label)
+    assert set(conds[3]) == {"label", "mask"}
+    assert torch.equal(direct.x0, bound.x0)
+    assert denoiser.bind(label=label).sde is denoiser.sde
+
+
+def test_gradients_reach_parameters_and_input() -> None:
+    net = Recorder()
+    denoiser = NetworkDenoiser(net=net, sde=make("sde", "vp"), parametrization=make("parametrization", "v"))
+    x = torch.ones(3, 2, requires_grad=True)
+    denoiser(x, torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).x0.sum().backward()
+    assert net.scale.grad is not None
+    assert x.grad is not None
+    assert (x.grad != 0).all()
+
+
+def test_state_is_the_network_alone() -> None:
+    denoiser = NetworkDenoiser(
+        net=Recorder(), sde=make("sde", "vp"), parametrization=make("parametrization", "eps")
+    )
+    assert list(denoiser.state_dict()) == ["net.scale"]
+
+
+class Plain(nn.Module):
+    """A network without parameters."""
+
+    def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+        return torch.sin(x) + c_noise.reshape(-1, 1) + sum(cond.values())
+
+
+class Around(Denoiser):
+    """A denoiser that asks another, beside a part that is none."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__()
+        self.inner, self.sde, self.part = inner, inner.sde, nn.Linear(2, 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        return self.inner(x_t, t, **cond)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "sde"), PAIRS)
+def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype) -> None:
+    process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
+    inner = NetworkDenoiser(net=Plain(), sde=process, parametrization=parametrization)
+    denoiser = Around(inner.bind(label=torch.tensor([[0.3]], dtype=dtype)))
+    x = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    asked = [*times, torch.tensor(0.3, dtype=torch.float64), torch.full((4,), 0.5, dtype=torch.float64)]
+    before = [denoiser(x, t) for t in asked]
+    marginals = []
+    method = type(process).marginal
+    with pytest.MonkeyPatch.context() as patch:
+        denoiser.expect(times)
+        patch.setattr(type(process), "marginal", lambda *a: marginals.append(a) or method(*a))
+        expected = [denoiser(x, t) for t in asked]
+        assert len(marginals) == 2, "only what was not expected is computed anew"
+        denoiser.expect(times[:0])
+        marginals.clear()
+        denoiser(x, times[0])
+        assert len(marginals) == 1, "no times, no memory"
+    for a, b in zip(before, expected, strict=True):
+        for field in ("x0", "eps", "alpha", "sigma", "x_t"):
+            torch.testing.assert_close(
+                getattr(a, field), getattr(b, field), rtol=8 * torch.finfo(dtype).eps, atol=1e-12
+            )
+
+
+def test_solving_leaves_nothing_expected() -> None:
+    """Also when it fails: a learned process may change before the next question."""
+
+    class Broken(Plain):
+        def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+            raise FloatingPointError
+
+    process, times = make("sde", "vp"), torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    for net in (Plain(), Broken()):
+        denoiser = NetworkDenoiser(net=net, sde=process, parametrization=make("parametrization", "edm"))
+        with contextlib.suppress(FloatingPointError):
+            Heun().solve(denoiser, torch.zeros(2, 3), times, noise=IID.seeded(0))
+        assert not denoiser._known

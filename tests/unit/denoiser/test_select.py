@@ -1,0 +1,137 @@
+"""Denoisers of some samples of a batch: what belongs to a sample goes with it, whoever holds it."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sde_gen import denoiser, guidance, likelihood
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
+from sde_gen.denoiser.base import Bound, Padded
+from sde_gen.denoiser.parametrization import V
+from sde_gen.denoiser.prediction import Prediction
+from sde_gen.denoiser.truncated import Ended
+from sde_gen.evaluation import certificate
+from sde_gen.evaluation.certificate.through import Through
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, DynamicThreshold
+from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
+from sde_gen.inverse.operator import Mask
+from sde_gen.solver import DormandPrince
+from sde_gen.solver.callbacks import NFECounter
+from tests.helpers import oracles
+from tests.helpers.catalogue import make
+
+COUNT, INDEX = 6, torch.tensor([1, 4, 5])
+LABEL = torch.arange(COUNT) % 3
+Y = torch.linspace(-1, 1, 2 * COUNT, dtype=torch.float64).reshape(COUNT, 2)
+MASK = Mask(mask=torch.tensor([True, False]))
+ROOMS = (certificate, denoiser, guidance, likelihood)
+
+
+class Labelled(nn.Module):
+    """A network whose output depends on the label, and one more time on whether there is one."""
+
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+        assert label is None or len(label) == len(x)
+        moved = torch.sin(3 * x) + c_noise.unsqueeze(1) / 1000
+        return moved if label is None else moved + 0.3 * label.unsqueeze(1)
+
+    def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """A classifier: the more of it the nearer to the label."""
+        return -((x_t - label.unsqueeze(1)) ** 2).sum(1)
+
+
+class Own(Denoiser):
+    """A denoiser of somebody else, who holds something for every sample and does not say so."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__()
+        self.inner, self.sde = inner, inner.sde
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        prediction = self.inner(x_t, t, **cond)
+        return prediction.with_x0(prediction.x0 + Y)
+
+
+SDE, NET = make("sde", "vp"), Labelled()
+NETWORK = NetworkDenoiser(net=NET, sde=SDE, parametrization=V())
+WEAK = NetworkDenoiser(net=Labelled(), sde=SDE, parametrization=make("parametrization", "x0"))
+
+
+def measured() -> Denoiser:
+    """A denoiser that holds something for every sample, below others."""
+    return DPS(denoiser=NETWORK, operator=MASK, y=Y, noise_std=0.1)
+
+
+DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
+    NetworkDenoiser: lambda: NETWORK,
+    denoiser.MixtureDenoiser: lambda: oracles.denoiser(SDE),
+    denoiser.GaussianDenoiser: lambda: denoiser.GaussianDenoiser(
+        sde=SDE, mean=torch.ones(2), cov=torch.eye(2)
+    ),
+    Bound: lambda: NETWORK.bind(label=LABEL),
+    Padded: lambda: Padded(NETWORK, torch.arange(COUNT), COUNT),
+    Ended: lambda: Ended(NETWORK.bind(label=LABEL), 0.01),
+    Through: lambda: Through(NETWORK.bind(label=LABEL), V()),
+    CFG: lambda: CFG(denoiser=measured(), scale=2.0).bind(label=LABEL),
+    ClassifierGuidance: lambda: ClassifierGuidance(denoiser=measured(), classifier=NET).bind(label=LABEL),
+    Autoguidance: lambda: Autoguidance(
+        denoiser=NETWORK.bind(label=LABEL), weak=WEAK.bind(label=LABEL), scale=2.0
+    ),
+    DynamicThreshold: lambda: DynamicThreshold(denoiser=NETWORK.bind(label=LABEL), quantile=0.5),
+    **{
+        method: lambda method=method: method(  # type: ignore[misc]
+            denoiser=NETWORK.bind(label=LABEL), operator=MASK, y=Y, noise_std=0.1
+        )
+        for method in (DPS, MMPS, PiGDM, DiffPIR)
+    },
+    Own: lambda: Own(NETWORK.bind(label=LABEL)),
+}
+
+
+@pytest.mark.parametrize("kind", DENOISERS, ids=lambda kind: kind.__name__)
+def test_some_are_predicted_as_among_all(kind: type[Denoiser]) -> None:
+    """At times of their own, for a float32 batch too, and once more of some of the some; the whole stays whole."""
+    x, t = Y.flip(0), torch.linspace(0.2, 0.9, COUNT, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        model = DENOISERS[kind]()
+        whole, some = model(x.to(dtype), t), model.rows(INDEX, COUNT)
+        for index, part in ((INDEX, some), (INDEX[1:], some.rows(torch.tensor([1, 2]), len(INDEX)))):
+            with NFECounter(NETWORK) as counter:
+                found = part(x[index].to(dtype), t[index])
+            for name in ("x_t", "x0", "eps", "alpha", "sigma"):
+                torch.testing.assert_close(getattr(found, name), getattr(whole, name)[index])
+            asked = COUNT if kind in (Own, Padded) else len(index)
+            assert counter.samples == counter.calls * asked
+        for name in ("x0", "eps"):
+            assert torch.equal(getattr(model(x.to(dtype), t), name), getattr(whole, name))
+
+
+def test_every_denoiser_is_tried() -> None:
+    def below(kind: type) -> set[type]:
+        return {kind}.union(*(below(sub) for sub in kind.__subclasses__()))
+
+    ours = {kind for kind in below(Denoiser) if kind.__module__.startswith("sde_gen.")}
+    assert {kind for kind in ours if not kind.__abstractmethods__} <= set(DENOISERS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", [DPS, MMPS])
+def test_one_measurement_may_serve_all(method: type[DPS]) -> None:
+    model = method(denoiser=NETWORK, operator=MASK, y=Y[:1], noise_std=0.1)
+    t = torch.full((COUNT,), 0.5, dtype=torch.float64)
+    found = model.rows(INDEX, COUNT)(Y[INDEX], t[INDEX])
+    torch.testing.assert_close(found.x0, model(Y, t).x0[INDEX])
+
+
+@pytest.mark.parametrize("kind", [CFG, DPS, DynamicThreshold], ids=lambda kind: kind.__name__)
+def test_samples_keep_what_is_theirs_when_others_have_arrived(kind: type[Denoiser]) -> None:
+    """In a solver with steps of every sample's own, from whose batch samples leave at different times."""
+    times, solver = torch.tensor([0.9, 0.1], dtype=torch.float64), DormandPrince(rtol=1e-3, atol=1e-3)
+    x = 3 * Y.flip(0)
+    many = solver.integrate(DENOISERS[kind](), x, times)
+    assert len(many.nfe.unique()) > 1
+    for row in range(COUNT):
+        alone = DENOISERS[kind]().rows(torch.tensor([row]), COUNT)
+        found = solver.integrate(alone, x[row : row + 1], times)
+        torch.testing.assert_close(found.x, many.x[row : row + 1], rtol=1e-11, atol=1e-11)
