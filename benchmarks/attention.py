@@ -93,7 +93,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"attention_{arguments.device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"a block of attention forward and backward, {name(facts)}",
         ["format", "images", "channels", "heads", "side", "written out, ms", "PyTorch's, ms", "ratio"],
         [

@@ -2,7 +2,7 @@
 
     python -m benchmarks.checkpoint [--processes 2] [--rounds 3] [--width 128] [--device cpu] [--out FOLDER]
 
-A DDPM++ network takes a step, so that the optimiser has its state; then it is saved and loaded again: by one process,
+A DDPM++ network takes a step, so that the optimizer has its state; then it is saved and loaded again: by one process,
 by replicas, of which one writes, and by processes that each keep and write a share. Every row is a ``torchrun`` of its
 own. Memory is the largest that any process had resident beyond what it had just before (Linux only; pages of files
 that are read count, which the system may drop at any time). ``ema`` is what ``sample`` reads, by one process. What is
@@ -37,7 +37,7 @@ from sde_gen.checkpoint.state_dict import load_into, to_tensors
 from sde_gen.cli import build, console
 from sde_gen.cli.overrides import CONF
 from sde_gen.data import Dataset, Splits
-from sde_gen.distributed.strategy import Team, assembled
+from sde_gen.distributed.strategy import Strategy, init_distributed
 from sde_gen.utils.timing import synchronize
 
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ def resident(what: str) -> float:
 
 
 @contextmanager
-def measured(name: str, team: Team, device: torch.device, row: Row) -> Iterator[None]:
+def measured(name: str, team: Strategy, device: torch.device, row: Row) -> Iterator[None]:
     """Put seconds of the slowest process and MiB of the largest one into the row."""
     synchronize(device)
     team.any(False)
@@ -72,27 +72,27 @@ def measured(name: str, team: Team, device: torch.device, row: Row) -> Iterator[
 def work(kind: str, device: str, width: int) -> None:
     """Save and load as one of the processes; the first one prints what it found."""
     torch.set_num_threads(1)
-    overrides = [f"model.width={width}", f"team={kind}", f"device={device}", "engine.batch_size=4"]
+    overrides = [f"model.width={width}", f"distributed={kind}", f"device={device}", "engine.batch_size=4"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["model=ddpmpp", "engine.accumulation=1", "run=unused", *overrides])
-    with assembled(partial(instantiate, config.team)) as team:
-        trainer = build.trainer(config, data(), team=team)
+    with init_distributed(partial(instantiate, config.team)) as team:
+        trainer = build.trainer(config, data(), distributed=team)
         folder = Path(team.hear(tempfile.mkdtemp())[0])
         row: Row = {"parameters": sum(x.numel() for x in trainer.denoiser.net.parameters())}
         trainer.denoiser.train()
         trainer.step(0)
         state: dict[str, Callable[[], dict[str, Tensor]]] = {
             "net": trainer.denoiser.net.state_dict,
-            "ema": trainer.average.net.state_dict,
+            "ema": trainer.ema_model.net.state_dict,
             "optimizer": lambda: to_tensors(trainer.adam),
         }
         with measured("save", team, trainer.device, row):
             saved = Checkpoint(images=4, about={}, **{part: made() for part, made in state.items()})
             checkpoint.save(folder, saved, team)
         del saved
-        nets = {"net": trainer.denoiser.net, "average": trainer.average.net}
+        nets = {"net": trainer.denoiser.net, "average": trainer.ema_model.net}
         with measured("load", team, trainer.device, row):
-            resume(folder, **nets, adam=trainer.adam, team=team, about={}, batch_size=4)
+            resume(folder, **nets, adam=trainer.adam, distributed=team, about={}, batch_size=4)
         blank = build.trainer(config, data()).denoiser.net if team.rank == 0 else None
         with measured("ema", team, trainer.device, row):
             if blank is not None:
@@ -107,7 +107,7 @@ def work(kind: str, device: str, width: int) -> None:
             print("ROW " + json.dumps(row))
 
 
-def launched(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
+def is_distributed(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
     """What one torchrun found."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [
@@ -123,7 +123,7 @@ def launched(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{processes} processes of team={kind} failed:\n{done.stderr}")
+        raise SystemExit(f"{processes} processes of distributed={kind} failed:\n{done.stderr}")
     row: Row = json.loads(next(line[4:] for line in done.stdout.splitlines() if line.startswith("ROW ")))
     return row
 
@@ -147,7 +147,7 @@ def main() -> None:
     found: dict[tuple[str, int], list[Row]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):
         for kind in kinds:
-            found[kind].append(launched(*kind, arguments))
+            found[kind].append(is_distributed(*kind, arguments))
     rows = [
         {
             "team": team,
@@ -164,7 +164,7 @@ def main() -> None:
     path = arguments.out / f"checkpoint_{arguments.device}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     columns = ["save_seconds", "save_mib", "load_seconds", "load_mib", "ema_seconds", "ema_mib"]
-    console.sheet(
+    console.print_summary(
         f"checkpoints of {rows[0]['parameters']:,} parameters, {rows[0]['mib_of_files']:.0f} MiB",
         [
             "team",

@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks import machine
 from sde_gen.cli import console
 from sde_gen.data import Batches, Dataset, Shards
-from sde_gen.training.batch_loader import Feed
+from sde_gen.training.batch_loader import BatchLoader
 
 
 def write_shards(folder: Path, images: int, side: int, kind: str) -> str:
@@ -49,7 +49,9 @@ def write_shards(folder: Path, images: int, side: int, kind: str) -> str:
 def images_per_second(data: Dataset, *, batch: int, steps: int, compute: float) -> float:
     """Feed some steps that each take so many seconds."""
     batches = Batches(size=len(data), batch_size=batch, seed=0)
-    feed = Feed(data=data, batches=batches, accumulation=1, rank=0, size=1, steps=steps + 1, whole=False)
+    feed = BatchLoader(
+        data=data, batches=batches, accumulation=1, rank=0, size=1, steps=steps + 1, whole=False
+    )
     feed(0)
     begin = time.perf_counter()
     for step in range(1, steps + 1):
@@ -117,7 +119,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "data_throughput.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"{arguments.kind} of {2 * arguments.size} pixels to {arguments.size}, batches of {arguments.batch}",
         ["a step takes", "data", "images/s", "of memory's", "range"],
         [

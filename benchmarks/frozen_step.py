@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two normalised convolutions, an embedding between them, and a skip."""
+    """Two normalized convolutions, an embedding between them, and a skip."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class FrozenStep:
 
     def __init__(self, *, width: int, side: int, batch: int) -> None:
         self.net = Net(width).to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.net)
+        self.ema_model = copy.deepcopy(self.net)
         self.weights = [weight for weight in self.net.parameters() if weight.requires_grad]
-        self.means = [weight for weight in self.average.parameters() if weight.requires_grad]
+        self.means = [weight for weight in self.ema_model.parameters() if weight.requires_grad]
         self.adam = torch.optim.Adam(self.weights, lr=1e-4, fused=True)
         self.images = torch.randint(0, 256, (256, 3, side, side), dtype=torch.uint8)
         self.batch = batch

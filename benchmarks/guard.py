@@ -105,18 +105,18 @@ def trainer(folder: str, *, width: int, batch: int) -> Trainer:
 
 def counts(training: Trainer) -> Iterator[tuple[str, Counts]]:
     """Everything that is counted, by name."""
-    training.step(0)  # the optimiser makes its state
+    training.step(0)  # the optimizer makes its state
     yield "training step", counted(lambda: training.step(1))
-    training.passes.backward(training.learner, 1, training.meter.passes)
+    training.train_step.compute_gradients(training.learner, 1, training.metrics.train_step)
     unskipped = torch.zeros(())
     parts = {  # too small for the whole step to show what becomes of them: one operator for all weights, or hundreds
-        "optimiser": lambda: optimizer.step(training.adam, lr=1e-3, skip=unskipped),
-        "average": lambda: training.follower.update(0.5),
+        "optimizer": lambda: optimizer.step(training.adam, lr=1e-3, skip=unskipped),
+        "average": lambda: training.ema_updater.update(0.5),
     }
     for part, work in parts.items():
         yield f"training step, its {part}", counted(work)
     training.adam.zero_grad(set_to_none=True)
-    model, noise, batch = training.average, IID.seeded(0), training.settings.batch_size
+    model, noise, batch = training.ema_model, IID.seeded(0), training.settings.batch_size
     x = torch.randn(batch, 3, SIDE, SIDE)
     times = LogSNR()(model.sde, STEPS)
     with torch.no_grad():

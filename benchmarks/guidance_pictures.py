@@ -93,7 +93,7 @@ def panel(axes: Axes, title: str, log_density: Tensor, x: Tensor | None, reach: 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture of few colours."""
+    """Write a picture of few colors."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=90)
     print(path)

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, open_classifier, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_classifier, open_data
 from sde_gen.denoiser import Denoiser, NoisyClassifier
 from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, ClassifierGuidance
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DPMSolverPP
 from sde_gen.utils.images import save_rows
@@ -33,10 +33,10 @@ def draw(run: Run, denoiser: Denoiser, n: int, steps: int) -> Tensor:
     """One sample per class in turn, from the same noise for every denoiser."""
     sampler = Sampler(solver=DPMSolverPP(), grid=LogSNR(), steps=steps)
     parts = []
-    for seeds in (sample_seeds(0, n)[i : i + 100] for i in range(0, n, 100)):
-        label = (torch.arange(len(seeds)) + 100 * len(parts)) % run.facts.classes
+    for seeds in (spawn_seeds(0, n)[i : i + 100] for i in range(0, n, 100)):
+        label = (torch.arange(len(seeds)) + 100 * len(parts)) % run.data_spec.classes
         parts.append(
-            sampler(denoiser.bind(label=label), (len(seeds), *run.facts.shape), noise=PerSample(seeds))
+            sampler(denoiser.bind(label=label), (len(seeds), *run.data_spec.shape), noise=PerSample(seeds))
         )
     return torch.cat(parts)
 
@@ -66,11 +66,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    run = open_run(OmegaConf.create({"run": str(args.run), "checkpoint": None, "trust": [], "device": "cpu"}))
+    run = load_run(OmegaConf.create({"run": str(args.run), "checkpoint": None, "trust": [], "device": "cpu"}))
     classifier = open_classifier(args.classifier, run)
     test = open_data(run).test
     assert test.labels is not None
-    label = torch.arange(args.n) % run.facts.classes
+    label = torch.arange(args.n) % run.data_spec.classes
     real, real_label = run.codec.encode(test.values[:2000]), test.labels[:2000]
     scale_of_data = spread(real, real_label)
     share, se = agreement(run, classifier, real, real_label)
@@ -88,8 +88,8 @@ def main() -> None:
             row = {"guidance": name, "scale": scale, "accuracy": share, "se": se}
             rows.append({**row, "spread": spread(x, label) / scale_of_data})
             if name == "classifier-free":
-                shown.append(x[: run.facts.classes])
-    console.sheet(
+                shown.append(x[: run.data_spec.classes])
+    console.print_summary(
         f"guidance of {args.run} by scale ({args.n} samples, {args.steps} steps)",
         ["guidance", "scale", "agreement", "+- s.e.", "distance"],
         [

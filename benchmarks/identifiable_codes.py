@@ -2,7 +2,7 @@
 
     python benchmarks/identifiable_codes.py --runs runs/first runs/second [--images 64] [--steps 40] [--out FOLDER]
 
-Both networks encode the same dequantised test images. A code is compared with the other network's code of the same
+Both networks encode the same dequantized test images. A code is compared with the other network's code of the same
 image and, for control, of another one: by the correlation over dimensions, as codes and less the mean code, for
 whatever all codes share says nothing of an image. Codes of the first network are also decoded by the second. The error
 of the solver's steps is that of a network's own way there and back. Prints a table and writes JSON.
@@ -20,10 +20,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_data
 from sde_gen.grid import Angle
 from sde_gen.inverse.editing import Editor
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import RungeKutta4
 
@@ -51,7 +51,7 @@ def summary(values: Tensor) -> dict[str, float]:
 def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
     """Encode by both, and compare."""
     data = open_data(runs[0]).test
-    x = runs[0].codec.encode(data.values[:images], PerSample(sample_seeds(0, images)))
+    x = runs[0].codec.encode(data.values[:images], PerSample(spawn_seeds(0, images)))
     labels = None if data.labels is None else data.labels[:images]
     models = [run.conditioned(labels) for run in runs]
     editor = Editor(sampler=Sampler(solver=RungeKutta4(), grid=Angle(), steps=steps, denoise_final=False))
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     asked = {"checkpoint": None, "trust": [], "device": "cpu"}
-    runs = [open_run(OmegaConf.create({"run": str(folder), **asked})) for folder in arguments.runs]
+    runs = [load_run(OmegaConf.create({"run": str(folder), **asked})) for folder in arguments.runs]
     found = compare(runs, arguments.images, arguments.steps)
     report = {
         "runs": [
@@ -101,7 +101,7 @@ def main() -> None:
         "correlations": {name: row for name, row in found.items() if "mean" in row},
         "distances": found["distances in units of the data"],
     }
-    console.sheet(
+    console.print_summary(
         f"codes of {arguments.images} images by two networks",
         ["correlation over dimensions", "mean +- s.e.", "least"],
         [
@@ -109,7 +109,7 @@ def main() -> None:
             for name, row in report["correlations"].items()
         ],
     )
-    console.sheet(
+    console.print_summary(
         "images from codes",
         ["root mean square distance from the image", "units of the data"],
         [[name, f"{value:.4f}"] for name, value in report["distances"].items()],

@@ -114,7 +114,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "import_weights.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"import of {count:,} parameters",
         ["file", "MiB", "seconds", "peak MiB"],
         [

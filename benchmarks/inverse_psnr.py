@@ -3,7 +3,7 @@
     python benchmarks/inverse_psnr.py RUN [--images 16] [--samples 2] [--steps 50] [--methods ...] [--out FOLDER]
 
 Held-out images of RUN are measured with noise of standard deviation 0.01: without a box in the middle, as means of
-blocks of 4 and 2 pixels, and, in colour, as grey images. Per method: the peak signal-to-noise ratio of one sample and
+blocks of 4 and 2 pixels, and, in color, as grey images. Per method: the peak signal-to-noise ratio of one sample and
 of the mean of all samples of an image, with standard errors over images. Baselines: the mean of 2,000 training images
 in the hidden box, bicubic enlargement, grey in every channel. Prints tables, writes JSON and a picture per problem with
 a column per image: the image, the measurement, the baseline, and one sample of every method.
@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_data
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.method import Guided, Method, Walked
@@ -30,7 +30,7 @@ from sde_gen.inverse.operator import AveragePool, Grey, Mask, Operator
 from sde_gen.inverse.projection import Projection
 from sde_gen.inverse.repaint import RePaint
 from sde_gen.inverse.task import psnr
-from sde_gen.noise import IID, PerSample, sample_seeds
+from sde_gen.noise import IID, PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Ancestral
 from sde_gen.solver.callbacks import NFECounter
@@ -52,7 +52,7 @@ Baseline = Callable[[Tensor], Tensor]
 
 def problems(run: Run, mean: Tensor) -> dict[str, tuple[Operator, str, Baseline]]:
     """Operator, name of the baseline, and the baseline."""
-    channels, height, width = run.facts.shape
+    channels, height, width = run.data_spec.shape
     known = torch.ones(height, width, dtype=torch.bool)
     known[height * 2 // 7 : height * 5 // 7, width * 2 // 7 : width * 5 // 7] = False
     enlarge = partial(torch.nn.functional.interpolate, size=(height, width), mode="bicubic")
@@ -62,7 +62,7 @@ def problems(run: Run, mean: Tensor) -> dict[str, tuple[Operator, str, Baseline]
         "super-resolution x2": (AveragePool(factor=2), "bicubic", enlarge),
     }
     if channels == 3:
-        found["colourisation"] = (Grey(), "grey", lambda y: y.expand(-1, 3, -1, -1))
+        found["colorization"] = (Grey(), "grey", lambda y: y.expand(-1, 3, -1, -1))
     return found
 
 
@@ -71,7 +71,7 @@ def solve(run: Run, method: Method, operator: Operator, y: Tensor, samples: int,
     sampler = Sampler(solver=Ancestral(), grid=LogSNR(), steps=steps)
     denoiser, walk = method(run.denoiser, sampler, operator, y.repeat_interleave(samples, 0))
     count = len(y) * samples
-    x = walk(denoiser, (count, *run.facts.shape), noise=PerSample(sample_seeds(0, count)))
+    x = walk(denoiser, (count, *run.data_spec.shape), noise=PerSample(spawn_seeds(0, count)))
     return x.unflatten(0, (len(y), samples))
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", default=None)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    run = open_run(OmegaConf.create({"run": str(args.run), "checkpoint": None, "trust": [], "device": "cpu"}))
+    run = load_run(OmegaConf.create({"run": str(args.run), "checkpoint": None, "trust": [], "device": "cpu"}))
     data = open_data(run)
     x0 = run.codec.encode(data.test.values[: args.images])
     truth = run.codec.decode_image(x0)
@@ -121,7 +121,7 @@ def main() -> None:
             seconds = (time.perf_counter() - begin) / (len(x0) * args.samples)
             found.append({"method": label, "nfe": counter.calls, "seconds": seconds, **judge(run, x, truth)})
             shown.append(x[:, 0])
-        console.sheet(
+        console.print_summary(
             f"{title}: PSNR in dB over {args.images} held-out images of {run.folder.name}",
             ["method", "NFE", "of a sample", f"of the mean of {args.samples}", "seconds a sample"],
             [

@@ -2,7 +2,7 @@
 
     python benchmarks/likelihood.py --run runs/digits-vp-ncsnpp [--images 16] [--draws 8] [--out FOLDER]
 
-Every row evaluates the same dequantised test images. The integrators have the same one probe per image, and their error
+Every row evaluates the same dequantized test images. The integrators have the same one probe per image, and their error
 is the difference, in bits/dim, to classic Runge-Kutta steps in the angle, so many that half of them say the same; how
 far the halves differ is printed. The row "as score_sde" is the evaluation of Song et al., 2021, as their code does it:
 SciPy's RK45 in t, a call for the velocity and another one for its divergence. The probes are drawn several times, at
@@ -27,14 +27,14 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_data
 from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.likelihood import bits_per_dim, log_prob
-from sde_gen.likelihood.divergence import Divergence, Gaussian, Hutchinson, HutchPlusPlus
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.likelihood.divergence import Divergence, GaussianProbe, Hutchinson, HutchPlusPlus
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.ode import Adams, BogackiShampine, DormandPrince, Integrator, RungeKutta4, ScipyODE, TorchDiffEq
-from sde_gen.ode.time_variable import Clock, InTime
+from sde_gen.ode.time_variable import DiffusionTime, FlowVariable
 
 GOAL = 1e-3
 """The error that a method has to reach, in bits/dim, as the root mean square over images."""
@@ -75,7 +75,7 @@ class Subject:
     """
 
     def __init__(self, run: Run, images: int) -> None:
-        self.run, self.seeds = run, sample_seeds(0, images)
+        self.run, self.seeds = run, spawn_seeds(0, images)
         splits = open_data(run)
         labels = None if splits.test.labels is None else splits.test.labels[:images]
         self.denoiser = run.conditioned(labels)
@@ -83,7 +83,7 @@ class Subject:
 
     @torch.no_grad()
     def bits(
-        self, integrator: Integrator, divergence: Divergence, clock: Clock | None = None, draw: int = 1
+        self, integrator: Integrator, divergence: Divergence, clock: FlowVariable | None = None, draw: int = 1
     ) -> tuple[Tensor, float]:
         """Bits per dimension with the probes of a draw."""
         noise = PerSample([(seed + draw) % 2**64 for seed in self.seeds])
@@ -101,7 +101,7 @@ class Subject:
 
 def methods(subject: Subject) -> dict[str, Bits]:
     """Every integrator at every tolerance or number of steps, in the angle unless in t."""
-    probe, time_itself = Hutchinson(fresh=False), InTime(subject.denoiser.sde)
+    probe, time_itself = Hutchinson(fresh=False), DiffusionTime(subject.denoiser.sde)
     found: dict[str, Bits] = {}
     for steps in (32, 48, 64, 96, 128):
         found[f"adams {steps}"] = partial(subject.bits, Adams(steps=steps), probe)
@@ -133,7 +133,7 @@ def probes() -> dict[str, tuple[int, Divergence]]:
     """Divergences, with their products per evaluation."""
     return {
         "1 sign vector": (1, Hutchinson(fresh=False)),
-        "1 Gaussian vector": (1, Hutchinson(law=Gaussian(), fresh=False)),
+        "1 Gaussian vector": (1, Hutchinson(law=GaussianProbe(), fresh=False)),
         "4 sign vectors": (4, Hutchinson(probes=4, fresh=False)),
         "Hutch++, subspace 1, 2 sign vectors": (4, HutchPlusPlus(sketch=1, probes=2)),
         "1 sign vector, fresh": (1, Hutchinson(fresh=True)),
@@ -191,7 +191,7 @@ def tell(folder: Path, report: dict[str, Any]) -> None:
     """Print the tables."""
     rows = report["integrators"]["rows"]
     peer = next(row["cpu_seconds"] for row in rows if row["method"] == "as score_sde 1e-05")
-    console.sheet(
+    console.print_summary(
         f"{folder}: {report['images']} images, one probe",
         ["integrator", "network calls", "CPU s", "as score_sde / it", "rms error, bits/dim", "mean error"],
         [
@@ -207,7 +207,7 @@ def tell(folder: Path, report: dict[str, Any]) -> None:
         ],
     )
     first = report["probes"][0]["deviation"]
-    console.sheet(
+    console.print_summary(
         f"{folder}: {report['draws']} draws of probes",
         ["probes", "products", "CPU s", "deviation, bits/dim", "1 sign vector / it"],
         [
@@ -236,7 +236,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     asked = {"run": str(arguments.run), "checkpoint": None, "trust": [], "device": "cpu"}
-    run = open_run(OmegaConf.create(asked))
+    run = load_run(OmegaConf.create(asked))
     subject = Subject(run, arguments.images)
     report = {
         "run": arguments.run.name,

@@ -31,9 +31,9 @@ from sde_gen.likelihood import log_prob
 from sde_gen.likelihood.divergence import Hutchinson
 from sde_gen.likelihood.flow import MIDDLE, Flow
 from sde_gen.model import DDPMpp
-from sde_gen.noise import IID, PerSample, sample_seeds
+from sde_gen.noise import IID, PerSample, spawn_seeds
 from sde_gen.ode import Adams
-from sde_gen.ode.time_variable import InAngle
+from sde_gen.ode.time_variable import AngleVariable
 from sde_gen.sde import VP
 from sde_gen.training.precision import exact_float32
 
@@ -96,7 +96,7 @@ class Given(IID):
         super().__init__(torch.Generator())
         self.probes = iter(probes)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         """The next one, whose signs are what counts."""
         return next(self.probes)
 
@@ -114,7 +114,7 @@ def cost(denoiser: NetworkDenoiser, number: int, arguments: argparse.Namespace) 
     device, shape = arguments.device, (arguments.batch, *SHAPE)
     x = torch.randn(shape, device=device)
     probes = torch.randint(0, 2, (number, *shape), device=device).float() * 2 - 1
-    flow = Flow(denoiser, InAngle(denoiser.sde, MIDDLE), Hutchinson().prepare(x, IID.seeded(0)))
+    flow = Flow(denoiser, AngleVariable(denoiser.sde, MIDDLE), Hutchinson().prepare(x, IID.seeded(0)))
     contestants = dict(ways(flow, x, probes))
     label = torch.zeros(len(x), device=device)
     times: dict[str, list[float]] = {way: [] for way in ("forward", *contestants)}
@@ -140,7 +140,7 @@ def throughput(denoiser: NetworkDenoiser, arguments: argparse.Namespace) -> dict
     """Seconds of many images, from the batches that fit into the time."""
     device, batch, integrator = arguments.device, arguments.large, Adams()
     x = torch.rand(batch, *SHAPE, device=device) * 2 - 1
-    noise = PerSample(sample_seeds(0, batch))
+    noise = PerSample(spawn_seeds(0, batch))
 
     @torch.no_grad()
     def solve() -> float:
@@ -188,7 +188,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"likelihood_cost_{device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows, "throughput": found}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"field and divergence, {name(facts)}, batch {arguments.batch}, float32",
         ["", "probes", "ms", "forward passes", "quartiles"],
         [
@@ -203,7 +203,7 @@ def main() -> None:
         ],
     )
     if found is not None:
-        console.table("likelihood", {key: f"{value:.4g}" for key, value in found.items()})
+        console.print_table("likelihood", {key: f"{value:.4g}" for key, value in found.items()})
     console.console.print(str(path), soft_wrap=True)
 
 

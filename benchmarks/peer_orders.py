@@ -66,7 +66,7 @@ def main() -> None:
     cells = [
         [row["method"], *("-" if row[name] is None else f"{row[name]:.2f}" for name in PATHS)] for row in rows
     ]
-    console.sheet("measured order", ["solver", *PATHS], cells)
+    console.print_summary("measured order", ["solver", *PATHS], cells)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "peer_orders.json"
     path.write_text(json.dumps({**build.versions(), "peers": versions, "rows": rows}, indent=1))

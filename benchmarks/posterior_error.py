@@ -49,7 +49,7 @@ class Problem:
         self.model = model
         self.operator = operator
         x = model.sample(1, noise=noise)
-        self.y = operator(x + NOISE_STD * noise.fresh(x))
+        self.y = operator(x + NOISE_STD * noise.normal(x))
         self.posterior = self._posterior()
         w = torch.softmax(self.posterior.log_weights, 0)
         away = self.posterior.means - w @ self.posterior.means
@@ -69,8 +69,8 @@ class Problem:
         weights = torch.softmax(self.model.log_weights + evidence, 0).clamp(min=tiny)
         inner = covs - gain @ a @ covs
         self.covs = 0.5 * (inner + inner.mT)
-        centre = means + torch.einsum("kij,kj->ki", gain, miss)
-        return MixtureDenoiser(sde=self.model.sde, means=centre, covs=self.covs, weights=weights)
+        center = means + torch.einsum("kij,kj->ki", gain, miss)
+        return MixtureDenoiser(sde=self.model.sde, means=center, covs=self.covs, weights=weights)
 
     def errors(self, x: Tensor) -> tuple[float, float]:
         """Errors of mean and covariance in units of the posterior's own size."""
@@ -83,8 +83,8 @@ class Problem:
 def fresh(seed: int) -> Problem:
     """A mixture drawn by a seed, half of whose coordinates are measured."""
     noise = IID.seeded(seed)
-    means = noise.fresh(torch.empty(COMPONENTS, DIM).double())
-    roots = noise.fresh(torch.empty(COMPONENTS, DIM, DIM).double()) / DIM**0.5
+    means = noise.normal(torch.empty(COMPONENTS, DIM).double())
+    roots = noise.normal(torch.empty(COMPONENTS, DIM, DIM).double()) / DIM**0.5
     covs = 0.3 * roots @ roots.mT + 0.02 * torch.eye(DIM)
     weights = 0.2 + noise.uniform(means)
     return Problem(MixtureDenoiser(sde=VP(), means=means, covs=covs, weights=weights), MASK, noise)
@@ -139,7 +139,7 @@ def main() -> None:
         rows.append(
             {"method": name, "nfe": nfe, "mean": mean, "cov": cov, "worst": worst, "seconds": seconds}
         )
-    console.sheet(
+    console.print_summary(
         f"error against the exact posterior: mean over {args.problems} mixtures, {args.samples} samples",
         ["method", "NFE", "mean", "covariance", "worst", "seconds"],
         [

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from sde_gen.cli import build, console
 from sde_gen.cli.overrides import CONF
 from sde_gen.data import Splits
-from sde_gen.training import Listener, Trainer
+from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
 from sde_gen.training.precision import exact_float32
 
@@ -33,7 +33,7 @@ POINTS = 20
 HELD_OUT = 512
 
 
-class Curve(Listener):
+class Curve(Callback):
     """Keep the losses; the one on held-out images is measured at every record."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Curve(Listener):
         self.speed: list[float] = []
         self.trainer: Trainer | None = None
 
-    def log(self, record: Record) -> None:
+    def on_log(self, record: Record) -> None:
         """Keep a record."""
         assert self.trainer is not None
-        loss = self.trainer.validation()
+        loss = self.trainer.validation_loss()
         assert loss is not None
         self.images.append(int(record["images"]))  # type: ignore[arg-type]
         self.train.append(float(record["loss"]))  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def train(recipe: str, splits: Splits, *, precision: str, seed: int, images: int
                 *overrides,
             ],
         )
-        curve.trainer = build.trainer(config, splits, listeners=[curve])
+        curve.trainer = build.trainer(config, splits, callbacks=[curve])
         curve.trainer.run()
     return curve
 
@@ -131,7 +131,7 @@ def main() -> None:
     path = arguments.out / f"precision_curves_{device.type}.json"
     path.write_text(json.dumps({**about, "rows": rows, "curves": losses}, indent=1) + "\n")
     draw(curves, path.with_suffix(".png"))
-    console.sheet(
+    console.print_summary(
         f"loss on {HELD_OUT} held-out images, {arguments.recipe}, {arguments.seeds} seeds",
         ["images", *FORMATS, "bfloat16 - float32", "+-", "between seeds"],
         [
@@ -167,9 +167,9 @@ def draw(curves: dict[str, list[Curve]], path: Path) -> None:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     losses, differences = figure.subplots(1, 2)
-    for name, colour in zip(FORMATS, ("tab:blue", "tab:orange"), strict=True):
+    for name, color in zip(FORMATS, ("tab:blue", "tab:orange"), strict=True):
         for seed, curve in enumerate(curves[name]):
-            losses.plot(curve.images, curve.held_out, color=colour, lw=1, label=name if seed == 0 else None)
+            losses.plot(curve.images, curve.held_out, color=color, lw=1, label=name if seed == 0 else None)
     for seed, (a, b) in enumerate(zip(*curves.values(), strict=True)):
         gaps = [mine - theirs for mine, theirs in zip(b.held_out, a.held_out, strict=True)]
         differences.plot(a.images, gaps, lw=1, label=f"seed {seed}")

@@ -37,7 +37,7 @@ from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.denoiser.parametrization import EDM
 from sde_gen.grid import Angle
 from sde_gen.model import DDPMpp, NCSNpp
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.sde import VP
 from sde_gen.training.precision import contexts, exact_float32
@@ -101,7 +101,7 @@ def overhead(subject: Subject, solver: str, batch: int, arguments: argparse.Name
     net = Watched(subject.net)
     denoiser = NetworkDenoiser(net=net, sde=VP(), parametrization=EDM()).requires_grad_(False)
     sampler = Sampler(solver=instantiate(load("solver", solver)), grid=Angle(), steps=arguments.steps)
-    seeds, shape = sample_seeds(0, batch), (batch, *subject.shape)
+    seeds, shape = spawn_seeds(0, batch), (batch, *subject.shape)
     x, label = torch.randn(shape, device=device), torch.zeros(batch, device=device)
 
     def sample() -> None:
@@ -127,7 +127,7 @@ def overhead(subject: Subject, solver: str, batch: int, arguments: argparse.Name
 def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Images per second by evaluations, number format and compiler."""
     device, batch = arguments.device, arguments.large
-    seeds, shape = sample_seeds(0, batch), (batch, *subject.shape)
+    seeds, shape = spawn_seeds(0, batch), (batch, *subject.shape)
     for kind in ("eager", "blocks", "graphs"):
         for dtype in (torch.float32, torch.bfloat16):
             denoiser = NetworkDenoiser(
@@ -138,11 +138,11 @@ def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict
             def trial(denoiser: NetworkDenoiser = denoiser) -> None:
                 denoiser(torch.zeros(shape, device=device), torch.tensor(0.5, dtype=torch.float64))
 
-            torch._dynamo.reset()  # or code of the last format and compiler counts towards the limit of kinds
+            torch._dynamo.reset()  # or code of the last format and compiler counts toward the limit of kinds
             begin = time.perf_counter()
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
-                instantiate(load("compiler", kind)).compile(subject.net, trial)
+                instantiate(load("compile", kind)).compile(subject.net, trial)
             first = time.perf_counter() - begin
             for nfe in (10, 35):
                 sampler = Sampler(
@@ -158,7 +158,7 @@ def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict
                     spent, batches = spent + seconds(sample, device), batches + 1
                 speed = batch * batches / spent
                 yield {
-                    "compiler": kind,
+                    "compile": kind,
                     "precision": str(dtype),
                     "nfe": nfe,
                     "images_per_second": speed,
@@ -198,7 +198,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"sample_overhead_{arguments.device.type}.json"
     path.write_text(json.dumps({**facts, "rows": rows, "throughput": speeds}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"share of the time outside the network, {name(facts)}, {arguments.steps} steps",
         ["network", "solver", "batch", "calls", "ms a call", "in the walk", "beside bare calls"],
         [
@@ -214,9 +214,9 @@ def main() -> None:
         ],
     )
     if speeds:
-        console.sheet(
+        console.print_summary(
             f"images/s, batch {arguments.large}, {name(facts)}",
-            ["compiler", "precision", "NFE", "images/s", "50,000 images, s", "compiled in, s", "batches"],
+            ["compile", "precision", "NFE", "images/s", "50,000 images, s", "compiled in, s", "batches"],
             [
                 [_compiler(row), row["precision"].removeprefix("torch."), str(row["nfe"])]
                 + [
@@ -234,7 +234,7 @@ def main() -> None:
 
 def _compiler(row: dict[str, Any]) -> str:
     """What was at work: where a compiler failed, the network as it is written."""
-    return f"{row['compiler']} (failed: eager)" if row["notes"] else str(row["compiler"])
+    return f"{row['compiler']} (failed: eager)" if row["notes"] else str(row["compile"])
 
 
 def _percent(parts: tuple[float, float, float] | None) -> str:

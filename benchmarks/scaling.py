@@ -31,7 +31,7 @@ from hydra.utils import instantiate
 from sde_gen.cli import build, console
 from sde_gen.cli.overrides import CONF, names
 from sde_gen.data import Dataset, Splits
-from sde_gen.distributed.strategy import assembled
+from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training.precision import exact_float32
 from sde_gen.utils.timing import synchronize
 
@@ -54,10 +54,15 @@ def work(team: str, device: str, batch: int, steps: int) -> None:
     torch.set_num_threads(1)
     exact_float32()
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = [f"engine.batch_size={batch * size}", f"team={team}", f"device={device}", f"run={folder}"]
+        overrides = [
+            f"engine.batch_size={batch * size}",
+            f"distributed={team}",
+            f"device={device}",
+            f"run={folder}",
+        ]
         config = compose("train", ["model=ddpmpp", *NETWORKS[device], *overrides])
-        with assembled(partial(instantiate, config.team)) as members:
-            trainer = build.trainer(config, data(), team=members)
+        with init_distributed(partial(instantiate, config.team)) as members:
+            trainer = build.trainer(config, data(), distributed=members)
             trainer.denoiser.train()
             for step in range(2):
                 trainer.step(step)
@@ -79,7 +84,7 @@ def measured(processes: int, team: str, arguments: argparse.Namespace) -> float:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{processes} processes of team={team} failed:\n{done.stderr}")
+        raise SystemExit(f"{processes} processes of distributed={team} failed:\n{done.stderr}")
     return next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("SPEED"))
 
 
@@ -143,7 +148,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"scaling_{arguments.device}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"training on {arguments.device}, {arguments.batch} images a process",
         ["team", "processes", "images/s", "efficiency", "range"],
         [

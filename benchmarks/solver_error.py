@@ -40,7 +40,7 @@ from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import Angle, Grid, Karras, LogSNR, Quadratic, Uniform
 from sde_gen.noise import IID
-from sde_gen.sde import EDM, SDE, VP
+from sde_gen.sde import SDE, VP, EDMProcess
 from sde_gen.solver import (
     DEISTAB,
     DPMSolver3M,
@@ -169,7 +169,7 @@ class Track(NamedTuple):
 
 
 PATHS = {
-    "EDM": Track(EDM(), {"karras": Karras(), "log_snr": LogSNR(), "angle": Angle()}),
+    "EDM": Track(EDMProcess(), {"karras": Karras(), "log_snr": LogSNR(), "angle": Angle()}),
     "VP": Track(
         VP(),
         {
@@ -423,7 +423,7 @@ def typical(values: Array) -> Array:
     return np.exp(np.mean(np.log(np.where(np.isfinite(values), values, np.inf)), axis=0))
 
 
-def rows_of(scores: dict[str, Score], problems: list[str]) -> list[dict[str, Any]]:
+def select_rows(scores: dict[str, Score], problems: list[str]) -> list[dict[str, Any]]:
     """Compare on one path: a row per number of evaluations."""
     peers = {key: score for key, score in scores.items() if not key.startswith("ours")}
     others = {key: score for key, score in scores.items() if key.startswith("ours") and key != OURS}
@@ -475,7 +475,7 @@ def tell(path: str, rows: list[dict[str, Any]]) -> None:
             cells[2:5] = [peer["name"], f"{peer['median']:.1e}", f"{row['ratio']:.2f}"]
             cells[5] = f"{100 * row['flips']:.1f} / {100 * peer['flips']:.1f} %"
         table.append(cells)
-    console.sheet(f"{path}: {OURS}, and the peers, each also on our grid", columns, table)
+    console.print_summary(f"{path}: {OURS}, and the peers, each also on our grid", columns, table)
 
 
 def draw(found: dict[str, dict[str, Score]], rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -515,7 +515,7 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.perf_counter()
     found, versions, problems = measure(arguments.seed, arguments.draws, arguments.samples)
-    rows = {path: rows_of(scores, problems) for path, scores in found.items()}
+    rows = {path: select_rows(scores, problems) for path, scores in found.items()}
     for path, each in rows.items():
         tell(path, each)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.denoiser.parametrization import EDM
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR
-from sde_gen.noise import IID, Brownian, Noise, PerSample, sample_seeds
+from sde_gen.noise import IID, Brownian, Noise, PerSample, spawn_seeds
 from sde_gen.sde import SDE, VP
 
 SHAPES = ((64, 2), (16, 3, 32, 32))
@@ -82,7 +82,7 @@ def ours(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     def euler_maruyama() -> None:
         y = x
         for sigma, following in pairwise(sigmas):
-            y = y.add(net(y), alpha=(following - sigma) / sigma).add_(noise.fresh(y), alpha=0.1)
+            y = y.add(net(y), alpha=(following - sigma) / sigma).add_(noise.normal(y), alpha=0.1)
 
     yield "bare loop, Euler", euler
     yield "bare loop, Euler-Maruyama", euler_maruyama
@@ -171,7 +171,7 @@ PEERS = {"k-diffusion": k_diffusion, "diffusers": diffusers, "azula": azula, "to
 
 def sources(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     """Sources of noise, ours and the peers', one draw a step."""
-    seeds, grid = sample_seeds(0, len(x)), np.geomspace(1, RATIOS[1] / RATIOS[0], steps + 1).tolist()
+    seeds, grid = spawn_seeds(0, len(x)), np.geomspace(1, RATIOS[1] / RATIOS[0], steps + 1).tolist()
 
     def walk(make: Callable[[], Noise]) -> Run:
         def run() -> None:
@@ -308,7 +308,7 @@ def save(
         ("microseconds a model call above the bare call", overhead, 1),
         ("milliseconds a draw", noise, 3),
     ):
-        console.sheet(
+        console.print_summary(
             f"{title}, {about['processor']}, 1 thread, {arguments.steps} steps",
             ["", *columns],
             [

@@ -115,7 +115,7 @@ class PlainStep:
 
     def __init__(self, net: nn.Module, size: Size, device: torch.device, *, bfloat16: bool) -> None:
         self.net, self.device, self.bfloat16 = net.to(device).train(), device, bfloat16
-        self.average = copy.deepcopy(net)
+        self.ema_model = copy.deepcopy(net)
         self.adam = torch.optim.Adam(net.parameters(), lr=2e-4)
         self.images = data().train.values.to(device)
         self.kept = torch.cumprod(1 - torch.as_tensor(linear_betas(steps=1000)), 0).float().to(device)
@@ -136,7 +136,7 @@ class PlainStep:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.adam.step()
         with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.net.parameters(), strict=True):
+            for mine, theirs in zip(self.ema_model.parameters(), self.net.parameters(), strict=True):
                 mine.mul_(0.999).add_(theirs, alpha=0.001)
 
 
@@ -169,10 +169,10 @@ def with_looped_average(trainer: Trainer) -> Trainer:
     """Average the weights one after the other."""
 
     def update(decay: float) -> None:
-        for mine, theirs in zip(trainer.follower.mine, trainer.follower.theirs, strict=True):
+        for mine, theirs in zip(trainer.ema_updater.mine, trainer.ema_updater.theirs, strict=True):
             mine.lerp_(theirs, 1 - decay)
 
-    trainer.follower.update = torch.no_grad()(update)  # type: ignore[method-assign]
+    trainer.ema_updater.update = torch.no_grad()(update)  # type: ignore[method-assign]
     return trainer
 
 
@@ -333,7 +333,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"train_step_{device.type}.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    console.sheet(
+    console.print_summary(
         f"training step, {about['processor'] if device.type == 'cpu' else about['device']}, batch {size.batch}",
         ["", "M param.", "GFLOP/image", "images/s", "GFLOP/s", "ratio", "quartiles"],
         [

@@ -1,4 +1,4 @@
-"""Score-based generative modelling with stochastic and ordinary differential equations."""
+"""Score-based generative modeling with stochastic and ordinary differential equations."""
 
 import signal
 import sys

@@ -15,7 +15,7 @@ from tests.helpers.catalogue import CONF, names
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 FILES = [(kind, name) for kind in KINDS for name in names(kind)]
-DOORS = ("train", "train_classifier", "sample", "evaluate", "benchmark", "verify")
+COMMANDS = ("train", "train_classifier", "sample", "evaluate", "benchmark", "verify")
 
 
 def nodes(config):
@@ -68,7 +68,7 @@ def test_yaml_says_the_defaults(kind, name):
             assert same, f"{key}: yaml {value}, constructor {default}"
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", COMMANDS)
 def test_every_door_composes(door):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert compose(door, [])

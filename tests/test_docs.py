@@ -11,7 +11,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from sde_gen.cli.app import load
-from sde_gen.cli.overrides import CONF, preflight
+from sde_gen.cli.overrides import CONF, validate_overrides
 from sde_gen.sde import SDE
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +74,7 @@ def test_commands_compose(name, arguments):
     """Every documented command names groups, files and keys that exist, else the door ends the process."""
     GlobalHydra.instance().clear()
     words = shlex.split(arguments)
-    preflight(name, words)
+    validate_overrides(name, words)
     for solver in re.findall(r"solvers=\[(.*?)\]", arguments):
         assert all(load("solver", each) for each in solver.split(","))
 

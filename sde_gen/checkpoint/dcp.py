@@ -15,22 +15,22 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
-from sde_gen.checkpoint.tensors import Piece, Readable
-from sde_gen.checkpoint.writer import Draft
+from sde_gen.checkpoint.tensors import TensorShard, TensorSource
+from sde_gen.checkpoint.writer import CheckpointWriter
 
 
 class Writer(StorageWriter):
     """Write tensors named ``<part>/<name>`` to a draft, every process what the plan gives it.
 
     Arguments:
-        draft: the checkpoint.
+        writer: the checkpoint.
         parts: its parts; every process writes a file of each.
         rank: number of this process.
         size: number of processes.
     """
 
-    def __init__(self, draft: Draft, parts: tuple[str, ...], *, rank: int, size: int) -> None:
-        self.draft, self.parts = draft, parts
+    def __init__(self, writer: CheckpointWriter, parts: tuple[str, ...], *, rank: int, size: int) -> None:
+        self.writer, self.parts = writer, parts
         self.name = f"{rank}-of-{size}" if size > 1 else ""
 
     def reset(self, checkpoint_id: Any = None) -> None:
@@ -45,7 +45,7 @@ class Writer(StorageWriter):
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """As planned; one process alone is asked, before any writes."""
-        self.draft.open()
+        self.writer.begin()
         return plans
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
@@ -53,16 +53,16 @@ class Writer(StorageWriter):
         sums: dict[str, str] = {}
         for part in self.parts:
             mine = [item for item in plan.items if item.index.fqn.startswith(f"{part}/")]
-            pieces = {
+            shards = {
                 item.index.fqn[len(part) + 1 :]: _piece(item, planner) for item in mine if _filled(item)
             }
-            sums |= self.draft.write(part, pieces, self.name)
+            sums |= self.writer.write(part, shards, self.name)
         return _done([sums])
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Move everything into place; one process alone is asked, when all have written."""
         sums: list[Any] = list(itertools.chain(*results))
-        self.draft.close({name: digest for part in sums for name, digest in sorted(part.items())})
+        self.writer.commit({name: digest for part in sums for name, digest in sorted(part.items())})
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
@@ -77,7 +77,7 @@ class Reader(StorageReader):
         source: the tensors.
     """
 
-    def __init__(self, source: Mapping[str, Readable]) -> None:
+    def __init__(self, source: Mapping[str, TensorSource]) -> None:
         self.source = source
 
     def reset(self, checkpoint_id: Any = None) -> None:
@@ -129,14 +129,14 @@ def _filled(item: WriteItem) -> bool:
     return data.chunk.sizes.numel() > 0 or data.size.numel() == 0
 
 
-def _piece(item: WriteItem, planner: SavePlanner) -> Piece:
+def _piece(item: WriteItem, planner: SavePlanner) -> TensorShard:
     data, tensor = item.tensor_data, planner.resolve_data(item)
     assert data is not None
     assert isinstance(tensor, torch.Tensor)
     if data.chunk.sizes == data.size:
-        return Piece(tensor)
+        return TensorShard(tensor)
     assert data.chunk.sizes[1:] == data.size[1:]
-    return Piece(tensor, data.chunk.offsets[0], data.size[0])
+    return TensorShard(tensor, data.chunk.offsets[0], data.size[0])
 
 
 def _done(value: Any) -> "Future[Any]":

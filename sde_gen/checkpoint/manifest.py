@@ -18,7 +18,7 @@ LARGEST_SUM = 2**10
 """Bytes of the file with its checksum, at most."""
 
 
-class Header(NamedTuple):
+class Manifest(NamedTuple):
     """What stands in :data:`NAME`.
 
     Attributes:
@@ -32,7 +32,7 @@ class Header(NamedTuple):
     sha256: dict[str, str]
 
 
-def read(path: Path) -> Header:
+def read(path: Path) -> Manifest:
     """Read what a checkpoint says; of its tensors nothing is looked at.
 
     Raises:
@@ -47,7 +47,7 @@ def read(path: Path) -> Header:
     compare(file, hashlib.sha256(text), digest)
     try:
         told = json.loads(text)
-        header = Header(told["images"], told["about"], told["sha256"])
+        header = Manifest(told["images"], told["about"], told["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} was not written by this package ({line(str(error), 100)})") from error
     images, about, sums = header

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules import module
 
 from sde_gen.checkpoint.state_dict import compare
-from sde_gen.checkpoint.tensors import Readable
+from sde_gen.checkpoint.tensors import TensorSource
 
 PARTS_OF_TENSOR = 16
 """Modules and parameters that a network has for each of its tensors, at most; ours have two."""
@@ -20,7 +20,7 @@ LARGEST_CONSTANTS = 2**26
 """Numbers that a network keeps beside its tensors, at most."""
 
 
-def check(build: Callable[[], nn.Module], tensors: Mapping[str, Readable], *, what: str) -> None:
+def check(build: Callable[[], nn.Module], tensors: Mapping[str, TensorSource], *, what: str) -> None:
     """Build a network without memory, and compare it with stored tensors.
 
     Arguments:

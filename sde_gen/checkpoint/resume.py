@@ -10,17 +10,17 @@ from torch import nn
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import finite, from_tensors, load_into, to_tensors
-from sde_gen.distributed.strategy import Team
-from sde_gen.utils.diff import changes
+from sde_gen.distributed.strategy import Strategy
+from sde_gen.utils.diff import diff_config
 
 
 def resume(
     folder: Path,
     *,
     net: nn.Module,
-    average: nn.Module,
+    ema_model: nn.Module,
     adam: torch.optim.Optimizer,
-    team: Team,
+    strategy: Strategy,
     about: dict[str, Any],
     batch_size: int,
 ) -> int | None:
@@ -29,9 +29,9 @@ def resume(
     Arguments:
         folder: the folder of checkpoints.
         net: the network.
-        average: the network of averaged weights.
-        adam: the optimiser.
-        team: the processes, who may keep shares of all these.
+        ema_model: the network of averaged weights.
+        adam: the optimizer.
+        strategy: the processes, who may keep shares of all these.
         about: the settings now, plain data.
         batch_size: images of a step.
 
@@ -41,7 +41,7 @@ def resume(
     Raises:
         ValueError: the checkpoint is of another network or batch size, or holds numbers that are not finite.
     """
-    found = checkpoint.latest(folder, team=team)
+    found = checkpoint.latest(folder, strategy=strategy)
     if found is None:
         return None
     what = f"the checkpoint in {folder.parent}"
@@ -50,26 +50,31 @@ def resume(
             f"{what} has seen {found.images:,} images, which is no multiple of batch_size={batch_size}; "
             "keep its batch size or choose another run folder"
         )
-    load_into(net, found.net, what=what, team=team)
-    load_into(average, found.ema, what=what, team=team)
-    from_tensors(adam, found.optimizer, team)
-    _check_finite(folder, found.images, net, average, adam, team)
+    load_into(net, found.net, what=what, strategy=strategy)
+    load_into(ema_model, found.ema, what=what, strategy=strategy)
+    from_tensors(adam, found.optimizer, strategy)
+    _check_finite(folder, found.images, net, ema_model, adam, strategy)
     known = {key: value for key, value in about.items() if key in found.about}  # by an earlier version, less
-    changed = changes({**found.about, "validation": None}, {**known, "validation": None})
+    changed = diff_config({**found.about, "validation": None}, {**known, "validation": None})
     if changed:
         warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
     return found.images
 
 
 def _check_finite(
-    folder: Path, images: int, net: nn.Module, average: nn.Module, adam: torch.optim.Optimizer, team: Team
+    folder: Path,
+    images: int,
+    net: nn.Module,
+    ema_model: nn.Module,
+    adam: torch.optim.Optimizer,
+    strategy: Strategy,
 ) -> None:
     parts = {
         "weights": net.state_dict(),
-        "averaged weights": average.state_dict(),
+        "averaged weights": ema_model.state_dict(),
         "numbers of the optimizer": to_tensors(adam),
     }
-    bad = [name for name, tensors in parts.items() if not finite(tensors.values(), team)]
+    bad = [name for name, tensors in parts.items() if not finite(tensors.values(), strategy)]
     if bad:
         *older, newest = checkpoint.paths(folder) or [folder]
         go_on = f"delete it to go on from {older[-1]}, or choose" if older else "choose"

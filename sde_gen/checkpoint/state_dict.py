@@ -1,21 +1,21 @@
-"""Weights and optimiser states as plain tensors, and back."""
+"""Weights and optimizer states as plain tensors, and back."""
 
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sde_gen.checkpoint.tensors import Readable
-from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.checkpoint.tensors import TensorSource
+from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.utils.one_line import line
 
 
 def load_into(
     net: nn.Module,
-    tensors: Mapping[str, Readable],
+    tensors: Mapping[str, TensorSource],
     *,
     what: str,
-    team: Team = Alone(),  # noqa: B008, without state
+    strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
     """Load weights that must fit exactly; every process of the team reads what it keeps.
 
@@ -24,10 +24,10 @@ def load_into(
     """
     mine = net.state_dict()
     compare(mine, tensors, what=what)
-    team.load(tensors, mine)
+    strategy.load(tensors, mine)
 
 
-def compare(mine: Mapping[str, Readable], tensors: Mapping[str, Readable], *, what: str) -> None:
+def compare(mine: Mapping[str, TensorSource], tensors: Mapping[str, TensorSource], *, what: str) -> None:
     """Compare names and shapes of stored tensors with those of a network.
 
     Raises:
@@ -52,22 +52,22 @@ def compare(mine: Mapping[str, Readable], tensors: Mapping[str, Readable], *, wh
         )
 
 
-def finite(tensors: Iterable[Tensor], team: Team) -> bool:
+def finite(tensors: Iterable[Tensor], strategy: Strategy) -> bool:
     """Whether all numbers are finite; every process of the team asks for what it keeps."""
-    zeros = [team.whole((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
+    zeros = [strategy.full_tensor((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
     return all(float(zero) == 0 for zero in zeros)
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The per-parameter state of an optimiser as ``<index>.<name>`` tensors."""
+    """The per-parameter state of an optimizer as ``<index>.<name>`` tensors."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
 def from_tensors(
     optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, Readable],
-    team: Team = Alone(),  # noqa: B008, without state
+    tensors: Mapping[str, TensorSource],
+    strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
     """Undo :func:`to_tensors`; every process of the team reads what it keeps.
 
@@ -82,7 +82,7 @@ def from_tensors(
         index, _, name = key.partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
             raise ValueError(
-                f"the optimiser's state has an entry {key!r}, but there are {len(parameters)} parameters"
+                f"the optimizer's state has an entry {key!r}, but there are {len(parameters)} parameters"
             )
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
@@ -90,5 +90,5 @@ def from_tensors(
         else:
             mine = value[()].clone()
         state.setdefault(int(index), {})[name] = mine
-    team.load(tensors, shared)
+    strategy.load(tensors, shared)
     optimizer.load_state_dict({"state": state, "param_groups": groups})

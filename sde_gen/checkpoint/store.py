@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from sde_gen.checkpoint import manifest
-from sde_gen.checkpoint.tensors import Stored, unpack
-from sde_gen.checkpoint.writer import Draft
-from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.checkpoint.tensors import LazyTensor, open_shards
+from sde_gen.checkpoint.writer import CheckpointWriter
+from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.utils import regular_file
 
 PARTS = ("net", "ema", "optimizer")
@@ -30,7 +30,7 @@ class Checkpoint:
         images: number of training images seen.
         net: weights of the network.
         ema: their moving average.
-        optimizer: tensors of the optimiser.
+        optimizer: tensors of the optimizer.
         about: what JSON can say: step, configuration, facts of the data, versions, validation.
     """
 
@@ -50,13 +50,13 @@ class Saved:
     """
 
     images: int
-    net: Mapping[str, Stored]
-    ema: Mapping[str, Stored]
-    optimizer: Mapping[str, Stored]
+    net: Mapping[str, LazyTensor]
+    ema: Mapping[str, LazyTensor]
+    optimizer: Mapping[str, LazyTensor]
     about: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, team: Team = Alone()) -> Path:  # noqa: B008, without state
+def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProcess()) -> Path:  # noqa: B008, without state
     """Write folder/<images>, aside first and moved into place in one step; every process of the team calls.
 
     A process killed meanwhile, or a full disk, leaves what was there before.
@@ -64,9 +64,9 @@ def save(folder: Path, checkpoint: Checkpoint, team: Team = Alone()) -> Path:  #
     Raises:
         OSError: the checkpoint could not be written, by whichever process; nothing of it is left.
     """
-    draft = Draft(folder, checkpoint.images, checkpoint.about)
+    writer = CheckpointWriter(folder, checkpoint.images, checkpoint.about)
     try:
-        team.save({part: getattr(checkpoint, part) for part in PARTS}, draft)
+        strategy.save({part: getattr(checkpoint, part) for part in PARTS}, writer)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -75,28 +75,28 @@ def save(folder: Path, checkpoint: Checkpoint, team: Team = Alone()) -> Path:  #
             str(folder),
         ) from error
     finally:
-        if team.rank == 0:
-            draft.clear()
-    return draft.final
+        if strategy.rank == 0:
+            writer.abort()
+    return writer.final
 
 
-def load(path: Path, parts: Collection[str] = PARTS, team: Team = Alone()) -> Saved:  # noqa: B008, without state
+def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = SingleProcess()) -> Saved:  # noqa: B008, without state
     """Verify a checkpoint; every process of the team calls, and reads a share of the files for that.
 
     Arguments:
         path: its folder.
         parts: what is wanted of it; nothing else is looked at.
-        team: the processes.
+        strategy: the processes.
 
     Raises:
         ValueError: a file is missing or damaged, whichever process found it; the message names it.
     """
     found, problem = None, None
     try:
-        found = _verified(path, parts, team)
+        found = _verified(path, parts, strategy)
     except ValueError as error:
         problem = str(error)
-    problems = [told for told in team.hear(problem) if told]
+    problems = [told for told in strategy.all_gather_object(problem) if told]
     if problems:
         raise ValueError(problems[0])
     assert found is not None
@@ -111,27 +111,29 @@ def paths(folder: Path) -> list[Path]:
 def latest(
     folder: Path,
     parts: Collection[str] = PARTS,
-    team: Team = Alone(),  # noqa: B008, without state
+    strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> Saved | None:
     """The newest checkpoint that is whole; damaged ones are named in a warning. None if there is none at all.
 
     Arguments:
         folder: the folder of checkpoints, as the first process sees it.
         parts: what is wanted, as in :func:`load`.
-        team: the processes; every one calls.
+        strategy: the processes; every one calls.
 
     Raises:
         ValueError: there are checkpoints, and all are damaged.
     """
     damaged: list[str] = []
-    looked = team.hear(paths(folder))[0]
+    looked = strategy.all_gather_object(paths(folder))[0]
     while looked:
         path = looked.pop()
         try:
-            found = load(path, parts, team)
+            found = load(path, parts, strategy)
         except ValueError as error:
-            if team.hear(not path.exists())[0]:  # a training beside has deleted it: there are newer ones
-                looked, damaged = team.hear(paths(folder))[0], []
+            if strategy.all_gather_object(not path.exists())[
+                0
+            ]:  # a training beside has deleted it: there are newer ones
+                looked, damaged = strategy.all_gather_object(paths(folder))[0], []
             else:
                 damaged.append(str(error))
             continue
@@ -210,7 +212,7 @@ def _validation(path: Path) -> float | None:
     return None if score is None or not math.isfinite(score) else score
 
 
-def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
+def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
     told = manifest.read(path)
     sums = {path / name: sha256 for name, sha256 in told.sha256.items()}
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
@@ -220,8 +222,8 @@ def _verified(path: Path, parts: Collection[str], team: Team) -> Saved:
     try:
         for file in (wanted := [file for found in files.values() for file in found]):
             regular_file.check(file)
-        tensors = {part: unpack(files[part]) if part in files else {} for part in PARTS}
-        for file in wanted[team.rank :: team.size]:  # which are as long as their headers say
+        tensors = {part: open_shards(files[part]) if part in files else {} for part in PARTS}
+        for file in wanted[strategy.rank :: strategy.size]:  # which are as long as their headers say
             manifest.compare(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(manifest.unreadable(path, error)) from error

@@ -18,7 +18,7 @@ Region = tuple[slice, ...]
 """A slice of each axis of a tensor; the empty one is all of it."""
 
 
-class Piece(NamedTuple):
+class TensorShard(NamedTuple):
     """Rows of a tensor that follow one another, or all of it.
 
     Arguments:
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
     size: int | None = None
 
 
-class Readable(Protocol):
+class TensorSource(Protocol):
     """A tensor, or what gives one when it is asked: ``x[()]``."""
 
     @property
@@ -45,10 +45,10 @@ class Readable(Protocol):
         ...
 
 
-def pack(pieces: Mapping[str, Piece]) -> bytes:
+def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:
     """The content of a file; what is not whole stands in its header, as ``{"rows": {name: [begin, size]}}``."""
-    tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in pieces.items()}
-    rows = {name: [piece.begin, piece.size] for name, piece in pieces.items() if piece.size is not None}
+    tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in shards.items()}
+    rows = {name: [piece.begin, piece.size] for name, piece in shards.items() if piece.size is not None}
     return safetensors.torch.save(tensors, {"rows": json.dumps(rows)} if rows else None)
 
 
@@ -62,7 +62,7 @@ class _Block(NamedTuple):
     file: Path
 
 
-class Stored:
+class LazyTensor:
     """A tensor on the disk, of which only what is asked for is read.
 
     Arguments:
@@ -94,7 +94,7 @@ class Stored:
         return found[(slice(None), *rest)]
 
 
-def unpack(files: Sequence[Path]) -> dict[str, Stored]:
+def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
     """The tensors of all files together; only headers are read, and nothing in them is ever run.
 
     Raises:
@@ -120,7 +120,9 @@ def unpack(files: Sequence[Path]) -> dict[str, Stored]:
         blocks.sort()
         _check(name, blocks)
         scalar = not opened(blocks[0].file).get_slice(name).get_shape()
-        tensors[name] = Stored(name, [] if scalar else [blocks[0].size, *blocks[0].kind[1]], blocks, opened)
+        tensors[name] = LazyTensor(
+            name, [] if scalar else [blocks[0].size, *blocks[0].kind[1]], blocks, opened
+        )
     return tensors
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sde_gen.checkpoint.manifest import NAME
-from sde_gen.checkpoint.tensors import Piece, pack
+from sde_gen.checkpoint.tensors import TensorShard, serialize_shards
 from sde_gen.utils.atomic import flush, put
 
 
-class Draft:
+class CheckpointWriter:
     """A checkpoint written aside, by one process or by several, and moved into place in one step.
 
     A process killed meanwhile, or a full disk, leaves what was there before.
@@ -27,44 +27,44 @@ class Draft:
     def __init__(self, folder: Path, images: int, about: Mapping[str, Any]) -> None:
         self.folder, self.images, self.about = folder, images, about
         self.final = folder / f"{images:012d}"
-        self.aside, self.old = folder / f".{self.final.name}.new", folder / f".{self.final.name}.old"
+        self.tmp_dir, self.old = folder / f".{self.final.name}.new", folder / f".{self.final.name}.old"
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Make room; one process does, before any writes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.aside, ignore_errors=True)  # of a process killed while it wrote
-        self.aside.mkdir()
+        shutil.rmtree(self.tmp_dir, ignore_errors=True)  # of a process killed while it wrote
+        self.tmp_dir.mkdir()
 
-    def write(self, part: str, pieces: Mapping[str, Piece], writer: str = "") -> dict[str, str]:
+    def write(self, part: str, shards: Mapping[str, TensorShard], writer: str = "") -> dict[str, str]:
         """Write a file; several writers of a part have each a name of their own.
 
         Returns:
             The file's name and SHA-256.
         """
-        content = pack(pieces)
+        content = serialize_shards(shards)
         name = ".".join(filter(None, (part, writer, "safetensors")))
-        put(self.aside / name, content)
+        put(self.tmp_dir / name, content)
         return {name: hashlib.sha256(content).hexdigest()}
 
-    def close(self, sums: Mapping[str, str]) -> None:
+    def commit(self, sums: Mapping[str, str]) -> None:
         """Say what was written, and move it into place; one process does, after all have written.
 
         Arguments:
             sums: the SHA-256 of every file.
         """
         text = json.dumps({"images": self.images, "about": self.about, "sha256": sums}, indent=1)
-        put(self.aside / NAME, text.encode())
-        put(self.aside / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
-        flush(self.aside)
+        put(self.tmp_dir / NAME, text.encode())
+        put(self.tmp_dir / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+        flush(self.tmp_dir)
         if (
             self.final.exists()
         ):  # the same counter again: that one was damaged, or the run would go on from it
             shutil.rmtree(self.old, ignore_errors=True)
             os.rename(self.final, self.old)
-        os.rename(self.aside, self.final)
+        os.rename(self.tmp_dir, self.final)
         flush(self.folder)
 
-    def clear(self) -> None:
+    def abort(self) -> None:
         """Delete what was not moved into place, and what it took the place of."""
-        shutil.rmtree(self.aside, ignore_errors=True)
+        shutil.rmtree(self.tmp_dir, ignore_errors=True)
         shutil.rmtree(self.old, ignore_errors=True)

@@ -20,8 +20,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sde_gen.cli import options
 from sde_gen.cli.overrides import CONF as CONF
 from sde_gen.cli.overrides import names as names
-from sde_gen.cli.overrides import nearest as nearest
-from sde_gen.cli.overrides import preflight as preflight
+from sde_gen.cli.overrides import suggest as suggest
+from sde_gen.cli.overrides import validate_overrides as validate_overrides
 from sde_gen.distributed.announcement import announces
 from sde_gen.training.precision import exact_float32
 
@@ -45,11 +45,11 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             except MISTAKES as error:
                 if os.environ.get("HYDRA_FULL_ERROR"):
                     raise
-                fail(explain(error), consequence=isinstance(error, ChildProcessError))
+                exit_with_error(format_error(error), consequence=isinstance(error, ChildProcessError))
             except (MemoryError, RuntimeError) as error:
                 if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
                     raise
-                fail(
+                exit_with_error(
                     "the memory did not suffice; try a smaller batch_size (in training a larger engine.accumulation)"
                 )
             except KeyboardInterrupt:
@@ -60,9 +60,9 @@ def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         def main() -> None:
             argv = sys.argv
             try:
-                words = preflight(name, argv[1:])
+                words = validate_overrides(name, argv[1:])
             except MISTAKES as error:
-                fail(explain(error))
+                exit_with_error(format_error(error))
             with _plain_warnings(), _folder_of_sweep(words) as more:
                 sys.argv = [argv[0], *words, *more]
                 try:
@@ -135,7 +135,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def fail(message: str, *, consequence: bool = False) -> NoReturn:
+def exit_with_error(message: str, *, consequence: bool = False) -> NoReturn:
     """End the process as after a user's mistake; of the processes of a ``torchrun`` one says it.
 
     Arguments:
@@ -147,20 +147,20 @@ def fail(message: str, *, consequence: bool = False) -> NoReturn:
     raise SystemExit(2)
 
 
-def explain(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """The message of the mistake itself in one line, without the layers around it."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... must be given"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
-        return f"{where}: {explain(error.__cause__)}" if where else explain(error.__cause__)
+        return f"{where}: {format_error(error.__cause__)}" if where else format_error(error.__cause__)
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {line}"
     return line
 
 
-def check_counts(config: DictConfig, *keys: str, least: int = 1) -> None:
+def require_int(config: DictConfig, *keys: str, least: int = 1) -> None:
     """Refuse settings that are no whole numbers, or too small ones.
 
     Raises:
@@ -193,7 +193,7 @@ def refuse(instead: str, *keys: str) -> None:
             raise ValueError(f"{word} would have no effect: {instead}")
 
 
-def several(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """A list, also where the user gave its only element bare."""
     return list(value) if isinstance(value, ListConfig) else [value]
 
@@ -205,7 +205,7 @@ def load(kind: str, name: str) -> DictConfig:
         ValueError: there is no such file; the message names the nearest.
     """
     if name not in names(kind):
-        raise ValueError(f"{kind}={name} is unknown; {nearest(name, names(kind))}")
+        raise ValueError(f"{kind}={name} is unknown; {suggest(name, names(kind))}")
     config = OmegaConf.load(CONF / kind / f"{name}.yaml")
     assert isinstance(config, DictConfig)
     return config

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console, tuning
-from sde_gen.cli.app import door, load, refuse, several
-from sde_gen.cli.run import Run, open_run
-from sde_gen.evaluation.solver_comparison import Comparison, Measured
+from sde_gen.cli.app import as_list, door, load, refuse
+from sde_gen.cli.run import Run, load_run
+from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid
-from sde_gen.noise import sample_seeds
+from sde_gen.noise import spawn_seeds
 from sde_gen.solver.base import Solver
 from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
@@ -56,13 +56,13 @@ def main(config: DictConfig) -> None:
         tuning.tune(config)
         return
     refuse("say tune=true with it", "tuning")
-    step_counts, names = several(config.steps), several(config.solvers)
+    step_counts, names = as_list(config.steps), as_list(config.solvers)
     if not step_counts:
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
     if not names:
         raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
     solvers: dict[str, Solver] = {name: build.make(load("solver", name)) for name in map(str, names)}
-    run, grid = open_run(config), build.make(config.grid)
+    run, grid = load_run(config), build.make(config.grid)
     compared = _comparison(config, run, grid, step_counts)
     for solver in solvers.values():
         compared.check(solver)
@@ -89,9 +89,9 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
     return Comparison(
         denoiser=run.conditioned(run.labels(config.n)),
         network=run.denoiser.net,
-        shape=run.facts.shape,
+        shape=run.data_spec.shape,
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
-        seeds=sample_seeds(config.seed, config.n),
+        seeds=spawn_seeds(config.seed, config.n),
         device=run.device,
         reference=build.make(config.reference.solver),
         reference_steps=config.reference.steps,
@@ -100,7 +100,7 @@ def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]
     )
 
 
-def _row(name: str, steps: int, measured: Measured) -> Row:
+def _row(name: str, steps: int, measured: SolverErrors) -> Row:
     median = mean = se = None
     if measured.errors is not None:
         errors = measured.errors.tolist()
@@ -135,7 +135,7 @@ def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
     picture = Path(config.out) / "benchmark.png"
     made = attempt(lambda: save_figure(_figure(rows), picture), picture)
     wild = any(row.out_of_range for row in rows)  # else a column of zeros
-    console.sheet(
+    console.print_summary(
         f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
         [
             "solver",

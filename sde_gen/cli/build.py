@@ -13,17 +13,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
-from sde_gen.data import Identity, Source, Splits
+from sde_gen.data import DatasetSource, Identity, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
-from sde_gen.training import Settings, Trainer
+from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class DataSpec:
     """What the data says and no configuration can: it fills the keys that a yaml leaves as ``???``.
 
     Arguments:
@@ -41,57 +41,57 @@ class Facts:
         return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
 
 
-def codec(config: DictConfig, facts: Facts) -> Codec:
+def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
     """Build the map between data and model space."""
-    built: Codec = make(config.codec, **facts.fill(config.codec))
+    built: Codec = make(config.codec, **data_spec.fill(config.codec))
     return built
 
 
-def denoiser(config: DictConfig, facts: Facts, **more: Any) -> NetworkDenoiser:
+def denoiser(config: DictConfig, data_spec: DataSpec, **more: Any) -> NetworkDenoiser:
     """Build the network, its process and the meaning of its output; the process is made once.
 
     Arguments:
         config: the configuration of a training.
-        facts: what it is silent about.
+        data_spec: what it is silent about.
         more: what a configuration cannot say: the context in which the network is called.
     """
     sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NetworkDenoiser(
-        net=network(config, facts),
+        net=network(config, data_spec),
         sde=sde,
         parametrization=make(config.parametrization, **shared),
         **more,
     )
 
 
-def network(config: DictConfig, facts: Facts) -> nn.Module:
+def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
     """Build the network of a score model."""
     told = "net" in config.model  # a network around one whose classes are settled
-    classes = {"num_classes": facts.classes} if conditional(config) and not told else {}
-    built: nn.Module = make(config.model, _convert_="all", **{**facts.fill(config.model), **classes})
+    classes = {"num_classes": data_spec.classes} if conditional(config) and not told else {}
+    built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **classes})
     return built
 
 
-def encoder(config: DictConfig, facts: Facts) -> nn.Module:
+def encoder(config: DictConfig, data_spec: DataSpec) -> nn.Module:
     """Build the network of a classifier of noised samples."""
-    facts_of_net = {**facts.fill(config.encoder), "num_classes": facts.classes}
+    facts_of_net = {**data_spec.fill(config.encoder), "num_classes": data_spec.classes}
     built: nn.Module = make(config.encoder, _convert_="all", **facts_of_net)
     return built
 
 
-def classifier(config: DictConfig, facts: Facts) -> NoisyClassifier:
+def classifier(config: DictConfig, data_spec: DataSpec) -> NoisyClassifier:
     """Build the network of a classifier of noised samples, its process and the scaling of its input.
 
     Raises:
         ValueError: the data have no labels.
     """
-    if facts.classes < 2:
+    if data_spec.classes < 2:
         raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
     sde = make(config.sde)
     shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NoisyClassifier(
-        net=encoder(config, facts),
+        net=encoder(config, data_spec),
         sde=sde,
         parametrization=make(config.parametrization, **shared),
     )
@@ -197,7 +197,11 @@ def device(name: str) -> torch.device:
 
 
 def trainer(
-    config: DictConfig, splits: Splits, *, model: Callable[[DictConfig, Facts], Any] = denoiser, **more: Any
+    config: DictConfig,
+    splits: Splits,
+    *,
+    model: Callable[[DictConfig, DataSpec], Any] = denoiser,
+    **more: Any,
 ) -> Trainer:
     """Build the training: everything that a configuration of the door ``train`` names.
 
@@ -207,7 +211,7 @@ def trainer(
         model: builds what is trained: a denoiser, or a classifier of noised samples.
         more: what a configuration cannot say: listeners and when to stop.
     """
-    facts = Facts(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
+    data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
     if config.get("model", {}).get("num_classes", 0):
         raise ValueError(
             f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
@@ -218,29 +222,29 @@ def trainer(
             "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
             "training split's images (data.test=null), or use conditioning=none"
         )
-    settings: Settings = make(config.engine)
+    settings: TrainingConfig = make(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
     return Trainer(
-        denoiser=model(config, facts).to(device(config.device)),
+        denoiser=model(config, data_spec).to(device(config.device)),
         objective=make(config.objective),
         train=splits.train,
         held_out=splits.test,
-        codec=codec(config, facts),
+        codec=codec(config, data_spec),
         augmentation=make(config.augmentation),
         optimizer=make(config.optimizer),
         lr_schedule=make(config.lr_schedule),
         ema=make(config.ema),
         precision=make(config.precision),
-        compiler=make(config.compiler),
+        compiler=make(config.compile),
         settings=settings,
         folder=Path(config.run),
         about={
             "config": OmegaConf.to_container(config, resolve=True),
-            "facts": vars(facts),
+            "facts": vars(data_spec),
             "data": identity(config, splits).plain(),
             "versions": versions(),
         },
-        conditioning=make(config.conditioning, **facts.fill(config.conditioning)),
+        conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
         **more,
     )
 
@@ -253,10 +257,10 @@ def identity(config: DictConfig, splits: Splits) -> Identity:
     return Identity.of(splits, places)
 
 
-def source(node: DictConfig) -> type[Source]:
+def source(node: DictConfig) -> type[DatasetSource]:
     """The class of the data; one that is none of ours says of no setting that it is a path."""
     found = get_object(node._target_)
-    return found if isinstance(found, type) and issubclass(found, Source) else Source
+    return found if isinstance(found, type) and issubclass(found, DatasetSource) else DatasetSource
 
 
 def versions() -> dict[str, str]:

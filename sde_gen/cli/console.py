@@ -31,7 +31,7 @@ def progress(*, shown: bool = True) -> Progress:
     )
 
 
-def table(title: str, rows: Mapping[str, str]) -> None:
+def print_table(title: str, rows: Mapping[str, str]) -> None:
     """Print names and values."""
     sheet = Table(title=title, show_header=False, title_justify="left", min_width=len(title))
     sheet.add_column(style="dim")
@@ -41,7 +41,7 @@ def table(title: str, rows: Mapping[str, str]) -> None:
     console.print(sheet)
 
 
-def sheet(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table with a header; the first column is text, the others are numbers.
 
     One too wide for the terminal goes on below, the first column repeated.

@@ -16,24 +16,24 @@ from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import door, refuse
-from sde_gen.cli.build import Facts
-from sde_gen.cli.run import open_run
-from sde_gen.interop.converted_model import Imported
+from sde_gen.cli.build import DataSpec
+from sde_gen.cli.run import load_run
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
-from sde_gen.interop.output_folder import absent, appearing
+from sde_gen.interop.output_folder import atomic_directory, require_absent
 
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
 
 DEEPEST_SETTINGS = 32
-"""Settings within one another in a YAML file, at most."""
+"""TrainingConfig within one another in a YAML file, at most."""
 
 
 @door("convert")
 def main(config: DictConfig) -> None:
     """Take a network in, or give one out."""
     out = Path(config.out)
-    absent(out)
+    require_absent(out)
     if (config.run is None) == (config.file is None):
         raise ValueError(
             "give file=... and from=... to take a network in, or run=... and to=... to give one out"
@@ -53,13 +53,13 @@ def main(config: DictConfig) -> None:
 def give_out(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
     asked = {key: config[key] for key in ("run", "checkpoint", "trust")}
-    run = open_run(OmegaConf.create({**asked, "device": "cpu"}))
+    run = load_run(OmegaConf.create({**asked, "device": "cpu"}))
     parts = ("model", "sde", "parametrization", "codec", "conditioning")
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
-    build.make(config.to)(stored, tuple(run.facts.shape), dict(run.denoiser.net.state_dict()), out)
+    build.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    console.table(
+    console.print_table(
         f"given out to {out}",
         {
             "run": str(run.folder),
@@ -75,12 +75,12 @@ def take_in(config: DictConfig, out: Path) -> None:
     That of a classifier is one for ``guidance.classifier``.
     """
     path = files.weights_of(Path(config.file))
-    found: Imported = build.make(config["from"])(path, _settings(config.settings))
+    found: ConvertedModel = build.make(config["from"])(path, _settings(config.settings))
     parts = files.parts_of(path)
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
     classifies = "encoder" in stored
-    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), facts).net
+    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), data_spec).net
     hint = "a classifier needs none" if classifies else "evaluate needs data=..."
     load_into(net, found.state, what=str(path))
     origin = {
@@ -92,17 +92,17 @@ def take_in(config: DictConfig, out: Path) -> None:
         "left_out": found.unused,
         "notes": list(found.notes),
     }
-    about = {"config": stored, "facts": vars(facts), "versions": build.versions(), "origin": origin}
+    about = {"config": stored, "facts": vars(data_spec), "versions": build.versions(), "origin": origin}
     saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
-    with appearing(out) as made:
+    with atomic_directory(out) as made:
         written = out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
-    console.table(
+    console.print_table(
         f"converted to {out}",
         {
             "from": f"{path} ({origin['format']}, {origin['bytes']:,} bytes)",
             "parameters": f"{sum(part.numel() for part in net.parameters()):,}",
             "process": _kind(stored["sde"]),
-            "event": f"{tuple(facts.shape)}, {facts.levels} levels",
+            "event": f"{tuple(data_spec.shape)}, {data_spec.levels} levels",
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
             "not as it was": "; ".join(found.notes) or "nothing",
             "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",

@@ -8,14 +8,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import console
-from sde_gen.cli.app import door, several
+from sde_gen.cli.app import as_list, door
 from sde_gen.cli.evaluation import Evaluation, Results, plan
 from sde_gen.cli.generation import coupling
-from sde_gen.cli.overrides import nearest
-from sde_gen.cli.run import Run, moved_data, open_data, open_run
+from sde_gen.cli.overrides import suggest
+from sde_gen.cli.run import Run, load_run, moved_data, open_data
 from sde_gen.data import Dataset
-from sde_gen.distributed.work_queue import Crew, Deserted
-from sde_gen.likelihood import Budget, Estimate, budget, estimate
+from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
+from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
 from sde_gen.utils import atomic
 
 
@@ -23,11 +23,11 @@ from sde_gen.utils import atomic
 def main(config: DictConfig) -> None:
     """Compute every metric asked for, and leave the value of every image."""
     metrics = _metrics(config)
-    crew = Crew.assemble()
+    crew = WorkQueue.init()
     try:
-        with crew.bound():
+        with crew.propagate_failure():
             run, data, found = _evaluate(config, metrics, crew)
-    except Deserted:
+    except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has said why
     results = [one for one in found if one is not None]
     if results:
@@ -37,10 +37,10 @@ def main(config: DictConfig) -> None:
 
 
 def _evaluate(
-    config: DictConfig, metrics: list[str], crew: Crew
+    config: DictConfig, metrics: list[str], crew: WorkQueue
 ) -> tuple[Run, Dataset, list[Results | None]]:
     """What this process does of the work."""
-    run = open_run(config)
+    run = load_run(config)
     data = _split(config, run)
     n = len(data) if config.n is None else config.n
     if n > len(data):
@@ -55,17 +55,17 @@ def _evaluate(
 
 
 def _metrics(config: DictConfig) -> list[str]:
-    known, metrics = sorted(config.metric), several(config.metrics)
+    known, metrics = sorted(config.metric), as_list(config.metrics)
     if not metrics:
         raise ValueError(f"metrics=[] asks for nothing; there are {', '.join(known)}")
     for name in metrics:
         if name not in known:
-            raise ValueError(f"metric {name!r} is unknown; {nearest(name, known)}")
-    chosen = HydraConfig.get().runtime.choices["dequantisation"]
-    deaf = [name for name in metrics if "dequantisation" not in OmegaConf.to_yaml(config.metric[name])]
+            raise ValueError(f"metric {name!r} is unknown; {suggest(name, known)}")
+    chosen = HydraConfig.get().runtime.choices["dequantization"]
+    deaf = [name for name in metrics if "dequantization" not in OmegaConf.to_yaml(config.metric[name])]
     if chosen != "uniform" and deaf:
         raise ValueError(
-            f"dequantisation={chosen} means nothing to {', '.join(deaf)}; for bits/dim take metrics=[importance]"
+            f"dequantization={chosen} means nothing to {', '.join(deaf)}; for bits/dim take metrics=[importance]"
         )
     return list(dict.fromkeys(metrics))
 
@@ -88,12 +88,12 @@ def _save(config: DictConfig, run: Run, one: Results, data: Dataset) -> None:
         "standard_error": _number(result.total.se),
         "images": result.total.n,
         "of_images": len(data),
-        "spread": {part: _number(error) for part, error in result.spread.items()},
+        "spread": {part: _number(error) for part, error in result.random_errors.items()},
         "offset": {
             part: {"mean": _number(about.mean), "standard_error": _number(about.se), "images": about.n}
-            for part, about in result.offset.items()
+            for part, about in result.biases.items()
         },
-        "not_known_to_be_small": sorted(result.doubts()),
+        "not_known_to_be_small": sorted(result.significant_biases()),
         "classes": {
             label: {**_name(data, label), "mean": mean, "standard_error": _number(se), "images": n}
             for label, (mean, se, n) in _classes(one).items()
@@ -109,11 +109,11 @@ def _save(config: DictConfig, run: Run, one: Results, data: Dataset) -> None:
     atomic.write(path, json.dumps(report, indent=1, allow_nan=False))
 
 
-def _budget(one: Results) -> Budget:
-    return budget(one.found.value, one.found.spread, one.found.offset)
+def _budget(one: Results) -> ErrorBudget:
+    return budget(one.found.value, one.found.random_errors, one.found.biases)
 
 
-def _classes(one: Results) -> dict[int, Estimate]:
+def _classes(one: Results) -> dict[int, MeanEstimate]:
     """The mean of every class, where the data have classes."""
     if one.labels is None:
         return {}
@@ -152,7 +152,7 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -
         }
         if len(results) > 1:
             rows[" " * len(rows)] = ""
-    console.table(
+    console.print_table(
         f"evaluation of {run.folder}",
         {
             **rows,
@@ -175,13 +175,13 @@ SAME = {
 }
 
 
-def _parts(result: Budget, unit: str) -> dict[str, str]:
+def _parts(result: ErrorBudget, unit: str) -> dict[str, str]:
     """The parts of the error, for people."""
     spread = {
         f"  of that +-, by {part}": "not known" if math.isnan(error) else f"{error:.4f} {unit}"
-        for part, error in result.spread.items()
+        for part, error in result.random_errors.items()
     }
-    doubts = result.doubts()
+    doubts = result.significant_biases()
     offset = {
         f"  error of the {part}": (_of_images(about, unit, "+") if about.n else UNKNOWN)
         + (
@@ -189,7 +189,7 @@ def _parts(result: Budget, unit: str) -> dict[str, str]:
             if part in doubts and about.n > 1
             else ""
         )
-        for part, about in result.offset.items()
+        for part, about in result.biases.items()
     }
     return {**spread, **offset}
 
@@ -197,7 +197,7 @@ def _parts(result: Budget, unit: str) -> dict[str, str]:
 UNKNOWN = "not known: none of these images was looked at closer"
 
 
-def _of_images(about: Estimate, unit: str, sign: str = "") -> str:
+def _of_images(about: MeanEstimate, unit: str, sign: str = "") -> str:
     if about.n == 1:
         return f"{about.mean:{sign}.4f} {unit} (one image)"
     return f"{about.mean:{sign}.4f} +- {about.se:.4f} {unit} ({about.n} images)"

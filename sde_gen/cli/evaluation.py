@@ -17,17 +17,17 @@ from sde_gen import __version__
 from sde_gen.cli import build, console
 from sde_gen.cli.run import Run
 from sde_gen.data import Dataset
-from sde_gen.distributed.auto_batch import Room
-from sde_gen.distributed.work_queue import Crew
-from sde_gen.evaluation.metric import Measured, Metric
-from sde_gen.evaluation.results_log import Ledger, Row
+from sde_gen.distributed.auto_batch import AutoBatchSize
+from sde_gen.distributed.work_queue import WorkQueue
+from sde_gen.evaluation.metric import Metric, MetricResult
+from sde_gen.evaluation.results_log import Record, ResultsLog
 from sde_gen.likelihood import estimate
-from sde_gen.noise import sample_seeds
+from sde_gen.noise import spawn_seeds
 from sde_gen.solver.callbacks import NFECounter
 from sde_gen.utils.hashing import digest
 
 DECIDING = ("split", "seed", "batch_size")
-"""Settings of the door that decide over an image's result; n does not."""
+"""TrainingConfig of the door that decide over an image's result; n does not."""
 
 
 def plan(count: int, n: int, *, seed: int, batch_size: int) -> list[list[int]]:
@@ -60,7 +60,7 @@ class Results:
     metric: Metric
     settings: dict[str, Any]
     images: list[int]
-    found: Measured
+    found: MetricResult
     labels: Tensor | None
     nfe: float
     seconds: float
@@ -84,7 +84,7 @@ class Evaluation:
     data: Dataset
     name: str
     batches: list[list[int]]
-    crew: Crew
+    crew: WorkQueue
 
     def results(self) -> Results | None:
         """Do what is left to do, and wait for the others; None but for the leader.
@@ -96,8 +96,8 @@ class Evaluation:
             OutOfMemoryError: the device has no memory for a batch whose images are coupled, or not for a single one.
         """
         metric: Metric = build.make(self.config.metric[self.name])
-        room = Room(size=self.config.batch_size, divisible=not metric.batch_coupled)
-        ledger = Ledger(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
+        room = AutoBatchSize(size=self.config.batch_size, splittable=not metric.batch_coupled)
+        ledger = ResultsLog(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
         key = str(ledger.path.resolve())
 
         def begin() -> list[int]:
@@ -105,8 +105,8 @@ class Evaluation:
             rows = ledger.rows()
             return [index for index in range(len(self.batches)) if not self._done(index, rows)]
 
-        todo = self.crew.share(key, begin)
-        with console.progress() if self.crew.leads else nullcontext() as bar:
+        todo = self.crew.broadcast_object(key, begin)
+        with console.progress() if self.crew.is_main else nullcontext() as bar:
             task = (
                 None
                 if bar is None
@@ -121,17 +121,17 @@ class Evaluation:
                     bar.update(task, **self._state(metric, ledger))
                     told = time.monotonic()  # all results are read for it, and must not be all the time
 
-            for index in self.crew.deal(key, todo):
+            for index in self.crew.take(key, todo):
                 ledger.append(self._measure(metric, room, index))
                 tell()
-            if not self.crew.leads:
+            if not self.crew.is_main:
                 return None
-            for _ in self.crew.wait(key):
+            for _ in self.crew.wait_all(key):
                 tell()
             tell(every=0)
         return self._collect(metric, ledger)
 
-    def _state(self, metric: Metric, ledger: Ledger) -> dict[str, Any]:
+    def _state(self, metric: Metric, ledger: ResultsLog) -> dict[str, Any]:
         """What the progress bar says: results of all processes."""
         rows = self._rows(ledger)
         if not rows:
@@ -158,33 +158,33 @@ class Evaluation:
         meaning = {kind: OmegaConf.to_container(self.run.config[kind]) for kind in kinds}
         return digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
 
-    def _done(self, index: int, rows: dict[int, Row]) -> bool:
+    def _done(self, index: int, rows: dict[int, Record]) -> bool:
         batch = self.batches[index]
         return all(
             image in rows and (rows[image]["batch"], rows[image]["of"]) == (index, len(batch))
             for image in batch
         )
 
-    def _rows(self, ledger: Ledger) -> list[Row]:
+    def _rows(self, ledger: ResultsLog) -> list[Record]:
         """Results of whole batches, in the order of the data: their mean is the same to the bit whoever got them."""
         rows = ledger.rows()
         done = (batch for index, batch in enumerate(self.batches) if self._done(index, rows))
         return [rows[image] for image in sorted(image for batch in done for image in batch)]
 
-    def _measure(self, metric: Metric, room: Room, index: int) -> list[Row]:
+    def _measure(self, metric: Metric, room: AutoBatchSize, index: int) -> list[Record]:
         """Results of a batch, in parts where it must be; seconds and evaluations are shared evenly among its images."""
         batch, begin = self.batches[index], time.perf_counter()
-        seeds = sample_seeds(self.config.seed, max(batch) + 1)
+        seeds = spawn_seeds(self.config.seed, max(batch) + 1)
         found, evaluations = [], 0
 
-        def part(rows: range) -> tuple[Measured, int]:
+        def part(rows: range) -> tuple[MetricResult, int]:
             images, run = batch[rows.start : rows.stop], self.run
             denoiser = run.conditioned(None if self.data.labels is None else self.data.labels[images])
             values = self.data.values[images].to(run.device)
             with NFECounter(run.denoiser.net) as counter:
                 return metric(denoiser, values, run.codec, [seeds[i] for i in images]), counter.samples
 
-        for measured, samples in room.parts(range(len(batch)), part):
+        for measured, samples in room.map(range(len(batch)), part):
             found += measured.rows()
             evaluations += samples
         bad = [image for image, row in zip(batch, found, strict=True) if not math.isfinite(row["value"])]
@@ -200,7 +200,7 @@ class Evaluation:
             for image, row in zip(batch, found, strict=True)
         ]
 
-    def _collect(self, metric: Metric, ledger: Ledger) -> Results:
+    def _collect(self, metric: Metric, ledger: ResultsLog) -> Results:
         rows = self._rows(ledger)
         if len(rows) < sum(map(len, self.batches)):
             raise ValueError(
@@ -212,7 +212,7 @@ class Evaluation:
             metric=metric,
             settings=ledger.settings,
             images=images,
-            found=Measured.of_rows(rows),
+            found=MetricResult.of_rows(rows),
             labels=None if self.data.labels is None else self.data.labels[images],
             nfe=float(_column(row["nfe"] for row in rows).mean()),
             seconds=float(_column(row["seconds"] for row in rows).sum()),

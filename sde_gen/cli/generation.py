@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.cli import console
-from sde_gen.distributed.auto_batch import Room
-from sde_gen.distributed.work_queue import Crew
+from sde_gen.distributed.auto_batch import AutoBatchSize
+from sde_gen.distributed.work_queue import WorkQueue
 from sde_gen.solver.callbacks import Hook, NFECounter, Progress, StopOnNaN, Trajectory
 from sde_gen.utils import atomic
 
@@ -38,7 +38,7 @@ def coupling(what: str, n: int, batch_size: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class GeneratedSamples:
     """What came of it.
 
     Arguments:
@@ -55,7 +55,7 @@ class Drawn:
 
 
 @dataclass(kw_only=True)
-class Drawing:
+class SampleGeneration:
     """Draw n samples with the help of all processes of a crew.
 
     A batch is the same samples whoever draws it. It is left in a file, and the leader puts the files together: so
@@ -68,9 +68,9 @@ class Drawing:
         batch_size: samples of a batch.
         folder: where batches lie until they are put together.
         crew: the processes.
-        watched: whether to keep the way of the first batch.
-        divisible: whether a batch may be drawn in parts where the memory of the device does not suffice.
-        prepare: told the number of samples of a part before the first one, and again when it has changed.
+        record_trajectory: whether to keep the way of the first batch.
+        splittable: whether a batch may be drawn in parts where the memory of the device does not suffice.
+        on_resize: told the number of samples of a part before the first one, and again when it has changed.
     """
 
     draw: Draw
@@ -78,17 +78,17 @@ class Drawing:
     n: int
     batch_size: int
     folder: Path
-    crew: Crew
-    watched: bool = False
-    divisible: bool = True
-    prepare: Callable[[int], object] = lambda size: None
+    crew: WorkQueue
+    record_trajectory: bool = False
+    splittable: bool = True
+    on_resize: Callable[[int], object] = lambda size: None
 
     def __post_init__(self) -> None:
         """Begin with whole batches."""
         size = min(self.batch_size, self.n)
-        self.room = Room(size=size, divisible=self.divisible, prepare=self.prepare)
+        self.room = AutoBatchSize(size=size, splittable=self.splittable, on_resize=self.on_resize)
 
-    def samples(self) -> Drawn | None:
+    def samples(self) -> GeneratedSamples | None:
         """Do this process' share, and wait for the others; None but for the leader.
 
         Raises:
@@ -100,19 +100,19 @@ class Drawing:
         batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
         with ExitStack() as stack:  # the leader makes the folder, and deletes it when all is put together
             place = atomic.scratch(self.folder / "parts")
-            parts = Path(self.crew.share("parts", lambda: str(stack.enter_context(place))))
-            self.room.ready()  # before the clock starts: to compile takes minutes
+            parts = Path(self.crew.broadcast_object("parts", lambda: str(stack.enter_context(place))))
+            self.room.warm_up()  # before the clock starts: to compile takes minutes
             begin = time.perf_counter()
-            with console.progress(shown=self.crew.leads) as bar:
+            with console.progress(shown=self.crew.is_main) as bar:
                 row = bar.add_task("samples", total=self.n, note="")
                 tell = partial(bar.update, row)
-                for index in self.crew.deal("batches", range(len(batches))):
+                for index in self.crew.take("batches", range(len(batches))):
                     part = self._batch(batches[index], tell)
                     atomic.put(parts / f"{index}.safetensors", safetensors.torch.save(part))
                     self.crew.store.add("drawn", len(part["x"]))
-                if not self.crew.leads:
+                if not self.crew.is_main:
                     return None
-                for _ in self.crew.wait("batches"):
+                for _ in self.crew.wait_all("batches"):
                     tell(completed=self._drawn(), note="waiting for other processes")
                 tell(completed=self.n, note="")
             seconds = time.perf_counter() - begin
@@ -129,25 +129,25 @@ class Drawing:
 
         def part(some: range) -> tuple[Tensor, int]:
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, tell, len(some)))]
-            if self.watched and some.start == 0:
+            if self.record_trajectory and some.start == 0:
                 hooks.append(trajectory)
             with NFECounter(self.net) as counter:
                 return self.draw(some, hooks).cpu(), counter.samples
 
-        samples, evaluations = zip(*self.room.parts(rows, part), strict=True)
-        watched = {
+        samples, evaluations = zip(*self.room.map(rows, part), strict=True)
+        record_trajectory = {
             "times": torch.tensor(trajectory.times, dtype=torch.float64),
             "states": torch.stack(trajectory.states) if trajectory.states else torch.empty(0),
         }
-        return {"x": torch.cat(samples), "evaluations": torch.tensor(sum(evaluations)), **watched}
+        return {"x": torch.cat(samples), "evaluations": torch.tensor(sum(evaluations)), **record_trajectory}
 
     def _step(self, tell: Callable[..., None], count: int, done: int, steps: int) -> None:
         tell(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")
 
-    def _together(self, parts: list[dict[str, Tensor]], seconds: float) -> Drawn:
+    def _together(self, parts: list[dict[str, Tensor]], seconds: float) -> GeneratedSamples:
         trajectory = Trajectory()
         trajectory.times, trajectory.states = parts[0]["times"].tolist(), list(parts[0]["states"])
-        return Drawn(
+        return GeneratedSamples(
             x=torch.cat([part["x"] for part in parts]),
             nfe=sum(int(part["evaluations"]) for part in parts) / self.n,
             trajectory=trajectory,

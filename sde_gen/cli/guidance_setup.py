@@ -11,18 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.app import refuse, several
-from sde_gen.cli.run import Run, classes_of, moved_data, open_classifier, open_data, open_run
+from sde_gen.cli.app import as_list, refuse
+from sde_gen.cli.run import Run, classes_of, load_classifier, load_run, moved_data, open_data
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.inverse.task import Task
 from sde_gen.utils.types import Shape
 
-OF_TASKS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
-"""Settings of the door that some tasks ask for."""
+TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
+"""TrainingConfig of the door that some tasks ask for."""
 
 
-def guided(config: DictConfig, run: Run) -> Denoiser:
+def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
     """The run's denoiser inside ``config.guidance``, and that inside ``config.threshold``, where there are any.
 
     Raises:
@@ -46,7 +46,11 @@ def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
     guidance, task = config.get("guidance") or {}, config.get("task")
     told = build.conditional(run.config)
     if config.label is None:
-        if task is not None and told and (set(guidance) & {"drop", "classifier"} or not _dropped(run)):
+        if (
+            task is not None
+            and told
+            and (set(guidance) & {"drop", "classifier"} or not _supports_unconditional(run))
+        ):
             raise ValueError("the model or its guidance needs a class here: give label=...")
         every = torch.arange(config.n) % max(_classes(config, run)[0], 1)
         return every if task is None and (told or "classifier" in set(guidance)) else None
@@ -55,7 +59,7 @@ def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
             f"label={config.label}: the run was trained without classes; train one with conditioning=class"
         )
     classes, names = _classes(config, run)
-    asked = [_number(one, names) for one in several(config.label)]
+    asked = [_number(one, names) for one in as_list(config.label)]
     if not asked or any(not 0 <= one < classes for one in asked):
         listing = f" ({', '.join(names)})" if names else ""
         raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}{listing}")
@@ -93,23 +97,23 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
         refuse("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
         return None
-    if len(run.facts.shape) != 3 or run.facts.levels is None:
-        raise ValueError(f"tasks work on images; the data of {run.folder} have shape {run.facts.shape}")
+    if len(run.data_spec.shape) != 3 or run.data_spec.levels is None:
+        raise ValueError(f"tasks work on images; the data of {run.folder} have shape {run.data_spec.shape}")
     asked: set[Any] = set(node)  # "in" would leave out what is still missing
     if "method" in asked and "solver" in config.method and "inner" not in config.method.solver:
         refuse("the method walks by itself", "solver")
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
-    given: dict[str, Any] = {"event": run.facts.shape}
+    given: dict[str, Any] = {"event": run.data_spec.shape}
     if "mask" in asked:
         if config.mask is None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
-        given["mask"] = _load(str(config.mask), [(1, *run.facts.shape[1:])], run)[0] > 127
+        given["mask"] = _load(str(config.mask), [(1, *run.data_spec.shape[1:])], run)[0] > 127
     images = [key for key in ("image", "a", "b") if key in asked]
     build.check(node, **given, **dict.fromkeys(images))
     rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
     make = instantiate({**rest, "_partial_": True})
-    blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.facts.shape)))
+    blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.data_spec.shape)))
     task: Task = make(**given, **{key: _image(key, config, blank.shapes, run) for key in images})
     return task
 
@@ -124,27 +128,27 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     told = bool(node.get("told", False))
     if told and not build.conditional(run.config):
         raise ValueError(f"guidance.told=true: {run.folder} knows no classes to be told; leave it out")
-    if asked & {"drop", "classifier"} and not told and not _dropped(run):
+    if asked & {"drop", "classifier"} and not told and not _supports_unconditional(run):
         raise ValueError(
             f"{name} asks the model without a class too; {run.folder} was trained with conditioning.dropout=0 "
             "and knows no such thing: train one with conditioning.dropout=0.1"
             + (", or tell it the class too with guidance.told=true" if "told" in asked else "")
         )
     if "weak" in asked:
-        given["weak"] = _weak(node.weak, config, run).denoiser
+        given["weak"] = _load_weak_model(node.weak, config, run).denoiser
     if {"low", "high"} <= asked:
         given |= _range(node, run)
     if "classifier" in asked:
-        given["classifier"] = open_classifier(Path(node.classifier), run)
+        given["classifier"] = load_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
     build.check(node, **given)
     built: Denoiser = instantiate(rest)(denoiser=model, **given)
     return built
 
 
-def _weak(folder: str, config: DictConfig, run: Run) -> Run:
+def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
     """The run of a weaker model of the same data."""
-    weak = open_run(
+    weak = load_run(
         OmegaConf.create(
             {
                 "run": folder,
@@ -155,7 +159,7 @@ def _weak(folder: str, config: DictConfig, run: Run) -> Run:
     )
     names = run.data.class_names or weak.data.class_names
     for what, found, expected in (
-        ("data", weak.facts, run.facts),
+        ("data", weak.data_spec, run.data_spec),
         ("names of classes", weak.data.class_names or names, names),
         ("codec", weak.config.codec, run.config.codec),
         ("conditioning", build.conditional(weak.config), build.conditional(run.config)),
@@ -174,7 +178,7 @@ def _range(node: DictConfig, run: Run) -> dict[str, float]:
         ValueError: the data are continuous, so that the codec has none.
     """
     given: dict[str, float] = {key: node[key] for key in ("low", "high") if node[key] is not None}
-    if len(given) < 2 and run.facts.levels is None:
+    if len(given) < 2 and run.data_spec.levels is None:
         raise ValueError(
             f"the data of {run.folder} are continuous and have no smallest and largest value: give low= and high= of "
             f"{node._target_.rpartition('.')[2]} in model space, such as guidance.low=-1 guidance.high=1"
@@ -188,12 +192,12 @@ def _range(node: DictConfig, run: Run) -> dict[str, float]:
 def _classes(config: DictConfig, run: Run) -> tuple[int, tuple[str, ...]]:
     """Number and names of the classes of the run's data; where they say none, of the classifier's that guides."""
     folder = (config.get("guidance") or {}).get("classifier")
-    if run.facts.classes or folder is None:
-        return run.facts.classes, run.data.class_names
+    if run.data_spec.classes or folder is None:
+        return run.data_spec.classes, run.data.class_names
     return classes_of(Path(folder))
 
 
-def _dropped(run: Run) -> bool:
+def _supports_unconditional(run: Run) -> bool:
     """Whether the network knows what to do without a class."""
     return not build.conditional(run.config) or run.config.conditioning.dropout > 0
 
@@ -202,7 +206,7 @@ def _refuse_idle(node: DictConfig | None) -> None:
     """Raise ValueError for settings of tasks that this one does not ask for."""
     asked = set() if node is None else set(node)
     instead = "choose a task, such as task=inpaint" if node is None else "this task does not ask for it"
-    refuse(instead, *(key for key in OF_TASKS if key not in asked))
+    refuse(instead, *(key for key in TASK_OPTIONS if key not in asked))
 
 
 def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:
@@ -216,8 +220,8 @@ def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> T
             raise ValueError(f"{key}={value}: the held-out images of {run.folder} are 0 to {len(images) - 1}")
         levels = images[value]
     else:
-        assert run.facts.levels is not None, "checked before"
-        levels = torch.round(_load(value, shapes, run).double() * (run.facts.levels - 1) / 255)
+        assert run.data_spec.levels is not None, "checked before"
+        levels = torch.round(_load(value, shapes, run).double() * (run.data_spec.levels - 1) / 255)
     return run.codec.encode(levels.unsqueeze(0)).to(run.device)
 
 

@@ -142,7 +142,7 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "tuning.solvers": NAMES,
         "tuning.grids": NAMES,
         "tuning.nfe": COUNTS,
-        "tuning.optimise": COUNTS,
+        "tuning.optimize": COUNTS,
         "tuning.against.solver": TEXT,
         "tuning.against.grid": TEXT,
     },

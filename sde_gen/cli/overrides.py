@@ -34,7 +34,7 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def suggest(word: str, known: Sequence[str]) -> str:
     """A hint: the names most like the word, or all of them.
 
     Of settings such as ``optimizer.lr`` the last part counts first: it is what one remembers.
@@ -62,7 +62,7 @@ def folder_name(words: Iterable[str]) -> str:
     return name
 
 
-def preflight(command: str, argv: Sequence[str]) -> list[str]:
+def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
     """Answer mistakes in overrides before Hydra does, and write the others so that it reads what was meant.
 
     Digits in the place of a path become text, ``group=null`` chooses nothing from a group, and a sweep names its jobs
@@ -182,7 +182,7 @@ class _CommandLine:
         return [word.given for word in self.words]
 
     def of_sweep(self) -> list[str]:
-        """Settings of Hydra for a sweep: jobs are named by what is swept alone."""
+        """TrainingConfig of Hydra for a sweep: jobs are named by what is swept alone."""
         if not self.sweep:
             return []
         fixed = sorted({word.place for word in self.words if not word.swept})
@@ -207,13 +207,13 @@ class _CommandLine:
             elif value == []:
                 written.append("[]")
             elif (text := value.text if isinstance(value, QuotedString) else str(value)) not in known:
-                raise ValueError(f"{word.key}={text} is unknown; {nearest(text, known)}")
+                raise ValueError(f"{word.key}={text} is unknown; {suggest(text, known)}")
             else:
                 written.append(text)
         return word.with_value(",".join(written)) if "[]" in written else word
 
     def _texts(self) -> set[str]:
-        """Settings whose values are texts, though their digits may look like numbers."""
+        """TrainingConfig whose values are texts, though their digits may look like numbers."""
         readable = [word.once() for word in self.words if word.parsed is not None]
         config = self.first[1] = _compose(self.command, readable)
         self.first[0] = readable
@@ -270,7 +270,7 @@ class _CommandLine:
         elif word.prefix == "+" and word.place in known:
             raise ValueError(f"{word.given}: there is {word.place} already; write it without +")
         elif word.prefix in ("", "~") and word.place not in known:
-            raise ValueError(f"there is no setting {word.key!r}; {nearest(word.key, known)}")
+            raise ValueError(f"there is no setting {word.key!r}; {suggest(word.key, known)}")
 
     def _check_keys(self, config: DictConfig) -> None:
         """Refuse settings that were added and that nothing reads, and to delete those that something needs."""
@@ -285,7 +285,7 @@ class _CommandLine:
             described = isinstance(node, DictConfig) and "_target_" in node
             if parent not in free and not (described and options.takes(node, name)):
                 raise ValueError(
-                    f"{self._source(key)}: nothing reads {key}; {nearest(key, list(keys(base)))}"
+                    f"{self._source(key)}: nothing reads {key}; {suggest(key, list(keys(base)))}"
                 )
         for key in sorted(before - after):
             parent, _, name = key.rpartition(".")

@@ -22,8 +22,8 @@ from sde_gen.checkpoint import outline
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, trusted
-from sde_gen.cli.app import explain, given, several
-from sde_gen.cli.build import Facts
+from sde_gen.cli.app import as_list, format_error, given
+from sde_gen.cli.build import DataSpec
 from sde_gen.data import Identity, Splits
 from sde_gen.data.build_once import HEADER
 from sde_gen.data.codec import Codec
@@ -32,7 +32,7 @@ from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
 from sde_gen.training.precision import Float32, Precision, contexts
 from sde_gen.utils.one_line import line, said
 
-USED = ("ema",)
+PARTS_READ = ("ema",)
 """The part of a checkpoint that is read here."""
 
 LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
@@ -46,7 +46,7 @@ class Run:
     Arguments:
         folder: the run folder.
         config: the configuration it was trained with.
-        facts: facts of its data.
+        data_spec: facts of its data.
         denoiser: the network with its averaged weights, ready for evaluation.
         codec: between data and model space.
         images: training images it has seen.
@@ -57,7 +57,7 @@ class Run:
 
     folder: Path
     config: DictConfig
-    facts: Facts
+    data_spec: DataSpec
     denoiser: NetworkDenoiser
     codec: Codec
     images: int
@@ -67,7 +67,7 @@ class Run:
 
     def labels(self, n: int) -> Tensor | None:
         """A class for each of n samples, all classes in turn; None for a network without classes."""
-        return torch.arange(n) % self.facts.classes if build.conditional(self.config) else None
+        return torch.arange(n) % self.data_spec.classes if build.conditional(self.config) else None
 
     def conditioned(self, labels: Tensor | None) -> Denoiser:
         """The denoiser given the labels, if it was trained with labels."""
@@ -78,14 +78,14 @@ class Run:
         )
 
 
-def open_run(config: DictConfig) -> Run:
+def load_run(config: DictConfig) -> Run:
     """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
 
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
     """
     folder = Path(config.run)
-    found, stored, facts = _open(folder, config.checkpoint, tuple(several(config.trust)))
+    found, stored, data_spec = _open(folder, config.checkpoint, tuple(as_list(config.trust)))
     if "model" not in stored:
         raise ValueError(
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
@@ -95,14 +95,14 @@ def open_run(config: DictConfig) -> Run:
     dtype = precision.dtype(where)
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
-        _compare(partial(build.network, stored, facts), stored.model, found, what)
-        denoiser = build.denoiser(stored, facts, context=contexts(where, dtype))
-        codec = build.codec(stored, facts)
+        _compare(partial(build.network, stored, data_spec), stored.model, found, what)
+        denoiser = build.denoiser(stored, data_spec, context=contexts(where, dtype))
+        codec = build.codec(stored, data_spec)
         load_into(denoiser.net, found.ema, what=what)
     return Run(
         folder=folder,
         config=stored,
-        facts=facts,
+        data_spec=data_spec,
         denoiser=denoiser.to(where).eval().requires_grad_(False),
         codec=codec,
         images=found.images,
@@ -112,13 +112,13 @@ def open_run(config: DictConfig) -> Run:
     )
 
 
-def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
+def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
     """Rebuild the classifier of a run folder, to be used beside a run.
 
     Raises:
-        ValueError: as :func:`open_run`; or it was trained on other data, another process or another codec.
+        ValueError: as :func:`load_run`; or it was trained on other data, another process or another codec.
     """
-    found, stored, facts = _open(folder, None, ())
+    found, stored, data_spec = _open(folder, None, ())
     if "encoder" not in stored:
         raise ValueError(f"{folder} holds no classifier; train one with python -m sde_gen.train_classifier")
     for kind in ("sde", "codec"):
@@ -127,14 +127,17 @@ def open_classifier(folder: Path, run: Run) -> NoisyClassifier:
                 f"the classifier in {folder} was trained with {kind}={line(str(stored[kind]), 120)}, the run with "
                 f"{line(str(run.config[kind]), 120)}; both need the same"
             )
-    ours, theirs = ((one.shape, one.levels) for one in (run.facts, facts))
-    if ours != theirs or run.facts.classes not in (0, facts.classes):  # 0: the run's data say no classes
-        raise ValueError(f"the classifier in {folder} was trained on {facts}, the run on {run.facts}")
+    ours, theirs = ((one.shape, one.levels) for one in (run.data_spec, data_spec))
+    if ours != theirs or run.data_spec.classes not in (
+        0,
+        data_spec.classes,
+    ):  # 0: the run's data say no classes
+        raise ValueError(f"the classifier in {folder} was trained on {data_spec}, the run on {run.data_spec}")
     _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
-        _compare(partial(build.encoder, stored, facts), stored.encoder, found, what)
-        classifier = build.classifier(stored, facts)
+        _compare(partial(build.encoder, stored, data_spec), stored.encoder, found, what)
+        classifier = build.classifier(stored, data_spec)
         load_into(classifier.net, found.ema, what=what)
     return classifier.to(run.device).eval().requires_grad_(False)
 
@@ -143,15 +146,17 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
     """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () if it says none."""
     while found := checkpoint.paths(folder / "checkpoints"):
         about = checkpoint.about(found[-1])
-        facts = about.get("facts")
-        if facts or found[-1].exists():  # else a training beside has deleted it: there are newer ones
-            return (_facts(facts, folder).classes if facts else 0), _identity(about, folder).class_names
+        data_spec = about.get("facts")
+        if data_spec or found[-1].exists():  # else a training beside has deleted it: there are newer ones
+            return (_facts(data_spec, folder).classes if data_spec else 0), _identity(
+                about, folder
+            ).class_names
     return 0, ()
 
 
 def _open(
     folder: Path, name: str | None, trust: tuple[str, ...]
-) -> tuple[checkpoint.Saved, DictConfig, Facts]:
+) -> tuple[checkpoint.Saved, DictConfig, DataSpec]:
     """Find a checkpoint, and what it was trained with; nothing of that is built before all of it is checked."""
     if not folder.is_dir():
         raise ValueError(
@@ -171,9 +176,11 @@ def _open(
         raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")
     with _rebuilding(f"the checkpoint in {folder}"):
         parts = trusted.check(config, trust)
-        absent = {"sde", "parametrization", "codec"} - parts.keys()
-        if absent:
-            raise ValueError(f"the checkpoint in {folder} tells of no {' and no '.join(sorted(absent))}")
+        require_absent = {"sde", "parametrization", "codec"} - parts.keys()
+        if require_absent:
+            raise ValueError(
+                f"the checkpoint in {folder} tells of no {' and no '.join(sorted(require_absent))}"
+            )
         if "data" in parts:
             parts["data"] = trusted.reading(parts["data"])
         return found, OmegaConf.create(parts), _facts(about["facts"], folder)
@@ -193,9 +200,9 @@ def _rebuilding(what: str) -> Iterator[None]:
         if "allocate memory" in str(cause):
             raise MemoryError(str(cause)) from error
         if isinstance(cause, ValueError):
-            raise ValueError(line(explain(error))) from error
+            raise ValueError(line(format_error(error))) from error
         kind = type(cause).__name__
-        raise ValueError(f"{what} cannot be rebuilt: {line(explain(error), 200)} ({kind})") from error
+        raise ValueError(f"{what} cannot be rebuilt: {line(format_error(error), 200)} ({kind})") from error
 
 
 def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.Saved, what: str) -> None:
@@ -204,20 +211,20 @@ def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.
         outline.check(make, found.ema, what=what)
 
 
-def _facts(told: Any, folder: Path) -> Facts:
+def _facts(told: Any, folder: Path) -> DataSpec:
     try:
-        facts = Facts(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
-        for number in (facts.classes, facts.levels or 0):
+        data_spec = DataSpec(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
+        for number in (data_spec.classes, data_spec.levels or 0):
             operator.index(number)
-        if min(facts.shape, default=1) < 1 or math.prod(facts.shape) > LARGEST_EVENT:
-            raise TypeError(f"shape={said(facts.shape)}")
-        if not (0 <= facts.classes <= MOST_CLASSES and 0 <= (facts.levels or 0) <= MOST_LEVELS):
-            raise TypeError(f"classes={said(facts.classes)}, levels={said(facts.levels)}")
+        if min(data_spec.shape, default=1) < 1 or math.prod(data_spec.shape) > LARGEST_EVENT:
+            raise TypeError(f"shape={said(data_spec.shape)}")
+        if not (0 <= data_spec.classes <= MOST_CLASSES and 0 <= (data_spec.levels or 0) <= MOST_LEVELS):
+            raise TypeError(f"classes={said(data_spec.classes)}, levels={said(data_spec.levels)}")
     except (TypeError, KeyError) as error:
         raise ValueError(
             f"the checkpoint in {folder} tells of facts of the data that are none ({line(str(error), 200)})"
         ) from error
-    return facts
+    return data_spec
 
 
 def _identity(about: dict[str, Any], folder: Path) -> Identity:
@@ -252,13 +259,13 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
     if "data" not in run.config:
         raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
     splits: Splits = build.make(_node(run, moved)).load()
-    if splits.train.shape != run.facts.shape or splits.train.levels != run.facts.levels:
+    if splits.train.shape != run.data_spec.shape or splits.train.levels != run.data_spec.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "
-            f"but the run was trained on shape {run.facts.shape} and {run.facts.levels} levels"
+            f"but the run was trained on shape {run.data_spec.shape} and {run.data_spec.levels} levels"
         )
     if build.conditional(run.config):
-        build.check_classes(splits, run.facts.classes, run.data.class_names, run.folder)
+        build.check_classes(splits, run.data_spec.classes, run.data.class_names, run.folder)
     changed = run.data.differences(Identity.of(splits))
     if changed:
         warnings.warn(
@@ -325,16 +332,16 @@ def moved_data(config: DictConfig) -> dict[str, Any]:
 def _find(folder: Path, name: str | None) -> checkpoint.Saved:
     store = folder / "checkpoints"
     if name is None:
-        found = checkpoint.latest(store, USED)
+        found = checkpoint.latest(store, PARTS_READ)
         if found is None:
             raise ValueError(
                 f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
             )
         return found
     if name == "best":
-        found = checkpoint.best(store, USED)
+        found = checkpoint.best(store, PARTS_READ)
     elif (path := store / str(name)).is_dir():
-        found = checkpoint.load(path, USED)
+        found = checkpoint.load(path, PARTS_READ)
     else:
         found = None
     if found is None:

@@ -15,21 +15,21 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen.cli import build, console, tuning
-from sde_gen.cli.app import check_counts, door, given, refuse, several
-from sde_gen.cli.generation import Drawing, Drawn, coupling
-from sde_gen.cli.guidance_setup import choose_labels, class_names, guided, open_task
+from sde_gen.cli.app import as_list, door, given, refuse, require_int
+from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
+from sde_gen.cli.guidance_setup import apply_guidance, choose_labels, class_names, open_task
 from sde_gen.cli.overrides import folder_name
-from sde_gen.cli.run import Run, open_run
+from sde_gen.cli.run import Run, load_run
 from sde_gen.data.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
-from sde_gen.distributed.work_queue import Crew, Deserted
+from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.inverse.task import Task, psnr
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import Hook, Trajectory
 from sde_gen.training.compile import Compiler
 from sde_gen.utils.atomic import sweep, writing
-from sde_gen.utils.images import attempt, save_film, save_panels, save_rows, save_samples
+from sde_gen.utils.images import attempt, save_gif, save_panels, save_rows, save_samples
 
 SHOWN = 8
 """Results of a task in its picture, at most."""
@@ -61,23 +61,23 @@ def main(config: DictConfig) -> None:
     """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
     if config.settings is not None:
         _use(config)
-    check_counts(config, "steps")
+    require_int(config, "steps")
     if config.strip > config.steps + 1:
         raise ValueError(
             f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
         )
-    crew = Crew.assemble()
+    crew = WorkQueue.init()
     try:
-        with crew.bound():
+        with crew.propagate_failure():
             _sample(config, crew)
-    except Deserted:
+    except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has said why
 
 
-def _sample(config: DictConfig, crew: Crew) -> None:
+def _sample(config: DictConfig, crew: WorkQueue) -> None:
     """What this process does of the work; the leader saves and tells."""
-    run = open_run(config)
-    model, labels, task = guided(config, run), choose_labels(config, run), open_task(config, run)
+    run = load_run(config)
+    model, labels, task = apply_guidance(config, run), choose_labels(config, run), open_task(config, run)
     if task is not None and (config.n > config.batch_size or config.strip):
         raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
     if task is not None and crew.size > 1:
@@ -86,42 +86,42 @@ def _sample(config: DictConfig, crew: Crew) -> None:
             "start one without torchrun"
         )
     if task is not None:
-        refuse("a task draws one batch, for which compiling does not pay", "compiler")
+        refuse("a task draws one batch, for which compiling does not pay", "compile")
     sampler: Sampler = build.make(config.sampler)
-    compiler: Compiler = build.make(config.compiler)
+    compiler: Compiler = build.make(config.compile)
     times = sampler.grid(run.denoiser.sde, sampler.steps)
     sampler.solver.check(run.denoiser, times)
-    seeds = sample_seeds(config.seed, config.n)
+    seeds = spawn_seeds(config.seed, config.n)
     make = sampler if task is None else partial(task, sampler)
 
     def draw(rows: range, hooks: list[Hook]) -> Tensor:
         part = slice(rows.start, rows.stop)
         denoiser = _told(model, None if labels is None else labels[part], run)
-        noise, shape = PerSample(seeds[part]), (len(rows), *run.facts.shape)
-        with compiler.settled():  # the last batch, or one that samples have left, is not worth minutes
+        noise, shape = PerSample(seeds[part]), (len(rows), *run.data_spec.shape)
+        with compiler.no_recompile():  # the last batch, or one that samples have left, is not worth minutes
             return make(denoiser, shape, noise=noise, hooks=hooks, device=run.device)
 
     @torch.no_grad()
     def call(size: int) -> None:
         t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
         denoiser = _told(model, None if labels is None else labels[:size], run)
-        denoiser(torch.zeros(size, *run.facts.shape, device=run.device), t)
+        denoiser(torch.zeros(size, *run.data_spec.shape, device=run.device), t)
 
     if config.out is None:
         config.out = _folder(config)
         for folder in Path(config.out).parent.glob("*/"):  # a killed call may have left many samples aside
             sweep(folder)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    drawn = Drawing(
+    drawn = SampleGeneration(
         draw=draw,
         net=run.denoiser.net,
         n=config.n,
         batch_size=config.batch_size,
         folder=Path(config.out),
         crew=crew,
-        watched=config.film or config.strip > 0,
-        divisible=task is None and not sampler.solver.batch_coupled,
-        prepare=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
+        record_trajectory=config.film or config.strip > 0,
+        splittable=task is None and not sampler.solver.batch_coupled,
+        on_resize=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if drawn is not None:
         outside = OutOfRange.of(drawn.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
@@ -147,7 +147,7 @@ def _use(config: DictConfig) -> None:
     """Take solver, grid and steps from a file of ``benchmark tune=true``."""
     refuse(f"settings={config.settings} says solver, grid and steps", *SETTINGS)
     try:
-        found = tuning.settings(Path(config.settings), tuple(several(config.trust)))
+        found = tuning.settings(Path(config.settings), tuple(as_list(config.trust)))
     except yaml.YAMLError as error:
         raise ValueError(f"{config.settings} is no yaml; benchmark tune=true writes such files") from error
     with open_dict(config):
@@ -184,7 +184,7 @@ def _strip(
     """
     last = len(trajectory.times) - 1
     moments = sorted({round(i * last / max(config.strip - 1, 1)) for i in range(config.strip)})
-    if len(run.facts.shape) == 1:
+    if len(run.data_spec.shape) == 1:
         _strip_of_clouds(run, model, trajectory, labels, moments, path)
         return
     rows: list[Tensor] = []
@@ -231,7 +231,7 @@ def _save(
     config: DictConfig,
     run: Run,
     task: Task | None,
-    drawn: Drawn,
+    drawn: GeneratedSamples,
     save_strip: Callable[[Path], None],
     details: dict[str, str],
 ) -> None:
@@ -251,7 +251,7 @@ def _save(
     if config.strip:
         pictures["strip"] = out / "strip.png", save_strip
     made = {what: str(path) for what, (path, save) in pictures.items() if attempt(partial(save, path), path)}
-    console.table(
+    console.print_table(
         f"samples of {run.folder}",
         {
             "images": f"{config.n}",
@@ -274,10 +274,10 @@ def _picture(run: Run, task: Task | None, x: Tensor, path: Path) -> None:
         save_rows([_row(run, task, x)], path)
 
 
-def _film(run: Run, drawn: Drawn, path: Path) -> None:
+def _film(run: Run, drawn: GeneratedSamples, path: Path) -> None:
     """The way of the first batch; its last frame is without what noise is left."""
     states = drawn.trajectory.states
-    save_film([run.codec.decode_image(frame) for frame in [*states, drawn.x[: len(states[0])]]], path)
+    save_gif([run.codec.decode_image(frame) for frame in [*states, drawn.x[: len(states[0])]]], path)
 
 
 def _row(run: Run, task: Task, x: Tensor) -> Tensor:

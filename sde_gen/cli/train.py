@@ -9,16 +9,25 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import check_counts, door
-from sde_gen.cli.training import Bar, Begun, ConfigFile, Signals, check_data, check_meaning, name_run, report
+from sde_gen.cli.app import door, require_int
+from sde_gen.cli.training import (
+    Begun,
+    GracefulShutdown,
+    ProgressCallback,
+    SaveConfig,
+    check_compatible,
+    check_data,
+    report,
+    set_run_dir,
+)
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec, OutOfRange
 from sde_gen.denoiser import Denoiser
-from sde_gen.distributed.strategy import assembled
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.distributed.strategy import init_distributed
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import StopOnNaN
-from sde_gen.training import JSONL, Listener
+from sde_gen.training import JSONL, Callback
 from sde_gen.utils.images import attempt, save_samples
 from sde_gen.utils.types import Shape
 
@@ -26,46 +35,46 @@ from sde_gen.utils.types import Shape
 @door("train")
 def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
-    name_run(config)
+    set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
     splits: Splits = build.make(config.data).load()
     sampler: Sampler = build.make(config.preview.sampler)
-    check_counts(config.preview, "n")
-    check_meaning(folder, config)
+    require_int(config.preview, "n")
+    check_compatible(folder, config)
     check_data(folder, config, splits)
-    with assembled(partial(build.make, config.team)) as team:
-        with Signals() as stop, console.progress(shown=team.rank == 0) as bar:
+    with init_distributed(partial(build.make, config.distributed)) as strategy:
+        with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
             begun = Begun()
-            listeners: list[Listener] = [
+            callbacks: list[Callback] = [
                 begun,
-                ConfigFile(config, folder),
+                SaveConfig(config, folder),
                 JSONL(folder / "log.jsonl"),
-                Bar(bar),
+                ProgressCallback(bar),
             ]
-            trainer = build.trainer(config, splits, listeners=listeners, stop=stop, team=team)
+            trainer = build.trainer(config, splits, callbacks=callbacks, stop=stop, strategy=strategy)
             shape = (config.preview.n, *splits.train.shape)
             labels = (
                 torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
             )
-            listeners.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
-            listeners += [build.make(logger) for logger in config.loggers]
+            callbacks.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
+            callbacks += [build.make(logger) for logger in config.loggers]
             finished = trainer.run()
-        if team.rank == 0:
+        if strategy.rank == 0:
             report(trainer, folder, finished, begun.finished)
 
 
-class _Preview(Listener):
+class _Preview(Callback):
     """Leave a picture of samples, always of the same noise; it never stops a training."""
 
     def __init__(
         self, sampler: Sampler, shape: Shape, labels: Tensor | None, codec: Codec, seed: int, folder: Path
     ) -> None:
         self.sampler, self.shape, self.labels, self.codec = sampler, shape, labels, codec
-        self.seeds = sample_seeds(seed, shape[0])
+        self.seeds = spawn_seeds(seed, shape[0])
         self.folder = folder / "previews"
 
-    def preview(self, denoiser: Denoiser, images: int) -> None:
+    def on_preview(self, denoiser: Denoiser, images: int) -> None:
         path = self.folder / f"{images:012d}.png"
         attempt(partial(self._save, denoiser, path), path)
 

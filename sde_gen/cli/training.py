@@ -19,10 +19,10 @@ from sde_gen.cli import build, console
 from sde_gen.cli.app import given
 from sde_gen.cli.overrides import folder_name
 from sde_gen.data import Identity, Splits
-from sde_gen.training import Listener, Trainer
+from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
 from sde_gen.utils import atomic
-from sde_gen.utils.diff import changes
+from sde_gen.utils.diff import diff_config
 
 
 def sweeping() -> bool:
@@ -53,7 +53,7 @@ def _name_data(config: DictConfig) -> None:
         config.run = "-".join([config.run, *(re.sub(r"[^\w.-]+", "_", part) for part in parts)])
 
 
-def name_run(config: DictConfig) -> None:
+def set_run_dir(config: DictConfig) -> None:
     """Give data on the disk, and every job of a sweep, a folder of its own, named by what is swept alone."""
     _name_data(config)
     hydra = HydraConfig.get()
@@ -70,7 +70,7 @@ def name_run(config: DictConfig) -> None:
             config.run = f"{config.run}-{name}"
 
 
-def check_meaning(folder: Path, config: DictConfig) -> None:
+def check_compatible(folder: Path, config: DictConfig) -> None:
     """Refuse to go on with weights that were trained to mean something else."""
     for path in reversed(checkpoint.paths(folder / "checkpoints")):
         old = checkpoint.about(path).get("config")
@@ -78,7 +78,7 @@ def check_meaning(folder: Path, config: DictConfig) -> None:
             continue  # damaged, or of another origin: the trainer says so
         new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
         kinds = ("sde", "parametrization", "codec")
-        changed = [line for kind in kinds for line in changes(old.get(kind), new[kind], kind)]
+        changed = [line for kind in kinds for line in diff_config(old.get(kind), new[kind], kind)]
         if changed:
             raise ValueError(
                 f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would mean "
@@ -102,9 +102,9 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
         changed = old.differences(now)
         if int(path.name) >= config.engine.images:
             _refuse_to_end(folder, config, about["config"], changed, int(path.name))
-        facts = about.get("facts")
-        if build.conditional(config) and isinstance(facts, dict):
-            build.check_classes(splits, int(facts.get("classes", 0)), old.class_names, folder)
+        data_spec = about.get("facts")
+        if build.conditional(config) and isinstance(data_spec, dict):
+            build.check_classes(splits, int(data_spec.get("classes", 0)), old.class_names, folder)
         if changed and old.places != now.places and not _named():
             raise ValueError(
                 f"{folder} holds a training on other data ({_listing(old.places)}, now {_listing(now.places)}: "
@@ -121,7 +121,7 @@ def _refuse_to_end(
     new = _known(json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), old)
     if not changed:  # then it does not matter how they were found
         old, new = ({key: value for key, value in one.items() if key != "data"} for one in (old, new))
-    lines = [line for line in changes(old, new) if not line.startswith(HARMLESS)]
+    lines = [line for line in diff_config(old, new) if not line.startswith(SAFE_FUNCTIONS)]
     if lines or changed:
         raise ValueError(
             f"the training in {folder} is finished: it has seen {images:,} images, and engine.images is "
@@ -140,8 +140,8 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-HARMLESS = (
-    *("run", "device", "loggers", "preview", "compiler", "team", "recipe"),
+SAFE_FUNCTIONS = (
+    *("run", "device", "loggers", "preview", "compile", "team", "recipe"),
     *(
         f"engine.{name}"
         for name in (
@@ -162,13 +162,13 @@ def _listing(places: Mapping[str, str]) -> str:
     return ", ".join(f"data.{key}={place}" for key, place in places.items()) or "not on the disk"
 
 
-class Begun(Listener):
+class Begun(Callback):
     """Remember where a training began."""
 
     finished = False
     """Whether there was nothing left to train."""
 
-    def start(self, images: int, budget: int) -> None:
+    def on_train_start(self, images: int, budget: int) -> None:
         """Compare what is done with what is to be done."""
         self.finished = images >= budget
 
@@ -188,7 +188,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
         title += " was finished before, and nothing is trained; to go on, give a larger engine.images"
     elif not finished:
         title += ", stopped by a signal; the same command goes on"
-    console.table(
+    console.print_table(
         title,
         {
             "images": f"{trainer.images:,} of {trainer.settings.images:,}",
@@ -202,10 +202,10 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
         raise SystemExit(128 + signal.SIGTERM)
 
 
-class Signals:
+class GracefulShutdown:
     """Inside the block: true once SIGTERM or SIGINT arrived; a second SIGINT interrupts at once."""
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "GracefulShutdown":
         self.arrived = False
         self.before = {
             number: signal.signal(number, self._arrive) for number in (signal.SIGTERM, signal.SIGINT)
@@ -227,39 +227,39 @@ class Signals:
         return self.arrived
 
 
-class ConfigFile(Listener):
+class SaveConfig(Callback):
     """Leave the configuration beside the checkpoints, once the training has the folder for itself."""
 
     def __init__(self, config: DictConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
 
-    def start(self, images: int, budget: int) -> None:
+    def on_train_start(self, images: int, budget: int) -> None:
         """Write it."""
         if images < budget:  # else nothing is trained with it
             atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
 
 
-class Bar(Listener):
+class ProgressCallback(Callback):
     """Show progress, loss and speed."""
 
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
 
-    def start(self, images: int, budget: int) -> None:
+    def on_train_start(self, images: int, budget: int) -> None:
         """Show the bar."""
         self.task = self.bar.add_task("images", total=budget, completed=images, note="")
 
-    def step(self, images: int) -> None:
+    def on_step_end(self, images: int) -> None:
         """Move it."""
         self.bar.update(self.task, completed=images)
 
-    def log(self, record: Record) -> None:
+    def on_log(self, record: Record) -> None:
         """Say loss and speed."""
         self.bar.update(
             self.task, note=f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} images/s"
         )
 
-    def saved(self, path: Path, images: int) -> None:
+    def on_checkpoint(self, path: Path, images: int) -> None:
         """Say what is safe."""
         del path
         self.bar.update(self.task, description=f"images (saved at {images:,})")

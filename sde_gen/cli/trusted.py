@@ -16,18 +16,18 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from sde_gen.data import Augmentation, Source
+from sde_gen.data import Augmentation, DatasetSource
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser.parametrization import Parametrization
-from sde_gen.distributed.strategy import Team
+from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
 from sde_gen.objective.dsm import Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.weighting.base import Weighting
 from sde_gen.sde import SDE
 from sde_gen.solver.base import Solver
-from sde_gen.training import Settings
+from sde_gen.training import TrainingConfig
 from sde_gen.training.compile import Compiler
 from sde_gen.training.ema import EMA
 from sde_gen.training.lr_schedule import LRSchedule
@@ -55,12 +55,12 @@ class Classifier(Protocol):
 PLACES: dict[str, Any] = {
     "augmentation": Augmentation,
     "codec": Codec,
-    "compiler": Compiler,
+    "compile": Compiler,
     "conditioning": Conditioning,
-    "data": Source,
+    "data": DatasetSource,
     "ema": EMA,
     "encoder": Classifier,
-    "engine": Settings,
+    "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
     "model": Network,
@@ -70,7 +70,7 @@ PLACES: dict[str, Any] = {
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
-    "team": Team,
+    "team": Strategy,
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }
@@ -386,10 +386,10 @@ def _name(kind: Any) -> str:
 
 
 READS = {"download": False}
-"""Settings of data under which nothing is fetched."""
+"""TrainingConfig of data under which nothing is fetched."""
 
 COPIES = "cache", "index"
-"""Settings of data that name a folder, which would be made if it is not there."""
+"""TrainingConfig of data that name a folder, which would be made if it is not there."""
 
 
 def reading(data: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import door, load, several
+from sde_gen.cli.app import as_list, door, load
 from sde_gen.cli.overrides import names
 from sde_gen.denoiser import Denoiser
-from sde_gen.evaluation.certificate import Certificate, Through, certify
+from sde_gen.evaluation.certificate import ParametrizedOracle, SolverReport, certify
 from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> None:
     sdes = {_name(one): _load("sde", one) for one in _asked(config.sdes, "sde")}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
-    parametrizations = ["", *several(config.parametrizations)]
+    parametrizations = ["", *as_list(config.parametrizations)]
     found = []
     with console.progress() as bar:
         task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")
@@ -52,7 +52,7 @@ def main(config: DictConfig) -> None:
 
 
 def _asked(asked: object, kind: str) -> list[str]:
-    return names(kind) if asked is None else several(asked)
+    return names(kind) if asked is None else as_list(asked)
 
 
 def _name(one: str) -> str:
@@ -74,10 +74,10 @@ def _load(kind: str, one: str) -> DictConfig:
 def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
     whole = OmegaConf.create({"sde": sde, "parametrization": load("parametrization", name)})
     parametrization = build.make(whole.parametrization)
-    return lambda denoiser: Through(denoiser, parametrization)
+    return lambda denoiser: ParametrizedOracle(denoiser, parametrization)
 
 
-def _save(out: Path, found: list[Certificate]) -> None:
+def _save(out: Path, found: list[SolverReport]) -> None:
     rows = [{key: _plain(value) for key, value in asdict(one).items()} for one in found]
     write(out / "verify.json", json.dumps({**build.versions(), "certificates": rows}, indent=1))
     sdes = list(dict.fromkeys(one.sde for one in found))
@@ -97,7 +97,7 @@ def _save(out: Path, found: list[Certificate]) -> None:
                 ]
             )
         title = "measured order" + (f", through {parametrization}" if parametrization else "")
-        console.sheet(title, ["solver", "kind", "declared", *sdes, "bias"], lines)
+        console.print_summary(title, ["solver", "kind", "declared", *sdes, "bias"], lines)
     picture, own = out / "verify.png", [one for one in found if not one.parametrization]
     made = attempt(lambda: save_figure(_figure(own, sdes), picture), picture)
     console.console.print(
@@ -107,7 +107,7 @@ def _save(out: Path, found: list[Certificate]) -> None:
     )
 
 
-def _cell(one: Certificate) -> str:
+def _cell(one: SolverReport) -> str:
     text = "exact" if math.isinf(one.order) else "" if math.isnan(one.order) else f"{one.order:.2f}"
     return f"{text}!" if one.failures else text or "ok"
 
@@ -119,7 +119,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _figure(found: list[Certificate], sdes: list[str]) -> Figure:
+def _figure(found: list[SolverReport], sdes: list[str]) -> Figure:
     solvers = list(dict.fromkeys(one.solver for one in found))
     gain = np.full((len(solvers), len(sdes)), np.nan)
     for one in found:

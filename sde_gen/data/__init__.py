@@ -1,7 +1,7 @@
 """Data sets in memory and on the disk, the order of their batches, and augmentation."""
 
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
-from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
 from sde_gen.data.digits import Digits
 from sde_gen.data.emoji import Emoji
@@ -10,10 +10,10 @@ from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import Identity
 from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
-from sde_gen.data.rows import Rows
+from sde_gen.data.rows import LazyImages
 from sde_gen.data.shards import Shards
-from sde_gen.data.stream import Sample, Stream
-from sde_gen.data.streamed import Streamed
+from sde_gen.data.stream import ImageStream, Sample
+from sde_gen.data.streamed import StreamingSource
 from sde_gen.data.tar import members
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 
@@ -22,6 +22,7 @@ __all__ = [
     "Batches",
     "Checkerboard",
     "Dataset",
+    "DatasetSource",
     "Digits",
     "Emoji",
     "FashionMNIST",
@@ -29,16 +30,15 @@ __all__ = [
     "HuggingFace",
     "Identity",
     "ImageFolder",
+    "ImageStream",
+    "LazyImages",
     "Moons",
     "NoAugmentation",
     "Ring",
-    "Rows",
     "Sample",
     "Shards",
-    "Source",
     "Splits",
-    "Stream",
-    "Streamed",
+    "StreamingSource",
     "SwissRoll",
     "members",
     "plain",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import bcast
+from sde_gen.utils.broadcasting import broadcast
 
 
 class Augmentation(Checked, abc.ABC):
@@ -44,4 +44,4 @@ class HorizontalFlip(Augmentation):
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Mirror some images of (B, C, H, W)."""
         chosen = torch.rand(len(values), generator=generator, device=generator.device).to(values.device) < 0.5
-        return torch.where(bcast(chosen, values), values.flip(-1), values)
+        return torch.where(broadcast(chosen, values), values.flip(-1), values)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.data.rows import Rows
+from sde_gen.data.rows import LazyImages
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.hashing import digest
 from sde_gen.utils.types import Shape
@@ -27,7 +27,7 @@ class Dataset:
         class_names: their names in the order of their numbers; empty where they have none.
     """
 
-    values: Tensor | Rows
+    values: Tensor | LazyImages
     labels: Tensor | None
     levels: int | None
     classes: int
@@ -110,7 +110,7 @@ class Splits(Checked):
     test: Dataset
 
 
-class Source(Checked, abc.ABC):
+class DatasetSource(Checked, abc.ABC):
     """Where a data set comes from: hyper-parameters only, until it is loaded."""
 
     places: ClassVar[frozenset[str]] = frozenset()

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from sde_gen.data.base import Dataset, Splits
 from sde_gen.data.build_once import once, reading
-from sde_gen.data.rows import Rows
-from sde_gen.data.stream import Stream
+from sde_gen.data.rows import LazyImages
+from sde_gen.data.stream import ImageStream
 from sde_gen.utils.atomic import create
 from sde_gen.utils.types import Shape
 
 
-class Mapped(Rows):
+class MemmapImages(LazyImages):
     """Rows in a file of bytes, one after the other.
 
     The file is mapped, not read: the operating system keeps of it what fits into memory nobody else needs, one copy
@@ -88,7 +88,7 @@ class _Part:
         self.count += 1
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether every image has a class."""
         return len(self.labels) == self.count
 
@@ -99,11 +99,11 @@ class _Part:
         return {
             "shape": [self.count, *self.shape],
             "sha256": self.sum.hexdigest(),
-            "labelled": self.labelled,
+            "labeled": self.labeled,
         }
 
 
-def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Stream]) -> Splits:
+def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], ImageStream]) -> Splits:
     """Open a cache; make it of a stream of images if it is not there.
 
     Its files are ``train.bytes`` and ``test.bytes``, uint8 with shape (N, C, H, W) and nothing else, and
@@ -128,10 +128,10 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
             )
             for sample in samples:
                 (test if sample.test else train).append(sample.image, sample.label, classes)
-        if not train.labelled:
+        if not train.labeled:
             classes, names = 0, ()
         for part in (train, test):
-            if not classes or not part.labelled:
+            if not classes or not part.labeled:
                 continue
             with create(part.path.with_suffix(".labels.npy")) as file:
                 np.save(file, np.array(part.labels))
@@ -143,9 +143,9 @@ def opened(folder: Path, settings: Mapping[str, Any], stream: Callable[[], Strea
         labels = folder / f"{name}.labels.npy"
         about = header[name]
         return Dataset(
-            values=Mapped(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
+            values=MemmapImages(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
             labels=torch.from_numpy(np.load(labels))
-            if header["classes"] and about.get("labelled", True)
+            if header["classes"] and about.get("labeled", True)
             else None,
             levels=256,
             classes=header["classes"],

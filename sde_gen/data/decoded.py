@@ -11,20 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from sde_gen.data.image import UNREADABLE, in_threads, square
-from sde_gen.data.rows import Rows
+from sde_gen.data.rows import LazyImages
 from sde_gen.data.tar import Members, name_of
 from sde_gen.utils.hashing import digest
 from sde_gen.utils.types import Shape
 
 
-class Decoded(Rows):
+class TarImages(LazyImages):
     """Rows that are images in tar files, decoded when they are read.
 
     Arguments:
         shards: the files.
         members: where the images lie in them.
         size: side of the squares.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for grey, 3 for color.
         background: color under transparent pixels, as for :func:`sde_gen.data.plain`.
         workers: how many images are decoded at a time.
     """

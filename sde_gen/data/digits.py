@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from sde_gen.data.base import Source, Splits, last_after_shuffle, split
+from sde_gen.data.base import DatasetSource, Splits, last_after_shuffle, split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Source):
+class Digits(DatasetSource):
     """1,797 grey digits of 8x8 pixels with 17 levels (0 to 16) in 10 classes; inside scikit-learn, no download.
 
-    Source: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
+    DatasetSource: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
 
     Arguments:
         test_fraction: share of the test split.

@@ -1,4 +1,4 @@
-"""Colour emoji, from the npm package emoji-datasource-google."""
+"""Color emoji, from the npm package emoji-datasource-google."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import Source, Splits, check_fraction, share, split
+from sde_gen.data.base import DatasetSource, Splits, check_fraction, share, split
 from sde_gen.data.download import fetch
 from sde_gen.data.image import check_background, plain
 
@@ -44,8 +44,8 @@ SAME = str.maketrans(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Emoji(Source):
-    """1,897 colour emoji of the Noto set with 256 levels, in the 10 categories of Unicode.
+class Emoji(DatasetSource):
+    """1,897 color emoji of the Noto set with 256 levels, in the 10 categories of Unicode.
 
     They are read from the archive of the npm package, which is fetched by ``download``, or by hand with
     ``npm pack emoji-datasource-google@16.0.0``. They are laid on white, so that four in ten values
@@ -53,8 +53,8 @@ class Emoji(Source):
     left out. Whether an emoji belongs to the test split depends on what is drawn alone: its skin tones, sexes and
     directions, which look alike, are all in one split.
 
-    Sources: the Noto Emoji project (pictures, Apache-2.0 licence); Henderson's emoji-data, version 16.0.0 (names
-    and categories, MIT licence).
+    Sources: the Noto Emoji project (pictures, Apache-2.0 license); Henderson's emoji-data, version 16.0.0 (names
+    and categories, MIT license).
 
     Arguments:
         root: folder of the archive.

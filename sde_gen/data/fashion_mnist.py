@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.download import fetch
 from sde_gen.data.idx import read_idx
 
@@ -21,13 +21,13 @@ CONTENT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionMNIST(Source):
+class FashionMNIST(DatasetSource):
     """70,000 grey pictures of clothes, 28x28 with 256 levels, in 10 classes; 10,000 are the test split.
 
     The files are read from ``root``, or else from the folder of Debian's package dataset-fashion-mnist.
     MNIST, KMNIST and the like come in the same four files: give their folder as ``root``.
 
-    Source: Xiao et al., 2017, arXiv:1708.07747 (MIT licence).
+    DatasetSource: Xiao et al., 2017, arXiv:1708.07747 (MIT license).
 
     Arguments:
         root: folder with the four files, gzipped or not; None looks in Debian's folder.

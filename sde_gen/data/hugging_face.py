@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sde_gen.data.base import check_fraction, last_after_shuffle
 from sde_gen.data.image import UNREADABLE, check_square, square
-from sde_gen.data.stream import Sample, Stream
-from sde_gen.data.streamed import Streamed
+from sde_gen.data.stream import ImageStream, Sample
+from sde_gen.data.streamed import StreamingSource
 
 LABELS = ("label", "labels", "class")
 """Names of columns of plain numbers or texts that are taken for labels."""
@@ -24,7 +24,7 @@ DISCRETE = ("int", "uint", "string", "large_string", "bool")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace(Streamed):
+class HuggingFace(StreamingSource):
     """An image set by its name on the hub, or by the local folder of one; read by the library datasets.
 
     Needs the extra ``hf``. The image column is the only one of type Image, the label column the only one of type
@@ -37,7 +37,7 @@ class HuggingFace(Streamed):
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
         name: configuration of the set, None for its only one.
         size: side of square images; others are resized and cropped.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for grey, 3 for color.
         train: name of the training split.
         test: name of the test split; None takes a share of the training split.
         test_fraction: that share.
@@ -70,7 +70,7 @@ class HuggingFace(Streamed):
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
-    def stream(self) -> Stream:
+    def stream(self) -> ImageStream:
         """Find the splits."""
         try:
             import datasets
@@ -99,7 +99,7 @@ class HuggingFace(Streamed):
             )  # its decoder cuts 16 bits to 8
         told = {} if label is None else vars(parts[self.train].features[label])
         class_names = tuple(told.get("names") or map(str, classes))
-        return Stream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
+        return ImageStream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
         """The columns of images and of labels."""

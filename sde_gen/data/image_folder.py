@@ -12,12 +12,12 @@ from torch import Tensor
 from sde_gen.data.base import check_fraction, share
 from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
 from sde_gen.data.layout import SUFFIXES, Found, layout
-from sde_gen.data.stream import Sample, Stream
-from sde_gen.data.streamed import Streamed
+from sde_gen.data.stream import ImageStream, Sample
+from sde_gen.data.streamed import StreamingSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Streamed):
+class ImageFolder(StreamingSource):
     """All images below a folder, resized and cropped to squares; sub-folders of the first level are classes.
 
     Sub-folders that are called train and test (or val, valid, validation), and no others, are the splits, and those
@@ -33,8 +33,8 @@ class ImageFolder(Streamed):
 
     Arguments:
         root: the folder.
-        size: side of the square; the shorter side is resized to it, then the centre is cropped.
-        channels: 1 for grey, 3 for colour.
+        size: side of the square; the shorter side is resized to it, then the center is cropped.
+        channels: 1 for grey, 3 for color.
         test_fraction: share of the test split, where no folder is one.
         train: name of the sub-folder that is the training split, for other names; what is in neither is left out.
         test: name of the sub-folder that is the test split.
@@ -60,7 +60,7 @@ class ImageFolder(Streamed):
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
-    def stream(self) -> Stream:
+    def stream(self) -> ImageStream:
         """List the images, and read them in the order of their hashes: the first n are a fair sample."""
         root = Path(self.root)
         if not root.is_dir():
@@ -69,7 +69,7 @@ class ImageFolder(Streamed):
         if notes:
             warnings.warn(f"{root}: {'; '.join(notes)}", stacklevel=2)
         images.sort(key=lambda image: (share(image.name.as_posix()), image.name))
-        return Stream(
+        return ImageStream(
             self._samples(root, images, {name: i for i, name in enumerate(labels)}),
             len(labels),
             tuple(labels),

@@ -11,7 +11,7 @@ from torch import Tensor
 from sde_gen.utils.types import Shape
 
 
-class Rows(abc.ABC):
+class LazyImages(abc.ABC):
     """Samples that are indexed like a tensor of uint8 with shape (N, *event), and read from the disk by that.
 
     What a row holds depends on its number alone, so any process reads any rows, in any order and as often as it
@@ -46,7 +46,7 @@ class Rows(abc.ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def to(self, device: torch.device | str) -> "Rows":
+    def to(self, device: torch.device | str) -> "LazyImages":
         """The same rows for another device; none is read."""
         there = copy.copy(self)
         there.device = torch.device(device)

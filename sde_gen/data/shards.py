@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from sde_gen.data.base import Dataset, Splits, check_fraction
 from sde_gen.data.build_once import once, reading
-from sde_gen.data.decoded import Decoded
+from sde_gen.data.decoded import TarImages
 from sde_gen.data.image import check_square, in_threads
-from sde_gen.data.stream import Sample, Stream
-from sde_gen.data.streamed import Streamed
+from sde_gen.data.stream import ImageStream, Sample
+from sde_gen.data.streamed import StreamingSource
 from sde_gen.data.tar import Members, members
 from sde_gen.utils.atomic import create
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shards(Streamed):
+class Shards(StreamingSource):
     """Images in tar files, resized and cropped to squares: read and decoded when a batch asks for them, or cached.
 
     The headers of the files are read first, and say where every image lies. So an epoch is a permutation of all
@@ -35,8 +35,8 @@ class Shards(Streamed):
     Arguments:
         train: the files: a path with ``{000000..000146}``, or with ``*``, ``?`` and ``[...]``.
         test: those of the test split; None takes a share of the others.
-        size: side of the square; the shorter side is resized to it, then the centre is cropped.
-        channels: 1 for grey, 3 for colour.
+        size: side of the square; the shorter side is resized to it, then the center is cropped.
+        channels: 1 for grey, 3 for color.
         test_fraction: share of the test split.
         label: name of the label in a sample's JSON.
         background: color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
@@ -72,10 +72,10 @@ class Shards(Streamed):
         """Find the images, or open their cache."""
         return self.indexed() if self.cache is None else super().load()
 
-    def stream(self) -> Stream:
+    def stream(self) -> ImageStream:
         """Find the images, and decode them in their order."""
         splits = self.indexed()
-        return Stream(self._samples(splits), splits.train.classes)
+        return ImageStream(self._samples(splits), splits.train.classes)
 
     def _samples(self, splits: Splits) -> Iterator[Sample]:
         for data in (splits.train, splits.test):
@@ -121,8 +121,8 @@ class Shards(Streamed):
 
         return Splits(train=part(np.flatnonzero(~test)), test=part(held))
 
-    def _decoded(self, files: Sequence[Path], found: Members) -> Decoded:
-        return Decoded(
+    def _decoded(self, files: Sequence[Path], found: Members) -> TarImages:
+        return TarImages(
             files,
             found,
             size=self.size,

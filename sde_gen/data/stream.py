@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     test: bool
 
 
-class Stream(NamedTuple):
+class ImageStream(NamedTuple):
     """Images in their order, and what is known of them all.
 
     Attributes:

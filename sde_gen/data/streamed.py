@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from sde_gen.data import cache
-from sde_gen.data.base import Dataset, Source, Splits
-from sde_gen.data.stream import Sample, Stream
+from sde_gen.data.base import Dataset, DatasetSource, Splits
+from sde_gen.data.stream import ImageStream, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streamed(Source):
+class StreamingSource(DatasetSource):
     """A source of images of 256 levels that can be read one after the other.
 
     Arguments:
@@ -27,7 +27,7 @@ class Streamed(Source):
     idle: ClassVar[frozenset[str]] = frozenset({"cache"})
 
     @abc.abstractmethod
-    def stream(self) -> Stream:
+    def stream(self) -> ImageStream:
         """Begin to read the images; in bounded memory, whatever their number.
 
         Raises:
@@ -42,7 +42,7 @@ class Streamed(Source):
     def load(self) -> Splits:
         """Read the images into memory, or open their cache, which is made if it is not there."""
         if self.cache is not None:
-            return cache.opened(Path(self.cache), self.settings(), self.stream)
+            return cache.open_cache(Path(self.cache), self.settings(), self.stream)
         samples, classes, names = self.stream()
         parts: dict[bool, list[Sample]] = {False: [], True: []}
         for sample in samples:

@@ -54,7 +54,7 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
     ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, where there are classes, ``key.cls`` with a number or
     ``key.json`` with one in a field. Names that begin with a dot, of folders too, are left out.
 
-    Source of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
+    DatasetSource of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
 
     Arguments:
         shards: the files.
@@ -76,10 +76,10 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
         raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
     bare = together.label < 0
     if bare.any() and not bare.all():
-        without, labelled = (shards[int(together.shard[bare == which][0])] for which in (True, False))
+        without, labeled = (shards[int(together.shard[bare == which][0])] for which in (True, False))
         raise ValueError(
             f"{int(bare.sum())} of {len(bare)} samples have no label, the first in {without}, but others have, the "
-            f"first in {labelled}; every sample needs one, or none"
+            f"first in {labeled}; every sample needs one, or none"
         )
     return together
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sde_gen.data.base import Dataset, Source, Splits
+from sde_gen.data.base import Dataset, DatasetSource, Splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy(Source):
+class Toy(DatasetSource):
     """Points drawn by seed; the test split has a seed of its own.
 
     Arguments:
@@ -59,7 +59,7 @@ class Moons(Toy):
     spread: float = 0.05
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Draw from scikit-learn's moons, centred."""
+        """Draw from scikit-learn's moons, centered."""
         from sklearn.datasets import make_moons  # slow to import: for those who need it
 
         points, _ = make_moons(count, noise=self.spread, random_state=int(rng.integers(2**31)))
@@ -112,5 +112,5 @@ class Ring(Toy):
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw a component and a point of it."""
         angle = 2 * math.pi * rng.integers(0, self.components, count) / self.components
-        centre = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return torch.from_numpy(centre + self.spread * rng.standard_normal((count, 2)))
+        center = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return torch.from_numpy(center + self.spread * rng.standard_normal((count, 2)))

@@ -6,11 +6,10 @@ from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.network import NetworkDenoiser
 from sde_gen.denoiser.noisy_classifier import NoisyClassifier
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.denoiser.truncated import Ended
+from sde_gen.denoiser.truncated import TruncatedProcess
 
 __all__ = [
     "Denoiser",
-    "Ended",
     "GaussianDenoiser",
     "MixtureDenoiser",
     "NetworkDenoiser",
@@ -18,4 +17,5 @@ __all__ = [
     "Prediction",
     "ProbabilityFlow",
     "ReverseSDE",
+    "TruncatedProcess",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import rows_of, times
+from sde_gen.utils.broadcasting import select_rows, times
 
 
 class Denoiser(nn.Module, Checked, abc.ABC):
@@ -37,7 +37,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         prediction: Prediction = super().__call__(x_t, times(t), **cond)
         return prediction
 
-    def expect(self, times: Tensor) -> None:
+    def precompute(self, times: Tensor) -> None:
         """Learn of the times that will be asked for, so that what depends on time alone can be made at once.
 
         A denoiser around others tells them. What was expected before is forgotten; the answers are the same.
@@ -48,12 +48,12 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         for part in self.children():
             getattr(part, "expect", _ignore)(times)
 
-    def rows(self, index: Tensor, count: int) -> "Denoiser":
+    def select(self, index: Tensor, count: int) -> "Denoiser":
         """Make the denoiser of some samples of a batch, when the others have left it.
 
         A denoiser may hold something for every sample, such as a label or a measurement; that of these samples goes
         with them. One that does not say what it holds is asked with a full batch still, whose other places are filled
-        with the first of the samples. A subclass says so by overriding this, most easily with :meth:`with_parts`.
+        with the first of the samples. A subclass says so by overriding this, most easily with :meth:`replace_modules`.
 
         Arguments:
             index: which samples, with shape (b,).
@@ -64,7 +64,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         """
         return Padded(self, index, count)
 
-    def with_parts(self, **parts: Tensor | nn.Module) -> "Denoiser":
+    def replace_modules(self, **parts: Tensor | nn.Module) -> "Denoiser":
         """Copy the denoiser, with other modules or buffers in place of some; the rest is shared."""
         other = copy.copy(self)
         other._modules, other._buffers = dict(self._modules), dict(self._buffers)
@@ -74,7 +74,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
 
     def bind(self, **cond: Tensor) -> "Denoiser":
         """Fix the conditioning, so that solvers need not know of it."""
-        return Bound(self, cond)
+        return Conditioned(self, cond)
 
 
 def _ignore(times: Tensor) -> None:
@@ -82,7 +82,7 @@ def _ignore(times: Tensor) -> None:
     del times
 
 
-class Bound(Denoiser):
+class Conditioned(Denoiser):
     """A denoiser with its conditioning fixed."""
 
     def __init__(self, denoiser: Denoiser, cond: dict[str, Tensor]) -> None:
@@ -95,10 +95,10 @@ class Bound(Denoiser):
         """Predict with the fixed conditioning and what is given on top of it."""
         return self.denoiser(x_t, t, **{**self.cond, **cond})
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Bind the conditioning of these samples."""
-        cond = {name: rows_of(value, index, count) for name, value in self.cond.items()}
-        return Bound(self.denoiser.rows(index, count), cond)
+        cond = {name: select_rows(value, index, count) for name, value in self.cond.items()}
+        return Conditioned(self.denoiser.select(index, count), cond)
 
 
 class Padded(Denoiser):
@@ -120,7 +120,7 @@ class Padded(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Fill the batch, predict, and pick the samples."""
-        full = {name: rows_of(value, self.place, len(x_t)) for name, value in cond.items()}
+        full = {name: select_rows(value, self.place, len(x_t)) for name, value in cond.items()}
         prediction = self.denoiser(x_t[self.place], t if t.ndim == 0 else t[self.place], **full)
         alpha, sigma = (a if a.ndim == 0 else a[self.index] for a in (prediction.alpha, prediction.sigma))
         return replace(

@@ -7,7 +7,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import like, times
+from sde_gen.utils.broadcasting import broadcast_like, times
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ProbabilityFlow(Checked):
         """Velocity of a prediction already made at time t."""
         sde, t = self.denoiser.sde, times(t).double()
         x0, eps = prediction.x0, prediction.eps
-        return like(sde.alpha_dot(t), x0) * x0 + like(sde.sigma_dot(t), eps) * eps
+        return broadcast_like(sde.alpha_dot(t), x0) * x0 + broadcast_like(sde.sigma_dot(t), eps) * eps
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ReverseSDE(Checked):
             return flow  # finite where g is not
         t = times(t).double()
         g2_over_sigma = self.denoiser.sde.diffusion(t) ** 2 / self.denoiser.sde.sigma(t)
-        return flow + like(0.5 * self.eta**2 * g2_over_sigma, x_t) * prediction.eps
+        return flow + broadcast_like(0.5 * self.eta**2 * g2_over_sigma, x_t) * prediction.eps
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         """The coefficient of dw with the shape of t."""

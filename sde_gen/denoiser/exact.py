@@ -9,7 +9,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE, Marginal
-from sde_gen.utils.broadcasting import like, times
+from sde_gen.utils.broadcasting import broadcast_like, times
 from sde_gen.utils.types import Shape
 
 
@@ -32,7 +32,7 @@ class MixtureDenoiser(Denoiser):
         sde: the process.
         means: component means with shape (K, *event).
         covs: component covariances of the flattened event, with shape (K, D, D).
-        weights: component weights with shape (K,), positive; normalised here.
+        weights: component weights with shape (K,), positive; normalized here.
 
     Raises:
         ValueError: shapes do not match, a weight is not positive, or a covariance is not symmetric or has a
@@ -83,11 +83,11 @@ class MixtureDenoiser(Denoiser):
             x_t,
             x0.reshape(x_t.shape).to(x_t.dtype),
             eps.reshape(x_t.shape).to(x_t.dtype),
-            like(marginal.alpha, x_t),
-            like(marginal.sigma, x_t),
+            broadcast_like(marginal.alpha, x_t),
+            broadcast_like(marginal.sigma, x_t),
         )
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Return itself: nothing is held for a sample."""
         del index, count
         return self
@@ -102,7 +102,7 @@ class MixtureDenoiser(Denoiser):
 
     def sample(self, n: int, *, noise: Noise) -> Tensor:
         """Draw n samples of the data, float64 with shape (n, *event)."""
-        x = noise.fresh(self.means.new_empty(n, self.means.shape[1]))
+        x = noise.normal(self.means.new_empty(n, self.means.shape[1]))
         bounds = self.log_weights.exp().cumsum(0)[:-1]  # without the last, 1 up to rounding
         k = torch.searchsorted(bounds, noise.uniform(x), right=True)
         scaled = torch.sqrt(self.variances[k]) * x
@@ -114,8 +114,8 @@ class MixtureDenoiser(Denoiser):
 
     def _whiten(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (B, K, D) of x - alpha mu_k on the axes of C_k, and the variances of S_k there."""
-        centred = x.double().flatten(1).unsqueeze(1) - alpha * self.means
-        return torch.bmm(centred.transpose(0, 1), self.axes).transpose(
+        centered = x.double().flatten(1).unsqueeze(1) - alpha * self.means
+        return torch.bmm(centered.transpose(0, 1), self.axes).transpose(
             0, 1
         ), alpha**2 * self.variances + sigma**2
 

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.denoiser.parametrization.base import Linear, Parametrization, combine, weigh
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, weigh
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
-from sde_gen.utils.broadcasting import sent
+from sde_gen.utils.broadcasting import to_device
 
 
-class Known(NamedTuple):
+class CachedCoefficients(NamedTuple):
     """What depends on one expected time alone: scalars, and the label with shape (1,) where the network is."""
 
     marginal: Marginal
     c_in: float
     label: Tensor
-    linear: Linear
+    linear: LinearCoefficients
 
 
 class NetworkDenoiser(Denoiser):
@@ -49,9 +49,9 @@ class NetworkDenoiser(Denoiser):
         self.sde = sde
         self.parametrization = parametrization
         self.context = context
-        self._known: dict[float, Known] = {}
+        self._known: dict[float, CachedCoefficients] = {}
 
-    def expect(self, times: Tensor) -> None:
+    def precompute(self, times: Tensor) -> None:
         """Make marginals, coefficients and labels of all these times."""
         self._known = {}
         marginal = self.sde.marginal(times)
@@ -61,11 +61,14 @@ class NetworkDenoiser(Denoiser):
         c_in, label = self.parametrization.inputs(torch.ones_like(times), marginal, times)
         parameter = next(self.net.parameters(), None)
         if parameter is not None:
-            label = sent(label, parameter.device, parameter.dtype)
+            label = to_device(label, parameter.device, parameter.dtype)
         pairs = zip(marginal.alpha.unbind(), marginal.sigma.unbind(), strict=True)
         columns = [a.tolist() if isinstance(a, Tensor) else [a] * len(times) for a in linear]
         rows = zip(pairs, c_in.tolist(), label.unsqueeze(1).unbind(), zip(*columns, strict=True), strict=True)
-        known = [Known(Marginal(*pair), c_in, label, Linear(*row)) for pair, c_in, label, row in rows]
+        known = [
+            CachedCoefficients(Marginal(*pair), c_in, label, LinearCoefficients(*row))
+            for pair, c_in, label, row in rows
+        ]
         self._known = dict(zip(times.tolist(), known, strict=True))
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
@@ -80,10 +83,10 @@ class NetworkDenoiser(Denoiser):
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
         with self.context():
-            out = self.net(x_in.to(dtype), sent(c_noise, x_t.device, dtype).expand(len(x_t)), **cond)
+            out = self.net(x_in.to(dtype), to_device(c_noise, x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Return itself: nothing is held for a sample."""
         del index, count
         return self

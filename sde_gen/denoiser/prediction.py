@@ -6,7 +6,7 @@ from functools import cached_property
 from torch import Tensor
 
 from sde_gen.sde.base import Marginal
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Prediction:
     @classmethod
     def from_x0(cls, x_t: Tensor, x0: Tensor, marginal: Marginal, aux: Tensor | None = None) -> "Prediction":
         """Complete a predicted clean sample: ``eps = (x_t - alpha x0) / sigma``."""
-        alpha, sigma = like(marginal.alpha, x_t), like(marginal.sigma, x_t)
+        alpha, sigma = broadcast_like(marginal.alpha, x_t), broadcast_like(marginal.sigma, x_t)
         return cls(x_t, x0, (x_t - alpha * x0) / sigma, alpha, sigma, aux)
 
     @classmethod
@@ -49,7 +49,7 @@ class Prediction:
         cls, x_t: Tensor, eps: Tensor, marginal: Marginal, aux: Tensor | None = None
     ) -> "Prediction":
         """Complete a predicted noise: ``x0 = (x_t - sigma eps) / alpha``."""
-        alpha, sigma = like(marginal.alpha, x_t), like(marginal.sigma, x_t)
+        alpha, sigma = broadcast_like(marginal.alpha, x_t), broadcast_like(marginal.sigma, x_t)
         return cls(x_t, (x_t - sigma * eps) / alpha, eps, alpha, sigma, aux)
 
     def with_x0(self, x0: Tensor) -> "Prediction":
@@ -73,7 +73,7 @@ class Prediction:
         if self.aux is None:
             raise ValueError(
                 "nu=None asks for the denoiser's own variance, but it predicts none; give a number, or a network with "
-                "a learned variance (parametrization LearnedRange)"
+                "a learned variance (parametrization LearnedVariance)"
             )
         return self.aux
 

@@ -8,7 +8,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 
 
-class Ended(Denoiser):
+class TruncatedProcess(Denoiser):
     """A denoiser whose process ends at another t_min: densities and bounds are then those of x at that time.
 
     Nothing else of the process changes. The given denoiser stays as it is.
@@ -35,6 +35,6 @@ class Ended(Denoiser):
         """Predict as the given denoiser does."""
         return self.denoiser(x_t, t, **cond)
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """End for these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -1,8 +1,18 @@
 """Distributed execution: strategies, launch, work queue, automatic batch size."""
 
-from sde_gen.distributed.auto_batch import Given, Made, Room
-from sde_gen.distributed.fsdp import Sharded
-from sde_gen.distributed.strategy import Alone, Replicated, Team
-from sde_gen.distributed.work_queue import Crew, Deserted
+from sde_gen.distributed.auto_batch import AutoBatchSize, Given, Made
+from sde_gen.distributed.fsdp import FSDP
+from sde_gen.distributed.strategy import DDP, SingleProcess, Strategy
+from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 
-__all__ = ["Alone", "Crew", "Deserted", "Given", "Made", "Replicated", "Room", "Sharded", "Team"]
+__all__ = [
+    "DDP",
+    "FSDP",
+    "AutoBatchSize",
+    "Given",
+    "Made",
+    "PeerFailed",
+    "SingleProcess",
+    "Strategy",
+    "WorkQueue",
+]

@@ -12,35 +12,35 @@ Made = TypeVar("Made")
 
 
 @dataclass(kw_only=True)
-class Room:
+class AutoBatchSize:
     """Work on many samples in parts as large as the memory of the device allows.
 
     A part that does not fit is halved, and so are all that follow.
 
     Arguments:
         size: samples of a part, to begin with.
-        divisible: whether a part may be halved.
-        prepare: told the size before the first part, and again whenever it has changed.
+        splittable: whether a part may be halved.
+        on_resize: told the size before the first part, and again whenever it has changed.
     """
 
     size: int
-    divisible: bool = True
-    prepare: Callable[[int], object] = lambda size: None
+    splittable: bool = True
+    on_resize: Callable[[int], object] = lambda size: None
 
     def __post_init__(self) -> None:
         """Nothing is prepared."""
         self._ready = False
 
-    def ready(self) -> None:
+    def warm_up(self) -> None:
         """Prepare for the size, unless that is done.
 
         Raises:
-            OutOfMemoryError: as :meth:`parts`.
+            OutOfMemoryError: as :meth:`map`.
         """
         while not self._ready:
-            self._ready = bool(self._fits(self.prepare, self.size, self.size))
+            self._ready = bool(self._fits(self.on_resize, self.size, self.size))
 
-    def parts(self, rows: range, work: Callable[[range], Made]) -> Iterator[Made]:
+    def map(self, rows: range, work: Callable[[range], Made]) -> Iterator[Made]:
         """Work on rows, part after part.
 
         Arguments:
@@ -51,7 +51,7 @@ class Room:
             OutOfMemoryError: the device has no memory for a single sample, or for a part that must not be halved.
         """
         while rows:
-            self.ready()
+            self.warm_up()
             some = rows[: self.size]
             for made in self._fits(work, some, len(some)):
                 yield made
@@ -62,7 +62,7 @@ class Room:
         try:
             return [work(given)]
         except torch.OutOfMemoryError:
-            if not self.divisible or count == 1:
+            if not self.splittable or count == 1:
                 raise
         self.size, self._ready = (count + 1) // 2, False
         if torch.cuda.is_available():

@@ -16,14 +16,14 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from sde_gen.checkpoint.dcp import Reader, Writer
-from sde_gen.checkpoint.tensors import Readable
-from sde_gen.checkpoint.writer import Draft
+from sde_gen.checkpoint.tensors import TensorSource
+from sde_gen.checkpoint.writer import CheckpointWriter
 from sde_gen.distributed.blocks import blocks
-from sde_gen.distributed.strategy import Replicated
+from sde_gen.distributed.strategy import DDP
 
 
-class Sharded(Replicated):
-    """All processes of a ``torchrun``, each with its share of weights, gradients, average and state of the optimiser.
+class FSDP(DDP):
+    """All processes of a ``torchrun``, each with its share of weights, gradients, average and state of the optimizer.
 
     The weights of a block are put together when it is their turn, forward and again backward, and its gradients are
     averaged into the shares: for networks that are too large to be kept four times over on one device. While
@@ -37,12 +37,12 @@ class Sharded(Replicated):
         super().__init__()
         self._blank: dict[nn.Module, nn.Module] = {}
 
-    def replicate(self, net: nn.Module) -> nn.Module:
+    def wrap(self, net: nn.Module) -> nn.Module:
         """The network itself, divided."""
-        self.divide(net)
+        self.shard(net)
         return net
 
-    def divide(self, net: nn.Module) -> None:
+    def shard(self, net: nn.Module) -> None:
         """Divide every block by itself, and what is left as one; the weights are the first process'.
 
         Raises:
@@ -51,8 +51,8 @@ class Sharded(Replicated):
         device = next(net.parameters()).device.type
         if device == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
             raise ValueError(
-                f"team=sharded does not work on the CPU with PyTorch {torch.__version__}; use a later one, or a GPU, "
-                "or team=replicated"
+                f"distributed=fsdp does not work on the CPU with PyTorch {torch.__version__}; use a later one, or a GPU, "
+                "or distributed=ddp"
             )
         memo = {
             id(x): nn.Parameter(torch.empty_like(x, device="meta"), x.requires_grad) for x in net.parameters()
@@ -66,7 +66,7 @@ class Sharded(Replicated):
             fully_shard(part, mesh=mesh)
 
     @contextmanager
-    def apart(self, net: nn.Module) -> Iterator[None]:
+    def no_sync(self, net: nn.Module) -> Iterator[None]:
         """Gather gradients in this process."""
         assert isinstance(net, FSDPModule)
         net.set_requires_gradient_sync(False)
@@ -75,18 +75,20 @@ class Sharded(Replicated):
         finally:
             net.set_requires_gradient_sync(True)
 
-    def whole(self, x: Tensor) -> Tensor:
+    def full_tensor(self, x: Tensor) -> Tensor:
         """Put the shares together."""
         return x.full_tensor() if isinstance(x, DTensor) else x
 
-    def united(self, net: nn.Module) -> nn.Module:
+    def gather_model(self, net: nn.Module) -> nn.Module:
         """A copy that holds all weights."""
         copied = copy.deepcopy(self._blank[net])
-        copied.load_state_dict({name: self.whole(x) for name, x in net.state_dict().items()}, assign=True)
+        copied.load_state_dict(
+            {name: self.full_tensor(x) for name, x in net.state_dict().items()}, assign=True
+        )
         return copied
 
     @contextmanager
-    def in_step(self, net: nn.Module) -> Iterator[None]:
+    def reshard_after(self, net: nn.Module) -> Iterator[None]:
         """Put weights together block by block, and let go of those outside of the blocks at the end."""
         assert isinstance(net, FSDPModule)
         try:
@@ -94,20 +96,20 @@ class Sharded(Replicated):
         finally:
             net.reshard()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
         """Every process writes what it keeps, and the first one what all have."""
         named = {f"{part}/{name}": x for part, tensors in parts.items() for name, x in tensors.items()}
         with _causes():
             save(
                 named,
-                storage_writer=Writer(draft, tuple(parts), rank=self.rank, size=self.size),
+                storage_writer=Writer(writer, tuple(parts), rank=self.rank, size=self.size),
                 planner=DefaultSavePlanner(
                     flatten_state_dict=False, flatten_sharded_tensors=False, dedup_save_to_lowest_rank=True
                 ),
                 process_group=self.control,
             )
 
-    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+    def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
         """Every process reads what it keeps."""
         with _causes():
             load(

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sde_gen.checkpoint.tensors import Piece, Readable
-from sde_gen.checkpoint.writer import Draft
-from sde_gen.distributed.launch import launched
+from sde_gen.checkpoint.tensors import TensorShard, TensorSource
+from sde_gen.checkpoint.writer import CheckpointWriter
+from sde_gen.distributed.launch import is_distributed
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ SYNC_BUFFERS = (
 """The argument of DistributedDataParallel; the second name is that of PyTorch before 2.13."""
 
 
-class Team(Protocol):
+class Strategy(Protocol):
     """What a training asks of the processes that share its batches.
 
     Attributes:
@@ -36,31 +36,31 @@ class Team(Protocol):
     rank: int
     size: int
 
-    def replicate(self, net: nn.Module) -> nn.Module:
-        """Make the network's gradients the mean over all processes, whenever they are synchronised."""
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """Make the network's gradients the mean over all processes, whenever they are synchronized."""
         ...
 
-    def divide(self, net: nn.Module) -> None:
-        """Let go of those weights that this process need not keep, as :meth:`replicate` does with the trained ones."""
+    def shard(self, net: nn.Module) -> None:
+        """Let go of those weights that this process need not keep, as :meth:`wrap` does with the trained ones."""
         ...
 
-    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Inside the block gradients of what :meth:`replicate` made stay with each process."""
+    def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
+        """Inside the block gradients of what :meth:`wrap` made stay with each process."""
         ...
 
-    def whole(self, x: Tensor) -> Tensor:
+    def full_tensor(self, x: Tensor) -> Tensor:
         """All of a tensor of which every process may keep a share; every process asks."""
         ...
 
-    def united(self, net: nn.Module) -> nn.Module:
+    def gather_model(self, net: nn.Module) -> nn.Module:
         """A network with all weights, to be used by one process, from one that was divided; every process asks."""
         ...
 
-    def in_step(self, net: nn.Module) -> AbstractContextManager[object]:
+    def reshard_after(self, net: nn.Module) -> AbstractContextManager[object]:
         """Inside the block a network that was divided may be used; all processes do, as often."""
         ...
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
         """Write a checkpoint's tensors, those by name of each part; every process asks.
 
         Raises:
@@ -68,88 +68,88 @@ class Team(Protocol):
         """
         ...
 
-    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+    def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
         """Fill tensors, or what this process keeps of them, with those of the same names; every process asks."""
         ...
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
         """The sum over all processes."""
         ...
 
-    def gather(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         """The rows of all processes, in the order of their ranks; all have as many."""
         ...
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether the flag is up in one of them."""
         ...
 
-    def hear(self, word: T) -> list[T]:
+    def all_gather_object(self, word: T) -> list[T]:
         """What every process has to say, in the order of their ranks."""
         ...
 
 
-class Alone:
+class SingleProcess:
     """One process."""
 
     rank, size = 0, 1
 
-    def replicate(self, net: nn.Module) -> nn.Module:
+    def wrap(self, net: nn.Module) -> nn.Module:
         """The network itself."""
         return net
 
-    def divide(self, net: nn.Module) -> None:
+    def shard(self, net: nn.Module) -> None:
         """Nothing to do."""
 
-    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+    def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
         """Nothing to do."""
         del net
         return nullcontext()
 
-    def whole(self, x: Tensor) -> Tensor:
+    def full_tensor(self, x: Tensor) -> Tensor:
         """The tensor itself."""
         return x
 
-    def united(self, net: nn.Module) -> nn.Module:
+    def gather_model(self, net: nn.Module) -> nn.Module:
         """The network itself."""
         return net
 
-    def in_step(self, net: nn.Module) -> AbstractContextManager[object]:
+    def reshard_after(self, net: nn.Module) -> AbstractContextManager[object]:
         """Nothing to do."""
         del net
         return nullcontext()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
         """A file for each part."""
-        draft.open()
+        writer.begin()
         sums: dict[str, str] = {}
         for part, tensors in parts.items():
-            sums |= draft.write(part, {name: Piece(tensor) for name, tensor in tensors.items()})
-        draft.close(sums)
+            sums |= writer.write(part, {name: TensorShard(tensor) for name, tensor in tensors.items()})
+        writer.commit(sums)
 
-    def load(self, source: Mapping[str, Readable], targets: Mapping[str, Tensor]) -> None:
+    def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
         """Copy, one after the other."""
         for name, target in targets.items():
             target.copy_(source[name][()])
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
         """Its own."""
         return x
 
-    def gather(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         """Its own."""
         return x
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Its own."""
         return flag
 
-    def hear(self, word: T) -> list[T]:
+    def all_gather_object(self, word: T) -> list[T]:
         """Its own."""
         return [word]
 
 
-class Replicated(Alone):
+class DDP(SingleProcess):
     """All processes of a ``torchrun``, each with a copy of the network, on a device of its own where there are enough.
 
     Gradients are averaged while they are being computed, bucket by bucket.
@@ -162,7 +162,7 @@ class Replicated(Alone):
         # flags must not wait for what a GPU has in its queue
         self.control = dist.new_group(backend="gloo")
 
-    def replicate(self, net: nn.Module) -> nn.Module:
+    def wrap(self, net: nn.Module) -> nn.Module:
         """A copy that is kept equal to those of the others; its weights are the first process'."""
         replica = DistributedDataParallel(net, gradient_as_bucket_view=True, **{SYNC_BUFFERS: False})  # type: ignore[arg-type]
         # The last attribute is freed last. Were the reducer the last to hold the group, it would wait for the group's
@@ -170,41 +170,41 @@ class Replicated(Alone):
         vars(replica)["group"] = dist.group.WORLD
         return replica
 
-    def apart(self, net: nn.Module) -> AbstractContextManager[object]:
+    def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
         """Send nothing."""
         return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], draft: Draft) -> None:
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
         """The first process does: all have the same, and all are told how it went."""
         failure = None
         if self.rank == 0:
             try:
-                super().save(parts, draft)
+                super().save(parts, writer)
             except OSError as error:
                 failure = error.errno, error.strerror
-        told = self.hear(failure)[0]
+        told = self.all_gather_object(failure)[0]
         if told is not None:
             raise OSError(*told)
 
-    def total(self, x: Tensor) -> Tensor:
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
         """Add up, on the device."""
         out = x.detach().clone()
         dist.all_reduce(out)
         return out
 
-    def gather(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         """Put together."""
         parts = [torch.empty_like(x) for _ in range(self.size)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Ask all."""
         raised = torch.tensor(int(flag))
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
         return bool(raised)
 
-    def hear(self, word: T) -> list[T]:
+    def all_gather_object(self, word: T) -> list[T]:
         """Ask all."""
         words = [word] * self.size
         dist.all_gather_object(words, word, group=self.control)
@@ -212,19 +212,19 @@ class Replicated(Alone):
 
 
 @contextmanager
-def assembled(team: Callable[[], Team] = Replicated) -> Iterator[Team]:
+def init_distributed(strategy: Callable[[], Strategy] = DDP) -> Iterator[Strategy]:
     """The processes that ``torchrun`` or submitit started with this one, or this one alone, which has nothing to share.
 
     With CUDA every process gets a device of its own, which "cuda" then means.
 
     Arguments:
-        team: makes the team once the processes know each other.
+        strategy: makes the team once the processes know each other.
 
     Raises:
         ChildProcessError: another process failed, or was killed, inside the block.
     """
-    if not launched():
-        yield Alone()
+    if not is_distributed():
+        yield SingleProcess()
         return
     cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(
         os.environ.get("LOCAL_WORLD_SIZE", 1)
@@ -233,7 +233,7 @@ def assembled(team: Callable[[], Team] = Replicated) -> Iterator[Team]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield team()
+        yield strategy()
     except (dist.DistBackendError, RuntimeError) as error:
         if any(
             word in str(error) for word in ("Connection closed", "Connection reset", "NCCL", "Broken pipe")

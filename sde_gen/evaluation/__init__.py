@@ -1,19 +1,26 @@
 """Evaluation: metrics, solver comparison and tuning, verification, results log."""
 
-from sde_gen.evaluation.results_log import Ledger, Row
-from sde_gen.evaluation.solver_comparison import Comparison, Ends, Measured, Reference, ends, refined
-from sde_gen.evaluation.solver_tuning import Candidate, Tuner, candidates
+from sde_gen.evaluation.results_log import Record, ResultsLog
+from sde_gen.evaluation.solver_comparison import (
+    Comparison,
+    Ends,
+    ReferenceSolution,
+    SolverErrors,
+    ends,
+    refined,
+)
+from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
 
 __all__ = [
-    "Candidate",
     "Comparison",
     "Ends",
-    "Ledger",
-    "Measured",
-    "Reference",
-    "Row",
+    "Record",
+    "ReferenceSolution",
+    "ResultsLog",
+    "Setting",
+    "SolverErrors",
     "Tuner",
-    "candidates",
+    "candidate_settings",
     "ends",
     "refined",
 ]

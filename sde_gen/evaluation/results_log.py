@@ -10,17 +10,17 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from sde_gen.utils.diff import changes
+from sde_gen.utils.diff import diff_config
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 """One result: what JSON can say, and under ``image`` the number of the image it belongs to."""
 
 
-HEAD = b'{"settings": '
+HEADER_PREFIX = b'{"settings": '
 """How the file of a ledger begins."""
 
 
-class Ledger:
+class ResultsLog:
     """A file of results, one JSON object a line, to which any number of processes append.
 
     The first line holds the settings under which every result was computed. What a killed process or a full disk
@@ -35,7 +35,7 @@ class Ledger:
         self.path = path
         self.settings = json.loads(json.dumps(settings))
         self._first = json.dumps({"settings": self.settings}).encode() + b"\n"
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, Record] = {}
         self._read = 0
 
     def begin(self, *, fresh: bool = False) -> None:
@@ -52,7 +52,7 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked() as file:
             first, rest = file.readline(), file.readlines()
-            if not fresh and not HEAD.startswith(first[: len(HEAD)]):
+            if not fresh and not HEADER_PREFIX.startswith(first[: len(HEADER_PREFIX)]):
                 raise ValueError(
                     f"{self.path} is no file of results; choose another folder with out=..., or write over it with "
                     "fresh=true"
@@ -62,14 +62,14 @@ class Ledger:
                 file.truncate(0)
                 _write(file, self._first)
             elif first != self._first:
-                raise ValueError(self._refusal(first))
+                raise ValueError(self._mismatch_message(first))
             elif damaged:
                 warnings.warn(
                     f"{self.path}: {len(damaged)} damaged lines are no results; what they held is computed again",
                     stacklevel=2,
                 )
 
-    def append(self, rows: Iterable[Row]) -> None:
+    def append(self, rows: Iterable[Record]) -> None:
         """Add results; once this returns they are on the disk.
 
         Raises:
@@ -81,14 +81,14 @@ class Ledger:
             with self._locked() as file:
                 first = file.readline()
                 if first != self._first:
-                    raise ValueError(self._refusal(first))
+                    raise ValueError(self._mismatch_message(first))
                 file.seek(-1, os.SEEK_END)
                 _write(file, text if file.read(1) == b"\n" else b"\n" + text)
         except OSError as error:  # of the write, or of closing the file, which tries once more
             why = f"{error.strerror}; results of before are kept, and the same command goes on"
             raise OSError(error.errno, why, str(self.path)) from error
 
-    def rows(self) -> dict[int, Row]:
+    def rows(self) -> dict[int, Record]:
         """All results by image, those of other processes too; only what is new is read."""
         with self.path.open("rb") as file:
             file.seek(self._read)
@@ -112,10 +112,10 @@ class Ledger:
             file.seek(0)
             yield file
 
-    def _refusal(self, first: bytes) -> str:
+    def _mismatch_message(self, first: bytes) -> str:
         try:
             old = json.loads(first)["settings"]
-            why = f"under other settings ({'; '.join(changes(old, self.settings))})"
+            why = f"under other settings ({'; '.join(diff_config(old, self.settings))})"
         except (ValueError, KeyError, TypeError):
             why = "under settings that its damaged first line does not tell"
         return (
@@ -124,7 +124,7 @@ class Ledger:
         )
 
 
-def _row(line: bytes) -> Row | None:
+def _row(line: bytes) -> Record | None:
     """The result that a line holds; None where a kill, or the disk, left no whole one."""
     try:
         row = json.loads(line)

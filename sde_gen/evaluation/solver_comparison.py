@@ -22,10 +22,10 @@ Ends = tuple[float, float]
 """First and last time of a grid."""
 
 DEPTH = 20
-"""Levels of the Brownian paths: a million equal steps."""
+"""DiscreteData of the Brownian paths: a million equal steps."""
 
 
-class Reference(NamedTuple):
+class ReferenceSolution(NamedTuple):
     """A fine solution.
 
     Arguments:
@@ -38,7 +38,7 @@ class Reference(NamedTuple):
     error: float | None
 
 
-class Measured(NamedTuple):
+class SolverErrors(NamedTuple):
     """A solver on a grid.
 
     Arguments:
@@ -100,7 +100,7 @@ class Comparison(Checked):
             raise ValueError(
                 f"reference={self.reference} draws noise; the flow's end needs a deterministic solver"
             )
-        self._flow: dict[Ends, Reference] = {}
+        self._flow: dict[Ends, ReferenceSolution] = {}
 
     def check(self, solver: Solver) -> None:
         """Raise ValueError where a solver, or its reference, cannot work on one of the grids."""
@@ -108,14 +108,14 @@ class Comparison(Checked):
             solver.check(self.denoiser, times)
             self.reference.check(self.denoiser, times)
 
-    def measure(self, solver: Solver) -> Iterator[Measured]:
+    def measure(self, solver: Solver) -> Iterator[SolverErrors]:
         """Errors, evaluations and time on every grid.
 
         Raises:
             ValueError: the solver cannot work on the process and a grid.
             FloatingPointError: a sample is not finite.
         """
-        own: dict[Ends, Reference] = {}
+        own: dict[Ends, ReferenceSolution] = {}
         for times in self.grids:
             reference = None
             if solver.pathwise:
@@ -136,27 +136,27 @@ class Comparison(Checked):
             if self.codec is not None:
                 sigma = float(self.denoiser.sde.sigma(times[-1]))
                 outside = OutOfRange.of(x, self.codec, sigma=sigma)
-            yield Measured(errors, known_to, counter.samples / len(self.seeds), seconds, outside)
+            yield SolverErrors(errors, known_to, counter.samples / len(self.seeds), seconds, outside)
 
     @torch.no_grad()
     def solve(self, solver: Solver, times: Tensor) -> Tensor:
         """Take the samples of the prior along a grid: samples at its last time with shape (B, *event)."""
         noise = Brownian(self.seeds, depth=DEPTH)  # the same start and path at every call
         start = torch.empty(len(self.seeds), *self.shape, device=self.device)
-        x = float(self.denoiser.sde.sigma(times[0])) * noise.fresh(start)
+        x = float(self.denoiser.sde.sigma(times[0])) * noise.normal(start)
         return solver.solve(self.denoiser, x, times, noise=noise, hooks=[StopOnNaN()])
 
-    def _fine(self, solver: Solver, between: Ends) -> Reference:
+    def _fine(self, solver: Solver, between: Ends) -> ReferenceSolution:
         """The reference of a solver between two times: on the finest grid that has them as ends, made finer."""
         times = max((grid for grid in self.grids if ends(grid) == between), key=len)
         method, steps = (
             (solver, self.stochastic_steps) if solver.stochastic else (self.reference, self.reference_steps)
         )
         if method.nfe(1) is None:
-            return Reference(self.solve(method, times[[0, -1]]).cpu(), None)
+            return ReferenceSolution(self.solve(method, times[[0, -1]]).cpu(), None)
         fine = refined(self.denoiser.sde, times, steps)
         x, coarser = (self.solve(method, grid).cpu() for grid in (fine, fine[::2]))
-        return Reference(x, float(_distance(x, coarser).median()))
+        return ReferenceSolution(x, float(_distance(x, coarser).median()))
 
 
 def ends(times: Tensor) -> Ends:

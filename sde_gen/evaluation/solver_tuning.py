@@ -18,7 +18,7 @@ from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
 
-class Candidate(NamedTuple):
+class Setting(NamedTuple):
     """A setting to try.
 
     Arguments:
@@ -44,9 +44,9 @@ class Candidate(NamedTuple):
         return self.method.nfe(self.steps)
 
 
-def candidates(
+def candidate_settings(
     sde: SDE, solvers: Mapping[str, Solver], grids: Mapping[str, Grid], nfe: int
-) -> Iterator[Candidate]:
+) -> Iterator[Setting]:
     """All solvers on all grids, with as many steps as the evaluations allow.
 
     Arguments:
@@ -64,10 +64,10 @@ def candidates(
         method = cast(StepSolver[Any], solver)
         steps = max((n for n in range(1, nfe + 1) if method.nfe(n) <= nfe), default=0)
         for grid, rule in grids.items() if steps else ():
-            yield Candidate(name, grid, method, rule(sde, steps))
+            yield Setting(name, grid, method, rule(sde, steps))
 
 
-class Reference(NamedTuple):
+class TuningReference(NamedTuple):
     """Where the probability flow takes a batch.
 
     Arguments:
@@ -111,7 +111,7 @@ class Tuner(Checked):
 
     denoiser: Denoiser
     shape: Shape
-    settings: Sequence[Candidate]
+    settings: Sequence[Setting]
     seeds: Sequence[int]
     device: torch.device | str = "cpu"
     tol: float = 1e-5
@@ -126,7 +126,7 @@ class Tuner(Checked):
             setting.method.check(self.denoiser, setting.times)
 
     @cached_property
-    def reference(self) -> Reference:
+    def reference(self) -> TuningReference:
         """The exact flow, by a method of order 3 in 50, 100, ... steps of equal angle."""
         sde, steps = self.denoiser.sde, 50
         first = torch.stack([setting.times[0] for setting in self.settings]).max()
@@ -142,9 +142,9 @@ class Tuner(Checked):
             steps *= 2
             finer = solution()
             error, x = float(_distance(finer, x).median()), finer
-        return Reference(x, error, steps)
+        return TuningReference(x, error, steps)
 
-    def errors(self, setting: Candidate) -> Tensor:
+    def errors(self, setting: Setting) -> Tensor:
         """Errors per dimension of the clean samples, float64 with shape (B,).
 
         Raises:
@@ -152,10 +152,10 @@ class Tuner(Checked):
         """
         return _distance(self._clean(setting.method, setting.times), self.reference.x)
 
-    def optimise(self, setting: Candidate, rounds: int = 3) -> Candidate:
+    def optimize(self, setting: Setting, rounds: int = 3) -> Setting:
         """Move the inner times of a setting, one after the other, as long as the error falls.
 
-        A time moves by a fraction of its distance to its neighbour, in either direction; the fraction is halved
+        A time moves by a fraction of its distance to its neighbor, in either direction; the fraction is halved
         where neither direction helps. The error is the mean logarithm over samples. Every trial solves the batch
         once: rounds times (steps - 1) times up to two of them.
 
@@ -181,7 +181,7 @@ class Tuner(Checked):
                     reach[i] /= 2
         return setting if times is setting.times else setting._replace(grid="listed", times=times)
 
-    def _cost(self, setting: Candidate) -> float:
+    def _cost(self, setting: Setting) -> float:
         return float(self.errors(setting).clamp(min=1e-12).log().mean())
 
     @torch.no_grad()
@@ -189,7 +189,7 @@ class Tuner(Checked):
         """Clean samples, from the same noise at every call."""
         noise = PerSample(self.seeds)
         start = torch.empty(len(self.seeds), *self.shape, device=self.device)
-        x = float(self.denoiser.sde.sigma(times[0])) * noise.fresh(start)
+        x = float(self.denoiser.sde.sigma(times[0])) * noise.normal(start)
         x = solver.solve(self.denoiser, x, times, noise=noise, hooks=[StopOnNaN()])
         x = self.denoiser(x, times[-1]).x0
         self.progress()

@@ -2,7 +2,7 @@
 
 from sde_gen.grid.angle import Angle
 from sde_gen.grid.base import Curve, Grid
-from sde_gen.grid.cosine import Cosine
+from sde_gen.grid.cosine import CosineGrid
 from sde_gen.grid.ddpm import DDPMLeading, DDPMLinspace, DDPMTrailing
 from sde_gen.grid.exponential import Exponential
 from sde_gen.grid.iddpm import IDDPM
@@ -16,7 +16,7 @@ from sde_gen.grid.uniform import Uniform
 __all__ = [
     "IDDPM",
     "Angle",
-    "Cosine",
+    "CosineGrid",
     "Curve",
     "DDPMLeading",
     "DDPMLinspace",

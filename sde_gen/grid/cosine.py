@@ -11,7 +11,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine(Curve):
+class CosineGrid(Curve):
     r"""Times along the cosine of an angle in equal steps, from 0 at noise to ``phi = pi half_turns`` at data.
 
     .. math::
@@ -23,7 +23,7 @@ class Cosine(Curve):
     Chen et al., 2024, arXiv:2410.06885, eq. 7 with s = -1; their times run from noise to data).
 
     Arguments:
-        half_turns: the angle at data in half turns, in (0, 1]; towards 0 the rule is u^2.
+        half_turns: the angle at data in half turns, in (0, 1]; toward 0 the rule is u^2.
 
     Raises:
         ValueError: half_turns lies outside (0, 1].

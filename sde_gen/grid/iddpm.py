@@ -31,7 +31,7 @@ class IDDPM(Grid):
     Arguments:
         levels: levels M of the chain.
         first: the index :math:`j_0` of the first level used, in [0, M - 2].
-        c_1: least quotient of neighbouring alpha-bars.
+        c_1: least quotient of neighboring alpha-bars.
         c_2: offset of the sine.
 
     Raises:

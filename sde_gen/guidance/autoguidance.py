@@ -8,7 +8,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
-from sde_gen.utils.broadcasting import sent
+from sde_gen.utils.broadcasting import to_device
 
 
 class Autoguidance(Denoiser):
@@ -50,9 +50,11 @@ class Autoguidance(Denoiser):
         if self.scale == 1:
             return prediction
         return on_line(
-            self.weak(x_t, t, **cond), prediction, sent(torch.tensor(self.scale), x_t.device, x_t.dtype)
+            self.weak(x_t, t, **cond), prediction, to_device(torch.tensor(self.scale), x_t.device, x_t.dtype)
         )
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Guide these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count), weak=self.weak.rows(index, count))
+        return self.replace_modules(
+            denoiser=self.denoiser.select(index, count), weak=self.weak.select(index, count)
+        )

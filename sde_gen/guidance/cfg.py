@@ -9,7 +9,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
-from sde_gen.utils.broadcasting import bcast, sent
+from sde_gen.utils.broadcasting import broadcast, to_device
 
 
 class CFG(Denoiser):
@@ -85,13 +85,15 @@ class CFG(Denoiser):
         if self.scale == 0 and bool(inside.all()):
             return self.denoiser(x_t, t, **free)
         conditional = self.denoiser(x_t, t, **cond)
-        scale = sent(bcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype)
+        scale = to_device(
+            broadcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype
+        )
         guided = on_line(self.denoiser(x_t, t, **free), conditional, scale)
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Guide these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))
 
     def _rescaled(self, guided: Prediction, conditional: Tensor) -> Prediction:
         over_event = tuple(range(1, conditional.ndim))

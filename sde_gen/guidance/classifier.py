@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 class Classifier(Protocol):
@@ -76,10 +76,10 @@ class ClassifierGuidance(Denoiser):
         push = self.scale * gradient
         return replace(
             prediction,
-            x0=prediction.x0 + like(sigma**2 / alpha, x_t) * push,
-            eps=prediction.eps - like(sigma, x_t) * push,
+            x0=prediction.x0 + broadcast_like(sigma**2 / alpha, x_t) * push,
+            eps=prediction.eps - broadcast_like(sigma, x_t) * push,
         )
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Guide these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))

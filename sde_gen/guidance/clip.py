@@ -44,6 +44,6 @@ class Clip(Denoiser):
         prediction = self.denoiser(x_t, t, **cond)
         return prediction.with_x0(prediction.x0.clamp(self.low, self.high))
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Clip these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))

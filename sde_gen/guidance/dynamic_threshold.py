@@ -49,6 +49,6 @@ class DynamicThreshold(Denoiser):
         bounded = (self.limit * flat.clamp(-s, s) / s).reshape(x0.shape)
         return prediction.with_x0(bounded)
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Bound these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ConvertedModel:
     """What a foreign file says, ready to become a run folder.
 
     Arguments:

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Recipe:
+class ObjectSpec:
     """A class of ours and the keywords of its constructor.
 
     Arguments:
@@ -27,13 +27,13 @@ class Recipe:
 def _made(value: Any) -> Any:
     if isinstance(value, list):
         return [_made(part) for part in value]
-    return value.make() if isinstance(value, Recipe) else value
+    return value.make() if isinstance(value, ObjectSpec) else value
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
-    if isinstance(value, Recipe):
+    if isinstance(value, ObjectSpec):
         return value.config()
     if isinstance(value, type):
         return {"_target_": _name(value), "_partial_": True}

@@ -7,7 +7,7 @@ from pathlib import Path
 from sde_gen.utils import atomic
 
 
-def absent(out: Path) -> None:
+def require_absent(out: Path) -> None:
     """Check that there is nothing at a place, not even a link to nowhere.
 
     Raises:
@@ -18,17 +18,17 @@ def absent(out: Path) -> None:
 
 
 @contextmanager
-def appearing(out: Path) -> Iterator[Path]:
+def atomic_directory(out: Path) -> Iterator[Path]:
     """Make a folder beside its place, to be filled, and move it there in the end; after any error nothing is left.
 
     Raises:
         ValueError: there is something at the place, or nothing can be written there.
     """
-    absent(out)
+    require_absent(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.folder(out) as made:
             yield made
-            absent(out)
+            require_absent(out)
     except OSError as error:
         raise ValueError(f"{out} could not be written ({error})") from error

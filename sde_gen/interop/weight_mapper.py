@@ -24,7 +24,7 @@ class Change:
         return self.forth(value)
 
 
-class Transfer:
+class WeightMapper:
     """Moves tensors one by one, and in the end says what was missing, left over or of another shape.
 
     Arguments:
@@ -119,8 +119,8 @@ class Transfer:
         return self.state
 
 
-class Return:
-    """Moves tensors of ours to the names of another project: the way of a :class:`Transfer`, backward.
+class InverseWeightMapper:
+    """Moves tensors of ours to the names of another project: the way of a :class:`WeightMapper`, backward.
 
     Arguments:
         state: weights by the names of our network.

@@ -7,7 +7,7 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.operator.conjugate_gradients import Map
 from sde_gen.inverse.posterior import GaussianPosterior
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 class DiffPIR(GaussianPosterior):
@@ -54,5 +54,5 @@ class DiffPIR(GaussianPosterior):
         """Isotropic on both sides."""
         alpha, sigma = self.sde.marginal(t)
         ratio = sigma / alpha.clamp(min=1e-6 * sigma)  # where alpha is zero, as good as infinite
-        variance = like(ratio**2 / self.trust, x_t)
+        variance = broadcast_like(ratio**2 / self.trust, x_t)
         return self.denoiser(x_t, t, **cond), lambda v: variance * v, lambda v: variance * v

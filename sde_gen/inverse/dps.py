@@ -9,7 +9,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.posterior import require_signal
-from sde_gen.utils.broadcasting import bcast, like, rows_of, sum_event
+from sde_gen.utils.broadcasting import broadcast, broadcast_like, select_rows, sum_event
 
 
 class DPS(Denoiser):
@@ -75,17 +75,19 @@ class DPS(Denoiser):
             error = self.y.to(x_t) - self.operator(prediction.x0)
             (gradient,) = torch.autograd.grad(-0.5 * (sum_event(error**2) / variance).sum(), x)
         x0, error = prediction.x0.detach(), error.detach()
-        change = self.operator(x0 + like(sigma**2 / alpha, x_t) * gradient) - self.y.to(x_t) + error
+        change = self.operator(x0 + broadcast_like(sigma**2 / alpha, x_t) * gradient) - self.y.to(x_t) + error
         tiny = torch.finfo(x_t.dtype).tiny  # no change, where the measurement is met
         best = sum_event(error * change) / sum_event(change**2).clamp(min=tiny)
-        gradient = bcast(best.clamp(0, 1), gradient) * gradient
+        gradient = broadcast(best.clamp(0, 1), gradient) * gradient
         return replace(
             prediction,
             x_t=x_t,
-            x0=x0 + like(sigma**2 / alpha, x_t) * gradient,
-            eps=prediction.eps.detach() - like(sigma, x_t) * gradient,
+            x0=x0 + broadcast_like(sigma**2 / alpha, x_t) * gradient,
+            eps=prediction.eps.detach() - broadcast_like(sigma, x_t) * gradient,
         )
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Take the measurements of these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count), y=rows_of(self.y, index, count))
+        return self.replace_modules(
+            denoiser=self.denoiser.select(index, count), y=select_rows(self.y, index, count)
+        )

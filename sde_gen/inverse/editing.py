@@ -12,7 +12,7 @@ from sde_gen.noise import IID, Noise
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import Hook
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import bcast, like, mean_event, sum_event
+from sde_gen.utils.broadcasting import broadcast, broadcast_like, mean_event, sum_event
 
 
 class RoundTrip(NamedTuple):
@@ -98,7 +98,7 @@ class Editor(Checked):
             )
         t = sde.t_from_log_snr(-2 * torch.log(torch.tensor(ratio, dtype=torch.float64))).clamp(max=times[0])
         alpha, sigma = sde.marginal(t)
-        x_t = like(alpha, x) * x + like(sigma, x) * noise.fresh(x)
+        x_t = broadcast_like(alpha, x) * x + broadcast_like(sigma, x) * noise.normal(x)
         rest = torch.cat([t.reshape(1), times[times < t]])
         x_s = sampler.solver.solve(denoiser, x_t, rest, noise=noise, hooks=hooks)
         return denoiser(x_s, times[-1]).x0 if sampler.denoise_final else x_s
@@ -133,7 +133,7 @@ def interpolate(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     sine = torch.where(near, 1.0, torch.sin(theta))
     first = torch.where(near, 1 - weight, torch.sin((1 - weight) * theta) / sine)
     second = torch.where(near, weight, torch.sin(weight * theta) / sine)
-    return bcast(first, a) * a + bcast(second, b) * b
+    return broadcast(first, a) * a + broadcast(second, b) * b
 
 
 def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -153,4 +153,4 @@ def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """
     moved = c + b - a
     length = sum(torch.sqrt(sum_event(z * z)) for z in (a, b, c)) / 3
-    return bcast(length / torch.sqrt(sum_event(moved * moved)), moved) * moved
+    return broadcast(length / torch.sqrt(sum_event(moved * moved)), moved) * moved

@@ -7,7 +7,7 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.operator.conjugate_gradients import Map
 from sde_gen.inverse.posterior import GaussianPosterior
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 class PiGDM(GaussianPosterior):
@@ -56,5 +56,5 @@ class PiGDM(GaussianPosterior):
         """Isotropic inside, the network's derivative in front."""
         prediction, product = self.differentiate(x_t, t, cond)
         alpha, sigma = self.sde.marginal(t)
-        variance = like(1 / (1 / self.data_std**2 + (alpha / sigma) ** 2), x_t)
+        variance = broadcast_like(1 / (1 / self.data_std**2 + (alpha / sigma) ** 2), x_t)
         return prediction, lambda v: variance * v, product

@@ -19,7 +19,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.operator.conjugate_gradients import Map, conjugate_gradients
-from sde_gen.utils.broadcasting import like, rows_of
+from sde_gen.utils.broadcasting import broadcast_like, select_rows
 
 
 class GaussianPosterior(Denoiser):
@@ -70,9 +70,11 @@ class GaussianPosterior(Denoiser):
         u = conjugate_gradients(smoothed, residual, self.steps)
         return prediction.with_x0(prediction.x0 + outer(self.operator.adjoint(u, x_t)))
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Take the measurements of these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count), y=rows_of(self.y, index, count))
+        return self.replace_modules(
+            denoiser=self.denoiser.select(index, count), y=select_rows(self.y, index, count)
+        )
 
     @abc.abstractmethod
     def covariance(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor]) -> tuple[Prediction, Map, Map]:
@@ -85,7 +87,7 @@ class GaussianPosterior(Denoiser):
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             prediction = self.denoiser(x, t, **cond)
-        gain = like(sigma**2 / alpha, x_t)
+        gain = broadcast_like(sigma**2 / alpha, x_t)
 
         def product(v: Tensor) -> Tensor:
             (transposed,) = torch.autograd.grad(prediction.x0, x, v, retain_graph=True)

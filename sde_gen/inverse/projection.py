@@ -12,7 +12,7 @@ from sde_gen.noise import Noise
 from sde_gen.solver._validation import require_descent, require_steps
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.base import Stepping, StepSolver
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +80,9 @@ class Projection(StepSolver[Any]):
         state = self.inner.reinit(model, x_t, torch.stack([t, s]), state)
         x_s, state = self.inner.step(model, x_t, t, s, state, noise)
         alpha, sigma = model.sde.marginal(s)
-        noised = like(alpha, x_s) * self.y.to(x_s) + like(sigma, x_s) * self.operator(noise.fresh(x_s))
+        noised = broadcast_like(alpha, x_s) * self.y.to(x_s) + broadcast_like(sigma, x_s) * self.operator(
+            noise.normal(x_s)
+        )
         return self.operator.project(x_s, noised), state
 
     def nfe(self, steps: int) -> int:

@@ -8,8 +8,8 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.inverse.projection import Projection
 from sde_gen.noise import Noise
-from sde_gen.solver._validation import require_whole
-from sde_gen.utils.broadcasting import like
+from sde_gen.solver._validation import require_int
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class RePaint(Projection):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         super().__post_init__()
-        require_whole(1, repeats=self.repeats)
+        require_int(1, repeats=self.repeats)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
@@ -49,7 +49,7 @@ class RePaint(Projection):
         x_s, new = super().step(model, x_t, t, s, state, noise)
         scale, std = model.sde.transition(s, t)
         for _ in range(self.repeats - 1):
-            x_t = like(scale, x_s) * x_s + like(std, x_s) * noise.fresh(x_s)
+            x_t = broadcast_like(scale, x_s) * x_s + broadcast_like(std, x_s) * noise.normal(x_s)
             x_s, new = super().step(model, x_t, t, s, state, noise)
         return x_s, new
 

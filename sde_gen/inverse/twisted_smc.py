@@ -11,7 +11,7 @@ from sde_gen.inverse.operator.base import Operator
 from sde_gen.noise import Noise
 from sde_gen.solver._validation import require_descent
 from sde_gen.solver.base import StepSolver
-from sde_gen.utils.broadcasting import like, sum_event
+from sde_gen.utils.broadcasting import broadcast_like, sum_event
 
 
 class Particles(NamedTuple):
@@ -32,7 +32,7 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwistedSMC(StepSolver[Particles]):
-    r"""Ancestral sampling of many particles, pushed towards the measurement, weighted and resampled.
+    r"""Ancestral sampling of many particles, pushed toward the measurement, weighted and resampled.
 
     The batch is the particles of one posterior p(x_0 | y), with y = A(x_0) + noise. The measurement's likelihood
     given x_t is guessed by the twist
@@ -104,11 +104,11 @@ class TwistedSMC(StepSolver[Particles]):
         """Move, weigh, resample."""
         c_t, c_0, std = model.sde.posterior(t, s)
         alpha, sigma = model.sde.marginal(t)
-        mean = like(c_t, x_t) * x_t + like(c_0, x_t) * state.x0
-        shift = like(c_0 * sigma**2 / alpha, x_t) * state.gradient
+        mean = broadcast_like(c_t, x_t) * x_t + broadcast_like(c_0, x_t) * state.x0
+        shift = broadcast_like(c_0 * sigma**2 / alpha, x_t) * state.gradient
         z = noise(x_t, float(t), float(s))
-        x_s = mean + shift + like(std, x_t) * z
-        pull = sum_event(shift * (0.5 * shift + like(std, x_t) * z)) / std.to(x_t) ** 2
+        x_s = mean + shift + broadcast_like(std, x_t) * z
+        pull = sum_event(shift * (0.5 * shift + broadcast_like(std, x_t) * z)) / std.to(x_t) ** 2
         new = self._weigh(model, x_s, s)
         weight = state.spare + new.twist - state.twist - pull
         chosen = systematic(torch.softmax(weight, 0), float(noise.uniform(x_t)[0]))

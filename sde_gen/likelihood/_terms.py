@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.sde.base import SDE
-from sde_gen.utils.broadcasting import like, sum_event
+from sde_gen.utils.broadcasting import broadcast_like, sum_event
 
 
 def gaussian_kl(gap: Tensor, std_q: Tensor, std_p: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def gaussian_kl(gap: Tensor, std_q: Tensor, std_p: Tensor) -> Tensor:
 def prior_kl(sde: SDE, x0: Tensor, t: Tensor) -> Tensor:
     """KL(q(x_t | x_0) || N(0, sigma_t^2 I)) at the first time t of shape (), in nats with shape (B,)."""
     alpha, sigma = sde.marginal(t)
-    return gaussian_kl(like(alpha, x0) * x0, sigma, sigma)
+    return gaussian_kl(broadcast_like(alpha, x0) * x0, sigma, sigma)
 
 
 def standard_error(values: Tensor) -> Tensor:

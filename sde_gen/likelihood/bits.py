@@ -7,10 +7,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sde_gen.data.codec import Codec
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
-class Estimate(NamedTuple):
+class MeanEstimate(NamedTuple):
     """A mean with its standard error over n images."""
 
     mean: float
@@ -24,7 +24,7 @@ def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
     .. math::
         b = -\frac{\log p(x) + \log |dx / dy|}{D \log 2}
 
-    With dequantised levels its expectation is an upper bound on the bits per dimension of the discrete data
+    With dequantized levels its expectation is an upper bound on the bits per dimension of the discrete data
     (Theis et al., 2016, arXiv:1511.01844, section 3.1); for continuous data it is the differential entropy's unit.
 
     Arguments:
@@ -35,30 +35,30 @@ def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
     Returns:
         Bits per dimension with shape (B,).
     """
-    return -(nats + codec.log_det(tuple(x.shape[1:]))) / (event_dim(x) * math.log(2))
+    return -(nats + codec.log_det(tuple(x.shape[1:]))) / (event_numel(x) * math.log(2))
 
 
-def estimate(values: Tensor) -> Estimate:
+def estimate(values: Tensor) -> MeanEstimate:
     """The mean of one number per image, with its standard error (NaN for one image)."""
     n = len(values)
     se = float(values.double().std()) / n**0.5 if n > 1 else math.nan
-    return Estimate(float(values.double().mean()), se, n)
+    return MeanEstimate(float(values.double().mean()), se, n)
 
 
-class Budget(NamedTuple):
+class ErrorBudget(NamedTuple):
     """A mean over images, and where its error comes from.
 
     Arguments:
         total: the mean, and its standard error from all that varies between images, random draws included.
-        spread: by name, the part of that standard error which random draws cause; NaN where nothing is known.
-        offset: by name, how far the mean lies above the truth, over the images of which that is known.
+        random_errors: by name, the part of that standard error which random draws cause; NaN where nothing is known.
+        biases: by name, how far the mean lies above the truth, over the images of which that is known.
     """
 
-    total: Estimate
-    spread: dict[str, float]
-    offset: dict[str, Estimate]
+    total: MeanEstimate
+    random_errors: dict[str, float]
+    biases: dict[str, MeanEstimate]
 
-    def doubts(self, share: float = 1 / 3) -> dict[str, Estimate]:
+    def significant_biases(self, share: float = 1 / 3) -> dict[str, MeanEstimate]:
         """Systematic errors that are not small beside the standard error of the mean.
 
         An offset of a third of the standard error would make it 5 % larger, were it another random error; one that
@@ -69,23 +69,23 @@ class Budget(NamedTuple):
         """
         return {
             name: found
-            for name, found in self.offset.items()
+            for name, found in self.biases.items()
             if not abs(found.mean) + (found.se if found.n > 1 else 0.0) <= share * self.total.se
         }
 
 
-def budget(values: Tensor, spread: Mapping[str, Tensor], offset: Mapping[str, Tensor]) -> Budget:
+def budget(values: Tensor, random_errors: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> ErrorBudget:
     r"""Give the mean of one number per image, and the parts of its error.
 
     A standard error e_i of every number contributes :math:`\sqrt{\overline{e^2} / n}` to that of the mean.
 
     Arguments:
         values: numbers with shape (n,).
-        spread: by name, their standard errors from random draws with shape (n,), NaN where not known.
-        offset: by name, their systematic errors with shape (n,), NaN where not known.
+        random_errors: by name, their standard errors from random draws with shape (n,), NaN where not known.
+        biases: by name, their systematic errors with shape (n,), NaN where not known.
     """
-    known = {name: errors[~errors.isnan()].double() for name, errors in spread.items()}
-    return Budget(
+    known = {name: errors[~errors.isnan()].double() for name, errors in random_errors.items()}
+    return ErrorBudget(
         estimate(values),
         {
             name: float(errors.square().mean().sqrt()) / len(values) ** 0.5 if len(errors) else math.nan
@@ -93,10 +93,10 @@ def budget(values: Tensor, spread: Mapping[str, Tensor], offset: Mapping[str, Te
         },
         {
             name: estimate(errors[~errors.isnan()]) if bool((~errors.isnan()).any()) else NOTHING
-            for name, errors in offset.items()
+            for name, errors in biases.items()
         },
     )
 
 
-NOTHING = Estimate(math.nan, math.nan, 0)
+NOTHING = MeanEstimate(math.nan, math.nan, 0)
 """The estimate from no image at all."""

@@ -11,10 +11,10 @@ from sde_gen.likelihood._terms import prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
 from sde_gen.objective.time_sampler.base import TimeSampler
-from sde_gen.objective.time_sampler.information import Information
+from sde_gen.objective.time_sampler.information import Log1pSNR
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked, checked
-from sde_gen.utils.broadcasting import like, sum_event
+from sde_gen.utils.broadcasting import broadcast_like, sum_event
 
 
 class Bound(NamedTuple):
@@ -67,7 +67,7 @@ class ELBO(Checked):
         ValueError: strata or repeats is not positive, or later the law of times leaves out a part of the way.
     """
 
-    times: TimeSampler = field(default_factory=Information)
+    times: TimeSampler = field(default_factory=Log1pSNR)
     strata: int = 8
     repeats: int = 2
 
@@ -82,7 +82,7 @@ class ELBO(Checked):
 
         Arguments:
             denoiser: the model, conditioning bound.
-            x0: data in model space with shape (B, *event): continuous, or dequantised levels.
+            x0: data in model space with shape (B, *event): continuous, or dequantized levels.
             decoder: the law of the data given their noised form at t_min.
             noise: source of times and noise.
         """
@@ -109,8 +109,8 @@ class ELBO(Checked):
         for index in range(self.strata):
             t, density = self.times(sde, torch.remainder(start + index / self.strata, 1.0))
             alpha, sigma = sde.marginal(t)
-            eps = noise.fresh(x0)
-            prediction = denoiser(like(alpha, x0) * x0 + like(sigma, x0) * eps, t)
+            eps = noise.normal(x0)
+            prediction = denoiser(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps, t)
             error = sum_event((prediction.eps - eps).double() ** 2)
             total = total + 0.5 * (sde.diffusion(t) / sigma) ** 2 / density * error
         return total / self.strata
@@ -121,7 +121,7 @@ class ELBO(Checked):
         if not bool((density > 0).all()):
             raise ValueError(
                 f"the law of times has densities {density.tolist()} at t={near.tolist()}: where it is zero a "
-                "part of the bound would be missing; Information covers all times of every process"
+                "part of the bound would be missing; Log1pSNR covers all times of every process"
             )
 
 
@@ -129,4 +129,4 @@ def _reconstruction(denoiser: Denoiser, x0: Tensor, decoder: Decoder, noise: Noi
     """One draw of -log p(x_0 | x_{t_min}), with shape (B,)."""
     t = torch.tensor(denoiser.sde.t_min, dtype=torch.float64)
     alpha, sigma = denoiser.sde.marginal(t)
-    return -decoder.log_prob(denoiser(alpha * x0 + sigma * noise.fresh(x0), t), x0)
+    return -decoder.log_prob(denoiser(alpha * x0 + sigma * noise.normal(x0), t), x0)

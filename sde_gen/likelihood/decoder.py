@@ -46,8 +46,8 @@ class Decoder(Checked, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Decoder):
-    r"""A density for continuous and for dequantised data.
+class GaussianDecoder(Decoder):
+    r"""A density for continuous and for dequantized data.
 
     .. math::
         p(x_0 | x_t) = N(x_0;\; \hat x_0(x_t),\; \sigma_t^2 / \alpha_t^2)
@@ -65,7 +65,7 @@ class Gaussian(Decoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Discretised(Decoder):
+class DiscretizedGaussian(Decoder):
     r"""The mass that a Gaussian about the prediction gives to the bin of a level.
 
     .. math::
@@ -99,8 +99,8 @@ class Discretised(Decoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastStep(Discretised):
-    r"""As :class:`Discretised`, with the variance that the chain's steps have, carried on to clean data.
+class LastStep(DiscretizedGaussian):
+    r"""As :class:`DiscretizedGaussian`, with the variance that the chain's steps have, carried on to clean data.
 
     Of a chain with the times t_{T-1}, t_T at its end, the last step to clean data has
 
@@ -159,7 +159,7 @@ class Categorical(Decoder):
         middles = self.codec.middles()
         own = middles.to(x0.device)[self.codec.decode(x0)]
         total = torch.full_like(seen, -math.inf)
-        for centre in middles.tolist():
-            total = torch.logaddexp(total, -0.5 * ((seen - centre) / std) ** 2)
+        for center in middles.tolist():
+            total = torch.logaddexp(total, -0.5 * ((seen - center) / std) ** 2)
         mass = -0.5 * ((seen - own) / std) ** 2 - total
         return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))

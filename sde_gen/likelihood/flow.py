@@ -11,15 +11,15 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.likelihood.divergence.base import Divergence, Evaluation
 from sde_gen.noise import Noise
 from sde_gen.ode.base import Field, Integrator, State
-from sde_gen.ode.time_variable import Clock, InAngle
+from sde_gen.ode.time_variable import AngleVariable, FlowVariable
 from sde_gen.utils.arguments import checked
-from sde_gen.utils.broadcasting import event_dim, like
+from sde_gen.utils.broadcasting import broadcast_like, event_numel
 
 MIDDLE = 0.3
 """The ratio sigma / alpha in the middle of the path, that of :class:`~sde_gen.grid.Angle`."""
 
 
-class Density(Protocol):
+class LogDensity(Protocol):
     """Anything with a log-density."""
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -52,8 +52,8 @@ def log_prob(
     integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.ode"],
     divergence: Divergence,
     noise: Noise,
-    prior: Density | None = None,
-    clock: Clock | None = None,
+    prior: LogDensity | None = None,
+    clock: FlowVariable | None = None,
 ) -> LogProb:
     r"""Evaluate the log-density of samples at t_min under the probability flow.
 
@@ -69,7 +69,7 @@ def log_prob(
 
     What is integrated beside y is in nats per dimension, and so are an integrator's tolerances for it.
 
-    x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantisation bin
+    x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantization bin
     this is the density of the data; a larger t_min blurs it.
 
     Gradients flow to x and to the denoiser's parameters; call it under ``torch.no_grad()`` where none are
@@ -92,14 +92,14 @@ def log_prob(
         ValueError: an argument is of another kind than annotated, such as a solver; gradients are wanted and the
             integrator has none; or the divergence does not suit the integrator.
     """
-    sde, dim = denoiser.sde, event_dim(x)
+    sde, dim = denoiser.sde, event_numel(x)
     wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:
         raise ValueError(
             f"no gradients flow through {type(integrator).__name__}; call it under torch.no_grad(), "
             "or take another integrator (adams, runge_kutta, torch_diffeq)"
         )
-    clock = InAngle(sde, MIDDLE) if clock is None else clock
+    clock = AngleVariable(sde, MIDDLE) if clock is None else clock
     ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)
     u0, u1 = clock.read(ends).tolist()
     s0, s1 = clock.rates(ends).scale
@@ -133,7 +133,7 @@ class Flow(Field):
     """
 
     denoiser: Denoiser
-    clock: Clock
+    clock: FlowVariable
     divergence: Evaluation
     count: Count = field(default_factory=Count)
 
@@ -141,7 +141,7 @@ class Flow(Field):
         """The slopes of samples in the clock's units (b, *event), and of the gain (b, P)."""
         self.count.samples += len(y[0])
         slope, divergence = self.divergence(self.at(t), y[0])
-        return slope, divergence / event_dim(y[0])
+        return slope, divergence / event_numel(y[0])
 
     def at(self, u: Tensor) -> Callable[[Tensor], Tensor]:
         """The slope at one value of the variable, with shape () or (b,)."""
@@ -149,15 +149,15 @@ class Flow(Field):
         scale, x0, eps = self.clock.rates(t)
 
         def slope(y: Tensor) -> Tensor:
-            prediction = self.denoiser(like(scale, y) * y, t)
-            return like(x0, y) * prediction.x0 + like(eps, y) * prediction.eps
+            prediction = self.denoiser(broadcast_like(scale, y) * y, t)
+            return broadcast_like(x0, y) * prediction.x0 + broadcast_like(eps, y) * prediction.eps
 
         return slope
 
-    def rows(self, index: Tensor, count: int) -> "Flow":
+    def select(self, index: Tensor, count: int) -> "Flow":
         """The flow of some samples, counted together with the others."""
         return replace(
-            self, denoiser=self.denoiser.rows(index, count), divergence=self.divergence.rows(index)
+            self, denoiser=self.denoiser.select(index, count), divergence=self.divergence.select(index)
         )
 
     def parameters(self) -> Sequence[Tensor]:

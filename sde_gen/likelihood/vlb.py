@@ -110,7 +110,7 @@ def _draw(
 
     def look(t: Tensor) -> Prediction:
         alpha, sigma = sde.marginal(t)
-        return denoiser(alpha * x0 + sigma * noise.fresh(x0), t)
+        return denoiser(alpha * x0 + sigma * noise.normal(x0), t)
 
     steps = []
     for t, s in pairwise(times):

@@ -1,34 +1,40 @@
 """Networks: plain modules ``net(x, c_noise, label=None)`` that know nothing of processes."""
 
 from sde_gen.model.adm.adm import ADM
-from sde_gen.model.adm.level_resample import BlockChange, Change, ConvolutionChange, PlainChange
+from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample
 from sde_gen.model.classifier.adm_encoder import ADMEncoder
 from sde_gen.model.classifier.encoder import Encoder
 from sde_gen.model.classifier.pooling import (
-    AttentionPool,
-    AveragePool,
-    LevelsPool,
-    NormalisedLevelsPool,
-    Pool,
+    AttentionPooling,
+    AveragePooling,
+    MultiScalePooling,
+    NormalizedMultiScalePooling,
+    Pooling,
 )
 from sde_gen.model.mlp import MLP
 from sde_gen.model.norms import (
-    Common,
-    Fixed,
-    FixedBesideMiddle,
+    FixedGroups,
+    FixedGroupsExceptMiddle,
+    GCDGroups,
     GroupNorm,
-    JoinedQuarters,
-    Norms,
-    Quarters,
+    GroupNormRule,
+    QuarterGroups,
+    QuarterGroupsConcatenated,
     norm,
 )
-from sde_gen.model.transformer.attention import Everywhere, Neighbourhood, Reach, ShiftedWindow, Tiling
+from sde_gen.model.transformer.attention import (
+    AttentionPattern,
+    GlobalAttention,
+    NeighborhoodAttention,
+    ShiftedWindowAttention,
+    Tiling,
+)
 from sde_gen.model.transformer.hdit import HDiT, Level
-from sde_gen.model.transformer.rotary import Grid, LearnedRotation, Rotary, Rotation, SpreadRotation
+from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.unet.base import UNet
-from sde_gen.model.unet.ddpm_unet import HoUNet
+from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.ddpmpp import DDPMpp
-from sde_gen.model.unet.kdiff_unet import KUNet
+from sde_gen.model.unet.kdiff_unet import KDiffusionUNet
 from sde_gen.model.unet.ncsnpp import NCSNpp
 from sde_gen.model.unet.progressive import (
     Head,
@@ -48,50 +54,50 @@ __all__ = [
     "ADM",
     "MLP",
     "ADMEncoder",
-    "AttentionPool",
-    "AveragePool",
-    "BlockChange",
-    "Change",
-    "Common",
-    "ConvolutionChange",
+    "AttentionPattern",
+    "AttentionPooling",
+    "AveragePooling",
+    "ConvResample",
+    "DDPMUNet",
     "DDPMpp",
     "Encoder",
-    "Everywhere",
-    "Fixed",
-    "FixedBesideMiddle",
-    "Grid",
+    "FixedGroups",
+    "FixedGroupsExceptMiddle",
+    "GCDGroups",
+    "GlobalAttention",
     "GroupNorm",
+    "GroupNormRule",
     "HDiT",
     "Head",
-    "HoUNet",
     "InputLevel",
     "JoinedInput",
-    "JoinedQuarters",
-    "KUNet",
+    "KDiffusionUNet",
     "LearnedRotation",
     "Level",
-    "LevelsPool",
+    "LevelResample",
+    "MultiScalePooling",
     "NCSNpp",
-    "Neighbourhood",
+    "NeighborhoodAttention",
     "NoInput",
     "NoOutput",
-    "NormalisedLevelsPool",
-    "Norms",
-    "PlainChange",
-    "Pool",
+    "NormalizedMultiScalePooling",
+    "PlainResample",
+    "Pooling",
     "ProgressiveInput",
     "ProgressiveOutput",
-    "Quarters",
-    "Reach",
+    "QuarterGroups",
+    "QuarterGroupsConcatenated",
+    "ResBlockResample",
     "ResidualInput",
     "ResidualOutput",
     "Rotary",
     "Rotation",
-    "ShiftedWindow",
+    "ShiftedWindowAttention",
     "SkipInput",
     "SkipOutput",
     "SpreadRotation",
     "Tiling",
+    "TokenGrid",
     "UNet",
     "norm",
 ]

@@ -1,4 +1,4 @@
-"""Group normalisation: how many groups, and where."""
+"""Group normalization: how many groups, and where."""
 
 import abc
 import math
@@ -9,26 +9,26 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation, by way of contiguous memory where bfloat16 images lie in channels_last order.
+    """Group normalization, by way of contiguous memory where bfloat16 images lie in channels_last order.
 
     PyTorch's CPU kernel for that pair (2.13) takes about three times as long as two copies and its contiguous kernel.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (B, C, H, W); the result lies in memory as the input does."""
+        """Normalize (B, C, H, W); the result lies in memory as the input does."""
         if input.dtype != torch.bfloat16 or input.stride(1) != 1:
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
-    """Group normalisation with at most 32 groups of at least four channels, as many as divide the channels."""
+    """Group normalization with at most 32 groups of at least four channels, as many as divide the channels."""
     groups = max(g for g in range(1, min(max(channels // 4, 1), 32) + 1) if channels % g == 0)
     return GroupNorm(groups, channels, eps=eps)
 
 
-class Norms(abc.ABC):
-    """A rule for the normalisations of a U-Net."""
+class GroupNormRule(abc.ABC):
+    """A rule for the normalizations of a U-Net."""
 
     @abc.abstractmethod
     def block(self, channels: int) -> nn.GroupNorm:
@@ -49,7 +49,7 @@ class Norms(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quarters(Norms):
+class QuarterGroups(GroupNormRule):
     """At most 32 groups of at least four channels: :func:`norm` (Song et al., 2021, arXiv:2011.13456, their code).
 
     Arguments:
@@ -64,23 +64,23 @@ class Quarters(Norms):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoinedQuarters(Quarters):
-    """As :class:`Quarters`, but 32 groups in attention and on the way up to it: the NCSN++ of diffusers.
+class QuarterGroupsConcatenated(QuarterGroups):
+    """As :class:`QuarterGroups`, but 32 groups in attention and on the way up to it: the NCSN++ of diffusers.
 
     The two differ below 128 channels.
     """
 
     def joined(self, channels: int, *, attended: bool) -> nn.GroupNorm:
         """32 groups where attention follows."""
-        return Fixed(groups=32).block(channels) if attended else self.block(channels)
+        return FixedGroups(groups=32).block(channels) if attended else self.block(channels)
 
     def attention(self, channels: int) -> nn.GroupNorm:
         """32 groups."""
-        return Fixed(groups=32).block(channels)
+        return FixedGroups(groups=32).block(channels)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Norms):
+class GCDGroups(GroupNormRule):
     """32 groups, or as many of them as divide the channels evenly (Dhariwal and Nichol, 2021, arXiv:2105.05233)."""
 
     def block(self, channels: int) -> nn.GroupNorm:
@@ -89,7 +89,7 @@ class Common(Norms):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixed(Norms):
+class FixedGroups(GroupNormRule):
     """The same number of groups everywhere (Ho et al., 2020, arXiv:2006.11239: 32).
 
     Arguments:
@@ -111,21 +111,21 @@ class Fixed(Norms):
     def block(self, channels: int) -> nn.GroupNorm:
         """As everywhere."""
         if channels % self.groups:
-            raise ValueError(f"{channels} channels cannot be normalised in {self.groups} equal groups")
+            raise ValueError(f"{channels} channels cannot be normalized in {self.groups} equal groups")
         return GroupNorm(self.groups, channels, eps=self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedBesideMiddle(Fixed):
-    """As :class:`Fixed`, but another number of groups, or no normalisation, in the attention in the middle.
+class FixedGroupsExceptMiddle(FixedGroups):
+    """As :class:`FixedGroups`, but another number of groups, or no normalization, in the attention in the middle.
 
     The U-Nets of diffusers have that (von Platen et al., diffusers 0.42, UNetMidBlock2D).
 
     Arguments:
-        middle_groups: number of groups there, None for no normalisation.
+        middle_groups: number of groups there, None for no normalization.
 
     Raises:
-        ValueError: as :class:`Fixed`.
+        ValueError: as :class:`FixedGroups`.
     """
 
     middle_groups: int | None = None
@@ -140,4 +140,4 @@ class FixedBesideMiddle(Fixed):
         """Groups of its own, or none."""
         if self.middle_groups is None:
             return nn.Identity()
-        return Fixed(groups=self.middle_groups, eps=self.eps).block(channels)
+        return FixedGroups(groups=self.middle_groups, eps=self.eps).block(channels)

@@ -43,7 +43,7 @@ def in_one_cell(u: float, v: float, depth: int) -> bool:
     return math.floor(a) == math.floor(b) and not a.is_integer() and not b.is_integer()
 
 
-class Drawn:
+class BrownianPath:
     """Draws (B, D) of places, kept from one question to the next; memory is used again, for fresh one is slow."""
 
     def __init__(self, roots: random.Words, dim: int) -> None:

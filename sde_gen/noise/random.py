@@ -17,7 +17,7 @@ CHUNK = 32_768
 def _mix(words: Words, spare: Words) -> Words:
     """Scramble words in place, every bit of one by all of its bits, one-to-one.
 
-    Source: the finaliser of SplitMix64, Steele et al., 2014, OOPSLA, which passes BigCrush on a mere counter.
+    Source: the finalizer of SplitMix64, Steele et al., 2014, OOPSLA, which passes BigCrush on a mere counter.
     """
     for shift, factor in _ROUNDS:
         np.bitwise_xor(words, np.right_shift(words, np.uint64(shift), out=spare), out=words)

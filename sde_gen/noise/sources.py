@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sde_gen.noise import brownian, random
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import sent
+from sde_gen.utils.broadcasting import to_device
 
 
-def sample_seeds(seed: int, count: int) -> list[int]:
+def spawn_seeds(seed: int, count: int) -> list[int]:
     """Make one 64-bit seed per sample from one seed; a larger count only appends."""
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(count, np.uint64)]
 
@@ -29,7 +29,7 @@ class Noise(Protocol):
         """
         ...
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x, independent of the Brownian motion and of every other draw."""
         ...
 
@@ -56,19 +56,19 @@ class IID(Checked):
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw N(0, I) like x; the interval does not matter."""
         del u0, u1
-        return self.fresh(x)
+        return self.normal(x)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x."""
         device = self.generator.device
         drawn = torch.randn(x.shape, dtype=x.dtype, device=device, generator=self.generator)
-        return sent(drawn, x.device)
+        return to_device(drawn, x.device)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample."""
         device = self.generator.device
         drawn = torch.rand(len(x), dtype=torch.float64, device=device, generator=self.generator)
-        return sent(drawn, x.device)
+        return to_device(drawn, x.device)
 
 
 class PerSample(Checked):
@@ -95,17 +95,17 @@ class PerSample(Checked):
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw N(0, I) like x; the interval does not matter."""
         del u0, u1
-        return self.fresh(x)
+        return self.normal(x)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x, row i from stream i."""
         rows = np.empty((len(x), math.prod(x.shape[1:])), dtype=np.float32)
         random.normals(self._next(x), rows)
-        return sent(torch.from_numpy(rows).reshape(x.shape), x.device, x.dtype)
+        return to_device(torch.from_numpy(rows).reshape(x.shape), x.device, x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample, number i from stream i."""
-        return sent(torch.from_numpy(random.uniforms(self._next(x))), x.device)
+        return to_device(torch.from_numpy(random.uniforms(self._next(x))), x.device)
 
     def _next(self, x: Tensor) -> random.Words:
         """The keys of the next draw."""
@@ -133,7 +133,7 @@ class Brownian(PerSample):
         \qquad k_n = \lfloor 2^n u \rfloor, \quad v_n = 2^n u - k_n, \quad h(v) = 1 - |2 v - 1| .
 
     The last term is the bridge over a smallest cell at one time of it. So the law is exact for any times of which no
-    two lie within one smallest cell; on a grid those are neighbours, and refused. Smallest cells have length
+    two lie within one smallest cell; on a grid those are neighbors, and refused. Smallest cells have length
     :math:`2^{-d}` from 1/8 to 1; every octave of time below has as many of them as the one from 1/8 to 1/4.
 
     Whatever the construction, a path that can tell apart so many times is a sum of as many draws as the clock is
@@ -159,7 +159,7 @@ class Brownian(PerSample):
         if not 1 <= depth <= 52:
             raise ValueError(f"depth={depth} must lie in [1, 52], the bits of a float64 below 1")
         self.depth = depth
-        self._drawn = brownian.Drawn(self._roots, 0)
+        self._drawn = brownian.BrownianPath(self._roots, 0)
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Look up W(u1) - W(u0) with shape (B, *event) and divide it by sqrt|u1 - u0|."""
@@ -175,8 +175,8 @@ class Brownian(PerSample):
         for place, weight in brownian.weights(start, self.depth).items():
             weights[place] = weights.get(place, 0.0) - scale * weight
         if self._drawn.dim != math.prod(x.shape[1:]):
-            self._drawn = brownian.Drawn(self._roots, math.prod(x.shape[1:]))
+            self._drawn = brownian.BrownianPath(self._roots, math.prod(x.shape[1:]))
         increment = torch.zeros(len(x), self._drawn.dim)
         for weight, z in zip(weights.values(), self._drawn(list(weights)), strict=True):
             increment.add_(z, alpha=weight)
-        return sent(increment.reshape(x.shape), x.device, x.dtype)
+        return to_device(increment.reshape(x.shape), x.device, x.dtype)

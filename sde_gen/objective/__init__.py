@@ -1,6 +1,6 @@
 """Training objectives."""
 
 from sde_gen.objective.cross_entropy import CrossEntropy
-from sde_gen.objective.dsm import DSM, Draw, Loss, Objective
+from sde_gen.objective.dsm import DSM, Loss, NoiseDraw, Objective
 
-__all__ = ["DSM", "CrossEntropy", "Draw", "Loss", "Objective"]
+__all__ = ["DSM", "CrossEntropy", "Loss", "NoiseDraw", "Objective"]

@@ -6,14 +6,14 @@ from typing import Protocol
 from torch import Tensor
 
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Draw, Loss
+from sde_gen.objective.dsm import Loss, NoiseDraw
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
-class NoisedClassifier(Protocol):
+class NoisyClassifierProtocol(Protocol):
     """A classifier of noised samples, with the process they were noised by."""
 
     sde: SDE
@@ -40,18 +40,22 @@ class CrossEntropy(Checked):
 
     time_sampler: TimeSampler
 
-    def __call__(self, classifier: NoisedClassifier, x0: Tensor, *, noise: Noise, label: Tensor) -> Loss:
+    def __call__(
+        self, classifier: NoisyClassifierProtocol, x0: Tensor, *, noise: Noise, label: Tensor
+    ) -> Loss:
         """Evaluate the loss on clean samples x0 (B, *event) of classes (B,); its error is 1 for a wrong first guess."""
         return self.loss(classifier, x0, self.draw(classifier.sde, x0, noise), label=label)
 
-    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw times and noise."""
         t, density = self.time_sampler(sde, noise.uniform(x0))
-        return Draw(t, density, noise.fresh(x0))
+        return NoiseDraw(t, density, noise.normal(x0))
 
-    def loss(self, classifier: NoisedClassifier, x0: Tensor, draw: Draw, *, label: Tensor) -> Loss:
+    def loss(
+        self, classifier: NoisyClassifierProtocol, x0: Tensor, draw: NoiseDraw, *, label: Tensor
+    ) -> Loss:
         """Evaluate the loss of what was drawn."""
         t, alpha, sigma = draw.t, *classifier.sde.marginal(draw.t)
-        logs = classifier.log_probs(like(alpha, x0) * x0 + like(sigma, x0) * draw.eps, t)
+        logs = classifier.log_probs(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * draw.eps, t)
         surprise = -logs.gather(1, label.unsqueeze(1)).squeeze(1)
         return Loss(surprise, t, (logs.argmax(1) != label).to(logs.dtype))

@@ -11,14 +11,14 @@ from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.weighting.base import Weighting
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import like, mean_event
+from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 class Loss(NamedTuple):
     """What the objective says of a batch; every field has shape (B,).
 
     Arguments:
-        per_sample: the loss of every sample, whose mean is minimised.
+        per_sample: the loss of every sample, whose mean is minimized.
         t: the times, float64.
         error: the unweighted mean squared error of the noise.
     """
@@ -28,7 +28,7 @@ class Loss(NamedTuple):
     error: Tensor
 
 
-class Draw(NamedTuple):
+class NoiseDraw(NamedTuple):
     """What is random in the loss of a batch, one row per sample.
 
     Arguments:
@@ -41,19 +41,19 @@ class Draw(NamedTuple):
     density: Tensor
     eps: Tensor
 
-    def rows(self, index: slice) -> "Draw":
+    def select(self, index: slice) -> "NoiseDraw":
         """The draws of some samples: those of a process that shares the batch with others."""
-        return Draw(*(part[index] for part in self))
+        return NoiseDraw(*(part[index] for part in self))
 
 
 class Objective(Protocol):
-    """What a trainer minimises."""
+    """What a trainer minimizes."""
 
-    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw what is random for samples like x0 (B, *event), of which nothing but shape and dtype is looked at."""
         ...
 
-    def loss(self, model: Any, x0: Tensor, draw: Draw, **cond: Tensor) -> Loss:
+    def loss(self, model: Any, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss of a model on clean samples (B, *event), with one row of conditioning each."""
         ...
 
@@ -81,15 +81,15 @@ class DSM(Checked):
         """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""
         return self.loss(denoiser, x0, self.draw(denoiser.sde, x0, noise), **cond)
 
-    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> Draw:
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw times and noise."""
         t, density = self.time_sampler(sde, noise.uniform(x0))
-        return Draw(t, density, noise.fresh(x0))
+        return NoiseDraw(t, density, noise.normal(x0))
 
-    def loss(self, denoiser: Denoiser, x0: Tensor, draw: Draw, **cond: Tensor) -> Loss:
+    def loss(self, denoiser: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss of what was drawn."""
         sde, (t, density, eps) = denoiser.sde, draw
         alpha, sigma = sde.marginal(t)
-        prediction = denoiser(like(alpha, x0) * x0 + like(sigma, x0) * eps, t, **cond)
+        prediction = denoiser(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps, t, **cond)
         error = mean_event((prediction.eps - eps) ** 2)
         return Loss((self.weighting(sde, t) / density).to(error.dtype) * error, t, error)

@@ -2,13 +2,21 @@
 
 from sde_gen.ode.adams import Adams
 from sde_gen.ode.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
-from sde_gen.ode.base import Field, Integrator, Plain, Slope, State
-from sde_gen.ode.embedded import Attempt, EmbeddedMethod, Span
-from sde_gen.ode.per_sample import OwnSteps
+from sde_gen.ode.base import Field, FunctionField, Integrator, Slope, State
+from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
+from sde_gen.ode.per_sample import PerSampleStepper
 from sde_gen.ode.runge_kutta import RungeKutta4
 from sde_gen.ode.scipy_ode import ScipyODE
 from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE
-from sde_gen.ode.time_variable import Clock, InAngle, InLam, InTime, Itself, Rates, Variable
+from sde_gen.ode.time_variable import (
+    AngleVariable,
+    DiffusionTime,
+    FlowCoefficients,
+    FlowVariable,
+    HalfLogSNR,
+    Identity,
+    TimeVariable,
+)
 from sde_gen.ode.torch_diffeq import TorchDiffEq
 
 __all__ = [
@@ -16,25 +24,25 @@ __all__ = [
     "DORMAND_PRINCE",
     "Adams",
     "AdaptiveRungeKutta",
-    "Attempt",
+    "AngleVariable",
     "BogackiShampine",
-    "Clock",
+    "DiffusionTime",
     "DormandPrince",
-    "EmbeddedMethod",
+    "EmbeddedPair",
     "Field",
-    "InAngle",
-    "InLam",
-    "InTime",
+    "FlowCoefficients",
+    "FlowVariable",
+    "FunctionField",
+    "HalfLogSNR",
+    "Identity",
     "Integrator",
-    "Itself",
-    "OwnSteps",
-    "Plain",
-    "Rates",
+    "Interval",
+    "PerSampleStepper",
     "RungeKutta4",
     "ScipyODE",
     "Slope",
-    "Span",
     "State",
+    "TimeVariable",
     "TorchDiffEq",
-    "Variable",
+    "Trial",
 ]

@@ -38,7 +38,7 @@ class Adams(Integrator):
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
 
-    def finer(self) -> "Adams":
+    def refine(self) -> "Adams":
         """Twice the steps: an eighth of the error, where the field is smooth."""
         return replace(self, steps=2 * self.steps)
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from sde_gen.ode.base import Field, Integrator, State
-from sde_gen.ode.embedded import Attempt, EmbeddedMethod, Span
-from sde_gen.ode.per_sample import OwnSteps
-from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, Pair, mix
-from sde_gen.ode.time_variable import Itself, Variable
-from sde_gen.utils.broadcasting import bcast, event_dim
+from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
+from sde_gen.ode.per_sample import PerSampleStepper
+from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, RungeKuttaPair, weighted_sum
+from sde_gen.ode.time_variable import Identity, TimeVariable
+from sde_gen.utils.broadcasting import broadcast, event_numel
 
 
 @dataclass(frozen=True)
-class Packed:
+class FlatField:
     """A field on states that are one matrix (B, n), the parts side by side.
 
     Arguments:
@@ -32,9 +32,9 @@ class Packed:
         """The slope with shape (b, n) at times (b,)."""
         return self.pack(self.field(t, self.unpack(flat)))
 
-    def rows(self, index: Tensor, count: int) -> "Packed":
+    def select(self, index: Tensor, count: int) -> "FlatField":
         """The field of some samples."""
-        return Packed(self.field.rows(index, count), self.like)
+        return FlatField(self.field.select(index, count), self.like)
 
     def pack(self, y: State) -> Tensor:
         """Make a matrix, in the widest dtype."""
@@ -47,12 +47,12 @@ class Packed:
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Columns (b, n_i) of every part."""
-        ends = torch.tensor([0, *(event_dim(part) for part in self.like)]).cumsum(0).tolist()
+        ends = torch.tensor([0, *(event_numel(part) for part in self.like)]).cumsum(0).tolist()
         return tuple(flat[:, start:end] for start, end in pairwise(ends))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveRungeKutta(EmbeddedMethod[Packed], Integrator, abc.ABC):
+class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
     r"""A pair of Runge-Kutta methods whose steps are every sample's own, so that no sample depends on its batch.
 
     With the stages k_i of a step and the weights of both methods,
@@ -77,9 +77,9 @@ class AdaptiveRungeKutta(EmbeddedMethod[Packed], Integrator, abc.ABC):
         ValueError: a tolerance is not positive, or max_steps is below 1.
     """
 
-    pair: ClassVar[Pair]
+    pair: ClassVar[RungeKuttaPair]
 
-    def finer(self) -> "AdaptiveRungeKutta":
+    def refine(self) -> "AdaptiveRungeKutta":
         """A tenth of the tolerances."""
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
@@ -103,23 +103,23 @@ class AdaptiveRungeKutta(EmbeddedMethod[Packed], Integrator, abc.ABC):
         """All but the first, which is the last of the step before."""
         return len(self.pair.tableau.c) - 1
 
-    def variable(self, model: Packed) -> Variable:
+    def variable(self, model: FlatField) -> TimeVariable:
         """The field's own."""
         del model
-        return Itself()
+        return Identity()
 
     def first(self, whole: float) -> float:
         """A twentieth of the way."""
         return 0.05 * whole
 
-    def slope(self, model: Packed, x: Tensor, t: Tensor) -> Tensor:
+    def slope(self, model: FlatField, x: Tensor, t: Tensor) -> Tensor:
         """The field."""
         return model(t, x)
 
-    def attempt(self, model: Packed, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+    def attempt(self, model: FlatField, x: Tensor, slope: Tensor, span: Interval) -> Trial:
         """Try a step of every sample."""
         length = (span.s - span.t).to(x)
-        h = bcast(length, x)
+        h = broadcast(length, x)
         nodes = self.pair.tableau.c
 
         def slope_at(k: int, state: Tensor) -> Tensor:
@@ -128,26 +128,26 @@ class AdaptiveRungeKutta(EmbeddedMethod[Packed], Integrator, abc.ABC):
 
         end, slopes = self.pair.step(x, h, slope, slope_at)
         tol = self.atol + self.rtol * torch.maximum(x.abs(), end.abs())
-        ratios = model.split(h * mix(self.pair.error, slopes) / tol)
+        ratios = model.split(h * weighted_sum(self.pair.error, slopes) / tol)
         error = torch.stack([part.square().mean(1).sqrt() for part in ratios]).amax(0)
 
         def inside(u: Tensor, t: Tensor) -> Tensor:
             del t
-            r = bcast(((u - span.u) / (span.v - span.u)).to(x), x)
+            r = broadcast(((u - span.u) / (span.v - span.u)).to(x), x)
             return self.pair.inside(r, x, end, h, slopes)
 
-        return Attempt(end, error, slopes[-1], inside)
+        return Trial(end, error, slopes[-1], inside)
 
     @torch.no_grad()
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
         """Carry y from t0 to t1."""
-        packed = Packed(field, y)
-        walk = OwnSteps(self, packed, packed.pack(y), torch.tensor([t0, t1], dtype=torch.float64))
-        while len(walk.rows):
+        packed = FlatField(field, y)
+        walk = PerSampleStepper(self, packed, packed.pack(y), torch.tensor([t0, t1], dtype=torch.float64))
+        while len(walk.select):
             walk.look()
-            span = walk.span()
-            attempt = self.attempt(walk.here, walk.x[walk.rows], walk.slope[walk.rows], span)
-            walk.move(attempt, span, walk.judge(attempt, span))
+            span = walk.propose()
+            attempt = self.attempt(walk.here, walk.x[walk.select], walk.slope[walk.select], span)
+            walk.move(attempt, span, walk.check_error(attempt, span))
         return packed.unpack(walk.x)
 
 
@@ -160,7 +160,7 @@ class DormandPrince(AdaptiveRungeKutta):
 
     rtol: float = 1e-5
     atol: float = 1e-5
-    pair: ClassVar[Pair] = DORMAND_PRINCE
+    pair: ClassVar[RungeKuttaPair] = DORMAND_PRINCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,4 +172,4 @@ class BogackiShampine(AdaptiveRungeKutta):
 
     rtol: float = 1e-5
     atol: float = 1e-5
-    pair: ClassVar[Pair] = BOGACKI_SHAMPINE
+    pair: ClassVar[RungeKuttaPair] = BOGACKI_SHAMPINE

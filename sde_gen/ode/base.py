@@ -25,7 +25,7 @@ class Field(abc.ABC):
     def __call__(self, t: Tensor, y: State) -> State:
         """The slope dy/dt in the dtypes of y, at a time t of shape (), or a time of every sample's own, (B,)."""
 
-    def rows(self: F, index: Tensor, count: int) -> F:
+    def select(self: F, index: Tensor, count: int) -> F:
         """The field of the samples ``index`` with shape (b,) of ``count``; itself, if it holds nothing for a sample."""
         del index, count
         return self
@@ -36,7 +36,7 @@ class Field(abc.ABC):
 
 
 @dataclass(frozen=True)
-class Plain(Field):
+class FunctionField(Field):
     """A field that is a function, and the same for every sample.
 
     Arguments:
@@ -69,7 +69,7 @@ class Integrator(Checked, abc.ABC):
         return True
 
     @abc.abstractmethod
-    def finer(self) -> "Integrator":
+    def refine(self) -> "Integrator":
         """The same method with an error many times less: twice the steps, or a tenth of the tolerances."""
 
     @abc.abstractmethod

@@ -8,21 +8,21 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from sde_gen.ode.time_variable import Variable
+from sde_gen.ode.time_variable import TimeVariable
 
-Model = TypeVar("Model", bound="Rows")
+Model = TypeVar("Model", bound="Selectable")
 """A denoiser, or a field of a differential equation."""
 
 
-class Rows(Protocol):
+class Selectable(Protocol):
     """Something that answers for the samples of a batch, and can be made to answer for some of them."""
 
-    def rows(self: Model, index: Tensor, count: int) -> Model:
+    def select(self: Model, index: Tensor, count: int) -> Model:
         """Keep the samples ``index`` with shape (b,) of ``count`` only."""
         ...
 
 
-class Span(NamedTuple):
+class Interval(NamedTuple):
     """Steps of b samples: from u to v in the variable, from t to s in time, float64 on the CPU with shape (b,)."""
 
     u: Tensor
@@ -31,7 +31,7 @@ class Span(NamedTuple):
     s: Tensor
 
 
-class Attempt(NamedTuple):
+class Trial(NamedTuple):
     """Where steps of b samples end.
 
     Arguments:
@@ -48,7 +48,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedMethod(abc.ABC, Generic[Model]):
+class EmbeddedPair(abc.ABC, Generic[Model]):
     """Steps of a variable that estimate their own error, and the tolerances for it.
 
     Arguments:
@@ -82,7 +82,7 @@ class EmbeddedMethod(abc.ABC, Generic[Model]):
         """Evaluations of an attempt, without that at its begin."""
 
     @abc.abstractmethod
-    def variable(self, model: Model) -> Variable:
+    def variable(self, model: Model) -> TimeVariable:
         """The variable in which steps are taken."""
 
     @abc.abstractmethod
@@ -94,5 +94,5 @@ class EmbeddedMethod(abc.ABC, Generic[Model]):
         """What the method keeps of the evaluation at times t (b,), with shape (b, *event)."""
 
     @abc.abstractmethod
-    def attempt(self, model: Model, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+    def attempt(self, model: Model, x: Tensor, slope: Tensor, span: Interval) -> Trial:
         """Try a step of every sample."""

@@ -29,7 +29,7 @@ class RungeKutta4(Integrator):
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
 
-    def finer(self) -> "RungeKutta4":
+    def refine(self) -> "RungeKutta4":
         """Twice the steps: a sixteenth of the error."""
         return replace(self, steps=2 * self.steps)
 

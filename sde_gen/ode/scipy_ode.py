@@ -61,7 +61,7 @@ class ScipyODE(Integrator):
         """It is not."""
         return False
 
-    def finer(self) -> "ScipyODE":
+    def refine(self) -> "ScipyODE":
         """A tenth of the tolerances."""
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 

@@ -21,7 +21,7 @@ class Tableau(NamedTuple):
     b: tuple[float, ...]
 
 
-class Pair(NamedTuple):
+class RungeKuttaPair(NamedTuple):
     """A method whose last stage is the first of the next step, and one of a lower order on the same stages.
 
     Arguments:
@@ -51,7 +51,7 @@ class Pair(NamedTuple):
         slopes = slope.new_empty(len(self.tableau.c), *slope.shape)
         slopes[0], end = slope, y
         for k, row in enumerate(self.tableau.a, start=1):
-            end = y + h * mix(row, slopes)
+            end = y + h * weighted_sum(row, slopes)
             slopes[k] = slope_at(k, end)
         return end, slopes
 
@@ -62,7 +62,7 @@ class Pair(NamedTuple):
         return y + r * rise + r * (r - 1) * bow
 
 
-def mix(weights: tuple[float, ...], slopes: Tensor) -> Tensor:
+def weighted_sum(weights: tuple[float, ...], slopes: Tensor) -> Tensor:
     """The sum of weights times slopes, of the first ones if there are fewer weights."""
     row = torch.tensor(weights, dtype=slopes.dtype, device=slopes.device)
     mixed: Tensor = torch.tensordot(row, slopes[: len(weights)], 1)
@@ -79,7 +79,7 @@ RUNGE_KUTTA_4 = Tableau(
 Source: Kutta, 1901; Hairer, Norsett and Wanner, 1993, Solving Ordinary Differential Equations I, table II.1.2.
 """
 
-DORMAND_PRINCE = Pair(
+DORMAND_PRINCE = RungeKuttaPair(
     Tableau(
         c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
         a=(
@@ -101,7 +101,7 @@ Sources: Dormand and Prince, 1980, Journal of Computational and Applied Mathemat
 Solving Ordinary Differential Equations I, table II.5.2.
 """
 
-BOGACKI_SHAMPINE = Pair(
+BOGACKI_SHAMPINE = RungeKuttaPair(
     Tableau(
         c=(0, 1 / 2, 3 / 4, 1),
         a=((1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),

@@ -12,7 +12,7 @@ from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
 
 
-class Rates(NamedTuple):
+class FlowCoefficients(NamedTuple):
     """The flow at a time: ``y = x / scale``, ``dy/du = x0 hat x_0 + eps hat eps``; float64 with the shape of t."""
 
     scale: Tensor
@@ -20,7 +20,7 @@ class Rates(NamedTuple):
     eps: Tensor
 
 
-class Variable(Checked, abc.ABC):
+class TimeVariable(Checked, abc.ABC):
     """A monotone variable u in place of time, in which steps are taken."""
 
     @abc.abstractmethod
@@ -33,7 +33,7 @@ class Variable(Checked, abc.ABC):
 
 
 @dataclass(frozen=True)
-class Itself(Variable):
+class Identity(TimeVariable):
     """Time itself, or whatever a field has for time."""
 
     def read(self, t: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Itself(Variable):
 
 
 @dataclass(frozen=True)
-class Clock(Variable):
+class FlowVariable(TimeVariable):
     """A variable, and the flow in it.
 
     Arguments:
@@ -56,21 +56,21 @@ class Clock(Variable):
     sde: SDE
 
     @abc.abstractmethod
-    def rates(self, t: Tensor) -> Rates:
+    def rates(self, t: Tensor) -> FlowCoefficients:
         """Scale and coefficients of the slope at times."""
 
 
 @dataclass(frozen=True)
-class InTime(Itself, Clock):
+class DiffusionTime(Identity, FlowVariable):
     r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
 
-    def rates(self, t: Tensor) -> Rates:
+    def rates(self, t: Tensor) -> FlowCoefficients:
         """Derivatives of alpha and sigma."""
-        return Rates(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
+        return FlowCoefficients(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
 
 
 @dataclass(frozen=True)
-class InAngle(Clock):
+class AngleVariable(FlowVariable):
     r"""The angle of the straight path, the same for every process.
 
     With m the ratio ``middle``,
@@ -98,17 +98,17 @@ class InAngle(Clock):
         """Where ``sigma / alpha = m tan^2 u``."""
         return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
 
-    def rates(self, t: Tensor) -> Rates:
+    def rates(self, t: Tensor) -> FlowCoefficients:
         """``alpha + sigma / m``; ``-sin 2u`` and ``m sin 2u``."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / self.middle
         scale = alpha + noise
         sine = 2 * torch.sqrt(alpha * noise) / scale
-        return Rates(scale, -sine, self.middle * sine)
+        return FlowCoefficients(scale, -sine, self.middle * sine)
 
 
 @dataclass(frozen=True)
-class InLam(Variable):
+class HalfLogSNR(TimeVariable):
     """``lam = log(alpha / sigma)``, that of exponential integrators.
 
     Arguments:

@@ -167,7 +167,7 @@ class TorchDiffEq(Integrator):
         """Whether the method is."""
         return self.method in ADAPTIVE
 
-    def finer(self) -> "TorchDiffEq":
+    def refine(self) -> "TorchDiffEq":
         """Twice the steps, or a tenth of the tolerances."""
         if self.steps is not None:
             return replace(self, steps=2 * self.steps)

@@ -10,7 +10,7 @@ from sde_gen.sde.ddpm import (
     sigmoid_betas,
     zero_snr_betas,
 )
-from sde_gen.sde.edm import EDM
+from sde_gen.sde.edm import EDMProcess
 from sde_gen.sde.linear import Linear, Table
 from sde_gen.sde.rectified import Rectified
 from sde_gen.sde.sub_vp import SubVP
@@ -19,11 +19,11 @@ from sde_gen.sde.vp import VP
 
 __all__ = [
     "DDPM",
-    "EDM",
     "SDE",
     "VE",
     "VP",
     "Cosine",
+    "EDMProcess",
     "Linear",
     "Marginal",
     "Posterior",

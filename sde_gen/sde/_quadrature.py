@@ -18,7 +18,7 @@ EXPONENTS = torch.arange(DEGREE + 1, -1, -1, dtype=torch.float64)
 
 
 def panels(breakpoints: Sequence[float], *, uniform: int = 64, graded: int = 24) -> Tensor:
-    """Edges of panels on [0, 1]: equal ones, halving ones towards 0 and towards 1, and the breakpoints.
+    """Edges of panels on [0, 1]: equal ones, halving ones toward 0 and toward 1, and the breakpoints.
 
     The halving resolves what functions do near the ends, and gives integrals from 0 their relative accuracy
     at small times.

@@ -14,7 +14,7 @@ from torch import Tensor
 from sde_gen.noise import Noise
 from sde_gen.utils import broadcasting
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import event_dim, sum_event, times
+from sde_gen.utils.broadcasting import event_numel, sum_event, times
 from sde_gen.utils.types import Shape, TimeFunction
 
 
@@ -55,12 +55,12 @@ class Prior:
         device: torch.device | str = "cpu",
     ) -> Tensor:
         """Draw a batch of the given shape (B, *event)."""
-        return self.std * noise.fresh(torch.empty(shape, dtype=dtype, device=device))
+        return self.std * noise.normal(torch.empty(shape, dtype=dtype, device=device))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats with shape (B,), summed in float64."""
         z = x.double() / self.std
-        return -0.5 * sum_event(z * z) - event_dim(x) * (0.5 * math.log(2 * math.pi) + math.log(self.std))
+        return -0.5 * sum_event(z * z) - event_numel(x) * (0.5 * math.log(2 * math.pi) + math.log(self.std))
 
 
 class SDE(Checked, abc.ABC):
@@ -111,7 +111,7 @@ class SDE(Checked, abc.ABC):
         alpha, sigma = self.alpha(t), self.sigma(t)
         if like is None:
             return Marginal(alpha, sigma)
-        return Marginal(broadcasting.like(alpha, like), broadcasting.like(sigma, like))
+        return Marginal(broadcasting.broadcast_like(alpha, like), broadcasting.broadcast_like(sigma, like))
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), strictly decreasing in t."""
@@ -143,7 +143,7 @@ class SDE(Checked, abc.ABC):
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """The drift f(t) x with shape (B, *event)."""
-        return broadcasting.like(self.drift_rate(t.double()), x) * x
+        return broadcasting.broadcast_like(self.drift_rate(t.double()), x) * x
 
     def diffusion(self, t: Tensor) -> Tensor:
         r"""The diffusion coefficient g(t), from g^2 = -sigma^2 d log_snr / dt."""

@@ -10,7 +10,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDM(SDE):
+class EDMProcess(SDE):
     r"""dx = sigma_max sqrt(2 t) dw: noise that grows linearly, on data left as they are.
 
     .. math::

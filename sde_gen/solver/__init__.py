@@ -1,10 +1,10 @@
 """Solvers: what moves samples from noise to data, or back."""
 
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.solver._brownian_bisection import BisectedPath
-from sde_gen.solver._integrals import Form
+from sde_gen.solver._brownian_bisection import BrownianBisection
+from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._multistep import held
-from sde_gen.solver._sde_multistep import ReverseForm
+from sde_gen.solver._sde_multistep import SDEIntegral
 from sde_gen.solver.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.solver.adaptive_sde import AdaptiveSDE
 from sde_gen.solver.ancestral import Ancestral
@@ -51,8 +51,8 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "BatchLangevin",
-    "BisectedPath",
     "BogackiShampine",
+    "BrownianBisection",
     "Corrector",
     "DEISRhoAB",
     "DPMAdaptive",
@@ -75,7 +75,7 @@ __all__ = [
     "EDMChurn",
     "Euler",
     "EulerMaruyama",
-    "Form",
+    "FlowIntegral",
     "Heun",
     "Hook",
     "Langevin",
@@ -87,8 +87,8 @@ __all__ = [
     "Progress",
     "Restart",
     "ReverseDiffusion",
-    "ReverseForm",
     "RungeKutta4",
+    "SDEIntegral",
     "ScipyODE",
     "Solver",
     "StepInfo",

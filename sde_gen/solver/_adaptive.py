@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.ode import EmbeddedMethod, OwnSteps
+from sde_gen.ode import EmbeddedPair, PerSampleStepper
 from sde_gen.solver.base import Solver, check_times
 from sde_gen.solver.callbacks import Hook, StepInfo
 
@@ -31,7 +31,7 @@ class Solution(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveSolver(EmbeddedMethod[Denoiser], Solver):
+class AdaptiveSolver(EmbeddedPair[Denoiser], Solver):
     r"""A deterministic solver that goes from a grid's first time to its last by steps of its own, sample by sample.
 
     With an estimate E ~ h^q of a step's error over the tolerance, and E' that of the step before, the next length is
@@ -93,13 +93,13 @@ class AdaptiveSolver(EmbeddedMethod[Denoiser], Solver):
         """
         check_times(times)
         self.check(model, times)
-        walk = OwnSteps(self, model, x, times)
+        walk = PerSampleStepper(self, model, x, times)
         states = x.repeat(len(times), *[1] * x.ndim) if path else None
-        while len(walk.rows):
+        while len(walk.select):
             walk.look()
-            span = walk.span()
-            attempt = self.attempt(walk.here, walk.x[walk.rows], walk.slope[walk.rows], span)
-            error = walk.judge(attempt, span)
+            span = walk.propose()
+            attempt = self.attempt(walk.here, walk.x[walk.select], walk.slope[walk.select], span)
+            error = walk.check_error(attempt, span)
             if states is not None:
                 walk.record(attempt, span, error, states)
             walk.move(attempt, span, error)

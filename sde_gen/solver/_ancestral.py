@@ -107,7 +107,7 @@ class AncestralTwoStage(StepSolver[State]):
         sde, ratio = model.sde, torch.exp(-0.5 * model.sde.log_snr(times))
         stages = self.stages(ratio[:-1], ratio[1:])
         middles = self.middles(sde, stages.ratio, times)
-        model.expect(torch.cat([middles, times]))
+        model.precompute(torch.cat([middles, times]))
         alpha_t, alpha_m, alpha_s = sde.alpha(times[:-1]), sde.alpha(middles), sde.alpha(times[1:])
         columns = (
             alpha_m / alpha_t * stages.keep,

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from sde_gen.utils.broadcasting import bcast, like
+from sde_gen.utils.broadcasting import broadcast, broadcast_like
 
 
-class BisectedPath:
+class BrownianBisection:
     r"""The next increments of every sample's own Brownian motion, each sample at its own time.
 
-    Whether a step is rejected depends on its noise. Noise drawn anew after a rejection would favour small noise,
+    Whether a step is rejected depends on its noise. Noise drawn anew after a rejection would favor small noise,
     as the rejected one is forgotten. Here the increment stays and its first half is drawn given the whole,
 
     .. math::
@@ -51,14 +51,17 @@ class BisectedPath:
             rows: which samples, booleans with shape (B,).
             z: noise of N(0, I) with shape (B, *event), of which the rows are used.
         """
-        half, middle = 0.5 * self.length, 0.5 * self.increment + like(0.5 * torch.sqrt(self.length), z) * z
+        half, middle = (
+            0.5 * self.length,
+            0.5 * self.increment + broadcast_like(0.5 * torch.sqrt(self.length), z) * z,
+        )
         rest = self.increment - middle
         self._replace(0, rows, half, rest)
         self._push(rows, half, middle)
 
     def extend(self, rows: Tensor, length: Tensor, z: Tensor) -> None:
         """Draw the next increment of samples of which none is known, of given lengths (B,)."""
-        self._replace(0, rows, length, like(torch.sqrt(length), z) * z)
+        self._replace(0, rows, length, broadcast_like(torch.sqrt(length), z) * z)
 
     def advance(self, rows: Tensor) -> None:
         """Drop the next increment of samples that have gone through it."""
@@ -76,6 +79,6 @@ class BisectedPath:
         self._replace(0, rows, length, increment)
 
     def _replace(self, level: int, rows: Tensor, length: Tensor, increment: Tensor) -> None:
-        at = bcast(rows, self._x).to(self._x.device)
+        at = broadcast(rows, self._x).to(self._x.device)
         self._lengths[level] = torch.where(rows, length, self._lengths[level])
         self._increments[level] = torch.where(at, increment, self._increments[level])

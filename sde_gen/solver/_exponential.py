@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.sde.base import SDE
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 class Point(NamedTuple):
@@ -39,7 +39,10 @@ def between(sde: SDE, a: Point, b: Point, r: float) -> Point:
 
 def move(x: Tensor, a: Point, b: Point, eps: Tensor) -> Tensor:
     r"""Go from a to b with constant noise: ``x_b = (alpha_b / alpha_a) x_a - sigma_b (e^h - 1) eps``."""
-    return like(b.alpha / a.alpha, x) * x - like(b.sigma * torch.expm1(b.lam - a.lam), x) * eps
+    return (
+        broadcast_like(b.alpha / a.alpha, x) * x
+        - broadcast_like(b.sigma * torch.expm1(b.lam - a.lam), x) * eps
+    )
 
 
 def bend(x: Tensor, a: Point, b: Point, slope: Tensor) -> Tensor:
@@ -50,4 +53,4 @@ def bend(x: Tensor, a: Point, b: Point, slope: Tensor) -> Tensor:
         = -\sigma_b \left(\frac{e^h - 1}{h} - 1\right) \mathrm{slope}
     """
     h = b.lam - a.lam
-    return -like(b.sigma * (torch.expm1(h) / h - 1), x) * slope
+    return -broadcast_like(b.sigma * (torch.expm1(h) / h - 1), x) * slope

@@ -23,7 +23,7 @@ from sde_gen.solver._lagrange import adams, at
 from sde_gen.solver._validation import require_signal
 
 
-class Form(abc.ABC):
+class FlowIntegral(abc.ABC):
     """The probability flow on a grid, written for one prediction.
 
     Arguments:
@@ -62,7 +62,7 @@ class Form(abc.ABC):
     def kernel(self, u: Tensor, end: Tensor) -> Tensor:
         """The factor k_s of m in the integral over lam, up to times[end] (R,), at u (R, Q)."""
 
-    def stake(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+    def error_gain(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""What a unit of weight at nodes may do to x at the end.
 
         On the way to the data x_0 is to be met, on the way up the noise. An error ``delta`` of x_0 is one of
@@ -104,7 +104,7 @@ class Form(abc.ABC):
         """
 
 
-class DataForm(Form):
+class X0Integral(FlowIntegral):
     r"""Data prediction, polynomials in lam: ``x_s = sigma_s/sigma_t x_t + alpha_s int e^{u - lam_s} x_0 du``.
 
     On a grid with alpha = 0, where lam is infinite and steps in lam do not become short, the polynomials are in
@@ -132,7 +132,7 @@ class DataForm(Form):
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""Integrate in lam, or in y.
 
-        With the noise of :class:`~sde_gen.solver.ReverseForm`, and c = 1 + eta^2, the kernel is
+        With the noise of :class:`~sde_gen.solver.SDEIntegral`, and c = 1 + eta^2, the kernel is
         ``c alpha_s e^{c (u - lam_s)} du = c sigma_s (y / y_s)^{eta^2} dy``.
         """
         c = 1 + self.eta2
@@ -147,7 +147,7 @@ class DataForm(Form):
         return torch.where(noisy, in_y, in_lam)
 
 
-class NoiseForm(Form):
+class EpsIntegral(FlowIntegral):
     r"""Noise prediction, polynomials in lam: ``x_s = alpha_s/alpha_t x_t - sigma_s int e^{lam_s - u} eps du``."""
 
     share: ClassVar[tuple[float, float]] = (0.0, 1.0)

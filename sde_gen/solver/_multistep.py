@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._integrals import Form
+from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._lagrange import window
 from sde_gen.solver.base import StepSolver
 
@@ -30,7 +30,7 @@ def combine(keep: float, x: Tensor, weights: Sequence[float], values: Sequence[T
     return out
 
 
-REACH = 3.0
+MAX_WEIGHT_SUM = 3.0
 """How far predictions are extrapolated at most: :func:`held`."""
 
 
@@ -73,7 +73,7 @@ class MultistepSolver(StepSolver[Past]):
     """
 
     stochastic: ClassVar[bool] = False
-    form: ClassVar[type[Form]]
+    form: ClassVar[type[FlowIntegral]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse grids on which the form does not exist."""
@@ -84,7 +84,7 @@ class MultistepSolver(StepSolver[Past]):
         del x
         return Past(0, self.rows(self.form(model.sde, times), len(times) - 1), ())
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """The coefficients of all steps."""
         return adams_rows(form, min(self.order, steps + 1), steps)
 
@@ -106,12 +106,12 @@ class MultistepSolver(StepSolver[Past]):
         return steps + int(min(self.order, steps + 1) > 3)
 
 
-def held(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+def held(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
     r"""Weights of the predictions at nodes, held back where a long step would overshoot.
 
     A line through two predictions, followed as far again as they are apart, is ``2 m_0 - m_1``: no step that is as
     long as the one before reaches further, and the absolute values sum up to 3. Where weights sum up to more, in
-    the units of :meth:`~sde_gen.solver.Form.stake`, they move towards that of the first node alone, DDIM's
+    the units of :meth:`~sde_gen.solver.FlowIntegral.stake`, they move toward that of the first node alone, DDIM's
     step, until they do not:
 
     .. math::
@@ -133,16 +133,16 @@ def held(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
     return limited(form, start, end, nodes, form.weights(start, end, nodes))
 
 
-def limited(form: Form, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
+def limited(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
     """Limit given weights (R, k) as :func:`held` does those of the form, with the same arguments."""
     alone = torch.nn.functional.pad(form.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
-    stake = form.stake(start, end, nodes)
+    stake = form.error_gain(start, end, nodes)
     reach, least = (torch.where(w == 0, 0, w.abs() * stake).sum(1) for w in (whole, alone))
-    theta = torch.where(reach > REACH, (REACH - least) / (reach - least), 1.0)
+    theta = torch.where(reach > MAX_WEIGHT_SUM, (MAX_WEIGHT_SUM - least) / (reach - least), 1.0)
     return torch.lerp(alone, whole, theta.unsqueeze(-1))
 
 
-def adams_rows(form: Form, order: int, steps: int) -> list[Row]:
+def adams_rows(form: FlowIntegral, order: int, steps: int) -> list[Row]:
     """Coefficients of Adams-Bashforth with the start of :class:`MultistepSolver`; order <= steps + 1."""
     i, j = torch.arange(steps), torch.arange(1, max(order - 1, 1))
     count = min(order, steps)

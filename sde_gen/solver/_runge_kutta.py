@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.ode.tableau import Tableau
-from sde_gen.ode.time_variable import Clock
+from sde_gen.ode.time_variable import FlowVariable
 from sde_gen.sde.base import SDE
 from sde_gen.solver._stages import SinglestepSolver, Stage
 
@@ -18,7 +18,7 @@ class RungeKuttaSolver(SinglestepSolver):
     tableau: ClassVar[Tableau]
 
     @abc.abstractmethod
-    def clock(self, sde: SDE) -> Clock:
+    def clock(self, sde: SDE) -> FlowVariable:
         """The variable in which the steps are taken."""
 
     def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:

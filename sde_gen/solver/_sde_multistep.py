@@ -26,14 +26,14 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._integrals import DataForm, NoiseForm
+from sde_gen.solver._integrals import EpsIntegral, X0Integral
 from sde_gen.solver._multistep import Row, combine
-from sde_gen.solver._validation import require_descent, require_strength
+from sde_gen.solver._validation import require_descent, require_eta
 from sde_gen.solver.base import StepSolver
 from sde_gen.solver.multistep_weights import MultistepWeights
 
 
-class ReverseForm(DataForm):
+class SDEIntegral(X0Integral):
     """The reverse SDE of strength eta on a grid, written for the predicted clean sample.
 
     Arguments:
@@ -58,7 +58,7 @@ class ReverseForm(DataForm):
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
 
 
-class ReverseNoiseForm(NoiseForm):
+class ReverseNoiseForm(EpsIntegral):
     r"""The reverse SDE of strength eta on a grid, written for the predicted noise.
 
     .. math::
@@ -96,7 +96,7 @@ class Past(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseMultistep(StepSolver[Past]):
+class SDEMultistepSolver(StepSolver[Past]):
     """A linear combination of past predictions, and noise of the exact strength.
 
     Arguments:
@@ -109,12 +109,12 @@ class ReverseMultistep(StepSolver[Past]):
 
     eta: float = 1.0
     weights: MultistepWeights | None = None
-    form: ClassVar[type[ReverseForm] | type[ReverseNoiseForm]] = ReverseForm
+    form: ClassVar[type[SDEIntegral] | type[ReverseNoiseForm]] = SDEIntegral
     points: ClassVar[int]
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        require_strength(self.eta)
+        require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:

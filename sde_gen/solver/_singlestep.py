@@ -7,14 +7,14 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._integrals import DataForm, Form
+from sde_gen.solver._integrals import FlowIntegral, X0Integral
 from sde_gen.solver._stages import SinglestepSolver, Stage
 
 
 class ExponentialSolver(SinglestepSolver):
     r"""A singlestep method, exact where the predicted clean sample, or noise, is a polynomial.
 
-    Every stage is an exact step (:class:`~sde_gen.solver.Form`) for the polynomial through some of the
+    Every stage is an exact step (:class:`~sde_gen.solver.FlowIntegral`) for the polynomial through some of the
     predictions before. Stages lie at given fractions of the step in lam = log(alpha / sigma); on a grid with
     alpha = 0, where lam is infinite and its steps do not become short, in ``e^lam`` for alpha < sigma.
 
@@ -28,7 +28,7 @@ class ExponentialSolver(SinglestepSolver):
             for the step.
     """
 
-    form: ClassVar[type[Form]] = DataForm
+    form: ClassVar[type[FlowIntegral]] = X0Integral
     fractions: ClassVar[tuple[float, ...]]
     through: ClassVar[tuple[tuple[int, ...], ...]]
 

@@ -72,7 +72,7 @@ class SinglestepSolver(StepSolver[Walk]):
         """Make all coefficients."""
         del x
         steps = self.plan(model.sde, times)
-        model.expect(torch.stack([stage.t for stages in steps for stage in stages]))
+        model.precompute(torch.stack([stage.t for stages in steps for stage in stages]))
         return Walk(0, steps)
 
     def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:

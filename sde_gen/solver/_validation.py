@@ -6,11 +6,11 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.solver.base import Solver
 
-STRONGEST = 10.0
+MAX_ETA = 10.0
 """Strength of noise beyond which steps would have to be hundreds of times shorter than those of the forward process."""
 
 
-def require_strength(eta: float) -> None:
+def require_eta(eta: float) -> None:
     """Refuse a strength of noise that is none.
 
     Arguments:
@@ -19,13 +19,13 @@ def require_strength(eta: float) -> None:
     Raises:
         ValueError: eta is negative or larger than STRONGEST.
     """
-    if not 0 <= eta <= STRONGEST:
+    if not 0 <= eta <= MAX_ETA:
         raise ValueError(
-            f"eta={eta} must lie in [0, {STRONGEST:g}]: 0 puts no noise back, 1 as much as the reverse process has"
+            f"eta={eta} must lie in [0, {MAX_ETA:g}]: 0 puts no noise back, 1 as much as the reverse process has"
         )
 
 
-def require_whole(least: int, **numbers: int) -> None:
+def require_int(least: int, **numbers: int) -> None:
     """Refuse numbers of times that are not whole, or too small.
 
     Arguments:
@@ -90,7 +90,7 @@ def require_finite_velocity(velocity: Tensor, t: float) -> None:
 
 
 def require_descent(solver: str, times: Tensor) -> None:
-    """Refuse to draw noise towards larger times.
+    """Refuse to draw noise toward larger times.
 
     Arguments:
         solver: name of the solver, for the message.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sde_gen.solver._integrals import Form
+from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._multistep import MultistepSolver, Row, adams_rows
 from sde_gen.solver.multistep_weights import MultistepWeights
 
@@ -24,7 +24,7 @@ class WeightedMultistep(MultistepSolver):
         """The number of predictions, or what the weights leave of it."""
         return self.points if self.weights is None else self.weights.order(self.points)
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """The coefficients of all steps."""
         if self.weights is None:
             return adams_rows(form, min(self.points, steps + 1), steps)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.ode import Attempt, Span
-from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, Pair, mix
-from sde_gen.ode.time_variable import InAngle, Rates
+from sde_gen.ode import Interval, Trial
+from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, RungeKuttaPair, weighted_sum
+from sde_gen.ode.time_variable import AngleVariable, FlowCoefficients
 from sde_gen.solver._adaptive import AdaptiveSolver
-from sde_gen.utils.broadcasting import like, mean_event
+from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
     """
 
     middle: float = 0.3
-    pair: ClassVar[Pair]
+    pair: ClassVar[RungeKuttaPair]
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -76,9 +76,9 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
         """The two differ by a term of the lower order's first error."""
         return self.pair.order
 
-    def variable(self, model: Denoiser) -> InAngle:
+    def variable(self, model: Denoiser) -> AngleVariable:
         """The angle."""
-        return InAngle(model.sde, self.middle)
+        return AngleVariable(model.sde, self.middle)
 
     def first(self, whole: float) -> float:
         """A tenth of the way: near noise the flow is almost straight."""
@@ -88,28 +88,28 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
         """The k of an evaluation."""
         return along(self.variable(model).rates(t), model(x, t))
 
-    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Interval) -> Trial:
         """Try a step of every sample."""
         clock = self.variable(model)
         times = self.times(clock, span)
-        rates = Rates(*(part.reshape(times.shape) for part in clock.rates(times.flatten())))
-        y, h = x / like(rates.scale[0], x), like(span.v - span.u, x)
+        rates = FlowCoefficients(*(part.reshape(times.shape) for part in clock.rates(times.flatten())))
+        y, h = x / broadcast_like(rates.scale[0], x), broadcast_like(span.v - span.u, x)
 
         def slope_at(k: int, end: Tensor) -> Tensor:
-            sample = like(rates.scale[k], x) * end
-            return along(Rates(*(part[k] for part in rates)), model(sample, times[k]))
+            sample = broadcast_like(rates.scale[k], x) * end
+            return along(FlowCoefficients(*(part[k] for part in rates)), model(sample, times[k]))
 
         end, slopes = self.pair.step(y, h, slope, slope_at)
         tol = self.atol + self.rtol * torch.maximum(y.abs(), end.abs())
-        error = torch.sqrt(mean_event((h * mix(self.pair.error, slopes) / tol).square()))
+        error = torch.sqrt(mean_event((h * weighted_sum(self.pair.error, slopes) / tol).square()))
 
         def inside(u: Tensor, t: Tensor) -> Tensor:
-            r = like((u - span.u) / (span.v - span.u), x)
-            return like(clock.rates(t).scale, x) * self.pair.inside(r, y, end, h, slopes)
+            r = broadcast_like((u - span.u) / (span.v - span.u), x)
+            return broadcast_like(clock.rates(t).scale, x) * self.pair.inside(r, y, end, h, slopes)
 
-        return Attempt(like(rates.scale[-1], x) * end, error, slopes[-1], inside)
+        return Trial(broadcast_like(rates.scale[-1], x) * end, error, slopes[-1], inside)
 
-    def times(self, clock: InAngle, span: Span) -> Tensor:
+    def times(self, clock: AngleVariable, span: Interval) -> Tensor:
         """Times of the stages with shape (stages, b): at the ends the ends, within them otherwise."""
         nodes = torch.tensor(self.pair.tableau.c, dtype=torch.float64).unsqueeze(-1)
         inner = clock.time(span.u + nodes * (span.v - span.u))
@@ -118,10 +118,10 @@ class AdaptiveRungeKutta(AdaptiveSolver, abc.ABC):
         return times
 
 
-def along(rates: Rates, prediction: Prediction) -> Tensor:
+def along(rates: FlowCoefficients, prediction: Prediction) -> Tensor:
     """The slope of a prediction at times with shape (b,)."""
     x0, eps = prediction.x0, prediction.eps
-    return like(rates.x0, x0) * x0 + like(rates.eps, eps) * eps
+    return broadcast_like(rates.x0, x0) * x0 + broadcast_like(rates.eps, eps) * eps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class DormandPrince(AdaptiveRungeKutta):
 
     rtol: float = 1e-5
     atol: float = 1e-5
-    pair: ClassVar[Pair] = DORMAND_PRINCE
+    pair: ClassVar[RungeKuttaPair] = DORMAND_PRINCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,4 +149,4 @@ class BogackiShampine(AdaptiveRungeKutta):
 
     rtol: float = 1e-4
     atol: float = 1e-4
-    pair: ClassVar[Pair] = BOGACKI_SHAMPINE
+    pair: ClassVar[RungeKuttaPair] = BOGACKI_SHAMPINE

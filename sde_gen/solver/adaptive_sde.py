@@ -11,11 +11,11 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._brownian_bisection import BisectedPath
+from sde_gen.solver._brownian_bisection import BrownianBisection
 from sde_gen.solver._validation import require_descent, require_finite_diffusion
 from sde_gen.solver.base import Solver, check_times
 from sde_gen.solver.callbacks import Hook, StepInfo
-from sde_gen.utils.broadcasting import bcast, like, mean_event
+from sde_gen.utils.broadcasting import broadcast, broadcast_like, mean_event
 
 SAFETY, EXPONENT, FIRST = 0.9, 0.9, 0.01
 """The paper's safety factor, exponent of the error, and length of the first attempt."""
@@ -27,7 +27,7 @@ It is the rounding of float32. Rates of a process grow at most like 1 / t, so a 
 less than its rounding."""
 
 
-class Attempt(NamedTuple):
+class SDETrial(NamedTuple):
     """Where a step from t ends by both methods, and the error of the first relative to the tolerance (B,)."""
 
     s: Tensor
@@ -50,7 +50,7 @@ class AdaptiveSDE(Solver):
 
     Where E <= 1 the step ends in x''. Elsewhere the paper draws anew with the new h, which makes small noise too
     likely, as large noise is more often rejected; here the step is halved and the noise of its first half drawn
-    given the whole (:class:`~sde_gen.solver.BisectedPath`).
+    given the whole (:class:`~sde_gen.solver.BrownianBisection`).
 
     The solver goes from the grid's first time to its last by steps of its own, asks the denoiser at times of
     shape (B,), and takes two evaluations an attempt until the last sample has arrived. Hooks are called at the end,
@@ -93,12 +93,12 @@ class AdaptiveSDE(Solver):
         """
         check_times(times)
         self.check(model, times)
-        hooks, reverse, path = tuple(hooks), ReverseSDE(model), BisectedPath(x)
+        hooks, reverse, path = tuple(hooks), ReverseSDE(model), BrownianBisection(x)
         knots = [x] * len(times) if hooks else []
         t, end, h, euler = times[0].repeat(len(x)), times[-1], torch.full((len(x),), FIRST).double(), x
         rejected = torch.zeros(len(x), dtype=torch.bool)
         while bool((t > end).any()):
-            z = noise.fresh(x)  # one draw an attempt for every sample, so that none depends on the others
+            z = noise.normal(x)  # one draw an attempt for every sample, so that none depends on the others
             if bool(rejected.any()):
                 path.bisect(rejected, z)
             path.extend((path.length == 0) & (t > end), torch.minimum(h, t - end), z)
@@ -112,11 +112,13 @@ class AdaptiveSDE(Solver):
                     f"atol={self.atol}; is the denoiser finite there?"
                 )
             for k in range(1, len(knots)):
-                here = bcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
-                part = like(((t - times[k]) / (t - s)).nan_to_num(), x)  # 0 / 0 of samples that have arrived
+                here = broadcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
+                part = broadcast_like(
+                    ((t - times[k]) / (t - s)).nan_to_num(), x
+                )  # 0 / 0 of samples that have arrived
                 knots[k] = torch.where(here, x.lerp(heun, part.expand_as(x)), knots[k])  # heun itself at 1
             h = torch.where(error > 0, SAFETY * path.length * error**-EXPONENT, h)
-            moved = bcast(accepted, x).to(x.device)
+            moved = broadcast(accepted, x).to(x.device)
             x, euler, t = (
                 torch.where(moved, heun, x),
                 torch.where(moved, euler_s, euler),
@@ -130,15 +132,21 @@ class AdaptiveSDE(Solver):
         return x
 
     def attempt(
-        self, reverse: ReverseSDE, x: Tensor, t: Tensor, end: Tensor, path: BisectedPath, previous: Tensor
-    ) -> Attempt:
+        self,
+        reverse: ReverseSDE,
+        x: Tensor,
+        t: Tensor,
+        end: Tensor,
+        path: BrownianBisection,
+        previous: Tensor,
+    ) -> SDETrial:
         """Try the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
         s = t - path.length
         s = torch.where(s - end < SMALLEST * path.length, end, s)  # rounding of a sum of halves
-        h, w = like(t - s, x), path.increment
-        euler = x - h * reverse.drift(x, t) + like(reverse.diffusion(t), x) * w
-        tilde = x - h * reverse.drift(euler, s) + like(reverse.diffusion(s), x) * w
+        h, w = broadcast_like(t - s, x), path.increment
+        euler = x - h * reverse.drift(x, t) + broadcast_like(reverse.diffusion(t), x) * w
+        tilde = x - h * reverse.drift(euler, s) + broadcast_like(reverse.diffusion(s), x) * w
         heun = 0.5 * (euler + tilde)
         scale = (self.rtol * torch.maximum(euler.abs(), previous.abs())).clamp(min=self.atol)
         error = torch.sqrt(mean_event(((euler - heun) / scale).square()))
-        return Attempt(s, euler, heun, error.double().cpu())
+        return SDETrial(s, euler, heun, error.double().cpu())

@@ -133,7 +133,7 @@ class StepSolver(Solver, Generic[State]):
         """Step through the grid: the one loop."""
         check_times(times)
         self.check(model, times)
-        model.expect(times)
+        model.precompute(times)
         try:
             state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
             for index, (t, s) in enumerate(pairwise(times.unbind())):
@@ -142,7 +142,7 @@ class StepSolver(Solver, Generic[State]):
                     hook(StepInfo(index, steps, float(t), float(s), x, x_s))
                 x = x_s
         finally:
-            model.expect(times[:0])
+            model.precompute(times[:0])
         return x
 
 

@@ -60,7 +60,7 @@ class DDIM(StepSolver[Walk]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise towards larger times."""
+        """Refuse to draw noise toward larger times."""
         del model
         if self.eta > 0 and bool(times[-1] > times[0]):
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._integrals import Form, NoiseForm
+from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import at, lagrange, quadrature
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._validation import require_order
@@ -36,7 +36,7 @@ class DEISRhoAB(LMS):
         require_order((1, 2, 3), "; LMS has order 4", order=self.order)
 
 
-class TimeForm(NoiseForm):
+class TimeIntegral(EpsIntegral):
     r"""Noise prediction, polynomials in t: ``x_s = alpha_s/alpha_t x_t + alpha_s int eps (d rho/dt) dt``."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class DEISTAB(MultistepSolver):
     """
 
     order: int = 3
-    form: ClassVar[type[Form]] = TimeForm
+    form: ClassVar[type[FlowIntegral]] = TimeIntegral
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

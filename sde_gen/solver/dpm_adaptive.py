@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.ode import Attempt, Span
-from sde_gen.ode.time_variable import InLam
+from sde_gen.ode import Interval, Trial
+from sde_gen.ode.time_variable import HalfLogSNR
 from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver._exponential import Point, bend, between, move, point
 from sde_gen.solver._validation import require_order, require_signal
-from sde_gen.utils.broadcasting import like, mean_event
+from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,9 @@ class DPMAdaptive(AdaptiveSolver):
         """One or two, and one at the begin."""
         return self.higher_order - 1
 
-    def variable(self, model: Denoiser) -> InLam:
+    def variable(self, model: Denoiser) -> HalfLogSNR:
         """``log(alpha / sigma)``."""
-        return InLam(model.sde)
+        return HalfLogSNR(model.sde)
 
     def first(self, whole: float) -> float:
         """The paper's."""
@@ -80,7 +80,7 @@ class DPMAdaptive(AdaptiveSolver):
         """The predicted noise."""
         return model(x, t).eps
 
-    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Span) -> Attempt:
+    def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Interval) -> Trial:
         """Try a step of every sample."""
         sde = model.sde
         a, b = point(sde, span.t), point(sde, span.s)
@@ -101,7 +101,7 @@ class DPMAdaptive(AdaptiveSolver):
 
         def reach(p: Point) -> Tensor:
             """The higher order's sample at a point of the step."""
-            part = like((p.lam - a.lam) / (b.lam - a.lam), x)
+            part = broadcast_like((p.lam - a.lam) / (b.lam - a.lam), x)
             if self.higher_order == 2:
                 return move(x, a, p, slope + part * d)
             return move(x, a, p, slope) + part * bend(x, a, p, 1.5 * d)
@@ -109,4 +109,4 @@ class DPMAdaptive(AdaptiveSolver):
         high = reach(b)
         tol = (self.rtol * torch.maximum(x.abs(), low.abs())).clamp(min=self.atol)
         error = torch.sqrt(mean_event(((low - high) / tol).square()))
-        return Attempt(high, error, None, lambda lam, time: reach(point(sde, time)))
+        return Trial(high, error, None, lambda lam, time: reach(point(sde, time)))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sde_gen.solver._integrals import DataForm, Form
+from sde_gen.solver._integrals import FlowIntegral, X0Integral
 from sde_gen.solver._singlestep import ExponentialSolver
 from sde_gen.solver._weighted_multistep import WeightedMultistep
-from sde_gen.solver.unipc import BH2Form
+from sde_gen.solver.unipc import BH2Integral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class DPMSolverPP(WeightedMultistep):
     """
 
     points: ClassVar[int] = 2
-    form: ClassVar[type[Form]] = BH2Form
+    form: ClassVar[type[FlowIntegral]] = BH2Integral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class DPMSolverPP3M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 3
-    form: ClassVar[type[Form]] = DataForm
+    form: ClassVar[type[FlowIntegral]] = X0Integral
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
-from sde_gen.solver._multistep import REACH, Row, adams_rows
-from sde_gen.solver._sde_multistep import ReverseForm, ReverseMultistep
+from sde_gen.solver._multistep import MAX_WEIGHT_SUM, Row, adams_rows
+from sde_gen.solver._sde_multistep import SDEIntegral, SDEMultistepSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class DPMSolverPP2SAncestral(AncestralTwoStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolverPPSDE2M(ReverseMultistep):
+class DPMSolverPPSDE2M(SDEMultistepSolver):
     r"""The two-step exponential integrator of the reverse SDE in data prediction.
 
     With lam = log(alpha / sigma), h = lam_s - lam_t and h' the length of the step before,
@@ -137,18 +137,20 @@ class DPMSolverPPSDE2M(ReverseMultistep):
     order: ClassVar[int] = 2
     points: ClassVar[int] = 2
 
-    def rows(self, form: ReverseForm, steps: int) -> list[Row]:
+    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
         """The coefficients of all steps."""
         i, h = torch.arange(steps), form.lam.diff()
         data = form.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
-        slope = torch.minimum(0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (REACH * form.alpha[2:] - data[1:]))
+        slope = torch.minimum(
+            0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (MAX_WEIGHT_SUM * form.alpha[2:] - data[1:])
+        )
         keep, first = form.keep(i, i + 1).tolist(), float(data[0])
         pairs = torch.stack([data[1:] + slope, -slope], dim=1).tolist()
         return [Row(k, w) for k, w in zip(keep, [[first], *pairs], strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolverPPSDE3M(ReverseMultistep):
+class DPMSolverPPSDE3M(SDEMultistepSolver):
     r"""The three-step exponential integrator of the reverse SDE in data prediction.
 
     The clean sample along the step is the parabola through three predictions, integrated exactly. The second step
@@ -175,6 +177,6 @@ class DPMSolverPPSDE3M(ReverseMultistep):
         """3 without noise, else 2; what other weights leave of it."""
         return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
-    def rows(self, form: ReverseForm, steps: int) -> list[Row]:
+    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
         """The coefficients of all steps."""
         return adams_rows(form, min(3, steps + 1), steps)

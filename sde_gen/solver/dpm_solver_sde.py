@@ -9,13 +9,13 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
 from sde_gen.solver._lagrange import window
 from sde_gen.solver._multistep import Row, limited
-from sde_gen.solver._sde_multistep import ReverseMultistep, ReverseNoiseForm
+from sde_gen.solver._sde_multistep import ReverseNoiseForm, SDEMultistepSolver
 from sde_gen.solver._validation import require_order
 from sde_gen.solver.multistep_weights import TaylorWeights
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolverSDE(ReverseMultistep):
+class DPMSolverSDE(SDEMultistepSolver):
     r"""The exponential integrator of the reverse SDE in noise prediction, of one or of two predictions.
 
     With lam = log(alpha / sigma), h = lam_s - lam_t and h' the length of the step before,

@@ -115,7 +115,7 @@ class EDMChurn(StepSolver[Walk]):
         )
         high = torch.where(churned, ratio[:-1] * (1 + gamma), ratio[:-1]).clamp(max=float(ratio.max()))
         ups = torch.where(churned, sde.t_from_log_snr(-2 * torch.log(high)), t).clamp(max=float(times.max()))
-        model.expect(torch.cat([ups, times]))
+        model.precompute(torch.cat([ups, times]))
         up, std = sde.transition(t, ups)
         alpha = sde.alpha(times)
         columns = (up, self.s_noise * std, sde.alpha(ups), alpha[1:], ratio[1:] - high)
@@ -134,7 +134,7 @@ class EDMChurn(StepSolver[Walk]):
         row = rows[number]
         x = x_t
         if row.std:
-            x = (row.up * x_t).add_(noise.fresh(x_t), alpha=row.std)
+            x = (row.up * x_t).add_(noise.normal(x_t), alpha=row.std)
         d = model(x, times[number]).eps
         z = row.alpha_s / row.alpha * x
         if self.stages == 1:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
 from sde_gen.solver._linear import Coefficients, LinearSolver
-from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class EulerMaruyama(LinearSolver):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        require_strength(self.eta)
+        require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._validation import require_descent, require_signal, require_whole
+from sde_gen.solver._validation import require_descent, require_int, require_signal
 from sde_gen.solver.base import StepSolver
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import bcast, like, sent, sum_event
+from sde_gen.utils.broadcasting import broadcast, broadcast_like, sum_event, to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Corrector(Checked, abc.ABC):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        require_whole(1, steps=self.steps)  # for none use the predictor alone
+        require_int(1, steps=self.steps)  # for none use the predictor alone
 
     def correct(
         self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, noise: Noise, *, at: Tensor | None = None
@@ -53,7 +53,7 @@ class Corrector(Checked, abc.ABC):
         """
         where = {} if at is None else {"at": at}
         for _ in range(self.steps):
-            x = self.move(model, x, t, s, noise.fresh(x), **where)
+            x = self.move(model, x, t, s, noise.normal(x), **where)
         return x
 
     @abc.abstractmethod
@@ -110,9 +110,9 @@ class Langevin(Corrector):
         tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian
         ratio = self.norm(z) / self.norm(g).clamp(min=tiny)
         a, sigma = model.sde.transition(s, t).scale ** 2, model.sde.sigma(at)
-        h = 2 * like(a, x) * bcast(self.snr * ratio, x) ** 2
+        h = 2 * broadcast_like(a, x) * broadcast(self.snr * ratio, x) ** 2
         if self.limited:
-            h = torch.minimum(h, sent(like(sigma, x), x.device, x.dtype) ** 2)
+            h = torch.minimum(h, to_device(broadcast_like(sigma, x), x.device, x.dtype) ** 2)
         return x + h * g + torch.sqrt(2 * h) * z
 
     def norm(self, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Langevin(Corrector):
 class BatchLangevin(Langevin):
     """The Langevin corrector as the paper's experiments had it: norms averaged over the batch.
 
-    A sample depends on its neighbours. Source: Song et al., 2021, arXiv:2011.13456, appendix G.
+    A sample depends on its neighbors. Source: Song et al., 2021, arXiv:2011.13456, appendix G.
 
     Arguments:
         snr: the ratio r.
@@ -181,7 +181,7 @@ class AffineLangevin(Corrector):
         at = s if at is None else at
         h = 0.5 * self.eta**2 * model.sde.posterior(t, s).std ** 2
         std = torch.sqrt(h * (2 - h / model.sde.sigma(at) ** 2).clamp(min=0))  # rounding at eta = 2
-        return x + like(h, x) * model(x, at).score + like(std, x) * z
+        return x + broadcast_like(h, x) * model(x, at).score + broadcast_like(std, x) * z
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ class AnnealedLangevin(StepSolver[None]):
         """Check the constructor's arguments."""
         if not 0 < self.kappa < 4:
             raise ValueError(f"kappa={self.kappa} must lie in (0, 4): from 4 on the moves run away")
-        require_whole(1, moves=self.moves)
+        require_int(1, moves=self.moves)
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse to go up, and a start where x / alpha is infinite."""
@@ -239,7 +239,7 @@ class AnnealedLangevin(StepSolver[None]):
         (alpha_s, sigma_s), alpha_t = model.sde.marginal(s), model.sde.alpha(t)
         sigma, x = float(sigma_s), float(alpha_s / alpha_t) * x_t
         for _ in range(self.moves):
-            z = noise.fresh(x)  # at a fixed time: the path's own noise has no interval for it
+            z = noise.normal(x)  # at a fixed time: the path's own noise has no interval for it
             x = x.add(model(x, s).eps, alpha=-0.5 * self.kappa * sigma).add_(z, alpha=self.kappa**0.5 * sigma)
         return x, state
 

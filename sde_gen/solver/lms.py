@@ -6,13 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._integrals import Form, NoiseForm
+from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import adams, at
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._validation import require_order
 
 
-class RatioForm(NoiseForm):
+class RatioIntegral(EpsIntegral):
     r"""Noise prediction, polynomials in rho: ``x_s = alpha_s/alpha_t x_t + alpha_s int eps d rho``."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class LMS(MultistepSolver):
     """
 
     order: int = 4
-    form: ClassVar[type[Form]] = RatioForm
+    form: ClassVar[type[FlowIntegral]] = RatioIntegral
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.solver._integrals import Form
+from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._lagrange import quadrature, window
 from sde_gen.solver._multistep import Row
-from sde_gen.solver._validation import require_whole
+from sde_gen.solver._validation import require_int
 
 
 def points_of_steps(points: int, steps: int, last_points: int | None) -> Tensor:
@@ -50,13 +50,13 @@ class MultistepWeights(abc.ABC):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.last_points is not None:
-            require_whole(1, last_points=self.last_points)
+            require_int(1, last_points=self.last_points)
 
     def order(self, points: int) -> int:
         """Global order with so many predictions in the last step."""
         return min(points, 2)
 
-    def rows(self, form: Form, points: int, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, points: int, steps: int) -> list[Row]:
         """Coefficients of all steps.
 
         Arguments:
@@ -71,8 +71,8 @@ class MultistepWeights(abc.ABC):
         return [Row(k, w[:n]) for k, w, n in zip(keep, weights, counts.tolist(), strict=True)]
 
     @abc.abstractmethod
-    def weights(self, form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Weights of the predictions at nodes, as :meth:`Form.weights <sde_gen.solver.Form.weights>`."""
+    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        """Weights of the predictions at nodes, as :meth:`FlowIntegral.weights <sde_gen.solver.FlowIntegral.weights>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class PlainWeights(MultistepWeights):
     Source: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5.
     """
 
-    def weights(self, form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Those of the form."""
         return form.weights(start, end, nodes)
 
@@ -116,7 +116,7 @@ class TaylorWeights(MultistepWeights):
 
     half_slope: bool = True
 
-    def weights(self, form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Sum up what every difference has of a prediction."""
         there = nodes >= 0
         lam, h = form.lam, form.lam[end] - form.lam[start]

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._integrals import Form, NoiseForm
+from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import adams, window
 from sde_gen.solver._multistep import MultistepSolver, Past, Row, combine
 
 
-class EqualForm(NoiseForm):
+class EqualStepsIntegral(EpsIntegral):
     """Noise prediction, polynomials in the number of the step: Adams-Bashforth for equal steps, DDIM for the rest."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class IPNDM(MultistepSolver):
     """
 
     order: ClassVar[int] = 2
-    form: ClassVar[type[Form]] = EqualForm
+    form: ClassVar[type[FlowIntegral]] = EqualStepsIntegral
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """Four nodes from the fourth step on."""
         i = torch.arange(steps)
         weights = form.weights(i, i + 1, window(i, min(4, steps))).tolist()
@@ -74,20 +74,20 @@ class PNDM(IPNDM):
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """Two rows for each of the first three steps, phi to the middle and to the end; then iPNDM's."""
         first = min(steps, 3)
         ends = form.times[: first + 1]
         i = torch.arange(first) * 2
         start, end = i.repeat_interleave(2), torch.stack([i + 1, i + 2], dim=1).flatten()
         halves = torch.stack([ends[:-1], ends[:-1] + 0.5 * ends.diff()], dim=1).flatten()
-        finer = EqualForm(form.sde, torch.cat([halves, ends[-1:]]))
+        finer = EqualStepsIntegral(form.sde, torch.cat([halves, ends[-1:]]))
         phi = finer.keep(start, end).tolist(), finer.weights(start, end, start.unsqueeze(-1)).tolist()
         return [*(Row(k, w) for k, w in zip(*phi, strict=True)), *super().rows(form, steps)[first:]]
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
         """Make all coefficients, and let the model learn of the middles of the first steps."""
-        model.expect(torch.cat([times, (times[:-1] + 0.5 * times.diff())[:3]]))
+        model.precompute(torch.cat([times, (times[:-1] + 0.5 * times.diff())[:3]]))
         return super().init(model, x, times)
 
     def step(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver._validation import require_descent, require_steps, require_whole
+from sde_gen.solver._validation import require_descent, require_int, require_steps
 from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.runge_kutta import Heun
 
@@ -71,8 +71,8 @@ class Restart(StepSolver[Walk]):
             raise ValueError(
                 f"ratio_min={self.ratio_min}, ratio_max={self.ratio_max}: expected 0 < ratio_min < ratio_max, finite"
             )
-        require_whole(1, steps=self.steps)
-        require_whole(0, repeats=self.repeats)
+        require_int(1, steps=self.steps)
+        require_int(0, repeats=self.repeats)
 
     @property
     def order(self) -> int:
@@ -129,11 +129,11 @@ class Restart(StepSolver[Walk]):
             again[-1] = s
             scale, std = sde.transition(s, again[0])
             for _ in range(self.repeats):
-                x_s = (float(scale) * x_s).add_(noise.fresh(x_s), alpha=float(std))
+                x_s = (float(scale) * x_s).add_(noise.normal(x_s), alpha=float(std))
                 x_s = self.inner.solve(model, x_s, again, noise=noise)
             rest = times[number + 1 :]
             if len(rest) > 1:
-                model.expect(rest)  # forgotten by the walks
+                model.precompute(rest)  # forgotten by the walks
                 inner = self.inner.init(model, x_s, rest)
         return x_s, Walk(inner, number + 1, at, times)
 

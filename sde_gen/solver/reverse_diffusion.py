@@ -8,12 +8,12 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
 from sde_gen.solver._linear import Coefficients, LinearSolver
-from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseDiffusion(LinearSolver):
-    r"""Discretise the reverse SDE as the forward process is discretised.
+    r"""Discretize the reverse SDE as the forward process is discretized.
 
     The forward chain is x_t = x_s + f_t(x_s) + G_t eps. Ours is the exact transition q(x_t | x_s), so
     f_t(x) = (scale - 1) x and G_t = std, which is the chain of SMLD on VE and that of DDPM on VP:
@@ -39,7 +39,7 @@ class ReverseDiffusion(LinearSolver):
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
-        require_strength(self.eta)
+        require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:

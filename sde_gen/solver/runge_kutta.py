@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sde_gen.ode.tableau import RUNGE_KUTTA_4, Tableau
-from sde_gen.ode.time_variable import Clock, InAngle, InTime
+from sde_gen.ode.time_variable import AngleVariable, DiffusionTime, FlowVariable
 from sde_gen.sde.base import SDE
 from sde_gen.solver._runge_kutta import RungeKuttaSolver
 
@@ -26,9 +26,9 @@ class Euler(RungeKuttaSolver):
     stages: ClassVar[int] = 1
     tableau: ClassVar[Tableau] = Tableau(c=(0,), a=(), b=(1,))
 
-    def clock(self, sde: SDE) -> Clock:
+    def clock(self, sde: SDE) -> FlowVariable:
         """Time."""
-        return InTime(sde)
+        return DiffusionTime(sde)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class Midpoint(RungeKuttaSolver):
     stages: ClassVar[int] = 2
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1 / 2), a=((1 / 2,),), b=(0, 1))
 
-    def clock(self, sde: SDE) -> Clock:
+    def clock(self, sde: SDE) -> FlowVariable:
         """Time."""
-        return InTime(sde)
+        return DiffusionTime(sde)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ class Heun(RungeKuttaSolver):
     stages: ClassVar[int] = 2
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1), a=((1,),), b=(1 / 2, 1 / 2))
 
-    def clock(self, sde: SDE) -> Clock:
+    def clock(self, sde: SDE) -> FlowVariable:
         """Time."""
-        return InTime(sde)
+        return DiffusionTime(sde)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,6 @@ class RungeKutta4(RungeKuttaSolver):
                 f"middle={self.middle} must be positive; 0.3 suits data of standard deviation 0.5"
             )
 
-    def clock(self, sde: SDE) -> Clock:
+    def clock(self, sde: SDE) -> FlowVariable:
         """The angle."""
-        return InAngle(sde, self.middle)
+        return AngleVariable(sde, self.middle)

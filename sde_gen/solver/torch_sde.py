@@ -11,9 +11,9 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ReverseSDE
 from sde_gen.noise import Noise
-from sde_gen.solver._validation import require_descent, require_finite_diffusion, require_strength
+from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 from sde_gen.solver.base import StepSolver
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
 """Calculus, evaluations a step and weak order of a method; the calculi agree, for g depends on t alone."""
@@ -50,7 +50,7 @@ class TorchSDE(StepSolver[None]):
         """Check the constructor's arguments."""
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join(METHODS)}")
-        require_strength(self.eta)
+        require_eta(self.eta)
         if self.eta == 0:
             raise ValueError("eta=0 puts no noise back; without noise use solver torch_diffeq")
 
@@ -101,7 +101,7 @@ class _Interval:
     def g(self, tau: Tensor, y: Tensor) -> Tensor:
         """Diffusion with shape (B, D)."""
         g = torch.sqrt(self.t - self.s) * self.reverse.diffusion(self._time(tau))
-        return (like(g, self.x) * torch.ones_like(self.x)).reshape(y.shape)
+        return (broadcast_like(g, self.x) * torch.ones_like(self.x)).reshape(y.shape)
 
     def _time(self, tau: Tensor) -> Tensor:
         return self.s if float(tau) == 1 else self.t + tau * (self.s - self.t)  # s itself, not s by rounding

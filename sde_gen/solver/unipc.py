@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.solver._integrals import DataForm, Form
+from sde_gen.solver._integrals import FlowIntegral, X0Integral
 from sde_gen.solver._lagrange import window
 from sde_gen.solver._multistep import MultistepSolver, Row, held
-from sde_gen.solver._validation import require_order, require_whole
+from sde_gen.solver._validation import require_int, require_order
 from sde_gen.solver.multistep_weights import points_of_steps
 
 
-class HalfForm(DataForm, abc.ABC):
+class UniPCIntegral(X0Integral, abc.ABC):
     """Data prediction whose straight lines are weighed by half of a function B instead of exactly."""
 
     @staticmethod
@@ -35,7 +35,7 @@ class HalfForm(DataForm, abc.ABC):
         return torch.where(use.unsqueeze(-1), lines.masked_fill(~there, 0), exact)
 
 
-class BH1Form(HalfForm):
+class BH1Integral(UniPCIntegral):
     """B(h) = h."""
 
     @staticmethod
@@ -44,7 +44,7 @@ class BH1Form(HalfForm):
         return -h
 
 
-class BH2Form(HalfForm):
+class BH2Integral(UniPCIntegral):
     """B(h) = e^h - 1."""
 
     @staticmethod
@@ -53,7 +53,7 @@ class BH2Form(HalfForm):
         return torch.expm1(-h)
 
 
-def weights_of(form: Form, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+def weights_of(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
     """Weights of a form, not limited."""
     return form.weights(start, end, nodes)
 
@@ -98,7 +98,7 @@ class UniPC(MultistepSolver, abc.ABC):
         """Check the constructor's arguments."""
         require_order((1, 2, 3), predictor_order=self.predictor_order)
         if self.last_points is not None:
-            require_whole(1, last_points=self.last_points)
+            require_int(1, last_points=self.last_points)
 
     @property
     def order(self) -> int:
@@ -106,7 +106,7 @@ class UniPC(MultistepSolver, abc.ABC):
         last = 3 if self.last_points is None else self.last_points + 1
         return min(self.predictor_order + 1, 3, last)
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """Coefficients of the predictor, with the correction of the step before."""
         i, p = torch.arange(steps), min(self.predictor_order, steps)
         start, none = torch.cat([i, i[:-1]]), torch.full((steps, 1), -1)
@@ -129,11 +129,11 @@ class UniPC(MultistepSolver, abc.ABC):
 class UniPCBH1(UniPC):
     """UniPC with B(h) = h."""
 
-    form: ClassVar[type[Form]] = BH1Form
+    form: ClassVar[type[FlowIntegral]] = BH1Integral
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCBH2(UniPC):
     """UniPC with B(h) = e^h - 1."""
 
-    form: ClassVar[type[Form]] = BH2Form
+    form: ClassVar[type[FlowIntegral]] = BH2Integral

@@ -1,12 +1,12 @@
 """Training: trainer, train step, batch loader, optimizer, EMA, callbacks, metrics."""
 
-from sde_gen.training.callbacks import JSONL, Listener, TensorBoard
+from sde_gen.training.callbacks import JSONL, Callback, TensorBoard
 from sde_gen.training.compile import Blocks, Compiler, Eager, Graphs
-from sde_gen.training.config import Settings
-from sde_gen.training.ema import EMA, Follower, HalfLife, Ramp
-from sde_gen.training.lr_schedule import Constant, Cosine, Linear, LRSchedule
-from sde_gen.training.metrics import Meter
-from sde_gen.training.nonfinite import Watchdog
+from sde_gen.training.config import TrainingConfig
+from sde_gen.training.ema import EMA, EMAUpdater, HalfLifeEMA, WarmupEMA
+from sde_gen.training.lr_schedule import ConstantLR, CosineLR, LinearLR, LRSchedule
+from sde_gen.training.metrics import Metrics
+from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Adam, AdamW, Optimizer
 from sde_gen.training.precision import Auto, BFloat16, Float32, Precision
 from sde_gen.training.trainer import Trainer
@@ -19,23 +19,23 @@ __all__ = [
     "Auto",
     "BFloat16",
     "Blocks",
+    "Callback",
     "Compiler",
-    "Constant",
-    "Cosine",
+    "ConstantLR",
+    "CosineLR",
+    "EMAUpdater",
     "Eager",
     "Float32",
-    "Follower",
     "Graphs",
-    "HalfLife",
+    "HalfLifeEMA",
     "LRSchedule",
-    "Linear",
-    "Listener",
-    "Meter",
+    "LinearLR",
+    "Metrics",
+    "NonFiniteGuard",
     "Optimizer",
     "Precision",
-    "Ramp",
-    "Settings",
     "TensorBoard",
     "Trainer",
-    "Watchdog",
+    "TrainingConfig",
+    "WarmupEMA",
 ]

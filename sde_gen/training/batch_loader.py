@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sde_gen.data import Batches, Dataset, Rows
-from sde_gen.utils.broadcasting import sent
+from sde_gen.data import Batches, Dataset, LazyImages
+from sde_gen.utils.broadcasting import to_device
 
 
-class Micro(NamedTuple):
+class MicroBatch(NamedTuple):
     """A micro-batch.
 
     Attributes:
@@ -23,7 +23,7 @@ class Micro(NamedTuple):
     values: Tensor
 
 
-class Feed:
+class BatchLoader:
     """The micro-batches of a step, a function of its number.
 
     Samples in memory are there as a whole. Of samples on the disk a process reads its share alone, unless asked for
@@ -54,51 +54,53 @@ class Feed:
         self.data, self.batches, self.accumulation, self.steps = data, batches, accumulation, steps
         self.rank, self.size, self.whole = rank, size, whole
         self._pool = ThreadPoolExecutor(1)  # starts no thread before it has something to do
-        self._ahead: tuple[int, Future[list[Tensor]]] | None = None
+        self._prefetched: tuple[int, Future[list[Tensor]]] | None = None
 
-    def mine(self, count: int) -> slice:
+    def local_slice(self, count: int) -> slice:
         """The share of this process in a micro-batch of so many samples."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def shares(self, parts: list[Micro]) -> list[slice]:
+    def shares(self, parts: list[MicroBatch]) -> list[slice]:
         """The share of this process in every micro-batch, as rows of the whole batch."""
         ends = list(itertools.accumulate(len(part.indices) for part in parts))
-        shares = (self.mine(len(part.indices)) for part in parts)
+        shares = (self.local_slice(len(part.indices)) for part in parts)
         return [
             slice(start + share.start, start + share.stop)
             for start, share in zip([0, *ends], shares, strict=False)
         ]
 
-    def __call__(self, step: int) -> list[Micro]:
+    def __call__(self, step: int) -> list[MicroBatch]:
         """The micro-batches of a step."""
         values = self.data.values
-        parts = sent(self.batches.indices(step), values.device).chunk(self.accumulation)
+        parts = to_device(self.batches.indices(step), values.device).chunk(self.accumulation)
         if isinstance(values, Tensor):
-            return [Micro(part, values[part]) for part in parts]
+            return [MicroBatch(part, values[part]) for part in parts]
         found = self._read(step, values)
-        return [Micro(part, self._placed(read, values)) for part, read in zip(parts, found, strict=True)]
+        return [
+            MicroBatch(part, self._to_device(read, values)) for part, read in zip(parts, found, strict=True)
+        ]
 
-    def _read(self, step: int, rows: Rows) -> list[Tensor]:
+    def _read(self, step: int, rows: LazyImages) -> list[Tensor]:
         """What this process needs of a step, on the host; the next step's is asked for."""
-        before, self._ahead = self._ahead, None
+        before, self._prefetched = self._prefetched, None
         if before is not None and before[0] == step:
             found = before[1].result()
         else:  # the first one, or one that is played again
-            found = _fetch(rows, self._wanted(step))
+            found = _fetch(rows, self._local_indices(step))
         if step + 1 < self.steps:
-            self._ahead = step + 1, self._pool.submit(_fetch, rows, self._wanted(step + 1))
+            self._prefetched = step + 1, self._pool.submit(_fetch, rows, self._local_indices(step + 1))
         return found
 
-    def _wanted(self, step: int) -> list[Tensor]:
+    def _local_indices(self, step: int) -> list[Tensor]:
         parts = self.batches.indices(step).chunk(self.accumulation)
-        return [part if self.whole else part[self.mine(len(part))] for part in parts]
+        return [part if self.whole else part[self.local_slice(len(part))] for part in parts]
 
-    def _placed(self, found: Tensor, rows: Rows) -> Tensor:
+    def _to_device(self, found: Tensor, rows: LazyImages) -> Tensor:
         """The micro-batch on the device; the share of this process stands for those of the others, too."""
-        values = sent(found, rows.device)
+        values = to_device(found, rows.device)
         return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
 
 
-def _fetch(rows: Rows, wanted: list[Tensor]) -> list[Tensor]:
+def _fetch(rows: LazyImages, wanted: list[Tensor]) -> list[Tensor]:
     return [rows.fetch(indices) for indices in wanted]

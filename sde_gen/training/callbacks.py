@@ -13,26 +13,26 @@ Record = Mapping[str, Any]
 """What is said of a training every so often: numbers by name, or by name and bin."""
 
 
-class Listener(Checked):
+class Callback(Checked):
     """Does nothing; override what is of interest."""
 
-    def start(self, images: int, budget: int) -> None:
+    def on_train_start(self, images: int, budget: int) -> None:
         """The training begins, or goes on, at ``images`` of ``budget``."""
 
-    def step(self, images: int) -> None:
+    def on_step_end(self, images: int) -> None:
         """A step ended."""
 
-    def log(self, record: Record) -> None:
+    def on_log(self, record: Record) -> None:
         """Numbers are due."""
 
-    def preview(self, denoiser: Any, images: int) -> None:
+    def on_preview(self, denoiser: Any, images: int) -> None:
         """A preview is due; what is trained, a denoiser as a rule, has the averaged weights."""
 
-    def saved(self, path: Path, images: int) -> None:
+    def on_checkpoint(self, path: Path, images: int) -> None:
         """A checkpoint was written."""
 
 
-class JSONL(Listener):
+class JSONL(Callback):
     """One JSON object a line; records of a future that a restart undid are cut off.
 
     Arguments:
@@ -42,7 +42,7 @@ class JSONL(Listener):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def start(self, images: int, budget: int) -> None:
+    def on_train_start(self, images: int, budget: int) -> None:
         """Keep the records up to here."""
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class JSONL(Listener):
             lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
             atomic.write(self.path, "".join(lines))
 
-    def log(self, record: Record) -> None:
+    def on_log(self, record: Record) -> None:
         """Append a line."""
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -64,7 +64,7 @@ def _images(line: str) -> float:
         return float("inf")
 
 
-class TensorBoard(Listener):
+class TensorBoard(Callback):
     """Scalars for TensorBoard; needs the extra ``log``.
 
     Arguments:
@@ -77,7 +77,7 @@ class TensorBoard(Listener):
         except ImportError as error:
             raise ValueError("TensorBoard is not installed: pip install 'sde_gen[log]'") from error
 
-    def log(self, record: Record) -> None:
+    def on_log(self, record: Record) -> None:
         """Write every number, by images."""
         for name, value in record.items():
             bins = (

@@ -18,15 +18,15 @@ class Compiler(Checked, abc.ABC):
     """A choice of how the network is executed."""
 
     @abc.abstractmethod
-    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+    def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Change how a network is executed, in place; parameters and their names stay.
 
         Arguments:
             net: the network.
-            trial: uses the network once, as it will be used: what compiles on first use does so here.
+            warmup_step: uses the network once, as it will be used: what compiles on first use does so here.
         """
 
-    def settled(self) -> AbstractContextManager[object]:
+    def no_recompile(self) -> AbstractContextManager[object]:
         """Inside the block nothing more is compiled: other inputs than the trial's meet the network as written."""
         return nullcontext()
 
@@ -35,9 +35,9 @@ class Compiler(Checked, abc.ABC):
 class Eager(Compiler):
     """As it is written, operator by operator."""
 
-    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+    def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Change nothing."""
-        del net, trial
+        del net, warmup_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,34 +60,34 @@ class Blocks(Compiler):
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
         if self.kinds < 1:
-            raise ValueError(f"kinds={self.kinds} must be at least 1; for no compiling use compiler=eager")
+            raise ValueError(f"kinds={self.kinds} must be at least 1; for no compiling use compile=eager")
 
-    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+    def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Compile the blocks, and see whether they work.
 
         Raises:
             ValueError: the network has no blocks.
             OutOfMemoryError: the trial did not fit into the device's memory; the network stays as it was.
         """
-        self._attempt(net, trial)
+        self._attempt(net, warmup_step)
 
-    def settled(self) -> AbstractContextManager[object]:
+    def no_recompile(self) -> AbstractContextManager[object]:
         """Compile nothing again."""
         stance: AbstractContextManager[object] = torch.compiler.set_stance("eager_on_recompile")
         return stance
 
-    def _attempt(self, net: nn.Module, trial: Callable[[], object], **options: Any) -> bool:
+    def _attempt(self, net: nn.Module, warmup_step: Callable[[], object], **options: Any) -> bool:
         """Compile the blocks with options of ``torch.compile``; false, after a warning, where that is not possible."""
         parts = blocks(net)
         if not parts:
             raise ValueError(
-                f"{type(net).__name__} holds no blocks in lists that could be compiled; use compiler=eager"
+                f"{type(net).__name__} holds no blocks in lists that could be compiled; use compile=eager"
             )
         for block in parts:
             block.compile(dynamic=False, **options)
         try:
             with torch._dynamo.config.patch(recompile_limit=self.kinds):
-                trial()
+                warmup_step()
         except Exception as error:  # whatever a compiler says; what the network gets wrong it will say again
             for block in parts:
                 block._compiled_call_impl = None
@@ -113,7 +113,7 @@ class Graphs(Blocks):
         kinds: as of :class:`Blocks`.
     """
 
-    def compile(self, net: nn.Module, trial: Callable[[], object]) -> None:
+    def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Compile the blocks, record their graphs and replay them once.
 
         Raises:
@@ -122,7 +122,7 @@ class Graphs(Blocks):
         device = next(net.parameters()).device
         if device.type != "cuda":
             warnings.warn(
-                f"the network is not compiled: {device} has no CUDA graphs, which compiler=graphs is for",
+                f"the network is not compiled: {device} has no CUDA graphs, which compile=graphs is for",
                 stacklevel=2,
             )
             return
@@ -130,7 +130,9 @@ class Graphs(Blocks):
         mark = net.register_forward_pre_hook(_begin)
         keep = False
         try:
-            keep = self._attempt(net, lambda: [trial() for _ in RUNS], mode="reduce-overhead")
+            keep = self._attempt(
+                net, lambda: [warmup_step() for _ in RECOMPILE_LIMIT], mode="reduce-overhead"
+            )
         finally:
             if not keep:
                 mark.remove()
@@ -140,5 +142,5 @@ def _begin(*_: object) -> None:
     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-RUNS = "compile and warm up", "record", "replay"
+RECOMPILE_LIMIT = "compile and warm up", "record", "replay"
 """What PyTorch does when a compiled function with a graph is called for the first, second and third time."""

@@ -6,7 +6,7 @@ from sde_gen.utils.arguments import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Checked):
+class TrainingConfig(Checked):
     """Numbers of a training; everything that counts is counted in images.
 
     Arguments:

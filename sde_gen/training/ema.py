@@ -24,7 +24,7 @@ class EMA(Checked, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ramp(EMA):
+class WarmupEMA(EMA):
     """A constant rate with a ramp: ``min(rate, (1 + step) / (10 + step))``.
 
     Source: the ramp of Song et al., 2021, arXiv:2011.13456 (in their code).
@@ -47,7 +47,7 @@ class Ramp(EMA):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HalfLife(EMA):
+class HalfLifeEMA(EMA):
     """A half-life counted in images, so that it does not depend on the batch size.
 
     Source: Karras et al., 2022, arXiv:2206.00364, appendix F.2 (500,000 images, ramp 5 %).
@@ -71,22 +71,22 @@ class HalfLife(EMA):
         return float(0.5 ** (batch_size / min(self.images, self.ramp * images)))
 
 
-class Follower:
+class EMAUpdater:
     """Moves the average of a network after the network.
 
     Arguments:
-        average: a copy of the network.
+        ema_model: a copy of the network.
         net: the network.
     """
 
     def __init__(self, average: nn.Module, net: nn.Module) -> None:
-        self.mine: list[Tensor] = list(average.parameters())  # to list them takes time: once is enough
-        self.theirs: list[Tensor] = list(net.parameters())
+        self.target: list[Tensor] = list(average.parameters())  # to list them takes time: once is enough
+        self.source: list[Tensor] = list(net.parameters())
         self.buffers = list(average.buffers()), list(net.buffers())
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Keep the share ``decay`` of the averaged parameters; buffers are copied."""
-        torch._foreach_lerp_(self.mine, self.theirs, 1 - decay)
+        torch._foreach_lerp_(self.target, self.source, 1 - decay)
         if self.buffers[0]:
             torch._foreach_copy_(*self.buffers)

@@ -43,7 +43,7 @@ class LRSchedule(Checked, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant(LRSchedule):
+class ConstantLR(LRSchedule):
     """No decay."""
 
     def decay(self, progress: float) -> float:
@@ -53,8 +53,8 @@ class Constant(LRSchedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(LRSchedule):
-    """Constant, then linear to zero at the end.
+class LinearLR(LRSchedule):
+    """ConstantLR, then linear to zero at the end.
 
     Arguments:
         share: the last share of the training, over which the factor falls.
@@ -74,7 +74,7 @@ class Linear(LRSchedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine(LRSchedule):
+class CosineLR(LRSchedule):
     """A quarter of a wave from one to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
 
     def decay(self, progress: float) -> float:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sde_gen.distributed.strategy import Team
+from sde_gen.distributed.strategy import Strategy
 from sde_gen.objective import Loss
 from sde_gen.sde.base import SDE
 from sde_gen.utils.timing import Stopwatch, synchronize
@@ -26,7 +26,7 @@ LABELS = (
 """Names of the bins."""
 
 
-class Meter:
+class Metrics:
     """Means of loss and gradient norm, the error of the noise by noise level, and speed.
 
     Tensors are kept where they are and looked at only when a record is due, so that nothing waits for a GPU.
@@ -34,11 +34,11 @@ class Meter:
     Arguments:
         sde: the process.
         device: the device that works.
-        team: the processes whose numbers are put together; all ask for a record at the same step.
+        strategy: the processes whose numbers are put together; all ask for a record at the same step.
     """
 
-    def __init__(self, sde: SDE, device: torch.device, team: Team) -> None:
-        self.sde, self.team = sde, team
+    def __init__(self, sde: SDE, device: torch.device, strategy: Strategy) -> None:
+        self.sde, self.strategy = sde, strategy
         self.device = device
         self.reset()
 
@@ -47,7 +47,7 @@ class Meter:
         synchronize(self.device)
         self.losses: list[Loss] = []
         self.norms: list[Tensor] = []
-        self.passes = Stopwatch(self.device)
+        self.train_step = Stopwatch(self.device)
         self.begin = time.perf_counter()
 
     def step(self, losses: list[Loss], grad_norm: Tensor) -> None:
@@ -66,9 +66,10 @@ class Meter:
 
     def record(self) -> dict[str, float | dict[str, float | None]]:
         """The numbers so far; at least one step is needed."""
-        inside, seconds = self.passes.seconds(), time.perf_counter() - self.begin
+        inside, seconds = self.train_step.seconds(), time.perf_counter() - self.begin
         per_sample, t, error = (
-            self.team.gather(torch.cat(part)).double().cpu() for part in zip(*self.losses, strict=True)
+            self.strategy.all_gather(torch.cat(part)).double().cpu()
+            for part in zip(*self.losses, strict=True)
         )
         place = torch.bucketize(self.sde.log_snr(t), torch.tensor(EDGES, dtype=torch.float64), right=True)
         means = [error[place == i].mean() for i in range(len(LABELS))]

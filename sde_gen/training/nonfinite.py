@@ -23,10 +23,10 @@ EXPLODED = 1e4
 """The loss has exploded when it is so many times that of the first step, and no less than that by itself."""
 
 
-class Watchdog:
+class NonFiniteGuard:
     """Remember, on the device, the first step whose loss or gradient was not finite.
 
-    From that step on the optimiser is told to change nothing. So nobody needs to wait for a GPU after every
+    From that step on the optimizer is told to change nothing. So nobody needs to wait for a GPU after every
     step: whenever somebody looks, the weights are still those before it, and it can be played again.
 
     Arguments:
@@ -52,7 +52,7 @@ class Watchdog:
         return None if step < 0 else step
 
 
-def bark(
+def raise_nonfinite(
     folder: Path | None,
     sde: SDE,
     *,

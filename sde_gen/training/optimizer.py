@@ -1,4 +1,4 @@
-"""Optimisers, as settings until they meet parameters."""
+"""Optimizers, as settings until they meet parameters."""
 
 import abc
 import math
@@ -13,7 +13,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Checked, abc.ABC):
-    """Settings of an optimiser of the Adam family.
+    """TrainingConfig of an optimizer of the Adam family.
 
     Arguments:
         lr: learning rate.
@@ -39,7 +39,7 @@ class Optimizer(Checked, abc.ABC):
 
     @abc.abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Make the optimiser."""
+        """Make the optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class AdamW(Optimizer):
 
 
 def step(optimizer: torch.optim.Optimizer, *, lr: float, skip: Tensor) -> None:
-    """Let the optimiser take a step, or change nothing at all.
+    """Let the optimizer take a step, or change nothing at all.
 
     Arguments:
         optimizer: a fused one: these decide on the device, so that nobody waits for it.
@@ -91,6 +91,6 @@ def step(optimizer: torch.optim.Optimizer, *, lr: float, skip: Tensor) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
-    # the attributes by which PyTorch's gradient scaler tells an optimiser to skip
+    # the attributes by which PyTorch's gradient scaler tells an optimizer to skip
     vars(optimizer).update(grad_scale=None, found_inf=skip)
     optimizer.step()

@@ -37,7 +37,7 @@ class Float32(Precision):
 
 @dataclass(frozen=True, kw_only=True)
 class BFloat16(Precision):
-    """bfloat16 autocast: products in bfloat16, normalisation, loss and weights in float32."""
+    """bfloat16 autocast: products in bfloat16, normalization, loss and weights in float32."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """bfloat16; float32 and a warning where the device does not multiply in it."""

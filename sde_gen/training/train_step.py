@@ -10,46 +10,46 @@ from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
-from sde_gen.distributed.strategy import Team
+from sde_gen.distributed.strategy import Strategy
 from sde_gen.noise import IID
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import seeding
-from sde_gen.training.batch_loader import Feed
-from sde_gen.training.config import Settings
+from sde_gen.training.batch_loader import BatchLoader
+from sde_gen.training.config import TrainingConfig
 from sde_gen.training.precision import Precision
 from sde_gen.training.seeding import derive
 from sde_gen.utils.timing import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class TrainStep:
     """What a training computes on a batch.
 
     Arguments:
         objective: the loss.
         train: the training split, on the device.
         held_out: the split whose loss is measured.
-        feed: the samples of a step.
+        loader: the samples of a step.
         codec: from data to model space.
         augmentation: random change of the data.
         conditioning: what of the labels the network is told.
         precision: number format of the network.
         settings: numbers.
-        team: the processes that share a batch.
+        strategy: the processes that share a batch.
     """
 
     objective: Objective
     train: Dataset
     held_out: Dataset
-    feed: Feed
+    loader: BatchLoader
     codec: Codec
     augmentation: Augmentation
     conditioning: Conditioning
     precision: Precision
-    settings: Settings
-    team: Team
+    settings: TrainingConfig
+    strategy: Strategy
 
-    def backward(
+    def compute_gradients(
         self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
     ) -> list[tuple[Tensor, Loss]]:
         """Add up the gradient of a step; return its micro-batches in model space and their losses.
@@ -59,51 +59,55 @@ class Passes:
         micro-batches there are. Of samples on the disk it reads its share alone: the others' draws depend on how many
         they are, not on what they hold. Masks of dropout are those of a process and of a micro-batch.
         """
-        settings, team, seen = self.settings, self.team, []
+        settings, strategy, seen = self.settings, self.strategy, []
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
-        parts = self.feed(step)
+        parts = self.loader(step)
         indices, values = (torch.cat(column) for column in zip(*parts, strict=True))
         whole, told = self._batch(self.train, indices, values, generator)
         draw = self.objective.draw(denoiser.sde, whole, IID(generator))
-        for micro, mine in enumerate(self.feed.shares(parts)):
+        for micro, mine in enumerate(self.loader.shares(parts)):
             x0, cond = whole[mine], {name: values[mine] for name, values in told.items()}
-            dropout_seed = derive(settings.seed, step, team.rank, 1 + micro)
+            dropout_seed = derive(settings.seed, step, strategy.rank, 1 + micro)
             last = micro == len(parts) - 1
-            with clock.running(), nullcontext() if last else team.apart(denoiser.net):
+            with clock.running(), nullcontext() if last else strategy.no_sync(denoiser.net):
                 with seeding.seeded(device, dropout_seed), self.precision.context(device):
-                    loss = self.objective.loss(denoiser, x0, draw.rows(mine), **cond)
+                    loss = self.objective.loss(denoiser, x0, draw.select(mine), **cond)
                 torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
             seen.append((x0, Loss(*(part.detach() for part in loss))))
         return seen
 
     @torch.no_grad()
-    def validation(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
+    def validation_loss(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
         """Loss on the held-out images, with the same noise every time; the processes share them."""
-        device, team = self.held_out.values.device, self.team
+        device, strategy = self.held_out.values.device, self.strategy
         count = min(self.settings.validate, len(self.held_out))
         if count == 0:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
         losses = []
         size = self.settings.batch_size // self.settings.accumulation
-        share = size // team.size
+        share = size // strategy.size
         for first in range(0, count, self.settings.batch_size):
             indices = torch.arange(first, min(first + self.settings.batch_size, count), device=device)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
             for start in range(0, len(indices), size):
                 rows = min(size, len(indices) - start)
-                begin = start + team.rank * share
+                begin = start + strategy.rank * share
                 spare = (
                     begin >= start + rows
                 )  # nothing is left for this process: it keeps step on the first row
                 mine = slice(start, start + 1) if spare else slice(begin, min(begin + share, start + rows))
                 told = {name: values[mine] for name, values in cond.items()}
-                with seeding.deterministic(), self.precision.context(device), team.in_step(denoiser.net):
-                    loss = self.objective.loss(denoiser, x0[mine], draw.rows(mine), **told).per_sample
+                with (
+                    seeding.deterministic(),
+                    self.precision.context(device),
+                    strategy.reshard_after(denoiser.net),
+                ):
+                    loss = self.objective.loss(denoiser, x0[mine], draw.select(mine), **told).per_sample
                 padded = torch.cat([loss, loss.new_zeros(share - len(loss))])
-                losses.append(team.gather(padded)[:rows])
+                losses.append(strategy.all_gather(padded)[:rows])
         return float(torch.cat(losses).double().mean())
 
     def _batch(

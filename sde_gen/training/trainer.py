@@ -18,20 +18,20 @@ from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
-from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import nonfinite, optimizer, seeding
-from sde_gen.training.batch_loader import Feed
-from sde_gen.training.callbacks import Listener
+from sde_gen.training.batch_loader import BatchLoader
+from sde_gen.training.callbacks import Callback
 from sde_gen.training.compile import Compiler, Eager
-from sde_gen.training.config import Settings
-from sde_gen.training.ema import EMA, Follower
+from sde_gen.training.config import TrainingConfig
+from sde_gen.training.ema import EMA, EMAUpdater
 from sde_gen.training.lr_schedule import LRSchedule
-from sde_gen.training.metrics import Meter
-from sde_gen.training.nonfinite import Watchdog
+from sde_gen.training.metrics import Metrics
+from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Optimizer
 from sde_gen.training.precision import Precision
-from sde_gen.training.train_step import Passes
+from sde_gen.training.train_step import TrainStep
 from sde_gen.utils import locking
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.timing import Stopwatch
@@ -49,9 +49,9 @@ class Trainer(Checked):
         objective: its loss.
         train: the training split.
         held_out: the split whose loss is measured.
-        codec: from data to model space; levels are dequantised anew at every step.
+        codec: from data to model space; levels are dequantized anew at every step.
         augmentation: random change of the data.
-        optimizer: settings of the optimiser.
+        optimizer: settings of the optimizer.
         lr_schedule: factor of its learning rate.
         ema: rule of the averaged weights.
         precision: number format of the network.
@@ -59,9 +59,9 @@ class Trainer(Checked):
         folder: the run folder.
         about: stored in every checkpoint, as JSON: configuration, facts of the data, versions.
         conditioning: what of the labels the network is told.
-        listeners: who is told.
+        callbacks: who is told.
         stop: asked after every step; true saves and ends.
-        team: the processes that share a batch; the first one saves and tells.
+        strategy: the processes that share a batch; the first one saves and tells.
         compiler: how the network is executed in the passes; the averaged one stays as it is written.
 
     Raises:
@@ -78,33 +78,33 @@ class Trainer(Checked):
     lr_schedule: LRSchedule
     ema: EMA
     precision: Precision
-    settings: Settings
+    settings: TrainingConfig
     folder: Path
     about: dict[str, Any]
     conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
-    listeners: Sequence[Listener] = ()
+    callbacks: Sequence[Callback] = ()
     stop: Callable[[], bool] = lambda: False
-    team: Team = Alone()  # noqa: RUF009, without state
+    strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
     compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
 
     def __post_init__(self) -> None:
         """Put everything on the device and build what has state."""
         settings = self.settings
-        if settings.batch_size % (settings.accumulation * self.team.size):
+        if settings.batch_size % (settings.accumulation * self.strategy.size):
             raise ValueError(
                 f"batch_size={settings.batch_size} is not a multiple of accumulation={settings.accumulation} "
-                f"times {self.team.size} processes; give an engine.batch_size that is"
+                f"times {self.strategy.size} processes; give an engine.batch_size that is"
             )
-        if self.team.rank == 0:
+        if self.strategy.rank == 0:
             self.lr_schedule.check(settings.images)
         self.device = next(self.denoiser.parameters()).device
         if settings.channels_last and len(self.train.shape) == 3:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
-        self.learner = copy.copy(self.denoiser)
-        self.learner._modules = {**self.denoiser._modules, "net": self.team.replicate(self.denoiser.net)}
-        self.team.divide(self.average.net)
-        self.follower = Follower(self.average.net, self.denoiser.net)
+        self.ema_model = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+        self.ddp_model = copy.copy(self.denoiser)
+        self.ddp_model._modules = {**self.denoiser._modules, "net": self.strategy.wrap(self.denoiser.net)}
+        self.strategy.shard(self.ema_model.net)
+        self.ema_updater = EMAUpdater(self.ema_model.net, self.denoiser.net)
         self.weights = list(self.denoiser.net.parameters())
         self.adam = self.optimizer.build(self.weights)
         self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
@@ -113,16 +113,16 @@ class Trainer(Checked):
             batch_size=settings.batch_size,
             seed=settings.seed,
         )
-        self.passes = Passes(
+        self.train_step = TrainStep(
             objective=self.objective,
             train=self.train,
             held_out=self.held_out,
-            feed=Feed(
+            loader=BatchLoader(
                 data=self.train,
                 batches=self.batches,
                 accumulation=settings.accumulation,
-                rank=self.team.rank,
-                size=self.team.size,
+                rank=self.strategy.rank,
+                size=self.strategy.size,
                 steps=-(-settings.images // settings.batch_size),
                 whole=self.augmentation.batch_coupled,
             ),
@@ -131,10 +131,10 @@ class Trainer(Checked):
             conditioning=self.conditioning,
             precision=self.precision,
             settings=settings,
-            team=self.team,
+            strategy=self.strategy,
         )
-        self.meter = Meter(self.denoiser.sde, self.device, self.team)
-        self.watchdog = Watchdog(self.device)
+        self.metrics = Metrics(self.denoiser.sde, self.device, self.strategy)
+        self.nonfinite_guard = NonFiniteGuard(self.device)
         self.images = 0
         self._first_loss: torch.Tensor | None = None
         self._unpruned: Path | None = None
@@ -151,60 +151,62 @@ class Trainer(Checked):
             OSError: a checkpoint could not be written.
             ValueError: another training is at work in the folder, or its checkpoint is of another network.
         """
-        with locking.alone(self.folder) if self.team.rank == 0 else nullcontext():
-            if self.team.rank == 0:
+        with locking.alone(self.folder) if self.strategy.rank == 0 else nullcontext():
+            if self.strategy.rank == 0:
                 checkpoint.clear(self.store)
             seen = resume(
                 self.store,
                 net=self.denoiser.net,
-                average=self.average.net,
+                ema_model=self.ema_model.net,
                 adam=self.adam,
-                team=self.team,
+                strategy=self.strategy,
                 about=self.about,
                 batch_size=self.settings.batch_size,
             )
             if seen is not None:
                 self.images, self._unpruned = seen, self.store / f"{seen:012d}"
-            self._tell(lambda listener: listener.start(self.images, self.settings.images))
+            self._notify(lambda callback: callback.on_train_start(self.images, self.settings.images))
             self.denoiser.train()
-            self.compiler.compile(self.denoiser.net, self.trial)
-            self.meter.reset()
+            self.compiler.compile(self.denoiser.net, self.warmup_step)
+            self.metrics.reset()
             while self.images < self.settings.images:
                 self.step(self.images // self.settings.batch_size)
-                stopping = self.team.any(self.stop())
+                stopping = self.strategy.any_rank(self.stop())
                 self._after_step(stopping)
                 if stopping:
                     break
             return self.images >= self.settings.images
 
     def step(self, step: int) -> None:
-        """Take a step of the optimiser: a function of the weights, of ``settings.seed`` and of the step's number."""
-        losses, total, norm = self._gradient(step, self.meter.passes)
+        """Take a step of the optimizer: a function of the weights, of ``settings.seed`` and of the step's number."""
+        losses, total, norm = self._gradient(step, self.metrics.train_step)
         if self._first_loss is None:
             self._first_loss = total
         self.images += self.settings.batch_size
         optimizer.step(
             self.adam,
             lr=self.optimizer.lr * self.lr_schedule(self.images, self.settings.images),
-            skip=self.watchdog.watch(step, total, norm),
+            skip=self.nonfinite_guard.watch(step, total, norm),
         )
         self.adam.zero_grad(set_to_none=True)
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
-        self.follower.update(decay)
-        self.meter.step(losses, norm)
+        self.ema_updater.update(decay)
+        self.metrics.step(losses, norm)
 
     def _gradient(self, step: int, clock: Stopwatch) -> tuple[list[Loss], torch.Tensor, torch.Tensor]:
         """Compute the clipped gradient of a step: losses of this process, their sum over all, norm before clipping."""
         with seeding.deterministic():
-            losses = [loss for _, loss in self.passes.backward(self.learner, step, clock)]
-            norm = self.team.whole(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip))
-        total = self.team.total(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
+            losses = [loss for _, loss in self.train_step.compute_gradients(self.ddp_model, step, clock)]
+            norm = self.strategy.full_tensor(
+                torch.nn.utils.clip_grad_norm_(self.weights, self.settings.grad_clip)
+            )
+        total = self.strategy.all_reduce_sum(torch.stack([loss.per_sample.sum() for loss in losses]).sum())
         return losses, total, norm
 
-    def trial(self) -> None:
+    def warmup_step(self) -> None:
         """Go through the passes of a step and forget them."""
         with seeding.deterministic():
-            self.passes.backward(self.denoiser, 0, self.meter.passes)
+            self.train_step.compute_gradients(self.denoiser, 0, self.metrics.train_step)
         self.adam.zero_grad(set_to_none=True)
 
     def _after_step(self, stopping: bool) -> None:
@@ -217,19 +219,19 @@ class Trainer(Checked):
             self.device.type == "cpu" or log or preview or save or stopping
         ):  # a GPU is not waited for every time
             self._check()
-        self._tell(lambda listener: listener.step(self.images))
+        self._notify(lambda callback: callback.on_step_end(self.images))
         if log:
-            record = {"images": self.images, "lr": self.adam.param_groups[0]["lr"], **self.meter.record()}
+            record = {"images": self.images, "lr": self.adam.param_groups[0]["lr"], **self.metrics.record()}
             record["seconds_left"] = max(0, settings.images - self.images) / record["images_per_second"]
-            self._tell(lambda listener: listener.log(record))
-            self.meter.reset()
+            self._notify(lambda callback: callback.on_log(record))
+            self.metrics.reset()
         if save or preview or stopping:
-            with self.meter.paused():
+            with self.metrics.paused():
                 if save or stopping:  # first: whatever happens to the preview, the weights are safe
                     self._save()
                 if preview:
-                    average = self.united()
-                    self._tell(lambda listener: listener.preview(average, self.images))
+                    average = self.full_ema_model()
+                    self._notify(lambda callback: callback.on_preview(average, self.images))
 
     def _due(self, every: int) -> bool:
         before = self.images - self.settings.batch_size
@@ -245,7 +247,7 @@ class Trainer(Checked):
 
         Else a checkpoint of before has been confirmed by it, and older ones are no longer needed.
         """
-        step = self.watchdog.first()
+        step = self.nonfinite_guard.first()
         if step is not None:
             self._explain(step, taken=False)
         if self._unpruned is not None:
@@ -268,15 +270,15 @@ class Trainer(Checked):
     def _explain(self, step: int, *, taken: bool) -> NoReturn:
         self.adam.zero_grad(set_to_none=True)
         with seeding.deterministic():
-            mine = self.passes.backward(self.learner, step, Stopwatch(self.device))
-        gather = self.team.gather
-        nonfinite.bark(
-            self.folder if self.team.rank == 0 else None,
+            mine = self.train_step.compute_gradients(self.ddp_model, step, Stopwatch(self.device))
+        gather = self.strategy.all_gather
+        nonfinite.raise_nonfinite(
+            self.folder if self.strategy.rank == 0 else None,
             self.denoiser.sde,
             step=step,
             seed=self.settings.seed,
             batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
-            net={name: self.team.whole(x) for name, x in self.denoiser.net.state_dict().items()},
+            net={name: self.strategy.full_tensor(x) for name, x in self.denoiser.net.state_dict().items()},
             about=self.about,
             taken=taken,
             go_on=self._advice(None if taken else step * self.settings.batch_size),
@@ -293,18 +295,18 @@ class Trainer(Checked):
         back = f"go on from {older[-1]}" if older else "begin anew"
         return f"the same command goes on from {newest}, which holds these weights: to {back}, delete it; "
 
-    def _tell(self, what: Callable[[Listener], None]) -> None:
-        for listener in self.listeners if self.team.rank == 0 else ():
-            what(listener)
+    def _notify(self, what: Callable[[Callback], None]) -> None:
+        for callback in self.callbacks if self.strategy.rank == 0 else ():
+            what(callback)
 
-    def validation(self) -> float | None:
+    def validation_loss(self) -> float | None:
         """Loss of the averaged weights on the held-out images, with the same noise every time; every process asks."""
-        return self.passes.validation(self.average)
+        return self.train_step.validation_loss(self.ema_model)
 
-    def united(self) -> NetworkDenoiser | NoisyClassifier:
+    def full_ema_model(self) -> NetworkDenoiser | NoisyClassifier:
         """The model with its averaged weights, all of them in this process; every process asks."""
-        united = copy.copy(self.average)
-        united._modules = {**self.average._modules, "net": self.team.united(self.average.net)}
+        united = copy.copy(self.ema_model)
+        united._modules = {**self.ema_model._modules, "net": self.strategy.gather_model(self.ema_model.net)}
         return united
 
     def _save(self) -> None:
@@ -312,27 +314,27 @@ class Trainer(Checked):
         saved = Checkpoint(
             images=self.images,
             net=self.denoiser.net.state_dict(),
-            ema=self.average.net.state_dict(),
+            ema=self.ema_model.net.state_dict(),
             optimizer=to_tensors(self.adam),
-            about={**self.about, "validation": self.validation()},
+            about={**self.about, "validation": self.validation_loss()},
         )
         for what, tensors in (
             ("weights", saved.net),
             ("averaged weights", saved.ema),
             ("numbers of the optimizer", saved.optimizer),
         ):
-            if not finite(tensors.values(), self.team):
+            if not finite(tensors.values(), self.strategy):
                 raise FloatingPointError(
                     f"the {what} at {self.images:,} images are not finite, so they are not saved; "
                     f"{self._advice(None)}{nonfinite.REMEDIES}"
                 )
-        path = checkpoint.save(self.store, saved, self.team)
+        path = checkpoint.save(self.store, saved, self.strategy)
         self._unpruned = path
         if self.images >= self.settings.images:
             self._prune(path)
-        self._tell(lambda listener: listener.saved(path, self.images))
+        self._notify(lambda callback: callback.on_checkpoint(path, self.images))
 
     def _prune(self, newest: Path) -> None:
         self._unpruned = None
-        if self.team.rank == 0:
+        if self.strategy.rank == 0:
             checkpoint.prune(self.store, newest, keep=self.settings.keep)

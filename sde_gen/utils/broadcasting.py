@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def bcast(a: Tensor, x: Tensor) -> Tensor:
+def broadcast(a: Tensor, x: Tensor) -> Tensor:
     """Reshape a coefficient so that it multiplies a batch.
 
     Arguments:
@@ -23,7 +23,7 @@ def bcast(a: Tensor, x: Tensor) -> Tensor:
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
 
 
-def like(a: Tensor, x: Tensor) -> Tensor:
+def broadcast_like(a: Tensor, x: Tensor) -> Tensor:
     """Broadcast a float64 coefficient against a batch and cast it to the batch's dtype and device.
 
     A zero-dimensional coefficient stays where it is, in float64: PyTorch multiplies a batch by it
@@ -31,10 +31,10 @@ def like(a: Tensor, x: Tensor) -> Tensor:
     """
     if a.ndim == 0:
         return a
-    return sent(bcast(a, x), x.device, x.dtype)
+    return to_device(broadcast(a, x), x.device, x.dtype)
 
 
-def sent(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def to_device(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Copy to a device; from the host without waiting for what a GPU is at.
 
     A copy waits where the host's memory can be moved, so it goes by way of memory that cannot.
@@ -69,7 +69,7 @@ def times(t: Any) -> Tensor:
         raise ValueError(f"t={reprlib.repr(t)} must be a time: a number, or a tensor of numbers") from error
 
 
-def rows_of(a: Tensor, index: Tensor, count: int) -> Tensor:
+def select_rows(a: Tensor, index: Tensor, count: int) -> Tensor:
     """Pick the rows of some samples, unless there is one row for all.
 
     Arguments:
@@ -90,6 +90,6 @@ def mean_event(x: Tensor) -> Tensor:
     return x.flatten(1).mean(1) if x.ndim > 1 else x
 
 
-def event_dim(x: Tensor) -> int:
+def event_numel(x: Tensor) -> int:
     """Number of dimensions D of one sample of the batch (B, *event)."""
     return math.prod(x.shape[1:])

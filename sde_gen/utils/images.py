@@ -83,7 +83,7 @@ def save_panels(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
     _save(sheet, path)
 
 
-def save_film(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) -> None:
+def save_gif(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) -> None:
     """Save a trajectory as an animated GIF that rests on its last frame.
 
     Arguments:

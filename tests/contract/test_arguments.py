@@ -16,7 +16,7 @@ from tests.helpers.catalogue import CONF, names
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 ELSEWHERE = {"noise_std": 0.1, "factor": 2}
-"""Settings of commands that files of methods refer to."""
+"""TrainingConfig of commands that files of methods refer to."""
 
 
 def files(kind: str) -> list[DictConfig]:
@@ -35,7 +35,7 @@ CHOSEN = {
     "solver": "ddim",
     "integrator": "adams",
     "divergence": "exact",
-    "dequantisation": "uniform",
+    "dequantization": "uniform",
     "time_sampler": "uniform",
     "weighting": "simple",
     "method": "dps",

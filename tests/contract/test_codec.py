@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, Uniform
+from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, UniformCodec
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID, PerSample
 
@@ -13,7 +13,7 @@ from sde_gen.noise import IID, PerSample
 @pytest.mark.parametrize("levels", [2, 17, 256, 4096])
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-3.0, 0.5)])
 def test_every_level_returns_with_and_without_noise(levels, low, high):
-    codec = Uniform(levels=levels, low=low, high=high)
+    codec = UniformCodec(levels=levels, low=low, high=high)
     k = torch.arange(levels).repeat(50).reshape(50, levels)
     assert torch.equal(codec.decode(codec.encode(k)), k)
     x = codec.encode(k, IID.seeded(0))
@@ -27,20 +27,20 @@ class Extreme:
     def __init__(self, size):
         self.size = size
 
-    def fresh(self, x):
+    def normal(self, x):
         return torch.full_like(x, self.size)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 100, 256, 65536])
 @pytest.mark.parametrize("size", [-20.0, 9.0])
 def test_noise_never_leaves_its_bin(levels, size):
-    codec = Uniform(levels=levels)
+    codec = UniformCodec(levels=levels)
     k = torch.arange(levels).unsqueeze(0)
     assert torch.equal(codec.decode(codec.encode(k, Extreme(size))), k)
 
 
 @pytest.mark.parametrize(
-    "codec", [Uniform(levels=17), Uniform(levels=256, low=0.0), Affine(shift=0.3, scale=2.5)]
+    "codec", [UniformCodec(levels=17), UniformCodec(levels=256, low=0.0), Affine(shift=0.3, scale=2.5)]
 )
 def test_log_det_is_that_of_the_map(codec):
     y = torch.tensor([[1.2, 3.4, 5.6]])
@@ -48,16 +48,16 @@ def test_log_det_is_that_of_the_map(codec):
     assert codec.log_det((3,)) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
 
 
-def test_dequantisation_is_uniform():
+def test_dequantization_is_uniform():
     """The largest gap between the distribution functions, against Kolmogorov's bound at 1e-6."""
     n = 20_000
-    y = (Uniform(levels=4).encode(torch.ones(1, n), IID.seeded(0)) + 1) * 2 - 1
+    y = (UniformCodec(levels=4).encode(torch.ones(1, n), IID.seeded(0)) + 1) * 2 - 1
     gap = (y.flatten().sort().values - torch.arange(n) / n).abs().max()
     assert float(gap) < math.sqrt(math.log(2e6) / 2 / n) + 1 / n
 
 
 def test_pictures_use_the_full_range():
-    codec = Uniform(levels=17)
+    codec = UniformCodec(levels=17)
     assert codec.decode_image(codec.encode(torch.arange(17))).tolist()[::8] == [0, 128, 255]
     assert codec.decode(torch.tensor([-5.0, 5.0])).tolist() == [0, 16]
 
@@ -70,13 +70,13 @@ def test_continuous_data_return():
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bins_cover_the_line_and_hold_their_levels(levels):
-    codec = Uniform(levels=levels, low=-0.7, high=1.3)
+    codec = UniformCodec(levels=levels, low=-0.7, high=1.3)
     k = torch.arange(levels)
     x = codec.encode(k, IID.seeded(0)).double()
     low, high = codec.bins(x)
     assert bool(((low < x) & (x < high)).all())
     assert (float(low[0]), float(high[-1])) == (-math.inf, math.inf)
-    assert torch.equal(low[1:], high[:-1])  # the bins of neighbours meet
+    assert torch.equal(low[1:], high[:-1])  # the bins of neighbors meet
     middles = codec.middles()
     torch.testing.assert_close(middles, codec.encode(k).double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(middles[1:-1], 0.5 * (low + high)[1:-1])
@@ -88,7 +88,10 @@ def test_levels_already_scaled_are_levels(levels, first, last):
     """The same points, bins and bits as of the integers; the numbers themselves return."""
     k = torch.arange(levels).reshape(1, levels)
     values = (first + (last - first) * k / (levels - 1)).float()
-    scaled, plain = Scaled(levels=levels, first=first, last=last, low=0.0), Uniform(levels=levels, low=0.0)
+    scaled, plain = (
+        Scaled(levels=levels, first=first, last=last, low=0.0),
+        UniformCodec(levels=levels, low=0.0),
+    )
     x = scaled.encode(values, PerSample([7]))
     assert torch.equal(x, plain.encode(k, PerSample([7])))
     torch.testing.assert_close(scaled.decode(x), values)
@@ -133,9 +136,9 @@ def test_a_lossy_codec_has_no_likelihood_of_the_data():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda: Uniform(levels=1), "codec=affine"),
-        (lambda: Uniform(levels=None), "codec=affine"),
-        (lambda: Uniform(levels=8, low=1.0, high=1.0), "low < high"),
+        (lambda: UniformCodec(levels=1), "codec=affine"),
+        (lambda: UniformCodec(levels=None), "codec=affine"),
+        (lambda: UniformCodec(levels=8, low=1.0, high=1.0), "low < high"),
         (lambda: Affine(scale=0.0), "positive"),
         (lambda: Scaled(levels=1), "at least 2"),
         (lambda: Scaled(levels=8, first=1.0), "first < last"),
@@ -147,7 +150,7 @@ def test_impossible_settings(wrong, words):
 
 
 @pytest.mark.parametrize(
-    "codec", [Uniform(levels=17), Uniform(levels=4, low=0.0, high=0.5), Scaled(levels=17)]
+    "codec", [UniformCodec(levels=17), UniformCodec(levels=4, low=0.0, high=0.5), Scaled(levels=17)]
 )
 def test_limits_are_those_of_the_data_and_reached_by_it(codec):
     values = codec.decode(torch.linspace(-9, 9, 400)[:, None])
@@ -165,7 +168,7 @@ def test_continuous_data_have_no_limits():
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 4.0)])
 def test_values_are_out_of_range_beyond_a_tenth_of_it_and_four_deviations_of_noise(low, high):
     """Of 1000 values some lie a hair beyond 0.1 of the width and 4 sigma, on either side; as many a hair within."""
-    codec, width, sigma = Uniform(levels=16, low=low, high=high), high - low, 0.02
+    codec, width, sigma = UniformCodec(levels=16, low=low, high=high), high - low, 0.02
     edge = 0.1 * width + 4 * sigma
     x = torch.full((10, 100), 0.5 * (low + high)).double()
     x[0, :4] = torch.tensor([low - edge - 1e-6, high + edge + 1e-6, low - edge + 1e-6, high + edge - 1e-6])
@@ -190,7 +193,7 @@ def test_values_are_out_of_range_beyond_a_tenth_of_it_and_four_deviations_of_noi
 def test_one_in_a_hundred_or_one_that_is_far_away_is_notable(count, value, notable):
     x = torch.zeros(10, 100)
     x[0, :count] = value
-    found = OutOfRange.of(x, Uniform(levels=256))
+    found = OutOfRange.of(x, UniformCodec(levels=256))
     assert found.notable == notable
     assert found.share == pytest.approx(count / 1000)
     assert found.farthest == pytest.approx(value)
@@ -199,7 +202,7 @@ def test_one_in_a_hundred_or_one_that_is_far_away_is_notable(count, value, notab
 
 def test_good_samples_are_in_range():
     """Samples of levels, each a step of the ODE's error away: what a trained model leaves is no warning."""
-    codec = Uniform(levels=17)
+    codec = UniformCodec(levels=17)
     x = codec.encode(torch.arange(17).repeat(100, 1)) + 0.02 * torch.randn(
         100, 17, generator=torch.Generator().manual_seed(0)
     )

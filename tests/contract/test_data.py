@@ -72,7 +72,7 @@ def test_toys_have_their_shapes():
     board = make("data", "checkerboard").load().train.values
     assert float(board.abs().max()) <= 2
     assert len({tuple(field) for field in board.floor().int().tolist()}) == 8
-    assert not (board.floor().sum(1) % 2).any()  # fields of one colour
+    assert not (board.floor().sum(1) % 2).any()  # fields of one color
     ring = make("data", "ring").load().train.values
     assert float((ring.norm(dim=1) - 1.5).abs().max()) < 0.6  # six spreads
     angles = torch.atan2(ring[:, 1], ring[:, 0]) / (torch.pi / 4)
@@ -509,7 +509,7 @@ def through(content: bytes, kind: str, folder: Path, hub, **more) -> torch.Tenso
         pack(folder / "s.tar", {"a.png": content, "b.png": content})
         source = Shards(train=str(folder / "s.tar"), test=str(folder / "s.tar"), size=8, **more)
     elif kind == "hugging_face":
-        rows = Rows([{"image": {"bytes": content, "path": None}}], image=feature("Image"))
+        rows = LazyImages([{"image": {"bytes": content, "path": None}}], image=feature("Image"))
         hub({"train": rows, "test": rows})
         source = HuggingFace(path="set", size=8, **more)
     else:
@@ -705,7 +705,7 @@ def test_hugging_face_streams_into_a_cache(local, tmp_path):
             assert part.classes == expected.classes
 
 
-class Rows(list):
+class LazyImages(list):
     """What load_dataset gives for a split, as far as we ask."""
 
     def __init__(self, rows, known=True, **features):
@@ -723,7 +723,7 @@ class Rows(list):
         return list({row[column]: None for row in self})
 
     def select_columns(self, columns):
-        return Rows([{name: row[name] for name in columns} for row in self])
+        return LazyImages([{name: row[name] for name in columns} for row in self])
 
 
 def feature(kind, **more):
@@ -759,7 +759,7 @@ def plain_column(dtype):
 
 def test_a_share_is_drawn_while_a_set_streams_if_it_tells_its_size(tmp_path, hub):
     rows = [{"image": stored(i), "label": i % 2} for i in range(10)]
-    hub(lambda path: {"train": Rows(rows, known=path == "counted")})
+    hub(lambda path: {"train": LazyImages(rows, known=path == "counted")})
     source = {"size": 8, "test": None, "test_fraction": 0.3}
     whole = HuggingFace(path="counted", **source).load()
     splits = HuggingFace(path="counted", **source, streaming=True, cache=str(tmp_path / "cache")).load()
@@ -782,7 +782,7 @@ def test_a_share_is_drawn_while_a_set_streams_if_it_tells_its_size(tmp_path, hub
 def test_plain_columns_of_labels(hub, streaming, dtype, values, classes):
     columns = {"image": feature("Image"), "label": plain_column(dtype)}
     train, test = (
-        Rows([{"image": stored(0), "label": value} for value in part], **columns)
+        LazyImages([{"image": stored(0), "label": value} for value in part], **columns)
         for part in (values[:3], values[3:])
     )
     hub({"train": train, "test": test})
@@ -799,7 +799,7 @@ def test_columns_are_asked_for_where_several_would_do(hub):
         **{"count": plain_column("int64"), "weight": plain_column("float64")},
     }
     row = {"photo": stored(1), "mask": stored(2), "fine": 4, "coarse": 15, "count": 70, "weight": 0.5}
-    hub({"train": Rows([row], **columns), "test": Rows([row], **columns)})
+    hub({"train": LazyImages([row], **columns), "test": LazyImages([row], **columns)})
 
     def load(**more):
         return HuggingFace(path="set", size=8, **more).load().train
@@ -825,7 +825,7 @@ def test_columns_are_asked_for_where_several_would_do(hub):
 
 def test_a_set_of_columns_without_a_known_name_says_that_it_has_no_labels(hub):
     columns = {"image": feature("Image"), "species": plain_column("string")}
-    rows = Rows([{"image": stored(0), "species": "cat"}], **columns)
+    rows = LazyImages([{"image": stored(0), "species": "cat"}], **columns)
     hub({"train": rows, "test": rows})
     with pytest.warns(UserWarning, match=r"taken without labels; data\.label=.*species"):
         assert HuggingFace(path="set", size=8).load().train.labels is None
@@ -836,7 +836,7 @@ def test_a_set_of_columns_without_a_known_name_says_that_it_has_no_labels(hub):
 @pytest.mark.parametrize("missing", [-1, None])
 def test_missing_labels_are_named_and_leave_the_images(hub, tmp_path, missing, cached):
     whole, part = (
-        Rows([{"image": stored(i), "label": labels[i]} for i in range(3)])
+        LazyImages([{"image": stored(i), "label": labels[i]} for i in range(3)])
         for labels in ([0, 1, 0], [1, missing, 0])
     )
     more = {"cache": str(tmp_path / "cache")} if cached else {}
@@ -865,12 +865,12 @@ def test_rows_that_will_not_do_are_named(hub):
         ({**good, "label": 2}, "label 2 is none of the 2 classes"),
     ):
         for name, splits in (("train", ([good, bad], [good])), ("test", ([good], [good, bad]))):
-            hub(dict(zip(("train", "test"), map(Rows, splits), strict=True)))
+            hub(dict(zip(("train", "test"), map(LazyImages, splits), strict=True)))
             with pytest.raises(ValueError, match=f"'set', split '{name}', row 1.*{re.escape(words)}"):
                 HuggingFace(path="set", size=8).load()
 
 
-class Torn(Rows):
+class Torn(LazyImages):
     """A split whose second row cannot be read."""
 
     def __iter__(self):
@@ -880,7 +880,7 @@ class Torn(Rows):
 
 def test_a_split_that_tears_while_it_streams_is_named(hub):
     good = {"image": stored(0), "label": 0}
-    hub({"train": Rows([good]), "test": Torn([good])})
+    hub({"train": LazyImages([good]), "test": Torn([good])})
     with pytest.raises(ValueError, match=r"'set', split 'test', row 1 cannot be read: the file is cut short"):
         HuggingFace(path="set", size=8, streaming=True).load()
 
@@ -908,7 +908,7 @@ def test_files_of_different_columns_are_named(local, tmp_path):
 
 def test_16_bits_of_a_row_are_not_cut_to_8(hub):
     rows = [{"image": stored(0), "label": 0}, {"image": {"bytes": deep_color(), "path": None}, "label": 0}]
-    hub({"train": Rows(rows), "test": Rows(rows[:1])})
+    hub({"train": LazyImages(rows), "test": LazyImages(rows[:1])})
     with pytest.raises(ValueError, match=r"split 'train', row 1.*more than 8 bits"):
         HuggingFace(path="set", size=8).load()
 

@@ -1,4 +1,4 @@
-"""Dequantisations: weights that average to the probability of a level, bounds from below, draws inside the bin."""
+"""Dequantizations: weights that average to the probability of a level, bounds from below, draws inside the bin."""
 
 import math
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
-from sde_gen.data.codec import Affine, Lossy, Uniform
+from sde_gen.data.codec import Affine, Lossy
+from sde_gen.data.codec import UniformCodec as Uniform
 from sde_gen.denoiser import GaussianDenoiser
-from sde_gen.likelihood import ELBO, Gaussian
+from sde_gen.likelihood import ELBO, GaussianDecoder
 from sde_gen.likelihood.dequantization import (
     Noised,
     TruncatedNormal,
@@ -17,7 +18,7 @@ from sde_gen.likelihood.dequantization import (
     importance_bound,
     load,
 )
-from sde_gen.likelihood.dequantization import Uniform as UniformDequantisation
+from sde_gen.likelihood.dequantization import UniformDequantization as UniformDequantization
 from sde_gen.noise import IID, PerSample
 from sde_gen.sde import VP
 from tests.helpers.catalogue import make, names
@@ -28,7 +29,7 @@ MEAN, STD = 0.1, 0.3
 
 
 def bent(shape, width=8):
-    """A variational dequantisation that has not stayed uniform."""
+    """A variational dequantization that has not stayed uniform."""
     torch.manual_seed(0)
     flow = Variational(shape=shape, width=width, depth=2)
     for coupling in flow.couplings:
@@ -39,9 +40,9 @@ def bent(shape, width=8):
 def built(name, path=None, shape=(1,)):
     """The object of a yaml; a variational one is written and read."""
     if name != "variational":
-        return make("dequantisation", name)
+        return make("dequantization", name)
     bent(shape).save(path / "flow.safetensors")
-    return make("dequantisation", name, path=str(path / "flow.safetensors"))
+    return make("dequantization", name, path=str(path / "flow.safetensors"))
 
 
 def gaussian(sde, dim=1):
@@ -61,7 +62,7 @@ class Quantiles:
         grid = [places(n).repeat(n), places(n).repeat_interleave(n)]
         self.draws = iter([places(n * n)] if draws == 1 else grid)
 
-    def fresh(self, x):
+    def normal(self, x):
         return next(self.draws).repeat(len(LEVELS)).unsqueeze(1).to(x.dtype)
 
 
@@ -70,7 +71,7 @@ def log_weights(found, model):
 
 
 @pytest.mark.parametrize("process", ["vp", "ve", "rectified"])
-@pytest.mark.parametrize("name", names("dequantisation"))
+@pytest.mark.parametrize("name", names("dequantization"))
 def test_weights_average_to_the_probability_of_every_level(name, process, tmp_path):
     """E_q[p / q] = P(k), by quadrature over the draws, against the Gaussian's distribution function."""
     model, n = gaussian(make("sde", process)), 150
@@ -93,7 +94,7 @@ def test_weights_average_to_the_probability_of_every_level(name, process, tmp_pa
     assert bool((logs.mean(1) < closed.log()).all())  # one draw is a bound from below
 
 
-@pytest.mark.parametrize("name", names("dequantisation"))
+@pytest.mark.parametrize("name", names("dequantization"))
 def test_importance_bound_rises_to_the_probability(name, tmp_path):
     """1,500 values of each level: never falls by four standard errors, and on average ends at the entropy."""
     model, draws, values = gaussian(VP()), built(name, tmp_path), LEVELS.repeat(1500, 1)
@@ -123,7 +124,7 @@ def test_a_missing_log_k_would_flatter():
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256, 4096])
-@pytest.mark.parametrize("name", names("dequantisation"))
+@pytest.mark.parametrize("name", names("dequantization"))
 def test_any_number_of_levels_and_any_event(name, levels, tmp_path):
     """Draws depend on their seed alone, and clean or little noised points stay in their bins."""
     codec, event = Uniform(levels=levels, low=0.0), (2, 1, 3)
@@ -156,14 +157,14 @@ def test_entropy_of_the_truncated_normal(tau):
 
 
 def test_truncated_normal_stays_within_the_process():
-    """Levels so fine that the process ends before: the noise of t_min, hardly cut."""
+    """DiscreteData so fine that the process ends before: the noise of t_min, hardly cut."""
     found = TruncatedNormal()(gaussian(make("sde", "ve")), LEVELS, Uniform(levels=4096), IID.seeded(0))
     assert found.t == make("sde", "ve").t_min
 
 
-def test_continuous_data_pass_uniform_dequantisation_unchanged():
+def test_continuous_data_pass_uniform_dequantization_unchanged():
     codec, values = Affine(shift=1.0, scale=2.0), torch.randn(3, 2)
-    found = UniformDequantisation()(gaussian(VP(), 2), values, codec, IID.seeded(0))
+    found = UniformDequantization()(gaussian(VP(), 2), values, codec, IID.seeded(0))
     torch.testing.assert_close(found.x, (values - 1) / 2)
     torch.testing.assert_close(found.log_q, torch.full((3,), 2 * math.log(2.0)).double())
     for draws in (TruncatedNormal(), bent((2,))):
@@ -185,16 +186,16 @@ class Rounded(Lossy):
 
 
 def test_lossy_codecs_are_refused():
-    for draws in (UniformDequantisation(), Noised()):
+    for draws in (UniformDequantization(), Noised()):
         with pytest.raises(ValueError, match="Rounded loses information"):
             draws(gaussian(VP()), LEVELS, Rounded(), IID.seeded(0))
 
 
 def test_bounds_that_add_noise_themselves_refuse_noised_points():
     for draws in (TruncatedNormal(), Noised()):
-        with pytest.raises(ValueError, match="dequantisation=uniform or variational"):
+        with pytest.raises(ValueError, match="dequantization=uniform or variational"):
             draws.clean(LEVELS, CODEC, IID.seeded(0))
-    with pytest.raises(ValueError, match="dequantisation=uniform or variational"):
+    with pytest.raises(ValueError, match="dequantization=uniform or variational"):
         Noised(of=TruncatedNormal())(gaussian(VP()), LEVELS, CODEC, IID.seeded(0))
 
 
@@ -227,7 +228,7 @@ def test_variational_begins_uniform_and_ends_near_the_best():
         log_p = torch.log(probabilities(torch.tensor([[i, j] for i in range(4) for j in range(4)])))
         return float((log_p[4 * values[:, 0] + values[:, 1]] - log_weights(found, model)).mean())
 
-    uniform = gap(UniformDequantisation())
+    uniform = gap(UniformDequantization())
     assert gap(flow) == pytest.approx(uniform, abs=1e-5)
     fit(flow, lambda x, rows: model.log_prob(x, end), values, CODEC, noise=IID.seeded(4), steps=600)
     assert 0 < gap(flow) < 0.2 * uniform
@@ -242,7 +243,7 @@ def test_variational_learns_from_a_bound_of_the_model():
     bound = ELBO(strata=4, repeats=1)
     losses = fit(
         flow,
-        lambda x, rows: bound(model, x, decoder=Gaussian(), noise=noise).nats,
+        lambda x, rows: bound(model, x, decoder=GaussianDecoder(), noise=noise).nats,
         values,
         CODEC,
         noise=noise,
@@ -252,7 +253,7 @@ def test_variational_learns_from_a_bound_of_the_model():
     assert len(losses) == 300
     uniform, learned = (
         float(log_weights(draws(model, values, CODEC, IID.seeded(3)), model).detach().mean())
-        for draws in (UniformDequantisation(), flow)
+        for draws in (UniformDequantization(), flow)
     )
     best = torch.tensor(norm(MEAN, STD).cdf([-1.0, -0.5, 0.0, 0.5, 1.0])).diff().log()
     assert learned - uniform > 0.5 * (float(best[values].sum(1).mean()) - uniform)
@@ -264,7 +265,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="holds no dequantisation"):
+    with pytest.raises(ValueError, match="holds no dequantization"):
         load(tmp_path / "other")
 
 

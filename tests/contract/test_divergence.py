@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sde_gen.likelihood.divergence import Exact, Gaussian, Hutchinson, HutchPlusPlus, Rademacher
+from sde_gen.likelihood.divergence import Exact, GaussianProbe, Hutchinson, HutchPlusPlus, Rademacher
 from sde_gen.noise import IID, PerSample
 from tests.helpers.catalogue import make, names
 
@@ -45,7 +45,7 @@ class Given:
     def __init__(self, vectors):
         self.vectors = iter(vectors)
 
-    def fresh(self, x):
+    def normal(self, x):
         return next(self.vectors).expand_as(x).to(x.dtype)
 
 
@@ -80,7 +80,7 @@ def test_hutch_plus_plus_is_unbiased_over_all_signs(sketch):
     """Whatever the subspace, the average over the probes is the trace; the spread is that of what lies outside."""
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)).double()
     drawn = list(torch.randn(sketch, 5, 4, generator=torch.Generator().manual_seed(2)).double())
-    divergence = HutchPlusPlus(sketch=sketch, probes=16, chunk=5, law=Gaussian())
+    divergence = HutchPlusPlus(sketch=sketch, probes=16, chunk=5, law=GaussianProbe())
     value, found = divergence.prepare(x, Given([*drawn, *all_signs(4)]))(field, x)
     torch.testing.assert_close(value, field(x))
     torch.testing.assert_close(found.mean(1), trace(x))
@@ -119,7 +119,7 @@ def test_fresh_probes_differ_between_evaluations_and_others_do_not():
 def test_rows_go_on_with_their_own_probes(divergence):
     x = torch.randn(6, 2, 2, generator=torch.Generator().manual_seed(1)).double()
     evaluate, index = divergence.prepare(x, PerSample(range(6))), torch.tensor([4, 1])
-    every, some = evaluate(field, x), evaluate.rows(index)(field, x[index])
+    every, some = evaluate(field, x), evaluate.select(index)(field, x[index])
     for a, b in zip(every, some, strict=True):
         torch.testing.assert_close(a[index], b)
 
@@ -164,7 +164,7 @@ def test_a_constant_field_has_no_divergence():
         assert bool((found == 0).all())
 
 
-@pytest.mark.parametrize("law", [Rademacher(), Gaussian()], ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("law", [Rademacher(), GaussianProbe()], ids=lambda law: type(law).__name__)
 def test_probes_have_the_unit_covariance(law):
     """Six standard errors of the mean and of the covariance of 40,000 pairs; those of signs are smaller."""
     v = law(torch.empty(40_000, 2), IID.seeded(0))
@@ -186,7 +186,7 @@ def test_field_and_shapes(name):
 def test_gaussian_probes_on_average():
     """Six standard errors of 4,000 probes; the variance is 2 |S|^2."""
     x = torch.randn(1, 3, generator=torch.Generator().manual_seed(1)).double()
-    _, found = Hutchinson(probes=4000, law=Gaussian()).prepare(x, IID.seeded(3))(field, x)
+    _, found = Hutchinson(probes=4000, law=GaussianProbe()).prepare(x, IID.seeded(3))(field, x)
     assert (found.mean() - trace(x)).abs() < 6 * found.std() / 4000**0.5
 
 

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from sde_gen.grid import IDDPM, Cosine, Curve, DDPMLeading, DDPMLinspace, DDPMTrailing, Grid, Listed, TimeOf
+from sde_gen.grid import (
+    IDDPM,
+    CosineGrid,
+    Curve,
+    DDPMLeading,
+    DDPMLinspace,
+    DDPMTrailing,
+    Grid,
+    Listed,
+    TimeOf,
+)
 from sde_gen.sde import DDPM, SDE, VE, VP, cosine_betas
 from tests.helpers.catalogue import make, names
 
@@ -147,7 +157,7 @@ def test_karras_tends_to_log_snr() -> None:
 
 def test_half_a_turn_is_chebyshev_s() -> None:
     points = np.polynomial.chebyshev.chebpts2(11)[::-1]
-    times = Cosine(t_min=0.2, t_max=0.8)(make("sde", "vp"), 10)
+    times = CosineGrid(t_min=0.2, t_max=0.8)(make("sde", "vp"), 10)
     np.testing.assert_allclose(times.numpy(), 0.5 + 0.3 * points, rtol=1e-14)
 
 

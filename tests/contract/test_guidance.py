@@ -16,7 +16,7 @@ SDES = names("sde")
 TIMES = (0.05, 0.4, 0.8)
 
 
-class Labelled(Denoiser):
+class Labeled(Denoiser):
     """The mixture's exact denoiser, given a label that of one component, and the exact classifier of it."""
 
     def __init__(self, sde: SDE) -> None:
@@ -60,7 +60,7 @@ def gradient(value: Tensor, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("sde", SDES)
 def test_exact_classifier_turns_the_mixture_into_a_component(sde: str, t: float) -> None:
-    model = Labelled(make("sde", sde))
+    model = Labeled(make("sde", sde))
     x, time = samples(model.sde, t), torch.tensor(t).double()
     guided = ClassifierGuidance(denoiser=model, classifier=model)(x, time, label=LABELS)
     exact = model(x, time, label=LABELS)
@@ -72,7 +72,7 @@ def test_exact_classifier_turns_the_mixture_into_a_component(sde: str, t: float)
 @pytest.mark.parametrize("sde", SDES)
 def test_cfg_has_the_score_of_the_sharpened_density(sde: str, t: float) -> None:
     """At every t its score is the gradient of log p(x) + scale log p(y | x), here by autograd on the densities."""
-    model = Labelled(make("sde", sde))
+    model = Labeled(make("sde", sde))
     x, time = samples(model.sde, t).requires_grad_(), torch.tensor(t).double()
     guided = CFG(denoiser=model, scale=2.5)(x.detach(), time, label=LABELS)
     density = model.whole.log_prob(x, time) + 2.5 * model.log_prob(x, time, LABELS)
@@ -84,7 +84,7 @@ def test_cfg_has_the_score_of_the_sharpened_density(sde: str, t: float) -> None:
     "times", [torch.tensor(0.4).double(), torch.full((12,), 0.4).double()], ids=["one", "each"]
 )
 def test_cfg_at_0_and_1_is_the_model_bit_for_bit_and_costs_one_evaluation(times: Tensor) -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4).float()
     for scale, exact in [(0.0, model(x, times)), (1.0, model(x, times, label=LABELS))]:
         with NFECounter(model) as counter:
@@ -94,7 +94,7 @@ def test_cfg_at_0_and_1_is_the_model_bit_for_bit_and_costs_one_evaluation(times:
 
 
 def test_cfg_outside_its_interval_is_the_conditional_model() -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     ratio = torch.tensor([0.1, 1.0, 10.0]).double()
     t = model.sde.t_from_log_snr(-2 * ratio.log())
     x, label = samples(model.sde, 0.4)[:3], LABELS[:3]
@@ -113,7 +113,7 @@ def test_cfg_outside_its_interval_is_the_conditional_model() -> None:
 
 
 def test_rescaling_gives_the_standard_deviation_back() -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x, t = samples(model.sde, 0.4), torch.tensor(0.4).double()
     conditional = model(x, t, label=LABELS).x0
     plain, half, full = (
@@ -125,13 +125,13 @@ def test_rescaling_gives_the_standard_deviation_back() -> None:
 
 
 def test_guidance_does_not_mix_samples() -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x, t = samples(model.sde, 0.4), torch.tensor(0.4).double()
     for guided in (
         CFG(denoiser=model, scale=2.0, rescale=0.7),
         ClassifierGuidance(denoiser=model, classifier=model, scale=2.0),
         DynamicThreshold(denoiser=CFG(denoiser=model, scale=2.0), quantile=0.5, limit=0.2),
-        Autoguidance(denoiser=model, weak=Labelled(model.sde), scale=2.0),
+        Autoguidance(denoiser=model, weak=Labeled(model.sde), scale=2.0),
         Clip(denoiser=CFG(denoiser=model, scale=2.0), low=-0.2, high=0.2),
     ):
         together = guided(x, t, label=LABELS).x0
@@ -169,7 +169,7 @@ def test_dynamic_threshold_bounds_what_is_too_large_only() -> None:
 
 
 def test_refuses_nonsense() -> None:
-    model = Labelled(make("sde", "rectified"))
+    model = Labeled(make("sde", "rectified"))
     x, one = samples(model.sde, 0.5), torch.ones(()).double()
     for bad in (
         {"scale": float("nan")},

@@ -6,13 +6,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sde_gen.data.codec import Uniform
+from sde_gen.data.codec import UniformCodec
 from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
 from sde_gen.likelihood import bits_per_dim, estimate, log_prob
 from sde_gen.likelihood.divergence import Exact, Hutchinson, HutchPlusPlus
 from sde_gen.noise import IID, PerSample
 from sde_gen.ode import DormandPrince, RungeKutta4, ScipyODE, TorchDiffEq
-from sde_gen.ode.time_variable import InTime
+from sde_gen.ode.time_variable import DiffusionTime
 from tests.helpers.catalogue import make, names
 
 FINE = TorchDiffEq(method="dopri8", rtol=1e-8, atol=1e-8)
@@ -116,7 +116,7 @@ def test_time_itself_is_a_clock():
     x = model.sample(4, noise=IID.seeded(1))
     angle, time = (
         log_prob(model, x, integrator=FINE, divergence=Exact(), noise=IID.seeded(2), clock=clock)
-        for clock in (None, InTime(model.sde))
+        for clock in (None, DiffusionTime(model.sde))
     )
     torch.testing.assert_close(angle.nats, time.nats, rtol=0, atol=1e-5)
     torch.testing.assert_close(angle.z, time.z, rtol=0, atol=1e-5)
@@ -129,7 +129,7 @@ def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
     x = model.sample(8, noise=IID.seeded(1))
     exact = model.log_prob(x, torch.tensor(model.sde.t_min, dtype=torch.float64))
     errors = []
-    for clock in (None, InTime(model.sde)):
+    for clock in (None, DiffusionTime(model.sde)):
         found = log_prob(
             model,
             x,
@@ -218,9 +218,9 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def test_bits_of_a_gaussian_fitted_to_digits():
-    """The analytic score of N(mu, C) on dequantised digits returns the closed form on the same draw to 1e-3 bits."""
+    """The analytic score of N(mu, C) on dequantized digits returns the closed form on the same draw to 1e-3 bits."""
     levels = torch.from_numpy(load_digits().images).unsqueeze(1)[:200]
-    codec = Uniform(levels=17)
+    codec = UniformCodec(levels=17)
     x = codec.encode(levels, IID.seeded(0)).double()
     flat = x.flatten(1)
     cov = torch.cov(flat.T) + 1e-4 * torch.eye(64, dtype=torch.float64)
@@ -237,7 +237,7 @@ def test_bits_of_a_gaussian_fitted_to_digits():
 def test_uniform_density_costs_the_logarithm_of_the_levels(levels, low, high):
     x = torch.zeros(2, 3, 4)
     nats = torch.full((2,), -12 * math.log(high - low))
-    bits = bits_per_dim(nats, x, Uniform(levels=levels, low=low, high=high))
+    bits = bits_per_dim(nats, x, UniformCodec(levels=levels, low=low, high=high))
     torch.testing.assert_close(bits, torch.full((2,), math.log2(levels)))
 
 

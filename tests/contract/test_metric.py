@@ -6,11 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sde_gen.data.codec import Affine, Uniform
-from sde_gen.denoiser import Denoiser, Ended, GaussianDenoiser, MixtureDenoiser
-from sde_gen.evaluation.metric import BitsPerDim, ContinuousBound, Density, ImportanceBits, Levels
+from sde_gen.data.codec import Affine
+from sde_gen.data.codec import UniformCodec as Uniform
+from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser, TruncatedProcess
+from sde_gen.evaluation.metric import (
+    BitsPerDim,
+    ContinuousBound,
+    DequantizedData,
+    DiscreteData,
+    ImportanceBits,
+)
 from sde_gen.likelihood.dequantization import Noised, TruncatedNormal
-from sde_gen.likelihood.dequantization import Uniform as Dequantise
+from sde_gen.likelihood.dequantization import UniformDequantization as Dequantize
 from sde_gen.likelihood.divergence import Exact, Hutchinson
 from sde_gen.noise import IID, PerSample
 from sde_gen.ode import RungeKutta4, TorchDiffEq
@@ -29,13 +36,15 @@ def model():
 
 
 def values(count=5):
-    """Levels that the model finds likely."""
+    """DiscreteData that the model finds likely."""
     return CODEC.decode(model().sample(count, noise=IID.seeded(1))).to(torch.uint8)
 
 
 STEPS = {"_target_": "sde_gen.ode.RungeKutta4", "steps": 8}
 PROBES = {"_target_": "sde_gen.likelihood.divergence.Hutchinson", "probes": 2}
-DENSITY = {"ending": {"dequantisation": {"_target_": "sde_gen.likelihood.dequantization.Uniform"}}}
+DENSITY = {
+    "ending": {"dequantization": {"_target_": "sde_gen.likelihood.dequantization.UniformDequantization"}}
+}
 PARTS = {
     "bpd": {"integrator": STEPS, "divergence": PROBES},
     "importance": {
@@ -57,7 +66,7 @@ def test_one_number_per_image_whatever_the_batch(name):
     metric, data = make("metric", name, **PARTS[name]), values()
     measured = metric(model(), data, CODEC, [3, 1, 4, 1, 5])
     together = measured.value
-    for part in (*measured.spread.values(), *measured.offset.values()):
+    for part in (*measured.random_errors.values(), *measured.biases.values()):
         assert part.shape == (5,)
         assert part.dtype == torch.float64
     assert together.shape == (5,)
@@ -72,7 +81,7 @@ def test_one_number_per_image_whatever_the_batch(name):
 
 
 def test_bits_of_a_gaussian():
-    """The closed form in units of levels, with the dequantisation that the seeds stand for."""
+    """The closed form in units of levels, with the dequantization that the seeds stand for."""
     data, seeds = values(), [3, 1, 4, 1, 5]
     metric = BitsPerDim(integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact())
     levels = (CODEC.encode(data, PerSample(seeds)).double().flatten(1) + 1) * 8.5
@@ -90,32 +99,37 @@ def test_error_of_the_ode_is_told():
     law = torch.distributions.MultivariateNormal(MEAN, COV)
     offset = found.value + law.log_prob(data.double()) / 4 / math.log(2)
     assert float(offset.abs().max()) > 1e-3, "with these steps there is something to tell"
-    torch.testing.assert_close(found.offset["ODE"], offset, rtol=0.15, atol=1e-3)
+    torch.testing.assert_close(found.biases["ODE"], offset, rtol=0.15, atol=1e-3)
 
 
 def test_spread_of_probes_is_that_of_repeats():
-    """Continuous data have no dequantisation: what differs between equal images are their probes."""
+    """Continuous data have no dequantization: what differs between equal images are their probes."""
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(400, *EVENT)
     metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Hutchinson(), closer=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(400))
     assert found.value.std() > 1e-2
     torch.testing.assert_close(
-        found.spread["probes"].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
+        found.random_errors["probes"].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
     )
-    torch.testing.assert_close(found.spread["dequantisation"], torch.zeros(400).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        found.random_errors["dequantization"], torch.zeros(400).double(), rtol=0, atol=1e-12
+    )
 
 
-def test_spread_of_dequantisation_is_that_of_repeats():
+def test_spread_of_dequantization_is_that_of_repeats():
     """With the exact divergence nothing else is random."""
     image, seeds = values(1).expand(1200, *EVENT), range(1200)
     metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Exact(), closer=3)
     found = metric(model(), image, CODEC, seeds)
     near = torch.arange(1200) % 3 == 0
-    assert bool((found.spread["dequantisation"].isfinite() == near).all())
-    assert bool((found.offset["ODE"].isfinite() == near).all())
-    assert found.spread["probes"][near].abs().max() == 0
+    assert bool((found.random_errors["dequantization"].isfinite() == near).all())
+    assert bool((found.biases["ODE"].isfinite() == near).all())
+    assert found.random_errors["probes"][near].abs().max() == 0
     torch.testing.assert_close(
-        found.spread["dequantisation"][near].square().mean().sqrt(), found.value.std(), rtol=0.15, atol=0
+        found.random_errors["dequantization"][near].square().mean().sqrt(),
+        found.value.std(),
+        rtol=0.15,
+        atol=0,
     )
 
 
@@ -124,8 +138,8 @@ def test_error_of_the_ode_bears_no_noise_of_probes():
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(30, *EVENT)
     metric = BitsPerDim(integrator=RungeKutta4(steps=24), divergence=Hutchinson(), closer=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(30))
-    assert found.spread["probes"].square().mean().sqrt() > 5e-3
-    assert found.offset["ODE"].abs().max() < 5e-4
+    assert found.random_errors["probes"].square().mean().sqrt() > 5e-3
+    assert found.biases["ODE"].abs().max() < 5e-4
 
 
 class Told(Denoiser):
@@ -159,14 +173,14 @@ def test_a_closer_look_knows_whose_label_is_whose():
             Told().bind(label=labels[row : row + 1]), data[row : row + 1], CODEC, seeds[row : row + 1]
         )
         torch.testing.assert_close(found.value[row], alone.value[0], rtol=0, atol=1e-5)
-        mine, its = (one.spread["dequantisation"] for one in (found, alone))
+        mine, its = (one.random_errors["dequantization"] for one in (found, alone))
         torch.testing.assert_close(mine[row], its[0], rtol=0, atol=1e-5)
-        torch.testing.assert_close(found.offset["ODE"][row], alone.offset["ODE"][0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.biases["ODE"][row], alone.biases["ODE"][0], rtol=0, atol=1e-5)
     assert abs(found.value[3] - metric(Told().bind(label=0 * labels), data, CODEC, seeds).value[3]) > 0.1
 
 
 def test_several_draws_need_the_exact_divergence():
-    parts = {"dequantisation": Dequantise(), "integrator": RungeKutta4(steps=4)}
+    parts = {"dequantization": Dequantize(), "integrator": RungeKutta4(steps=4)}
     with pytest.raises(ValueError, match="no upper bound"):
         ImportanceBits(**parts, divergence=Hutchinson(), draws=2)
     ImportanceBits(**parts, divergence=Exact(), draws=2)
@@ -178,7 +192,7 @@ def test_no_closer_look_changes_no_value():
         BitsPerDim(**options, closer=closer)(model(), values(), CODEC, range(5)) for closer in (1, None)
     )
     assert torch.equal(with_parts.value, without.value)
-    assert not without.spread
+    assert not without.random_errors
     for closer in (0, 1.5, True):
         with pytest.raises(ValueError, match="closer="):
             BitsPerDim(**options, closer=closer)
@@ -220,7 +234,7 @@ def test_continuous_data_have_bounds_of_their_density_only():
     """Mean and error over many seeds of one point, against the Gaussian's density in the data's own units."""
     codec = Affine(shift=5.0, scale=3.0)
     point = (5 + 3 * (MEAN + 0.1)).float().reshape(1, *EVENT).expand(300, *EVENT)
-    metric = ContinuousBound(ending=Density())
+    metric = ContinuousBound(ending=DequantizedData())
     law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
     closed = -float(law.log_prob(point[0].double().flatten())) / 4 / math.log(2)
     found = metric(model(), point, codec, range(300)).value
@@ -230,10 +244,10 @@ def test_continuous_data_have_bounds_of_their_density_only():
             make("metric", name)(model(), point[:2], codec, [0, 1])
 
 
-def test_one_draw_of_uniform_dequantisation_is_the_flow_itself():
+def test_one_draw_of_uniform_dequantization_is_the_flow_itself():
     data, seeds = values(), [3, 1, 4, 1, 5]
     parts = {"integrator": TorchDiffEq(rtol=1e-6, atol=1e-6), "divergence": Exact()}
-    found = ImportanceBits(dequantisation=Dequantise(), **parts)(model(), data, CODEC, seeds).value
+    found = ImportanceBits(dequantization=Dequantize(), **parts)(model(), data, CODEC, seeds).value
     torch.testing.assert_close(found, BitsPerDim(**parts)(model(), data, CODEC, seeds).value)
 
 
@@ -246,7 +260,7 @@ def test_several_draws_fall_to_the_code_length_of_the_level():
     gaps = []
     for draws in (1, 24):
         metric = ImportanceBits(
-            dequantisation=Dequantise(), integrator=steps, divergence=Exact(), draws=draws
+            dequantization=Dequantize(), integrator=steps, divergence=Exact(), draws=draws
         )
         found = metric(gaussian, k, codec, range(40)).value
         gaps.append((float(found.mean()) - closed, float(found.std()) / 40**0.5))
@@ -260,7 +274,7 @@ def test_a_noised_start_knows_its_time():
     exact = model()
     for draws in (TruncatedNormal(), Noised()):
         metric = ImportanceBits(
-            dequantisation=draws, integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact()
+            dequantization=draws, integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact()
         )
         x, log_q, t = draws(exact, data, CODEC, PerSample(seeds))
         log_p = exact.log_prob(x, torch.tensor(t, dtype=torch.float64))
@@ -271,15 +285,15 @@ def test_a_noised_start_knows_its_time():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda: Levels(width=0.0), "width=0"),
+        (lambda: DiscreteData(width=0.0), "width=0"),
         (
             lambda: ImportanceBits(
-                dequantisation=Dequantise(), integrator=RungeKutta4(), divergence=Exact(), draws=0
+                dequantization=Dequantize(), integrator=RungeKutta4(), divergence=Exact(), draws=0
             ),
             "draws=0",
         ),
-        (lambda: Ended(model(), 1.0), "t_min=1"),
-        (lambda: Levels(width=1e12)(model(), values(), CODEC, IID.seeded(0)), "t_min=1"),
+        (lambda: TruncatedProcess(model(), 1.0), "t_min=1"),
+        (lambda: DiscreteData(width=1e12)(model(), values(), CODEC, IID.seeded(0)), "t_min=1"),
     ],
 )
 def test_impossible_settings(wrong, words):

@@ -8,7 +8,7 @@ from sde_gen.noise import IID
 from tests.helpers.catalogue import make, names
 
 SHAPES = {"mlp": (3,)}
-REACH = "sde_gen.model.transformer.attention"
+MAX_WEIGHT_SUM = "sde_gen.model.transformer.attention"
 LEVEL = {"_target_": "sde_gen.model.Level", "width": 16, "hidden": 16}
 SMALL = {
     "mlp": {},
@@ -17,8 +17,8 @@ SMALL = {
         "features": 16,
         "mapping_hidden": 16,
         "levels": [
-            {**LEVEL, "reach": {"_target_": f"{REACH}.Neighbourhood", "head": 8, "size": 3}},
-            {**LEVEL, "reach": {"_target_": f"{REACH}.Everywhere", "head": 8}},
+            {**LEVEL, "reach": {"_target_": f"{MAX_WEIGHT_SUM}.NeighborhoodAttention", "head": 8, "size": 3}},
+            {**LEVEL, "reach": {"_target_": f"{MAX_WEIGHT_SUM}.GlobalAttention", "head": 8}},
         ],
     },
 }
@@ -35,7 +35,7 @@ def build(name, **overrides):
     )
 
 
-def randomise(net, dtype=torch.float64):
+def randomize(net, dtype=torch.float64):
     """Give every parameter a value, the zeros of the start too."""
     generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
@@ -60,7 +60,7 @@ def test_starts_at_zero_with_live_parameters(name, classes):
     out = net(x, c_noise, label=label)
     assert out.shape == x.shape
     assert not out.any()
-    net = randomise(net)
+    net = randomize(net)
     (net(x.double(), c_noise.double(), label=label) ** 2).sum().backward()
     dead = [
         at for at, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()
@@ -72,14 +72,14 @@ def test_starts_at_zero_with_live_parameters(name, classes):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_sample_does_not_see_its_batch(name):
-    net = randomise(build(name))
+    net = randomize(build(name))
     x, c_noise = batch(name, 5)
     torch.testing.assert_close(net(x, c_noise)[2:3], net(x[2:3], c_noise[2:3]), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_noise_label_and_class_matter(name):
-    net = randomise(build(name, num_classes=2))
+    net = randomize(build(name, num_classes=2))
     x, c_noise = batch(name)
     label = torch.zeros(3, dtype=torch.long)
     seen = [
@@ -94,7 +94,7 @@ def test_noise_label_and_class_matter(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_state_returns(name):
-    first, second = randomise(build(name)), build(name).double()
+    first, second = randomize(build(name)), build(name).double()
     second.load_state_dict(first.state_dict())
     x, c_noise = batch(name)
     assert torch.equal(first(x, c_noise), second.eval()(x, c_noise))
@@ -102,7 +102,7 @@ def test_state_returns(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_is_near(name):
-    net = randomise(build(name), torch.float32)
+    net = randomize(build(name), torch.float32)
     x, c_noise = batch(name, dtype=torch.float32)
     exact = net(x, c_noise)
     with torch.autocast("cpu", torch.bfloat16):
@@ -112,7 +112,7 @@ def test_bfloat16_is_near(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_divergence_of_a_network(name):
-    net = randomise(build(name))
+    net = randomize(build(name))
     x, c_noise = batch(name, 2)
     _, found = Exact().prepare(x, IID.seeded(0))(lambda y: net(y, c_noise), x)
     for i in range(2):
@@ -141,7 +141,7 @@ def test_divergence_of_a_network(name):
         ("kunet", {"channels": [32, 100]}, "3 equal groups"),
         ("hdit", {"shape": (3,)}, "model=mlp"),
         ("hdit", {"shape": (1, 8, 6)}, "multiples of 4 and 4"),
-        ("hdit", {"shape": (1, 4, 4)}, "no neighbourhoods of 3x3"),
+        ("hdit", {"shape": (1, 4, 4)}, "no neighborhoods of 3x3"),
         ("hdit", {"patch": [2]}, "height and width of a patch"),
         ("hdit", {"features": 7}, "of features an even one"),
         ("hdit", {"conditions": -1}, "must not be negative"),

@@ -7,19 +7,19 @@ from sde_gen.denoiser import Denoiser, MixtureDenoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import DSM
-from sde_gen.objective.time_sampler import Importance, Information, LogNormal, Mixture, Stratified, Uniform
-from sde_gen.objective.weighting import EDM, Law, Likelihood, MinSNR, Simple, TruncatedSNR
+from sde_gen.objective.time_sampler import Importance, Log1pSNR, LogNormal, Mixture, Stratified, UniformTime
+from sde_gen.objective.weighting import EDMWeighting, Likelihood, MinSNR, Simple, TimeDensity, TruncatedSNR
 from sde_gen.utils.broadcasting import mean_event
 from tests.helpers.catalogue import make, names
 
 FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR at t = 1 is finite
 LAWS = {
-    "uniform": Uniform(),
+    "uniform": UniformTime(),
     "importance": Importance(t_max=0.999),
-    "information": Information(),
+    "information": Log1pSNR(),
     "log_normal": LogNormal(),
     "log_normal_cut_off": LogNormal(mean=4.0, std=1.0),
-    "mixture": Mixture(first=Uniform(), second=Importance(t_max=0.5), share=0.3),
+    "mixture": Mixture(first=UniformTime(), second=Importance(t_max=0.5), share=0.3),
 }
 
 
@@ -64,7 +64,7 @@ def test_every_stratified_time_alone_has_the_law():
     """The distribution function of the last of four times over even u_0."""
     sde = make("sde", "vp")
     last = torch.stack([Stratified()(sde, torch.stack([u] * 4)).t[3] for u in places(200)])
-    torch.testing.assert_close(last.sort().values, Uniform().times(sde, places(200)))
+    torch.testing.assert_close(last.sort().values, UniformTime().times(sde, places(200)))
 
 
 def test_importance_needs_a_finite_log_snr():
@@ -96,7 +96,9 @@ def test_likelihood_weight_with_uniform_and_with_importance_times_is_one_objecti
     t = sde.t_min + (1 - sde.t_min) * u**3
     by_uniform = float((Likelihood()(sde, t) * error(t) * 3 * (1 - sde.t_min) * u**2).mean())
     assert expectation(Importance()) == pytest.approx(by_uniform, rel=2e-3)
-    assert expectation(Mixture(first=Uniform(), second=Importance())) == pytest.approx(by_uniform, rel=2e-3)
+    assert expectation(Mixture(first=UniformTime(), second=Importance())) == pytest.approx(
+        by_uniform, rel=2e-3
+    )
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -128,7 +130,7 @@ def test_weights_are_those_of_the_papers_on_the_error_of_x0(name):
     for weighting, on_x0 in published.items():
         torch.testing.assert_close(weighting(sde, t) * eps_error, on_x0 * x0_error, rtol=1e-6, atol=0)
     on_x0 = (s**2 + 0.4**2) / (s * 0.4) ** 2
-    ours = EDM(sigma_data=0.4)(sde, t) / LogNormal().density(sde, t)
+    ours = EDMWeighting(sigma_data=0.4)(sde, t) / LogNormal().density(sde, t)
     torch.testing.assert_close(ours * eps_error, on_x0 * x0_error, rtol=1e-6, atol=0)
 
 
@@ -136,7 +138,9 @@ def test_weights_are_those_of_the_papers_on_the_error_of_x0(name):
 def test_law_weights_make_every_error_count_alike(law):
     sde = make("sde", "sub_vp")
     t, density = LAWS[law](sde, places(50))
-    torch.testing.assert_close(Law(times=LAWS[law])(sde, t) / density, torch.ones(50, dtype=torch.float64))
+    torch.testing.assert_close(
+        TimeDensity(times=LAWS[law])(sde, t) / density, torch.ones(50, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("name", names("weighting"))
@@ -144,7 +148,7 @@ def test_law_weights_make_every_error_count_alike(law):
 def test_weights_are_finite_and_positive(name, process):
     sde = make("sde", process)
     t = sde.t_min + (0.999 - sde.t_min) * torch.linspace(0, 1, 64, dtype=torch.float64)
-    weighting = Law(times=Uniform()) if name == "law" else make("weighting", name)
+    weighting = TimeDensity(times=UniformTime()) if name == "law" else make("weighting", name)
     weight = weighting(sde, t)
     assert weight.shape == t.shape
     assert bool((torch.isfinite(weight) & (weight >= 0)).all())
@@ -173,7 +177,7 @@ def test_loss_is_the_weighted_error_of_the_noise_given(name, event):
     noise = PerSample(seeds)
     t, density = law(sde, noise.uniform(x0))
     torch.testing.assert_close(loss.t, t)
-    torch.testing.assert_close(model.eps, noise.fresh(x0), rtol=1e-6, atol=1e-6)  # of x0 / sigma(t_min)
+    torch.testing.assert_close(model.eps, noise.normal(x0), rtol=1e-6, atol=1e-6)  # of x0 / sigma(t_min)
     torch.testing.assert_close(loss.error, torch.full((6,), 0.25, dtype=torch.float64))
     torch.testing.assert_close(loss.per_sample, 0.25 * Likelihood()(sde, t) / density)
 
@@ -184,10 +188,10 @@ def test_expected_loss_is_the_error_of_the_exact_denoiser(law):
     sde, n = make("sde", "vp"), 20_000
     model, narrow = mixture(sde), LogNormal(mean=-1.0, std=0.5)  # times that every law draws
     x0, again = model.sample(n, noise=IID.seeded(1)), model.sample(n, noise=IID.seeded(3))
-    loss = DSM(time_sampler=LAWS[law], weighting=Law(times=narrow))(model, x0, noise=IID.seeded(2))
+    loss = DSM(time_sampler=LAWS[law], weighting=TimeDensity(times=narrow))(model, x0, noise=IID.seeded(2))
     t = narrow.times(sde, places(n))
     alpha, sigma = sde.marginal(t, like=again)
-    x_t = alpha * again + sigma * IID.seeded(4).fresh(again)
+    x_t = alpha * again + sigma * IID.seeded(4).normal(again)
     expected = 1 - mean_event(model(x_t, t).eps ** 2)
     gap = loss.per_sample.mean() - expected.mean()
     assert abs(gap) < 6 * (loss.per_sample.var() / n + expected.var() / n) ** 0.5
@@ -196,7 +200,7 @@ def test_expected_loss_is_the_error_of_the_exact_denoiser(law):
 
 def test_a_sample_does_not_see_its_batch_and_gradients_flow():
     sde = make("sde", "vp")
-    model, objective = mixture(sde), DSM(time_sampler=Uniform(), weighting=Simple())
+    model, objective = mixture(sde), DSM(time_sampler=UniformTime(), weighting=Simple())
     x0 = model.sample(3, noise=IID.seeded(1)).requires_grad_()
     together = objective(model, x0, noise=PerSample([1, 2, 3])).per_sample
     alone = objective(model, x0[1:2], noise=PerSample([2])).per_sample
@@ -210,9 +214,9 @@ def test_a_sample_does_not_see_its_batch_and_gradients_flow():
     [
         lambda: Importance(t_max=0.0),
         lambda: LogNormal(std=0.0),
-        lambda: Mixture(first=Uniform(), second=Uniform(), share=1.0),
+        lambda: Mixture(first=UniformTime(), second=UniformTime(), share=1.0),
         lambda: MinSNR(gamma=-1.0),
-        lambda: EDM(sigma_data=0.0),
+        lambda: EDMWeighting(sigma_data=0.0),
     ],
 )
 def test_impossible_settings(wrong):

@@ -7,9 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sde_gen.ode import Adams, DormandPrince, Field, Integrator, Plain, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.ode import (
+    Adams,
+    DormandPrince,
+    Field,
+    FunctionField,
+    Integrator,
+    RungeKutta4,
+    ScipyODE,
+    TorchDiffEq,
+)
 from sde_gen.ode.torch_diffeq import FIXED
-from sde_gen.utils.broadcasting import bcast
+from sde_gen.utils.broadcasting import broadcast
 from tests.helpers.catalogue import make, names
 
 INTEGRATORS = names("integrator")
@@ -20,7 +29,7 @@ State = tuple[Tensor, ...]
 def spiral(t: Tensor, y: State) -> State:
     """y0 turns by cos t and y1 is the integral of its first coordinate; closed form below."""
     turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=y[0].dtype)
-    return bcast(torch.cos(t), y[0]).to(y[0].dtype) * y[0] @ turn.T, 2 * t * y[1]
+    return broadcast(torch.cos(t), y[0]).to(y[0].dtype) * y[0] @ turn.T, 2 * t * y[1]
 
 
 def solution(y: State, t0: float, t1: float) -> State:
@@ -41,7 +50,7 @@ def start(dtype: torch.dtype = torch.float64) -> State:
 
 def error(integrator: Integrator, t0: float, t1: float) -> float:
     """Largest error at t1."""
-    result = integrator.integrate(Plain(spiral), start(), t0, t1)
+    result = integrator.integrate(FunctionField(spiral), start(), t0, t1)
     return max(float((a - b).abs().max()) for a, b in zip(result, solution(start(), t0, t1), strict=True))
 
 
@@ -64,7 +73,7 @@ def test_keeps_dtypes_and_asks_inside(name: str) -> None:
         return spiral(t, y)
 
     for t0, t1 in [(0.1, 0.9), (0.9, 0.1)]:
-        result = make("integrator", name).integrate(Plain(field), start(torch.float32), t0, t1)
+        result = make("integrator", name).integrate(FunctionField(field), start(torch.float32), t0, t1)
         assert [part.dtype for part in result] == [torch.float32, torch.float64]
         assert [part.shape for part in result] == [part.shape for part in start()]
     assert min(asked) >= 0.1
@@ -81,15 +90,15 @@ def test_first_trial_step_stays_inside(name: str) -> None:
             asked.extend(t.reshape(-1).tolist())  # noqa: B023 - called before the loop goes on
             return (1e-3 * y[0],)
 
-        make("integrator", name).integrate(Plain(field), (torch.ones(2, 2),), t0, t1)
+        make("integrator", name).integrate(FunctionField(field), (torch.ones(2, 2),), t0, t1)
         assert 0.99 <= min(asked) <= max(asked) <= 1.0
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_batch_of_one_is_batch_of_many(name: str) -> None:
     integrator = make("integrator", name)
-    together = integrator.integrate(Plain(spiral), start(), 0.1, 0.9)
-    alone = integrator.integrate(Plain(spiral), tuple(part[:1] for part in start()), 0.1, 0.9)
+    together = integrator.integrate(FunctionField(spiral), start(), 0.1, 0.9)
+    alone = integrator.integrate(FunctionField(spiral), tuple(part[:1] for part in start()), 0.1, 0.9)
     tolerance = 1e-4 if integrator.batch_coupled else 1e-14
     for a, b in zip(alone, together, strict=True):
         torch.testing.assert_close(a, b[:1], rtol=tolerance, atol=tolerance)
@@ -112,7 +121,7 @@ def test_fixed_methods_have_their_order_and_count(method: str) -> None:
         asked.append(float(t))
         return spiral(t, y)
 
-    TorchDiffEq(method=method, steps=3).integrate(Plain(field), start(), 0.1, 0.9)
+    TorchDiffEq(method=method, steps=3).integrate(FunctionField(field), start(), 0.1, 0.9)
     assert len(asked) == 3 * FIXED[method]
 
 
@@ -127,7 +136,7 @@ def test_adams_is_of_order_three_and_asks_once_a_step(ends: tuple[float, float])
             asked.append(float(t))  # noqa: B023 - called before the loop goes on
             return spiral(t, y)
 
-        Adams(steps=steps).integrate(Plain(field), start(), *ends)
+        Adams(steps=steps).integrate(FunctionField(field), start(), *ends)
         assert len(asked) == steps + 1
     with pytest.raises(ValueError, match="at least one step"):
         Adams(steps=0)
@@ -150,11 +159,11 @@ def test_own_steps_keep_their_tolerance_in_every_part(name: str) -> None:
     """One fast number beside a thousand slow ones decides over the steps; a norm over all would not see it."""
 
     def field(t: Tensor, y: State) -> State:
-        return torch.zeros_like(y[0]), 40 * bcast(torch.cos(40 * t), y[1])
+        return torch.zeros_like(y[0]), 40 * broadcast(torch.cos(40 * t), y[1])
 
     for tol in (1e-2, 1e-4, 1e-5):
         slow, fast = make("integrator", name, rtol=tol, atol=tol).integrate(
-            Plain(field), (torch.ones(2, 1000).double(), torch.zeros(2, 1).double()), 0.0, 1.0
+            FunctionField(field), (torch.ones(2, 1000).double(), torch.zeros(2, 1).double()), 0.0, 1.0
         )
         assert bool((slow == 1).all())
         assert abs(float(fast[0]) - math.sin(40)) < 20 * tol
@@ -172,9 +181,9 @@ def test_own_steps_are_asked_of_those_under_way(name: str) -> None:
         def __call__(self, t: Tensor, y: State) -> State:
             assert len(self.speed) == len(t) == len(y[0])
             self.asked.append(len(t))
-            return (bcast(self.speed * torch.cos(self.speed * t), y[0]).expand_as(y[0]),)
+            return (broadcast(self.speed * torch.cos(self.speed * t), y[0]).expand_as(y[0]),)
 
-        def rows(self, index: Tensor, count: int) -> "Turning":
+        def select(self, index: Tensor, count: int) -> "Turning":
             assert count == 3
             return Turning(field.speed[index], self.asked)
 
@@ -190,7 +199,7 @@ def test_own_steps_are_asked_of_those_under_way(name: str) -> None:
 def test_says_whether_gradients_flow(name: str) -> None:
     integrator = make("integrator", name)
     y = tuple(part.requires_grad_() for part in start())
-    end = integrator.integrate(Plain(spiral), y, 0.1, 0.9)
+    end = integrator.integrate(FunctionField(spiral), y, 0.1, 0.9)
     assert end[1].requires_grad == integrator.differentiable
     if integrator.differentiable:
         (slope,) = torch.autograd.grad(end[1].sum(), y[1])
@@ -200,13 +209,13 @@ def test_says_whether_gradients_flow(name: str) -> None:
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_finer_errs_many_times_less(name: str) -> None:
     integrator = make("integrator", name, **({"steps": 4} if name in ("runge_kutta", "adams") else {}))
-    exact = integrator.finer().finer().integrate(Plain(spiral), start(), 0.1, 0.9)
+    exact = integrator.refine().refine().integrate(FunctionField(spiral), start(), 0.1, 0.9)
     coarse, fine = (
         max(
             float((a - b).abs().max())
-            for a, b in zip(one.integrate(Plain(spiral), start(), 0.1, 0.9), exact, strict=True)
+            for a, b in zip(one.integrate(FunctionField(spiral), start(), 0.1, 0.9), exact, strict=True)
         )
-        for one in (integrator, integrator.finer())
+        for one in (integrator, integrator.refine())
     )
     assert fine < coarse / 3
 
@@ -215,7 +224,7 @@ def test_finer_errs_many_times_less(name: str) -> None:
 def test_field_that_is_not_finite_does_not_hang(name: str) -> None:
     try:
         (y,) = make("integrator", name).integrate(
-            Plain(lambda t, y: (y[0] * float("nan"),)), (torch.ones(2, 2),), 1.0, 0.1
+            FunctionField(lambda t, y: (y[0] * float("nan"),)), (torch.ones(2, 2),), 1.0, 0.1
         )
     except FloatingPointError as problem:
         assert any(word in str(problem) for word in ("gave up", "finite"))  # noqa: PT017 - raising is one of two right answers

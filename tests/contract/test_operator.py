@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.data.codec import Uniform
+from sde_gen.data.codec import UniformCodec
 from sde_gen.inverse.operator import (
     JPEG,
     AveragePool,
@@ -112,14 +112,14 @@ def test_conjugate_gradients_stop_where_the_map_is_not_positive() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_is_pillow_s_and_compresses_again_to_nearly_itself(channels: int) -> None:
     k = torch.randint(256, (4, channels, 16, 24), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    x = Uniform(levels=256).encode(k, IID.seeded(0)).double()  # anywhere within the levels' bins
+    x = UniformCodec(levels=256).encode(k, IID.seeded(0)).double()  # anywhere within the levels' bins
     found = JPEG(quality=30)(x)
     for i, image in enumerate(k):
         file = io.BytesIO()
         mode, pixels = ("L", image[0]) if channels == 1 else ("RGB", image.permute(1, 2, 0))
         Image.fromarray(pixels.numpy(), mode).save(file, "JPEG", quality=30, subsampling="4:4:4")
         seen = torch.from_numpy(np.array(Image.open(file))).reshape(16, 24, channels).permute(2, 0, 1)
-        assert torch.equal(found[i].float(), Uniform(levels=256).encode(seen))
+        assert torch.equal(found[i].float(), UniformCodec(levels=256).encode(seen))
         assert float((seen.int() - image.int()).abs().max()) > 20
     assert not JPEG().linear
     assert torch.equal(JPEG(quality=30)(x[1:2]), found[1:2])

@@ -7,7 +7,7 @@ from torch import Tensor
 from sde_gen.denoiser import GaussianDenoiser
 from sde_gen.denoiser.parametrization import EDM, Parametrization
 from sde_gen.sde import SDE
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 from tests.helpers.catalogue import make, names
 
 PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
@@ -45,7 +45,9 @@ def test_predict_undoes_target(pair: tuple[Parametrization, SDE]) -> None:
         tolerance = 1e-9 if float(marginal.sigma.min()) > 1e-4 else 1e-6  # x_t itself rounds eps
         torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-9)
         torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=tolerance)
-        torch.testing.assert_close(prediction.score, -eps / like(marginal.sigma, eps), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            prediction.score, -eps / broadcast_like(marginal.sigma, eps), rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

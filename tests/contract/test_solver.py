@@ -160,8 +160,8 @@ def test_same_noise_gives_same_result_and_leaves_the_start(name: str) -> None:
 class OtherFresh(Brownian):
     """The same paths, but other fresh noise."""
 
-    def fresh(self, x: Tensor) -> Tensor:
-        return -super().fresh(x)
+    def normal(self, x: Tensor) -> Tensor:
+        return -super().normal(x)
 
 
 @pytest.mark.parametrize(("name", "more"), WITH_NOISE)

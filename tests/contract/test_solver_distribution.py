@@ -134,7 +134,7 @@ def mean_error(solver: Solver, sde: SDE, times: Tensor, eta: float) -> float:
     away = np.array([1.5, -0.7])
     shrink = ((variances + rho1**2) / (variances + rho0**2)) ** ((1 + eta**2) / 2)
     exact = gaussian.DATA.mean + torch.tensor((away @ axes * shrink) @ axes.T)
-    point = gaussian.Gaussian(
+    point = gaussian.GaussianMoments(
         sde.alpha(times[0]) * (gaussian.DATA.mean + torch.tensor(away)), gaussian.POINT.cov
     )
     end = gaussian.through(solver, gaussian.denoiser(sde), times, point)
@@ -226,13 +226,13 @@ def test_paper_s_langevin_needs_many_dimensions() -> None:
     """
 
     def variance(corrector: Corrector, sde: SDE, dim: int, count: int) -> float:
-        white = gaussian.Gaussian(torch.zeros(dim).double(), torch.eye(dim).double())
+        white = gaussian.GaussianMoments(torch.zeros(dim).double(), torch.eye(dim).double())
         times = log_snr_times(sde, 64)
         (_, start), (_, end) = (
             gaussian.marginal(sde, times[0], white),
             gaussian.marginal(sde, times[-1], white),
         )
-        x = torch.sqrt(start[0, 0]) * IID.seeded(0).fresh(torch.empty(count, dim).double())
+        x = torch.sqrt(start[0, 0]) * IID.seeded(0).normal(torch.empty(count, dim).double())
         solver = PredictorCorrector(corrector=corrector)
         x = solver.solve(gaussian.denoiser(sde, white), x, times, noise=IID.seeded(1))
         return float(x.square().mean() / end[0, 0])
@@ -297,7 +297,7 @@ def test_converges_along_the_path(case: str, sde: str) -> None:
     process, count = make("sde", sde), 4
     model, start = gaussian.denoiser(process), log_snr_times(process, 1)[0]
     mean, cov = gaussian.marginal(process, start)
-    x = mean + PerSample(range(count)).fresh(torch.empty(count, 2, dtype=torch.float64)) @ (
+    x = mean + PerSample(range(count)).normal(torch.empty(count, 2, dtype=torch.float64)) @ (
         torch.linalg.cholesky(cov).T
     )
 
@@ -315,7 +315,7 @@ def test_euler_maruyama_without_noise_is_euler_on_the_flow(sde: str) -> None:
     """score_sde's crashes as a flow (defect 2); ours begins at t = 1 even where g is infinite there."""
     process, solver = make("sde", sde), EulerMaruyama(eta=0.0)
     model, times = oracles.denoiser(process), Uniform()(process, 5)
-    x = process.prior.std * IID.seeded(0).fresh(torch.empty(6, 2, dtype=torch.float64))
+    x = process.prior.std * IID.seeded(0).normal(torch.empty(6, 2, dtype=torch.float64))
     ours = solver.solve(model, x, times, noise=IID.seeded(0), hooks=[StopOnNaN()])
     theirs = TorchDiffEq(method="euler").solve(model, x, times, noise=IID.seeded(0))
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -327,7 +327,7 @@ def test_euler_maruyama_without_noise_is_euler_on_the_flow(sde: str) -> None:
 def test_reverse_diffusion_is_finite_with_few_steps(steps: int, eta: float) -> None:
     """score_sde's gives NaN below 20 steps, where its beta_i exceeds 1."""
     sde = make("sde", "vp")
-    x = IID.seeded(0).fresh(torch.empty(8, 2))
+    x = IID.seeded(0).normal(torch.empty(8, 2))
     ReverseDiffusion(eta=eta).solve(
         oracles.denoiser(sde), x, Uniform()(sde, steps), noise=IID.seeded(1), hooks=[StopOnNaN()]
     )
@@ -355,7 +355,7 @@ def test_refuses_to_start_where_g_is_infinite(solver: Solver) -> None:
 def test_starts_where_there_is_no_signal(solver: StepSolver) -> None:
     """The straight path at t = 1, where log_snr is infinite; orders stay what they are."""
     sde = make("sde", "rectified")
-    x = IID.seeded(0).fresh(torch.empty(8, 2))
+    x = IID.seeded(0).normal(torch.empty(8, 2))
     solver.solve(oracles.denoiser(sde), x, Uniform()(sde, 5), noise=IID.seeded(1), hooks=[StopOnNaN()])
     grid = Uniform(t_min=0.1)
     ends = [gaussian.errors(solver, sde, grid(sde, steps))[1] for steps in STEPS]

@@ -35,7 +35,7 @@ class Nodes:
         """The expectation: (B * nodes, *) -> (B, *)."""
         return torch.einsum("bn...,n->b...", values.unflatten(0, (self.samples, -1)), self.weights)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         return self.nodes.repeat(self.samples, 1).reshape(x.shape).to(x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:

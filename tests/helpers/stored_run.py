@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, trusted
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.cli.overrides import CONF
-from sde_gen.cli.run import Run, open_run
+from sde_gen.cli.run import Run, load_run
 
 SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")
 """Of networks like NCSN++."""
@@ -30,13 +30,13 @@ def config_of(*words: str, door: str = "train") -> dict[str, Any]:
     return plain
 
 
-def write(folder: Path, config: dict[str, Any], facts: Facts) -> Path:
+def write(folder: Path, config: dict[str, Any], data_spec: DataSpec) -> Path:
     """Leave a run folder with random weights; the path of its checkpoint."""
     make = build.classifier if "encoder" in config else build.denoiser
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tensors = make(OmegaConf.create(config), facts).net.state_dict()
-    about = {"config": config, "facts": vars(facts)}
+        tensors = make(OmegaConf.create(config), data_spec).net.state_dict()
+    about = {"config": config, "facts": vars(data_spec)}
     saved = Checkpoint(images=64, net=tensors, ema=tensors, optimizer={}, about=about)
     return checkpoint.save(folder / "checkpoints", saved)
 
@@ -65,7 +65,7 @@ def replace(path: Path, name: str, content: bytes) -> None:
 def opened(folder: Path, *trust: str) -> Run:
     """The run, as sample opens it."""
     asked = {"run": str(folder), "checkpoint": None, "trust": list(trust), "device": "cpu"}
-    return open_run(OmegaConf.create(asked))
+    return load_run(OmegaConf.create(asked))
 
 
 def read_back(config: dict[str, Any]) -> DictConfig:

@@ -23,10 +23,10 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = ["tests.system.test_doors", "sde_gen.distributed.fsdp", "torch._dynamo"]
-"""What the server imports: the doors, and what is imported late by the first team and the first optimiser."""
+"""What the server imports: the doors, and what is imported late by the first team and the first optimizer."""
 
 
-class Ended(NamedTuple):
+class TruncatedProcess(NamedTuple):
     """What a process left: its exit status and all that it printed, errors too."""
 
     code: int
@@ -76,7 +76,7 @@ def children() -> Iterator[Callable[..., Child]]:
                 process.join()
 
 
-def ended(waited: Sequence[Child], limit: float = 60) -> list[Ended]:
+def ended(waited: Sequence[Child], limit: float = 60) -> list[TruncatedProcess]:
     """Wait for all; fail with the stacks of those that do not end in time (seconds)."""
     last = time.monotonic() + limit
     for process, _ in waited:
@@ -91,10 +91,10 @@ def ended(waited: Sequence[Child], limit: float = 60) -> list[Ended]:
             for i, child in enumerate(waited)
         )
         pytest.fail(f"of {len(waited)} processes {hung} hung for {limit} s\n" + "\n".join(told))
-    return [Ended(child.process.exitcode, child.text()) for child in waited]
+    return [TruncatedProcess(child.process.exitcode, child.text()) for child in waited]
 
 
-def team(works: Sequence[Sequence[object]], limit: float = 60) -> list[Ended]:
+def run_processes(works: Sequence[Sequence[object]], limit: float = 60) -> list[TruncatedProcess]:
     """Begin a process for each (function, arguments ...), with the environment that torchrun gives; wait for all."""
     port = free_port()
     with children() as begin:
@@ -113,7 +113,7 @@ def free_port() -> int:
 
 def together(size: int, work: Callable[..., object], *arguments: object) -> None:
     """Let processes do the same as a team; all must end well."""
-    for rank, (code, text) in enumerate(team([(work, *arguments)] * size)):
+    for rank, (code, text) in enumerate(run_processes([(work, *arguments)] * size)):
         assert code == 0, f"process {rank} of {size} ended with {code}:\n{text}"
 
 

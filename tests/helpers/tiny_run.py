@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from sde_gen.checkpoint.tensors import Readable
+from sde_gen.checkpoint.tensors import TensorSource
 from sde_gen.data import Dataset, HorizontalFlip, NoAugmentation, Splits
 from sde_gen.data.codec import Affine
-from sde_gen.data.codec import Uniform as Levels
+from sde_gen.data.codec import UniformCodec as DiscreteData
 from sde_gen.data.conditioning import Label, Unconditional
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.denoiser.parametrization import Eps
-from sde_gen.distributed.strategy import Alone, Team
+from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import DSM
-from sde_gen.objective.time_sampler import Stratified, Uniform
+from sde_gen.objective.time_sampler import Stratified, UniformTime
 from sde_gen.objective.weighting import Simple
 from sde_gen.sde import VP
-from sde_gen.training import Settings, Trainer
-from sde_gen.training.ema import Ramp
-from sde_gen.training.lr_schedule import Linear
+from sde_gen.training import Trainer, TrainingConfig
+from sde_gen.training.ema import WarmupEMA
+from sde_gen.training.lr_schedule import LinearLR
 from sde_gen.training.optimizer import Adam
 from sde_gen.training.precision import Float32
 
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 def points(count: int = 40, seed: int = 0) -> Dataset:
-    """Labelled points in the plane."""
+    """Labeled points in the plane."""
     values = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
     return Dataset(values=values, labels=torch.arange(count) % 3, levels=None, classes=3)
 
@@ -76,16 +76,16 @@ def trainer(
     sde = VP()
     parts: dict[str, Any] = {
         "denoiser": NetworkDenoiser(net=net, sde=sde, parametrization=Eps()),
-        "objective": DSM(time_sampler=Stratified(law=Uniform()), weighting=Simple()),
+        "objective": DSM(time_sampler=Stratified(law=UniformTime()), weighting=Simple()),
         "train": points(),
         "held_out": points(16, seed=1),
         "codec": Affine(),
         "augmentation": NoAugmentation(),
         "optimizer": Adam(lr=1e-2),
-        "lr_schedule": Linear(warmup=32),
-        "ema": Ramp(rate=0.9),
+        "lr_schedule": LinearLR(warmup=32),
+        "ema": WarmupEMA(rate=0.9),
         "precision": Float32(),
-        "settings": Settings(**{**numbers, **(settings or {})}),
+        "settings": TrainingConfig(**{**numbers, **(settings or {})}),
         "folder": folder,
         "about": {"config": {"name": "tiny"}},
         "conditioning": Label(classes=3, dropout=0.0),
@@ -105,8 +105,8 @@ class Convolution(nn.Module):
         return self.drop(self.conv(x)) * (1 if label is None else 1 + label[:, None, None, None] / 10)
 
 
-def image_trainer(folder: Path, splits: Splits, team: Team | None = None, **settings: Any) -> Trainer:
-    """Build a training on images of 256 levels, which are mirrored and dequantised at random."""
+def image_trainer(folder: Path, splits: Splits, strategy: Strategy | None = None, **settings: Any) -> Trainer:
+    """Build a training on images of 256 levels, which are mirrored and dequantized at random."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = Convolution()
@@ -116,9 +116,9 @@ def image_trainer(folder: Path, splits: Splits, team: Team | None = None, **sett
         net=net,
         train=splits.train,
         held_out=splits.test,
-        codec=Levels(levels=256),
+        codec=DiscreteData(levels=256),
         augmentation=HorizontalFlip(),
-        team=team or Alone(),
+        strategy=strategy or SingleProcess(),
         conditioning=Label(classes=splits.train.classes, dropout=0.1)
         if splits.train.classes
         else Unconditional(),
@@ -126,16 +126,16 @@ def image_trainer(folder: Path, splits: Splits, team: Team | None = None, **sett
 
 
 def weights(training: Trainer) -> dict[str, torch.Tensor]:
-    """Everything that training has changed: weights, their average and the optimiser's state."""
+    """Everything that training has changed: weights, their average and the optimizer's state."""
     state = training.adam.state_dict()["state"]
     return {
         **{f"net.{name}": value.clone() for name, value in training.denoiser.net.state_dict().items()},
-        **{f"ema.{name}": value.clone() for name, value in training.average.net.state_dict().items()},
+        **{f"ema.{name}": value.clone() for name, value in training.ema_model.net.state_dict().items()},
         **{f"adam.{i}.{name}": value.clone() for i, entry in state.items() for name, value in entry.items()},
     }
 
 
-def read(part: Mapping[str, Readable]) -> dict[str, torch.Tensor]:
+def read(part: Mapping[str, TensorSource]) -> dict[str, torch.Tensor]:
     """All tensors of a part of a checkpoint on the disk."""
     return {name: stored[()] for name, stored in part.items()}
 

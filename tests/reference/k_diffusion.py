@@ -70,7 +70,7 @@ def image_v1(
         return torch.einsum("bi,oi->bo", h, weight) + bias
 
     def adaptive(name: str, h: Tensor) -> Tensor:
-        """Normalise the channels in groups of 32, then scale and shift."""
+        """Normalize the channels in groups of 32, then scale and shift."""
         channels = h.shape[1]
         flat = h.reshape(batch, max(1, channels // 32), -1)
         normal = (flat - flat.mean(2, keepdim=True)) / (flat.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
@@ -97,7 +97,7 @@ def image_v1(
         return sum(c / 8 * h[..., n : n + count] for n, c in enumerate((1, 3, 3, 1)))[..., ::2]
 
     def line_up(h: Tensor) -> Tensor:
-        """A quarter of the farther and three of the nearer neighbour, in the mirrored line."""
+        """A quarter of the farther and three of the nearer neighbor, in the mirrored line."""
         h = torch.cat([h[..., 1:2], h, h[..., -2:-1]], -1)
         left = 0.25 * h[..., :-2] + 0.75 * h[..., 1:-1]
         right = 0.75 * h[..., 1:-1] + 0.25 * h[..., 2:]
@@ -114,7 +114,7 @@ def image_v1(
 
     channels, depths, levels = model["channels"], model["depths"], len(model["depths"])
     outer = [channels[max(0, level - 1)] for level in range(levels)]
-    colours = x.shape[1]
+    colors = x.shape[1]
     cut = x.unflatten(2, (-1, patch)).unflatten(4, (-1, patch)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
     h = conv("proj_in", cut, outer[skipped], 1)
     kept = []
@@ -142,8 +142,8 @@ def image_v1(
         if level > skipped:
             h = both(line_up, h)
     extra = int(model.get("has_variance", False))
-    h = conv("proj_out", h, colours * patch**2 + extra, 1)[:, : colours * patch**2]
-    h = h.reshape(batch, colours, patch, patch, *h.shape[2:]).permute(0, 1, 4, 2, 5, 3)
+    h = conv("proj_out", h, colors * patch**2 + extra, 1)[:, : colors * patch**2]
+    h = h.reshape(batch, colors, patch, patch, *h.shape[2:]).permute(0, 1, 4, 2, 5, 3)
     return h.flatten(4, 5).flatten(2, 3)
 
 

@@ -86,7 +86,7 @@ def image_transformer_v1(model: dict[str, Any], classes: int) -> nn.Module:
     return net
 
 
-def randomise(net: nn.Module) -> nn.Module:
+def randomize(net: nn.Module) -> nn.Module:
     """Random numbers in place of all learned ones, the zeros of the start too, in float64."""
     generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():

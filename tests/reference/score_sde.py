@@ -42,7 +42,7 @@ def given(state: Mapping[str, Tensor]) -> Weights:
 def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tensor) -> Tensor:
     """Their output at x and their labels (the noise level with Fourier features), before ``scale_by_sigma``."""
     model, data = config["model"], config["data"]
-    ddpm = model.get("name") == "ddpm"  # their first network: the plainest, and with other normalisations
+    ddpm = model.get("name") == "ddpm"  # their first network: the plainest, and with other normalizations
     if ddpm:
         plain = {"embedding_type": "positional", "resblock_type": "ddpm", "fir": False, "skip_rescale": False}
         model = {**model, **plain, "progressive": "none", "progressive_input": "none"}

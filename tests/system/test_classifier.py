@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sde_gen.cli import train_classifier
-from sde_gen.cli.run import open_classifier, open_run
+from sde_gen.cli.run import load_classifier, load_run
 from sde_gen.data import Digits
 from tests.system import test_commands
 
@@ -20,7 +20,7 @@ def opening(folder):
 
 @pytest.fixture(autouse=True)
 def _door(monkeypatch):
-    monkeypatch.setitem(test_commands.DOORS, "train_classifier", train_classifier.main)
+    monkeypatch.setitem(test_commands.COMMANDS, "train_classifier", train_classifier.main)
 
 
 def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
@@ -30,17 +30,17 @@ def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
     assert records[-1]["loss"] < records[0]["loss"] < 3
     assert not (folder / "previews").exists()
     test_commands.enter("train", *test_commands.TINY, f"run={tmp_path / 'run'}")
-    run, test = open_run(opening(tmp_path / "run")), Digits().load().test
-    classifier = open_classifier(folder, run)
+    run, test = load_run(opening(tmp_path / "run")), Digits().load().test
+    classifier = load_classifier(folder, run)
     guess = classifier.log_probs(run.codec.encode(test.values), torch.tensor(0.05).double()).argmax(1)
     assert float((guess == test.labels).double().mean()) > 0.8  # a tenth by chance
     test_commands.enter("train", *test_commands.TINY, "sde=ve", f"run={tmp_path / 've'}")
     with pytest.raises(ValueError, match="trained with sde="):
-        open_classifier(folder, open_run(opening(tmp_path / "ve")))
+        load_classifier(folder, load_run(opening(tmp_path / "ve")))
     with pytest.raises(ValueError, match="holds no classifier"):
-        open_classifier(tmp_path / "ve", run)
+        load_classifier(tmp_path / "ve", run)
     with pytest.raises(ValueError, match="cannot sample"):
-        open_run(opening(folder))
+        load_run(opening(folder))
 
 
 def test_mistakes(tmp_path, capfd):

@@ -18,7 +18,12 @@ from sde_gen.cli import benchmark, build, evaluate, sample, train
 from sde_gen.cli.app import load
 from sde_gen.model import NCSNpp
 
-DOORS = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main, "benchmark": benchmark.main}
+COMMANDS = {
+    "train": train.main,
+    "sample": sample.main,
+    "evaluate": evaluate.main,
+    "benchmark": benchmark.main,
+}
 TINY = [
     "model.width=8",
     "model.blocks=1",
@@ -39,7 +44,7 @@ def enter(name, *arguments):
     before = sys.argv
     sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
     try:
-        DOORS[name]()
+        COMMANDS[name]()
     finally:
         sys.argv = before
         GlobalHydra.instance().clear()
@@ -114,7 +119,7 @@ def test_memory_that_does_not_suffice_is_said(capfd, monkeypatch, run):
     def greedy(*_, **__):
         torch.empty(2**60)
 
-    monkeypatch.setattr(sample, "open_run", greedy)
+    monkeypatch.setattr(sample, "load_run", greedy)
     assert "smaller batch_size" in mistake(capfd, "sample", f"run={run}")
 
 
@@ -235,7 +240,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("sample", ["out=/dev/null/x"], "/dev/null"),
         ("evaluate", ["n=100000"], "300"),
         ("evaluate", ["split=val"], "train and test"),
-        ("evaluate", ["metrics=[bpd,importance]", "dequantisation=noised"], "means nothing to bpd"),
+        ("evaluate", ["metrics=[bpd,importance]", "dequantization=noised"], "means nothing to bpd"),
         ("benchmark", ["solvers=[hoin]"], "heun"),
         ("benchmark", ["steps=[0]"], "steps"),
         ("benchmark", ["steps=few"], "steps"),
@@ -288,8 +293,8 @@ def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_p
     header = json.loads((path / "checkpoint.json").read_text())
     for kind, told, words in (
         *(
-            ("facts", facts, "facts of the data")
-            for facts in ([], {}, {**header["about"]["facts"], "shape": 3})
+            ("facts", data_spec, "facts of the data")
+            for data_spec in ([], {}, {**header["about"]["facts"], "shape": 3})
         ),
         ("facts", {**header["about"]["facts"], "classes": "x"}, "facts of the data"),
         *(("config", config, "no network") for config in ([], {**header["about"]["config"], "model": None})),
@@ -380,7 +385,7 @@ def test_names_of_a_sweep_are_taken_by_the_next_command(tmp_path, monkeypatch):
     assert list((tmp_path / names[0] / "samples").iterdir())
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", COMMANDS)
 def test_help_shows_groups_settings_and_an_example(door, capfd):
     with pytest.raises(SystemExit) as stop:
         enter(door, "--help")

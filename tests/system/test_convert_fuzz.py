@@ -23,7 +23,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from sde_gen.cli import convert
-from sde_gen.cli.app import explain
+from sde_gen.cli.app import format_error
 from tests.reference import adm, score_sde
 from tests.reference.unet2d import random_tensors
 from tests.unit.interop import test_diffusers as of_diffusers
@@ -251,7 +251,7 @@ def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
         refusal = refusal.__cause__
     assert isinstance(refusal, ValueError), repr(refusal)
     assert "\n" not in str(refusal), str(refusal)
-    return explain(refusal)
+    return format_error(refusal)
 
 
 def fuzz(examples: dict[str, Files], at: Path, count: int, seed: int) -> dict[str, int]:

@@ -12,19 +12,19 @@ from omegaconf import OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.cli.overrides import names
-from sde_gen.cli.run import Run, open_classifier
+from sde_gen.cli.run import Run, load_classifier
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Angle
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import reader as diffusers
 from sde_gen.interop.diffusers.schedulers import CHAINS, FLOWS, LEVELS, PREDICTIONS
 from sde_gen.interop.edm import reader as edm
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
 from sde_gen.interop.k_diffusion import reader as k_diffusion
 from sde_gen.interop.score_sde import reader as score_sde
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DDIM
 from tests.helpers import stored_run
@@ -39,10 +39,10 @@ from tests.unit.interop import test_k_diffusion as from_k_diffusion
 from tests.unit.interop import test_score_sde as from_score_sde
 
 
-def reopened(found: Imported, at: Path) -> Run:
+def reopened(found: ConvertedModel, at: Path) -> Run:
     """The run of a network that was converted."""
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    about = {"config": found.config, "facts": vars(facts)}
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    about = {"config": found.config, "facts": vars(data_spec)}
     saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
     checkpoint.save(at / "checkpoints", saved)
     return opened(at)
@@ -51,7 +51,7 @@ def reopened(found: Imported, at: Path) -> Run:
 def samples(run: Run) -> bool:
     """Whether two steps lead to finite numbers of the data's shape."""
     model: Denoiser = run.conditioned(run.labels(2))
-    noise, shape = PerSample(sample_seeds(0, 2)), (2, *run.facts.shape)
+    noise, shape = PerSample(spawn_seeds(0, 2)), (2, *run.data_spec.shape)
     x = Sampler(solver=DDIM(), grid=Angle(), steps=2)(model, shape, noise=noise, device=run.device)
     return x.shape == shape and bool(x.isfinite().all())
 
@@ -94,7 +94,7 @@ def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
         told = stored_run.header_of(path)
         stored_run.tell(path, {**told, "about": {**told["about"], "config": found.config}})
         again = opened(tmp_path / "run").denoiser
-        assert again.sde == build.denoiser(OmegaConf.create(found.config), run.facts).sde, said
+        assert again.sde == build.denoiser(OmegaConf.create(found.config), run.data_spec).sde, said
     assert tried == 30 + len(CHAINS) + 4 + 2
 
 
@@ -106,7 +106,7 @@ def test_tables_that_were_refused_sample(tmp_path: Path, changes: dict[str, Any]
     )
 
 
-def of_guided_diffusion(config: dict[str, Any]) -> Imported:
+def of_guided_diffusion(config: dict[str, Any]) -> ConvertedModel:
     """A network of guided-diffusion, on tensors that the walk through theirs asks for."""
     classes = torch.tensor([0, 1]) if "num_classes" in config else None
     tensors, weights = score_sde_reference.drawn()
@@ -114,31 +114,31 @@ def of_guided_diffusion(config: dict[str, Any]) -> Imported:
     return guided_diffusion.read(tensors, config)
 
 
-def of_score_sde(settings: dict[str, Any]) -> Imported:
+def of_score_sde(settings: dict[str, Any]) -> ConvertedModel:
     """A network of score_sde_pytorch, likewise."""
     config, (tensors, weights) = from_score_sde.small(**settings), score_sde_reference.drawn()
     score_sde_reference.forward(config, weights, torch.zeros(2, 2, 8, 8).double(), torch.ones(2).double())
     return score_sde.read(tensors, config)
 
 
-def of_edm(precond: str) -> Imported:
+def of_edm(precond: str) -> ConvertedModel:
     """A network of EDM, likewise."""
     tensors, config, _ = from_edm.network(2 if precond == "iDDPMPrecond" else 1)
     return edm.read(from_edm.renamed(tensors, config), {**config, "precond": precond})
 
 
-def of_k_diffusion(model: dict[str, Any]) -> Imported:
+def of_k_diffusion(model: dict[str, Any]) -> ConvertedModel:
     """A network of k-diffusion, likewise."""
     config = from_k_diffusion.config_of(model)
     return k_diffusion.read(from_k_diffusion.file_of(config), config)
 
 
-def of_diffusers(config: dict[str, Any]) -> Imported:
+def of_diffusers(config: dict[str, Any]) -> ConvertedModel:
     """A network of diffusers, likewise."""
     return diffusers.read(random_tensors(config), config, from_diffusers.scheduler_of(config))
 
 
-NETWORKS: dict[str, tuple[Callable[[Any], Imported], Any]] = {
+NETWORKS: dict[str, tuple[Callable[[Any], ConvertedModel], Any]] = {
     **{f"diffusers-{name}": (of_diffusers, one) for name, one in from_diffusers.VARIANTS.items()},
     **{f"guided_diffusion-{name}": (of_guided_diffusion, one) for name, one in from_guided.VARIANTS.items()},
     **{f"score_sde-{n}": (of_score_sde, one) for n, one in enumerate(from_score_sde.drawings())},
@@ -188,11 +188,13 @@ CHOICES = {
 )
 def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
     mlp = name == "model-mlp"
-    facts = (
-        Facts(shape=(2,), levels=None, classes=3) if mlp else Facts(shape=(1, 16, 16), levels=17, classes=3)
+    data_spec = (
+        DataSpec(shape=(2,), levels=None, classes=3)
+        if mlp
+        else DataSpec(shape=(1, 16, 16), levels=17, classes=3)
     )
     codec = ("codec=affine", "data=moons") if mlp else ()
-    stored_run.write(tmp_path, config_of(*CHOICES[name], *codec), facts)
+    stored_run.write(tmp_path, config_of(*CHOICES[name], *codec), data_spec)
     assert samples(opened(tmp_path))
 
 
@@ -200,13 +202,13 @@ def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
     "encoder", [names("encoder")[0], *(pytest.param(n, marks=pytest.mark.slow) for n in names("encoder")[1:])]
 )
 def test_every_classifier_opens(encoder: str, tmp_path: Path) -> None:
-    facts = Facts(shape=(1, 8, 8), levels=17, classes=10)
-    stored_run.write(tmp_path / "run", config_of(*SMALL, "conditioning=class"), facts)
+    data_spec = DataSpec(shape=(1, 8, 8), levels=17, classes=10)
+    stored_run.write(tmp_path / "run", config_of(*SMALL, "conditioning=class"), data_spec)
     config = config_of(f"encoder={encoder}", "encoder.width=8", "encoder.blocks=1", door="train_classifier")
-    stored_run.write(tmp_path / "classifier", config, facts)
+    stored_run.write(tmp_path / "classifier", config, data_spec)
     run = opened(tmp_path / "run")
     t = torch.tensor(0.5, dtype=torch.float64)
-    assert open_classifier(tmp_path / "classifier", run).log_probs(torch.zeros(2, 1, 8, 8), t).shape == (
+    assert load_classifier(tmp_path / "classifier", run).log_probs(torch.zeros(2, 1, 8, 8), t).shape == (
         2,
         10,
     )

@@ -17,7 +17,7 @@ from PIL import Image
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build
 from sde_gen.cli.guidance_setup import choose_labels
-from sde_gen.cli.run import Run, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_data
 from sde_gen.data import Identity, ImageFolder, Shards, Splits
 from tests.helpers.tar_images import shards
 from tests.system.test_commands import enter, mistake
@@ -70,7 +70,7 @@ def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def opened_run(run: str = "runs/g") -> Run:
     words = {"run": run, "checkpoint": None, "trust": [], "device": "cpu"}
-    return open_run(OmegaConf.create(words))
+    return load_run(OmegaConf.create(words))
 
 
 def opened(run: Run | None = None, **moved: Any) -> tuple[Splits, list[str]]:
@@ -256,8 +256,10 @@ def test_caches_shards_and_their_index_are_found_and_may_move(
         data = {"train": "s/train-*.tar", "test": None, "size": 8, "index": None, "cache": None, **settings}
         config = OmegaConf.create({"data": {"_target_": "sde_gen.data.Shards", **data}})
         splits = Shards(**data).load()
-        facts = dataclasses.replace(known.facts, shape=splits.train.shape, classes=3)
-        return dataclasses.replace(known, config=config, facts=facts, data=build.identity(config, splits))
+        data_spec = dataclasses.replace(known.data_spec, shape=splits.train.shape, classes=3)
+        return dataclasses.replace(
+            known, config=config, data_spec=data_spec, data=build.identity(config, splits)
+        )
 
     indexed, cached = trained_on(index="i"), trained_on(cache="c")
     values = Shards(train="s/train-*.tar", size=8).load().train.values[:]

@@ -27,13 +27,13 @@ from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
 from sde_gen.data.image import square
 from sde_gen.denoiser import Denoiser
-from sde_gen.distributed.fsdp import Sharded
-from sde_gen.distributed.strategy import Alone, Replicated, Team, assembled
+from sde_gen.distributed.fsdp import FSDP
+from sde_gen.distributed.strategy import DDP, SingleProcess, Strategy, init_distributed
 from sde_gen.noise import Noise
-from sde_gen.objective import DSM, Draw, Loss
-from sde_gen.objective.time_sampler import Uniform
+from sde_gen.objective import DSM, Loss, NoiseDraw
+from sde_gen.objective.time_sampler import UniformTime
 from sde_gen.objective.weighting import Simple
-from sde_gen.training import Listener
+from sde_gen.training import Callback
 from tests.contract import test_model
 from tests.helpers import tar_images
 from tests.helpers.catalogue import names
@@ -75,13 +75,13 @@ class Mirror(Augmentation):
         return torch.where(torch.rand(len(values), 1, generator=generator) < 0.5, values, -values)
 
 
-class Seen(Listener):
+class Seen(Callback):
     """What the first process is told."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
 
-    def log(self, record: dict[str, float]) -> None:
+    def on_log(self, record: dict[str, float]) -> None:
         self.losses.append(record["loss"])
 
 
@@ -90,24 +90,24 @@ def train(
     out: Path,
     settings: dict[str, int],
     stop_at: int = 10**9,
-    kind: Callable[[], Team] = Replicated,
+    kind: Callable[[], Strategy] = DDP,
 ) -> None:
     """Train, and leave what came of it; the last process is the only one to be asked to stop."""
     seen = Seen()
-    with assembled(kind) as team:
+    with init_distributed(kind) as strategy:
         parts = {"net": double(), "augmentation": Mirror(), "train": points(50), "codec": Double()}
-        training = trainer(folder, settings=settings, listeners=[seen], team=team, **parts)
-        training.stop = lambda: team.rank == team.size - 1 and training.images >= stop_at
+        training = trainer(folder, settings=settings, callbacks=[seen], strategy=strategy, **parts)
+        training.stop = lambda: strategy.rank == strategy.size - 1 and training.images >= stop_at
         training.run()
-        told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation())}
-        state = {name: team.whole(value) for name, value in weights(training).items()}
-        torch.save({**state, **told}, out.with_suffix(f".{team.rank}"))
+        told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation_loss())}
+        state = {name: strategy.full_tensor(value) for name, value in weights(training).items()}
+        torch.save({**state, **told}, out.with_suffix(f".{strategy.rank}"))
 
 
 SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 10}
 
 
-KINDS = Replicated, Sharded
+KINDS = DDP, FSDP
 
 SHARED = [
     (step, share, row)
@@ -128,7 +128,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_are_one(
-    tmp_path: Path, alone: dict[str, torch.Tensor], kind: Callable[[], Team]
+    tmp_path: Path, alone: dict[str, torch.Tensor], kind: Callable[[], Strategy]
 ) -> None:
     """Twelve steps of Adam in float64: samples, times, noise and labels are those of one process."""
     together(2, train, tmp_path / "run", tmp_path / "out", SETTINGS, 10**9, kind)
@@ -142,19 +142,21 @@ def test_two_processes_are_one(
 
 
 GOING_ON = [
-    ((2, Sharded), (2, Sharded)),
-    ((2, Sharded), (2, Replicated)),
-    ((2, Sharded), (0, Alone)),
-    ((2, Replicated), (2, Sharded)),
-    ((2, Replicated), (0, Alone)),
-    ((0, Alone), (2, Sharded)),
-    ((0, Alone), (2, Replicated)),
-    ((1, Sharded), (2, Sharded)),
+    ((2, FSDP), (2, FSDP)),
+    ((2, FSDP), (2, DDP)),
+    ((2, FSDP), (0, SingleProcess)),
+    ((2, DDP), (2, FSDP)),
+    ((2, DDP), (0, SingleProcess)),
+    ((0, SingleProcess), (2, FSDP)),
+    ((0, SingleProcess), (2, DDP)),
+    ((1, FSDP), (2, FSDP)),
 ]
 """Processes that begin and processes that go on; none are started for a process alone, which is this one."""
 
 
-def begin_or_go_on(who: tuple[int, Callable[[], Team]], folder: Path, out: str, *arguments: object) -> None:
+def begin_or_go_on(
+    who: tuple[int, Callable[[], Strategy]], folder: Path, out: str, *arguments: object
+) -> None:
     size, kind = who
     work = folder / "run", folder / out, SETTINGS, *arguments, kind
     together(size, train, *work) if size else train(*work)  # type: ignore[arg-type]
@@ -175,7 +177,7 @@ def test_a_checkpoint_goes_on_with_other_processes(
 def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
     """Leave what this process goes on with of four steps, and how many images it decodes for them."""
     decoded = 0
-    with assembled() as team, pytest.MonkeyPatch.context() as patch:
+    with init_distributed() as strategy, pytest.MonkeyPatch.context() as patch:
 
         def count(*arguments: Any, **settings: Any) -> torch.Tensor:
             nonlocal decoded
@@ -186,20 +188,23 @@ def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
         cache = str(folder / "cache") if cached else None
         splits = Shards(train=str(folder / "train-*.tar"), size=8, workers=1, cache=cache).load()
         settings = {"accumulation": 2, "images": 32, "validate": 0}
-        training = image_trainer(out.with_suffix(""), splits, team, **settings)
-        seen = [training.passes.backward(training.learner, step, training.meter.passes) for step in range(4)]
+        training = image_trainer(out.with_suffix(""), splits, strategy, **settings)
+        seen = [
+            training.train_step.compute_gradients(training.ddp_model, step, training.meter.train_step)
+            for step in range(4)
+        ]
         found = [
             torch.stack(part)
             for part in zip(*((x0, loss.t) for step in seen for x0, loss in step), strict=True)
         ]
-        torch.save((*found, decoded), out.with_suffix(f".{team.rank}"))
+        torch.save((*found, decoded), out.with_suffix(f".{strategy.rank}"))
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
     tmp_path: Path, cached: bool
 ) -> None:
-    """To the bit: samples, mirrored and dequantised, and times. Of two processes one makes the cache."""
+    """To the bit: samples, mirrored and dequantized, and times. Of two processes one makes the cache."""
     tar_images.shards(tmp_path)
     together(2, from_the_disk, tmp_path, tmp_path / "two", cached)
     from_the_disk(tmp_path, tmp_path / "one", cached)
@@ -212,22 +217,22 @@ def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
     )  # of 24 images, and 32 of four steps
 
 
-def judged(out: Path, kind: Callable[[], Team]) -> None:
+def evaluate_selection(out: Path, kind: Callable[[], Strategy]) -> None:
     """The held-out loss of the average after each of three steps."""
-    with assembled(kind) as team:
-        training = trainer(out, settings=SETTINGS, net=double(), codec=Double(), team=team)
+    with init_distributed(kind) as strategy:
+        training = trainer(out, settings=SETTINGS, net=double(), codec=Double(), strategy=strategy)
         found = []
         for step in range(3):
             training.step(step)
-            found.append(training.validation())
-        torch.save(torch.tensor(found, dtype=torch.float64), out.with_suffix(f".{team.rank}"))
+            found.append(training.validation_loss())
+        torch.save(torch.tensor(found, dtype=torch.float64), out.with_suffix(f".{strategy.rank}"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_average_is_judged_as_it_stands(tmp_path: Path, kind: Callable[[], Team]) -> None:
+def test_the_average_is_judged_as_it_stands(tmp_path: Path, kind: Callable[[], Strategy]) -> None:
     """Processes share the held-out samples, ten in micro-batches of four; weights put together are let go of."""
-    judged(tmp_path / "alone", Alone)
-    together(2, judged, tmp_path / "two", kind)
+    evaluate_selection(tmp_path / "alone", SingleProcess)
+    together(2, evaluate_selection, tmp_path / "two", kind)
     alone = torch.load(tmp_path / "alone.0")
     assert len(set(alone.tolist())) == 3
     for rank in range(2):
@@ -244,7 +249,7 @@ class Scattered(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def sent(kind: Callable[[], Team], out: Path) -> None:
+def to_device(kind: Callable[[], Strategy], out: Path) -> None:
     """Count the reductions of gradients in three steps of four micro-batches each."""
     buckets: list[int] = []
 
@@ -253,37 +258,39 @@ def sent(kind: Callable[[], Team], out: Path) -> None:
         dist.all_reduce(bucket.buffer())
         # finished here: a future of gloo's would let its threads wait for Python while Python waits for them to end
         done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-        done.set_result(bucket.buffer().div_(team.size))
+        done.set_result(bucket.buffer().div_(strategy.size))
         return done
 
-    with assembled(kind) as team:
+    with init_distributed(kind) as strategy:
         training = trainer(
-            out, settings={**SETTINGS, "accumulation": 4}, net=double(), codec=Double(), team=team
+            out, settings={**SETTINGS, "accumulation": 4}, net=double(), codec=Double(), strategy=strategy
         )
-        if isinstance(training.learner.net, DistributedDataParallel):
-            training.learner.net.register_comm_hook(None, hook)
+        if isinstance(training.ddp_model.net, DistributedDataParallel):
+            training.ddp_model.net.register_comm_hook(None, hook)
         training.denoiser.train()
         with Scattered() as scattered:
             for step in range(3):
                 training.step(step)
-        torch.save({"buckets": len(buckets), "scattered": scattered.count}, out.with_suffix(f".{team.rank}"))
+        torch.save(
+            {"buckets": len(buckets), "scattered": scattered.count}, out.with_suffix(f".{strategy.rank}")
+        )
 
 
-@pytest.mark.parametrize(("kind", "how"), [(Replicated, "buckets"), (Sharded, "scattered")])
-def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Team], how: str) -> None:
+@pytest.mark.parametrize(("kind", "how"), [(DDP, "buckets"), (FSDP, "scattered")])
+def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Strategy], how: str) -> None:
     """The small network is one bucket and one group."""
-    together(2, sent, kind, tmp_path / "out")
+    together(2, to_device, kind, tmp_path / "out")
     assert torch.load(tmp_path / "out.0")[how] == 3
 
 
 def divided(out: Path) -> None:
     """Share out every network, blocks within blocks too, and take its gradients."""
-    with assembled(Sharded) as team:
+    with init_distributed(FSDP) as strategy:
         for name in names("model"):
-            net = test_model.randomise(test_model.build(name))
+            net = test_model.randomize(test_model.build(name))
             x, c_noise = test_model.batch(name)
             exact = net(x, c_noise)
-            team.replicate(net)
+            strategy.wrap(net)
             found = net(x, c_noise)
             torch.testing.assert_close(found, exact)
             found.square().sum().backward()
@@ -298,19 +305,19 @@ def test_every_network_can_be_shared_out(tmp_path: Path) -> None:
 
 def leave_early(seen: Path) -> None:
     """Drop a replica while a thread of gloo is busy with something that needs Python's lock at its end."""
-    with assembled() as team:
-        net = team.replicate(torch.nn.Linear(2, 2))
+    with init_distributed() as strategy:
+        net = strategy.wrap(torch.nn.Linear(2, 2))
         begun = threading.Event()
 
         def linger(_: object) -> None:
             begun.set()
             time.sleep(0.3)
 
-        time.sleep(0.1 * team.rank)  # so that the first process has asked before the numbers come
+        time.sleep(0.1 * strategy.rank)  # so that the first process has asked before the numbers come
         dist.all_reduce(torch.ones(2), async_op=True).get_future().then(linger)
         assert begun.wait(10)
     del net
-    seen.with_suffix(f".{team.rank}").touch()
+    seen.with_suffix(f".{strategy.rank}").touch()
 
 
 def test_a_replica_that_outlives_the_team_can_be_dropped(tmp_path: Path) -> None:
@@ -337,10 +344,10 @@ def through_the_door(folder: Path, *more: str) -> None:
 def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
     """One of convolutions in channels_last, blocks and filters, as one process leaves it, and usable at every door.
 
-    Doors need neither the last weights nor the optimiser. The training goes on with one process and with replicas.
+    Doors need neither the last weights nor the optimizer. The training goes on with one process and with replicas.
     """
     through_the_door(tmp_path / "one")
-    together(2, through_the_door, tmp_path / "two", "team=sharded")
+    together(2, through_the_door, tmp_path / "two", "distributed=fsdp")
     one, two = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("one", "two"))
     assert one is not None
     assert two is not None
@@ -368,14 +375,14 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
         f"out={tmp_path / 'benchmark'}",
     )
     through_the_door(tmp_path / "two", "engine.images=192")
-    together(2, through_the_door, tmp_path / "two", "engine.images=256", "team=replicated")
+    together(2, through_the_door, tmp_path / "two", "engine.images=256", "distributed=ddp")
     assert [path.name for path in checkpoint.paths(tmp_path / "two" / "checkpoints")][-1] == f"{256:012d}"
 
 
 class Heavy(DSM):
     """An objective that finds sample 7 infinitely wrong, with a finite gradient."""
 
-    def loss(self, denoiser: Denoiser, x0: torch.Tensor, draw: Draw, **cond: torch.Tensor) -> Loss:
+    def loss(self, denoiser: Denoiser, x0: torch.Tensor, draw: NoiseDraw, **cond: torch.Tensor) -> Loss:
         found = super().loss(denoiser, x0, draw, **cond)
         bad = (x0 == points(50).values[7]).all(1)
         return found._replace(per_sample=found.per_sample + torch.where(bad, torch.inf, 0.0))
@@ -383,17 +390,17 @@ class Heavy(DSM):
 
 SPOILT: dict[str, dict[str, Any]] = {
     "sample": {"codec": Poisoned()},
-    "loss": {"objective": Heavy(time_sampler=Uniform(), weighting=Simple())},
+    "loss": {"objective": Heavy(time_sampler=UniformTime(), weighting=Simple())},
 }
 
 
 def spoil(folder: Path, what: str) -> None:
     """Something that is not finite lies in the share of one process."""
-    with assembled() as team:
-        training = trainer(folder, settings=SETTINGS, team=team, train=points(50), **SPOILT[what])
+    with init_distributed() as strategy:
+        training = trainer(folder, settings=SETTINGS, strategy=strategy, train=points(50), **SPOILT[what])
         with pytest.raises(FloatingPointError, match=f"not finite in step {SHARED[0][0]} ") as stop:
             training.run()
-        assert ("not_finite.safetensors" in str(stop.value)) == (team.rank == 0)
+        assert ("not_finite.safetensors" in str(stop.value)) == (strategy.rank == 0)
         _, share, row = SHARED[0]
         assert f"row {2 * share + row}:" in str(stop.value), "among all processes"
 
@@ -405,16 +412,16 @@ def test_all_stop_at_what_is_not_finite_in_one(tmp_path: Path, what: str) -> Non
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    team = Alone()
-    team.size = 3
+    strategy = SingleProcess()
+    strategy.size = 3
     with pytest.raises(
         ValueError, match="batch_size=8 is not a multiple of accumulation=2 times 3 processes"
     ):
-        trainer(tmp_path, settings=SETTINGS, team=team)
+        trainer(tmp_path, settings=SETTINGS, strategy=strategy)
 
 
 @contextmanager
-def launched(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
+def is_distributed(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     """What torchrun starts; so that it can start again, the processes have a store of their own every time."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={restarts}", "-m", "sde_gen.train", *TINY, f"run={folder}", *more]
@@ -445,8 +452,8 @@ def kill_a_process(running: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path, kind: str) -> None:
-    words = "engine.checkpoint_every=64", f"team={kind}"
-    with launched(tmp_path, "engine.images=1000000", *words) as running:
+    words = "engine.checkpoint_every=64", f"distributed={kind}"
+    with is_distributed(tmp_path, "engine.images=1000000", *words) as running:
         await_checkpoints(running, tmp_path, 2)
         kill_a_process(running)
         out, err = running.communicate(timeout=120)
@@ -455,7 +462,7 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path,
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None
     images = found.images // 64 * 64 + 256
-    with launched(tmp_path, f"engine.images={images}", *words) as running:
+    with is_distributed(tmp_path, f"engine.images={images}", *words) as running:
         out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert len(re.findall("training of", out)) == 1, "one process speaks"
@@ -464,8 +471,13 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: str) -> None:
-    words = "engine.images=3200", "engine.checkpoint_every=64", "engine.preview_every=3200", f"team={kind}"
-    with launched(tmp_path, *words, restarts=1) as running:
+    words = (
+        "engine.images=3200",
+        "engine.checkpoint_every=64",
+        "engine.preview_every=3200",
+        f"distributed={kind}",
+    )
+    with is_distributed(tmp_path, *words, restarts=1) as running:
         await_checkpoints(running, tmp_path, 2)
         kill_a_process(running)
         out, err = running.communicate(timeout=300)
@@ -479,8 +491,13 @@ def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: s
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> None:
-    words = "engine.images=1000000", "engine.checkpoint_every=1000000", "engine.log_every=64", f"team={kind}"
-    with launched(tmp_path, *words) as running:
+    words = (
+        "engine.images=1000000",
+        "engine.checkpoint_every=1000000",
+        "engine.log_every=64",
+        f"distributed={kind}",
+    )
+    with is_distributed(tmp_path, *words) as running:
         log = tmp_path / "log.jsonl"
         while not log.exists() or not log.read_text():
             assert running.poll() is None, running.communicate()

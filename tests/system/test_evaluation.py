@@ -17,14 +17,14 @@ from torch import nn
 
 from sde_gen.cli import evaluate
 from sde_gen.cli.evaluation import plan
-from sde_gen.cli.run import Run, open_data, open_run
+from sde_gen.cli.run import Run, load_run, open_data
 from sde_gen.data import Digits, Splits
 from sde_gen.evaluation.metric import BitsPerDim
 from sde_gen.likelihood import budget
 from sde_gen.likelihood.divergence import Hutchinson
-from sde_gen.noise import sample_seeds
+from sde_gen.noise import spawn_seeds
 from sde_gen.ode import Adams
-from tests.helpers.subprocesses import free_port, team
+from tests.helpers.subprocesses import free_port, run_processes
 from tests.system.test_commands import TINY, enter, mistake
 
 Report = dict[str, Any]
@@ -67,14 +67,14 @@ def test_plan_covers_every_image_once() -> None:
 
 def test_report_tells_parts_and_classes(whole: Report) -> None:
     assert whole["images"] == 13
-    assert set(whole["spread"]) == {"dequantisation", "probes"}
+    assert set(whole["spread"]) == {"dequantization", "probes"}
     ode = whole["offset"]["ODE"]
     assert 0 < ode["images"] < 13
 
 
 def loud(config: DictConfig) -> Run:
     """The run with weights that hear the label, as those of so short a training do not."""
-    opened, generator = open_run(config), torch.Generator().manual_seed(0)
+    opened, generator = load_run(config), torch.Generator().manual_seed(0)
     for parameter in opened.denoiser.net.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     return opened
@@ -84,11 +84,11 @@ def test_every_image_is_told_its_own_class(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the metric by hand, one image at a time with its label; and the table of classes by those labels."""
-    monkeypatch.setattr(evaluate, "open_run", loud)
+    monkeypatch.setattr(evaluate, "load_run", loud)
     enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=7", "metric.bpd.closer=null")
     found = report(tmp_path)
     opened = loud(OmegaConf.create({"run": str(run), "checkpoint": None, "trust": [], "device": "cpu"}))
-    test, seeds = Digits().load().test, sample_seeds(0, 300)
+    test, seeds = Digits().load().test, spawn_seeds(0, 300)
     assert test.labels is not None
     labels = {image: int(test.labels[image]) for image in found["image"]}
     metric = BitsPerDim(integrator=Adams(steps=2), divergence=Hutchinson(), closer=None)
@@ -170,7 +170,7 @@ def test_other_weights_and_other_data_are_other_settings(
     enter("evaluate", *first)
 
     def heavier(config: DictConfig) -> Run:
-        opened = open_run(config)
+        opened = load_run(config)
         next(opened.denoiser.net.parameters()).data.view(-1)[0] += 1e-3
         return opened
 
@@ -179,10 +179,10 @@ def test_other_weights_and_other_data_are_other_settings(
         splits.test.values.view(-1)[-1] += 1
         return splits
 
-    for name, changed in (("open_run", heavier), ("open_data", brighter)):
+    for name, changed in (("load_run", heavier), ("open_data", brighter)):
         with monkeypatch.context() as patch:
             patch.setattr(evaluate, name, changed)
-            what = "model" if name == "open_run" else "data"
+            what = "model" if name == "load_run" else "data"
             assert re.search(rf"other settings \({what}: ", mistake(capfd, "evaluate", *first))
 
 
@@ -210,11 +210,11 @@ def test_the_error_of_the_ode_is_told_and_warned_of(
 def test_a_process_that_fails_early_leaves_nobody_waiting(run: Path, tmp_path: Path) -> None:
     """Two processes that no torchrun looks after."""
     words = "evaluate", f"run={run}", f"out={tmp_path}", *FEW
-    found = team([(enter, *words, f"split={split}") for split in ("test", "nosuch")], limit=30)
+    found = run_processes([(enter, *words, f"split={split}") for split in ("test", "nosuch")], limit=30)
     assert [code for code, _ in found] == [2, 2], found
 
 
-def launched(run: Path, out: Path, processes: int) -> subprocess.CompletedProcess[str]:
+def is_distributed(run: Path, out: Path, processes: int) -> subprocess.CompletedProcess[str]:
     """As torchrun starts them: the same command with ranks in the environment."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     command += [f"--master-port={free_port()}", "-m", "sde_gen.evaluate", f"run={run}", f"out={out}", *FEW]
@@ -227,7 +227,7 @@ def launched(run: Path, out: Path, processes: int) -> subprocess.CompletedProces
 def test_any_number_of_processes_finds_the_same(
     run: Path, whole: Report, tmp_path: Path, processes: int
 ) -> None:
-    done = launched(run, tmp_path, processes)
+    done = is_distributed(run, tmp_path, processes)
     assert done.returncode == 0, done.stderr
     found = report(tmp_path)
     assert found["image"] == whole["image"]
@@ -261,9 +261,9 @@ def test_a_batch_that_does_not_fit_is_halved(
 ) -> None:
     """Same images, same draws, same count of evaluations; the numbers to rounding, as a matrix has other rows."""
     words = [f"run={run}", *FEW, "n=11", "batch_size=8"]
-    monkeypatch.setattr(evaluate, "open_run", loud)
+    monkeypatch.setattr(evaluate, "load_run", loud)
     enter("evaluate", *words, f"out={tmp_path / 'whole'}")
-    monkeypatch.setattr(evaluate, "open_run", cramped(3))
+    monkeypatch.setattr(evaluate, "load_run", cramped(3))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         enter("evaluate", *words, f"out={tmp_path / 'parts'}")
@@ -283,6 +283,6 @@ def test_a_batch_of_coupled_images_is_not_halved(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Steps chosen for a whole batch are others for a half, and so would the numbers be."""
-    monkeypatch.setattr(evaluate, "open_run", cramped(2))
+    monkeypatch.setattr(evaluate, "load_run", cramped(2))
     words = [f"run={run}", "integrator=torch_diffeq", "n=4", "batch_size=4", f"out={tmp_path}"]
     assert "try a smaller batch_size" in mistake(capfd, "evaluate", *words)

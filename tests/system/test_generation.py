@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 from torch import nn
 
 from sde_gen.cli import sample
-from sde_gen.cli.generation import Drawing
-from sde_gen.cli.run import Run, open_run
-from sde_gen.distributed.work_queue import Crew
+from sde_gen.cli.generation import SampleGeneration
+from sde_gen.cli.run import Run, load_run
+from sde_gen.distributed.work_queue import WorkQueue
 from sde_gen.solver.callbacks import StepInfo, StopOnNaN
 from sde_gen.training import precision
 from sde_gen.training.compile import Blocks
-from tests.helpers.subprocesses import team
+from tests.helpers.subprocesses import run_processes
 from tests.system.test_commands import TINY, enter, mistake
 
 
@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def two(*words: list[str]) -> tuple[list[int], str]:
     """Let two processes sample, each told its own words; return how they ended and what they said."""
-    found = team([(enter, "sample", *told) for told in words])
+    found = run_processes([(enter, "sample", *told) for told in words])
     return [code for code, _ in found], "".join(text for _, text in found)
 
 
@@ -83,7 +83,7 @@ class Small(nn.Module):
         return x + 1
 
 
-def drawing(folder: Path, room: int, **more: Any) -> Drawing:
+def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
     net = Small(room)
 
     def draw(rows: range, hooks: list) -> torch.Tensor:
@@ -93,7 +93,9 @@ def drawing(folder: Path, room: int, **more: Any) -> Drawing:
             hook(StepInfo(index=0, steps=1, t=1.0, s=0.0, x_t=x_t, x_s=x_s))
         return x_s
 
-    return Drawing(draw=draw, net=net, n=11, batch_size=8, folder=folder, crew=Crew.assemble(), **more)
+    return SampleGeneration(
+        draw=draw, net=net, n=11, batch_size=8, folder=folder, crew=WorkQueue.init(), **more
+    )
 
 
 def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:the memory did not suffice")
 def test_what_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible: bool) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        drawing(tmp_path, room, divisible=divisible).samples()
+        drawing(tmp_path, room, splittable=divisible).samples()
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +150,7 @@ def pixels(out: Path) -> np.ndarray:
 
 def loud(config: DictConfig) -> Run:
     """The run with weights that say something, as those of so short a training do not."""
-    found, generator = open_run(config), torch.Generator().manual_seed(0)
+    found, generator = load_run(config), torch.Generator().manual_seed(0)
     for parameter in found.denoiser.net.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     return found
@@ -158,7 +160,7 @@ def test_a_compiled_network_draws_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every block is compiled for whole batches and never again, though the last batch is another; to rounding."""
-    monkeypatch.setattr(sample, "open_run", loud)
+    monkeypatch.setattr(sample, "load_run", loud)
     words = [f"run={run}", "n=5", "batch_size=2", "steps=2", "solver=heun"]
     enter("sample", *words, f"out={tmp_path / 'eager'}")
     monkeypatch.setattr(nn.Module, "compile", quick)
@@ -172,7 +174,7 @@ def test_a_compiled_network_draws_the_same(
         ready.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
     monkeypatch.setattr(Blocks, "compile", counted)
-    enter("sample", *words, "compiler=blocks", f"out={tmp_path / 'compiled'}")
+    enter("sample", *words, "compile=blocks", f"out={tmp_path / 'compiled'}")
     assert ready[0] > 0
     assert ready == [torch._dynamo.utils.counters["stats"]["unique_graphs"]]
     np.testing.assert_allclose(pixels(tmp_path / "compiled"), pixels(tmp_path / "eager"), atol=1e-4)
@@ -192,7 +194,7 @@ def test_what_does_not_compile_draws_as_it_is(
 
     monkeypatch.setattr(nn.Module, "compile", broken)
     with pytest.warns(UserWarning, match="the network is not compiled: no compiler found$"):
-        enter("sample", *words, "compiler=blocks", f"out={tmp_path / 'broken'}")
+        enter("sample", *words, "compile=blocks", f"out={tmp_path / 'broken'}")
     assert np.array_equal(pixels(tmp_path / "broken"), pixels(tmp_path / "eager"))
 
 
@@ -213,7 +215,7 @@ def test_a_number_format_is_the_networks_alone(
         assert info.x_s.dtype == torch.float32
 
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
-    monkeypatch.setattr(sample, "open_run", watched)
+    monkeypatch.setattr(sample, "load_run", watched)
     monkeypatch.setattr(StopOnNaN, "__call__", outside)
     words = [f"run={run}", "n=4", "steps=3"]
     enter("sample", *words, f"out={tmp_path / 'float32'}")
@@ -226,5 +228,5 @@ def test_a_number_format_is_the_networks_alone(
 
 
 def test_a_task_is_not_compiled(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = [f"run={run}", "task=superres", "image=0", "n=2", "steps=2", "compiler=blocks", f"out={tmp_path}"]
-    assert "compiler=blocks would have no effect" in mistake(capfd, "sample", *words)
+    words = [f"run={run}", "task=superres", "image=0", "n=2", "steps=2", "compile=blocks", f"out={tmp_path}"]
+    assert "compile=blocks would have no effect" in mistake(capfd, "sample", *words)

@@ -39,9 +39,9 @@ def test_counts_are_the_same_every_time(tmp_path):
 
 @pytest.mark.slow
 def test_needless_copies_in_the_network_are_seen(tmp_path, monkeypatch):
-    """Before every normalisation: by the training and the likelihood; solvers are not to blame."""
-    normalise = GroupNorm.forward
-    monkeypatch.setattr(GroupNorm, "forward", lambda self, x: normalise(self, x.clone().clone().clone()))
+    """Before every normalization: by the training and the likelihood; solvers are not to blame."""
+    normalize = GroupNorm.forward
+    monkeypatch.setattr(GroupNorm, "forward", lambda self, x: normalize(self, x.clone().clone().clone()))
     words = told(tmp_path)
     assert {line.partition(":")[0] for line in words} == {"training step", "likelihood, an evaluation"}
     assert all("megabytes" in line for line in words)
@@ -60,9 +60,9 @@ def test_needless_copies_in_a_solver_are_seen(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_loop_over_the_weights_is_seen(tmp_path):
-    """In the average and in the optimiser, whose share of the whole step is too small to show it."""
+    """In the average and in the optimizer, whose share of the whole step is too small to show it."""
     training = trainer(str(tmp_path), **COUNTED)
-    follower = training.follower
+    follower = training.ema_updater
 
     def update(decay):
         for mine, theirs in zip(follower.mine, follower.theirs, strict=True):
@@ -72,7 +72,7 @@ def test_a_loop_over_the_weights_is_seen(tmp_path):
     training.adam = torch.optim.Adam(training.weights, foreach=False, fused=False)
     training.adam.step = lambda step=training.adam.step: (vars(training.adam).update(found_inf=None), step())
     words = excess(dict(counts(training)), BUDGET["counts"])
-    parts = {"training step, its optimiser", "training step, its average"}
+    parts = {"training step, its optimizer", "training step, its average"}
     assert parts <= {line.partition(":")[0] for line in words}
 
 

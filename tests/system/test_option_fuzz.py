@@ -14,9 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, train_classifier, verify
-from sde_gen.cli.app import MISTAKES, explain
+from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.evaluation import Evaluation
-from sde_gen.cli.generation import Drawing
+from sde_gen.cli.generation import SampleGeneration
 from sde_gen.cli.overrides import CONF, names
 from sde_gen.data.digits import Digits
 from sde_gen.evaluation.solver_comparison import Comparison
@@ -59,11 +59,11 @@ def run(tmp_path_factory):
     """A run folder of a network that was never trained."""
     folder = tmp_path_factory.mktemp("fuzz") / "run"
     config = composed("train", TINY)
-    facts = build.Facts(shape=(1, 8, 8), levels=17, classes=10)
-    net = build.denoiser(config, facts).net.state_dict()
+    data_spec = build.DataSpec(shape=(1, 8, 8), levels=17, classes=10)
+    net = build.denoiser(config, data_spec).net.state_dict()
     about = {
         "config": OmegaConf.to_container(config, resolve=True),
-        "facts": vars(facts),
+        "facts": vars(data_spec),
         "versions": build.versions(),
     }
     checkpoint.save(folder / "checkpoints", Checkpoint(images=0, net=net, ema=net, optimizer={}, about=about))
@@ -78,12 +78,12 @@ def _no_work(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for owner, name in (
         (Trainer, "run"),
-        (Drawing, "samples"),
+        (SampleGeneration, "samples"),
         (Evaluation, "results"),
         (Comparison, "measure"),
         (Tuner, "errors"),
         (verify, "certify"),
-        (convert, "open_run"),
+        (convert, "load_run"),
     ):
         monkeypatch.setattr(owner, name, begin)
     load = functools.cache(Digits.load)
@@ -136,7 +136,7 @@ def answer(work):
     except Begun:
         return None
     except MISTAKES as error:
-        line = explain(error)
+        line = format_error(error)
         assert line.strip()
         assert "\n" not in line
         assert len(line) < 600, line

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sde_gen.cli import benchmark, sample
-from sde_gen.cli.generation import Drawing
+from sde_gen.cli.generation import SampleGeneration
 from sde_gen.evaluation import solver_comparison
 from tests.helpers.subprocesses import children
 from tests.system.test_commands import TINY, enter, mistake
@@ -42,7 +42,7 @@ def test_vectors_have_a_picture_a_strip_and_a_film(run: Path, tmp_path: Path) ->
 def test_numbers_outlive_their_pictures(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("save_samples", "save_film", "save_panels"):
+    for name in ("save_samples", "save_gif", "save_panels"):
         monkeypatch.setattr(sample, name, fail)
     with pytest.warns(UserWarning, match="was not made") as told:
         enter("sample", f"run={run}", "n=5", "steps=3", "strip=2", "film=true", f"out={tmp_path}")
@@ -112,7 +112,7 @@ def _hang(folder: Path, started: Path) -> None:
         started.touch()
         time.sleep(100)
 
-    Drawing._batch = draw  # type: ignore[method-assign, assignment]
+    SampleGeneration._batch = draw  # type: ignore[method-assign, assignment]
     enter("sample", f"run={folder}", "n=2", "steps=2")
 
 

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint import writer as draft
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.distributed.fsdp import Sharded
-from sde_gen.distributed.strategy import Replicated, Team, assembled
-from tests.helpers.subprocesses import Ended, team, together
+from sde_gen.distributed.fsdp import FSDP
+from sde_gen.distributed.strategy import DDP, Strategy, init_distributed
+from tests.helpers.subprocesses import TruncatedProcess, run_processes, together
 from tests.helpers.tiny_run import points, read, same, trainer
 from tests.system.test_distributed_training import SETTINGS, Double, double
 
@@ -64,7 +64,7 @@ class Largest(TorchDispatchMode):
 
 
 def write(folder: Path) -> None:
-    with assembled(Sharded) as members:
+    with init_distributed(FSDP) as members:
         found = parts(64, members.size)
         with Largest() as largest:
             checkpoint.save(folder, found, members)
@@ -75,10 +75,10 @@ def write(folder: Path) -> None:
 
 def reread(folder: Path) -> None:
     """Read as the first process sees the folder, whatever the others' file system says of it yet."""
-    with assembled(Sharded) as members, pytest.MonkeyPatch.context() as patch:
+    with init_distributed(FSDP) as members, pytest.MonkeyPatch.context() as patch:
         if members.rank:
             patch.setattr(checkpoint, "paths", lambda folder: [])
-        found = checkpoint.latest(folder, team=members)
+        found = checkpoint.latest(folder, run_processes=members)
         assert found is not None
         for seed, part in enumerate(checkpoint.PARTS):
             mine = divided(
@@ -108,9 +108,9 @@ def test_no_process_has_all_of_it_while_saving(tmp_path: Path) -> None:
 
 def save_without_uniting(folder: Path) -> None:
     """Validate and save where nobody may put a tensor together, as previews do."""
-    with assembled(Sharded) as members:
+    with init_distributed(FSDP) as members:
         settings = {**SETTINGS, "checkpoint_every": 16, "keep": 2}
-        training = trainer(folder, settings=settings, net=double(), codec=Double(), team=members)
+        training = trainer(folder, settings=settings, net=double(), codec=Double(), run_processes=members)
         training.stop = lambda: training.images == 40
         uniting = members.whole
 
@@ -122,9 +122,9 @@ def save_without_uniting(folder: Path) -> None:
         training.run()
 
 
-def full(folder: Path, kind: Callable[[], Team], where: int) -> None:
+def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
     """The disk of one process is full."""
-    with assembled(kind) as members:
+    with init_distributed(kind) as members:
         checkpoint.save(folder, parts(64, members.size), members)
         if members.rank == where:
 
@@ -136,19 +136,19 @@ def full(folder: Path, kind: Callable[[], Team], where: int) -> None:
         with pytest.raises(OSError, match=r"128 images was not written \(No space left") as failure:
             checkpoint.save(folder, parts(128, members.size), members)
         assert failure.value.errno == errno.ENOSPC
-        assert ("in process 1" in str(failure.value)) == (kind is Sharded and where == 1)
+        assert ("in process 1" in str(failure.value)) == (kind is FSDP and where == 1)
         members.any(False)
         assert [path.name for path in folder.iterdir()] == ["000000000064"]
 
 
-@pytest.mark.parametrize(("kind", "where"), [(Sharded, 0), (Sharded, 1)])
-def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], Team], where: int) -> None:
+@pytest.mark.parametrize(("kind", "where"), [(FSDP, 0), (FSDP, 1)])
+def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], Strategy], where: int) -> None:
     together(2, full, tmp_path, kind, where)
     assert same(read(checkpoint.load(tmp_path / "000000000064").ema), numbers(65))
 
 
 def full_of_the_first(folder: Path) -> None:
-    with assembled() as members:
+    with init_distributed() as members:
         folder.touch()  # a file where a folder should be
         members.any(False)
         with pytest.raises(OSError, match="was not written"):
@@ -159,12 +159,12 @@ def test_replicas_are_told_what_stopped_the_first(tmp_path: Path) -> None:
     together(2, full_of_the_first, tmp_path / "file")
 
 
-def damaged(folder: Path, kind: Callable[[], Team], file: str) -> None:
+def damaged(folder: Path, kind: Callable[[], Strategy], file: str) -> None:
     """Every process verifies a share of the files, and all go back together."""
-    with assembled(kind) as members:
+    with init_distributed(kind) as members:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            found = checkpoint.latest(folder, team=members)
+            found = checkpoint.latest(folder, run_processes=members)
         assert found is not None
         assert found.images == 64
         assert any(file in str(warning.message) for warning in told)
@@ -172,7 +172,7 @@ def damaged(folder: Path, kind: Callable[[], Team], file: str) -> None:
 
 def unreadable(folder: Path) -> None:
     """The disk of process 1 fails while it verifies its share of the newest checkpoint."""
-    with assembled(Sharded) as members, pytest.MonkeyPatch.context() as patch:
+    with init_distributed(FSDP) as members, pytest.MonkeyPatch.context() as patch:
         if members.rank:
             digest = checkpoint._digest
 
@@ -183,7 +183,7 @@ def unreadable(folder: Path) -> None:
 
             patch.setattr(checkpoint, "_digest", fail)
         with pytest.warns(UserWarning, match=r"cannot be read: Input/output error, .*; going back"):
-            found = checkpoint.latest(folder, team=members)
+            found = checkpoint.latest(folder, run_processes=members)
         assert found is not None
         assert found.images == 64
 
@@ -204,17 +204,15 @@ def test_all_go_back_from_what_one_finds_damaged(tmp_path: Path) -> None:
         content = bytearray((folder / "000000000128" / file).read_bytes())
         content[-1] ^= 1
         (folder / "000000000128" / file).write_bytes(content)
-    together(2, damaged, tmp_path / "net.0-of-2.safetensors", Sharded, "net.0-of-2.safetensors")
-    together(
-        2, damaged, tmp_path / "optimizer.1-of-2.safetensors", Replicated, "optimizer.1-of-2.safetensors"
-    )
+    together(2, damaged, tmp_path / "net.0-of-2.safetensors", FSDP, "net.0-of-2.safetensors")
+    together(2, damaged, tmp_path / "optimizer.1-of-2.safetensors", DDP, "optimizer.1-of-2.safetensors")
 
 
-def lose(folder: Path, how: str, kind: Callable[[], Team] = Sharded) -> None:
+def lose(folder: Path, how: str, kind: Callable[[], Strategy] = FSDP) -> None:
     """Process 1 fails, or is killed, after the checkpoint at 48 images."""
-    with assembled(kind) as members:
+    with init_distributed(kind) as members:
         training = trainer(
-            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), team=members
+            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), run_processes=members
         )
 
         def fail() -> bool:
@@ -230,7 +228,7 @@ def lose(folder: Path, how: str, kind: Callable[[], Team] = Sharded) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "failed"])
 def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> None:
-    first, second = team([(lose, tmp_path / "run", how)] * 2)
+    first, second = run_processes([(lose, tmp_path / "run", how)] * 2)
     assert "ChildProcessError: process 0 of 2 lost another one" in first.text
     assert second.code == -signal.SIGKILL or "ArithmeticError: of process 1" in second.text
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
@@ -240,7 +238,7 @@ def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> N
 
 def save_and_die(folder: Path, where: int, count: int) -> None:
     """Save over an older checkpoint; one process is killed at its count-th touch of the disk."""
-    with assembled(Sharded) as members:
+    with init_distributed(FSDP) as members:
         checkpoint.save(folder, parts(64, members.size), members)
         touched = 0
 
@@ -269,7 +267,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
 
 def killed(folder: Path, where: int, count: int) -> bool:
     """Whether the saving came so far; what it left is whole."""
-    ended: list[Ended] = team([(save_and_die, folder, where, count)] * 2)
+    ended: list[TruncatedProcess] = run_processes([(save_and_die, folder, where, count)] * 2)
     found = checkpoint.latest(folder)
     assert found is not None
     assert found.images in (64, 128)
@@ -286,7 +284,7 @@ def killed(folder: Path, where: int, count: int) -> bool:
 
 def write_over(folder: Path) -> None:
     """The next processes do not stumble over what lies there."""
-    with assembled(Sharded) as members:
+    with init_distributed(FSDP) as members:
         path = checkpoint.save(folder, parts(128, members.size), members)
         if members.rank == 0:
             checkpoint.prune(folder, path, keep=1)

@@ -12,19 +12,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.cli import sample, train, train_classifier
-from sde_gen.cli.guidance_setup import choose_labels, guided
-from sde_gen.cli.run import open_data, open_run
+from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
+from sde_gen.cli.run import load_run, open_data
 from sde_gen.grid import Angle
 from sde_gen.guidance import CFG
-from sde_gen.inverse.method import Walked
+from sde_gen.inverse.method import SolverMethod
 from sde_gen.inverse.projection import Projection
 from sde_gen.inverse.task import Colorize, Deblur, Inpaint, Interpolate, Vary, psnr
-from sde_gen.noise import PerSample, sample_seeds
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
 from tests.helpers.catalogue import names
 
-DOORS = {"train": train.main, "train_classifier": train_classifier.main, "sample": sample.main}
+COMMANDS = {"train": train.main, "train_classifier": train_classifier.main, "sample": sample.main}
 SHORT = [
     *(f"engine.{key}=256" for key in ("images", "log_every", "checkpoint_every")),
     "engine.validate=16",
@@ -48,7 +48,7 @@ def enter(name, *arguments):
     before = sys.argv
     sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
     try:
-        DOORS[name]()
+        COMMANDS[name]()
     finally:
         sys.argv = before
         GlobalHydra.instance().clear()
@@ -87,7 +87,7 @@ def mistake(capfd, *arguments):
 
 
 def opened(folder):
-    return open_run(OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"}))
+    return load_run(OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"}))
 
 
 def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs):
@@ -96,7 +96,7 @@ def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs)
     sampler, label = Sampler(solver=Heun(), grid=Angle(), steps=3), torch.tensor([3, 1, 4])
 
     def draw(denoiser):
-        return sampler(denoiser, (3, 1, 8, 8), noise=PerSample(sample_seeds(0, 3)))
+        return sampler(denoiser, (3, 1, 8, 8), noise=PerSample(spawn_seeds(0, 3)))
 
     conditional, unconditional = draw(run.denoiser.bind(label=label)), draw(run.denoiser)
     assert not torch.equal(conditional, unconditional)
@@ -205,16 +205,16 @@ def test_interpolation_begins_and_ends_with_the_images(runs, tmp_path):
 
 
 def test_mistakes_are_answered(runs, tmp_path, capfd):
-    plain, labelled = f"run={runs / 'plain'}", f"run={runs / 'class'}"
+    plain, labeled = f"run={runs / 'plain'}", f"run={runs / 'class'}"
     (tmp_path / "broken.png").write_bytes(b"no picture")
     inpaint = [plain, "task=inpaint", "image=0"]
     for words, answer in (
-        ([labelled, "label=10"], "the classes are 0 to 9"),
+        ([labeled, "label=10"], "the classes are 0 to 9"),
         ([plain, "guidance=cfg"], "needs a run trained with conditioning=class"),
-        ([labelled, "guidance=cfg", "guidance.scales=2"], "did you mean guidance.scale"),
-        ([labelled, "guidance=autoguidance"], "guidance.weak=... must be given"),
-        ([labelled, "guidance=autoguidance", f"guidance.weak={runs / 'plain'}"], "other conditioning"),
-        ([labelled, "guidance=cfg", "task=vary", "image=0"], "give label="),
+        ([labeled, "guidance=cfg", "guidance.scales=2"], "did you mean guidance.scale"),
+        ([labeled, "guidance=autoguidance"], "guidance.weak=... must be given"),
+        ([labeled, "guidance=autoguidance", f"guidance.weak={runs / 'plain'}"], "other conditioning"),
+        ([labeled, "guidance=cfg", "task=vary", "image=0"], "give label="),
         ([plain, "image=0"], "choose a task"),
         ([plain, "task=vary", "image=0", "mask=x.png"], "does not ask for it"),
         (inpaint, "needs mask=FILE"),
@@ -232,7 +232,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
 
 
 def test_tasks_refuse_images_that_do_not_fit():
-    event, grey, method = (3, 8, 8), torch.zeros(1, 1, 8, 8), Walked(solver=Projection)
+    event, grey, method = (3, 8, 8), torch.zeros(1, 1, 8, 8), SolverMethod(solver=Projection)
     for task in (
         partial(Vary, image=grey),
         partial(Interpolate, a=grey, b=grey),
@@ -250,7 +250,7 @@ def test_tasks_refuse_images_that_do_not_fit():
 
 def test_a_measurement_made_here_is_noisy() -> None:
     image = torch.zeros(1, 3, 32, 32)
-    task = Colorize(image=image, event=(3, 32, 32), method=Walked(solver=Projection), noise_std=0.3)
+    task = Colorize(image=image, event=(3, 32, 32), method=SolverMethod(solver=Projection), noise_std=0.3)
     assert float(task.y.std()) == pytest.approx(0.3, rel=0.1)
     assert torch.equal(task.y, task.y)
 
@@ -336,7 +336,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
     every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
     config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.CFG", "drop": ["label"]}})
     with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
-        guided(config, replace(run, config=every))
+        apply_guidance(config, replace(run, config=every))
 
 
 def told(capfd, *arguments):

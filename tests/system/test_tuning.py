@@ -8,9 +8,9 @@ import torch
 from omegaconf import OmegaConf
 
 from sde_gen.cli.app import load
-from sde_gen.cli.tuning.choice import judged
+from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import notes
-from sde_gen.evaluation.solver_tuning import Tuner, candidates
+from sde_gen.evaluation.solver_tuning import Tuner, candidate_settings
 from sde_gen.grid import Angle, Uniform
 from sde_gen.solver import DPMSolverPP
 from tests.helpers import oracles
@@ -21,7 +21,7 @@ LITTLE = [
     "tune=true",
     "n=3",
     "tuning.nfe=[2,4]",
-    "tuning.optimise=[4]",
+    "tuning.optimize=[4]",
     "tuning.solvers=[ddim]",
     "tuning.grids=[karras]",
 ]
@@ -57,7 +57,7 @@ def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
 
 def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
     """There is nothing else to try."""
-    alone = ["tuning.solvers=[]", "tuning.grids=[]", "tuning.nfe=[3,3]", "tuning.optimise=[]"]
+    alone = ["tuning.solvers=[]", "tuning.grids=[]", "tuning.nfe=[3,3]", "tuning.optimize=[]"]
     enter("benchmark", f"run={run}", *LITTLE, *alone, "n=1", f"out={tmp_path}")
     assert "nothing beats the default at [3] evaluations: it stays" in capfd.readouterr().out
     kept = OmegaConf.load(tmp_path / "tuned-3.yaml")
@@ -72,16 +72,16 @@ def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
 def test_a_choice_that_does_not_win_on_other_noise_is_not_taken():
     model = oracles.denoiser(make("sde", "vp"))
     grids = {"uniform": Uniform(), "angle": Angle()}
-    worse, better = candidates(model.sde, {"dpm_solver_pp": DPMSolverPP()}, grids, 6)
+    worse, better = candidate_settings(model.sde, {"dpm_solver_pp": DPMSolverPP()}, grids, 6)
     judge = Tuner(denoiser=model, shape=(2,), settings=[worse, better], seeds=range(8))
-    assert judged(judge, 6, worse, better).setting is better
+    assert evaluate_selection(judge, 6, worse, better).setting is better
     lucky = better._replace(times=Angle(middle=0.33)(model.sde, 6))
     gains = torch.log(judge.errors(better) / judge.errors(lucky))
     assert 0 < gains.mean() < gains.std() / 8**0.5
-    assert judged(judge, 6, lucky, better).setting is better
+    assert evaluate_selection(judge, 6, lucky, better).setting is better
     alone = replace(judge, seeds=list(judge.seeds)[:1])
-    assert judged(alone, 6, better, worse).setting is worse, "one sample tells nothing"
-    choice = judged(judge, 6, better, worse)
+    assert evaluate_selection(alone, 6, better, worse).setting is worse, "one sample tells nothing"
+    choice = evaluate_selection(judge, 6, better, worse)
     assert choice.setting is better
     gain, se = choice.gain()
     assert gain > 3 * se > 0
@@ -99,8 +99,8 @@ def test_mistakes(run, tmp_path, capfd):
         (["tuning.nfe=[0]"], "positive whole numbers"),
         (["tuning.nfe=[true]"], "positive whole numbers"),
         (
-            ["tuning.optimise=[5]"],
-            "tuning.optimise=[5]: times are moved at numbers in tuning.nfe=[2, 4] only",
+            ["tuning.optimize=[5]"],
+            "tuning.optimize=[5]: times are moved at numbers in tuning.nfe=[2, 4] only",
         ),
         (["tuning.nfe=[1,4]", "tuning.against.solver=heun"], "tuning.nfe=1 is too few for a step of heun"),
         (["tuning.solvers=[hoin]"], "did you mean"),

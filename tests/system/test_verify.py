@@ -13,7 +13,7 @@ from tests.system import test_commands
 BROKEN = """
 from dataclasses import dataclass
 
-from sde_gen._tensor import like
+from sde_gen._tensor import broadcast_like
 from sde_gen.solver import DPMSolverPP
 
 
@@ -29,7 +29,7 @@ class Broken(DPMSolverPP):
 
 @pytest.fixture(autouse=True)
 def _door(monkeypatch):
-    monkeypatch.setitem(test_commands.DOORS, "verify", verify.main)
+    monkeypatch.setitem(test_commands.COMMANDS, "verify", verify.main)
 
 
 def test_certifies_a_subset_on_every_process(tmp_path, capfd):

@@ -23,7 +23,7 @@ class Impulses:
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         raise AssertionError("a deterministic sampler draws from its prior only")
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         return torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def test_starts_in_the_prior_of_its_first_time(sde: str) -> None:
     sampler = Sampler(solver=make("solver", "ddim"), grid=grid, steps=1)
     sampler(oracles.denoiser(process), (3, 2), noise=Impulses(), hooks=[path], dtype=torch.float64)
     sigma = float(process.sigma(torch.tensor(0.8, dtype=torch.float64)))
-    torch.testing.assert_close(path.states[0], sigma * Impulses().fresh(path.states[0]))
+    torch.testing.assert_close(path.states[0], sigma * Impulses().normal(path.states[0]))
 
 
 def test_last_step_is_the_posterior_mean() -> None:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.evaluation.solver_tuning import Candidate, Tuner
+from sde_gen.evaluation.solver_tuning import Setting, Tuner
 
 
-def named(setting: Candidate) -> dict[str, object]:
+def named(setting: Setting) -> dict[str, object]:
     """A setting by its names."""
     return {"solver": setting.solver, "grid": setting.grid, "steps": setting.steps}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Selection:
     """The setting to use at a number of evaluations, and the default there, on noise that chose neither.
 
     Arguments:
@@ -27,7 +27,7 @@ class Choice:
     """
 
     nfe: int
-    setting: Candidate
+    setting: Setting
     errors: Tensor
     usual: Tensor
     seconds: float
@@ -51,17 +51,17 @@ class Choice:
         }
 
 
-def judged(judge: Tuner, nfe: int, best: Candidate, default: Candidate) -> Choice:
+def evaluate_selection(judge: Tuner, nfe: int, best: Setting, default: Setting) -> Selection:
     """Hold what was found against the default, which stays unless beaten by two standard errors."""
     usual, seconds = _timed(judge, default)
-    kept = Choice(nfe=nfe, setting=default, errors=usual, usual=usual, seconds=seconds)
+    kept = Selection(nfe=nfe, setting=default, errors=usual, usual=usual, seconds=seconds)
     errors, seconds = _timed(judge, best)
-    found = Choice(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
+    found = Selection(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
     gain, se = found.gain()
     return found if se is not None and gain > 2 * se else kept
 
 
-def _timed(judge: Tuner, setting: Candidate) -> tuple[Tensor, float]:
+def _timed(judge: Tuner, setting: Setting) -> tuple[Tensor, float]:
     """Errors, and the time to get them when the reference is there."""
     assert judge.reference
     begin = time.perf_counter()

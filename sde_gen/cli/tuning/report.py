@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from sde_gen.cli import console
-from sde_gen.cli.tuning.choice import Choice, named
-from sde_gen.evaluation.solver_tuning import Candidate
+from sde_gen.cli.tuning.choice import Selection, named
+from sde_gen.evaluation.solver_tuning import Setting
 from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
 
 def report(
-    config: DictConfig, tried: Sequence[tuple[Candidate, float]], choices: Sequence[Choice], reference: float
+    config: DictConfig, tried: Sequence[tuple[Setting, float]], choices: Sequence[Selection], reference: float
 ) -> None:
     """Leave numbers and plot, and print the table.
 
@@ -35,7 +35,7 @@ def report(
     write(out / "tuning.json", json.dumps({**about, **found}, indent=1))
     picture = out / "tuning.png"
     attempt(lambda: save_figure(_figure(tried, choices), picture), picture)
-    console.sheet(
+    console.print_summary(
         f"settings that err least on {config.run}, judged on {config.n} other samples (model space)",
         ["NFE", "solver", "grid", "error", "default's", "gain", "+- s.e."],
         [_row(choice) for choice in choices],
@@ -44,7 +44,7 @@ def report(
         console.console.print(line, soft_wrap=True)
 
 
-def notes(config: DictConfig, choices: Sequence[Choice], reference: float) -> Iterator[str]:
+def notes(config: DictConfig, choices: Sequence[Selection], reference: float) -> Iterator[str]:
     """What to know of the table, and what to do with it."""
     against = config.tuning.against
     yield f"errors are medians per dimension of clean samples; the reference itself is off by {reference:.0e}"
@@ -58,7 +58,7 @@ def notes(config: DictConfig, choices: Sequence[Choice], reference: float) -> It
     yield f"to use one: python -m sde_gen.sample run={config.run} settings={config.out}/tuned-{choices[0].nfe}.yaml"
 
 
-def _row(choice: Choice) -> list[str]:
+def _row(choice: Selection) -> list[str]:
     setting, (gain, se) = choice.setting, choice.gain()
     return [
         f"{choice.nfe}",
@@ -71,7 +71,7 @@ def _row(choice: Choice) -> list[str]:
     ]
 
 
-def _figure(tried: Sequence[tuple[Candidate, float]], choices: Sequence[Choice]) -> Figure:
+def _figure(tried: Sequence[tuple[Setting, float]], choices: Sequence[Selection]) -> Figure:
     figure = Figure(figsize=(6, 4), dpi=120, layout="tight")
     axes = figure.add_subplot()
     lines: dict[str, list[tuple[int, float]]] = {}

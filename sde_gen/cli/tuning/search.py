@@ -8,28 +8,28 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import load, several
-from sde_gen.cli.run import open_run
-from sde_gen.cli.tuning.choice import judged
+from sde_gen.cli.app import as_list, load
+from sde_gen.cli.run import load_run
+from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import report
 from sde_gen.cli.tuning.setting import write
-from sde_gen.evaluation.solver_tuning import Candidate, Tuner, candidates
-from sde_gen.noise import sample_seeds
+from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
+from sde_gen.noise import spawn_seeds
 from sde_gen.sde import SDE
 
 
 def tune(config: DictConfig) -> None:
     """Try all settings, move the times of the best, judge on other noise, and leave table, plot and settings."""
     budgets, moved = _budgets(config.tuning)
-    run, out = open_run(config), Path(config.out)
+    run, out = load_run(config), Path(config.out)
     found, defaults = _settings(config.tuning, run.denoiser.sde, budgets)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
-    seeds = sample_seeds(config.seed, 2 * config.n)
+    seeds = spawn_seeds(config.seed, 2 * config.n)
     with console.progress() as bar:
         task = bar.add_task("solutions", total=None, note="")
         tuner = Tuner(
             denoiser=run.conditioned(run.labels(config.n)),
-            shape=run.facts.shape,
+            shape=run.data_spec.shape,
             settings=[setting for settings in found.values() for setting in settings],
             seeds=seeds[: config.n],
             device=run.device,
@@ -42,32 +42,32 @@ def tune(config: DictConfig) -> None:
             medians = [float(tuner.errors(setting).median()) for setting in found[nfe]]
             tried += list(zip(found[nfe], medians, strict=True))
             best = found[nfe][medians.index(min(medians))]
-            best = tuner.optimise(best) if nfe in moved else best
-            choices.append(judged(other, nfe, best, defaults[nfe]))
+            best = tuner.optimize(best) if nfe in moved else best
+            choices.append(evaluate_selection(other, nfe, best, defaults[nfe]))
             write(choices[-1].setting, out / f"tuned-{nfe}.yaml")
     report(config, tried, choices, max(tuner.reference.error, other.reference.error))
 
 
 def _budgets(wishes: DictConfig) -> tuple[list[int], list[int]]:
     """Numbers of evaluations, and those of them at which times are moved."""
-    budgets, moved = several(wishes.nfe), several(wishes.optimise)
+    budgets, moved = as_list(wishes.nfe), as_list(wishes.optimize)
     if not budgets or any(type(nfe) is not int or nfe < 1 for nfe in [*budgets, *moved]):
-        raise ValueError(f"tuning.nfe={budgets}, optimise={moved}: give lists of positive whole numbers")
+        raise ValueError(f"tuning.nfe={budgets}, optimize={moved}: give lists of positive whole numbers")
     if strange := sorted(set(moved) - set(budgets)):
         raise ValueError(
-            f"tuning.optimise={strange}: times are moved at numbers in tuning.nfe={budgets} only"
+            f"tuning.optimize={strange}: times are moved at numbers in tuning.nfe={budgets} only"
         )
     return sorted(set(budgets)), moved
 
 
 def _settings(
     wishes: DictConfig, sde: SDE, budgets: Sequence[int]
-) -> tuple[dict[int, list[Candidate]], dict[int, Candidate]]:
+) -> tuple[dict[int, list[Setting]], dict[int, Setting]]:
     """By number of evaluations, what to try, and the default among it."""
     against = wishes.against
-    solvers = _made("solver", [*several(wishes.solvers), against.solver])
-    grids = _made("grid", [*several(wishes.grids), against.grid])
-    found = {nfe: list(candidates(sde, solvers, grids, nfe)) for nfe in budgets}
+    solvers = _made("solver", [*as_list(wishes.solvers), against.solver])
+    grids = _made("grid", [*as_list(wishes.grids), against.grid])
+    found = {nfe: list(candidate_settings(sde, solvers, grids, nfe)) for nfe in budgets}
     defaults = {}
     for nfe, settings in found.items():
         mine = [one for one in settings if (one.solver, one.grid) == (against.solver, against.grid)]

@@ -6,11 +6,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import trusted
 from sde_gen.cli.app import load
-from sde_gen.evaluation.solver_tuning import Candidate
+from sde_gen.evaluation.solver_tuning import Setting
 from sde_gen.utils import atomic
 
 
-def write(setting: Candidate, path: Path) -> None:
+def write(setting: Setting, path: Path) -> None:
     """Leave solver, grid and number of steps; whatever ends the process, the file is whole."""
     grid = (
         {"_target_": "sde_gen.grid.Listed", "times": setting.times.tolist()}

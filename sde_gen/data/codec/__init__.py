@@ -4,6 +4,6 @@ from sde_gen.data.codec.affine import Affine
 from sde_gen.data.codec.base import Codec, Lossy
 from sde_gen.data.codec.out_of_range import OutOfRange
 from sde_gen.data.codec.scaled import Scaled
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 
-__all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "Uniform"]
+__all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "UniformCodec"]

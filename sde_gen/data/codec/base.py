@@ -25,7 +25,7 @@ class Codec(Checked, abc.ABC):
 
         Arguments:
             values: data with shape (B, *event): integer levels, or numbers for continuous data.
-            noise: dequantises integer levels; None stands for the middle of every bin.
+            noise: dequantizes integer levels; None stands for the middle of every bin.
 
         Returns:
             float32 with shape (B, *event).

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.codec.base import Codec, Levels
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.noise import Noise
 from sde_gen.utils.types import Shape
 
@@ -15,7 +15,7 @@ from sde_gen.utils.types import Shape
 class Scaled(Codec):
     r"""Levels stored as numbers ``first + k (last - first) / (levels - 1)``, such as pixels k / 255 in [0, 1].
 
-    The levels are recovered and treated as by :class:`Uniform`, so bits per dimension are those of the integers,
+    The levels are recovered and treated as by :class:`UniformCodec`, so bits per dimension are those of the integers,
     whatever the scaling. To treat such numbers as continuous would reward a density for finding the levels.
 
     Arguments:
@@ -26,7 +26,7 @@ class Scaled(Codec):
         high: where the last level ends.
 
     Raises:
-        ValueError: not first < last, or what :class:`Uniform` refuses; or later a number is no level.
+        ValueError: not first < last, or what :class:`UniformCodec` refuses; or later a number is no level.
     """
 
     levels: Levels
@@ -42,11 +42,11 @@ class Scaled(Codec):
         self._uniform.__post_init__()
 
     @property
-    def _uniform(self) -> Uniform:
-        return Uniform(levels=self.levels, low=self.low, high=self.high)
+    def _uniform(self) -> UniformCodec:
+        return UniformCodec(levels=self.levels, low=self.low, high=self.high)
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Recover the levels, dequantise and scale."""
+        """Recover the levels, dequantize and scale."""
         y = (values.double() - self.first) * ((self.levels - 1) / (self.last - self.first))
         k = torch.round(y)
         worst = float((y - k).abs().max())

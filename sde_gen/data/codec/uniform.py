@@ -1,4 +1,4 @@
-"""Integer levels with uniform dequantisation."""
+"""Integer levels with uniform dequantization."""
 
 import math
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(Codec):
-    r"""Integer levels k in {0, ..., levels - 1}, dequantised uniformly and mapped to an interval.
+class UniformCodec(Codec):
+    r"""Integer levels k in {0, ..., levels - 1}, dequantized uniformly and mapped to an interval.
 
     .. math::
         y = k + u, \quad u \sim U[0, 1), \qquad
@@ -44,13 +44,13 @@ class Uniform(Codec):
             raise ValueError(f"low={self.low}, high={self.high}: expected low < high")
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Dequantise and scale; without noise, the middle of every bin."""
+        """Dequantize and scale; without noise, the middle of every bin."""
         k = values.to(torch.float32)
         if noise is None:
             y = k + 0.5
         else:  # the distribution function of a Gaussian makes it uniform
             edge = self.levels * 2.0**-22  # as near to the next bin as float32 can tell apart
-            y = k + torch.special.ndtr(noise.fresh(k)).clamp(edge, 1 - edge)
+            y = k + torch.special.ndtr(noise.normal(k)).clamp(edge, 1 - edge)
         return self.low + (self.high - self.low) / self.levels * y
 
     def decode(self, x: Tensor) -> Tensor:

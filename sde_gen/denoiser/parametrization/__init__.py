@@ -1,19 +1,19 @@
 """What a network's output means: noise, data, score, v, velocity, or the preconditioned output of EDM."""
 
-from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization, Parametrization
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization, Parametrization
 from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import (
-    Label,
     LogRatio,
     LogSigma,
     LogTime,
     NearestStep,
     NearestTime,
+    NoiseLabel,
     Ratio,
     Time,
 )
-from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.parametrization.score import Score
 from sde_gen.denoiser.parametrization.v import V
 from sde_gen.denoiser.parametrization.velocity import Velocity
@@ -23,15 +23,15 @@ __all__ = [
     "EDM",
     "X0",
     "Eps",
-    "Label",
-    "LearnedRange",
-    "Linear",
+    "LearnedVariance",
+    "LinearCoefficients",
     "LinearParametrization",
     "LogRatio",
     "LogSigma",
     "LogTime",
     "NearestStep",
     "NearestTime",
+    "NoiseLabel",
     "Parametrization",
     "Ratio",
     "Score",

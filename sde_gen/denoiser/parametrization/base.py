@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sde_gen.denoiser.parametrization.label import Label
+from sde_gen.denoiser.parametrization.label import NoiseLabel
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import Marginal
 from sde_gen.utils.arguments import Checked
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 class Parametrization(Checked, abc.ABC):
@@ -39,13 +39,13 @@ class Parametrization(Checked, abc.ABC):
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The output (B, *event) of a network that knows x_0 and eps: ``predict`` of it returns them."""
 
-    def linear(self, marginal: Marginal) -> "Linear | None":
+    def linear(self, marginal: Marginal) -> "LinearCoefficients | None":
         """Its coefficients, so that those of a whole grid can be made at once; None if it is not linear."""
         del marginal
         return None
 
 
-class Linear(NamedTuple):
+class LinearCoefficients(NamedTuple):
     """``x0 = x0_x x_t + x0_out out`` and ``eps = eps_x x_t + eps_out out``.
 
     All have the shape of t, or are the number 0 or 1.
@@ -64,10 +64,10 @@ class LinearParametrization(Parametrization):
         label: the noise label given to the network.
     """
 
-    label: Label
+    label: NoiseLabel
 
     @abc.abstractmethod
-    def linear(self, marginal: Marginal) -> Linear:
+    def linear(self, marginal: Marginal) -> LinearCoefficients:
         """Its coefficients."""
 
     def c_in(self, marginal: Marginal) -> Tensor | float:
@@ -84,17 +84,17 @@ class LinearParametrization(Parametrization):
         return combine(self.linear(marginal), out, x_t, marginal)
 
 
-def combine(linear: Linear, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
+def combine(linear: LinearCoefficients, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
     """The prediction with these coefficients."""
     x0 = _line(linear.x0_x, x_t, linear.x0_out, out)
     eps = _line(linear.eps_x, x_t, linear.eps_out, out)
-    return Prediction(x_t, x0, eps, like(marginal.alpha, x_t), like(marginal.sigma, x_t))
+    return Prediction(x_t, x0, eps, broadcast_like(marginal.alpha, x_t), broadcast_like(marginal.sigma, x_t))
 
 
 def weigh(a: Tensor | float, x: Tensor) -> Tensor:
     """``a x``."""
     if isinstance(a, Tensor):
-        return like(a, x) * x
+        return broadcast_like(a, x) * x
     return x if a == 1 else a * x
 
 
@@ -102,4 +102,4 @@ def _line(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
     """``a x + b y``, without the terms that are not there."""
     if isinstance(a, float) and a == 0:
         return weigh(b, y)
-    return (like(a, x) * x if isinstance(a, Tensor) else a * x).add_(weigh(b, y))
+    return (broadcast_like(a, x) * x if isinstance(a, Tensor) else a * x).add_(weigh(b, y))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
-from sde_gen.denoiser.parametrization.label import Label, LogSigma
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization
+from sde_gen.denoiser.parametrization.label import LogSigma, NoiseLabel
 from sde_gen.sde.base import Marginal
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class EDM(LinearParametrization):
     """
 
     sigma_data: float = 0.5
-    label: Label = LogSigma(scale=0.25)
+    label: NoiseLabel = LogSigma(scale=0.25)
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -41,12 +41,12 @@ class EDM(LinearParametrization):
                 "in model space"
             )
 
-    def linear(self, marginal: Marginal) -> Linear:
+    def linear(self, marginal: Marginal) -> LinearCoefficients:
         """Undo the preconditioning; eps directly, without the cancellation of (x_t - alpha x0) / sigma."""
         alpha, sigma = marginal
         variance = self._variance(marginal)
         scale = self.sigma_data / torch.sqrt(variance)
-        return Linear(
+        return LinearCoefficients(
             x0_x=alpha * scale**2,
             x0_out=sigma * scale,
             eps_x=sigma / variance,
@@ -61,7 +61,10 @@ class EDM(LinearParametrization):
         """The F of (x0, eps)."""
         alpha, sigma = marginal
         std = torch.sqrt(self._variance(marginal))
-        return like(sigma / (self.sigma_data * std), x0) * x0 - like(alpha * self.sigma_data / std, x0) * eps
+        return (
+            broadcast_like(sigma / (self.sigma_data * std), x0) * x0
+            - broadcast_like(alpha * self.sigma_data / std, x0) * eps
+        )
 
     def _variance(self, marginal: Marginal) -> Tensor:
         return (self.sigma_data * marginal.alpha) ** 2 + marginal.sigma**2

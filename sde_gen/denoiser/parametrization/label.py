@@ -16,7 +16,7 @@ LIMIT = 8.0
 """Largest log(sigma / alpha) that our own networks are told."""
 
 
-class Label(Checked, abc.ABC):
+class NoiseLabel(Checked, abc.ABC):
     """A noise label c_noise, a function of the marginal and the time, with the shape of the time."""
 
     @abc.abstractmethod
@@ -25,7 +25,7 @@ class Label(Checked, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Time(Label):
+class Time(NoiseLabel):
     """``scale * t + offset``: 999 t in Song et al., 2021, arXiv:2011.13456 (VP and sub-VP networks).
 
     A chain of N steps that are counted from zero, the cleanest first, has scale N and offset -1 on
@@ -51,7 +51,7 @@ class NearestTime(Time):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearestStep(Label):
+class NearestStep(NoiseLabel):
     """The number of the chain's step, from 0, whose noise level sigma / alpha is nearest.
 
     Networks that know steps alone are told so at every noise level (Karras et al., 2022, arXiv:2206.00364, table 1,
@@ -79,7 +79,7 @@ class NearestStep(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogTime(Label):
+class LogTime(NoiseLabel):
     """``log(scale * t)``, for networks that take the logarithm of every label, of times too."""
 
     scale: float = 999.0
@@ -91,7 +91,7 @@ class LogTime(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogSigma(Label):
+class LogSigma(NoiseLabel):
     """``scale * log(sigma / alpha)``: the log noise level of the sample scaled back to its data.
 
     For VE this is log sigma as in Song et al., 2021, arXiv:2011.13456 (NCSN++; scale 1); Karras et al.,
@@ -113,7 +113,7 @@ class LogSigma(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ratio(Label):
+class Ratio(NoiseLabel):
     """``sigma / (unit alpha)``: the noise level itself, on data ``unit`` times smaller.
 
     Arguments:
@@ -129,7 +129,7 @@ class Ratio(Label):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogRatio(Label):
+class LogRatio(NoiseLabel):
     """``scale * log(sigma / (unit alpha))``: for networks that were trained elsewhere, on any noise level.
 
     Arguments:

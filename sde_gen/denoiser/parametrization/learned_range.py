@@ -11,7 +11,7 @@ from sde_gen.sde.base import Marginal
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnedRange(Parametrization):
+class LearnedVariance(Parametrization):
     r"""The first half of the output's channels is another parametrization's; the second fills ``Prediction.aux``.
 
     .. math::

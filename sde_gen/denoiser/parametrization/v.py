@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
-from sde_gen.denoiser.parametrization.label import Label, LogSigma
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization
+from sde_gen.denoiser.parametrization.label import LogSigma, NoiseLabel
 from sde_gen.sde.base import Marginal
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,16 @@ class V(LinearParametrization):
         label: the noise label given to the network.
     """
 
-    label: Label = LogSigma(scale=0.25)
+    label: NoiseLabel = LogSigma(scale=0.25)
 
-    def linear(self, marginal: Marginal) -> Linear:
+    def linear(self, marginal: Marginal) -> LinearCoefficients:
         """Rotate (x_t, v) back to (x0, eps)."""
         alpha, sigma = marginal
         norm2 = alpha**2 + sigma**2
-        return Linear(x0_x=alpha / norm2, x0_out=-sigma / norm2, eps_x=sigma / norm2, eps_out=alpha / norm2)
+        return LinearCoefficients(
+            x0_x=alpha / norm2, x0_out=-sigma / norm2, eps_x=sigma / norm2, eps_out=alpha / norm2
+        )
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The v of (x0, eps)."""
-        return like(marginal.alpha, x0) * eps - like(marginal.sigma, x0) * x0
+        return broadcast_like(marginal.alpha, x0) * eps - broadcast_like(marginal.sigma, x0) * x0

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
-from sde_gen.denoiser.parametrization.label import Label, Time
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization
+from sde_gen.denoiser.parametrization.label import NoiseLabel, Time
 from sde_gen.sde.base import SDE, Marginal
-from sde_gen.utils.broadcasting import like
+from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,13 @@ class Velocity(LinearParametrization):
     """
 
     sde: SDE
-    label: Label = Time(scale=1.0)
+    label: NoiseLabel = Time(scale=1.0)
 
-    def linear(self, marginal: Marginal) -> Linear:
+    def linear(self, marginal: Marginal) -> LinearCoefficients:
         """Solve the two linear equations for (x0, eps)."""
         alpha_dot, sigma_dot = self._dots(marginal)
         determinant = alpha_dot * marginal.sigma - sigma_dot * marginal.alpha
-        return Linear(
+        return LinearCoefficients(
             x0_x=-sigma_dot / determinant,
             x0_out=marginal.sigma / determinant,
             eps_x=alpha_dot / determinant,
@@ -45,7 +45,7 @@ class Velocity(LinearParametrization):
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The velocity of the path from x0 to eps."""
         alpha_dot, sigma_dot = self._dots(marginal)
-        return like(alpha_dot, x0) * x0 + like(sigma_dot, x0) * eps
+        return broadcast_like(alpha_dot, x0) * x0 + broadcast_like(sigma_dot, x0) * eps
 
     def _dots(self, marginal: Marginal) -> tuple[Tensor, Tensor]:
         t = self.sde.t_from_log_snr(2 * (torch.log(marginal.alpha) - torch.log(marginal.sigma)))

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen.denoiser.parametrization.base import Linear, LinearParametrization
-from sde_gen.denoiser.parametrization.label import Label, LogSigma
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization
+from sde_gen.denoiser.parametrization.label import LogSigma, NoiseLabel
 from sde_gen.sde.base import Marginal
 
 
@@ -19,12 +19,12 @@ class X0(LinearParametrization):
         label: the noise label given to the network.
     """
 
-    label: Label = LogSigma(scale=0.25)
+    label: NoiseLabel = LogSigma(scale=0.25)
 
-    def linear(self, marginal: Marginal) -> Linear:
+    def linear(self, marginal: Marginal) -> LinearCoefficients:
         """``x0 = out``."""
         alpha, sigma = marginal
-        return Linear(x0_x=0.0, x0_out=1.0, eps_x=1 / sigma, eps_out=-alpha / sigma)
+        return LinearCoefficients(x0_x=0.0, x0_out=1.0, eps_x=1 / sigma, eps_out=-alpha / sigma)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
         """The clean sample."""

@@ -1,6 +1,6 @@
 """Certificates of solvers: what they do, held to exact answers."""
 
-from sde_gen.evaluation.certificate.certify import Certificate, certify
-from sde_gen.evaluation.certificate.through import Through
+from sde_gen.evaluation.certificate.certify import SolverReport, certify
+from sde_gen.evaluation.certificate.through import ParametrizedOracle
 
-__all__ = ["Certificate", "Through", "certify"]
+__all__ = ["ParametrizedOracle", "SolverReport", "certify"]

@@ -33,7 +33,7 @@ BUDGET = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class SolverReport:
     """What was measured of a solver on a process.
 
     Arguments:
@@ -76,7 +76,7 @@ def certify(
     *,
     parametrization: str = "",
     wrap: Wrap = lambda denoiser: denoiser,
-) -> Certificate:
+) -> SolverReport:
     """Measure a solver on a process, in float64 against exact answers.
 
     Arguments:
@@ -110,7 +110,7 @@ def certify(
         failures.append(f"a sample alone is another by {coupling:.1e}")
     if nfe[0] is not None and nfe[0] != nfe[1]:
         failures.append(f"{nfe[0]} evaluations declared, {nfe[1]} counted")
-    return Certificate(
+    return SolverReport(
         solver=name,
         sde=sde_name,
         parametrization=parametrization,

@@ -19,27 +19,27 @@ from sde_gen.sde import SDE
 from sde_gen.solver import Solver
 
 
-class Gaussian(NamedTuple):
+class GaussianMoments(NamedTuple):
     """Mean (D,) and covariance (D, D)."""
 
     mean: Tensor
     cov: Tensor
 
 
-DATA = Gaussian(torch.tensor(oracles.GAUSSIAN.means[0]), torch.tensor(oracles.GAUSSIAN.covs[0]))
-POINT = Gaussian(DATA.mean, torch.zeros(2, 2, dtype=torch.float64))
-WHITE = Gaussian(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+DATA = GaussianMoments(torch.tensor(oracles.GAUSSIAN.means[0]), torch.tensor(oracles.GAUSSIAN.covs[0]))
+POINT = GaussianMoments(DATA.mean, torch.zeros(2, 2, dtype=torch.float64))
+WHITE = GaussianMoments(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
 
 
-def denoiser(sde: SDE, data: Gaussian = DATA) -> Denoiser:
+def denoiser(sde: SDE, data: GaussianMoments = DATA) -> Denoiser:
     """The exact denoiser of the data."""
     return GaussianDenoiser(sde=sde, mean=data.mean, cov=data.cov)
 
 
-def marginal(sde: SDE, t: Tensor, data: Gaussian = DATA) -> Gaussian:
+def marginal(sde: SDE, t: Tensor, data: GaussianMoments = DATA) -> GaussianMoments:
     """The exact law of x_t."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
-    return Gaussian(
+    return GaussianMoments(
         alpha * data.mean, alpha**2 * data.cov + sigma**2 * torch.eye(len(data.mean), dtype=torch.float64)
     )
 
@@ -69,12 +69,12 @@ class Impulses:
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw, and remember the interval."""
         self.intervals.append((u0, u1))
-        return self.fresh(x)
+        return self.normal(x)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         """Zero but for this draw's impulses and the last row."""
         z, row = torch.zeros_like(x), self.first + self.width * len(self.random)
-        self.random.append(self._source.fresh(x[:1])[0])
+        self.random.append(self._source.normal(x[:1])[0])
         if row < len(x) - 1:  # false in the rehearsal, which only counts draws
             z[row : row + self.width] = torch.eye(self.width, dtype=x.dtype).reshape(-1, *x.shape[1:])
         z[-1] = self.random[-1]
@@ -85,7 +85,7 @@ class Impulses:
         raise NotAffine("the solver draws uniform numbers")
 
 
-def through(solver: Solver, model: Denoiser, times: Tensor, start: Gaussian) -> Gaussian:
+def through(solver: Solver, model: Denoiser, times: Tensor, start: GaussianMoments) -> GaussianMoments:
     """The law of the solver's output for a Gaussian start."""
     width = len(start.mean)
     rehearsal = Impulses(1, width)
@@ -105,7 +105,7 @@ def through(solver: Solver, model: Denoiser, times: Tensor, start: Gaussian) -> 
     if not torch.allclose(end[-1], end[0] + weights @ columns, rtol=1e-9, atol=1e-9):
         raise NotAffine("the solver is not affine in its start and its noise, or its samples meet")
     a, b = columns[:width], columns[width:]
-    return Gaussian(end[0], a.T @ start.cov @ a + b.T @ b)
+    return GaussianMoments(end[0], a.T @ start.cov @ a + b.T @ b)
 
 
 def check_intervals(intervals: list[tuple[float, float]], times: Tensor) -> None:
@@ -118,14 +118,14 @@ def check_intervals(intervals: list[tuple[float, float]], times: Tensor) -> None
             raise NotAffine(f"the path was asked twice between {u1} and {v0}")
 
 
-def gap(sde: SDE, t: Tensor, law: Gaussian, data: Gaussian = DATA) -> tuple[float, float]:
+def gap(sde: SDE, t: Tensor, law: GaussianMoments, data: GaussianMoments = DATA) -> tuple[float, float]:
     """Errors of mean and covariance against the marginal at t, in x / alpha."""
     exact, alpha = marginal(sde, t, data), sde.alpha(t)
     mean, cov = (law.mean - exact.mean) / alpha, (law.cov - exact.cov) / alpha**2
     return float(mean.norm()), float(cov.norm())
 
 
-def errors(solver: Solver, sde: SDE, times: Tensor, data: Gaussian = DATA) -> tuple[float, float]:
+def errors(solver: Solver, sde: SDE, times: Tensor, data: GaussianMoments = DATA) -> tuple[float, float]:
     """Errors of mean and covariance at the end of a grid, from the exact marginal at its start."""
     end = through(solver, denoiser(sde, data), times, marginal(sde, times[0], data))
     return gap(sde, times[-1], end, data)

@@ -24,7 +24,7 @@ from sde_gen.sde import SDE
 Array = NDArray[np.float64]
 
 
-class Law(NamedTuple):
+class MixtureParameters(NamedTuple):
     """A mixture of Gaussians in the plane: means (K, 2), covariances (K, 2, 2), weights (K,)."""
 
     means: Array
@@ -32,7 +32,7 @@ class Law(NamedTuple):
     weights: Array
 
 
-MIXTURE = Law(
+MIXTURE = MixtureParameters(
     means=np.array([[1.0, 0.2], [-0.6, 0.9], [0.1, -1.1]]),
     covs=np.array(
         [[[0.30, 0.08], [0.08, 0.20]], [[0.25, -0.10], [-0.10, 0.35]], [[0.20, 0.00], [0.00, 0.30]]]
@@ -41,20 +41,20 @@ MIXTURE = Law(
 )
 """Three overlapping components: a smooth flow, on which orders show at few steps."""
 
-GAUSSIAN = Law(*(part[:1] for part in MIXTURE))
+GAUSSIAN = MixtureParameters(*(part[:1] for part in MIXTURE))
 """The first component alone."""
 
 RATIOS = (20.0, 0.02)
 """First and last sigma / alpha of the flow on which solvers are judged; every process reaches both."""
 
 
-def denoiser(sde: SDE, law: Law = MIXTURE, event: tuple[int, ...] = (2,)) -> MixtureDenoiser:
+def denoiser(sde: SDE, law: MixtureParameters = MIXTURE, event: tuple[int, ...] = (2,)) -> MixtureDenoiser:
     """Our exact denoiser of a law, on any event shape with two dimensions."""
     means, covs, weights = (torch.tensor(part) for part in law)
     return MixtureDenoiser(sde=sde, means=means.reshape(-1, *event), covs=covs, weights=weights)
 
 
-def score(z: Array, rho: float, law: Law = MIXTURE) -> Array:
+def score(z: Array, rho: float, law: MixtureParameters = MIXTURE) -> Array:
     """Gradient of log p_rho at z of shape (B, 2), from the law's definition."""
     means, covs, weights = law
     spread = covs + rho**2 * np.eye(2)
@@ -65,7 +65,7 @@ def score(z: Array, rho: float, law: Law = MIXTURE) -> Array:
     return np.asarray(((r / r.sum(1, keepdims=True))[..., None] * pull).sum(1))
 
 
-def flow(z: Array, rho0: float, rho1: float, law: Law = MIXTURE, rtol: float = 1e-12) -> Array:
+def flow(z: Array, rho0: float, rho1: float, law: MixtureParameters = MIXTURE, rtol: float = 1e-12) -> Array:
     """The probability flow from ratio rho0 to rho1, by an eighth-order method."""
 
     def slope(log_rho: float, flat: Array) -> Array:

@@ -7,7 +7,7 @@ from sde_gen.denoiser.parametrization.base import Parametrization
 from sde_gen.denoiser.prediction import Prediction
 
 
-class Through(Denoiser):
+class ParametrizedOracle(Denoiser):
     """A denoiser whose predictions go through a parametrization, as those of a perfectly trained network would.
 
     Arguments:
@@ -27,6 +27,6 @@ class Through(Denoiser):
         out = self.parametrization.target(exact.x0, exact.eps, marginal)
         return self.parametrization.predict(out, x_t, marginal)
 
-    def rows(self, index: Tensor, count: int) -> Denoiser:
+    def select(self, index: Tensor, count: int) -> Denoiser:
         """Go through for these samples."""
-        return self.with_parts(denoiser=self.denoiser.rows(index, count))
+        return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -1,4 +1,4 @@
-"""Bits of the data from densities at dequantised points."""
+"""Bits of the data from densities at dequantized points."""
 
 from torch import Tensor
 

@@ -15,27 +15,27 @@ from sde_gen.utils.arguments import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MetricResult:
     """A number per image, and what is known of its error; all in the metric's unit, float64 with shape (B,).
 
     NaN in a part says that it is not known of this image: a metric may look at some images more closely.
 
     Arguments:
         value: the numbers.
-        spread: by name, standard errors of the value from random draws, independent between images.
-        offset: by name, estimates of how far the value lies above the truth, which no mean over images takes away.
+        random_errors: by name, standard errors of the value from random draws, independent between images.
+        biases: by name, estimates of how far the value lies above the truth, which no mean over images takes away.
     """
 
     value: Tensor
-    spread: Mapping[str, Tensor] = field(default_factory=dict)
-    offset: Mapping[str, Tensor] = field(default_factory=dict)
+    random_errors: Mapping[str, Tensor] = field(default_factory=dict)
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """What JSON can say of every image: null where a part is not known."""
         value = self.value.tolist()
         spread, offset = (
             {name: [x if math.isfinite(x) else None for x in part.tolist()] for name, part in parts.items()}
-            for parts in (self.spread, self.offset)
+            for parts in (self.random_errors, self.biases)
         )
         return [
             {
@@ -47,16 +47,16 @@ class Measured:
         ]
 
     @staticmethod
-    def of_rows(rows: Sequence[Mapping[str, Any]]) -> "Measured":
+    def of_rows(rows: Sequence[Mapping[str, Any]]) -> "MetricResult":
         """Put rows of one metric together, of any batches."""
 
         def column(values: Iterable[float | None]) -> Tensor:
             return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
 
-        return Measured(
+        return MetricResult(
             value=column(row["value"] for row in rows),
-            spread={name: column(row["spread"][name] for row in rows) for name in rows[0]["spread"]},
-            offset={name: column(row["offset"][name] for row in rows) for name in rows[0]["offset"]},
+            random_errors={name: column(row["spread"][name] for row in rows) for name in rows[0]["spread"]},
+            biases={name: column(row["offset"][name] for row in rows) for name in rows[0]["offset"]},
         )
 
 
@@ -77,7 +77,9 @@ class Metric(Checked, abc.ABC):
         return False
 
     @abc.abstractmethod
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
         """Evaluate a batch.
 
         Arguments:

@@ -9,22 +9,22 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.evaluation.metric.base import Measured, Metric
+from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.likelihood import bits_per_dim, log_prob
 from sde_gen.likelihood.divergence import Divergence
-from sde_gen.noise import Noise, PerSample, sample_seeds
+from sde_gen.noise import Noise, PerSample, spawn_seeds
 from sde_gen.ode.base import Integrator
 
-REDRAWN, ODE = ("dequantisation", "probes"), "ODE"
+REDRAWN, ODE = ("dequantization", "probes"), "ODE"
 """Names of the parts of the error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BitsPerDim(Metric):
-    r"""Bits per dimension by the probability flow, with one uniform dequantisation of every image.
+    r"""Bits per dimension by the probability flow, with one uniform dequantization of every image.
 
     Some images are looked at more closely, to tell the parts of the error of the mean. With b(u, v) the number that
-    comes of the dequantisation u and the probes v, and other draws u' and v',
+    comes of the dequantization u and the probes v, and other draws u' and v',
 
     .. math::
         e_u^2 = \tfrac12 (b(u, v) - b(u', v))^2, \qquad e_v^2 = \tfrac12 (b(u, v) - b(u, v'))^2
@@ -48,7 +48,7 @@ class BitsPerDim(Metric):
     integrator: Integrator
     divergence: Divergence
     closer: int | None = 16
-    what: ClassVar[str] = "probability-flow code length, uniform dequantisation"
+    what: ClassVar[str] = "probability-flow code length, uniform dequantization"
     unit: ClassVar[str] = "bits/dim"
 
     def __post_init__(self) -> None:
@@ -63,21 +63,29 @@ class BitsPerDim(Metric):
         """Whether the integrator couples them."""
         return self.integrator.batch_coupled
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
-        """Dequantise, solve and convert; look closer at some."""
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
+        """Dequantize, solve and convert; look closer at some."""
         noise = PerSample(seeds)
         x = codec.encode(values, noise)
         found = self._bits(denoiser, x, codec, noise)
         if self.closer is None:
-            return Measured(value=found)
+            return MetricResult(value=found)
         index = torch.tensor([i for i, seed in enumerate(seeds) if seed % self.closer == 0], dtype=torch.long)
         near = index.to(x.device)
         parts = self._parts(
-            denoiser.rows(index, len(x)), values[near], codec, [seeds[i] for i in index.tolist()], found[near]
+            denoiser.select(index, len(x)),
+            values[near],
+            codec,
+            [seeds[i] for i in index.tolist()],
+            found[near],
         )
         unknown = torch.full_like(found, torch.nan)
         whole = {name: unknown.index_copy(0, near, part) for name, part in parts.items()}
-        return Measured(value=found, spread={name: whole[name] for name in REDRAWN}, offset={ODE: whole[ODE]})
+        return MetricResult(
+            value=found, random_errors={name: whole[name] for name in REDRAWN}, biases={ODE: whole[ODE]}
+        )
 
     def _parts(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int], found: Tensor
@@ -85,11 +93,11 @@ class BitsPerDim(Metric):
         """Parts of the errors of these images, with shape (b,)."""
         if not seeds:
             return {name: found for name in (*REDRAWN, ODE)}
-        other = [sample_seeds(seed, 1)[0] for seed in seeds]
+        other = [spawn_seeds(seed, 1)[0] for seed in seeds]
         same, other_noise = PerSample(seeds), PerSample(other)
         x = codec.encode(values, same)  # what same draws next are the probes of before
         x_other = codec.encode(values, other_noise)
-        spread = {"dequantisation": (found - self._bits(denoiser, x_other, codec, same)).abs() / 2**0.5}
+        spread = {"dequantization": (found - self._bits(denoiser, x_other, codec, same)).abs() / 2**0.5}
         spread["probes"] = torch.zeros_like(found)
         if self.divergence.random:
             spread["probes"] = (found - self._bits(denoiser, x, codec, other_noise)).abs() / 2**0.5
@@ -100,9 +108,9 @@ class BitsPerDim(Metric):
                 codec,
                 PerSample(other),
                 integrator=integrator,
-                divergence=self.divergence.steady(),
+                divergence=self.divergence.with_fixed_probes(),
             )
-            for integrator in (self.integrator, self.integrator.finer())
+            for integrator in (self.integrator, self.integrator.refine())
         )
         return {**spread, ODE: coarse - fine}
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.metric._bits import code_length
-from sde_gen.evaluation.metric.base import Measured, Metric
-from sde_gen.evaluation.metric.ending import Density, Ending
+from sde_gen.evaluation.metric.base import Metric, MetricResult
+from sde_gen.evaluation.metric.ending import DataTerm, DequantizedData
 from sde_gen.likelihood import ELBO
 from sde_gen.noise import PerSample
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +33,19 @@ class ContinuousBound(Metric):
     """
 
     bound: ELBO = field(default_factory=ELBO)
-    ending: Ending = field(default_factory=Density)
+    ending: DataTerm = field(default_factory=DequantizedData)
     what: ClassVar[str] = "SDE model, upper bound (continuous time)"
     unit: ClassVar[str] = "bits/dim"
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
         """Prepare, bound, and convert."""
         noise = PerSample(seeds)
         with torch.no_grad():
             model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)
             found = self.bound(model, x0, decoder=decoder, noise=noise)
-        return Measured(
+        return MetricResult(
             value=code_length(found.nats, log_q, x0, codec),
-            spread={"draws": found.se / (event_dim(x0) * math.log(2))},
+            random_errors={"draws": found.se / (event_numel(x0) * math.log(2))},
         )

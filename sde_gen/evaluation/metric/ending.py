@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.codec import Codec
-from sde_gen.denoiser import Denoiser, Ended
-from sde_gen.likelihood import Decoder, Discretised, Gaussian, LastStep
-from sde_gen.likelihood.dequantization import Dequantisation, Uniform
+from sde_gen.denoiser import Denoiser, TruncatedProcess
+from sde_gen.likelihood import Decoder, DiscretizedGaussian, GaussianDecoder, LastStep
+from sde_gen.likelihood.dequantization import Dequantization, UniformDequantization
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 
 
-class Met(NamedTuple):
+class ReconstructionInputs(NamedTuple):
     """What a bound is evaluated with.
 
     Arguments:
@@ -31,11 +31,13 @@ class Met(NamedTuple):
     decoder: Decoder
 
 
-class Ending(Checked, abc.ABC):
+class DataTerm(Checked, abc.ABC):
     """A way from data to clean points and a decoder."""
 
     @abc.abstractmethod
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
+    ) -> ReconstructionInputs:
         """Prepare a batch.
 
         Arguments:
@@ -47,23 +49,27 @@ class Ending(Checked, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Density(Ending):
-    """Dequantised or continuous data, whose density is bounded down to the process' t_min.
+class DequantizedData(DataTerm):
+    """Dequantized or continuous data, whose density is bounded down to the process' t_min.
 
     Arguments:
-        dequantisation: gives clean points.
+        dequantization: gives clean points.
     """
 
-    dequantisation: Dequantisation = field(default_factory=Uniform)
+    dequantization: Dequantization = field(default_factory=UniformDequantization)
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
-        """Dequantise; a Gaussian decoder."""
-        return Met(denoiser, *self.dequantisation.clean(values, codec, noise), Gaussian())
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
+    ) -> ReconstructionInputs:
+        """Dequantize; a Gaussian decoder."""
+        return ReconstructionInputs(
+            denoiser, *self.dequantization.clean(values, codec, noise), GaussianDecoder()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels(Ending):
-    r"""Integer levels themselves, without dequantisation: every level is the middle of its bin.
+class DiscreteData(DataTerm):
+    r"""Integer levels themselves, without dequantization: every level is the middle of its bin.
 
     The process ends where its noise sigma / alpha is ``width`` of a bin, if that is before t_min, and the decoder
     gives every bin its mass. What the process would spend further down, on places within a bin, is no information
@@ -85,7 +91,9 @@ class Levels(Ending):
         if not self.width > 0:
             raise ValueError(f"width={self.width} must be positive")
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
+    ) -> ReconstructionInputs:
         """Take the middles of the bins, which needs no noise."""
         del noise
         first, second = codec.middles()[:2]
@@ -93,11 +101,13 @@ class Levels(Ending):
         end = sde.t_from_log_snr(-2 * torch.log(self.width * (second - first))).clamp(min=sde.t_min)
         x0 = codec.encode(values)
         log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
-        return Met(Ended(denoiser, float(end)), x0, log_q.to(x0.device), Discretised(codec=codec))
+        return ReconstructionInputs(
+            TruncatedProcess(denoiser, float(end)), x0, log_q.to(x0.device), DiscretizedGaussian(codec=codec)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastStepLevels(Ending):
+class LastStepLevels(DataTerm):
     """Integer levels themselves, each the middle of its bin, met by one more step of the chain to clean data.
 
     The chain goes down to the last time of its grid, and the decoder has the variance that its steps have
@@ -106,9 +116,11 @@ class LastStepLevels(Ending):
     Sources: Ho et al., 2020, arXiv:2006.11239, section 3.3; Nichol and Dhariwal, 2021, arXiv:2102.09672.
     """
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Met:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
+    ) -> ReconstructionInputs:
         """Take the middles of the bins, which needs no noise."""
         del noise
         x0 = codec.encode(values)
         log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
-        return Met(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))
+        return ReconstructionInputs(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))

@@ -1,4 +1,4 @@
-"""Bits per dimension of the probability flow by several dequantisations."""
+"""Bits per dimension of the probability flow by several dequantizations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.codec import Codec
-from sde_gen.denoiser import Denoiser, Ended
+from sde_gen.denoiser import Denoiser, TruncatedProcess
 from sde_gen.evaluation.metric._bits import code_length
-from sde_gen.evaluation.metric.base import Measured, Metric
+from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.likelihood import log_prob
-from sde_gen.likelihood.dequantization import Dequantisation, importance_bound
+from sde_gen.likelihood.dequantization import Dequantization, importance_bound
 from sde_gen.likelihood.divergence import Divergence
 from sde_gen.noise import PerSample
 from sde_gen.ode.base import Integrator
@@ -20,15 +20,15 @@ from sde_gen.ode.base import Integrator
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceBits(Metric):
-    """An upper bound on the code length under the probability flow, from K draws of a dequantisation.
+    """An upper bound on the code length under the probability flow, from K draws of a dequantization.
 
-    With one draw it is the flow's code length by any dequantisation. With more it falls to the flow's own
+    With one draw it is the flow's code length by any dequantization. With more it falls to the flow's own
     -log P(k); that needs an exact divergence, see :func:`~sde_gen.likelihood.dequantization.importance_bound`.
 
     Source: Burda et al., 2016, arXiv:1509.00519, theorem 1.
 
     Arguments:
-        dequantisation: law of the draws.
+        dequantization: law of the draws.
         draws: their number K.
         integrator: method for the ODE.
         divergence: exact or estimated.
@@ -38,11 +38,11 @@ class ImportanceBits(Metric):
             mean of weights: the result would lie below what it is to bound.
     """
 
-    dequantisation: Dequantisation
+    dequantization: Dequantization
     integrator: Integrator
     divergence: Divergence
     draws: int = 1
-    what: ClassVar[str] = "probability flow, upper bound (K dequantisations)"
+    what: ClassVar[str] = "probability flow, upper bound (K dequantizations)"
     unit: ClassVar[str] = "bits/dim"
 
     def __post_init__(self) -> None:
@@ -60,16 +60,22 @@ class ImportanceBits(Metric):
         """Whether the integrator couples them."""
         return self.integrator.batch_coupled
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
-        """Dequantise, solve, and average the weights."""
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
+        """Dequantize, solve, and average the weights."""
         noise = PerSample(seeds)
         log_weights = []
         for _ in range(self.draws):
             with torch.no_grad():
-                x, log_q, t = self.dequantisation(denoiser, values, codec, noise)
+                x, log_q, t = self.dequantization(denoiser, values, codec, noise)
                 found = log_prob(
-                    Ended(denoiser, t), x, integrator=self.integrator, divergence=self.divergence, noise=noise
+                    TruncatedProcess(denoiser, t),
+                    x,
+                    integrator=self.integrator,
+                    divergence=self.divergence,
+                    noise=noise,
                 )
             log_weights.append(found.nats - log_q)
         bound = importance_bound(torch.stack(log_weights))
-        return Measured(value=code_length(bound, torch.zeros_like(bound), x, codec))
+        return MetricResult(value=code_length(bound, torch.zeros_like(bound), x, codec))

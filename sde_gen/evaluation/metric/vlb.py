@@ -11,12 +11,12 @@ from torch import Tensor
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.metric._bits import code_length
-from sde_gen.evaluation.metric.base import Measured, Metric
-from sde_gen.evaluation.metric.ending import Ending, Levels
+from sde_gen.evaluation.metric.base import Metric, MetricResult
+from sde_gen.evaluation.metric.ending import DataTerm, DiscreteData
 from sde_gen.grid import Grid
 from sde_gen.likelihood import discrete_vlb
 from sde_gen.noise import PerSample
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,13 @@ class ChainBound(Metric):
     steps: int = 100
     nu: float | None = 1.0
     repeats: int = 1
-    ending: Ending = field(default_factory=Levels)
+    ending: DataTerm = field(default_factory=DiscreteData)
     what: ClassVar[str] = "ancestral chain, upper bound (finitely many steps)"
     unit: ClassVar[str] = "bits/dim"
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Measured:
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
         """Prepare, bound, and convert."""
         noise = PerSample(seeds)
         with torch.no_grad():
@@ -50,7 +52,7 @@ class ChainBound(Metric):
             found = discrete_vlb(
                 model, x0, times, decoder=decoder, noise=noise, nu=self.nu, repeats=self.repeats
             )
-        return Measured(
+        return MetricResult(
             value=code_length(found.nats, log_q, x0, codec),
-            spread={"draws": found.se / (event_dim(x0) * math.log(2))},
+            random_errors={"draws": found.se / (event_numel(x0) * math.log(2))},
         )

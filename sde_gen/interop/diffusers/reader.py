@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import schedulers
 from sde_gen.interop.diffusers.unet2d import Layout, Sizes, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
 from sde_gen.interop.formats import files
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import choice, plausible
-from sde_gen.interop.weight_mapper import Transfer
-from sde_gen.model.unet.centered import Centred
+from sde_gen.interop.weight_mapper import WeightMapper
+from sde_gen.model.unet.centered import CenteredInput
 
 
-def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     """Read a file of weights, or the index of several, that has the network's ``config.json`` beside it.
 
     Arguments:
@@ -53,14 +53,16 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
     return replace(imported, notes=imported.notes + files.became(stored))
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Imported:
+def read(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]
+) -> ConvertedModel:
     """Put a network of theirs in our terms.
 
     On a chain the network is told the number of its step, from 0, and what the output is, ``prediction_type`` says; on
     EDM's levels it is told a fourth of their logarithm, and on the straight path a thousand times the time. Images lie
-    on [-1, 1]; with ``center_input_sample`` on [0, 1], and the network centres them. With ``fourier`` features the
+    on [-1, 1]; with ``center_input_sample`` on [0, 1], and the network centers them. With ``fourier`` features the
     network is told sigma, of which it takes the logarithm, and gives the score: -1 times the noise, divided by sigma,
-    so that the last convolutions change their sign here. Its images lie on [0, 1]; those that the network centres lie
+    so that the last convolutions change their sign here. Its images lie on [0, 1]; those that the network centers lie
     on [-1, 1] here, where the noise is twice theirs.
 
     What belongs to their samplers (``clip_sample``, ``thresholding``, fixed variances, grids) is not taken over.
@@ -82,28 +84,33 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Ma
     sizes = layout.sizes
     fourier = sizes.said["time_embedding_type"] == "fourier"
     meaning = schedulers.meaning(
-        scheduler, outputs=sizes.outputs, fourier=fourier, unit=2.0 if sizes.centred else 1.0
+        scheduler, outputs=sizes.outputs, fourier=fourier, unit=2.0 if sizes.centered else 1.0
     )
     plausible(tensors, sizes.levels * sizes.blocks)
     with torch.device("meta"):
-        moved = Transfer(renamed(tensors), layout.recipe().make())
+        moved = WeightMapper(renamed(tensors), layout.recipe().make())
     layout.move(moved)
     state, net = moved.finish(), layout.recipe()
     if meaning.sign != 1:
         for name in (f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")):
             state[name] = meaning.sign * state[name]
-    if sizes.centred and not fourier:
-        net, state = Recipe(Centred, net=net), {f"net.{name}": value for name, value in state.items()}
-    low = 0.0 if sizes.centred != fourier else -1.0
+    if sizes.centered and not fourier:
+        net, state = (
+            ObjectSpec(CenteredInput, net=net),
+            {f"net.{name}": value for name, value in state.items()},
+        )
+    low = 0.0 if sizes.centered != fourier else -1.0
     labels = (
-        Recipe(ClassLabel, classes=sizes.classes, dropout=0.0) if sizes.classes else Recipe(Unconditional)
+        ObjectSpec(ClassLabel, classes=sizes.classes, dropout=0.0)
+        if sizes.classes
+        else ObjectSpec(Unconditional)
     )
-    return Imported(
+    return ConvertedModel(
         config={
             "model": net.config(),
             "sde": meaning.sde.config(),
             "parametrization": meaning.parametrization.config(),
-            "codec": Recipe(Uniform, levels=256, low=low, high=1.0).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=low, high=1.0).config(),
             "conditioning": labels.config(),
         },
         shape=tuple(sizes.shape),

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import LogRatio, Time
-from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.parametrization.v import V
 from sde_gen.denoiser.parametrization.velocity import Velocity
 from sde_gen.denoiser.parametrization.x0 import X0
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, need, real, reals, shown, whole
 from sde_gen.sde.ddpm import (
@@ -24,7 +24,7 @@ from sde_gen.sde.rectified import Rectified
 from sde_gen.sde.ve import VE
 
 
-class Meaning(NamedTuple):
+class Conventions(NamedTuple):
     """The process, and what the output of the network means.
 
     Attributes:
@@ -34,8 +34,8 @@ class Meaning(NamedTuple):
         notes: what is not taken over and worth knowing.
     """
 
-    sde: Recipe
-    parametrization: Recipe
+    sde: ObjectSpec
+    parametrization: ObjectSpec
     sign: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -72,7 +72,7 @@ FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
 PREDICTIONS = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 
 
-def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Meaning:
+def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Conventions:
     """What a scheduler says of the network beside it.
 
     Source: von Platen et al., diffusers 0.42, schedulers.
@@ -98,7 +98,7 @@ def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: 
             f"{shown(said)} with time_embedding_type={'fourier' if fourier else 'positional or learned'} is not "
             "supported: networks with fourier features are of ScoreSdeVeScheduler, and only they"
         )
-    readers: dict[str, Callable[[Mapping[str, Any]], Meaning]] = {
+    readers: dict[str, Callable[[Mapping[str, Any]], Conventions]] = {
         **dict.fromkeys(CHAINS, lambda said: _chain(said, outputs)),
         **dict.fromkeys(LEVELS, _levels),
         **dict.fromkeys(FLOWS, _flow),
@@ -111,49 +111,49 @@ def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: 
     return readers[name](scheduler)
 
 
-def _exploding(said: Mapping[str, Any], unit: float) -> Meaning:
+def _exploding(said: Mapping[str, Any], unit: float) -> Conventions:
     """VE, on data ``unit`` times larger than theirs; the network gives the score, -1 times the noise by its level."""
-    sde = Recipe(
+    sde = ObjectSpec(
         VE,
         sigma_min=unit * real(said, "sigma_min"),
         sigma_max=unit * real(said, "sigma_max"),
         t_min=real({"sampling_eps": 1e-5, **said}, "sampling_eps"),
     )
-    return Meaning(sde, Recipe(Eps, label=Recipe(LogRatio, unit=unit)), -1.0)
+    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=unit)), -1.0)
 
 
-def _levels(said: Mapping[str, Any]) -> Meaning:
+def _levels(said: Mapping[str, Any]) -> Conventions:
     """EDM; ``v_prediction`` is the same with the other sign."""
     kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", "epsilon", "v_prediction")
     low, high, deviation = (real(said, f"sigma_{key}") for key in ("min", "max", "data"))
-    return Meaning(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
+    return Conventions(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
 
 
-def _flow(said: Mapping[str, Any]) -> Meaning:
+def _flow(said: Mapping[str, Any]) -> Conventions:
     """The straight path, whose network is told a thousand times the time and gives the velocity."""
     _refuse(said, "invert_sigmas")
     steps = whole({"num_train_timesteps": 1000, **said}, "num_train_timesteps", most=MOST_STEPS)
     notes = []
     if said.get("shift", 1.0) != 1.0:
         notes.append(f"shift={shown(said['shift'])} belongs to their sampler's grid and is not taken over")
-    sde = Recipe(Rectified)
-    output = Recipe(Velocity, sde=sde, label=Recipe(Time, scale=float(steps)))
-    return Meaning(sde, output, notes=tuple(notes))
+    sde = ObjectSpec(Rectified)
+    output = ObjectSpec(Velocity, sde=sde, label=ObjectSpec(Time, scale=float(steps)))
+    return Conventions(sde, output, notes=tuple(notes))
 
 
-def _chain(said: Mapping[str, Any], outputs: int) -> Meaning:
+def _chain(said: Mapping[str, Any], outputs: int) -> Conventions:
     """The chain of a table of betas."""
     _refuse(said, "use_flow_sigmas")
     choice({"timestep_type": "discrete", **said}, "timestep_type", "discrete")
     steps, betas = _betas(said)
     if flag({"rescale_betas_zero_snr": False, **said}, "rescale_betas_zero_snr"):
-        betas = Recipe(zero_snr_betas, betas=betas)
+        betas = ObjectSpec(zero_snr_betas, betas=betas)
     kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", *PREDICTIONS)
-    output = Recipe(PREDICTIONS[kind], label=Recipe(Time, scale=float(steps), offset=-1.0))
+    output = ObjectSpec(PREDICTIONS[kind], label=ObjectSpec(Time, scale=float(steps), offset=-1.0))
     if outputs == 2:
         choice(said, "variance_type", "learned_range")
-        output = Recipe(LearnedRange, mean=output)
-    return Meaning(Recipe(DDPM, betas=betas), output)
+        output = ObjectSpec(LearnedVariance, mean=output)
+    return Conventions(ObjectSpec(DDPM, betas=betas), output)
 
 
 def _betas(said: Mapping[str, Any]) -> tuple[int, Any]:
@@ -167,9 +167,9 @@ def _betas(said: Mapping[str, Any]) -> tuple[int, Any]:
         {"beta_schedule": "linear", **said}, "beta_schedule", "linear", "scaled_linear", "sigmoid", COSINE
     )
     if kind == COSINE:
-        return steps, Recipe(cosine_betas, steps=steps)
+        return steps, ObjectSpec(cosine_betas, steps=steps)
     low, high = real(said, "beta_start"), real(said, "beta_end")
-    return steps, Recipe(tables[kind], steps=steps, beta_min=low, beta_max=high)
+    return steps, ObjectSpec(tables[kind], steps=steps, beta_min=low, beta_max=high)
 
 
 COSINE = "squaredcos_cap_v2"

@@ -44,14 +44,14 @@ def plain(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any
         ValueError: a setting that they do not have.
     """
     model = config["model"]
-    if kind(model["change"]) != "ConvolutionChange":
-        raise ValueError(f"change={kind(model['change'])}: expected ConvolutionChange")
+    if kind(model["change"]) != "ConvResample":
+        raise ValueError(f"change={kind(model['change'])}: expected ConvResample")
     return {
         **_common(model, shape, classes),
         **_label(model, "Positional"),
         **_norms(model),
         **_blocks(model, "", ""),
-        "downsample_padding": int(kind(model["resampler"]) == "CentredBox"),
+        "downsample_padding": int(kind(model["resampler"]) == "CenteredBox"),
         "attention_head_dim": model["head_channels"],
     }
 
@@ -69,10 +69,10 @@ def adm(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
         for key in ("down_changes", "up_changes")
     )
     for change in [kind(model["change"]), *down, *up]:
-        if change not in (None, "ConvolutionChange"):
-            raise ValueError(f"change={change}: expected null or ConvolutionChange")
-    if kind(model["resampler"]) not in (None, "CentredBox", "Box"):
-        raise ValueError(f"resampler={kind(model['resampler'])}: expected null, CentredBox or Box")
+        if change not in (None, "ConvResample"):
+            raise ValueError(f"change={change}: expected null or ConvResample")
+    if kind(model["resampler"]) not in (None, "CenteredBox", "Box"):
+        raise ValueError(f"resampler={kind(model['resampler'])}: expected null, CenteredBox or Box")
     attention = set(model["attention_levels"])
     return {
         **_common(model, shape, classes),
@@ -194,16 +194,16 @@ def _label(model: Config, usual: str) -> dict[str, Any]:
 def _norms(model: Config) -> dict[str, Any]:
     """Groups everywhere, and in the attention in the middle."""
     norms, rule = model["norms"], kind(model["norms"])
-    if rule == "Common" and all(int(model["width"] * m) % 32 == 0 for m in model["multipliers"]):
+    if rule == "GCDGroups" and all(int(model["width"] * m) % 32 == 0 for m in model["multipliers"]):
         groups, eps = 32, 1e-5
-    elif rule in ("Fixed", "FixedBesideMiddle"):
+    elif rule in ("FixedGroups", "FixedGroupsExceptMiddle"):
         groups, eps = int(norms["groups"]), float(norms["eps"])
     else:
         raise ValueError(
-            f"norms={rule}: expected Fixed, or Common of channels that are multiples of 32: diffusers has the same "
+            f"norms={rule}: expected FixedGroups, or GCDGroups of channels that are multiples of 32: diffusers has the same "
             "number of groups everywhere"
         )
-    middle = norms["middle_groups"] if rule == "FixedBesideMiddle" else groups
+    middle = norms["middle_groups"] if rule == "FixedGroupsExceptMiddle" else groups
     if middle is None and not model.get("modulated", False) and model["middle_attention"]:
         raise ValueError(
             "middle_groups=None: diffusers leaves that out only where the embedding scales and shifts"

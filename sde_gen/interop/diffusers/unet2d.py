@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import (
     MOST_CLASSES,
     MOST_LEVELS,
@@ -19,7 +19,7 @@ from sde_gen.interop.settings import (
     whole,
     wholes,
 )
-from sde_gen.interop.weight_mapper import Change, Return, Transfer
+from sde_gen.interop.weight_mapper import Change, InverseWeightMapper, WeightMapper
 
 BLOCK = {
     "norm1": "norm_in",
@@ -78,10 +78,10 @@ class Layout(Protocol):
 
     sizes: "Sizes"
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: Transfer | Return) -> None:
+    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
 
     def heads(self) -> list[str]:
@@ -171,7 +171,7 @@ class Sizes:
             self.classes = whole(said, "num_class_embeds", least=0, most=MOST_CLASSES)
         self.dropout = real(said, "dropout")
         self.middle = flag(said, "add_attention")
-        self.centred = flag(said, "center_input_sample")
+        self.centered = flag(said, "center_input_sample")
         self.head = None if said["attention_head_dim"] is None else whole(said, "attention_head_dim")
 
     def _kinds(self) -> None:
@@ -203,7 +203,7 @@ class Sizes:
         return [by_key if kind.attends and not kind.skips else kind.inside for kind in kinds]
 
 
-def block(moved: Transfer | Return, ours: str, theirs: str) -> None:
+def block(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
     """Move a residual block."""
     for name, mine in BLOCK.items():
         moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
@@ -211,23 +211,23 @@ def block(moved: Transfer | Return, ours: str, theirs: str) -> None:
         moved.layer(f"{ours}.skip", f"{theirs}.conv_shortcut")
 
 
-def attention(moved: Transfer | Return, ours: str, theirs: str) -> None:
+def attention(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
     """Move an attention, whose dense layers are 1x1 convolutions here."""
-    normalisation(moved, ours, theirs)
+    normalization(moved, ours, theirs)
     for name, mine in ATTENTION.items():
         moved.layer(f"{ours}.{mine}", f"{theirs}.{name}", AS_CONVOLUTION)
 
 
-def joined_attention(moved: Transfer | Return, ours: str, theirs: str) -> None:
+def joined_attention(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
     """Move an attention to one whose queries, keys and values come of one convolution."""
-    normalisation(moved, ours, theirs)
+    normalization(moved, ours, theirs)
     parts = [f"{theirs}.{name}" for name in ("to_q", "to_k", "to_v")]
     moved.join(f"{ours}.qkv.weight", [f"{part}.weight" for part in parts], AS_CONVOLUTION)
     moved.join(f"{ours}.qkv.bias", [f"{part}.bias" for part in parts])
     moved.layer(f"{ours}.out", f"{theirs}.to_out.0", AS_CONVOLUTION)
 
 
-def normalisation(moved: Transfer | Return, ours: str, theirs: str) -> None:
+def normalization(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
     """Move that of an attention, where it has one."""
     if f"{ours}.norm.weight" in moved.needed:
         moved.layer(f"{ours}.norm", f"{theirs}.group_norm")

@@ -11,15 +11,15 @@ from sde_gen.interop.diffusers.unet2d import (
     block,
     joined_attention,
 )
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whole
-from sde_gen.interop.weight_mapper import Return, Transfer
+from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.adm import ADM
-from sde_gen.model.adm.level_resample import ConvolutionChange
+from sde_gen.model.adm.level_resample import ConvResample
 from sde_gen.model.embedding import CosinePositional, Fourier, Learned, Positional
-from sde_gen.model.norms import Fixed, FixedBesideMiddle
-from sde_gen.model.unet.ddpm_unet import HoUNet
-from sde_gen.model.unet.resample import Box, CentredBox
+from sde_gen.model.norms import FixedGroups, FixedGroupsExceptMiddle
+from sde_gen.model.unet.ddpm_unet import DDPMUNet
+from sde_gen.model.unet.resample import Box, CenteredBox
 
 
 class Plain:
@@ -55,25 +55,27 @@ class Plain:
                     f"attention_head_dim={sizes.head} is not supported; expected a divisor of the {channels} channels"
                 )
 
-    def embedding(self) -> Recipe:
+    def embedding(self) -> ObjectSpec:
         """Features of the noise label."""
         if self.label == "learned":
-            return Recipe(Learned, size=self.width, steps=self.steps)
+            return ObjectSpec(Learned, size=self.width, steps=self.steps)
         if self.label == "fourier":
-            return Recipe(Fourier, size=self.width)
-        return Recipe(Positional if self.to_the_last else CosinePositional, size=self.width)
+            return ObjectSpec(Fourier, size=self.width)
+        return ObjectSpec(Positional if self.to_the_last else CosinePositional, size=self.width)
 
-    def norms(self) -> Recipe:
-        """The rule of the normalisations."""
+    def norms(self) -> ObjectSpec:
+        """The rule of the normalizations."""
         if self.middle_groups == self.groups:
-            return Recipe(Fixed, groups=self.groups, eps=self.eps)
-        return Recipe(FixedBesideMiddle, groups=self.groups, eps=self.eps, middle_groups=self.middle_groups)
+            return ObjectSpec(FixedGroups, groups=self.groups, eps=self.eps)
+        return ObjectSpec(
+            FixedGroupsExceptMiddle, groups=self.groups, eps=self.eps, middle_groups=self.middle_groups
+        )
 
-    def resampler(self) -> Recipe:
+    def resampler(self) -> ObjectSpec:
         """The change of resolution."""
-        return Recipe(CentredBox if self.padded else Box)
+        return ObjectSpec(CenteredBox if self.padded else Box)
 
-    def label_layers(self, moved: Transfer | Return) -> None:
+    def label_layers(self, moved: WeightMapper | InverseWeightMapper) -> None:
         """Move what makes features of the noise label, and the first layer that sees them."""
         if self.label == "learned":
             moved.move("embedding.rows.weight", "time_proj.weight")
@@ -100,11 +102,11 @@ class DDPMLayout:
         self.sizes = Sizes(config)
         self.plain = Plain(self.sizes)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
-        return Recipe(
-            HoUNet,
+        return ObjectSpec(
+            DDPMUNet,
             shape=sizes.shape,
             width=sizes.width,
             multipliers=sizes.multipliers,
@@ -116,12 +118,12 @@ class DDPMLayout:
             outputs=sizes.outputs,
             middle_attention=sizes.middle,
             embedding=self.plain.embedding(),
-            change=Recipe(ConvolutionChange),
+            change=ObjectSpec(ConvResample),
             resampler=self.plain.resampler(),
             norms=self.plain.norms(),
         )
 
-    def move(self, moved: Transfer | Return) -> None:
+    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
         ends(moved, self)
         for ours, theirs, attends in stages(self.sizes):
@@ -158,11 +160,11 @@ class ADMLayout(DDPMLayout):
         ValueError: a setting is missing, or one that our network does not have.
     """
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
         heads: dict[str, int] = {"heads": 1} if sizes.head is None else {"head_channels": sizes.head}
-        return Recipe(
+        return ObjectSpec(
             ADM,
             shape=sizes.shape,
             width=sizes.width,
@@ -181,7 +183,7 @@ class ADMLayout(DDPMLayout):
             resampler=self.plain.resampler(),
         )
 
-    def move(self, moved: Transfer | Return) -> None:
+    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
         ends(moved, self)
         for ours, theirs, attends in stages(self.sizes):
@@ -207,16 +209,16 @@ class ADMLayout(DDPMLayout):
     def _changes(self) -> dict[str, Any]:
         """How the resolution changes: everywhere alike, or level by level."""
         down, up = (
-            [None if inside else Recipe(ConvolutionChange) for inside in direction]
+            [None if inside else ObjectSpec(ConvResample) for inside in direction]
             for direction in (self.sizes.down_inside, self.sizes.up_inside)
         )
         kinds = {*self.sizes.down_inside, *self.sizes.up_inside}
         if len(kinds) > 1:
             return {"change": None, "down_changes": down, "up_changes": up}
-        return {"change": None if kinds == {True} else Recipe(ConvolutionChange)}
+        return {"change": None if kinds == {True} else ObjectSpec(ConvResample)}
 
 
-def ends(moved: Transfer | Return, layout: DDPMLayout) -> None:
+def ends(moved: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None:
     """Move what comes before the first block and after the last."""
     layout.plain.label_layers(moved)
     if layout.sizes.classes:

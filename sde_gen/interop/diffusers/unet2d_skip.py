@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sde_gen.interop.diffusers.unet2d import Sizes, attention, block
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import choice, real, shown
-from sde_gen.interop.weight_mapper import Return, Transfer
-from sde_gen.model.adm.level_resample import BlockChange
+from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
+from sde_gen.model.adm.level_resample import ResBlockResample
 from sde_gen.model.embedding import Fourier
-from sde_gen.model.norms import JoinedQuarters
+from sde_gen.model.norms import QuarterGroupsConcatenated
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.progressive import SkipInput, SkipOutput
 from sde_gen.model.unet.resample import FIR
@@ -58,10 +58,10 @@ class NCSNppLayout:
                 "theirs have 3"
             )
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
-        return Recipe(
+        return ObjectSpec(
             UNet,
             shape=sizes.shape,
             width=sizes.width,
@@ -71,15 +71,15 @@ class NCSNppLayout:
             dropout=sizes.dropout,
             num_classes=0,
             input_frequencies=[],
-            embedding=Recipe(Fourier, size=sizes.width),
-            resampler=Recipe(FIR, taps=[1.0, 3.0, 3.0, 1.0]),
-            progressive_input=Recipe(SkipInput),
+            embedding=ObjectSpec(Fourier, size=sizes.width),
+            resampler=ObjectSpec(FIR, taps=[1.0, 3.0, 3.0, 1.0]),
+            progressive_input=ObjectSpec(SkipInput),
             progressive_output=SkipOutput,
-            change=Recipe(BlockChange),
-            norms=Recipe(JoinedQuarters),
+            change=ObjectSpec(ResBlockResample),
+            norms=ObjectSpec(QuarterGroupsConcatenated),
         )
 
-    def move(self, moved: Transfer | Return) -> None:
+    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
         levels, blocks = self.sizes.levels, self.sizes.blocks
         moved.move("embedding.frequencies", "time_proj.weight")

@@ -12,11 +12,11 @@ from sde_gen.interop.diffusers import to_unet2d
 from sde_gen.interop.diffusers.unet2d import Layout
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
-from sde_gen.interop.output_folder import appearing
-from sde_gen.interop.weight_mapper import Return
+from sde_gen.interop.output_folder import atomic_directory
+from sde_gen.interop.weight_mapper import InverseWeightMapper
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.unet.base import UNet
-from sde_gen.model.unet.ddpm_unet import HoUNet
+from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.utils.atomic import put
 
 PREDICTIONS = {"Eps": "epsilon", "X0": "sample", "V": "v_prediction"}
@@ -73,7 +73,9 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
     unet = kind.unet(config, shape, int(config["conditioning"].get("classes") or 0))
     layout = kind.layout(unet)
     turned = {f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")}
-    back = Return({name: kind.sign * value if name in turned else value for name, value in state.items()})
+    back = InverseWeightMapper(
+        {name: kind.sign * value if name in turned else value for name, value in state.items()}
+    )
     layout.move(back)
     tensors = back.finish()
     index = {
@@ -82,7 +84,7 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
         "scheduler": ["diffusers", scheduler["_class_name"]],
         "unet": ["diffusers", "UNet2DModel"],
     }
-    with appearing(out) as made:
+    with atomic_directory(out) as made:
         for part in ("unet", "scheduler"):
             (made / part).mkdir()
         weights = safetensors.torch.save(tensors, {"format": "pt"})
@@ -102,10 +104,10 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"the process {_kind(sde)} is no chain; schedulers of diffusers have chains: train with sde=ddpm"
         )
-    learned = _kind(parametrization) == "LearnedRange"
+    learned = _kind(parametrization) == "LearnedVariance"
     if learned != (config["model"]["outputs"] == 2):
         raise ValueError(
-            f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedRange, and else 1"
+            f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedVariance, and else 1"
         )
     mean = parametrization["mean"] if learned else parametrization
     output, label = _kind(mean), mean.get("label") or {}
@@ -131,7 +133,7 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exploding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """VE, told the logarithm of its level, of data on [0, 1], or on [-1, 1] where the network centres them itself."""
+    """VE, told the logarithm of its level, of data on [0, 1], or on [-1, 1] where the network centers them itself."""
     sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
     if _kind(sde) != "VE":
         raise ValueError(f"the process of a network with skip blocks is {_kind(sde)}; expected VE")
@@ -153,7 +155,7 @@ def _exploding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 KINDS = {
-    "sde_gen.model.HoUNet": Kind(HoUNet, to_unet2d.plain, DDPMLayout, _chain, "DDPMPipeline"),
+    "sde_gen.model.DDPMUNet": Kind(DDPMUNet, to_unet2d.plain, DDPMLayout, _chain, "DDPMPipeline"),
     "sde_gen.model.ADM": Kind(ADM, to_unet2d.adm, ADMLayout, _chain, "DDPMPipeline"),
     "sde_gen.model.UNet": Kind(UNet, to_unet2d.skip, NCSNppLayout, _exploding, "ScoreSdeVePipeline", -1.0),
 }

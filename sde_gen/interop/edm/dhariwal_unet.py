@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_CLASSES, MOST_TIMES, multipliers, real, whole, wholes
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.adm.adm import ADM
-from sde_gen.model.norms import Quarters
+from sde_gen.model.norms import QuarterGroups
 
 BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
 """Their names of the parts of a residual block, and ours."""
@@ -59,9 +59,9 @@ class DhariwalUNetLayout:
             real(said, "dropout"),
         )
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
-        return Recipe(
+        return ObjectSpec(
             ADM,
             shape=[self.channels, self.size, self.size],
             width=self.width,
@@ -72,12 +72,12 @@ class DhariwalUNetLayout:
             wide_heads=True,
             dropout=self.dropout,
             num_classes=self.classes,
-            norms=Recipe(Quarters, eps=1e-5),
+            norms=ObjectSpec(QuarterGroups, eps=1e-5),
             embedding_multiplier=self.multiplier,
             augmentations=self.augmentations,
         )
 
-    def move(self, moved: Transfer, outputs: int) -> None:
+    def move(self, moved: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
         for ours, theirs in (
             ("embed.0", "map_layer0"),
@@ -110,7 +110,7 @@ class DhariwalUNetLayout:
         """Our names of the convolutions whose sum is the output."""
         return ["out"]
 
-    def _attention(self, moved: Transfer, ours: str, theirs: str) -> None:
+    def _attention(self, moved: WeightMapper, ours: str, theirs: str) -> None:
         moved.layer(f"{ours}.norm", f"{theirs}.norm2")
         moved.layer(f"{ours}.out", f"{theirs}.proj")
         heads = moved.needed[f"{ours}.out.bias"][0] // HEAD
@@ -150,7 +150,7 @@ def _in_thirds(heads: int) -> Callable[[Tensor], Tensor]:
     return lambda x: x.reshape(heads, -1, 3, *x.shape[1:]).movedim(2, 0).reshape(x.shape)
 
 
-def _leave_average(moved: Transfer, name: str) -> None:
+def _leave_average(moved: WeightMapper, name: str) -> None:
     """Leave the filter of a change of resolution out, which is an average."""
     moved.leave(name, "the average that resampling is")
     value = moved.tensors.get(name)

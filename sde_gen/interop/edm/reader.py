@@ -8,19 +8,19 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import LogRatio, NearestStep, Time
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.edm.dhariwal_unet import DhariwalUNetLayout
 from sde_gen.interop.edm.song_unet import SongUNetLayout
 from sde_gen.interop.formats import files, persistent, pickled
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_STEPS, given, listing, need, plausible, real, shown, whole
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.sde.ddpm import DDPM, cosine_betas
 from sde_gen.sde.ve import VE
 from sde_gen.sde.vp import VP
@@ -45,21 +45,21 @@ class Layout(Protocol):
     levels: int
     blocks: int
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: Transfer, outputs: int) -> None:
+    def move(self, moved: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
 
     def heads(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
 
 
-class Meaning(NamedTuple):
+class Conventions(NamedTuple):
     """The process, what the output means, and the sign of the last convolutions that makes it so."""
 
-    sde: Recipe
-    parametrization: Recipe
+    sde: ObjectSpec
+    parametrization: ObjectSpec
     sign: float
 
 
@@ -70,7 +70,7 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
 """Their classes of networks."""
 
 
-def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     """Read a snapshot's pickle, of which the averaged network is taken, or a file with a state dictionary.
 
     Arguments:
@@ -88,7 +88,7 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     return read(files.tensors(found.tensors), {**found.arguments, "precond": found.kind})
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Put a network of theirs in our terms: what it predicts of x_0 is their D(x; sigma).
 
     Their x is the clean image and noise of standard deviation sigma; ours is that times alpha, at the time where
@@ -115,23 +115,23 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     meaning = own.meaning({**own.defaults, **config})
     plausible(tensors, layout.levels * layout.blocks)
     with torch.device("meta"):
-        moved = Transfer(_bare(tensors), layout.recipe().make())
+        moved = WeightMapper(_bare(tensors), layout.recipe().make())
     layout.move(moved, own.outputs)
     moved.leave("u", "the noise levels of the chain, which the process knows")
     state = moved.finish()
     for head in layout.heads():
         for name in (f"{head}.weight", f"{head}.bias"):
             state[name] = meaning.sign * state[name]
-    told = Recipe(
+    told = ObjectSpec(
         ClassLabel, classes=layout.classes, dropout=real({"label_dropout": 0.0, **config}, "label_dropout")
     )
-    return Imported(
+    return ConvertedModel(
         config={
             "model": layout.recipe().config(),
             "sde": meaning.sde.config(),
             "parametrization": meaning.parametrization.config(),
-            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (told if layout.classes else ObjectSpec(Unconditional)).config(),
         },
         shape=(layout.channels, layout.size, layout.size),
         levels=256,
@@ -150,7 +150,7 @@ class Preconditioning(NamedTuple):
 
     defaults: dict[str, float]
     network: str
-    meaning: Callable[[Mapping[str, Any]], Meaning]
+    meaning: Callable[[Mapping[str, Any]], Conventions]
     outputs: int = 1
 
     @property
@@ -159,28 +159,30 @@ class Preconditioning(NamedTuple):
         return frozenset(self.defaults)
 
 
-def _vp(said: Mapping[str, Any]) -> Meaning:
+def _vp(said: Mapping[str, Any]) -> Conventions:
     low = real(said, "beta_min")
-    sde = Recipe(VP, beta_min=low, beta_max=low + real(said, "beta_d"), t_min=real(said, "epsilon_t"))
-    return Meaning(sde, Recipe(Eps, label=Recipe(Time, scale=real(said, "M") - 1)), 1.0)
+    sde = ObjectSpec(VP, beta_min=low, beta_max=low + real(said, "beta_d"), t_min=real(said, "epsilon_t"))
+    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(Time, scale=real(said, "M") - 1)), 1.0)
 
 
-def _ve(said: Mapping[str, Any]) -> Meaning:
-    sde = Recipe(VE, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"), t_min=0.0)
-    return Meaning(sde, Recipe(Eps, label=Recipe(LogRatio, unit=2.0)), -1.0)
+def _ve(said: Mapping[str, Any]) -> Conventions:
+    sde = ObjectSpec(VE, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"), t_min=0.0)
+    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=2.0)), -1.0)
 
 
-def _iddpm(said: Mapping[str, Any]) -> Meaning:
+def _iddpm(said: Mapping[str, Any]) -> Conventions:
     steps = whole(said, "M", most=MOST_STEPS)
     limit = 1 - real(said, "C_1")
-    betas = Recipe(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
-    return Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=Recipe(NearestStep, betas=betas)), 1.0)
+    betas = ObjectSpec(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
+    return Conventions(
+        ObjectSpec(DDPM, betas=betas), ObjectSpec(Eps, label=ObjectSpec(NearestStep, betas=betas)), 1.0
+    )
 
 
-def _edm(said: Mapping[str, Any]) -> Meaning:
+def _edm(said: Mapping[str, Any]) -> Conventions:
     """Of a network that stands for every noise level, the levels that their sampler takes."""
     low, high = real(said, "sigma_min"), 80.0 if said["sigma_max"] == math.inf else real(said, "sigma_max")
-    return Meaning(*karras(low=low or 0.002, high=high, deviation=real(said, "sigma_data")), 1.0)
+    return Conventions(*karras(low=low or 0.002, high=high, deviation=real(said, "sigma_data")), 1.0)
 
 
 PRECONDITIONINGS = {

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import (
     MOST_CLASSES,
     MOST_TAPS,
@@ -18,7 +18,7 @@ from sde_gen.interop.settings import (
     whole,
     wholes,
 )
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.unet.progressive import NoInput, NoOutput, ResidualInput, SkipInput, SkipOutput
 from sde_gen.model.unet.resample import FIR
@@ -76,10 +76,10 @@ class SongUNetLayout:
         self.taps = reals(said, "resample_filter", MOST_TAPS)
         self.dropout = real(said, "dropout")
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         inputs = {"standard": NoInput, "skip": SkipInput, "residual": ResidualInput}
-        return Recipe(
+        return ObjectSpec(
             SongUNet,
             shape=[self.channels, self.size, self.size],
             width=self.width,
@@ -90,16 +90,16 @@ class SongUNetLayout:
             num_classes=self.classes,
             augmentations=self.augmentations,
             input_frequencies=[],
-            embedding=Recipe(Fourier, size=self.features // 2)
+            embedding=ObjectSpec(Fourier, size=self.features // 2)
             if self.fourier
-            else Recipe(Positional, size=self.features),
-            resampler=Recipe(FIR, taps=self.taps),
-            progressive_input=Recipe(inputs[self.enter]),
+            else ObjectSpec(Positional, size=self.features),
+            resampler=ObjectSpec(FIR, taps=self.taps),
+            progressive_input=ObjectSpec(inputs[self.enter]),
             progressive_output=SkipOutput if self.leave == "skip" else NoOutput,
             embedding_multiplier=self.multiplier,
         )
 
-    def move(self, moved: Transfer, outputs: int) -> None:
+    def move(self, moved: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
         moved.layer("embed.0", "map_layer0")
         moved.layer("embed.2", "map_layer1")
@@ -137,7 +137,7 @@ class SongUNetLayout:
             return [(f"output.heads.{self.levels - 1 - level}", level) for level in range(self.levels)]
         return [("output.head", 0)]
 
-    def _filters(self, moved: Transfer) -> None:
+    def _filters(self, moved: WeightMapper) -> None:
         """Leave their filters out where they are those of the configuration."""
         line = torch.tensor(self.taps) / sum(self.taps)
         for name, value in moved.tensors.items():
@@ -175,14 +175,14 @@ class SongUNetLayout:
             yield f"up_attention.{self.levels - 1 - level}", f"dec.{self._at(level)}_block{self.blocks}"
 
 
-def _block(moved: Transfer, ours: str, theirs: str) -> None:
+def _block(moved: WeightMapper, ours: str, theirs: str) -> None:
     for part, name in BLOCK.items():
         moved.layer(f"{ours}.{name}", f"{theirs}.{part}")
     if f"{ours}.skip.weight" in moved.needed:
         moved.layer(f"{ours}.skip", f"{theirs}.skip")
 
 
-def _attention(moved: Transfer, ours: str, theirs: str) -> None:
+def _attention(moved: WeightMapper, ours: str, theirs: str) -> None:
     """Their query, key and value are one convolution whose channels take turns."""
     moved.layer(f"{ours}.norm", f"{theirs}.norm2")
     moved.layer(f"{ours}.out", f"{theirs}.proj")

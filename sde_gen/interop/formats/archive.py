@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.interop.formats.pickled import Elsewhere, Made, Name, parse
+from sde_gen.interop.formats.pickled import Elsewhere, Name, PickledCall, parse
 from sde_gen.interop.formats.stored import PARAMETERS, TENSOR, place, tensor
 from sde_gen.interop.settings import first_line, shown
 
@@ -109,13 +109,13 @@ class _Contents:
             return parts if isinstance(value, list) else tuple(parts)
         if isinstance(value, dict):
             return {key: self.plain(part, depth, str(key)) for key, part in value.items()}
-        if isinstance(value, Made):
+        if isinstance(value, PickledCall):
             return self._made(value, depth, name)
         if isinstance(value, Name) and value.path.startswith("torch."):
             return value.path  # the name of a dtype
         raise _More(shown(value.path if isinstance(value, Name) else type(value).__name__))
 
-    def _made(self, value: Made, depth: int, name: str) -> Any:
+    def _made(self, value: PickledCall, depth: int, name: str) -> Any:
         if value.kind == DICTIONARY and value.arguments == ():
             return {_key(key): self.plain(part, depth, str(key)) for key, part in value.items}
         if value.kind == TENSOR or value.kind in PARAMETERS:

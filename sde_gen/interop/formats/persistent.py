@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.formats import stored
-from sde_gen.interop.formats.pickled import Made, parse
+from sde_gen.interop.formats.pickled import PickledCall, parse
 from sde_gen.interop.settings import first_line, shown
 
 OBJECT = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -66,7 +66,7 @@ def network(found: Any, key: str = "ema") -> Persistent:
 
 def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     """Class and attributes of a persistent object."""
-    if not isinstance(value, Made) or value.kind != OBJECT or len(value.arguments) != 1:
+    if not isinstance(value, PickledCall) or value.kind != OBJECT or len(value.arguments) != 1:
         raise ValueError(f"{where} is no persistent object, but {_what(value)}")
     meta = dict(_pairs(value.arguments[0], where))
     kind, state = meta.get("class_name"), meta.get("state")
@@ -101,7 +101,7 @@ class _Walk:
             if value is None:
                 continue
             inner = f"{prefix}{name}"
-            if isinstance(value, Made) and value.kind.startswith(MODULES):
+            if isinstance(value, PickledCall) and value.kind.startswith(MODULES):
                 attributes = {str(key): one for key, one in _pairs(value.state, inner)}
             else:
                 _, attributes = _object(value, inner)
@@ -125,11 +125,11 @@ class _Walk:
     def plain(self, value: Any, name: str, depth: int) -> Any:
         """A number, a text, a list or a dictionary of them."""
         self._step(name, depth)
-        if isinstance(value, Made) and value.kind in SCALARS and len(value.arguments) == 2:
+        if isinstance(value, PickledCall) and value.kind in SCALARS and len(value.arguments) == 2:
             dtype, data = value.arguments[0], _bytes(value.arguments[1])
             code = (
                 dtype.arguments[0]
-                if isinstance(dtype, Made) and dtype.kind == "numpy.dtype" and dtype.arguments
+                if isinstance(dtype, PickledCall) and dtype.kind == "numpy.dtype" and dtype.arguments
                 else ""
             )
             if (
@@ -140,7 +140,7 @@ class _Walk:
                 return np.frombuffer(data, code)[0].item()
         if isinstance(value, list | tuple):
             return [self.plain(one, name, depth + 1) for one in value]
-        if isinstance(value, dict) or (isinstance(value, Made) and value.kind in DICTIONARIES):
+        if isinstance(value, dict) or (isinstance(value, PickledCall) and value.kind in DICTIONARIES):
             return {str(key): self.plain(one, name, depth + 1) for key, one in _pairs(value, name)}
         if value is None or isinstance(value, bool | int | float | str):
             return value
@@ -156,7 +156,7 @@ def _storage(value: Any, name: str) -> Tensor:
     then the count of numbers in eight bytes, and the numbers.
     """
     called = (
-        isinstance(value, Made)
+        isinstance(value, PickledCall)
         and value.kind == "torch.storage._load_from_bytes"
         and len(value.arguments) == 1
     )
@@ -177,7 +177,11 @@ def _storage(value: Any, name: str) -> Tensor:
 
 def _bytes(value: Any) -> bytes | None:
     """Bytes, which protocol 2 writes as a text to be encoded."""
-    if isinstance(value, Made) and value.kind == "_codecs.encode" and value.arguments[1:] == ("latin1",):
+    if (
+        isinstance(value, PickledCall)
+        and value.kind == "_codecs.encode"
+        and value.arguments[1:] == ("latin1",)
+    ):
         text = value.arguments[0]
         return text.encode("latin1", "replace") if isinstance(text, str) else None
     return value if isinstance(value, bytes) else None
@@ -187,10 +191,10 @@ def _pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
     """Keys and values of a dictionary."""
     if isinstance(value, dict):
         return list(value.items())
-    if isinstance(value, Made) and value.kind in DICTIONARIES:
+    if isinstance(value, PickledCall) and value.kind in DICTIONARIES:
         return value.items
     raise ValueError(f"{where}: expected a dictionary, got {_what(value)}")
 
 
 def _what(value: Any) -> str:
-    return value.kind if isinstance(value, Made) else type(value).__name__
+    return value.kind if isinstance(value, PickledCall) else type(value).__name__

@@ -22,7 +22,7 @@ class Name:
 
 
 @dataclass(eq=False)
-class Made:
+class PickledCall:
     """An object that a pickle wants made.
 
     Arguments:
@@ -72,7 +72,7 @@ def read(path: Path) -> Any:
 def parse(file: BinaryIO) -> Any:
     """The next pickle of a file, which is left behind its end.
 
-    The machine is that of PEP 307, 3154 and 574 without its last step: calls become :class:`Made`.
+    The machine is that of PEP 307, 3154 and 574 without its last step: calls become :class:`PickledCall`.
 
     Raises:
         ValueError: it is no whole pickle, or uses an operation that Python's protocols 2 to 5 do not write.
@@ -130,10 +130,10 @@ class _Machine:
             stack.append(Name(f"{module}.{attribute}"))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, kind = stack.pop(), stack.pop()
-            stack.append(Made(_named(kind), _tuple(arguments)))
+            stack.append(PickledCall(_named(kind), _tuple(arguments)))
         elif name == "BUILD":
             state = stack.pop()
-            if not isinstance(stack[-1], Made):
+            if not isinstance(stack[-1], PickledCall):
                 raise ValueError("a state for what is no object")
             stack[-1].state = state
         elif name == "BINPERSID":
@@ -156,7 +156,7 @@ class _Machine:
 
     def _set(self, pairs: list[tuple[Any, Any]]) -> None:
         into = self.stack[-1]
-        if isinstance(into, Made):
+        if isinstance(into, PickledCall):
             into.items.extend(pairs)
         elif isinstance(into, dict):
             # Python hashes tuples within tuples by recursion, and a million of them end the process

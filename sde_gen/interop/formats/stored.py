@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sde_gen.interop.formats.pickled import Elsewhere, Made, Name
+from sde_gen.interop.formats.pickled import Elsewhere, Name, PickledCall
 from sde_gen.interop.settings import shown
 
 DTYPES = {
@@ -73,11 +73,11 @@ def tensor(value: Any, name: str, storage: Callable[[Any, str], Tensor]) -> Tens
     Raises:
         ValueError: it is no tensor, or does not lie within its storage.
     """
-    if isinstance(value, Made) and value.kind in PARAMETERS and value.arguments:
+    if isinstance(value, PickledCall) and value.kind in PARAMETERS and value.arguments:
         value = value.arguments[0]
-    if not isinstance(value, Made) or value.kind != TENSOR or len(value.arguments) < 4:
+    if not isinstance(value, PickledCall) or value.kind != TENSOR or len(value.arguments) < 4:
         raise ValueError(
-            f"{name} is no tensor, but {value.kind if isinstance(value, Made) else type(value).__name__}"
+            f"{name} is no tensor, but {value.kind if isinstance(value, PickledCall) else type(value).__name__}"
         )
     stored, offset, shape, strides = value.arguments[:4]
     numbers = [offset, *(shape if isinstance(shape, tuple) else [None])]

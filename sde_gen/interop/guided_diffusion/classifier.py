@@ -7,20 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.denoiser.parametrization.eps import Eps
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
 from sde_gen.interop.guided_diffusion.network import Body, chain
 from sde_gen.interop.guided_diffusion.settings import of_classifier
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_CLASSES, choice, given, plausible, whole
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.classifier.adm_encoder import ADMEncoder
-from sde_gen.model.classifier.pooling import AttentionPool, AveragePool, LevelsPool, NormalisedLevelsPool
+from sde_gen.model.classifier.pooling import (
+    AttentionPooling,
+    AveragePooling,
+    MultiScalePooling,
+    NormalizedMultiScalePooling,
+)
 
 
-def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     """Read a file, which holds a state dictionary alone.
 
     Arguments:
@@ -33,7 +38,7 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     return read(files.tensors(files.read(path)), given(config))
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Put a classifier of theirs in our terms: for the runs of the same chain, on images on [-1, 1].
 
     Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4; names and order: guided-diffusion, unet.py.
@@ -55,22 +60,22 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     if pool == "attention" and "head_channels" not in body.keywords:
         raise ValueError("pool=attention needs num_head_channels")
     size_of_heads = {"head_channels": body.keywords["head_channels"]} if pool == "attention" else {}
-    recipe = Recipe(
-        ADMEncoder, **body.keywords, num_classes=classes, pool=Recipe(POOLS[pool], **size_of_heads)
+    recipe = ObjectSpec(
+        ADMEncoder, **body.keywords, num_classes=classes, pool=ObjectSpec(POOLS[pool], **size_of_heads)
     )
     plausible(tensors, body.repeated)
     with torch.device("meta"):
         net: ADMEncoder = recipe.make()
-    moved = Transfer(tensors, net)
+    moved = WeightMapper(tensors, net)
     body.move(moved, net)
     _move_pool(moved, pool)
     sde, label = chain(config)
-    return Imported(
+    return ConvertedModel(
         config={
             "encoder": recipe.config(),
             "sde": sde.config(),
-            "parametrization": Recipe(Eps, label=label).config(),
-            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
+            "parametrization": ObjectSpec(Eps, label=label).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
         },
         shape=(channels, size, size),
         levels=256,
@@ -81,15 +86,15 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
 
 
 POOLS = {
-    "adaptive": AveragePool,
-    "attention": AttentionPool,
-    "spatial": LevelsPool,
-    "spatial_v2": NormalisedLevelsPool,
+    "adaptive": AveragePooling,
+    "attention": AttentionPooling,
+    "spatial": MultiScalePooling,
+    "spatial_v2": NormalizedMultiScalePooling,
 }
 """Their words, and our rules."""
 
 
-def _move_pool(moved: Transfer, pool: str) -> None:
+def _move_pool(moved: WeightMapper, pool: str) -> None:
     if pool in ("adaptive", "attention"):
         moved.layer("pool.norm", "out.0")
     if pool == "adaptive":

@@ -6,12 +6,12 @@ from typing import Any, cast
 from torch import Tensor
 
 from sde_gen.denoiser.parametrization.label import Time
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, multipliers, real, shown, whole, wholes
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.adm.adm import ADM
-from sde_gen.model.adm.blocks import HeadedAttention, Stage
-from sde_gen.model.adm.level_resample import ConvolutionChange, PlainChange
+from sde_gen.model.adm.blocks import ADMStage, HeadedAttention
+from sde_gen.model.adm.level_resample import ConvResample, PlainResample
 from sde_gen.model.classifier.adm_encoder import ADMEncoder
 from sde_gen.sde.ddpm import DDPM, cosine_betas, linear_betas
 
@@ -64,7 +64,7 @@ class Body:
         attention = [n for n in range(len(levels)) if 2**n in factors]
         blocks = whole(config, "num_res_blocks")
         self.repeated = blocks * len(levels)
-        change = Recipe(ConvolutionChange if self.learned else PlainChange)
+        change = ObjectSpec(ConvResample if self.learned else PlainResample)
         self.keywords: dict[str, Any] = {
             "shape": [self.channels, self.size, self.size],
             "width": width,
@@ -88,7 +88,7 @@ class Body:
             holds, other = ("a classifier", "_classifier") if images else ("a network of images", "")
             raise ValueError(f"the file holds {holds}: read it with from=guided_diffusion{other}")
 
-    def move(self, moved: Transfer, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
+    def move(self, moved: WeightMapper, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
         """Move embedding, stem, the way down, the middle and, where there is one, the way up."""
         for ours, theirs in (
             ("embed.0", "time_embed.0"),
@@ -107,29 +107,29 @@ class Body:
         for ours, theirs, stage in stages:
             if hasattr(stage.attention, "heads"):
                 self._attention(moved, f"{ours}.attention", f"{theirs}.1", stage)
-        self._attention(moved, "middle.0.attention", "middle_block.1", cast(Stage, net.middle[0]))
+        self._attention(moved, "middle.0.attention", "middle_block.1", cast(ADMStage, net.middle[0]))
 
-    def _changes(self, stages: list[tuple[str, str, Stage]]) -> Iterator[tuple[str, str]]:
+    def _changes(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
         """Our names of the convolutions that change the resolution, and theirs."""
         if self.in_blocks or not self.learned:
             return
         for ours, theirs, stage in stages:
             if not hasattr(stage.block, "norm_in"):
                 yield f"{ours}.block.block", f"{theirs}.0.op"
-            if len(stage.finer):
+            if len(stage.refine):
                 yield f"{ours}.finer.0.block", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}.conv"
 
-    def _blocks(self, stages: list[tuple[str, str, Stage]]) -> Iterator[tuple[str, str]]:
+    def _blocks(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
         """Our names of the residual blocks, and theirs."""
         for ours, theirs, stage in stages:
             if hasattr(stage.block, "norm_in"):
                 yield f"{ours}.block", f"{theirs}.0"
-            if self.in_blocks and len(stage.finer):
+            if self.in_blocks and len(stage.refine):
                 yield f"{ours}.finer.0", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}"
         yield "middle.0.block", "middle_block.0"
         yield "middle.1.block", "middle_block.2"
 
-    def _attention(self, moved: Transfer, ours: str, theirs: str, stage: Stage) -> None:
+    def _attention(self, moved: WeightMapper, ours: str, theirs: str, stage: ADMStage) -> None:
         """Queries, keys and values of all heads here and in their new order, head by head in the old."""
         heads = cast(HeadedAttention, stage.attention).heads
 
@@ -144,20 +144,20 @@ class Body:
         moved.layer(f"{ours}.out", f"{theirs}.proj_out", lambda w: w[..., None])
 
 
-def chain(config: Mapping[str, Any]) -> tuple[Recipe, Recipe]:
+def chain(config: Mapping[str, Any]) -> tuple[ObjectSpec, ObjectSpec]:
     """The process, and the label of a time, the number of its step: from 0, or as if there were 1000 of them."""
     config = {**ASSUMED, **config}
     steps = whole(config, "steps", most=MOST_STEPS)
     unit = 1000 / steps if flag(config, "rescale_timesteps") else 1.0
     if choice(config, "noise_schedule", "linear", "cosine") == "cosine":
-        betas = Recipe(cosine_betas, steps=steps)
+        betas = ObjectSpec(cosine_betas, steps=steps)
     else:
         scale = 1000 / steps
-        betas = Recipe(linear_betas, steps=steps, beta_min=scale * 1e-4, beta_max=scale * 0.02)
-    return Recipe(DDPM, betas=betas), Recipe(Time, scale=unit * steps, offset=-unit)
+        betas = ObjectSpec(linear_betas, steps=steps, beta_min=scale * 1e-4, beta_max=scale * 0.02)
+    return ObjectSpec(DDPM, betas=betas), ObjectSpec(Time, scale=unit * steps, offset=-unit)
 
 
-def _stages(down: Iterable[Any], up: Iterable[Any]) -> Iterator[tuple[str, str, Stage]]:
+def _stages(down: Iterable[Any], up: Iterable[Any]) -> Iterator[tuple[str, str, ADMStage]]:
     """Our names of the stages, theirs, and the stages."""
     for number, stage in enumerate(down):
         yield f"down.{number}", f"input_blocks.{number + 1}", stage

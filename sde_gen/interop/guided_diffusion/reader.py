@@ -7,23 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
-from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.parametrization.x0 import X0
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
 from sde_gen.interop.guided_diffusion.network import ASSUMED, Body, chain
 from sde_gen.interop.guided_diffusion.settings import of_unet
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, whole
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.adm.adm import ADM
 
 
-def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     """Read a file, which holds a state dictionary alone.
 
     Arguments:
@@ -36,7 +36,7 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     return read(files.tensors(files.read(path)), given(config))
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Put a network of theirs in our terms: the process is their chain, the label the number of its step.
 
     Images lie on [-1, 1]. Without a label their networks with classes cannot be asked; here the null class adds nothing
@@ -65,26 +65,26 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
-    recipe = Recipe(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
+    recipe = ObjectSpec(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
     plausible(tensors, body.repeated)
     with torch.device("meta"):
         net: ADM = recipe.make()
-    moved = Transfer(_with_null_class(tensors), net)
+    moved = WeightMapper(_with_null_class(tensors), net)
     if classes:
         moved.move("classes.weight", "label_emb.weight")
     body.move(moved, net, net.up)
     moved.layer("norm", "out.0")
     moved.layer("out", "out.2")
     sde, label = chain(config)
-    mean = Recipe(X0 if flag({"predict_xstart": False, **config}, "predict_xstart") else Eps, label=label)
-    labels = Recipe(ClassLabel, classes=classes, dropout=0.0)
-    return Imported(
+    mean = ObjectSpec(X0 if flag({"predict_xstart": False, **config}, "predict_xstart") else Eps, label=label)
+    labels = ObjectSpec(ClassLabel, classes=classes, dropout=0.0)
+    return ConvertedModel(
         config={
             "model": recipe.config(),
             "sde": sde.config(),
-            "parametrization": (Recipe(LearnedRange, mean=mean) if outputs == 2 else mean).config(),
-            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (labels if classes else Recipe(Unconditional)).config(),
+            "parametrization": (ObjectSpec(LearnedVariance, mean=mean) if outputs == 2 else mean).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (labels if classes else ObjectSpec(Unconditional)).config(),
         },
         shape=(channels, size, size),
         levels=256,

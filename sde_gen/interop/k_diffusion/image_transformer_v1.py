@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.k_diffusion.image_transformer_v2 import TransformerLayout
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import real, whole
-from sde_gen.interop.weight_mapper import Transfer
-from sde_gen.model.transformer.attention import Everywhere
+from sde_gen.interop.weight_mapper import WeightMapper
+from sde_gen.model.transformer.attention import GlobalAttention
 from sde_gen.model.transformer.hdit import HDiT, Level
 from sde_gen.model.transformer.rotary import LearnedRotation
 
@@ -19,7 +19,7 @@ from sde_gen.model.transformer.rotary import LearnedRotation
 class ImageTransformerV1Layout(TransformerLayout):
     """Their image_transformer_v1 of a configuration: an HDiT of one level.
 
-    Their features are rotated in neighbouring pairs, ours in pairs half a head apart; their numbers of a patch lie
+    Their features are rotated in neighboring pairs, ours in pairs half a head apart; their numbers of a patch lie
     channel by channel, ours pixel by pixel: rows and columns are put in another order. Their heads know the logarithm
     of what cosines are multiplied with, at most that of 100.
 
@@ -52,13 +52,13 @@ class ImageTransformerV1Layout(TransformerLayout):
         self.hidden = whole({"d_ff": said["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
         self.dropout, self.repeated = real(said, "dropout_rate"), self.depth
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
-        reach = Recipe(Everywhere, head=self.head)
-        level = Recipe(
+        reach = ObjectSpec(GlobalAttention, head=self.head)
+        level = ObjectSpec(
             Level, width=self.width, depth=self.depth, hidden=self.hidden, reach=reach, dropout=self.dropout
         )
-        return Recipe(
+        return ObjectSpec(
             HDiT,
             shape=self.shape,
             patch=self.patch,
@@ -70,12 +70,12 @@ class ImageTransformerV1Layout(TransformerLayout):
             num_classes=self.classes,
             augmentations=9,
             conditions=0,
-            rotation=Recipe(LearnedRotation),
+            rotation=ObjectSpec(LearnedRotation),
             eps=self.head * 1e-6,  # theirs is added to a mean
             aspect=self.patch[0] / self.patch[1],
         )
 
-    def move(self, moved: Transfer) -> None:
+    def move(self, moved: WeightMapper) -> None:
         """Move their tensors to our network."""
         self.shared(moved, 2)
         cut = (self.channels, *self.patch)

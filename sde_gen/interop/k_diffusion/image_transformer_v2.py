@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sde_gen.interop.diffusers.unet2d import HALVES_SWAPPED
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import (
     LARGEST,
     MOST_LEVELS,
@@ -19,16 +19,16 @@ from sde_gen.interop.settings import (
     whole,
     wholes,
 )
-from sde_gen.interop.weight_mapper import Transfer
-from sde_gen.model.transformer.attention import Everywhere, Neighbourhood, ShiftedWindow
+from sde_gen.interop.weight_mapper import WeightMapper
+from sde_gen.model.transformer.attention import GlobalAttention, NeighborhoodAttention, ShiftedWindowAttention
 from sde_gen.model.transformer.hdit import HDiT, Level
 from sde_gen.model.transformer.rotary import SpreadRotation
 
 MOST_TOKENS = 2**18
-"""Patches of an image, at most: what neighbourhoods are made of grows with them, and no weight does."""
+"""Patches of an image, at most: what neighborhoods are made of grows with them, and no weight does."""
 
 WIDEST = 32
-"""Patches in the side of a neighbourhood or a window, at most."""
+"""Patches in the side of a neighborhood or a window, at most."""
 
 FEED_FORWARD = {"up": "up_proj", "down": "down_proj"}
 """Our names of the dense layers of a feed-forward layer, and theirs."""
@@ -62,15 +62,15 @@ class TransformerLayout(abc.ABC):
             )
 
     @abc.abstractmethod
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
 
     @abc.abstractmethod
-    def move(self, moved: Transfer) -> None:
+    def move(self, moved: WeightMapper) -> None:
         """Move their tensors to our network."""
 
-    def shared(self, moved: Transfer, depth: int) -> None:
-        """Move what they tell the layers with, and the last normalisation."""
+    def shared(self, moved: WeightMapper, depth: int) -> None:
+        """Move what they tell the layers with, and the last normalization."""
         moved.move("embedding.frequencies", "time_emb.weight", lambda w: w.squeeze(1))
         moved.move("embed.weight", "time_in_proj.weight", HALVES_SWAPPED)  # our sines come first
         moved.move("augmentation.0.frequencies", "aug_emb.weight")
@@ -86,8 +86,8 @@ class TransformerLayout(abc.ABC):
                 moved.move(f"{ours}.{mine}.weight", f"{theirs}.{name}.weight")
         moved.move("norm.scale", "out_norm.scale")
 
-    def feed_forward(self, moved: Transfer, ours: str, theirs: str) -> None:
-        """Move a feed-forward layer and its normalisation."""
+    def feed_forward(self, moved: WeightMapper, ours: str, theirs: str) -> None:
+        """Move a feed-forward layer and its normalization."""
         moved.move(f"{ours}.norm.embed.weight", f"{theirs}.norm.linear.weight")
         for mine, name in FEED_FORWARD.items():
             moved.move(f"{ours}.{mine}.weight", f"{theirs}.{name}.weight")
@@ -148,15 +148,15 @@ class ImageTransformerV2Layout(TransformerLayout):
         self.conditions = whole(said, "mapping_cond_dim", least=0)
         self.repeated = sum(self.depths) + self.mapping_depth
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         columns = zip(self.widths, self.depths, self.hidden, self.reaches, self.dropout, strict=True)
-        return Recipe(
+        return ObjectSpec(
             HDiT,
             shape=self.shape,
             patch=self.patch,
             levels=[
-                Recipe(Level, width=width, depth=depth, hidden=hidden, reach=reach, dropout=dropout)
+                ObjectSpec(Level, width=width, depth=depth, hidden=hidden, reach=reach, dropout=dropout)
                 for width, depth, hidden, reach, dropout in columns
             ],
             features=self.features,
@@ -166,12 +166,12 @@ class ImageTransformerV2Layout(TransformerLayout):
             num_classes=self.classes,
             augmentations=9,
             conditions=self.conditions,
-            rotation=Recipe(SpreadRotation),
+            rotation=ObjectSpec(SpreadRotation),
             eps=1e-6,
             aspect=1.0,
         )
 
-    def move(self, moved: Transfer) -> None:
+    def move(self, moved: WeightMapper) -> None:
         """Move their tensors to our network."""
         self.shared(moved, self.mapping_depth)
         if self.conditions:
@@ -204,16 +204,16 @@ class ImageTransformerV2Layout(TransformerLayout):
                     yield f"up.{level}.{index}", f"up_levels.{level}.{index}"
 
 
-def _reach(said: Any) -> Recipe | None:
+def _reach(said: Any) -> ObjectSpec | None:
     """Which tokens a token attends to, in their words."""
     if not isinstance(said, Mapping):
         raise ValueError(
             f"self_attns={shown(said)} is not supported; expected settings by name for every level"
         )
     known: dict[str, tuple[Any, dict[str, Any]]] = {
-        "global": (Everywhere, {}),
-        "neighborhood": (Neighbourhood, {"kernel_size": 7}),
-        "shifted-window": (ShiftedWindow, {"window_size": None}),
+        "global": (GlobalAttention, {}),
+        "neighborhood": (NeighborhoodAttention, {"kernel_size": 7}),
+        "shifted-window": (ShiftedWindowAttention, {"window_size": None}),
         "none": (None, {}),
     }
     kind, sizes = known[choice(said, "type", *known)]
@@ -222,6 +222,6 @@ def _reach(said: Any) -> Recipe | None:
     if kind is None:
         return None
     size = [whole({**sizes, **said}, key, most=WIDEST) for key in sizes]
-    return Recipe(
+    return ObjectSpec(
         kind, head=whole({"d_head": 64, **said}, "d_head"), **dict(zip(["size"], size, strict=False))
     )

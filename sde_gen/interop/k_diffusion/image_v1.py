@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from sde_gen.interop.diffusers.unet2d import HALVES_SWAPPED
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_LEVELS, flag, listed, real, shown, whole, wholes
-from sde_gen.interop.weight_mapper import Transfer
-from sde_gen.model.unet.kdiff_unet import KUNet
+from sde_gen.interop.weight_mapper import WeightMapper
+from sde_gen.model.unet.kdiff_unet import KDiffusionUNet
 
 BLOCK = {
     "norm_in.embed": "main.0.mapper",
@@ -78,11 +78,11 @@ class ImageV1Layout:
         self.augmentations = 9 * flag(said, "augment_wrapper") + told
         self.variance, self.dropout = flag(said, "has_variance"), real(said, "dropout_rate")
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network, without the stages that theirs skips."""
         first = self.skipped
-        return Recipe(
-            KUNet,
+        return ObjectSpec(
+            KDiffusionUNet,
             shape=self.shape,
             width=self.channels[max(0, first - 1)],
             channels=self.channels[first:],
@@ -95,7 +95,7 @@ class ImageV1Layout:
             augmentations=self.augmentations,
         )
 
-    def move(self, moved: Transfer) -> None:
+    def move(self, moved: WeightMapper) -> None:
         """Move their tensors to our network; of the outputs all but the one of the variance."""
         moved.move("embedding.frequencies", "timestep_embed.weight", lambda w: w.squeeze(1))
         if self.augmentations:  # our sines come first; the mapping network sees sums with them
@@ -141,7 +141,7 @@ class ImageV1Layout:
             yield f"u_net.d_blocks.{level}.0.kernel", 1
             yield f"u_net.u_blocks.{levels - 1 - level}.{count}.kernel", 4
 
-    def _skip(self, moved: Transfer) -> None:
+    def _skip(self, moved: WeightMapper) -> None:
         """Leave the stages out that their network has and does not use."""
         last = len(self.depths) - 1
         stages = [f"u_net.d_blocks.{level}." for level in range(self.skipped)]
@@ -151,7 +151,7 @@ class ImageV1Layout:
                 moved.leave(name, "of a stage that skip_stages leaves out")
 
 
-def _leave_filter(moved: Transfer, name: str, gain: int) -> None:
+def _leave_filter(moved: WeightMapper, name: str, gain: int) -> None:
     """Leave a filter of a change of resolution out, which is that of our network."""
     moved.leave(name, "the filter that resampling is")
     value = moved.tensors.get(name)

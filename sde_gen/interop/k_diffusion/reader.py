@@ -8,18 +8,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
 from sde_gen.interop.k_diffusion.image_transformer_v1 import ImageTransformerV1Layout
 from sde_gen.interop.k_diffusion.image_transformer_v2 import ImageTransformerV2Layout
 from sde_gen.interop.k_diffusion.image_v1 import ImageV1Layout
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_CLASSES, choice, listing, plausible, real, section, whole
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 
 TRAINING = frozenset(
     {
@@ -45,10 +45,10 @@ class Layout(Protocol):
     shape: list[int]
     repeated: int
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: Transfer) -> None:
+    def move(self, moved: WeightMapper) -> None:
         """Move their tensors, named without ``inner_model.``, to our network."""
 
 
@@ -60,7 +60,7 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {
 """Their kinds of network."""
 
 
-def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     """Read a file of their ``convert_for_inference.py``, or the averaged weights of a training's checkpoint.
 
     Arguments:
@@ -87,7 +87,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> Imported:
     return read(tensors, config)
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Put a network of theirs in our terms: what it predicts of x_0 is their denoiser's D(x; sigma).
 
     Images lie on [-1, 1]; the network is told log(sigma) / 4. Nine numbers that describe the augmentation are the
@@ -120,17 +120,17 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
         raise ValueError(f"{kind} has no setting {listing(unknown)}")
     plausible(tensors, layout.repeated)
     with torch.device("meta"):
-        moved = Transfer(_bare(tensors), layout.recipe().make())
+        moved = WeightMapper(_bare(tensors), layout.recipe().make())
     layout.move(moved)
-    told = Recipe(ClassLabel, classes=layout.classes, dropout=dropped)
+    told = ObjectSpec(ClassLabel, classes=layout.classes, dropout=dropped)
     sde, precondition = karras(low=low, high=high, deviation=deviation)
-    return Imported(
+    return ConvertedModel(
         config={
             "model": layout.recipe().config(),
             "sde": sde.config(),
             "parametrization": precondition.config(),
-            "codec": Recipe(Uniform, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (told if layout.classes else Recipe(Unconditional)).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
+            "conditioning": (told if layout.classes else ObjectSpec(Unconditional)).config(),
         },
         shape=tuple(layout.shape),
         levels=256,

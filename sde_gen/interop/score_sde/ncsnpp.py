@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import (
     MOST_TAPS,
     choice,
@@ -18,11 +18,11 @@ from sde_gen.interop.settings import (
     whole,
     wholes,
 )
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.activation import Exponential, Leaky
-from sde_gen.model.adm.level_resample import BlockChange, ConvolutionChange, PlainChange
+from sde_gen.model.adm.level_resample import ConvResample, PlainResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, Positional
-from sde_gen.model.norms import Fixed, Quarters
+from sde_gen.model.norms import FixedGroups, QuarterGroups
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.progressive import (
     JoinedInput,
@@ -53,9 +53,9 @@ UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
 
 ACTIVATIONS: dict[str, Any] = {
     "swish": None,
-    "relu": Recipe(Leaky, slope=0.0),
-    "lrelu": Recipe(Leaky, slope=0.2),
-    "elu": Recipe(Exponential),
+    "relu": ObjectSpec(Leaky, slope=0.0),
+    "lrelu": ObjectSpec(Leaky, slope=0.2),
+    "elu": ObjectSpec(Exponential),
 }
 """Their words, and our activations."""
 
@@ -67,7 +67,7 @@ DDPM: dict[str, Any] = {
     "progressive_input": "none",
     "skip_rescale": False,
 }
-"""What their DDPM is among the options of their NCSN++; its normalisations have 32 groups."""
+"""What their DDPM is among the options of their NCSN++; its normalizations have 32 groups."""
 
 
 class NCSNppLayout:
@@ -113,12 +113,12 @@ class NCSNppLayout:
         resolutions = wholes(model, "attn_resolutions", least=0)
         self.attention = [level for level in range(self.levels) if size // 2**level in resolutions]
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ObjectSpec:
         """Our network."""
         inputs = {"none": NoInput, "residual": ResidualInput, "input_skip": SkipInput}
         outputs = {"none": NoOutput, "residual": ResidualOutput, "output_skip": SkipOutput}
-        change = BlockChange if self.biggan else ConvolutionChange if self.learned_change else PlainChange
-        return Recipe(
+        change = ResBlockResample if self.biggan else ConvResample if self.learned_change else PlainResample
+        return ObjectSpec(
             UNet,
             shape=self.shape,
             width=self.width,
@@ -128,25 +128,25 @@ class NCSNppLayout:
             dropout=self.dropout,
             num_classes=0,
             input_frequencies=[],
-            embedding=Recipe(Fourier if self.fourier else Positional, size=self.width),
-            resampler=self._filter() if self.fir else Recipe(Box),
-            progressive_input=Recipe(JoinedInput if self.joined else inputs[self.enter]),
+            embedding=ObjectSpec(Fourier if self.fourier else Positional, size=self.width),
+            resampler=self._filter() if self.fir else ObjectSpec(Box),
+            progressive_input=ObjectSpec(JoinedInput if self.joined else inputs[self.enter]),
             progressive_output=outputs[self.leave],
-            change=Recipe(change),
+            change=ObjectSpec(change),
             scale=self.scale,
-            norms=Recipe(Fixed, groups=32) if self.ddpm else Recipe(Quarters),
+            norms=ObjectSpec(FixedGroups, groups=32) if self.ddpm else ObjectSpec(QuarterGroups),
             **self.activation,
         )
 
-    def _filter(self) -> Recipe:
+    def _filter(self) -> ObjectSpec:
         turned = {"turned": True} if self.taps != self.taps[::-1] else {}
-        return Recipe(FIR, taps=self.taps, **turned)
+        return ObjectSpec(FIR, taps=self.taps, **turned)
 
-    def move(self, tensors: Mapping[str, Tensor]) -> Transfer:
+    def move(self, tensors: Mapping[str, Tensor]) -> WeightMapper:
         """Their tensors, moved to our network; it remains to ``finish``."""
         plausible(tensors, self.levels * self.blocks)
         with torch.device("meta"):
-            moved = Transfer(tensors, self.recipe().make())
+            moved = WeightMapper(tensors, self.recipe().make())
         for number, (prefix, names) in enumerate(self._modules()):
             for theirs, ours in names.items():
                 if theirs == "Dense_0" and not self.conditional:
@@ -216,7 +216,7 @@ class NCSNppLayout:
         return f"{prefix}.block", convolution[self.fir] if self.learned_change else {}
 
 
-def _move(moved: Transfer, ours: str, theirs: str) -> None:
+def _move(moved: WeightMapper, ours: str, theirs: str) -> None:
     """Move a layer; a NIN is a 1x1 convolution written as a matrix."""
     if theirs.endswith(".W"):
         moved.move(ours, theirs)

@@ -6,24 +6,24 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from sde_gen.data.codec.uniform import Uniform
+from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import LogRatio, LogTime, NearestTime, Ratio, Time
 from sde_gen.denoiser.parametrization.score import Score
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
-from sde_gen.interop.object_spec import Recipe
+from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.score_sde.ncsnpp import NCSNppLayout
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, given, real, section, whole
-from sde_gen.model.unet.centered import Centred
+from sde_gen.model.unet.centered import CenteredInput
 from sde_gen.sde.ddpm import DDPM, linear_betas
 from sde_gen.sde.sub_vp import SubVP
 from sde_gen.sde.ve import VE
 from sde_gen.sde.vp import VP
 
 
-def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
+def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     """Read a file: a training's checkpoint, of which the averaged weights are taken, or a state dictionary.
 
     Arguments:
@@ -45,14 +45,14 @@ def load(path: Path, config: Mapping[str, Any] | None) -> Imported:
     return read(averaged(state, list(files.tensors(dict(enumerate(shadow))).values())), given(config))
 
 
-def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
+def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Put a network of theirs in our terms.
 
     What is theirs and what becomes of it: VP and sub-VP networks get the label 999 t (of a discrete chain its step)
     and give -sigma times the score, the noise. VE networks get the noise level (of a discrete chain the number of the
     level, 0 being the noisiest) and give the score, by ``scale_by_sigma`` after a division by the level; the sign of
     the last convolutions is turned then, so that they give the noise. VE data on [0, 1], which their networks see as
-    2 x - 1, lie on [-1, 1] here, where the noise is twice theirs; VP data on [0, 1] stay, and the network centres them.
+    2 x - 1, lie on [-1, 1] here, where the noise is twice theirs; VP data on [0, 1] stay, and the network centers them.
 
     Source: Song et al., 2021, arXiv:2011.13456; conventions: score_sde_pytorch, models/utils.py and models/ncsnpp.py.
 
@@ -66,29 +66,32 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
             names them.
     """
     model, data, training = (section(config, name) for name in ("model", "data", "training"))
-    centred = flag(data, "centered")
+    centered = flag(data, "centered")
     layout = NCSNppLayout(model, data)
     continuous = flag({"continuous": True, **training}, "continuous")
     if layout.fourier and not continuous:
         raise ValueError("embedding_type=fourier with continuous=False: their chains have positional labels")
     ve = choice(training, "sde", "vpsde", "subvpsde", "vesde") == "vesde"
-    meaning = (_exploding if ve else _preserving)(model, training, fourier=layout.fourier, unit=2 - centred)
+    meaning = (_exploding if ve else _preserving)(model, training, fourier=layout.fourier, unit=2 - centered)
     moved = layout.move(tensors)
     state = moved.finish()
     for head in layout.heads():
         for name in (f"{head}.weight", f"{head}.bias"):
             state[name] = meaning.factor * state[name]
     net = layout.recipe()
-    own = not centred and not ve
+    own = not centered and not ve
     if own:
-        net, state = Recipe(Centred, net=net), {f"net.{name}": value for name, value in state.items()}
-    return Imported(
+        net, state = (
+            ObjectSpec(CenteredInput, net=net),
+            {f"net.{name}": value for name, value in state.items()},
+        )
+    return ConvertedModel(
         config={
             "model": net.config(),
             "sde": meaning.sde.config(),
             "parametrization": meaning.parametrization.config(),
-            "codec": Recipe(Uniform, levels=256, low=0.0 if own else -1.0, high=1.0).config(),
-            "conditioning": Recipe(Unconditional).config(),
+            "codec": ObjectSpec(UniformCodec, levels=256, low=0.0 if own else -1.0, high=1.0).config(),
+            "conditioning": ObjectSpec(Unconditional).config(),
         },
         shape=tuple(layout.shape),
         levels=256,
@@ -98,44 +101,44 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Imported:
     )
 
 
-class _Meaning(NamedTuple):
+class _Conventions(NamedTuple):
     """The process, what the output means, and the factor of the last convolutions that makes it so."""
 
-    sde: Recipe
-    parametrization: Recipe
+    sde: ObjectSpec
+    parametrization: ObjectSpec
     factor: float
 
 
 def _exploding(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
-) -> _Meaning:
+) -> _Conventions:
     """VE, on data ``unit`` times larger than theirs."""
     levels, divided = whole(model, "num_scales", most=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
     if not flag({"continuous": True, **training}, "continuous"):
-        label = Recipe(NearestTime, scale=-float(levels), offset=float(levels))
+        label = ObjectSpec(NearestTime, scale=-float(levels), offset=float(levels))
     elif fourier:
-        label = Recipe(LogRatio, unit=float(unit))
+        label = ObjectSpec(LogRatio, unit=float(unit))
     elif divided:
         raise ValueError(
             "scale_by_sigma=True with embedding_type=positional and continuous=True: their code looks the noise level "
             "up in a table at the place that is the noise level"
         )
     else:
-        label = Recipe(Ratio, unit=float(unit))
-    sde = Recipe(
+        label = ObjectSpec(Ratio, unit=float(unit))
+    sde = ObjectSpec(
         VE,
         sigma_min=unit * real(model, "sigma_min"),
         sigma_max=unit * real(model, "sigma_max"),
         t_min=1e-5,
     )
     if divided:
-        return _Meaning(sde, Recipe(Eps, label=label), -1.0)
-    return _Meaning(sde, Recipe(Score, label=label), 1 / unit)
+        return _Conventions(sde, ObjectSpec(Eps, label=label), -1.0)
+    return _Conventions(sde, ObjectSpec(Score, label=label), 1 / unit)
 
 
 def _preserving(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
-) -> _Meaning:
+) -> _Conventions:
     """VP, sub-VP, or the chain that VP was made from; data of any unit."""
     del unit
     if flag(model, "scale_by_sigma"):
@@ -151,12 +154,12 @@ def _preserving(
     if not flag({"continuous": True, **training}, "continuous"):
         if sub:
             raise ValueError("continuous=False with sde=subvpsde: there is no such chain")
-        betas = Recipe(linear_betas, steps=steps, beta_min=low / steps, beta_max=high / steps)
-        label = Recipe(Time, scale=float(steps), offset=-1.0)
-        return _Meaning(Recipe(DDPM, betas=betas), Recipe(Eps, label=label), 1.0)
-    label = Recipe(LogTime if fourier else Time, scale=999.0)
-    sde = Recipe(SubVP if sub else VP, beta_min=low, beta_max=high, t_min=1e-5)
-    return _Meaning(sde, Recipe(Eps, label=label), 1.0)
+        betas = ObjectSpec(linear_betas, steps=steps, beta_min=low / steps, beta_max=high / steps)
+        label = ObjectSpec(Time, scale=float(steps), offset=-1.0)
+        return _Conventions(ObjectSpec(DDPM, betas=betas), ObjectSpec(Eps, label=label), 1.0)
+    label = ObjectSpec(LogTime if fourier else Time, scale=999.0)
+    sde = ObjectSpec(SubVP if sub else VP, beta_min=low, beta_max=high, t_min=1e-5)
+    return _Conventions(sde, ObjectSpec(Eps, label=label), 1.0)
 
 
 def averaged(tensors: Mapping[str, Tensor], shadow: list[Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from sde_gen.sampler import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guided(Method):
+class DenoiserMethod(Method):
     """Sample as ever, from a denoiser that knows the measurement.
 
     Arguments:

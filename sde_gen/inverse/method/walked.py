@@ -13,7 +13,7 @@ from sde_gen.solver.base import Solver
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walked(Method):
+class SolverMethod(Method):
     """Sample from the denoiser as it is, by a solver that knows the measurement.
 
     Arguments:

@@ -57,7 +57,7 @@ class Operator(Checked, abc.ABC):
             Measurements with shape (B, *measurement).
         """
         y = self(x)
-        return y + std * noise.fresh(y)
+        return y + std * noise.normal(y)
 
     def project(self, x: Tensor, y: Tensor, steps: int = 50) -> Tensor:
         r"""Move samples to the nearest ones that measure y: ``x + A^+ (y - A x)``, for a linear operator.

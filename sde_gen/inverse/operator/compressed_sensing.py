@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from sde_gen.inverse.operator.base import Operator
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressedSensing(Operator):
     """Products with a random matrix of entries N(0, 1 / rows): (B, *event) -> (B, rows).
 
-    Source: Candes and Tao, 2006, IEEE Transactions on Information Theory 52, 5406.
+    Source: Candes and Tao, 2006, IEEE Transactions on Log1pSNR Theory 52, 5406.
 
     Arguments:
         rows: number of measurements.
@@ -34,6 +34,6 @@ class CompressedSensing(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply the flattened samples."""
-        entries = np.random.default_rng(self.seed).standard_normal((self.rows, event_dim(x)))
+        entries = np.random.default_rng(self.seed).standard_normal((self.rows, event_numel(x)))
         matrix = torch.from_numpy(entries / self.rows**0.5).to(x)
         return x.flatten(1) @ matrix.T

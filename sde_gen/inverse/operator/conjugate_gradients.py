@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sde_gen.utils.broadcasting import bcast, sum_event
+from sde_gen.utils.broadcasting import broadcast, sum_event
 
 Map = Callable[[Tensor], Tensor]
 """A linear map of a batch, (B, *shape) -> (B, *shape)."""
@@ -39,9 +39,9 @@ def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Te
         curvature = sum_event(p * ap)
         going = going & (curvature > 0)
         step = torch.where(going, rho / curvature, 0)
-        x, r = x + bcast(step, p) * p, r - bcast(step, p) * ap
+        x, r = x + broadcast(step, p) * p, r - broadcast(step, p) * ap
         new = sum_event(r * r)
-        p = r + bcast(torch.where(going, new / rho, 0), p) * p
+        p = r + broadcast(torch.where(going, new / rho, 0), p) * p
         rho = new
         going = going & (rho > done)
     return x

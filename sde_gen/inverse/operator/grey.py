@@ -1,4 +1,4 @@
-"""Colourisation: the grey image is known."""
+"""Colorization: the grey image is known."""
 
 from dataclasses import dataclass
 
@@ -20,5 +20,5 @@ class Grey(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         """Average the channels."""
         if x.ndim != 4 or x.shape[1] < 2:
-            raise ValueError(f"colourisation needs images (C, H, W) with C > 1, got {tuple(x.shape[1:])}")
+            raise ValueError(f"colorization needs images (C, H, W) with C > 1, got {tuple(x.shape[1:])}")
         return x.mean(1, keepdim=True)

@@ -21,11 +21,11 @@ class JPEG(Operator):
     .. math::
         E_u[\lfloor c + u \rfloor] = c, \qquad u \sim U[0, 1).
 
-    With it :class:`~sde_gen.inverse.DPS` leans towards images that compress to y; particles of
+    With it :class:`~sde_gen.inverse.DPS` leans toward images that compress to y; particles of
     :class:`~sde_gen.inverse.TwistedSMC` are moved by it, but weighed by the compressed images
     themselves, and so stay exact in the limit. Methods for linear operators refuse it.
 
-    Colours are not subsampled. Source: Wallace, 1991, Communications of the ACM 34, 30; the identity in place of the
+    Colors are not subsampled. Source: Wallace, 1991, Communications of the ACM 34, 30; the identity in place of the
     derivative: Bengio et al., 2013, arXiv:1308.3432, section 4.
 
     Arguments:

@@ -41,4 +41,4 @@ class Mask(Operator):
 
     def noised(self, x: Tensor, std: float, noise: Noise) -> Tensor:
         """Measure with noise in what is known; the rest stays zero."""
-        return self(x + std * noise.fresh(x))
+        return self(x + std * noise.normal(x))

@@ -1,4 +1,4 @@
-"""Colourisation: find colours for a grey image."""
+"""Colorization: find colors for a grey image."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from sde_gen.inverse.task.restore import Restore
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Colorize(Restore):
-    """Find colours whose mean over the channels is the grey image; a grey image is a measurement itself."""
+    """Find colors whose mean over the channels is the grey image; a grey image is a measurement itself."""
 
     @property
     def operator(self) -> Operator:

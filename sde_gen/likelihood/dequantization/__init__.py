@@ -1,18 +1,18 @@
 """From integer levels to points at which a density can be evaluated."""
 
-from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.likelihood.dequantization.importance import importance_bound
 from sde_gen.likelihood.dequantization.noised import Noised
 from sde_gen.likelihood.dequantization.truncated_normal import TruncatedNormal
-from sde_gen.likelihood.dequantization.uniform import Uniform
+from sde_gen.likelihood.dequantization.uniform import UniformDequantization
 from sde_gen.likelihood.dequantization.variational import Variational, fit, load
 
 __all__ = [
-    "Dequantisation",
-    "Dequantised",
+    "Dequantization",
+    "Dequantized",
     "Noised",
     "TruncatedNormal",
-    "Uniform",
+    "UniformDequantization",
     "Variational",
     "fit",
     "importance_bound",

@@ -11,7 +11,7 @@ from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 
 
-class Dequantised(NamedTuple):
+class Dequantized(NamedTuple):
     """Points drawn from q(x | data).
 
     Arguments:
@@ -26,7 +26,7 @@ class Dequantised(NamedTuple):
     t: float
 
 
-class Dequantisation(Checked, abc.ABC):
+class Dequantization(Checked, abc.ABC):
     r"""A law q of points that stand for the data.
 
     .. math::
@@ -39,7 +39,7 @@ class Dequantisation(Checked, abc.ABC):
     """
 
     @abc.abstractmethod
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
         """Draw one point per sample.
 
         Arguments:
@@ -58,5 +58,5 @@ class Dequantisation(Checked, abc.ABC):
         del values, codec, noise
         raise ValueError(
             f"{type(self).__name__} gives points that already bear noise of the process, but this bound adds it "
-            "itself to clean data; take dequantisation=uniform or variational"
+            "itself to clean data; take dequantization=uniform or variational"
         )

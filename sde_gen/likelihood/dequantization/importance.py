@@ -1,4 +1,4 @@
-"""The bound of several dequantisations at once."""
+"""The bound of several dequantizations at once."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Another dequantisation, noised to t_min."""
+"""Another dequantization, noised to t_min."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.likelihood.decoder import Decoder, Gaussian
-from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
-from sde_gen.likelihood.dequantization.uniform import Uniform
+from sde_gen.likelihood.decoder import Decoder, GaussianDecoder
+from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
+from sde_gen.likelihood.dequantization.uniform import UniformDequantization
 from sde_gen.noise import Noise
 from sde_gen.sde.base import Prior
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noised(Dequantisation):
-    r"""Clean points x_0 of another dequantisation, carried to t = t_min by the process' own noise.
+class Noised(Dequantization):
+    r"""Clean points x_0 of another dequantization, carried to t = t_min by the process' own noise.
 
     .. math::
         \log p(x_0) \ge E_{q(x_t | x_0)} [\log p_t(x_t) - \log q(x_t | x_0) + \log p(x_0 | x_t)]
@@ -31,15 +31,15 @@ class Noised(Dequantisation):
         decoder: p(x_0 | x_t).
     """
 
-    of: Dequantisation = field(default_factory=Uniform)
-    decoder: Decoder = field(default_factory=Gaussian)
+    of: Dequantization = field(default_factory=UniformDequantization)
+    decoder: Decoder = field(default_factory=GaussianDecoder)
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
-        """Dequantise, add noise, and count what the decoder has to give back."""
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
+        """Dequantize, add noise, and count what the decoder has to give back."""
         x0, log_q = self.of.clean(values, codec, noise)
         t = torch.tensor(denoiser.sde.t_min, dtype=torch.float64)
         alpha, sigma = denoiser.sde.marginal(t)
-        shift = sigma * noise.fresh(x0)
+        shift = sigma * noise.normal(x0)
         x_t = alpha * x0 + shift
         returned = self.decoder.log_prob(denoiser(x_t, t), x0)
-        return Dequantised(x_t, log_q + Prior(float(sigma)).log_prob(shift) - returned, denoiser.sde.t_min)
+        return Dequantized(x_t, log_q + Prior(float(sigma)).log_prob(shift) - returned, denoiser.sde.t_min)

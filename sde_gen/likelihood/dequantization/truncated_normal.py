@@ -1,4 +1,4 @@
-"""Dequantisation by the process' own noise, truncated to the bin."""
+"""Dequantization by the process' own noise, truncated to the bin."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import sum_event
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruncatedNormal(Dequantisation):
+class TruncatedNormal(Dequantization):
     r"""The noise of the process at a time t, cut where it would leave the bin; nothing to train.
 
     .. math::
@@ -40,7 +40,7 @@ class TruncatedNormal(Dequantisation):
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau={self.tau} must be positive and finite")
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
         """Invert the truncated distribution function in float64."""
         first, second = codec.middles()[:2]
         half = 0.5 * (second - first)
@@ -50,8 +50,8 @@ class TruncatedNormal(Dequantisation):
         tau = alpha / sigma * half
         mass = torch.special.erf(tau / math.sqrt(2))
         middle = codec.encode(values)
-        u = torch.special.ndtr(noise.fresh(middle).double())
+        u = torch.special.ndtr(noise.normal(middle).double())
         e = torch.special.ndtri(0.5 * (1 - mass) + mass * u)
         log_q = -0.5 * e**2 - torch.log(mass * sigma) - 0.5 * math.log(2 * math.pi)
         x = (alpha * middle.double() + sigma * e).to(middle.dtype)
-        return Dequantised(x, sum_event(log_q), float(t))
+        return Dequantized(x, sum_event(log_q), float(t))

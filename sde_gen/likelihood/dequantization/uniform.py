@@ -1,4 +1,4 @@
-"""Uniform dequantisation."""
+"""Uniform dequantization."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(Dequantisation):
+class UniformDequantization(Dequantization):
     """x uniform on the bin of its level, as the codec encodes for training; continuous data as they are.
 
     The density is that at the process' t_min, of points that bear no noise: right where sigma / alpha there is far
@@ -21,9 +21,9 @@ class Uniform(Dequantisation):
     Source: Theis et al., 2016, arXiv:1511.01844, section 3.1.
     """
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
         """Encode with noise."""
-        return Dequantised(*self.clean(values, codec, noise), denoiser.sde.t_min)
+        return Dequantized(*self.clean(values, codec, noise), denoiser.sde.t_min)
 
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:
         """Encode with noise; the density of a bin is one over its size."""

@@ -1,4 +1,4 @@
-"""Dequantisation by a small flow that is trained on a frozen model."""
+"""Dequantization by a small flow that is trained on a frozen model."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.likelihood.dequantization.base import Dequantisation, Dequantised
+from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.noise import IID, Noise
 from sde_gen.sde.base import Prior
 from sde_gen.utils import atomic
@@ -20,7 +20,7 @@ from sde_gen.utils.broadcasting import sum_event
 from sde_gen.utils.types import Shape
 
 
-class Variational(nn.Module, Dequantisation):
+class Variational(nn.Module, Dequantization):
     r"""A conditional flow q(u | k) on the place u in the bin.
 
     .. math::
@@ -28,7 +28,7 @@ class Variational(nn.Module, Dequantisation):
         \log q(u | k) = \log N(z) - \log \left| \frac{dz'}{dz} \right| - \log N(z')
 
     F is a chain of affine couplings, each of which scales and shifts every other number by functions of the rest
-    and of k; it begins as the identity, which is uniform dequantisation.
+    and of k; it begins as the identity, which is uniform dequantization.
 
     Sources: Ho et al., 2019, arXiv:1902.00275, section 3.1; affine couplings: Dinh et al., 2017, arXiv:1605.08803.
 
@@ -45,9 +45,9 @@ class Variational(nn.Module, Dequantisation):
         self.shape, self.width, self.depth = tuple(shape), width, depth
         self.couplings = nn.ModuleList(_Coupling(math.prod(shape), width, i % 2) for i in range(depth))
 
-    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantised:
+    def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
         """Draw from the flow; the density is that at the process' t_min."""
-        return Dequantised(*self.clean(values, codec, noise), denoiser.sde.t_min)
+        return Dequantized(*self.clean(values, codec, noise), denoiser.sde.t_min)
 
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw from the flow; gradients flow to its parameters."""
@@ -55,7 +55,7 @@ class Variational(nn.Module, Dequantisation):
         middle = codec.encode(values)
         if tuple(middle.shape[1:]) != self.shape:
             raise ValueError(f"the flow is for data of shape {self.shape}, got {tuple(middle.shape[1:])}")
-        start = noise.fresh(middle)
+        start = noise.normal(middle)
         z, log_scale = start.flatten(1), torch.zeros(len(start), dtype=torch.float64, device=start.device)
         for coupling in self.couplings:
             z, more = coupling(z, middle.flatten(1))
@@ -102,7 +102,7 @@ class _Given(IID):
     def __init__(self, z: Tensor) -> None:
         self.z = z
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         return self.z.to(x.dtype)
 
 
@@ -117,7 +117,7 @@ def load(path: Path | str) -> Variational:
     with safetensors.safe_open(str(path), "pt") as file:
         about = (file.metadata() or {}).get("about")
     if about is None:
-        raise ValueError(f"{path} holds no dequantisation; write one by Variational.save")
+        raise ValueError(f"{path} holds no dequantization; write one by Variational.save")
     flow = Variational(**{**json.loads(about), "shape": tuple(json.loads(about)["shape"])})
     flow.load_state_dict(safetensors.torch.load_file(str(path)))
     return flow.eval().requires_grad_(False)

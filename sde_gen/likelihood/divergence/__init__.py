@@ -4,13 +4,13 @@ from sde_gen.likelihood.divergence.base import Divergence, Evaluation
 from sde_gen.likelihood.divergence.exact import Exact
 from sde_gen.likelihood.divergence.hutch_plus_plus import HutchPlusPlus
 from sde_gen.likelihood.divergence.hutchinson import Hutchinson
-from sde_gen.likelihood.divergence.probe import Gaussian, Probe, Rademacher
+from sde_gen.likelihood.divergence.probe import GaussianProbe, Probe, Rademacher
 
 __all__ = [
     "Divergence",
     "Evaluation",
     "Exact",
-    "Gaussian",
+    "GaussianProbe",
     "HutchPlusPlus",
     "Hutchinson",
     "Probe",

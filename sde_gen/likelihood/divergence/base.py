@@ -20,7 +20,7 @@ class Evaluation(Protocol):
         """The field at x, and its divergence: float64 with shape (B, P), one column per probe."""
         ...
 
-    def rows(self, index: Tensor) -> "Evaluation":
+    def select(self, index: Tensor) -> "Evaluation":
         """Go on with the samples ``index`` with shape (b,) only."""
         ...
 
@@ -42,7 +42,7 @@ class Divergence(Checked, abc.ABC):
         """Whether its values are estimates, by probes."""
         return True
 
-    def steady(self) -> "Divergence":
+    def with_fixed_probes(self) -> "Divergence":
         """The same with probes drawn once for a solve, so that two solves with the same ones can be compared."""
         return self
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from sde_gen.likelihood.divergence._products import Products
 from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map
 from sde_gen.noise import Noise
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class _Diagonal:
     def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
         products, dim, divergence = (
             Products(field, x),
-            event_dim(x),
+            event_numel(x),
             torch.zeros(len(x), dtype=torch.float64, device=x.device),
         )
         for start in range(0, dim, self.chunk):
@@ -64,6 +64,6 @@ class _Diagonal:
             divergence = divergence + (products(batch) * batch).flatten(2).sum((0, 2), dtype=torch.float64)
         return products.value, divergence.unsqueeze(1)
 
-    def rows(self, index: Tensor) -> "_Diagonal":
+    def select(self, index: Tensor) -> "_Diagonal":
         del index
         return self

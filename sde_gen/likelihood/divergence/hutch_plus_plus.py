@@ -9,7 +9,7 @@ from sde_gen.likelihood.divergence._products import Products
 from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map
 from sde_gen.likelihood.divergence.probe import Probe, Rademacher
 from sde_gen.noise import Noise
-from sde_gen.utils.broadcasting import event_dim
+from sde_gen.utils.broadcasting import event_numel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class HutchPlusPlus(Divergence):
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
         """Draw S and the probes, once for a solve."""
         del smooth
-        if self.sketch > event_dim(x):
+        if self.sketch > event_numel(x):
             raise ValueError(
-                f"sketch={self.sketch} exceeds the {event_dim(x)} dimensions of a sample; take divergence=exact"
+                f"sketch={self.sketch} exceeds the {event_numel(x)} dimensions of a sample; take divergence=exact"
             )
         drawn = torch.stack([self.law(x, noise) for _ in range(self.sketch + self.probes)])
         return _Split(drawn[: self.sketch], drawn[self.sketch :], self.chunk)
@@ -87,5 +87,5 @@ class _Split:
         exact, rest = every[:, : len(self.sketch)], every[:, len(self.sketch) :]
         return products.value, exact.sum(1, keepdim=True) + rest
 
-    def rows(self, index: Tensor) -> "_Split":
+    def select(self, index: Tensor) -> "_Split":
         return replace(self, sketch=self.sketch[:, index], probes=self.probes[:, index])

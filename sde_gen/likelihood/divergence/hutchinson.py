@@ -51,7 +51,7 @@ class Hutchinson(Divergence):
         """One value per probe."""
         return self.probes
 
-    def steady(self) -> "Hutchinson":
+    def with_fixed_probes(self) -> "Hutchinson":
         """Probes for a whole solve."""
         return replace(self, fresh=False)
 
@@ -85,7 +85,7 @@ class _Quadratic:
         ]
         return products.value, torch.cat(forms).T
 
-    def rows(self, index: Tensor) -> "_Quadratic":
+    def select(self, index: Tensor) -> "_Quadratic":
         return replace(self, vectors=self.vectors[:, index])
 
 
@@ -98,6 +98,6 @@ class _Fresh:
     def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.draw()(field, x)
 
-    def rows(self, index: Tensor) -> "_Fresh":
+    def select(self, index: Tensor) -> "_Fresh":
         """What is drawn is drawn for the whole batch, whoever asks."""
-        return _Fresh(lambda: self.draw().rows(index))
+        return _Fresh(lambda: self.draw().select(index))

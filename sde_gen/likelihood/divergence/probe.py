@@ -24,13 +24,13 @@ class Rademacher(Probe):
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
         """Signs of Gaussian numbers."""
-        return torch.where(noise.fresh(x) < 0, -1.0, 1.0).to(x.dtype)
+        return torch.where(noise.normal(x) < 0, -1.0, 1.0).to(x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Probe):
+class GaussianProbe(Probe):
     r"""Gaussian vectors: the estimate has variance 2 |S|^2."""
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
         """Gaussian numbers."""
-        return noise.fresh(x)
+        return noise.normal(x)

@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.blocks import Parts, Stage
-from sde_gen.model.adm.level_resample import Change
+from sde_gen.model.adm.blocks import ADMStage, Parts
+from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.embedding import CosinePositional, Features
-from sde_gen.model.norms import Common, Norms
+from sde_gen.model.norms import GCDGroups, GroupNormRule
 from sde_gen.model.unet.base import check_shape, with_augmentation, with_class
-from sde_gen.model.unet.blocks import convolution, initialise, linear
-from sde_gen.model.unet.resample import CentredBox, Resampler
+from sde_gen.model.unet.blocks import convolution, initialize, linear
+from sde_gen.model.unet.resample import CenteredBox, Resampler
 
 
 class ADM(nn.Module):
-    """The U-Net of ablated diffusion models: adaptive normalisation, many heads, resolution changed inside blocks.
+    """The U-Net of ablated diffusion models: adaptive normalization, many heads, resolution changed inside blocks.
 
     Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, sections 3 and 3.1. Their ImageNet 64x64 network is width 192,
     multipliers (1, 2, 3, 4), 3 blocks, attention at levels 1, 2 and 3: 296 million parameters.
@@ -29,9 +29,9 @@ class ADM(nn.Module):
         attention_levels: levels with attention, 0 being the finest.
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
         heads: number of heads at every level in place of ``head_channels``, None for those.
-        modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
+        modulated: whether the embedding scales and shifts the second normalization of a block, or is added before it.
         change: how the resolution changes between two levels, None for blocks like the others.
-        norms: rule of the normalisations.
+        norms: rule of the normalizations.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         outputs: numbers given out for every number of the image: 2 with a learned variance.
@@ -66,8 +66,8 @@ class ADM(nn.Module):
         outputs: int = 1,
         heads: int | None = None,
         modulated: bool = True,
-        change: Change | None = None,
-        norms: Norms = Common(),  # noqa: B008 (frozen)
+        change: LevelResample | None = None,
+        norms: GroupNormRule = GCDGroups(),  # noqa: B008 (frozen)
         embedding_multiplier: int = 4,
         augmentations: int = 0,
         middle_attention: bool = True,
@@ -75,8 +75,8 @@ class ADM(nn.Module):
         resampler: Resampler | None = None,
         wide_heads: bool = False,
         up_heads: int | None = None,
-        down_changes: Sequence[Change | None] | None = None,
-        up_changes: Sequence[Change | None] | None = None,
+        down_changes: Sequence[LevelResample | None] | None = None,
+        up_changes: Sequence[LevelResample | None] | None = None,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -94,7 +94,7 @@ class ADM(nn.Module):
                     f"{len(widths) - 1}"
                 )
         seen = embedding_multiplier * width
-        self.resampler = CentredBox() if resampler is None else resampler
+        self.resampler = CenteredBox() if resampler is None else resampler
         parts = Parts(
             embedding=seen,
             dropout=dropout,
@@ -114,7 +114,7 @@ class ADM(nn.Module):
         self.embed = nn.Sequential(linear(features, seen), nn.SiLU(), linear(seen, seen))
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         self.augmentation = (
-            initialise(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
+            initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
         self.stem = convolution(shape[0], widths[0])
         self.down, skips = parts.down(widths, blocks)
@@ -127,7 +127,7 @@ class ADM(nn.Module):
                 channels = outward
                 ascend = level > 0 and index == blocks
                 finer = [parts.double(level - 1, channels)] if ascend else []
-                self.up.append(Stage(block, parts.attend(level, channels, up_heads), *finer))
+                self.up.append(ADMStage(block, parts.attend(level, channels, up_heads), *finer))
         self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.level_resample import Change
-from sde_gen.model.norms import Common, Norms
+from sde_gen.model.adm.level_resample import LevelResample
+from sde_gen.model.norms import GCDGroups, GroupNormRule
 from sde_gen.model.unet.blocks import Dropout, convolution, linear
 from sde_gen.model.unet.resample import Resampler
 
@@ -21,9 +21,9 @@ class Parts:
     Arguments:
         embedding: features of the embedding that the blocks see.
         dropout: dropout rate.
-        modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
+        modulated: whether the embedding scales and shifts the second normalization of a block, or is added before it.
         change: how the resolution changes between two levels, None for blocks like the others.
-        norms: rule of the normalisations.
+        norms: rule of the normalizations.
         attention_levels: levels with attention, 0 being the finest.
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
         heads: number of heads at every level in place of ``head_channels``, None for those.
@@ -41,15 +41,15 @@ class Parts:
     embedding: int
     dropout: float
     modulated: bool
-    change: Change | None
-    norms: Norms
+    change: LevelResample | None
+    norms: GroupNormRule
     attention_levels: Sequence[int]
     head_channels: int
     heads: int | None
     resampler: Resampler
     wide_heads: bool = False
-    down_changes: Sequence[Change | None] | None = None
-    up_changes: Sequence[Change | None] | None = None
+    down_changes: Sequence[LevelResample | None] | None = None
+    up_changes: Sequence[LevelResample | None] | None = None
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""
@@ -63,8 +63,8 @@ class Parts:
         kind = AdaptiveBlock if self.modulated else AddedBlock
         return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
-    def attention(self, channels: int, normalise: nn.Module, heads: int | None = None) -> nn.Module:
-        """Build an attention after a normalisation, of so many heads, or None for the rule."""
+    def attention(self, channels: int, normalize: nn.Module, heads: int | None = None) -> nn.Module:
+        """Build an attention after a normalization, of so many heads, or None for the rule."""
         if heads is None:
             heads = channels // self.head_channels if self.wide_heads and self.heads is None else self.heads
         if heads == 0:
@@ -72,7 +72,7 @@ class Parts:
         if heads is not None and channels % heads:
             raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
         most = self.head_channels if heads is None else channels // heads
-        return HeadedAttention(channels, most, normalise)
+        return HeadedAttention(channels, most, normalize)
 
     def attend(self, level: int, channels: int, heads: int | None = None) -> nn.Module:
         """Build the attention of a level that has one, of so many heads, or None for the rule."""
@@ -99,11 +99,11 @@ class Parts:
         stages, channels = nn.ModuleList(), [widths[0]]
         for level, width in enumerate(widths):
             if level > 0:
-                stages.append(Stage(self.halve(level - 1, channels[-1])))
+                stages.append(ADMStage(self.halve(level - 1, channels[-1])))
                 channels.append(channels[-1])
             for _ in range(blocks):
                 block = self.block(channels[-1], width)
-                stages.append(Stage(block, self.attend(level, width)))
+                stages.append(ADMStage(block, self.attend(level, width)))
                 channels.append(width)
         return stages, channels
 
@@ -111,37 +111,37 @@ class Parts:
         """Build the stages at the coarsest level, with attention between their blocks or without."""
         block = self.block(channels, channels)
         mixed = self.attention(channels, self.norms.middle(channels)) if attention else None
-        return nn.ModuleList([Stage(block, mixed), Stage(self.block(channels, channels))])
+        return nn.ModuleList([ADMStage(block, mixed), ADMStage(self.block(channels, channels))])
 
 
-class Stage(nn.Module):
+class ADMStage(nn.Module):
     """A residual block, attention after it or not, and perhaps a block that changes the resolution."""
 
     def __init__(self, block: nn.Module, attention: nn.Module | None = None, *finer: nn.Module) -> None:
         super().__init__()
         self.block = block
         self.attention = nn.Identity() if attention is None else attention
-        self.finer = nn.ModuleList(finer)
+        self.refine = nn.ModuleList(finer)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """One after the other."""
         x = self.attention(self.block(x, embedding))
-        for block in self.finer:
+        for block in self.refine:
             x = block(x, embedding)
         return x
 
 
 class AdaptiveBlock(nn.Module):
-    """A residual block whose second normalisation is scaled and shifted by the embedding.
+    """A residual block whose second normalization is scaled and shifted by the embedding.
 
-    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 3.1 (adaptive group normalisation).
+    Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 3.1 (adaptive group normalization).
 
     Arguments:
         inputs: input channels.
         outputs: output channels.
         embedding: features of the embedding.
         dropout: dropout rate.
-        norms: rule of the normalisations.
+        norms: rule of the normalizations.
         resample: change of the resolution of both branches.
     """
 
@@ -154,7 +154,7 @@ class AdaptiveBlock(nn.Module):
         *,
         embedding: int,
         dropout: float,
-        norms: Norms = Common(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = GCDGroups(),  # noqa: B008 (frozen)
         resample: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -177,14 +177,14 @@ class AdaptiveBlock(nn.Module):
         return out
 
     def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """Normalise, scale and shift."""
+        """Normalize, scale and shift."""
         scale, shift = embedding.chunk(2, dim=1)
         out: Tensor = self.norm_out(h) * (1 + scale) + shift
         return out
 
 
 class AddedBlock(AdaptiveBlock):
-    """A residual block to which the embedding is added before the second normalisation.
+    """A residual block to which the embedding is added before the second normalization.
 
     Source: Ho et al., 2020, arXiv:2006.11239, appendix B.
     """
@@ -192,18 +192,18 @@ class AddedBlock(AdaptiveBlock):
     embedded: ClassVar[int] = 1
 
     def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """Add and normalise."""
+        """Add and normalize."""
         out: Tensor = self.norm_out(h + embedding)
         return out
 
 
 class Heads(nn.Module):
-    """What attention over the pixels with several heads is made of, its normalisation aside.
+    """What attention over the pixels with several heads is made of, its normalization aside.
 
     Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
 
     Arguments:
-        norm: the normalisation before it.
+        norm: the normalization before it.
         channels: channels of the feature map.
         heads: number of heads, which divides the channels.
         dropout: dropout rate of the weights of the values.
@@ -218,7 +218,7 @@ class Heads(nn.Module):
         self.out = convolution(channels, channels, 1, zero=True)
 
     def mix(self, h: Tensor) -> Tensor:
-        """Attend: normalised features (B, C, H, W) to what is added to those before."""
+        """Attend: normalized features (B, C, H, W) to what is added to those before."""
         query, key, value = self.qkv(h).unflatten(1, (3, self.heads, -1)).flatten(4).unbind(1)
         weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
         out: Tensor = self.out((value @ self.dropout(weight).transpose(2, 3)).reshape(h.shape))
@@ -231,12 +231,12 @@ class HeadedAttention(Heads):
     Arguments:
         channels: channels of the feature map.
         head_channels: channels of a head, at most.
-        normalise: the normalisation before it, None for that of ADM.
+        normalize: the normalization before it, None for that of ADM.
     """
 
-    def __init__(self, channels: int, head_channels: int, normalise: nn.Module | None = None) -> None:
+    def __init__(self, channels: int, head_channels: int, normalize: nn.Module | None = None) -> None:
         heads = next(channels // n for n in range(min(head_channels, channels), 0, -1) if channels % n == 0)
-        super().__init__(Common().block(channels) if normalise is None else normalise, channels, heads)
+        super().__init__(GCDGroups().block(channels) if normalize is None else normalize, channels, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, C, H, W) to the same."""

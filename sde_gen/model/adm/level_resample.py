@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sde_gen.model.unet.blocks import Alone, DownBlock, UpBlock
+from sde_gen.model.unet.blocks import DownBlock, IgnoreEmbedding, UpBlock
 from sde_gen.model.unet.resample import Resampler
 
 
-class Change(abc.ABC):
+class LevelResample(abc.ABC):
     """A rule for building the modules between two levels, called with features and embedding.
 
     ``options`` are those of a residual block: embedding, dropout and scale.
@@ -26,7 +26,7 @@ class Change(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockChange(Change):
+class ResBlockResample(LevelResample):
     """A residual block both of whose branches are resampled (Brock et al., 2019, arXiv:1809.11096)."""
 
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
@@ -39,22 +39,22 @@ class BlockChange(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvolutionChange(Change):
+class ConvResample(LevelResample):
     """A convolution (Ho et al., 2020, arXiv:2006.11239)."""
 
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
         """Build a convolution that halves."""
         del options
-        return Alone(resampler.down_convolution(channels, channels))
+        return IgnoreEmbedding(resampler.down_convolution(channels, channels))
 
     def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
         """Build a convolution that doubles."""
         del options
-        return Alone(resampler.up_convolution(channels, channels))
+        return IgnoreEmbedding(resampler.up_convolution(channels, channels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainChange(Change):
+class PlainResample(LevelResample):
     """The resampler and nothing that is learned."""
 
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.adm.blocks import Parts
-from sde_gen.model.adm.level_resample import Change
-from sde_gen.model.classifier.pooling import AttentionPool, Pool
+from sde_gen.model.adm.level_resample import LevelResample
+from sde_gen.model.classifier.pooling import AttentionPooling, Pooling
 from sde_gen.model.embedding import CosinePositional
-from sde_gen.model.norms import Common, Norms
+from sde_gen.model.norms import GCDGroups, GroupNormRule
 from sde_gen.model.unet.base import check_shape
 from sde_gen.model.unet.blocks import convolution, linear
-from sde_gen.model.unet.resample import CentredBox
+from sde_gen.model.unet.resample import CenteredBox
 
 
 class ADMEncoder(nn.Module):
@@ -31,9 +31,9 @@ class ADMEncoder(nn.Module):
         head_channels: channels of a head of attention; fewer where a level has no multiple of them.
         dropout: dropout rate.
         heads: number of heads at every level in place of ``head_channels``, None for those.
-        modulated: whether the embedding scales and shifts the second normalisation of a block, or is added before it.
+        modulated: whether the embedding scales and shifts the second normalization of a block, or is added before it.
         change: how the resolution changes between two levels, None for blocks like the others.
-        norms: rule of the normalisations.
+        norms: rule of the normalizations.
         pool: how the features become logits.
 
     Raises:
@@ -53,9 +53,9 @@ class ADMEncoder(nn.Module):
         dropout: float = 0.0,
         heads: int | None = None,
         modulated: bool = True,
-        change: Change | None = None,
-        norms: Norms = Common(),  # noqa: B008 (frozen)
-        pool: Pool = AttentionPool(),  # noqa: B008 (frozen)
+        change: LevelResample | None = None,
+        norms: GroupNormRule = GCDGroups(),  # noqa: B008 (frozen)
+        pool: Pooling = AttentionPooling(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -70,7 +70,7 @@ class ADMEncoder(nn.Module):
             attention_levels=attention_levels,
             head_channels=head_channels,
             heads=heads,
-            resampler=CentredBox(),
+            resampler=CenteredBox(),
         )
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))

@@ -9,22 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.norms import Norms
+from sde_gen.model.norms import GroupNormRule
 from sde_gen.model.unet.blocks import linear
 
 
-class Pool(abc.ABC):
+class Pooling(abc.ABC):
     """A rule for building the last module of an encoder: features of all its stages to logits."""
 
     @abc.abstractmethod
-    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: Norms) -> nn.Module:
+    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
         """Build it.
 
         Arguments:
             channels: channels of the features: of the stem, of every stage on the way down and of the middle.
             pixels: pixels of the coarsest level.
             classes: number of classes.
-            norms: rule of the normalisations.
+            norms: rule of the normalizations.
 
         Returns:
             A module from a list of as many features (B, C, H, W) to logits (B, classes).
@@ -32,17 +32,17 @@ class Pool(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AveragePool(Pool):
+class AveragePooling(Pooling):
     """The average over the pixels of the last features (Dhariwal and Nichol, 2021, in their code: adaptive)."""
 
-    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: Norms) -> nn.Module:
-        """Normalise, average, and a dense layer."""
+    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
+        """Normalize, average, and a dense layer."""
         del pixels
         return _Averaged(channels[-1], classes, norms)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionPool(Pool):
+class AttentionPooling(Pooling):
     """What the average of the last features finds among their pixels, asked as one more of them.
 
     Sources: Radford et al., 2021, arXiv:2103.00020, section 2.4; Dhariwal and Nichol, 2021, arXiv:2105.05233,
@@ -62,7 +62,7 @@ class AttentionPool(Pool):
         if self.head_channels < 1:
             raise ValueError(f"head_channels={self.head_channels} must be at least 1")
 
-    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: Norms) -> nn.Module:
+    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
         """Attend from the average."""
         size = min(self.head_channels, channels[-1])
         if channels[-1] % size:
@@ -73,7 +73,7 @@ class AttentionPool(Pool):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelsPool(Pool):
+class MultiScalePooling(Pooling):
     """The averages over the pixels of the features of all stages, through two dense layers.
 
     Source: Dhariwal and Nichol, 2021, in their code: spatial.
@@ -92,17 +92,17 @@ class LevelsPool(Pool):
         if self.hidden < 1:
             raise ValueError(f"hidden={self.hidden} must be at least 1")
 
-    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: Norms) -> nn.Module:
+    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
         """Average all, and two dense layers."""
         del pixels, norms
         return _OfAllStages(sum(channels), self.hidden, classes, nn.ReLU())
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalisedLevelsPool(LevelsPool):
-    """As :class:`LevelsPool`, with a group normalisation between the layers (their code: spatial_v2)."""
+class NormalizedMultiScalePooling(MultiScalePooling):
+    """As :class:`MultiScalePooling`, with a group normalization between the layers (their code: spatial_v2)."""
 
-    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: Norms) -> nn.Module:
+    def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
         """Average all, and two dense layers."""
         del pixels, norms
         between = nn.Sequential(nn.GroupNorm(math.gcd(self.hidden, 32), self.hidden), nn.SiLU())
@@ -110,7 +110,7 @@ class NormalisedLevelsPool(LevelsPool):
 
 
 class _Averaged(nn.Module):
-    def __init__(self, channels: int, classes: int, norms: Norms) -> None:
+    def __init__(self, channels: int, classes: int, norms: GroupNormRule) -> None:
         super().__init__()
         self.norm = norms.block(channels)
         self.out = linear(channels, classes, zero=True)
@@ -121,7 +121,7 @@ class _Averaged(nn.Module):
 
 
 class _Attended(nn.Module):
-    def __init__(self, channels: int, pixels: int, classes: int, heads: int, norms: Norms) -> None:
+    def __init__(self, channels: int, pixels: int, classes: int, heads: int, norms: GroupNormRule) -> None:
         super().__init__()
         self.heads = heads
         self.norm = norms.block(channels)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sde_gen.model.transformer.rotary import Grid
+from sde_gen.model.transformer.rotary import TokenGrid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach(abc.ABC):
+class AttentionPattern(abc.ABC):
     """A rule for which tokens a token of an image attends to.
 
     Arguments:
@@ -29,7 +29,7 @@ class Reach(abc.ABC):
             raise ValueError(f"head={self.head} must be positive")
 
     @abc.abstractmethod
-    def mixer(self, grid: Grid, index: int) -> nn.Module:
+    def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
         """Build what maps queries, keys and values (B, heads, H, W, head) to mixtures of values of the same shape.
 
         Arguments:
@@ -42,17 +42,17 @@ class Reach(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everywhere(Reach):
+class GlobalAttention(AttentionPattern):
     """All tokens."""
 
-    def mixer(self, grid: Grid, index: int) -> nn.Module:
+    def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
         """Build it."""
         del grid, index
         return _Whole()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbourhood(Reach):
+class NeighborhoodAttention(AttentionPattern):
     """The size x size tokens around a token; near the border the square moves inside, so that there are always as many.
 
     Source: Hassani et al., 2023, arXiv:2204.07143 (neighborhood attention). Here in tiles of
@@ -69,21 +69,21 @@ class Neighbourhood(Reach):
         """Check the constructor's arguments."""
         super().__post_init__()
         if self.size < 1 or self.size % 2 == 0:
-            raise ValueError(f"size={self.size}: a neighbourhood has an odd number of tokens a side")
+            raise ValueError(f"size={self.size}: a neighborhood has an odd number of tokens a side")
 
-    def mixer(self, grid: Grid, index: int) -> nn.Module:
+    def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
         """Build it."""
         del index
         if min(grid.height, grid.width) < self.size:
             raise ValueError(
-                f"{grid.height}x{grid.width} tokens have no neighbourhoods of {self.size}x{self.size}; "
+                f"{grid.height}x{grid.width} tokens have no neighborhoods of {self.size}x{self.size}; "
                 "give a smaller size, or larger images"
             )
         return _Tiled(*(_around(side, self.size) for side in (grid.height, grid.width)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShiftedWindow(Reach):
+class ShiftedWindowAttention(AttentionPattern):
     """The tokens of a size x size window; every second layer has other windows, moved by half their size.
 
     Source: Liu et al., 2021, arXiv:2103.14030, section 3.2 (shifted window attention).
@@ -100,7 +100,7 @@ class ShiftedWindow(Reach):
         if self.size < 1:
             raise ValueError(f"size={self.size}: a window has at least one token a side")
 
-    def mixer(self, grid: Grid, index: int) -> nn.Module:
+    def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
         """Build it."""
         if grid.height % self.size or grid.width % self.size:
             raise ValueError(
@@ -128,7 +128,7 @@ class Tiling(NamedTuple):
 
 
 def _around(side: int, size: int) -> Tiling:
-    """Neighbourhoods of a line."""
+    """Neighborhoods of a line."""
     tile = min(size + 1, side)
     reached = min(tile + size - 1, side)
     begin = torch.arange(0, side, tile)

@@ -7,10 +7,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from sde_gen.model.embedding import Fourier, VectorFourier
-from sde_gen.model.transformer.attention import Everywhere, Neighbourhood, Reach
+from sde_gen.model.transformer.attention import AttentionPattern, GlobalAttention, NeighborhoodAttention
 from sde_gen.model.transformer.layers import CosineAttention, Layer, Mapping, RMSNorm, dense
-from sde_gen.model.transformer.rotary import Grid, Rotation, SpreadRotation
-from sde_gen.model.transformer.tokens import JoinedSplit, Merge, Split
+from sde_gen.model.transformer.rotary import Rotation, SpreadRotation, TokenGrid
+from sde_gen.model.transformer.tokens import TokenMerge, TokenSplit, TokenSplitWithSkip
 from sde_gen.model.unet.base import with_class
 
 
@@ -32,7 +32,7 @@ class Level:
     width: int = 128
     depth: int = 2
     hidden: int = 384
-    reach: Reach | None = Everywhere()  # noqa: RUF009 (frozen)
+    reach: AttentionPattern | None = GlobalAttention()  # noqa: RUF009 (frozen)
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,7 +47,9 @@ class Level:
                 f"width={self.width} cannot be shared evenly by heads of {self.reach.head} features"
             )
 
-    def layers(self, grid: Grid, features: int, rotation: Rotation, eps: float, first: int = 0) -> "Layers":
+    def layers(
+        self, grid: TokenGrid, features: int, rotation: Rotation, eps: float, first: int = 0
+    ) -> "Layers":
         """Build the layers, numbered from ``first``."""
         return Layers(
             Layer(
@@ -61,7 +63,7 @@ class Level:
         )
 
     def _attention(
-        self, grid: Grid, features: int, rotation: Rotation, eps: float, index: int
+        self, grid: TokenGrid, features: int, rotation: Rotation, eps: float, index: int
     ) -> nn.Module | None:
         if self.reach is None:
             return None
@@ -91,11 +93,11 @@ class HDiT(nn.Module):
     """The hourglass diffusion transformer: attention near by where tokens are fine, everywhere where they are coarse.
 
     Between two levels four tokens become one and one becomes four, joined to those of the way down by a learned
-    weighted mean. Noise label, class and augmentation scale the normalisations. With one level it is a plain vision
+    weighted mean. Noise label, class and augmentation scale the normalizations. With one level it is a plain vision
     transformer.
 
     Source: Crowson et al., 2024, arXiv:2401.11605, section 4. A network of theirs for 256x256 (flowers, in their code):
-    patches of 4x4, levels of width (128, 256, 512) and depth (2, 2, 4), neighbourhoods of 7x7 at the first two, heads
+    patches of 4x4, levels of width (128, 256, 512) and depth (2, 2, 4), neighborhoods of 7x7 at the first two, heads
     of 64, hidden = 3 width, features 256 and mapping_hidden 768.
 
     Arguments:
@@ -123,8 +125,8 @@ class HDiT(nn.Module):
         shape: Sequence[int],
         patch: Sequence[int] = (2, 2),
         levels: Sequence[Level] = (
-            Level(width=64, depth=2, hidden=192, reach=Neighbourhood(head=32, size=3)),
-            Level(width=128, depth=2, hidden=384, reach=Everywhere(head=32)),
+            Level(width=64, depth=2, hidden=192, reach=NeighborhoodAttention(head=32, size=3)),
+            Level(width=128, depth=2, hidden=384, reach=GlobalAttention(head=32)),
         ),
         features: int = 128,
         mapping_depth: int = 2,
@@ -161,21 +163,23 @@ class HDiT(nn.Module):
         self.mapping = Mapping(features, mapping_depth, mapping_hidden, mapping_dropout)
         self.told = {"augment": augmentations, "condition": conditions}
         rows, columns = shape[1] // patch[0], shape[2] // patch[1]
-        grids = [Grid(rows >> level, columns >> level, aspect) for level in range(len(levels))]
+        grids = [TokenGrid(rows >> level, columns >> level, aspect) for level in range(len(levels))]
         rest = (features, rotation, eps)
-        self.stem = Merge(shape[0], levels[0].width, patch)
+        self.stem = TokenMerge(shape[0], levels[0].width, patch)
         self.down = nn.ModuleList(
             level.layers(grid, *rest) for level, grid in zip(levels[:-1], grids, strict=False)
         )
-        self.merge = nn.ModuleList(Merge(fine.width, coarse.width) for fine, coarse in pairwise(levels))
+        self.merge = nn.ModuleList(TokenMerge(fine.width, coarse.width) for fine, coarse in pairwise(levels))
         self.middle = levels[-1].layers(grids[-1], *rest)
-        self.split = nn.ModuleList(JoinedSplit(coarse.width, fine.width) for fine, coarse in pairwise(levels))
+        self.split = nn.ModuleList(
+            TokenSplitWithSkip(coarse.width, fine.width) for fine, coarse in pairwise(levels)
+        )
         self.up = nn.ModuleList(
             level.layers(grid, *rest, first=level.depth)
             for level, grid in zip(levels[:-1], grids, strict=False)
         )
         self.norm = RMSNorm(levels[0].width)
-        self.out = Split(levels[0].width, shape[0], patch, zero=True)
+        self.out = TokenSplit(levels[0].width, shape[0], patch, zero=True)
 
     def forward(
         self,

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.unet.blocks import Dropout, initialise
+from sde_gen.model.unet.blocks import Dropout, initialize
 
 
 def dense(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
     """A dense layer without bias; Glorot-uniform weights, or zeros."""
-    return initialise(nn.Linear(inputs, outputs, bias=False), zero=zero)
+    return initialize(nn.Linear(inputs, outputs, bias=False), zero=zero)
 
 
 def unit(x: Tensor, eps: float) -> Tensor:
@@ -29,13 +29,13 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (..., width)."""
+        """Normalize (..., width)."""
         out: Tensor = _rms(x) * self.scale.to(x.dtype)
         return out
 
 
-class ToldRMSNorm(nn.Module):
-    """RMS normalisation whose scale, near one, is a function of the features of a mapping network.
+class AdaRMSNorm(nn.Module):
+    """RMS normalization whose scale, near one, is a function of the features of a mapping network.
 
     Source: Crowson et al., 2024, arXiv:2401.11605, section 4 (adaptive RMS norm).
     """
@@ -45,7 +45,7 @@ class ToldRMSNorm(nn.Module):
         self.embed = dense(features, width, zero=True)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """Normalise x (B, H, W, width) with the features (B, features)."""
+        """Normalize x (B, H, W, width) with the features (B, features)."""
         out: Tensor = _rms(x) * (1 + self.embed(told)[:, None, None]).to(x.dtype)
         return out
 
@@ -61,7 +61,7 @@ class FeedForward(nn.Module):
     Source: Shazeer, 2020, arXiv:2002.05202 (GEGLU).
 
     Arguments:
-        norm: the normalisation before it, which is given what the layer is given beside x.
+        norm: the normalization before it, which is given what the layer is given beside x.
         width: features.
         hidden: units.
         dropout: dropout rate.
@@ -109,7 +109,7 @@ class CosineAttention(nn.Module):
         eps: float,
     ) -> None:
         super().__init__()
-        self.norm = ToldRMSNorm(width, features)
+        self.norm = AdaRMSNorm(width, features)
         self.qkv = dense(width, 3 * width)
         self.scale = nn.Parameter(torch.full((heads,), 10.0))
         self.rotary = rotary
@@ -144,7 +144,7 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.feed_forward = FeedForward(ToldRMSNorm(width, features), width, hidden, dropout)
+        self.feed_forward = FeedForward(AdaRMSNorm(width, features), width, hidden, dropout)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         """Apply the layer to x (B, H, W, width) with the features (B, features)."""
@@ -155,7 +155,7 @@ class Layer(nn.Module):
 
 
 class Mapping(nn.Module):
-    """The network that makes one vector of all that is told: feed-forward layers between two normalisations.
+    """The network that makes one vector of all that is told: feed-forward layers between two normalizations.
 
     Source: Karras et al., 2019, arXiv:1812.04948, section 2; with these layers: Crowson et al., 2024, arXiv:2401.11605.
 

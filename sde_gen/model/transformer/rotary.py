@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Grid(NamedTuple):
+class TokenGrid(NamedTuple):
     """Tokens in rows and columns.
 
     Arguments:
@@ -47,7 +47,7 @@ class Rotary(nn.Module, abc.ABC):
         grid: the tokens.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: TokenGrid) -> None:
         super().__init__()
         self.grid = grid
 
@@ -77,7 +77,7 @@ class Rotation(abc.ABC):
     """A rule for the rotations of a level."""
 
     @abc.abstractmethod
-    def __call__(self, heads: int, head: int, grid: Grid) -> Rotary:
+    def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
         """Build them.
 
         Arguments:
@@ -97,7 +97,7 @@ class SpreadRotation(Rotation):
     Source: Crowson et al., 2024, arXiv:2401.11605 (in their code).
     """
 
-    def __call__(self, heads: int, head: int, grid: Grid) -> Rotary:
+    def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
         """Build them."""
         return _Spread(heads, _part(head, 8), grid)
 
@@ -109,7 +109,7 @@ class LearnedRotation(Rotation):
     Source: Crowson, 2023, k-diffusion 0.1.1, ``image_transformer_v1`` (in its code).
     """
 
-    def __call__(self, heads: int, head: int, grid: Grid) -> Rotary:
+    def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
         """Build them."""
         return _Learned(heads, _part(head, 4), grid)
 
@@ -123,7 +123,7 @@ def _part(head: int, share: int) -> int:
 class _Spread(Rotary):
     frequencies: Tensor
 
-    def __init__(self, heads: int, count: int, grid: Grid) -> None:
+    def __init__(self, heads: int, count: int, grid: TokenGrid) -> None:
         super().__init__(grid)
         ends = math.log(math.pi), math.log(10 * math.pi)
         line = torch.linspace(*ends, heads * count + 1, dtype=torch.float64)[:-1].exp()
@@ -136,7 +136,7 @@ class _Spread(Rotary):
 
 
 class _Learned(Rotary):
-    def __init__(self, heads: int, count: int, grid: Grid) -> None:
+    def __init__(self, heads: int, count: int, grid: TokenGrid) -> None:
         super().__init__(grid)
         line = torch.linspace(math.log(math.pi), math.log(5 * math.pi), count).expand(heads, count)
         self.log_rows, self.log_columns = (nn.Parameter(line.clone()) for _ in range(2))

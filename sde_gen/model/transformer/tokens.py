@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sde_gen.model.transformer.layers import dense
 
 
-class Merge(nn.Module):
+class TokenMerge(nn.Module):
     """A rectangle of tokens made one: (B, H, W, inputs) to (B, H / rows, W / columns, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, sides: Sequence[int] = (2, 2)) -> None:
@@ -24,7 +24,7 @@ class Merge(nn.Module):
         return out
 
 
-class Growth(nn.Module):
+class TokenSplitBase(nn.Module):
     """What makes of every token a rectangle of them.
 
     Arguments:
@@ -48,7 +48,7 @@ class Growth(nn.Module):
         return h.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-class Split(Growth):
+class TokenSplit(TokenSplitBase):
     """One token made a rectangle of them: (B, H, W, inputs) to (B, H rows, W columns, outputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Split(Growth):
         return self.grow(x)
 
 
-class JoinedSplit(Growth):
+class TokenSplitWithSkip(TokenSplitBase):
     """A split into four, and its weighted mean with tokens of that size; the weight is learned."""
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activated, Activation
-from sde_gen.model.adm.level_resample import BlockChange, Change
+from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
-from sde_gen.model.norms import Norms, Quarters
+from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import Attention, ResBlock, convolution, linear
 from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Resampler
@@ -37,8 +37,8 @@ class UNet(nn.Module):
         change: how the resolution changes between two levels.
         scale: factor of every sum of two branches.
         embedding_multiplier: features that the blocks see of label and class, in units of width.
-        norms: rule of the normalisations.
-        activation: what follows a normalisation, and the two layers of the noise label.
+        norms: rule of the normalizations.
+        activation: what follows a normalization, and the two layers of the noise label.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -59,12 +59,12 @@ class UNet(nn.Module):
         resampler: Resampler,
         progressive_input: ProgressiveInput,
         progressive_output: Callable[
-            [int, list[int], Resampler, float, Norms, Activation], ProgressiveOutput
+            [int, list[int], Resampler, float, GroupNormRule, Activation], ProgressiveOutput
         ],
-        change: Change = BlockChange(),  # noqa: B008 (frozen)
+        change: LevelResample = ResBlockResample(),  # noqa: B008 (frozen)
         scale: float = 0.5**0.5,
         embedding_multiplier: int = 4,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
     ) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class UNet(nn.Module):
         def attend(level: int, channels: int) -> nn.Module:
             if level not in attention_levels:
                 return nn.Identity()
-            return Attention(channels, scale=scale, normalise=norms.attention(channels))
+            return Attention(channels, scale=scale, normalize=norms.attention(channels))
 
         self.features = InputFeatures(input_frequencies)
         self.stem = convolution(image * self.features.factor, width)
@@ -107,7 +107,7 @@ class UNet(nn.Module):
                 skips.append(channels)
 
         self.middle_in = ResBlock(channels, channels, **options)
-        self.middle_attention = Attention(channels, scale=scale, normalise=norms.block(channels))
+        self.middle_attention = Attention(channels, scale=scale, normalize=norms.block(channels))
         self.middle_out = ResBlock(channels, channels, **options)
 
         self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation
-from sde_gen.model.norms import Norms, Quarters, norm
+from sde_gen.model.norms import GroupNormRule, QuarterGroups, norm
 from sde_gen.model.unet.resample import Resampler
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -16,15 +16,15 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 def convolution(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
     """A convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
-    return initialise(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
+    return initialize(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
 
 
 def linear(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
     """A dense layer; Glorot-uniform weights, or zeros."""
-    return initialise(nn.Linear(inputs, outputs), zero=zero)
+    return initialize(nn.Linear(inputs, outputs), zero=zero)
 
 
-def initialise(layer: Layer, *, zero: bool) -> Layer:
+def initialize(layer: Layer, *, zero: bool) -> Layer:
     """Set the weights as Ho et al., 2020, arXiv:2006.11239, did; a layer without bias stays so."""
     if zero:
         nn.init.zeros_(layer.weight)
@@ -79,9 +79,9 @@ class ResBlock(nn.Module):
         embedding: features of the noise embedding.
         dropout: dropout rate.
         scale: factor of the sum of the two branches.
-        norms: rule of the normalisations.
-        norm_in: the first normalisation, where it is another than the rule's.
-        activation: what follows a normalisation.
+        norms: rule of the normalizations.
+        norm_in: the first normalization, where it is another than the rule's.
+        activation: what follows a normalization.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ResBlock(nn.Module):
         embedding: int,
         dropout: float,
         scale: float,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         norm_in: nn.GroupNorm | None = None,
         activation: Activation = F.silu,
     ) -> None:
@@ -141,7 +141,7 @@ class UpBlock(DownBlock):
         return self.resampler.up(x)
 
 
-class Alone(nn.Module):
+class IgnoreEmbedding(nn.Module):
     """A block that does not ask for the embedding."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -164,16 +164,16 @@ class Attention(nn.Module):
         channels: channels of the feature map.
         scale: factor of the sum of the two branches.
         heads: number of heads, which divides the channels.
-        normalise: the normalisation before it, None for that of :func:`~sde_gen.model.norm`.
+        normalize: the normalization before it, None for that of :func:`~sde_gen.model.norm`.
     """
 
     def __init__(
-        self, channels: int, *, scale: float, heads: int = 1, normalise: nn.Module | None = None
+        self, channels: int, *, scale: float, heads: int = 1, normalize: nn.Module | None = None
     ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be shared evenly by {heads} heads of attention")
-        self.norm = norm(channels) if normalise is None else normalise
+        self.norm = norm(channels) if normalize is None else normalize
         self.query = convolution(channels, channels, 1)
         self.key = convolution(channels, channels, 1)
         self.value = convolution(channels, channels, 1)

@@ -1,13 +1,13 @@
-"""Networks that centre the data themselves."""
+"""Networks that center the data themselves."""
 
 from torch import Tensor, nn
 
 
-class Centred(nn.Module):
+class CenteredInput(nn.Module):
     """A network for data on [0, 1] by way of one for data on [-1, 1]: ``net(2 x - 1)``.
 
     Arguments:
-        net: the network that sees the centred data.
+        net: the network that sees the centered data.
     """
 
     def __init__(self, *, net: nn.Module) -> None:

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.level_resample import Change, ConvolutionChange
+from sde_gen.model.adm.level_resample import ConvResample, LevelResample
 from sde_gen.model.embedding import Features, Positional
-from sde_gen.model.norms import Fixed, Norms
+from sde_gen.model.norms import FixedGroups, GroupNormRule
 from sde_gen.model.unet.base import check_shape, with_class
-from sde_gen.model.unet.blocks import Alone, Attention, ResBlock, convolution, linear
+from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution, linear
 from sde_gen.model.unet.resample import Box, Resampler
 
 
-class HoUNet(nn.Module):
+class DDPMUNet(nn.Module):
     """The U-Net of DDPM: attention after every block of its levels, resolution changed by convolutions.
 
     Source: Ho et al., 2020, arXiv:2006.11239, appendix B. Their CIFAR-10 network is width 128, multipliers
@@ -35,7 +35,7 @@ class HoUNet(nn.Module):
         embedding: features of the noise label; None for ``width`` many as in the source.
         change: how the resolution changes between two levels.
         resampler: the change of resolution.
-        norms: rule of the normalisations.
+        norms: rule of the normalizations.
 
     Raises:
         ValueError: an impossible shape or setting; the message says what would do.
@@ -55,9 +55,9 @@ class HoUNet(nn.Module):
         outputs: int = 1,
         middle_attention: bool = True,
         embedding: Features | None = None,
-        change: Change = ConvolutionChange(),  # noqa: B008 (frozen)
+        change: LevelResample = ConvResample(),  # noqa: B008 (frozen)
         resampler: Resampler | None = None,
-        norms: Norms = Fixed(groups=8),  # noqa: B008 (frozen)
+        norms: GroupNormRule = FixedGroups(groups=8),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -69,9 +69,9 @@ class HoUNet(nn.Module):
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": 1.0, "norms": norms}
 
-        def attention(channels: int, normalise: nn.Module) -> nn.Module:
+        def attention(channels: int, normalize: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)
-            return Alone(Attention(channels, scale=1.0, heads=heads, normalise=normalise))
+            return IgnoreEmbedding(Attention(channels, scale=1.0, heads=heads, normalize=normalize))
 
         self.stem = convolution(shape[0], width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.level_resample import PlainChange
+from sde_gen.model.adm.level_resample import PlainResample
 from sde_gen.model.embedding import Fourier
 from sde_gen.model.unet.base import with_class
 from sde_gen.model.unet.blocks import convolution, linear
-from sde_gen.model.unet.mapped_blocks import Stage
+from sde_gen.model.unet.mapped_blocks import KDiffusionStage
 from sde_gen.model.unet.resample import MirroredFIR
 
 
-class KUNet(nn.Module):
-    """A U-Net whose every normalisation is scaled and shifted by what is told: noise label, class and augmentation.
+class KDiffusionUNet(nn.Module):
+    """A U-Net whose every normalization is scaled and shifted by what is told: noise label, class and augmentation.
 
     A mapping network turns them into features; the image enters and leaves in patches; resolution changes by a filter
     without aliasing, and nothing is skipped but one feature map a level.
 
-    Source: Crowson, 2023, k-diffusion 0.1.1, ``image_v1`` (in its code); adaptive normalisation: Dhariwal and Nichol,
+    Source: Crowson, 2023, k-diffusion 0.1.1, ``image_v1`` (in its code); adaptive normalization: Dhariwal and Nichol,
     2021, arXiv:2105.05233, section 3.1; mapping network: Karras et al., 2019, arXiv:1812.04948, section 2; conditional
     augmentation: Karras et al., 2020, arXiv:2006.06676, with its parameters told to the network.
 
@@ -76,7 +76,7 @@ class KUNet(nn.Module):
             linear(features, features), nn.GELU(), linear(features, features), nn.GELU()
         )
         self.stem = convolution(shape[0] * patch**2, width, 1)
-        change, resampler, last = PlainChange(), MirroredFIR(), len(channels) - 1
+        change, resampler, last = PlainResample(), MirroredFIR(), len(channels) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (inner, depth) in enumerate(zip(channels, blocks, strict=True)):
             outer = channels[level - 1] if level else width
@@ -87,12 +87,16 @@ class KUNet(nn.Module):
                 "dropout": dropout,
             }
             self.down.append(
-                Stage(outer, inner, inner, before=change.down(outer, resampler) if level else None, **options)
+                KDiffusionStage(
+                    outer, inner, inner, before=change.down(outer, resampler) if level else None, **options
+                )
             )
             joined = inner if level == last else 2 * inner
             self.up.insert(
                 0,
-                Stage(joined, inner, outer, after=change.up(outer, resampler) if level else None, **options),
+                KDiffusionStage(
+                    joined, inner, outer, after=change.up(outer, resampler) if level else None, **options
+                ),
             )
         self.out = convolution(width, shape[0] * patch**2, 1, zero=True)
 

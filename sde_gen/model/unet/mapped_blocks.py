@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from sde_gen.model.adm.blocks import Heads
 from sde_gen.model.norms import GroupNorm
-from sde_gen.model.unet.blocks import convolution, initialise, linear
+from sde_gen.model.unet.blocks import convolution, initialize, linear
 
 
-class Stage(nn.Module):
+class KDiffusionStage(nn.Module):
     """The blocks of a level, each with attention after it or without, and a change of resolution at one end.
 
     Arguments:
@@ -54,27 +54,27 @@ class Stage(nn.Module):
 
 
 class MappedNorm(nn.Module):
-    """Group normalisation in groups of about 32 channels, scaled and shifted by the features of the mapping network."""
+    """Group normalization in groups of about 32 channels, scaled and shifted by the features of the mapping network."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
         groups = max(1, channels // 32)
         if channels % groups:
             raise ValueError(
-                f"{channels} channels cannot be normalised in {groups} equal groups; take multiples of 32"
+                f"{channels} channels cannot be normalized in {groups} equal groups; take multiples of 32"
             )
         self.norm = GroupNorm(groups, channels, eps=1e-5, affine=False)
         self.embed = linear(features, 2 * channels, zero=True)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Normalise x (B, C, H, W) with the features (B, features)."""
+        """Normalize x (B, C, H, W) with the features (B, features)."""
         scale, shift = self.embed(embedding).unflatten(1, (2, -1, 1, 1)).unbind(1)
         out: Tensor = self.norm(x) * (1 + scale) + shift
         return out
 
 
 class MappedBlock(nn.Module):
-    """A residual block both of whose normalisations the mapping network scales and shifts.
+    """A residual block both of whose normalizations the mapping network scales and shifts.
 
     Arguments:
         inputs: input channels.
@@ -93,7 +93,7 @@ class MappedBlock(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.skip: nn.Module = nn.Identity()
         if inputs != outputs:
-            self.skip = initialise(nn.Conv2d(inputs, outputs, 1, bias=False), zero=False)
+            self.skip = initialize(nn.Conv2d(inputs, outputs, 1, bias=False), zero=False)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block to x (B, inputs, H, W) and the features (B, features)."""
@@ -103,7 +103,7 @@ class MappedBlock(nn.Module):
 
 
 class MappedAttention(Heads):
-    """Self-attention over the pixels in heads of about 64 channels, normalised as the mapping network says."""
+    """Self-attention over the pixels in heads of about 64 channels, normalized as the mapping network says."""
 
     def __init__(self, channels: int, features: int, dropout: float) -> None:
         heads = max(1, channels // 64)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activated, Activation
-from sde_gen.model.norms import Norms, Quarters
-from sde_gen.model.unet.blocks import convolution, initialise
+from sde_gen.model.norms import GroupNormRule, QuarterGroups
+from sde_gen.model.unet.blocks import convolution, initialize
 from sde_gen.model.unet.resample import Resampler
 
 
@@ -121,9 +121,11 @@ class JoinedInput(ProgressiveInput):
 
 
 class Head(nn.Module):
-    """Normalise, activate, convolve: features to an image that is zero at the start of training."""
+    """Normalize, activate, convolve: features to an image that is zero at the start of training."""
 
-    def __init__(self, channels: int, image: int, norms: Norms, activation: Activation = F.silu) -> None:
+    def __init__(
+        self, channels: int, image: int, norms: GroupNormRule, activation: Activation = F.silu
+    ) -> None:
         super().__init__()
         self.activation = activation
         self.norm = norms.block(channels)
@@ -143,8 +145,8 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         channels: channels of the features of every level, coarse to fine.
         resampler: the change of resolution.
         scale: factor of a sum of two branches.
-        norms: rule of the normalisations.
-        activation: what follows a normalisation.
+        norms: rule of the normalizations.
+        activation: what follows a normalization.
     """
 
     @abc.abstractmethod
@@ -154,7 +156,7 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         channels: list[int],
         resampler: Resampler,
         scale: float,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
     ) -> None:
         super().__init__()
@@ -177,7 +179,7 @@ class NoOutput(ProgressiveOutput):
         channels: list[int],
         resampler: Resampler,
         scale: float,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
     ) -> None:
         super().__init__(image, channels, resampler, scale, norms, activation)
@@ -204,7 +206,7 @@ class SkipOutput(ProgressiveOutput):
         channels: list[int],
         resampler: Resampler,
         scale: float,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
     ) -> None:
         super().__init__(image, channels, resampler, scale, norms, activation)
@@ -232,7 +234,7 @@ class ResidualOutput(ProgressiveOutput):
         channels: list[int],
         resampler: Resampler,
         scale: float,
-        norms: Norms = Quarters(),  # noqa: B008 (frozen)
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
     ) -> None:
         super().__init__(image, channels, resampler, scale, norms, activation)
@@ -240,7 +242,7 @@ class ResidualOutput(ProgressiveOutput):
             norms.block(channels[0]), Activated(activation), convolution(channels[0], channels[0])
         )
         self.widen = nn.ModuleList(
-            initialise(resampler.up_convolution(below, here), zero=False)
+            initialize(resampler.up_convolution(below, here), zero=False)
             for below, here in pairwise(channels)
         )
         self.head = Head(channels[-1], image, norms, activation)

@@ -29,7 +29,7 @@ class Resampler(nn.Module, abc.ABC):
 
 
 class Box(Resampler):
-    """Averages of 2x2 blocks down, nearest neighbours up (Ho et al., 2020, arXiv:2006.11239)."""
+    """Averages of 2x2 blocks down, nearest neighbors up (Ho et al., 2020, arXiv:2006.11239)."""
 
     def down(self, x: Tensor) -> Tensor:
         """Average blocks."""
@@ -48,7 +48,7 @@ class Box(Resampler):
         return _RepeatedConvolution(self, inputs, outputs)
 
 
-class CentredBox(Box):
+class CenteredBox(Box):
     """As :class:`Box`, halving convolutions padded on all sides (Nichol and Dhariwal, 2021, arXiv:2102.09672)."""
 
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:
@@ -65,7 +65,7 @@ class FIR(Resampler):
     Two equal taps are the averages and repeated pixels of :class:`Box`; only their halving convolution is another one.
 
     Arguments:
-        taps: the taps of the filter in one direction, an even number of them; normalised here.
+        taps: the taps of the filter in one direction, an even number of them; normalized here.
         turned: whether a filter that is not its mirror image is turned round where it halves, so that doubling and
             halving are convolutions with it both, and not each the transpose of the other.
     """

@@ -2,19 +2,19 @@
 
 from sde_gen.objective.time_sampler.base import TimeSample, TimeSampler
 from sde_gen.objective.time_sampler.importance import Importance
-from sde_gen.objective.time_sampler.information import Information
+from sde_gen.objective.time_sampler.information import Log1pSNR
 from sde_gen.objective.time_sampler.log_normal import LogNormal
 from sde_gen.objective.time_sampler.mixture import Mixture
 from sde_gen.objective.time_sampler.stratified import Stratified
-from sde_gen.objective.time_sampler.uniform import Uniform
+from sde_gen.objective.time_sampler.uniform import UniformTime
 
 __all__ = [
     "Importance",
-    "Information",
+    "Log1pSNR",
     "LogNormal",
     "Mixture",
     "Stratified",
     "TimeSample",
     "TimeSampler",
-    "Uniform",
+    "UniformTime",
 ]

@@ -11,7 +11,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Information(TimeSampler):
+class Log1pSNR(TimeSampler):
     r"""Times uniform in log(1 + SNR), twice the information that x_t has of unit Gaussian data.
 
     .. math::

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.objective.time_sampler.base import TimeSampler
-from sde_gen.objective.time_sampler.uniform import Uniform
+from sde_gen.objective.time_sampler.uniform import UniformTime
 from sde_gen.sde.base import SDE
 
 
@@ -22,7 +22,7 @@ class Stratified(TimeSampler):
         law: the law of every single time.
     """
 
-    law: TimeSampler = field(default_factory=Uniform)
+    law: TimeSampler = field(default_factory=UniformTime)
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
         """Spread and delegate."""

@@ -10,7 +10,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(TimeSampler):
+class UniformTime(TimeSampler):
     """t ~ U[t_min, 1]."""
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Weightings of the training loss over time, all on the squared error of the noise."""
 
 from sde_gen.objective.weighting.base import Weighting
-from sde_gen.objective.weighting.edm import EDM
-from sde_gen.objective.weighting.law import Law
+from sde_gen.objective.weighting.edm import EDMWeighting
+from sde_gen.objective.weighting.law import TimeDensity
 from sde_gen.objective.weighting.likelihood import Likelihood
 from sde_gen.objective.weighting.min_snr import MinSNR
 from sde_gen.objective.weighting.simple import Simple
 from sde_gen.objective.weighting.truncated_snr import TruncatedSNR
 
-__all__ = ["EDM", "Law", "Likelihood", "MinSNR", "Simple", "TruncatedSNR", "Weighting"]
+__all__ = ["EDMWeighting", "Likelihood", "MinSNR", "Simple", "TimeDensity", "TruncatedSNR", "Weighting"]

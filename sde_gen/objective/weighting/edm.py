@@ -10,7 +10,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDM(Weighting):
+class EDMWeighting(Weighting):
     r"""The weight 1 / c_out^2 on the error of x_0, averaged over log-normal noise levels.
 
     With s = sigma / alpha, |x_0 error|^2 = s^2 |eps error|^2, and p(t) the density of ``times``,

@@ -10,7 +10,7 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Law(Weighting):
+class TimeDensity(Weighting):
     """w = the density of a law of times.
 
     With the same law as time sampler every error counts alike. Half uniform times and half importance

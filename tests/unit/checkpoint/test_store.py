@@ -331,12 +331,12 @@ def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):
     assert not evil.exists()
 
 
-@pytest.mark.parametrize("stage", ["read", "compare", "unpack"])
+@pytest.mark.parametrize("stage", ["read", "compare", "open_shards"])
 @pytest.mark.parametrize("look", ["latest", "best"])
 def test_one_that_a_training_beside_deletes_is_looked_for_again(tmp_path, monkeypatch, stage, look):
     """At every moment of reading it; the training keeps one, and has written a newer one."""
     checkpoint.save(tmp_path, made(64, 0.2))
-    place = checkpoint if stage == "unpack" else manifest
+    place = checkpoint if stage == "open_shards" else manifest
     real = getattr(place, stage)
     reading = []
 

@@ -11,16 +11,16 @@ import safetensors.torch
 import torch
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.checkpoint.tensors import Piece
-from sde_gen.checkpoint.writer import Draft
+from sde_gen.checkpoint.tensors import TensorShard
+from sde_gen.checkpoint.writer import CheckpointWriter
 from tests.unit.checkpoint.test_store import flip, made, same
 
 
 def cut(folder, images, writers=3):
     """The checkpoint of another test, as so many processes write it: rows as equal as may be, scalars by the first."""
     whole, sums = made(images), {}
-    draft = Draft(folder, images, whole.about)
-    draft.open()
+    draft = CheckpointWriter(folder, images, whole.about)
+    draft.begin()
     for writer in range(writers):
         for part in checkpoint.PARTS:
             pieces = {}
@@ -29,11 +29,11 @@ def cut(folder, images, writers=3):
                     rows = tensor.tensor_split(writers)
                     begin = sum(map(len, rows[:writer]))
                     if len(rows[writer]):
-                        pieces[name] = Piece(rows[writer], begin, len(tensor))
+                        pieces[name] = TensorShard(rows[writer], begin, len(tensor))
                 elif writer == 0:
-                    pieces[name] = Piece(tensor)
+                    pieces[name] = TensorShard(tensor)
             sums |= draft.write(part, pieces, f"{writer}-of-{writers}")
-    draft.close(sums)
+    draft.commit(sums)
     return draft.final
 
 

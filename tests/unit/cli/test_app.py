@@ -96,7 +96,7 @@ def _with(change):
 NODE = {"_target_": "sde_gen.solver.Heun"}
 SAMPLE = OmegaConf.create(
     {
-        **{kind: NODE for kind in ("solver", "grid", "method", "precision", "compiler", "sampler")},
+        **{kind: NODE for kind in ("solver", "grid", "method", "precision", "compile", "sampler")},
         **{"run": "x", "n": 4, "seed": 0, "device": "cpu", "film": False, "trust": [], "label": None},
         "noise_std": 0.1,
     }
@@ -109,8 +109,8 @@ def test_whole_floats_become_integers_where_integers_are_expected():
         {
             "n": 1e2,
             "noise_std": 1.0,
-            "compiler": {
-                "_target_": "sde_gen.training.Settings",
+            "compile": {
+                "_target_": "sde_gen.training.TrainingConfig",
                 "images": 1e5,
                 "seed": 1.5,
                 "grad_clip": 2.0,
@@ -120,8 +120,8 @@ def test_whole_floats_become_integers_where_integers_are_expected():
     )
     check(config, "sample", CONF)
     assert (config.n, type(config.n)) == (100, int)
-    assert (config.compiler.images, type(config.compiler.images)) == (100_000, int)
-    assert (config.compiler.seed, type(config.compiler.grad_clip)) == (1.5, float)
+    assert (config.compile.images, type(config.compile.images)) == (100_000, int)
+    assert (config.compile.seed, type(config.compile.grad_clip)) == (1.5, float)
     assert [type(one) for one in config.precision.attention_levels] == [int, int, float]
 
 

@@ -13,7 +13,7 @@ def test_a_wide_table_keeps_every_cell(
     monkeypatch.setattr(console, "console", Console(width=width, highlight=False))
     columns = ["solver", *(f"process_{n}" for n in range(9))]
     rows = [[f"solver_{r}", *(f"{r}.{n}0" for n in range(9))] for r in range(3)]
-    console.sheet("orders", columns, rows)
+    console.print_summary("orders", columns, rows)
     text = capsys.readouterr().out
     for cell in [*columns, *(cell for row in rows for cell in row)]:
         assert cell in text

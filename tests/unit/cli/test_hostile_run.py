@@ -18,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from tests.helpers import stored_run
 from tests.helpers.stored_run import header_of, opened, replace, tell
 
@@ -29,7 +29,7 @@ LONGEST = 500
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small runs by the names of what they have."""
-    at, images = tmp_path_factory.mktemp("runs"), Facts(shape=(1, 8, 8), levels=17, classes=10)
+    at, images = tmp_path_factory.mktemp("runs"), DataSpec(shape=(1, 8, 8), levels=17, classes=10)
     words = {
         "mlp": ("data=moons", "model=mlp", "codec=affine", "model.width=8", "sde=sub_vp"),
         "ncsnpp": (*stored_run.SMALL, "sde=ddpm", "conditioning=class", "parametrization=eps"),
@@ -37,8 +37,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "adm": ("model=adm", *stored_run.SMALL[:2], "sde=linear", "parametrization=v"),
     }
     for name, some in words.items():
-        facts = Facts(shape=(2,), levels=None, classes=2) if name == "mlp" else images
-        stored_run.write(at / name, stored_run.config_of(*some), facts)
+        data_spec = DataSpec(shape=(2,), levels=None, classes=2) if name == "mlp" else images
+        stored_run.write(at / name, stored_run.config_of(*some), data_spec)
     return {name: at / name for name in words}
 
 
@@ -170,7 +170,7 @@ ODD: list[Any] = [
         "x" * 10**4,
     ),
     *(
-        {"_target_": "sde_gen.model.Common"},
+        {"_target_": "sde_gen.model.GCDGroups"},
         {"_target_": "sde_gen.training.TensorBoard", "folder": "/nowhere"},
     ),
     *({"_partial_": True}, {"_target_": None}, {"_target_": "os.system", "command": "true"}, {"": {"": ""}}),
@@ -183,16 +183,16 @@ TARGETS = [
     "sde_gen.sde.DDPM",
     "sde_gen.sde.SDE",
     "sde_gen.data.codec.Affine",
-    "sde_gen.data.codec.Uniform",
+    "sde_gen.data.codec.UniformCodec",
     "sde_gen.denoiser.parametrization.Eps",
-    "sde_gen.denoiser.parametrization.LearnedRange",
+    "sde_gen.denoiser.parametrization.LearnedVariance",
     "sde_gen.denoiser.parametrization.Time",
     "sde_gen.model.MLP",
     "sde_gen.model.ADM",
     "sde_gen.model.UNet",
-    "sde_gen.model.KUNet",
-    "sde_gen.model.AttentionPool",
-    "sde_gen.model.unet.centered.Centred",
+    "sde_gen.model.KDiffusionUNet",
+    "sde_gen.model.AttentionPooling",
+    "sde_gen.model.unet.centered.CenteredInput",
     "sde_gen.denoiser.NetworkDenoiser",
     "sde_gen.noise.IID",
     "sde_gen.training.TensorBoard",

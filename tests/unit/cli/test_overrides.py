@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sde_gen.cli.overrides import CONF, folder_name, nearest, preflight
+from sde_gen.cli.overrides import CONF, folder_name, suggest, validate_overrides
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _fresh_hydra():
 
 def composed(command, *words):
     """The configuration of a command line, after the preflight."""
-    written = preflight(command, words)
+    written = validate_overrides(command, words)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(command, written)
 
@@ -46,7 +46,7 @@ def test_paths_that_were_text_already_stay_what_they_were():
 
 
 def test_a_sweep_over_paths_keeps_their_digits():
-    words = preflight("sample", ["-m", "run=1_0,x,1e3"])
+    words = validate_overrides("sample", ["-m", "run=1_0,x,1e3"])
     assert words[:2] == ["-m", "run='1_0','x','1e3'"]
 
 
@@ -94,7 +94,7 @@ def test_null_chooses_nothing_where_nothing_is_the_default(command, words):
 )
 def test_mistakes_are_answered_in_a_line(command, word, said):
     with pytest.raises(ValueError, match=re.escape(said)) as found:
-        preflight(command, ["run=x", word] if word != "run=a,b" else [word])
+        validate_overrides(command, ["run=x", word] if word != "run=a,b" else [word])
     assert "\n" not in str(found.value)
     assert len(str(found.value)) < 600
 
@@ -111,16 +111,16 @@ def test_mistakes_are_answered_in_a_line(command, word, said):
     ],
 )
 def test_what_is_read_may_be_added_or_deleted(command, word):
-    assert preflight(command, ["run=x", word]) == ["run=x", word]
+    assert validate_overrides(command, ["run=x", word]) == ["run=x", word]
 
 
 def test_questions_to_hydra_are_handed_on():
-    assert preflight("train", ["--cfg", "job", "run=x"]) == ["--cfg", "job", "run=x"]
-    assert preflight("train", ["--help"]) == ["--help"]
+    assert validate_overrides("train", ["--cfg", "job", "run=x"]) == ["--cfg", "job", "run=x"]
+    assert validate_overrides("train", ["--help"]) == ["--help"]
 
 
 def test_jobs_of_a_sweep_are_named_by_what_is_swept_alone():
-    words = preflight("train", ["-m", "run=x", "model.width=8", "optimizer.lr=1e-3,3e-4"])
+    words = validate_overrides("train", ["-m", "run=x", "model.width=8", "optimizer.lr=1e-3,3e-4"])
     assert words[-1] == "hydra.job.config.override_dirname.exclude_keys=[model.width,run]"
 
 
@@ -157,7 +157,7 @@ def test_names_of_folders_tell_settings_apart():
 
 def test_the_last_part_of_a_setting_is_matched_first():
     known = ["optimizer.lr", "optimizer.eps", "engine.images", "lr_schedule.warmup", "n"]
-    assert nearest("lr", known) == "did you mean optimizer.lr?"
-    assert nearest("imagess", known) == "did you mean engine.images?"
-    assert nearest("warmup", known) == "did you mean lr_schedule.warmup?"
-    assert nearest("qqq", [f"key{i}" for i in range(80)]) == "--help lists what there is"
+    assert suggest("lr", known) == "did you mean optimizer.lr?"
+    assert suggest("imagess", known) == "did you mean engine.images?"
+    assert suggest("warmup", known) == "did you mean lr_schedule.warmup?"
+    assert suggest("qqq", [f"key{i}" for i in range(80)]) == "--help lists what there is"

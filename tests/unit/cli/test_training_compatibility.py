@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli.training import check_meaning
+from sde_gen.cli.training import check_compatible
 from tests.unit.checkpoint.test_store import made
 
 OLD = {
@@ -34,14 +34,14 @@ def test_weights_are_not_taken_for_what_they_are_not(tmp_path, kind):
         with pytest.raises(
             ValueError, match=rf"other settings \({kind}\..*: .* -> None; {kind}\.other: None -> 3"
         ):
-            check_meaning(tmp_path, new)
+            check_compatible(tmp_path, new)
         os.truncate(
             newest / "checkpoint.json", 5
         )  # then that before says it, which the training goes back to
 
 
 def test_a_training_that_means_the_same_goes_on(tmp_path):
-    check_meaning(tmp_path, OmegaConf.create(OLD))  # there is none
+    check_compatible(tmp_path, OmegaConf.create(OLD))  # there is none
     save(tmp_path, 64, {**OLD, "sde": {"beta_max": 10.0}})
     save(tmp_path, 128, OLD)
-    check_meaning(tmp_path, OmegaConf.create({**OLD, "engine": 2}))
+    check_compatible(tmp_path, OmegaConf.create({**OLD, "engine": 2}))

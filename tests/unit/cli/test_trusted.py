@@ -16,14 +16,14 @@ from omegaconf import OmegaConf
 
 import sde_gen
 from sde_gen.cli import trusted
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from tests.helpers import stored_run
 from tests.helpers.catalogue import CONF, names
 
 HOMES = {
     "augmentation": "data.augment",
     "codec": "codec",
-    "compiler": "engine.compiler",
+    "compile": "engine.compiler",
     "conditioning": "conditioning",
     "data": "data",
     "ema": "engine.ema",
@@ -151,12 +151,12 @@ sys.addaudithook(_audit)
 def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
     """No file, folder, connection or process: what is made by reading is made by other methods."""
     global _watching
-    facts = {"shape": [3, 16, 16], "levels": 256, "classes": 3, "num_classes": 3, "times": [1.0, 0.5]}
-    facts |= {"log_snrs": [-5.0, 5.0], "ratios": [10.0, 0.1]}
+    data_spec = {"shape": [3, 16, 16], "levels": 256, "classes": 3, "num_classes": 3, "times": [1.0, 0.5]}
+    data_spec |= {"log_snrs": [-5.0, 5.0], "ratios": [10.0, 0.1]}
     for place in trusted.PLACES:
         for name in names(place):
             node = OmegaConf.to_container(OmegaConf.load(CONF / place / f"{name}.yaml"))
-            given = {key: facts.get(key, "x") for key, value in node.items() if value == "???"}
+            given = {key: data_spec.get(key, "x") for key, value in node.items() if value == "???"}
             if name == "mlp":
                 given["shape"] = [2]
             if place == "team" or "${" in str(node):
@@ -184,7 +184,7 @@ BOARD = {"_target_": "sde_gen.training.TensorBoard", "folder": "board"}
         ({"parametrization": {**EPS, "label": BOARD}}, "as parametrization.label, where Label is expected"),
         ({"model": BOARD}, "where a network is expected"),
         (
-            {"model": {"_target_": "sde_gen.model.unet.centered.Centred", "net": BOARD}},
+            {"model": {"_target_": "sde_gen.model.unet.centered.CenteredInput", "net": BOARD}},
             "as model.net, where a network",
         ),
         ({"sde": EPS}, "as sde, where SDE is expected"),
@@ -212,8 +212,8 @@ BOARD = {"_target_": "sde_gen.training.TensorBoard", "folder": "board"}
         ({"model": {"_target_": "sde_gen.model.MLP", "width": 10**9}}, "size of 1000000000"),
         ({"data": BOARD}, "where Source is expected"),
         ({"optimizer": BOARD}, "where Optimizer is expected"),
-        ({"engine": BOARD}, "where Settings is expected"),
-        ({"team": BOARD}, "where Team is expected"),
+        ({"engine": BOARD}, "where TrainingConfig is expected"),
+        ({"team": BOARD}, "where Strategy is expected"),
         ([], "expected one part for each kind"),
     ],
 )
@@ -227,7 +227,7 @@ def test_what_does_not_belong_there_is_named(config: Any, words: str) -> None:
 def test_great_depth_and_great_numbers_of_values_are_refused_at_once() -> None:
     deep: Any = {"_target_": "sde_gen.denoiser.parametrization.Eps"}
     for _ in range(90):
-        deep = {"_target_": "sde_gen.denoiser.parametrization.LearnedRange", "mean": deep}
+        deep = {"_target_": "sde_gen.denoiser.parametrization.LearnedVariance", "mean": deep}
     with pytest.raises(ValueError, match="nested more than"):
         trusted.check({"parametrization": deep})
     with pytest.raises(ValueError, match="values"):
@@ -260,7 +260,7 @@ def test_stored_data_fetch_nothing_and_make_no_copies(tmp_path: Path) -> None:
 
 def test_a_hostile_run_folder_writes_nothing(tmp_path: Path) -> None:
     config = stored_run.config_of("data=moons", "model=mlp", "codec=affine", "model.width=8")
-    path = stored_run.write(tmp_path / "run", config, Facts(shape=(2,), levels=None, classes=0))
+    path = stored_run.write(tmp_path / "run", config, DataSpec(shape=(2,), levels=None, classes=0))
     stored_run.opened(tmp_path / "run")
     told = stored_run.header_of(path)
     for place in ("codec", "parametrization", "model", "sde", "data"):

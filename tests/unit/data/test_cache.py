@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.data import Dataset, ImageFolder, Sample, Shards, Stream, cache
+from sde_gen.data import Dataset, ImageFolder, ImageStream, Sample, Shards, cache
 from sde_gen.data.build_once import HEADER, once
 from tests.helpers.subprocesses import children, ended
 from tests.helpers.tar_images import pictures, shards
@@ -70,7 +70,7 @@ def test_shards_may_be_cached(tmp_path):
 def test_the_fingerprint_is_of_the_content(tmp_path):
     def made(name: str, image: torch.Tensor, label: int = 0) -> Dataset:
         samples = [Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), 0, True), Sample(image, label, False)]
-        return cache.opened(tmp_path / name, {}, lambda: Stream(samples, 2)).train
+        return cache.open_cache(tmp_path / name, {}, lambda: ImageStream(samples, 2)).train
 
     image = torch.arange(4, dtype=torch.uint8).reshape(1, 2, 2)
     prints = [
@@ -180,7 +180,7 @@ def test_nothing_of_somebody_else_is_written_over(tmp_path):
 )
 def test_streams_that_will_not_do_leave_nothing(tmp_path, samples, classes, words):
     with pytest.raises(ValueError, match=words):
-        cache.opened(tmp_path / "cache", {}, lambda: Stream(samples, classes))
+        cache.open_cache(tmp_path / "cache", {}, lambda: ImageStream(samples, classes))
     assert [path.name for path in tmp_path.iterdir()] == [".cache.lock"]
 
 

@@ -105,7 +105,7 @@ def test_transparent_is_white_and_areas_are_averaged_in_every_mode(tmp_path, tru
     assert drawn[:, 5, 5].tolist() == [200, 100, 0]
     assert drawn[:, 5, 18].tolist() == [255, 255, 255]
     assert drawn[:, 5, 20].tolist() == [191, 191, 191]  # 255 (1 - 1/4)
-    assert drawn[:, 0, 0].tolist() == [214, 139, 64]  # three quarters colour, one quarter white
+    assert drawn[:, 0, 0].tolist() == [214, 139, 64]  # three quarters color, one quarter white
     assert bool((found(204, 204, 204) == 204).all())
     assert found(10, 20, 30)[:, 0, 0].tolist() == [255, 255, 255]
 
@@ -113,10 +113,10 @@ def test_transparent_is_white_and_areas_are_averaged_in_every_mode(tmp_path, tru
 def test_splits_are_whole_and_what_is_drawn_is_in_one_of_them(tmp_path, trusted):
     entries = things() + people()
     names = images(entries)
-    colours = {
+    colors = {
         name: Image.new("RGBA", (64, 64), (i, 255 - i, 7, 255)) for i, name in enumerate(names)
     }  # red tells them apart
-    root = trusted(tmp_path, entries, colours)
+    root = trusted(tmp_path, entries, colors)
     splits = Emoji(root=root, skin_tones=25).load()
     red = {part: set(getattr(splits, part).values[:, 0, 0, 0].tolist()) for part in ("train", "test")}
     assert red["train"] | red["test"] == set(range(len(names)))
@@ -128,7 +128,7 @@ def test_splits_are_whole_and_what_is_drawn_is_in_one_of_them(tmp_path, trusted)
         assert (part.levels, part.classes, part.shape) == (256, 10, (3, 32, 32))
         for value, label in zip(part.values[:, 0, 0, 0].tolist(), part.labels.tolist(), strict=True):
             assert label == (value % 10 if value < 60 else CATEGORIES.index("People & Body"))
-    fewer = Emoji(root=trusted(tmp_path, things(40), colours), skin_tones=25).load()
+    fewer = Emoji(root=trusted(tmp_path, things(40), colors), skin_tones=25).load()
     kept = set(fewer.test.values[:, 0, 0, 0].tolist())
     assert kept == {value for value in red["test"] if value < 40}, "one emoji more moves no other"
 
@@ -136,10 +136,8 @@ def test_splits_are_whole_and_what_is_drawn_is_in_one_of_them(tmp_path, trusted)
 @pytest.mark.parametrize(("count", "chosen"), [(0, []), (1, [2]), (2, [1, 3]), (5, [0, 1, 2, 3, 4])])
 def test_skin_tones_are_spread_evenly(tmp_path, trusted, count, chosen):
     entries = [entry("1F44B", "People & Body", tuple(TONES)), *things(20)]
-    colours = {
-        name: Image.new("RGBA", (64, 64), (i, 0, 0, 255)) for i, name in enumerate(images(entries)[:6])
-    }
-    splits = Emoji(root=trusted(tmp_path, entries, colours), skin_tones=count, size=4).load()
+    colors = {name: Image.new("RGBA", (64, 64), (i, 0, 0, 255)) for i, name in enumerate(images(entries)[:6])}
+    splits = Emoji(root=trusted(tmp_path, entries, colors), skin_tones=count, size=4).load()
     values = torch.cat([splits.train.values, splits.test.values])
     plain = values[(values[:, 1:] == 0).flatten(1).all(1)]
     assert sorted(plain[:, 0, 0, 0].tolist()) == [0, *(1 + tone for tone in chosen)]

@@ -124,8 +124,8 @@ def test_samples_have_the_moments(event: tuple[int, ...]) -> None:
     weights = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64) / 8
     mean = weights @ model.means
     covs = model.axes @ torch.diag_embed(model.variances) @ model.axes.mT
-    centred = model.means - mean
-    cov = torch.einsum("k,kij->ij", weights, covs + centred[:, :, None] * centred[:, None])
+    centered = model.means - mean
+    cov = torch.einsum("k,kij->ij", weights, covs + centered[:, :, None] * centered[:, None])
     flat = x.flatten(1)
     assert ((flat.mean(0) - mean).abs() < 5 * torch.sqrt(cov.diag() / n)).all()
     assert ((flat.T.cov() - cov).abs() < 8 * cov.diag().max() / math.sqrt(n)).all()

@@ -107,7 +107,7 @@ def test_state_is_the_network_alone() -> None:
     assert list(denoiser.state_dict()) == ["net.scale"]
 
 
-class Plain(nn.Module):
+class FunctionField(nn.Module):
     """A network without parameters."""
 
     def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Around(Denoiser):
 @pytest.mark.parametrize(("name", "sde"), PAIRS)
 def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype) -> None:
     process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
-    inner = NetworkDenoiser(net=Plain(), sde=process, parametrization=parametrization)
+    inner = NetworkDenoiser(net=FunctionField(), sde=process, parametrization=parametrization)
     denoiser = Around(inner.bind(label=torch.tensor([[0.3]], dtype=dtype)))
     x = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
     times = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
@@ -138,11 +138,11 @@ def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype
     marginals = []
     method = type(process).marginal
     with pytest.MonkeyPatch.context() as patch:
-        denoiser.expect(times)
+        denoiser.precompute(times)
         patch.setattr(type(process), "marginal", lambda *a: marginals.append(a) or method(*a))
         expected = [denoiser(x, t) for t in asked]
         assert len(marginals) == 2, "only what was not expected is computed anew"
-        denoiser.expect(times[:0])
+        denoiser.precompute(times[:0])
         marginals.clear()
         denoiser(x, times[0])
         assert len(marginals) == 1, "no times, no memory"
@@ -156,12 +156,12 @@ def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype
 def test_solving_leaves_nothing_expected() -> None:
     """Also when it fails: a learned process may change before the next question."""
 
-    class Broken(Plain):
+    class Broken(FunctionField):
         def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
             raise FloatingPointError
 
     process, times = make("sde", "vp"), torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
-    for net in (Plain(), Broken()):
+    for net in (FunctionField(), Broken()):
         denoiser = NetworkDenoiser(net=net, sde=process, parametrization=make("parametrization", "edm"))
         with contextlib.suppress(FloatingPointError):
             Heun().solve(denoiser, torch.zeros(2, 3), times, noise=IID.seeded(0))

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from sde_gen import denoiser, guidance, likelihood
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.denoiser.base import Bound, Padded
+from sde_gen.denoiser.base import Conditioned, Padded
 from sde_gen.denoiser.parametrization import V
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.denoiser.truncated import Ended
+from sde_gen.denoiser.truncated import TruncatedProcess
 from sde_gen.evaluation import certificate
-from sde_gen.evaluation.certificate.through import Through
+from sde_gen.evaluation.certificate.through import ParametrizedOracle
 from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
@@ -29,7 +29,7 @@ MASK = Mask(mask=torch.tensor([True, False]))
 ROOMS = (certificate, denoiser, guidance, likelihood)
 
 
-class Labelled(nn.Module):
+class Labeled(nn.Module):
     """A network whose output depends on the label, and one more time on whether there is one."""
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
@@ -54,9 +54,9 @@ class Own(Denoiser):
         return prediction.with_x0(prediction.x0 + Y)
 
 
-SDE, NET = make("sde", "vp"), Labelled()
+SDE, NET = make("sde", "vp"), Labeled()
 NETWORK = NetworkDenoiser(net=NET, sde=SDE, parametrization=V())
-WEAK = NetworkDenoiser(net=Labelled(), sde=SDE, parametrization=make("parametrization", "x0"))
+WEAK = NetworkDenoiser(net=Labeled(), sde=SDE, parametrization=make("parametrization", "x0"))
 
 
 def measured() -> Denoiser:
@@ -70,10 +70,10 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
     denoiser.GaussianDenoiser: lambda: denoiser.GaussianDenoiser(
         sde=SDE, mean=torch.ones(2), cov=torch.eye(2)
     ),
-    Bound: lambda: NETWORK.bind(label=LABEL),
+    Conditioned: lambda: NETWORK.bind(label=LABEL),
     Padded: lambda: Padded(NETWORK, torch.arange(COUNT), COUNT),
-    Ended: lambda: Ended(NETWORK.bind(label=LABEL), 0.01),
-    Through: lambda: Through(NETWORK.bind(label=LABEL), V()),
+    TruncatedProcess: lambda: TruncatedProcess(NETWORK.bind(label=LABEL), 0.01),
+    ParametrizedOracle: lambda: ParametrizedOracle(NETWORK.bind(label=LABEL), V()),
     CFG: lambda: CFG(denoiser=measured(), scale=2.0).bind(label=LABEL),
     ClassifierGuidance: lambda: ClassifierGuidance(denoiser=measured(), classifier=NET).bind(label=LABEL),
     Autoguidance: lambda: Autoguidance(
@@ -96,8 +96,8 @@ def test_some_are_predicted_as_among_all(kind: type[Denoiser]) -> None:
     x, t = Y.flip(0), torch.linspace(0.2, 0.9, COUNT, dtype=torch.float64)
     for dtype in (torch.float64, torch.float32):
         model = DENOISERS[kind]()
-        whole, some = model(x.to(dtype), t), model.rows(INDEX, COUNT)
-        for index, part in ((INDEX, some), (INDEX[1:], some.rows(torch.tensor([1, 2]), len(INDEX)))):
+        whole, some = model(x.to(dtype), t), model.select(INDEX, COUNT)
+        for index, part in ((INDEX, some), (INDEX[1:], some.select(torch.tensor([1, 2]), len(INDEX)))):
             with NFECounter(NETWORK) as counter:
                 found = part(x[index].to(dtype), t[index])
             for name in ("x_t", "x0", "eps", "alpha", "sigma"):
@@ -120,7 +120,7 @@ def test_every_denoiser_is_tried() -> None:
 def test_one_measurement_may_serve_all(method: type[DPS]) -> None:
     model = method(denoiser=NETWORK, operator=MASK, y=Y[:1], noise_std=0.1)
     t = torch.full((COUNT,), 0.5, dtype=torch.float64)
-    found = model.rows(INDEX, COUNT)(Y[INDEX], t[INDEX])
+    found = model.select(INDEX, COUNT)(Y[INDEX], t[INDEX])
     torch.testing.assert_close(found.x0, model(Y, t).x0[INDEX])
 
 
@@ -132,6 +132,6 @@ def test_samples_keep_what_is_theirs_when_others_have_arrived(kind: type[Denoise
     many = solver.integrate(DENOISERS[kind](), x, times)
     assert len(many.nfe.unique()) > 1
     for row in range(COUNT):
-        alone = DENOISERS[kind]().rows(torch.tensor([row]), COUNT)
+        alone = DENOISERS[kind]().select(torch.tensor([row]), COUNT)
         found = solver.integrate(alone, x[row : row + 1], times)
         torch.testing.assert_close(found.x, many.x[row : row + 1], rtol=1e-11, atol=1e-11)

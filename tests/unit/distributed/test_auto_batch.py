@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from sde_gen.distributed.auto_batch import Room
+from sde_gen.distributed.auto_batch import AutoBatchSize
 
 
 def parts(rows: int, size: int, fits: int) -> tuple[list[range], list[int]]:
@@ -19,7 +19,7 @@ def parts(rows: int, size: int, fits: int) -> tuple[list[range], list[int]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return list(Room(size=size, prepare=sizes.append).parts(range(rows), work)), sizes
+        return list(AutoBatchSize(size=size, on_resize=sizes.append).map(range(rows), work)), sizes
 
 
 @pytest.mark.parametrize(("rows", "size", "fits"), [(10, 8, 8), (10, 8, 3), (7, 7, 1), (5, 64, 2)])

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from sde_gen.cli import evaluate, sample, train
-from sde_gen.distributed.launch import TOLD, launched
+from sde_gen.distributed.launch import ENV_VARS, is_distributed
 
 
 @pytest.fixture
 def alone(monkeypatch):
-    for name in (*TOLD, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SUBMITIT_EXECUTOR"):
+    for name in (*ENV_VARS, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SUBMITIT_EXECUTOR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -21,7 +21,7 @@ def submitit(monkeypatch, tasks):
 
     def export(*, set_cuda_visible_devices):
         assert not set_cuda_visible_devices  # teams choose by the local rank
-        for name in TOLD:
+        for name in ENV_VARS:
             monkeypatch.setenv(name, "1")
 
     helpers = SimpleNamespace(TorchDistributedEnvironment=lambda: SimpleNamespace(export=export))
@@ -32,28 +32,28 @@ def submitit(monkeypatch, tasks):
 
 @pytest.mark.usefixtures("alone")
 def test_a_process_is_alone_unless_told(monkeypatch):
-    assert not launched()
-    for name in TOLD:
-        assert not launched()
+    assert not is_distributed()
+    for name in ENV_VARS:
+        assert not is_distributed()
         monkeypatch.setenv(name, "1")
-    assert launched()
+    assert is_distributed()
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_the_tasks_of_a_job_are_told(monkeypatch, tasks):
     submitit(monkeypatch, tasks)
-    assert launched() == (tasks > 1)
-    assert launched() == (tasks > 1)  # once is enough
+    assert is_distributed() == (tasks > 1)
+    assert is_distributed() == (tasks > 1)  # once is enough
 
 
 @pytest.mark.usefixtures("alone")
 def test_torchrun_within_a_job_is_what_counts(monkeypatch):
-    for name in TOLD:
+    for name in ENV_VARS:
         monkeypatch.setenv(name, "1")
     submitit(monkeypatch, 2)
     monkeypatch.setitem(sys.modules, "submitit", None)  # not asked
-    assert launched()
+    assert is_distributed()
 
 
 @pytest.mark.parametrize("door", [train, sample, evaluate])

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from sde_gen.distributed.work_queue import Crew, Deserted
+from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 
 
-def together(work: Callable[[Crew], object], size: int = 3) -> list[object]:
+def together(work: Callable[[WorkQueue], object], size: int = 3) -> list[object]:
     """What every member of a crew made, or the exception it raised; threads stand for processes."""
     store = HashStore()
 
     def member(rank: int) -> object:
         try:
-            return work(Crew(store=store, rank=rank, size=size))
+            return work(WorkQueue(store=store, rank=rank, size=size))
         except Exception as error:
             return error
 
@@ -26,14 +26,14 @@ def together(work: Callable[[Crew], object], size: int = 3) -> list[object]:
 
 
 def test_every_task_goes_to_one_process_however_long_it_takes() -> None:
-    def work(crew: Crew) -> list[int]:
+    def work(crew: WorkQueue) -> list[int]:
         mine = []
-        for task in crew.deal("a", range(20, 40)):
+        for task in crew.take("a", range(20, 40)):
             time.sleep(0.02 if crew.rank == 1 else 0.001)
             mine.append(task)
             crew.store.add("done", 1)
-        if crew.leads:
-            for _ in crew.wait("a"):
+        if crew.is_main:
+            for _ in crew.wait_all("a"):
                 pass
             assert crew.store.add("done", 0) == 20, "the leader waits for the slow ones"
         return mine
@@ -46,31 +46,31 @@ def test_every_task_goes_to_one_process_however_long_it_takes() -> None:
 def test_the_leader_decides_for_all() -> None:
     made = threading.Event()
 
-    def work(crew: Crew) -> object:
+    def work(crew: WorkQueue) -> object:
         def make() -> dict[str, list[int]]:
             assert not made.is_set(), "made once"
             made.set()
             return {"todo": [1, 2]}
 
-        return crew.share("plan", make)
+        return crew.broadcast_object("plan", make)
 
     assert together(work) == [{"todo": [1, 2]}] * 3
 
 
 @pytest.mark.parametrize("where", ["in a task", "before sharing"])
 def test_one_failure_ends_all(where: str) -> None:
-    def work(crew: Crew) -> None:
-        with crew.bound():
+    def work(crew: WorkQueue) -> None:
+        with crew.propagate_failure():
             if where == "before sharing":
-                crew.share("plan", lambda: 1 / 0)
-            for _ in crew.deal("a", range(10**6)):
+                crew.broadcast_object("plan", lambda: 1 / 0)
+            for _ in crew.take("a", range(10**6)):
                 if crew.rank == 1:
                     raise OSError("disk full")
 
     found = together(work)
     failed = 0 if where == "before sharing" else 1
     assert [type(one) for one in found] == [
-        (ZeroDivisionError if failed == 0 else OSError) if rank == failed else Deserted for rank in range(3)
+        (ZeroDivisionError if failed == 0 else OSError) if rank == failed else PeerFailed for rank in range(3)
     ]
     assert f"process {failed} of 3 failed" in str(found[2])
 
@@ -78,7 +78,7 @@ def test_one_failure_ends_all(where: str) -> None:
 def test_a_process_alone_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    crew = Crew.assemble()
-    assert crew.leads
-    assert list(crew.deal("a", [5, 7])) == [5, 7]
-    assert list(crew.wait("a")) == []
+    crew = WorkQueue.init()
+    assert crew.is_main
+    assert list(crew.take("a", [5, 7])) == [5, 7]
+    assert list(crew.wait_all("a")) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sde_gen.evaluation import results_log as module
-from sde_gen.evaluation.results_log import Ledger
+from sde_gen.evaluation.results_log import ResultsLog
 from tests.helpers import subprocesses
 
 SETTINGS = {"metric": {"steps": 4}, "seed": 0}
@@ -22,8 +22,8 @@ def row(image: int, value: float = 0.5) -> dict[str, float]:
     return {"image": image, "value": value}
 
 
-def begun(path: Path, settings: dict[str, object] = SETTINGS) -> Ledger:
-    ledger = Ledger(path, settings)
+def begun(path: Path, settings: dict[str, object] = SETTINGS) -> ResultsLog:
+    ledger = ResultsLog(path, settings)
     ledger.begin()
     return ledger
 
@@ -43,11 +43,11 @@ def test_a_line_that_a_kill_cut_is_no_result(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole) - 1, whole.index(b"\n") + 1, -7):
         path.write_bytes(whole[:length])
-        ledger = Ledger(path, SETTINGS)
+        ledger = ResultsLog(path, SETTINGS)
         complete = whole[:length].count(b"\n") - 1
         assert len(ledger.rows()) == complete
         ledger.append([row(5)])
-        found = Ledger(path, SETTINGS).rows()
+        found = ResultsLog(path, SETTINGS).rows()
         assert 5 in found
         assert len(found) in (complete + 1, complete + 2), "a line cut just before its end is whole"
 
@@ -66,7 +66,7 @@ def test_results_of_other_settings_are_refused_until_forgotten(tmp_path: Path) -
     path = tmp_path / "bpd.jsonl"
     old = begun(path)
     old.append([row(0)])
-    other = Ledger(path, {**SETTINGS, "metric": {"steps": 8}})
+    other = ResultsLog(path, {**SETTINGS, "metric": {"steps": 8}})
     with pytest.raises(ValueError, match=r"steps.*fresh=true"):
         other.begin()
     assert old.rows() == {0: row(0)}
@@ -132,7 +132,7 @@ def test_what_fits_on_the_disk_stays(tmp_path: Path) -> None:
     with subprocesses.children() as begin:
         (found,) = subprocesses.ended([begin(fill, path)])
     assert found.code == 0, found.text
-    ledger = Ledger(path, SETTINGS)
+    ledger = ResultsLog(path, SETTINGS)
     done = set(ledger.rows())
     assert len(done) > 10
     assert done == set(range(len(done)))
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_loses_nothing_of_before(tmp_path: Path, monkeypatch: 
 
 
 def write(path: Path, first: int) -> None:
-    ledger = Ledger(path, SETTINGS)
+    ledger = ResultsLog(path, SETTINGS)
     for image in range(first, first + 50):
         ledger.append([row(image), row(image + 1000)])
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sde_gen.data.codec import Affine
-from sde_gen.data.codec import Uniform as Levels
+from sde_gen.data.codec import UniformCodec as DiscreteData
 from sde_gen.evaluation.solver_comparison import Comparison, refined
 from sde_gen.grid import Angle, Grid, Listed, Uniform
 from sde_gen.noise import Brownian
@@ -56,7 +56,7 @@ def test_a_list_of_times_is_compared_with_the_flow(sde: str) -> None:
     compared = Comparison(denoiser=model, network=model, shape=(2,), grids=[times], seeds=range(8))
     (measured,) = compared.measure(Heun())
     assert measured.nfe == 6
-    start = float(model.sde.sigma(times[0])) * Brownian(range(8)).fresh(torch.empty(8, 2))
+    start = float(model.sde.sigma(times[0])) * Brownian(range(8)).normal(torch.empty(8, 2))
     z = oracles.to_z(model.sde, start, times[0])
     exact = oracles.flow(z, *oracles.RATIOS)
     ends = oracles.to_z(model.sde, compared.solve(Heun(), times), times[-1])
@@ -128,7 +128,7 @@ def test_says_how_many_values_are_out_of_the_codec_s_range() -> None:
     """The mixture lies well within [-4, 4]; annealed Langevin dynamics on so few levels leaves it."""
     model = oracles.denoiser(make("sde", "vp"))
     times = oracles.ratio_times(model.sde, 10)
-    for codec in (Levels(levels=16, low=-4.0, high=4.0), Affine()):
+    for codec in (DiscreteData(levels=16, low=-4.0, high=4.0), Affine()):
         compared = Comparison(
             denoiser=model, network=model, shape=(2,), grids=[times], seeds=range(8), codec=codec
         )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from sde_gen.evaluation.solver_tuning import Candidate, Tuner, candidates
+from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
 from sde_gen.grid import Angle, Listed, LogSNR, Uniform
 from sde_gen.noise import PerSample
 from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, DPMSolverPP3M, Heun, StraightAdams, TorchDiffEq
@@ -21,17 +21,17 @@ def tuner(settings, sde: str = "vp", seeds=range(24), **more) -> Tuner:
     return Tuner(denoiser=model, shape=(2,), settings=settings, seeds=seeds, **given)
 
 
-def tried(nfe: int, sde: str = "vp") -> dict[tuple[str, str], Candidate]:
-    return {(c.solver, c.grid): c for c in candidates(make("sde", sde), SOLVERS, GRIDS, nfe)}
+def tried(nfe: int, sde: str = "vp") -> dict[tuple[str, str], Setting]:
+    return {(c.solver, c.grid): c for c in candidate_settings(make("sde", sde), SOLVERS, GRIDS, nfe)}
 
 
-def on(times: torch.Tensor) -> Candidate:
-    return Candidate("dpm_solver_pp_3m", "listed", DPMSolverPP3M(), times)
+def on(times: torch.Tensor) -> Setting:
+    return Setting("dpm_solver_pp_3m", "listed", DPMSolverPP3M(), times)
 
 
 def clean(sde, times: torch.Tensor, count: int = 24) -> torch.Tensor:
     """Clean samples by an eighth-order method on the mixture's definition, between the ends of a grid."""
-    start = float(sde.sigma(times[0])) * PerSample(range(count)).fresh(torch.empty(count, 2))
+    start = float(sde.sigma(times[0])) * PerSample(range(count)).normal(torch.empty(count, 2))
     ratios = torch.exp(-0.5 * sde.log_snr(times[[0, -1]])).tolist()
     exact = oracles.flow(oracles.to_z(sde, start, times[0]), *ratios)
     return oracles.denoiser(sde)(oracles.to_x(sde, exact, times[-1]), times[-1]).x0
@@ -102,7 +102,7 @@ def test_errors_are_those_of_the_settings() -> None:
 
 def test_moved_times_err_less_on_noise_that_moved_them_and_on_other_noise() -> None:
     start = tried(6)["dpm_solver_pp", "uniform"]
-    moved = tuner([start]).optimise(start)
+    moved = tuner([start]).optimize(start)
     assert moved.grid == "listed"
     assert moved.times[[0, -1]].tolist() == start.times[[0, -1]].tolist()
     assert bool((moved.times.diff() < 0).all())
@@ -113,15 +113,15 @@ def test_moved_times_err_less_on_noise_that_moved_them_and_on_other_noise() -> N
 
 def test_a_single_step_has_no_times_to_move() -> None:
     start = tried(1)["ddim", "uniform"]
-    assert tuner([start]).optimise(start) is start
+    assert tuner([start]).optimize(start) is start
 
 
 @pytest.mark.parametrize("sde", names("sde"))
 def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
     """The grid begins at t = 1, where some processes have alpha = 0; the times found are a grid again."""
-    start = Candidate("straight_adams", "uniform", StraightAdams(), Uniform()(make("sde", sde), 4))
+    start = Setting("straight_adams", "uniform", StraightAdams(), Uniform()(make("sde", sde), 4))
     found = tuner([start], sde, seeds=range(8))
-    moved = found.optimise(start, rounds=1)
+    moved = found.optimize(start, rounds=1)
     assert found.errors(moved).log().mean() < found.errors(start).log().mean()
     listed = Listed(times=tuple(moved.times.tolist()))
     assert torch.equal(listed(found.denoiser.sde, moved.steps), moved.times)
@@ -129,7 +129,7 @@ def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
 
 def test_moves_shrink_until_the_time_is_the_best() -> None:
     """One inner time, against SciPy's search on a line."""
-    start = Candidate("ddim", "uniform", DDIM(), Uniform()(make("sde", "vp"), 2))
+    start = Setting("ddim", "uniform", DDIM(), Uniform()(make("sde", "vp"), 2))
     found = tuner([start])
 
     def cost(t: float) -> float:
@@ -137,7 +137,7 @@ def test_moves_shrink_until_the_time_is_the_best() -> None:
         return float(found.errors(start._replace(times=times)).log().mean())
 
     best = minimize_scalar(cost, bounds=(0.01, 0.99), method="bounded")
-    moved = found.optimise(start, rounds=20)
+    moved = found.optimize(start, rounds=20)
     assert float(moved.times[1]) == pytest.approx(best.x, rel=0.01)
 
 
@@ -151,9 +151,9 @@ def test_progress_is_told() -> None:
 def test_refuses_what_it_cannot_compare() -> None:
     for solver in (Ancestral(), TorchDiffEq()):
         with pytest.raises(ValueError, match="draws noise or chooses"):
-            list(candidates(make("sde", "vp"), {"it": solver}, GRIDS, 5))
+            list(candidate_settings(make("sde", "vp"), {"it": solver}, GRIDS, 5))
     with pytest.raises(ValueError, match="at least one"):
         tuner([])
     start = Uniform()(make("sde", "rectified"), 3)
     with pytest.raises(ValueError, match="is zero"):
-        tuner([Candidate("dpm_solver_3", "uniform", make("solver", "dpm_solver_3"), start)], "rectified")
+        tuner([Setting("dpm_solver_3", "uniform", make("solver", "dpm_solver_3"), start)], "rectified")

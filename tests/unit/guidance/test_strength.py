@@ -7,16 +7,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.cli.guidance_setup import _range
-from sde_gen.data.codec import Uniform
+from sde_gen.data.codec import UniformCodec
 from sde_gen.guidance import Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.inverse import PiGDM
 from sde_gen.noise import IID
 from sde_gen.sde import DDPM
 from sde_gen.solver import Ancestral
 from sde_gen.solver.callbacks import NFECounter
-from tests.contract.test_guidance import LABELS, Labelled, samples
+from tests.contract.test_guidance import LABELS, Labeled, samples
 from tests.helpers.catalogue import make
 from tests.unit.inverse import test_posterior_denoisers as gaussian
 
@@ -26,7 +26,7 @@ T = torch.tensor(0.4).double()
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.5])
 def test_a_classifier_s_push_grows_with_its_scale(scale: float) -> None:
     """The exact classifier's whole push is the way from the mixture to the component."""
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     free, held = model(x, T), model(x, T, label=LABELS)
     found = ClassifierGuidance(denoiser=model, classifier=model, scale=scale)(x, T, label=LABELS)
@@ -36,7 +36,7 @@ def test_a_classifier_s_push_grows_with_its_scale(scale: float) -> None:
 
 def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
     """From the component on, by the same gradient: the classifier does not know what the model was told."""
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     free, held = model(x, T), model(x, T, label=LABELS)
     found = ClassifierGuidance(denoiser=model, classifier=model, scale=2.5, told=True)(x, T, label=LABELS)
@@ -44,7 +44,7 @@ def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
 
 
 def test_autoguidance_of_scale_1_is_the_model_and_does_not_ask_the_weak_one() -> None:
-    model, weak = Labelled(make("sde", "vp")), Labelled(make("sde", "vp"))
+    model, weak = Labeled(make("sde", "vp")), Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     with NFECounter(weak) as counter:
         found = Autoguidance(denoiser=model, weak=weak, scale=1.0)(x, T)
@@ -53,7 +53,7 @@ def test_autoguidance_of_scale_1_is_the_model_and_does_not_ask_the_weak_one() ->
 
 
 def test_a_threshold_keeps_to_its_limit() -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x = 4 * samples(model.sde, 0.4)
     free = model(x, T).x0
     found = DynamicThreshold(denoiser=model, quantile=1.0, limit=0.5)(x, T).x0
@@ -64,7 +64,7 @@ def test_a_threshold_keeps_to_its_limit() -> None:
 
 
 def test_clipping_moves_what_lies_outside_and_nothing_else() -> None:
-    model = Labelled(make("sde", "vp"))
+    model = Labeled(make("sde", "vp"))
     x = 4 * samples(model.sde, 0.4)
     free, found = model(x, T), Clip(denoiser=model, low=-0.5, high=0.25)(x, T)
     inside = (free.x0 > -0.5) & (free.x0 < 0.25)
@@ -80,12 +80,14 @@ def test_clipping_moves_what_lies_outside_and_nothing_else() -> None:
 def test_continuous_data_have_no_range_to_clip_to() -> None:
     """They say so, unless both ends are given; data of levels have the middles of their outer bins."""
     node = OmegaConf.create({"_target_": "sde_gen.guidance.Clip", "low": None, "high": 2.0})
-    vectors = SimpleNamespace(folder="runs/moons", facts=Facts(shape=(2,), levels=None, classes=0))
+    vectors = SimpleNamespace(folder="runs/moons", data_spec=DataSpec(shape=(2,), levels=None, classes=0))
     with pytest.raises(ValueError, match=r"runs/moons are continuous .* guidance.low=-1"):
         _range(node, vectors)  # type: ignore[arg-type]
     node.low = -2.0
     assert _range(node, vectors) == {"low": -2.0, "high": 2.0}  # type: ignore[arg-type]
-    images = SimpleNamespace(facts=Facts(shape=(1, 8, 8), levels=4, classes=0), codec=Uniform(levels=4))
+    images = SimpleNamespace(
+        data_spec=DataSpec(shape=(1, 8, 8), levels=4, classes=0), codec=UniformCodec(levels=4)
+    )
     node.low = None
     assert _range(node, images) == {"low": -0.75, "high": 2.0}  # type: ignore[arg-type]
 
@@ -96,8 +98,11 @@ def test_clipped_ancestral_steps_are_guided_diffusion_s() -> None:
     kept, before = np.cumprod(1 - betas), np.append(1.0, np.cumprod(1 - betas)[:-1])
     sde = DDPM(betas=tuple(betas))
     times = torch.arange(8, 0, -1, dtype=torch.float64) / 8
-    model = Labelled(sde)
-    start, draws = 3 * samples(sde, 0.4), [IID.seeded(k).fresh(torch.empty(12, 2).double()) for k in range(7)]
+    model = Labeled(sde)
+    start, draws = (
+        3 * samples(sde, 0.4),
+        [IID.seeded(k).normal(torch.empty(12, 2).double()) for k in range(7)],
+    )
     x = start
     for step, z in zip(range(7, 0, -1), draws, strict=True):
         clean = model(x, times[7 - step]).x0.clamp(-0.5, 0.5)

@@ -15,19 +15,19 @@ import safetensors.torch
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser import NetworkDenoiser, parametrization
 from sde_gen.denoiser.parametrization import X0, Eps, V, Velocity
 from sde_gen.denoiser.parametrization.label import LogSigma, Time
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import reader as diffusers
 from sde_gen.interop.diffusers import writer as to_diffusers
 from sde_gen.interop.formats import files
 from sde_gen.noise import IID
 from sde_gen.sde import (
     DDPM,
-    EDM,
     VE,
+    EDMProcess,
     Rectified,
     cosine_betas,
     linear_betas,
@@ -99,7 +99,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without_middle_attention": {**PLAIN, "add_attention": False},
     "eps": {**PLAIN, "norm_eps": 1e-2},
     "classes": {**PLAIN, "num_class_embeds": 5},
-    "centred": {**PLAIN, "center_input_sample": True},
+    "centered": {**PLAIN, "center_input_sample": True},
     "three_levels": {
         **PLAIN,
         "layers_per_block": 2,
@@ -118,14 +118,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learned_label": {**PLAIN, "time_embedding_type": "learned", "num_train_timesteps": 1000},
     "variance": {**PLAIN, "out_channels": 6},
     "fourier": {**PLAIN, "time_embedding_type": "fourier"},
-    "fourier_centred": {**PLAIN, "time_embedding_type": "fourier", "center_input_sample": True},
+    "fourier_centered": {**PLAIN, "time_embedding_type": "fourier", "center_input_sample": True},
     "adm": ADM,
     "adm_sine_first": {**ADM, "flip_sin_to_cos": False, "freq_shift": 1, "num_class_embeds": None},
     "adm_without_middle_norm": {**ADM, "attn_norm_num_groups": None, "attention_head_dim": None},
     "adm_without_middle_attention": {**ADM, "add_attention": False, "layers_per_block": 2},
     "adm_any_widths": {**ADM, "block_out_channels": [16, 8, 24]},
     "adm_variance": {**ADM, "out_channels": 6},
-    "adm_centred": {**ADM, "center_input_sample": True},
+    "adm_centered": {**ADM, "center_input_sample": True},
     "adm_learned_label": {**ADM, "time_embedding_type": "learned", "num_train_timesteps": 1000},
     "adm_fourier": {**ADM, "time_embedding_type": "fourier", "num_class_embeds": None},
     "adm_added": {**ADM, "resnet_time_scale_shift": "default", "attn_norm_num_groups": None},
@@ -166,7 +166,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "ddpm_up_inside": {**PLAIN, "upsample_type": "resnet"},
     "ncsnpp": SKIP,
-    "ncsnpp_centred": {**SKIP, "center_input_sample": True, "attention_head_dim": 64},
+    "ncsnpp_centered": {**SKIP, "center_input_sample": True, "attention_head_dim": 64},
     "ncsnpp_three_levels": {
         **SKIP,
         "layers_per_block": 2,
@@ -187,9 +187,9 @@ def scheduler_of(config: dict[str, Any]) -> dict[str, Any]:
     return {**CHAIN, "variance_type": "learned_range"} if config["out_channels"] == 6 else CHAIN
 
 
-def denoiser_of(found: Imported) -> NetworkDenoiser:
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), facts)
+def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 
@@ -340,7 +340,7 @@ def test_levels_of_edm() -> None:
     tensors = random_tensors(PLAIN)
     turned = {**tensors, **{name: -tensors[name] for name in ("conv_out.weight", "conv_out.bias")}}
     found = denoiser_of(diffusers.read(tensors, PLAIN, LEVELS_OF_EDM))
-    assert found.sde == EDM(sigma_min=0.01, sigma_max=50.0)
+    assert found.sde == EDMProcess(sigma_min=0.01, sigma_max=50.0)
     assert found.parametrization == parametrization.EDM(sigma_data=0.7, label=LogSigma(scale=0.25))
     v = {**LEVELS_OF_EDM, "prediction_type": "v_prediction", "_class_name": "EDMDPMSolverMultistepScheduler"}
     other = denoiser_of(diffusers.read(turned, PLAIN, v))
@@ -575,7 +575,7 @@ def given_out(name: str, out: Path, **changes: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_is_given_out_is_what_came_in(tmp_path: Path, name: str) -> None:
-    refused = {"centred": "Centred has no counterpart", "fourier": "the process VE is no chain"}
+    refused = {"centered": "CenteredInput has no counterpart", "fourier": "the process VE is no chain"}
     if "Skip" not in VARIANTS[name]["down_block_types"][0]:
         for word in (word for word in refused if word in name):
             with pytest.raises(ValueError, match=refused["fourier" if "fourier" in name else word]):
@@ -602,8 +602,8 @@ def test_what_is_given_out_is_what_came_in(tmp_path: Path, name: str) -> None:
     [
         ({"model": {"_target_": "sde_gen.model.NCSNpp"}}, "NCSNpp has no counterpart"),
         ({"model": {"outputs": 2}}, "outputs=2"),
-        ({"model": {"norms": {"_target_": "sde_gen.model.Quarters"}}}, "expected Fixed"),
-        ({"model": {"change": {"_target_": "sde_gen.model.PlainChange"}}}, "change=PlainChange"),
+        ({"model": {"norms": {"_target_": "sde_gen.model.QuarterGroups"}}}, "expected FixedGroups"),
+        ({"model": {"change": {"_target_": "sde_gen.model.PlainResample"}}}, "change=PlainResample"),
         ({"model": {"embedding": {"_target_": "sde_gen.model.embedding.Fourier"}}}, "embedding=Fourier"),
         ({"sde": {"_target_": "sde_gen.sde.VP"}}, "the process VP is no chain"),
         ({"parametrization": {"_target_": "sde_gen.denoiser.parametrization.EDM"}}, "parametrization EDM"),
@@ -624,7 +624,7 @@ def test_what_diffusers_does_not_have_is_not_given_out(
 
 def test_one_way_at_levels_with_attention_is_all_that_diffusers_has(tmp_path: Path) -> None:
     """Their setting is one for all such levels: what mixes them is not given out."""
-    convolution = {"_target_": "sde_gen.model.ConvolutionChange"}
+    convolution = {"_target_": "sde_gen.model.ConvResample"}
     mixed = {
         "model": {"attention_levels": [0, 1, 2], "down_changes": [convolution, None], "up_changes": None}
     }

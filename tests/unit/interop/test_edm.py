@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.edm import reader as edm
 from sde_gen.model.embedding import Positional
 from sde_gen.model.unet.progressive import NoInput, NoOutput
@@ -30,9 +30,9 @@ from tests.reference import adm, dhariwal_unet, score_sde
 GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmpp_edmprecond_class_aug"
 
 
-def denoiser(found: Imported, dtype: torch.dtype = torch.float64) -> NetworkDenoiser:
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(read_back(found.config), facts)
+def denoiser(found: ConvertedModel, dtype: torch.dtype = torch.float64) -> NetworkDenoiser:
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    made = build.denoiser(read_back(found.config), data_spec)
     made.net.load_state_dict(found.state)
     return made.to(dtype).eval()
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser import NoisyClassifier
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.guided_diffusion import classifier as guided_diffusion_classifier
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
 from sde_gen.interop.guided_diffusion.settings import MULTIPLIERS
@@ -56,9 +56,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def classifier(found: Imported) -> NoisyClassifier:
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.classifier(read_back(found.config), facts)
+def classifier(found: ConvertedModel) -> NoisyClassifier:
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.classifier(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 

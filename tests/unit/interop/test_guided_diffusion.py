@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser.parametrization.eps import Eps
-from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
 from sde_gen.interop.guided_diffusion.network import chain
 from sde_gen.sde import VP
@@ -35,8 +35,8 @@ def golden() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str
 def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> None:
     tensors, given, config = golden()
     found = guided_diffusion.read(tensors, config)
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), facts)
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     ours = ours.to(dtype).eval()
     x = given["in/x"].to(dtype).requires_grad_()
@@ -104,8 +104,8 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     seen = t * 1000 / steps if config.get("rescale_timesteps") else t
     theirs = adm.forward(config, weights, x, seen, classes)
     found = guided_diffusion.read(tensors, config)
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), facts)
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps
@@ -275,7 +275,7 @@ def test_a_learned_range_leaves_the_mean_as_it_is() -> None:
     )
     marginal = VP().marginal(torch.tensor(0.3).double())
     x_t = marginal.alpha * x0 + marginal.sigma * eps
-    both = LearnedRange(mean=Eps())
+    both = LearnedVariance(mean=Eps())
     target = both.target(x0, eps, marginal)
     target[:, 1:] = extra
     found = both.predict(target, x_t, marginal)

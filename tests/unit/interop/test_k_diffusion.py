@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.k_diffusion import image_transformer_v1, image_transformer_v2
 from sde_gen.interop.k_diffusion import reader as k_diffusion
-from sde_gen.model.transformer.attention import Everywhere, Neighbourhood
+from sde_gen.model.transformer.attention import GlobalAttention, NeighborhoodAttention
 from tests.helpers.stored_run import read_back
 from tests.reference import k_diffusion as k_diffusion_reference
 from tests.reference import k_diffusion_code
@@ -157,9 +157,9 @@ GOLDEN = Path(__file__).parents[2] / "data" / "k_diffusion_image_v1"
 WALKS = {name: getattr(k_diffusion_reference, name) for name in KINDS}
 
 
-def denoiser_of(found: Imported) -> NetworkDenoiser:
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), facts).double()
+def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    ours = build.denoiser(read_back(found.config), data_spec).double()
     ours.net.load_state_dict(found.state)
     return ours.eval()
 
@@ -201,7 +201,7 @@ def plain(kind: str) -> dict[str, Tensor]:
     return file_of(config_of(KINDS[kind]))
 
 
-def compare(found: Imported, expected: Any, model: dict[str, Any], **told: Tensor) -> None:
+def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **told: Tensor) -> None:
     """Outputs and input gradients of our denoiser and of a function of theirs of x and sigma, to rounding."""
     ours = denoiser_of(found)
     x, sigma = points(model)
@@ -239,7 +239,7 @@ def test_every_u_net_is_the_walk_through_theirs(name: str, told: bool) -> None:
 def test_every_u_net_is_theirs(name: str) -> None:
     """By their own code; whose stages that are skipped have tensors, too."""
     model = UNETS[name]
-    net = k_diffusion_code.randomise(k_diffusion_code.image_v1(model))
+    net = k_diffusion_code.randomize(k_diffusion_code.image_v1(model))
     state = {key: value.float() for key, value in net.state_dict().items()}
     net.load_state_dict(state)  # the numbers of the file, to the last bit
     found = k_diffusion.read(state, {"model": model})
@@ -392,8 +392,8 @@ def test_what_their_configurations_assume() -> None:
     )
     reaches = [level.keywords["reach"] for level in layout.recipe().keywords["levels"]]
     assert [(reach.kind, reach.keywords) for reach in reaches] == [
-        (Neighbourhood, {"head": 64, "size": 7}),
-        (Everywhere, {"head": 64}),
+        (NeighborhoodAttention, {"head": 64, "size": 7}),
+        (GlobalAttention, {"head": 64}),
     ]
     assert layout.hidden == [192, 384]
     assert layout.dropout == [0.1, 0.1]
@@ -462,7 +462,7 @@ def test_every_first_transformer_is_theirs(name: str) -> None:
     """By their own code, whose places are exact in float32 on grids of powers of two."""
     config = config_of(VITS[name])
     model, classes = config["model"], config["dataset"]["num_classes"]
-    net = k_diffusion_code.randomise(k_diffusion_code.image_transformer_v1(model, classes))
+    net = k_diffusion_code.randomize(k_diffusion_code.image_transformer_v1(model, classes))
     state = {key: value.float() for key, value in net.state_dict().items()}
     state["blocks.0.self_attn.qk_norm.scale"][0] = 5.0  # beyond their limit
     assert set(state) == set(file_of(config))

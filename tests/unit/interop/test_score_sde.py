@@ -14,9 +14,9 @@ import torch
 from omegaconf import OmegaConf
 
 from sde_gen.cli import build
-from sde_gen.cli.build import Facts
+from sde_gen.cli.build import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.interop.converted_model import Imported
+from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.score_sde import reader as score_sde
 from sde_gen.interop.score_sde.ncsnpp import NCSNppLayout
 from tests.helpers.stored_run import read_back
@@ -35,9 +35,9 @@ def golden(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor],
     return safetensors.torch.load_file(DATA / f"score_sde_{name}.safetensors"), given, config
 
 
-def denoiser(found: Imported) -> NetworkDenoiser:
-    facts = Facts(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(read_back(found.config), facts)
+def denoiser(found: ConvertedModel) -> NetworkDenoiser:
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    made = build.denoiser(read_back(found.config), data_spec)
     made.net.load_state_dict(found.state)
     return made.double().eval()
 

@@ -1,4 +1,4 @@
-"""Settings of other projects are believed where they are possible, and else named in a line."""
+"""TrainingConfig of other projects are believed where they are possible, and else named in a line."""
 
 import math
 from typing import Any

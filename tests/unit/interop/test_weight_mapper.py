@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sde_gen.interop.weight_mapper import Transfer
+from sde_gen.interop.weight_mapper import WeightMapper
 
 
 def linear() -> dict[str, torch.Tensor]:
@@ -12,7 +12,7 @@ def linear() -> dict[str, torch.Tensor]:
 
 
 def test_all_tensors_are_moved_and_changed() -> None:
-    moved = Transfer({**linear(), "count": torch.tensor(3.0)}, nn.Linear(3, 2))
+    moved = WeightMapper({**linear(), "count": torch.tensor(3.0)}, nn.Linear(3, 2))
     moved.move("weight", "w", lambda w: 2 * w)
     moved.move("bias", "bias")
     moved.leave("count", "of the training")
@@ -33,7 +33,7 @@ def test_all_tensors_are_moved_and_changed() -> None:
     ],
 )
 def test_what_does_not_fit_is_named(tensors: dict[str, torch.Tensor], message: str) -> None:
-    moved = Transfer(tensors, nn.Linear(3, 2))
+    moved = WeightMapper(tensors, nn.Linear(3, 2))
     moved.move("weight", "w")
     moved.move("bias", "bias")
     with pytest.raises(ValueError, match=message):
@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_named(tensors: dict[str, torch.Tensor], message: s
 
 
 def test_a_parameter_of_ours_without_source_is_named() -> None:
-    moved = Transfer({"w": linear()["w"]}, nn.Linear(3, 2))
+    moved = WeightMapper({"w": linear()["w"]}, nn.Linear(3, 2))
     moved.move("weight", "w")
     with pytest.raises(ValueError, match="our bias got nothing"):
         moved.finish()

@@ -30,10 +30,10 @@ def posterior() -> tuple[Tensor, Tensor]:
     miss = Y[0, 0] - means @ ROW[0]
     evidence = torch.distributions.Normal(0, spread.sqrt()).log_prob(miss)
     r = torch.softmax(weights.log() + evidence, 0)
-    centre = means + gain * miss[:, None]
+    center = means + gain * miss[:, None]
     inner = covs - gain[:, :, None] * (ROW @ covs)
-    mean = r @ centre
-    away = centre - mean
+    mean = r @ center
+    away = center - mean
     return mean, torch.einsum("k,kij->ij", r, inner) + torch.einsum("k,ki,kj->ij", r, away, away)
 
 
@@ -46,7 +46,7 @@ def draw(solver: Solver, model, count: int, steps: int = 60, seed: int = 0) -> T
     grid = times(model.sde, steps)
     alpha, sigma = model.sde.marginal(grid[0])
     noise = IID.seeded(seed)
-    x = torch.sqrt(alpha**2 + sigma**2) * noise.fresh(torch.empty(count, 2).double())
+    x = torch.sqrt(alpha**2 + sigma**2) * noise.normal(torch.empty(count, 2).double())
     x = solver.solve(model, x, grid, noise=noise)
     return model(x, grid[-1]).x0
 
@@ -170,7 +170,7 @@ def test_smc_weighs_the_particles_it_is_given() -> None:
     noise = IID.seeded(0)
     alpha, sigma = model.sde.marginal(grid[0])
     x0 = model.sample(16_000, noise=noise).double()
-    x = twisted().solve(model, alpha * x0 + sigma * noise.fresh(x0), grid, noise=noise)
+    x = twisted().solve(model, alpha * x0 + sigma * noise.normal(x0), grid, noise=noise)
     assert max(mismatch(model(x, grid[-1]).x0)) < 0.03
 
 

@@ -11,14 +11,22 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import load_digits
 
-from sde_gen.data.codec import Affine, Uniform
+from sde_gen.data.codec import Affine, UniformCodec
 from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR
-from sde_gen.likelihood import ELBO, Categorical, Discretised, Gaussian, bits_per_dim, discrete_vlb, estimate
+from sde_gen.likelihood import (
+    ELBO,
+    Categorical,
+    DiscretizedGaussian,
+    GaussianDecoder,
+    bits_per_dim,
+    discrete_vlb,
+    estimate,
+)
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import IID, PerSample
-from sde_gen.objective.time_sampler import Importance, Information, LogNormal, Mixture
+from sde_gen.objective.time_sampler import Importance, Log1pSNR, LogNormal, Mixture
 from sde_gen.sde import VP
 from sde_gen.solver import Ancestral
 from tests.helpers import gaussian, oracles
@@ -28,7 +36,7 @@ from tests.helpers.quadrature import Nodes, Shared
 POINTS = torch.tensor([[0.4, 0.3], [-0.5, 0.6], [1.8, -0.9]], dtype=torch.float64)
 STRATA = 200
 MIDPOINT = 0.5 / STRATA
-FINE = ELBO(times=Shared(Information()), strata=STRATA, repeats=1)
+FINE = ELBO(times=Shared(Log1pSNR()), strata=STRATA, repeats=1)
 FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR at t = 1 is finite
 
 
@@ -55,7 +63,7 @@ def prior_error(sde, noise):
     """E log p_1(x_1) / prior(x_1) given x_0: what a bound with the Gaussian prior is loose by."""
     alpha, sigma = (float(part) for part in sde.marginal(torch.ones(())))
     x0 = noise.repeat(POINTS)
-    x_1 = alpha * x0 + sigma * noise.fresh(x0)
+    x_1 = alpha * x0 + sigma * noise.normal(x0)
     return noise.mean(
         log_density(x_1, alpha, sigma) - torch.from_numpy(norm(0, sigma).logpdf(x_1.numpy()).sum(1))
     )
@@ -77,7 +85,7 @@ def test_gaussian_decoder_is_right_up_to_the_noise_at_its_time(name):
     sde, noise = make("sde", name), Nodes(len(POINTS))
     once, model, x0 = replace(FINE, strata=1), oracles.denoiser(sde), noise.repeat(POINTS)
     true = once(model, x0, decoder=TrueDecoder(), noise=noise)
-    found = once(model, x0, decoder=Gaussian(), noise=noise)
+    found = once(model, x0, decoder=GaussianDecoder(), noise=noise)
     ratio = float(torch.exp(-sde.log_snr(torch.tensor(sde.t_min, dtype=torch.float64))))
     gap = noise.mean(found.reconstruction) - noise.mean(true.reconstruction)
     assert float(gap.abs().max()) < 40 * ratio + 1e-8
@@ -88,7 +96,7 @@ def test_gaussian_decoder_is_right_up_to_the_noise_at_its_time(name):
 LAWS = {
     "importance": Importance(),
     "log_normal": LogNormal(mean=-1.0, std=6.0),
-    "mixture": Mixture(first=Importance(), second=Information(), share=0.3),
+    "mixture": Mixture(first=Importance(), second=Log1pSNR(), share=0.3),
 }
 
 
@@ -100,8 +108,10 @@ def test_the_law_of_times_divides_out(name, times):
     sde, noise = make("sde", name), Nodes(len(POINTS), u=0.5 / 500)
     model, x0 = oracles.denoiser(sde), noise.repeat(POINTS)
     usual, other = (
-        replace(FINE, times=Shared(each), strata=500)(model, x0, decoder=Gaussian(), noise=noise).diffusion
-        for each in (Information(), LAWS[times])
+        replace(FINE, times=Shared(each), strata=500)(
+            model, x0, decoder=GaussianDecoder(), noise=noise
+        ).diffusion
+        for each in (Log1pSNR(), LAWS[times])
     )
     torch.testing.assert_close(noise.mean(other), noise.mean(usual), rtol=0, atol=2e-3)
 
@@ -131,7 +141,7 @@ def test_a_wrong_prediction_costs_half_its_square_per_log_snr(name):
     inner, data = gaussian_data()
     bound = replace(FINE, times=Shared(Importance()), strata=4)  # the difference is the same at all times
     right, wrong, swapped = (
-        bound(model, inner.repeat(data), decoder=Gaussian(), noise=inner).diffusion
+        bound(model, inner.repeat(data), decoder=GaussianDecoder(), noise=inner).diffusion
         for model in (
             gaussian.denoiser(sde),
             Shifted(gaussian.denoiser(sde), shift=0.1),
@@ -170,7 +180,7 @@ def test_discrete_bound_lies_below_its_chain_and_rises_to_the_data(name, nu):
     gaps = []
     for steps in (32, 64, 128):
         times = LogSNR(t_min=t_min)(sde, steps)
-        vlb = discrete_vlb(model, x0, times, decoder=Gaussian(), noise=noise, nu=nu)
+        vlb = discrete_vlb(model, x0, times, decoder=GaussianDecoder(), noise=noise, nu=nu)
         found = noise.mean(vlb.nats)
         gaps.append(-entropy - float(found @ noise.weights))
         if steps == 32:
@@ -191,11 +201,11 @@ def test_learned_variance_is_a_nu_per_pixel():
         def forward(self, x_t, t, **cond):
             return replace(super().forward(x_t, t, **cond), aux=torch.full_like(x_t, 0.3))
 
-    found = discrete_vlb(Learned(model), x0, times, decoder=Gaussian(), noise=noise, nu=None)
-    fixed = discrete_vlb(model, x0, times, decoder=Gaussian(), noise=noise, nu=0.3)
+    found = discrete_vlb(Learned(model), x0, times, decoder=GaussianDecoder(), noise=noise, nu=None)
+    fixed = discrete_vlb(model, x0, times, decoder=GaussianDecoder(), noise=noise, nu=0.3)
     torch.testing.assert_close(found.steps, fixed.steps)
     with pytest.raises(ValueError, match="predicts none"):
-        discrete_vlb(model, x0, times, decoder=Gaussian(), noise=noise, nu=None)
+        discrete_vlb(model, x0, times, decoder=GaussianDecoder(), noise=noise, nu=None)
 
 
 class Cubature:
@@ -204,7 +214,7 @@ class Cubature:
     def __init__(self, samples, dim):
         self.nodes = (dim**0.5 * torch.cat([torch.eye(dim), -torch.eye(dim)]).double()).repeat(samples, 1)
 
-    def fresh(self, x):
+    def normal(self, x):
         return self.nodes.reshape(x.shape)
 
     def uniform(self, x):
@@ -212,21 +222,23 @@ class Cubature:
 
 
 def test_bits_of_a_gaussian_fitted_to_digits():
-    """The bound with the analytic score of N(mu, C) is the closed form on the same dequantised digits, to 1e-3 bits."""
-    codec = Uniform(levels=17)
+    """The bound with the analytic score of N(mu, C) is the closed form on the same dequantized digits, to 1e-3 bits."""
+    codec = UniformCodec(levels=17)
     x = codec.encode(torch.from_numpy(load_digits().images).unsqueeze(1)[:200], IID.seeded(0)).double()
     flat, few = x.flatten(1), 3
     cov = torch.cov(flat.T) + 1e-4 * torch.eye(64, dtype=torch.float64)
     model = GaussianDenoiser(sde=make("sde", "sub_vp"), mean=flat.mean(0).reshape(1, 8, 8), cov=cov)
     rows = x[:few].repeat_interleave(128, 0)
-    found = FINE(model, rows, decoder=Gaussian(), noise=Cubature(few, 64)).nats.reshape(few, 128).mean(1)
+    found = (
+        FINE(model, rows, decoder=GaussianDecoder(), noise=Cubature(few, 64)).nats.reshape(few, 128).mean(1)
+    )
     closed = torch.from_numpy(multivariate_normal(flat.mean(0), cov).logpdf(flat[:few]))
     torch.testing.assert_close(
         bits_per_dim(found, x[:few], codec), bits_per_dim(closed, x[:few], codec), rtol=0, atol=1e-3
     )
 
 
-CODEC = Uniform(levels=4)
+CODEC = UniformCodec(levels=4)
 LEVELS = torch.tensor([[0, 1], [2, 2], [3, 0], [3, 3]])
 SHARES = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 
@@ -240,13 +252,13 @@ def law_on_levels(sde):
 
 @pytest.mark.parametrize("name", names("sde"))
 def test_bits_of_a_law_on_levels(name):
-    """No dequantisation: the bound is the code length itself, -log2 of the share."""
+    """No dequantization: the bound is the code length itself, -log2 of the share."""
     sde, noise = make("sde", name), Nodes(4, u=MIDPOINT, count=28)
     x0 = noise.repeat(CODEC.encode(LEVELS).double())
     bound = FINE(law_on_levels(sde), x0, decoder=Categorical(codec=CODEC), noise=noise)
     end = torch.tensor(sde.t_min, dtype=torch.float64)
-    x_t = sde.alpha(end) * x0 + sde.sigma(end) * noise.fresh(x0)
-    cut = Discretised(codec=CODEC).log_prob(law_on_levels(sde)(x_t, end), x0)
+    x_t = sde.alpha(end) * x0 + sde.sigma(end) * noise.normal(x0)
+    cut = DiscretizedGaussian(codec=CODEC).log_prob(law_on_levels(sde)(x_t, end), x0)
     for reconstruction in (bound.reconstruction, -cut):  # the level is certain
         assert noise.mean(reconstruction - CODEC.log_det((2,))).abs().max() < 1e-6
     prior = 0.5 * x0.square().sum(1) * torch.exp(sde.log_snr(torch.ones((), dtype=torch.float64)))
@@ -256,7 +268,7 @@ def test_bits_of_a_law_on_levels(name):
 
 
 @pytest.mark.parametrize(
-    "decoder", [Discretised(codec=CODEC), Categorical(codec=CODEC)], ids=lambda d: type(d).__name__
+    "decoder", [DiscretizedGaussian(codec=CODEC), Categorical(codec=CODEC)], ids=lambda d: type(d).__name__
 )
 @pytest.mark.parametrize("noise_level", [-8.0, 0.0, 6.0])
 def test_decoders_of_levels_are_laws_of_levels(decoder, noise_level):
@@ -268,7 +280,7 @@ def test_decoders_of_levels_are_laws_of_levels(decoder, noise_level):
     prediction = oracles.denoiser(sde)(x_t, t)
     mass = torch.exp(decoder.log_prob(prediction, CODEC.encode(pairs)) + CODEC.log_det((2,)))
     assert float(mass.sum()) == pytest.approx(1, rel=1e-12)
-    if isinstance(decoder, Discretised):
+    if isinstance(decoder, DiscretizedGaussian):
         edges = norm(prediction.x0[0], float(prediction.sigma / prediction.alpha)).cdf(
             np.array([[-np.inf], [-0.5], [0.0], [0.5], [np.inf]])
         )
@@ -283,14 +295,14 @@ def test_mass_of_a_bin_in_the_far_tail_is_tiny_not_nothing():
         x0 = torch.full((1, 1), codec_level, dtype=torch.float64)
         t = sde.t_from_log_snr(torch.tensor(2 * math.log(40), dtype=torch.float64))
         prediction = Prediction.from_x0(x0, torch.full_like(x0, -sign), sde.marginal(t))
-        found = float(Discretised(codec=CODEC).log_prob(prediction, x0)) + CODEC.log_det((1,))
+        found = float(DiscretizedGaussian(codec=CODEC).log_prob(prediction, x0)) + CODEC.log_det((1,))
         z = 40.0  # the nearer edge lies one unit from the mean, 40 standard deviations of 1 / 40
         assert found == pytest.approx(-0.5 * z**2 - math.log(z * math.sqrt(2 * math.pi)), abs=2 / z**2)
 
 
 def test_levels_of_continuous_data_are_refused():
     sde, noise = VP(), Nodes(len(POINTS))
-    for decoder in (Discretised(codec=Affine()), Categorical(codec=Affine())):
+    for decoder in (DiscretizedGaussian(codec=Affine()), Categorical(codec=Affine())):
         with pytest.raises(ValueError, match="continuous data, which have no levels"):
             ELBO()(oracles.denoiser(sde), noise.repeat(POINTS), decoder=decoder, noise=noise)
 
@@ -299,11 +311,11 @@ def test_reported_error_is_the_spread_of_the_estimate():
     """Four standard errors and a quarter of the spread of 300 estimates; right on average, whatever the strata."""
     sde = make("sde", "sub_vp")
     model, exact = oracles.denoiser(sde), Nodes(1, u=MIDPOINT)
-    known = exact.mean(FINE(model, exact.repeat(POINTS[:1]), decoder=Gaussian(), noise=exact).nats)
+    known = exact.mean(FINE(model, exact.repeat(POINTS[:1]), decoder=GaussianDecoder(), noise=exact).nats)
     spread = []
     for strata in (1, 4):
         bound = ELBO(strata=strata, repeats=2)(
-            model, POINTS[:1].expand(300, 2), decoder=Gaussian(), noise=PerSample(range(300))
+            model, POINTS[:1].expand(300, 2), decoder=GaussianDecoder(), noise=PerSample(range(300))
         )
         mean, se, _ = estimate(bound.nats)
         assert abs(mean - float(known)) < 4 * se
@@ -318,7 +330,7 @@ def test_reported_error_of_the_discrete_bound():
         oracles.denoiser(sde),
         POINTS[:1].expand(300, 2),
         times,
-        decoder=Gaussian(),
+        decoder=GaussianDecoder(),
         noise=PerSample(range(300)),
         repeats=2,
     )
@@ -333,8 +345,8 @@ def test_a_sample_does_not_see_its_batch_and_gradients_flow(event):
     x0 = POINTS.reshape(3, *event).clone().requires_grad_()
 
     def both(x, seeds):
-        bound = ELBO(strata=2, repeats=1)(model, x, decoder=Gaussian(), noise=PerSample(seeds))
-        vlb = discrete_vlb(model, x, LogSNR()(VP(), 3), decoder=Gaussian(), noise=PerSample(seeds))
+        bound = ELBO(strata=2, repeats=1)(model, x, decoder=GaussianDecoder(), noise=PerSample(seeds))
+        vlb = discrete_vlb(model, x, LogSNR()(VP(), 3), decoder=GaussianDecoder(), noise=PerSample(seeds))
         assert bool(bound.se.isnan().all() & vlb.se.isnan().all())  # one repeat shows no spread
         return torch.stack([bound.nats, vlb.nats])
 
@@ -352,7 +364,7 @@ def test_times_that_leave_out_a_part_are_refused():
     model = oracles.denoiser(VP())
     for times in (Importance(t_max=0.9), Mixture(first=Importance(t_max=0.5), second=Importance(t_max=0.6))):
         with pytest.raises(ValueError, match="a part of the bound"):
-            ELBO(times=times)(model, POINTS, decoder=Gaussian(), noise=IID.seeded(0))
+            ELBO(times=times)(model, POINTS, decoder=GaussianDecoder(), noise=IID.seeded(0))
 
 
 @pytest.mark.parametrize(
@@ -368,4 +380,4 @@ def test_times_that_leave_out_a_part_are_refused():
 )
 def test_impossible_settings(wrong, words):
     with pytest.raises(ValueError, match=words):
-        wrong(denoiser=oracles.denoiser(VP()), x0=POINTS, decoder=Gaussian(), noise=IID.seeded(0))
+        wrong(denoiser=oracles.denoiser(VP()), x0=POINTS, decoder=GaussianDecoder(), noise=IID.seeded(0))

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from sde_gen.evaluation.metric import Measured
+from sde_gen.evaluation.metric import MetricResult
 from sde_gen.likelihood import budget
 
 
@@ -20,18 +20,18 @@ def test_parts_of_the_error_of_a_mean():
     assert abs(found.total.mean - 7) < 5 * found.total.se
     assert math.isclose(found.total.se * n**0.5, 3.0, rel_tol=0.02)  # of 4 + (1 + 9) / 2
     repeats = torch.stack([(width * torch.randn(n, generator=generator)).mean() for _ in range(200)])
-    assert math.isclose(found.spread["draws"], float(repeats.std()), rel_tol=0.2)  # four of its errors
-    assert found.spread["draws"] < found.total.se
+    assert math.isclose(found.random_errors["draws"], float(repeats.std()), rel_tol=0.2)  # four of its errors
+    assert found.random_errors["draws"] < found.total.se
 
 
 def test_unknown_parts_do_not_count():
     nan = math.nan
     errors = torch.tensor([3.0, nan, 4.0, nan], dtype=torch.float64)
     found = budget(torch.zeros(4), {"a": errors, "b": torch.full((4,), nan)}, {"c": errors})
-    assert math.isclose(found.spread["a"], math.sqrt(12.5 / 4))
-    assert math.isnan(found.spread["b"])
-    assert found.offset["c"].mean == 3.5
-    assert found.offset["c"].n == 2
+    assert math.isclose(found.random_errors["a"], math.sqrt(12.5 / 4))
+    assert math.isnan(found.random_errors["b"])
+    assert found.biases["c"].mean == 3.5
+    assert found.biases["c"].n == 2
 
 
 def test_doubts_are_systematic_errors_that_are_not_small():
@@ -43,22 +43,22 @@ def test_doubts_are_systematic_errors_that_are_not_small():
         "scattered": 3 * (values - 1),  # 0 +- 0.3: not known to be small
         "unknown": torch.full((100,), math.nan),
     }
-    assert set(budget(values, {}, offset).doubts()) == {"large", "scattered", "unknown"}
-    assert set(budget(values, {}, {"large": offset["large"]}).doubts(share=3)) == set()
+    assert set(budget(values, {}, offset).significant_biases()) == {"large", "scattered", "unknown"}
+    assert set(budget(values, {}, {"large": offset["large"]}).significant_biases(share=3)) == set()
 
 
 def test_rows_of_batches_join():
     nan = math.nan
     parts = [
-        Measured(
+        MetricResult(
             value=torch.full((n,), n + 1 / 3, dtype=torch.float64),
-            spread={"a": torch.tensor([0.1, *[nan] * (n - 1)]).double()},
-            offset={"b": -torch.ones(n).double()},
+            random_errors={"a": torch.tensor([0.1, *[nan] * (n - 1)]).double()},
+            biases={"b": -torch.ones(n).double()},
         )
         for n in (2, 3)
     ]
-    text = json.dumps([row for part in parts for row in part.rows()], allow_nan=False)
-    whole = Measured.of_rows(json.loads(text))
+    text = json.dumps([row for part in parts for row in part.select()], allow_nan=False)
+    whole = MetricResult.of_rows(json.loads(text))
     assert whole.value.tolist() == [2 + 1 / 3] * 2 + [3 + 1 / 3] * 3
-    assert whole.spread["a"].isnan().tolist() == [False, True, False, True, True]
-    assert whole.offset["b"].tolist() == [-1.0] * 5
+    assert whole.random_errors["a"].isnan().tolist() == [False, True, False, True, True]
+    assert whole.biases["b"].tolist() == [-1.0] * 5

@@ -9,14 +9,14 @@ import torch
 from scipy.stats import multivariate_normal, norm
 from torch import Tensor, nn
 
-from sde_gen.data.codec import Uniform
+from sde_gen.data.codec import UniformCodec
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.denoiser.parametrization import Eps
 from sde_gen.denoiser.parametrization.label import Time
-from sde_gen.denoiser.parametrization.learned_range import LearnedRange
+from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance import CFG, ClassifierGuidance
-from sde_gen.likelihood import Gaussian, LastStep, discrete_vlb
+from sde_gen.likelihood import GaussianDecoder, LastStep, discrete_vlb
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import IID
 from sde_gen.sde import DDPM, SDE, cosine_betas
@@ -25,7 +25,9 @@ from tests.helpers import gaussian
 from tests.helpers.catalogue import make, names
 from tests.helpers.quadrature import Nodes
 
-DATA = gaussian.Gaussian(torch.tensor([0.4, -0.3]).double(), torch.diag(torch.tensor([0.3, 0.05]).double()))
+DATA = gaussian.GaussianMoments(
+    torch.tensor([0.4, -0.3]).double(), torch.diag(torch.tensor([0.3, 0.05]).double())
+)
 
 
 class Optimal(Denoiser):
@@ -103,7 +105,7 @@ def test_the_bound_with_the_optimal_variance_is_tight(name: str) -> None:
     points = DATA.mean + noise.nodes * DATA.cov.diag().sqrt()
     alpha, sigma = (float(part) for part in sde.marginal(times[0]))
     x0 = noise.repeat(points)
-    x_1 = alpha * x0 + sigma * noise.fresh(x0)
+    x_1 = alpha * x0 + sigma * noise.normal(x0)
     prior = torch.from_numpy(norm(0, sigma).logpdf(x_1.numpy()).sum(1))
     loose = noise.mean(log_density(x_1, alpha, sigma) - prior)
 
@@ -167,8 +169,8 @@ class Textbook:
 def chain() -> tuple[Denoiser, Textbook, Tensor, Tensor]:
     """A network in our terms and in the textbook's, clean samples, and the times of all steps."""
     betas, net = cosine_betas(steps=STEPS), Net()
-    mean = Eps(label=Time(scale=STEPS, offset=-1.0))
-    ours = NetworkDenoiser(net=net, sde=DDPM(betas=betas), parametrization=LearnedRange(mean=mean))
+    mean = Eps(label=Time(scale=STEPS, biases=-1.0))
+    ours = NetworkDenoiser(net=net, sde=DDPM(betas=betas), parametrization=LearnedVariance(mean=mean))
     x0 = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1)).double()
     times = torch.arange(STEPS, 0, -1, dtype=torch.float64) / STEPS
     return ours, Textbook(net, np.array(betas)), x0, times
@@ -178,10 +180,10 @@ def chain() -> tuple[Denoiser, Textbook, Tensor, Tensor]:
 def test_every_term_of_the_bound_is_the_textbook_s() -> None:
     """KL of two Gaussians, in their two log-variances, at every step but the last, whose decoder is another."""
     ours, book, x0, times = chain()
-    found = discrete_vlb(ours, x0, times, decoder=Gaussian(), noise=IID.seeded(2), nu=None)
+    found = discrete_vlb(ours, x0, times, decoder=GaussianDecoder(), noise=IID.seeded(2), nu=None)
     noise = IID.seeded(2)
     for index, step in enumerate(range(STEPS - 1, 0, -1)):
-        x = book.noised(x0, step, noise.fresh(x0))
+        x = book.noised(x0, step, noise.normal(x0))
         true, log_true = book.mean(x0, x, step), math.log(book.least[step])
         mean, log_variance, _ = book.model(x, step)
         ratio = torch.exp(log_true - log_variance)
@@ -202,14 +204,14 @@ def test_the_last_step_is_guided_diffusion_s_decoder(nu: float | None) -> None:
     ours, book, _, times = chain()
     levels = torch.randint(0, 256, (3, 2, 4, 4), generator=torch.Generator().manual_seed(4))
     levels[0, 0, 0, :2] = torch.tensor([0, 255])
-    codec = Uniform(levels=256, low=-1 - 1 / 255, high=1 + 1 / 255)
+    codec = UniformCodec(levels=256, low=-1 - 1 / 255, high=1 + 1 / 255)
     x0 = 2 * levels.double() / 255 - 1
     torch.testing.assert_close(codec.encode(levels).double(), x0, rtol=0, atol=1e-6)
     found = discrete_vlb(ours, x0, times, decoder=LastStep(codec=codec), noise=IID.seeded(2), nu=nu)
     noise = IID.seeded(2)
     for _ in range(STEPS - 1):
-        noise.fresh(x0)
-    mean, log_variance, _ = book.model(book.noised(x0, 0, noise.fresh(x0)), 0)
+        noise.normal(x0)
+    mean, log_variance, _ = book.model(book.noised(x0, 0, noise.normal(x0)), 0)
     if nu is not None:
         log_variance = torch.full_like(mean, math.log([book.least[1], book.betas[0]][int(nu)]))
     std = torch.exp(0.5 * log_variance).numpy()
@@ -229,7 +231,7 @@ def test_a_walk_down_the_chain_is_the_textbook_s() -> None:
     noise, x = IID.seeded(3), x0
     for step in range(STEPS - 1, 0, -1):
         mean, log_variance, _ = book.model(x, step)
-        x = mean + torch.exp(0.5 * log_variance) * noise.fresh(x)
+        x = mean + torch.exp(0.5 * log_variance) * noise.normal(x)
     torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9 * float(x.abs().max()))
     torch.testing.assert_close(ours(found, times[-1]).x0, book.model(x, 0)[2], rtol=1e-8, atol=1e-8)
 
@@ -238,7 +240,7 @@ def test_the_numbers_of_a_network_run_from_minus_one_to_one() -> None:
     marginal = DDPM().marginal(torch.tensor(0.5).double())
     x = torch.zeros(1, 1, 1, 3).double()
     out = torch.cat([x, torch.tensor([-1.0, 0.0, 1.0]).double().reshape(1, 1, 1, 3)], dim=1)
-    learned = LearnedRange(mean=Eps())
+    learned = LearnedVariance(mean=Eps())
     assert learned.predict(out, x, marginal).nu.flatten().tolist() == [0.0, 0.5, 1.0]
     undecided = learned.target(x, x, marginal)
     assert bool((learned.predict(undecided, x, marginal).nu == 0.5).all())
@@ -254,7 +256,7 @@ class Told(nn.Module):
 
 def test_guidance_keeps_the_variance_of_the_model_it_guides() -> None:
     """Of the two models on a line that of the class: the variance is no score, and has no line."""
-    model = NetworkDenoiser(net=Told(), sde=DDPM(), parametrization=LearnedRange(mean=Eps()))
+    model = NetworkDenoiser(net=Told(), sde=DDPM(), parametrization=LearnedVariance(mean=Eps()))
     x, t, label = torch.ones(2, 1, 2, 2).double(), torch.tensor(0.5).double(), torch.tensor([0, 2])
 
     class Classifier:

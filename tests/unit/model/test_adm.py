@@ -5,7 +5,7 @@ import torch
 
 from sde_gen.model import ADM, ADMEncoder
 from sde_gen.model.adm.blocks import HeadedAttention
-from sde_gen.model.classifier.pooling import AttentionPool, AveragePool, NormalisedLevelsPool
+from sde_gen.model.classifier.pooling import AttentionPooling, AveragePooling, NormalizedMultiScalePooling
 from sde_gen.model.embedding import CosinePositional
 
 
@@ -101,15 +101,19 @@ def test_zeros_are_no_augmentation() -> None:
 
 def test_pools_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="head_channels=0"):
-        AttentionPool(head_channels=0)
+        AttentionPooling(head_channels=0)
     with pytest.raises(ValueError, match="hidden=0"):
-        NormalisedLevelsPool(hidden=0)
+        NormalizedMultiScalePooling(hidden=0)
     with pytest.raises(ValueError, match="cannot be shared evenly"):
         ADMEncoder(
-            shape=(1, 8, 8), num_classes=2, width=16, multipliers=(1, 3), pool=AttentionPool(head_channels=32)
+            shape=(1, 8, 8),
+            num_classes=2,
+            width=16,
+            multipliers=(1, 3),
+            pool=AttentionPooling(head_channels=32),
         )
 
 
 def test_an_untrained_average_takes_all_classes_for_alike() -> None:
-    net = ADMEncoder(shape=(1, 8, 8), num_classes=3, width=8, blocks=1, pool=AveragePool())
+    net = ADMEncoder(shape=(1, 8, 8), num_classes=3, width=8, blocks=1, pool=AveragePooling())
     assert not net(torch.randn(2, 1, 8, 8), torch.ones(2)).any()

@@ -5,7 +5,7 @@ import torch
 
 from sde_gen.model import MLP, DDPMpp, NCSNpp
 from sde_gen.model.embedding import InputFeatures, Learned
-from sde_gen.model.norms import FixedBesideMiddle, norm
+from sde_gen.model.norms import FixedGroupsExceptMiddle, norm
 from sde_gen.model.unet.blocks import Attention, Dropout, ResBlock
 from sde_gen.model.unet.resample import FIR, Box, MirroredFIR
 from tests.contract.test_model import build
@@ -15,7 +15,7 @@ def draw(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def randomised(net):
+def randomized(net):
     generator = torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -40,7 +40,7 @@ def test_input_features_show_a_grey_level_to_a_bfloat16_network():
     """Near 1 bfloat16 takes 1 - 2^-10 for 1; with the features the network's answer differs."""
     answers = {}
     for frequencies in ((), (7, 8)):
-        net = randomised(DDPMpp(shape=(1, 8, 8), width=8, input_frequencies=frequencies)).float()
+        net = randomized(DDPMpp(shape=(1, 8, 8), width=8, input_frequencies=frequencies)).float()
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
             one = net(torch.ones(1, 1, 8, 8), torch.zeros(1))
             other = net(torch.full((1, 1, 8, 8), 1 - 2.0**-10), torch.zeros(1))
@@ -67,14 +67,14 @@ def test_learned_features_are_those_of_the_step_and_lines_between():
 
 def test_the_middle_may_have_groups_of_its_own_or_none():
     x = draw(2, 8, 4, 4)
-    assert torch.equal(FixedBesideMiddle(groups=4).middle(8)(x), x)
-    own = FixedBesideMiddle(groups=4, middle_groups=1, eps=1e-9)
+    assert torch.equal(FixedGroupsExceptMiddle(groups=4).middle(8)(x), x)
+    own = FixedGroupsExceptMiddle(groups=4, middle_groups=1, eps=1e-9)
     normal = own.middle(8).double()(x).flatten(1)
     torch.testing.assert_close(normal.mean(1), torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(normal.var(1, unbiased=False), torch.ones(2, dtype=torch.float64))
     assert own.attention(8).num_groups == own.block(8).num_groups == 4
     with pytest.raises(ValueError, match="middle_groups=0"):
-        FixedBesideMiddle(middle_groups=0)
+        FixedGroupsExceptMiddle(middle_groups=0)
 
 
 def test_blocks_start_as_their_skip():
@@ -113,7 +113,7 @@ def test_a_mirrored_filter_sees_the_image_in_a_mirror(taps):
 
 def test_mlp_blocks_add_to_their_input():
     """Blocks that give zero leave a network that sees the vector and not the noise label."""
-    net = randomised(MLP(shape=(3,), width=16))
+    net = randomized(MLP(shape=(3,), width=16))
     for layer in net.outer:
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -124,7 +124,7 @@ def test_mlp_blocks_add_to_their_input():
 
 @pytest.mark.parametrize("name", ["ncsnpp", "ddpmpp", "kunet", "hdit"])
 def test_forward_and_batched_reverse_derivatives(name):
-    net, x, c_noise = randomised(build(name)), draw(2, 1, 8, 8), draw(2)
+    net, x, c_noise = randomized(build(name)), draw(2, 1, 8, 8), draw(2)
 
     def call(y):
         return net(y, c_noise)
@@ -155,7 +155,7 @@ def test_dropout_repeats_with_its_seed_and_keeps_the_layout(layout):
 
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_dropout_draws_every_element_apart(dim):
-    """Neighbours agree as often as chance says, along every axis: five standard errors of 131072 pairs."""
+    """Neighbors agree as often as chance says, along every axis: five standard errors of 131072 pairs."""
     torch.manual_seed(0)
     keep = Dropout(0.5).train()(torch.ones(64, 32, 8, 8).contiguous(memory_format=torch.channels_last)) > 0
     agree = (keep == keep.roll(1, dim)).double()
@@ -164,7 +164,7 @@ def test_dropout_draws_every_element_apart(dim):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_normalisation_keeps_the_layout_and_pytorchs_answer(layout, dtype):
+def test_normalization_keeps_the_layout_and_pytorchs_answer(layout, dtype):
     """The oracle is PyTorch's own kernel in float64; two roundings to bfloat16 are 2^-8 of values up to 4."""
     x = draw(4, 16, 6, 6).to(dtype).contiguous(memory_format=layout)
     leaf, wide = x.clone().requires_grad_(), x.double().requires_grad_()
@@ -181,7 +181,7 @@ def test_normalisation_keeps_the_layout_and_pytorchs_answer(layout, dtype):
 @pytest.mark.parametrize("build", [NCSNpp, DDPMpp])
 def test_layouts_give_one_function_under_bfloat16(build):
     """Same weights and images in channels_last order, and batched pullbacks of it: equal to bfloat16's rounding."""
-    net, x, c_noise = randomised(build(shape=(1, 8, 8), width=8)).float(), draw(2, 1, 8, 8).float(), draw(2)
+    net, x, c_noise = randomized(build(shape=(1, 8, 8), width=8)).float(), draw(2, 1, 8, 8).float(), draw(2)
     c_noise = c_noise.float()
     exact = net(x, c_noise)
     net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)

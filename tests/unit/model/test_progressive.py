@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sde_gen.model import NCSNpp
-from sde_gen.model.adm.level_resample import BlockChange, ConvolutionChange, PlainChange
+from sde_gen.model.adm.level_resample import ConvResample, PlainResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.blocks import Attention
@@ -48,7 +48,9 @@ def test_every_parameter_has_an_effect(enter, leave):
 
 
 @pytest.mark.parametrize("resampler", [FIR(), Box(), FIR((1.0, 1.0))], ids=["FIR", "Box", "FIR2"])
-@pytest.mark.parametrize("change", [BlockChange(), ConvolutionChange(), PlainChange()], ids=lambda c: str(c))
+@pytest.mark.parametrize(
+    "change", [ResBlockResample(), ConvResample(), PlainResample()], ids=lambda c: str(c)
+)
 def test_every_change_of_resolution_keeps_every_parameter_alive(change, resampler):
     generator = torch.Generator().manual_seed(0)
     net = UNet(
@@ -94,17 +96,17 @@ def test_filtered_convolutions_see_past_the_border(taps):
 
 @pytest.mark.parametrize("resampler", [FIR(), Box()], ids=lambda r: type(r).__name__)
 def test_resampling_keeps_constants_and_linear_ramps(resampler):
-    """Inside the image the filters reproduce constants; the FIR filters reproduce ramps at the pixels' centres too."""
+    """Inside the image the filters reproduce constants; the FIR filters reproduce ramps at the pixels' centers too."""
     ones = torch.ones(1, 3, 8, 8)
     torch.testing.assert_close(resampler.down(ones)[..., 1:-1, 1:-1], torch.ones(1, 3, 2, 2))
     torch.testing.assert_close(resampler.up(ones)[..., 1:-1, 1:-1], torch.ones(1, 3, 14, 14))
-    centres = (torch.arange(8) + 0.5).expand(1, 1, 8, 8)
+    centers = (torch.arange(8) + 0.5).expand(1, 1, 8, 8)
     fine = (torch.arange(16) + 0.5).expand(1, 1, 16, 16) / 2
     torch.testing.assert_close(
-        resampler.down(centres)[..., 1:-1, 1:-1], torch.tensor([3.0, 5.0]).expand(1, 1, 2, 2)
+        resampler.down(centers)[..., 1:-1, 1:-1], torch.tensor([3.0, 5.0]).expand(1, 1, 2, 2)
     )
     if isinstance(resampler, FIR):
-        torch.testing.assert_close(resampler.up(centres)[..., 1:-1, 1:-1], fine[..., 1:-1, 1:-1])
+        torch.testing.assert_close(resampler.up(centers)[..., 1:-1, 1:-1], fine[..., 1:-1, 1:-1])
 
 
 def test_box_convolution_starts_at_the_first_pixel():

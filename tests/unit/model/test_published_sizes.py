@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sde_gen.model import DDPMpp, HoUNet, NCSNpp
-from sde_gen.model.norms import Fixed
+from sde_gen.model import DDPMpp, DDPMUNet, NCSNpp
+from sde_gen.model.norms import FixedGroups
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def test_count(build, blocks, least, most):
 def test_count_of_ddpm():
     """35.7 million: Ho et al., 2020, arXiv:2006.11239, appendix B."""
     with torch.device("meta"):
-        net = HoUNet(
+        net = DDPMUNet(
             shape=(3, 32, 32),
             width=128,
             multipliers=(1, 2, 2, 2),
             blocks=2,
             attention_levels=(1,),
-            norms=Fixed(),
+            norms=FixedGroups(),
         )
     assert 35.7e6 <= sum(parameter.numel() for parameter in net.parameters()) < 35.8e6

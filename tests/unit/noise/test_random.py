@@ -42,7 +42,7 @@ def test_normals_are_normal_to_the_tails() -> None:
         assert abs((z**power).mean() - moments[0]) < 5 * math.sqrt((moments[1] - moments[0] ** 2) / z.size)
 
 
-def test_rows_of_neighbouring_keys_have_nothing_in_common() -> None:
+def test_rows_of_neighboring_keys_have_nothing_in_common() -> None:
     z = draws(64, 40_000).astype(np.float64)
     assert np.abs(np.corrcoef(z) - np.eye(64)).max() < 5.5 / math.sqrt(40_000)
     assert np.abs(np.corrcoef(z**2) - np.eye(64)).max() < 5.5 / math.sqrt(40_000)

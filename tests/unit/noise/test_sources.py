@@ -9,13 +9,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sde_gen.noise import IID, Brownian, Noise, PerSample, sample_seeds
+from sde_gen.noise import IID, Brownian, Noise, PerSample, spawn_seeds
 
 ALPHA = 1e-6
 SOURCES = {
     "iid": lambda n: IID.seeded(7),
-    "per_sample": lambda n: PerSample(sample_seeds(7, n)),
-    "brownian": lambda n: Brownian(sample_seeds(7, n), depth=20),
+    "per_sample": lambda n: PerSample(spawn_seeds(7, n)),
+    "brownian": lambda n: Brownian(spawn_seeds(7, n), depth=20),
 }
 
 
@@ -25,20 +25,20 @@ def source(request: pytest.FixtureRequest) -> Noise:
 
 
 def walk(noise: Noise, x: Tensor, times: list[float]) -> list[Tensor]:
-    """Unnormalised increments along the times."""
+    """Unnormalized increments along the times."""
     return [math.sqrt(abs(v - u)) * noise(x, u, v).double() for u, v in pairwise(times)]
 
 
 def test_seeds_do_not_depend_on_their_number() -> None:
-    assert sample_seeds(3, 100)[:10] == sample_seeds(3, 10)
-    assert len(set(sample_seeds(3, 1000) + sample_seeds(4, 1000))) == 2000
+    assert spawn_seeds(3, 100)[:10] == spawn_seeds(3, 10)
+    assert len(set(spawn_seeds(3, 1000) + spawn_seeds(4, 1000))) == 2000
 
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 3, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes(source: Noise, event: tuple[int, ...], dtype: torch.dtype) -> None:
     x = torch.empty(4, *event, dtype=dtype)
-    for draw in (source(x, 0.9, 0.3), source.fresh(x)):
+    for draw in (source(x, 0.9, 0.3), source.normal(x)):
         assert draw.shape == x.shape
         assert draw.dtype == dtype
         assert draw.unique().numel() == draw.numel()
@@ -52,7 +52,7 @@ def test_shapes(source: Noise, event: tuple[int, ...], dtype: torch.dtype) -> No
 def test_laws(name: str) -> None:
     noise, x = SOURCES[name](4), torch.empty(4, 2500, dtype=torch.float64)
     assert stats.kstest(noise(x, 0.71, 0.3).flatten(), "norm").pvalue > ALPHA
-    assert stats.kstest(noise.fresh(x).flatten(), "norm").pvalue > ALPHA
+    assert stats.kstest(noise.normal(x).flatten(), "norm").pvalue > ALPHA
     many = SOURCES[name](2000)
     assert stats.kstest(many.uniform(torch.empty(2000, 1)), "uniform").pvalue > ALPHA
 
@@ -61,19 +61,19 @@ def test_laws(name: str) -> None:
 def test_draws_are_independent(name: str) -> None:
     """Fresh draws, the increments of disjoint intervals and the samples of a batch are uncorrelated."""
     noise, x = SOURCES[name](4), torch.empty(4, 20_000, dtype=torch.float64)
-    draws = torch.stack([noise.fresh(x), noise.fresh(x), noise(x, 1.0, 0.37), noise(x, 0.37, 1e-3)])
+    draws = torch.stack([noise.normal(x), noise.normal(x), noise(x, 1.0, 0.37), noise(x, 0.37, 1e-3)])
     correlation = np.corrcoef(draws.reshape(16, -1)) - np.eye(16)
     assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
 
 
 @pytest.mark.parametrize("kind", [PerSample, Brownian])
 def test_a_sample_depends_on_its_seed_alone(kind: type[PerSample]) -> None:
-    seeds, x = sample_seeds(1, 5), torch.empty(5, 2, 3)
+    seeds, x = spawn_seeds(1, 5), torch.empty(5, 2, 3)
     together, alone = kind(seeds), kind(seeds[3:4])
-    for draw in (lambda n, x: n(x, 0.8, 0.1), lambda n, x: n.fresh(x), lambda n, x: n.uniform(x)):
+    for draw in (lambda n, x: n(x, 0.8, 0.1), lambda n, x: n.normal(x), lambda n, x: n.uniform(x)):
         assert torch.equal(draw(together, x)[3:4], draw(alone, x[:1]))
     shuffled = kind(seeds[::-1])
-    assert torch.equal(shuffled.fresh(x), kind(seeds).fresh(x).flip(0))
+    assert torch.equal(shuffled.normal(x), kind(seeds).normal(x).flip(0))
 
 
 @pytest.mark.parametrize("kind", [PerSample, Brownian])
@@ -81,7 +81,7 @@ def test_precision_does_not_change_the_draws(kind: type[PerSample]) -> None:
     low, high = kind([5, 6]), kind([5, 6])
     x = torch.empty(2, 9)
     assert torch.equal(low(x, 0.5, 0.2), high(x.double(), 0.5, 0.2).float())
-    assert torch.equal(low.fresh(x), high.fresh(x.double()).float())
+    assert torch.equal(low.normal(x), high.normal(x.double()).float())
 
 
 @pytest.mark.parametrize("kind", [PerSample, Brownian])
@@ -89,7 +89,7 @@ def test_all_bits_of_a_seed_count(kind: type[PerSample]) -> None:
     """The generators of PyTorch take the lower 32 bits and make equal images of different seeds."""
     x = torch.empty(4, 3)
     noise = kind([1, 1 + 2**32, 1 + 2**63, 2])
-    for draw in (noise(x, 1.0, 0.5), noise.fresh(x)):
+    for draw in (noise(x, 1.0, 0.5), noise.normal(x)):
         assert draw.unique().numel() == 12
 
 
@@ -98,7 +98,7 @@ def test_what_is_refused(kind: type[PerSample]) -> None:
     for seed in (-1, 2**64):
         with pytest.raises(ValueError, match="seed"):
             kind([seed])
-    for draw in (lambda n, x: n(x, 0.8, 0.1), lambda n, x: n.fresh(x), lambda n, x: n.uniform(x)):
+    for draw in (lambda n, x: n(x, 0.8, 0.1), lambda n, x: n.normal(x), lambda n, x: n.uniform(x)):
         with pytest.raises(ValueError, match="2 seeds but the batch has 3"):
             draw(kind([1, 2]), torch.empty(3, 1))
 
@@ -120,7 +120,7 @@ def test_path_does_not_depend_on_the_questions() -> None:
     noise = Brownian([8, 9])
     first = {pair: noise(x, *pair) for pair in asked}
     for pair in asked[::-1]:
-        noise.fresh(x)
+        noise.normal(x)
         noise.uniform(x)
         assert torch.equal(noise(x, *pair), first[pair])
         assert torch.equal(Brownian([8, 9])(x, *pair), first[pair])
@@ -141,7 +141,7 @@ def test_path_has_the_covariance_of_brownian_motion(depth: int, u: list[float]) 
     """E[W(u) W(v)] = min(u, v), at times near, far, dyadic and at the ends."""
     n = 40_000
     x = torch.empty(2, n // 2, dtype=torch.float64)
-    noise = Brownian(sample_seeds(11, 2), depth=depth)
+    noise = Brownian(spawn_seeds(11, 2), depth=depth)
     path = torch.stack([math.sqrt(v) * noise(x, 0.0, v).flatten() for v in u])
     expected = torch.minimum(*torch.meshgrid(torch.tensor(u), torch.tensor(u), indexing="ij")).double()
     variances = expected.diag()
@@ -153,7 +153,7 @@ def test_path_has_the_covariance_of_brownian_motion(depth: int, u: list[float]) 
     ("u", "v"), [(1e-5, 1.1e-5), (0.5, 0.5 - 1e-8), (1.0, 1 - 2e-9), (0.25, 0.75), (1.0, 0.0)]
 )
 def test_increments_are_standard_normal_at_every_scale(u: float, v: float) -> None:
-    draws = Brownian(sample_seeds(2, 2), depth=32)(torch.empty(2, 5000, dtype=torch.float64), u, v).flatten()
+    draws = Brownian(spawn_seeds(2, 2), depth=32)(torch.empty(2, 5000, dtype=torch.float64), u, v).flatten()
     assert stats.kstest(draws, "norm").pvalue > ALPHA
 
 

@@ -23,7 +23,7 @@ class Exact:
         return torch.log_softmax(self.model.responsibilities(x_t, t).log() + self.turn, 1)
 
 
-def labelled(n: int):
+def labeled(n: int):
     """Samples of the mixture, and the component each was drawn from."""
     means, covs, weights = (torch.tensor(part) for part in oracles.MIXTURE)
     generator = torch.Generator().manual_seed(0)
@@ -34,7 +34,7 @@ def labelled(n: int):
 
 def test_its_minimum_is_bayes_theorem() -> None:
     """The gradient by any change of the logits vanishes there, within five standard errors, and elsewhere not."""
-    x0, label = labelled(20_000)
+    x0, label = labeled(20_000)
     objective = CrossEntropy(time_sampler=Stratified())
     for shift, still in [(0.0, True), (0.5, False)]:
         turn = torch.tensor([[shift, 0.0, -shift]]).double().repeat(len(x0), 1).requires_grad_()
@@ -45,7 +45,7 @@ def test_its_minimum_is_bayes_theorem() -> None:
 
 
 def test_its_error_is_the_share_of_wrong_guesses() -> None:
-    x0, label = labelled(2000)
+    x0, label = labeled(2000)
     objective = CrossEntropy(time_sampler=Stratified())
     exact = objective(Exact(torch.zeros(1, 3)), x0, noise=IID.seeded(1), label=label).error.mean()
     stubborn = objective(

@@ -12,7 +12,7 @@ from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import Uniform
 from sde_gen.noise import IID
-from sde_gen.ode import Span
+from sde_gen.ode import Interval
 from sde_gen.solver import BogackiShampine, DormandPrince, DPMAdaptive, ScipyODE, Solver, TorchDiffEq
 from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver.callbacks import NFECounter, StepInfo, StopOnNaN, Trajectory
@@ -70,7 +70,7 @@ def one_step(kind: str, length: float) -> tuple[float, float, float]:
     spots = [variable.time(u + part * way * length) for part in (0.5, 1.0)]
     ends = [oracles.flow(first, 1.0, float(torch.exp(-0.5 * sde.log_snr(spot[0])))) for spot in spots]
     x = oracles.to_x(sde, first, t[0])
-    attempt = solver.attempt(model, x, solver.slope(model, x, t), Span(u, u + way * length, t, spots[1]))
+    attempt = solver.attempt(model, x, solver.slope(model, x, t), Interval(u, u + way * length, t, spots[1]))
     middle = attempt.inside(u[0] + 0.5 * way * length, spots[0][0])
     found = [oracles.to_z(sde, y, spot[0]) for y, spot in zip((middle, attempt.x), spots, strict=True)]
     off = [float(np.sqrt(np.mean((z - end) ** 2))) for z, end in zip(found, ends, strict=True)]
@@ -190,7 +190,7 @@ def test_what_belongs_to_a_sample_follows_it(kind: str, held: str) -> None:
 def straight() -> tuple[Denoiser, Tensor, Tensor, Tensor]:
     """A path of the straight process from t = 1."""
     sde = make("sde", "rectified")
-    model, x = oracles.denoiser(sde), IID.seeded(3).fresh(torch.empty(16, 2).double())
+    model, x = oracles.denoiser(sde), IID.seeded(3).normal(torch.empty(16, 2).double())
     times = torch.tensor([1.0, 0.05]).double()
     exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(model, x, times, noise=IID.seeded(0))
     return model, x, exact, times

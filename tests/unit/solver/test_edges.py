@@ -29,7 +29,7 @@ def test_starts_where_there_is_no_signal(name: str) -> None:
     model, grid, x = (
         oracles.denoiser(sde),
         Uniform(t_min=0.05),
-        IID.seeded(3).fresh(torch.empty(16, 2).double()),
+        IID.seeded(3).normal(torch.empty(16, 2).double()),
     )
     exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         model, x, grid(sde, 1), noise=IID.seeded(0)
@@ -195,7 +195,7 @@ class StepImpulses:
         self.calls += 1
         return noise
 
-    def fresh(self, x: torch.Tensor) -> torch.Tensor:
+    def normal(self, x: torch.Tensor) -> torch.Tensor:
         raise AssertionError("the path's own noise is enough")
 
     def uniform(self, x: torch.Tensor) -> torch.Tensor:

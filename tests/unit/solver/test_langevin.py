@@ -17,13 +17,13 @@ from tests.helpers.catalogue import make, names
 SDES = names("sde")
 
 
-class Fixed:
+class FixedGroups:
     """The same noise at every draw."""
 
     def __init__(self, z: Tensor) -> None:
         self.z = z
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         return self.z
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
@@ -61,7 +61,7 @@ def parts(
     corrector: Langevin, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Drift and noise of one move: half the sum and half the difference of the moves by z and -z."""
-    up, down = (corrector.correct(model, x, t, s, Fixed(sign * z)) - x for sign in (1, -1))
+    up, down = (corrector.correct(model, x, t, s, FixedGroups(sign * z)) - x for sign in (1, -1))
     return 0.5 * (up + down), 0.5 * (up - down)
 
 
@@ -70,7 +70,7 @@ def test_ratio_of_drift_to_noise_is_the_snr(sde: str) -> None:
     """Song et al. define r by it; per sample, and on every process, sub-VP included (defect 1)."""
     process, r = make("sde", sde), 0.1
     model, (t, s) = oracles.denoiser(process), interval(process)
-    x, z = oracles.to_x(process, oracles.starts(8), s), IID.seeded(0).fresh(torch.empty(8, 2).double())
+    x, z = oracles.to_x(process, oracles.starts(8), s), IID.seeded(0).normal(torch.empty(8, 2).double())
     drift, noise = parts(Langevin(snr=r), model, x, t, s, z)
     # x_t = scale x_s + std eps; the paper's factor is scale^2, 1 on VE and 1 - beta on VP
     scale = float(process.transition(s, t).scale)
@@ -84,13 +84,13 @@ def test_paper_s_variant_couples_the_batch_and_says_so() -> None:
     """score_sde averages norms over the batch (defect 4)."""
     sde = make("sde", "vp")
     model, (t, s) = oracles.denoiser(sde), interval(sde)
-    x, z = oracles.to_x(sde, oracles.starts(8), s), IID.seeded(0).fresh(torch.empty(8, 2).double())
+    x, z = oracles.to_x(sde, oracles.starts(8), s), IID.seeded(0).normal(torch.empty(8, 2).double())
     for kind, coupled in ((Langevin, False), (BatchLangevin, True)):
-        together = kind(snr=0.05).correct(model, x, t, s, Fixed(z))[:1]
-        alone = kind(snr=0.05).correct(model, x[:1], t, s, Fixed(z[:1]))
+        together = kind(snr=0.05).correct(model, x, t, s, FixedGroups(z))[:1]
+        alone = kind(snr=0.05).correct(model, x[:1], t, s, FixedGroups(z[:1]))
         assert kind.batch_coupled == coupled
         assert bool(((together - alone).abs() > 1e-6).any()) == coupled
-    one = [kind().correct(model, x[:1], t, s, Fixed(z[:1])) for kind in (Langevin, BatchLangevin)]
+    one = [kind().correct(model, x[:1], t, s, FixedGroups(z[:1])) for kind in (Langevin, BatchLangevin)]
     torch.testing.assert_close(*one)
     _, noise = parts(BatchLangevin(snr=0.05), model, x, t, s, z)
     h = 0.5 * (noise / z) ** 2
@@ -111,7 +111,7 @@ def test_no_division_by_a_score_of_zero(kind: type, distance: float, dtype: torc
     model = gaussian.denoiser(sde, gaussian.WHITE)
     x = torch.full((1, 2), distance, dtype=dtype)
     for z in (torch.zeros_like(x), torch.ones_like(x)):
-        moved = kind().correct(model, x, t, s, Fixed(z)) - x
+        moved = kind().correct(model, x, t, s, FixedGroups(z)) - x
         assert moved.dtype == dtype
         assert float(moved.norm()) <= 1.5 * float(sde.sigma(s)) * float(z.norm()) + 1e-5
 
@@ -146,7 +146,7 @@ def test_moves_leave_the_marginal_nearly_alone(kind: type[Langevin], sde: str) -
     zeros = torch.zeros(dim, dim, dtype=torch.float64)
     model = GaussianDenoiser(sde=process, mean=torch.full((dim,), 0.3).double(), cov=zeros)
     alpha, sigma = process.marginal(s)
-    x = alpha * 0.3 + sigma * IID.seeded(5).fresh(torch.empty(count, dim, dtype=torch.float64))
+    x = alpha * 0.3 + sigma * IID.seeded(5).normal(torch.empty(count, dim, dtype=torch.float64))
     moved = kind(snr=r).correct(model, x, t, s, IID.seeded(6))
     u, error = (moved - alpha * 0.3) / sigma, (count * dim) ** -0.5
     h = 2 * (r * float(process.transition(s, t).scale)) ** 2
@@ -185,7 +185,7 @@ def test_affine_moves_mend_a_wrong_law() -> None:
     t, s = interval(sde, 0.2)
     alone = PredictorCorrector(predictor=Still(), corrector=AffineLangevin(steps=60))
     exact = gaussian.marginal(sde, s)
-    wrong = gaussian.Gaussian(exact.mean + 1, torch.zeros(2, 2, dtype=torch.float64))
+    wrong = gaussian.GaussianMoments(exact.mean + 1, torch.zeros(2, 2, dtype=torch.float64))
     end = gaussian.through(alone, gaussian.denoiser(sde), torch.stack([t, s]), wrong)
     assert float((end.mean - exact.mean).norm()) < 0.2
     assert float((end.cov - exact.cov).norm()) < 0.1 * float(exact.cov.norm())

@@ -12,7 +12,7 @@ from torch import Tensor
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Karras, Uniform
 from sde_gen.noise import IID
-from sde_gen.sde import EDM, SDE
+from sde_gen.sde import SDE, EDMProcess
 from sde_gen.solver import (
     DDIM,
     DEISTAB,
@@ -28,12 +28,12 @@ from sde_gen.solver import (
     UniPCBH1,
     UniPCBH2,
 )
-from sde_gen.solver._integrals import DataForm, Form, NoiseForm
+from sde_gen.solver._integrals import EpsIntegral, FlowIntegral, X0Integral
 from sde_gen.solver._lagrange import adams, lagrange, window
 from sde_gen.solver._multistep import Row
-from sde_gen.solver._sde_multistep import ReverseForm
+from sde_gen.solver._sde_multistep import SDEIntegral
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
-from sde_gen.solver.pndm import EqualForm
+from sde_gen.solver.pndm import EqualStepsIntegral
 from tests.contract.test_solver import MIDDLE, check_order, error
 from tests.helpers import oracles
 from tests.helpers.catalogue import make
@@ -100,7 +100,7 @@ def test_equal_steps_have_adams_bashforth_s_coefficients() -> None:
         weights = adams(torch.ones_like, nodes, torch.zeros(1).double(), torch.ones(1).double())
         np.testing.assert_allclose(weights[0], coefficients, rtol=1e-12)
     sde = make("sde", "ve")
-    form = EqualForm(sde, oracles.ratio_times(sde, 6))
+    form = EqualStepsIntegral(sde, oracles.ratio_times(sde, 6))
     weights = IPNDM().rows(form, 6)[4].weights
     np.testing.assert_allclose(
         np.array(weights) / float(form.sigma[5] - form.sigma[4]), np.array([55, -59, 37, -9]) / 24
@@ -250,12 +250,12 @@ class Published(DPMSolver3M):
     """The third-order update as published in code, with a factor at its second difference."""
 
     factor: float = 1.0
-    form: type[Form] = field(default=NoiseForm)
+    form: type[FlowIntegral] = field(default=EpsIntegral)
 
-    def rows(self, form: Form, steps: int) -> list[Row]:
+    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
         """The published update from the third step on."""
         rows, lam = super().rows(form, steps), form.lam
-        sign, scale = (1, form.alpha) if self.form is DataForm else (-1, -form.sigma)
+        sign, scale = (1, form.alpha) if self.form is X0Integral else (-1, -form.sigma)
         for i in range(2, steps):
             h, h_0, h_1 = lam[i + 1] - lam[i], lam[i] - lam[i - 1], lam[i - 1] - lam[i - 2]
             r_0, r_1 = h_0 / h, h_1 / h
@@ -270,8 +270,8 @@ class Published(DPMSolver3M):
         return rows
 
 
-@pytest.mark.parametrize("form", [NoiseForm, DataForm])
-def test_third_order_needs_its_factor_two(form: type[Form]) -> None:
+@pytest.mark.parametrize("form", [EpsIntegral, X0Integral])
+def test_third_order_needs_its_factor_two(form: type[FlowIntegral]) -> None:
     """Published multistep code of order 3, in noise and in data prediction, converges at order 2."""
     assert middle_order(Published(factor=1.0, form=form)) < 2.3
     sde = make("sde", "vp")
@@ -286,8 +286,8 @@ def test_third_order_needs_its_factor_two(form: type[Form]) -> None:
 def test_order_is_lost_without_a_proper_start(kind: type[StepSolver]) -> None:
     """A first step of order 1 leaves an error of h^2: azula's order 3 tends to 2.3."""
 
-    class Plain(kind):  # type: ignore[misc, valid-type]
-        def rows(self, form: Form, steps: int) -> list[Row]:
+    class FunctionField(kind):  # type: ignore[misc, valid-type]
+        def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
             i = torch.arange(steps)
             w = form.weights(i, i + 1, window(i, min(self.order, steps))).tolist()
             return [
@@ -295,7 +295,7 @@ def test_order_is_lost_without_a_proper_start(kind: type[StepSolver]) -> None:
                 for n, (k, v) in enumerate(zip(form.keep(i, i + 1).tolist(), w, strict=True))
             ]
 
-    assert middle_order(Plain()) < 2.5
+    assert middle_order(FunctionField()) < 2.5
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
@@ -303,14 +303,14 @@ def test_order_is_lost_without_a_proper_start(kind: type[StepSolver]) -> None:
 def test_unipc_survives_a_last_step_to_almost_no_noise(kind: type[UniPC], p: int) -> None:
     """diffusers' UniPC gave NaN with bh1 and a final sigma of zero, and a singular system at order 3 without a
     low-order end."""
-    sde = EDM(sigma_min=1e-12, sigma_max=80.0)
+    sde = EDMProcess(sigma_min=1e-12, sigma_max=80.0)
     log_snr = torch.cat(
         [torch.linspace(-2 * math.log(80), 8, 10), torch.tensor([24 * math.log(10)])]
     ).double()
     times = sde.t_from_log_snr(log_snr)
     assert torch.isfinite(end(kind(predictor_order=p), sde, times)).all()
-    times = Karras()(EDM(), 4)
-    assert torch.isfinite(end(kind(predictor_order=p), EDM(), times)).all()
+    times = Karras()(EDMProcess(), 4)
+    assert torch.isfinite(end(kind(predictor_order=p), EDMProcess(), times)).all()
 
 
 # Starts and ends without signal
@@ -326,7 +326,7 @@ def test_keeps_its_order_where_there_is_no_signal(solver: StepSolver, up: bool) 
     """The straight path at t = 1 has alpha = 0 and log_snr = -inf."""
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
     model = oracles.denoiser(sde)
-    noise = IID.seeded(3).fresh(torch.empty(16, 2).double())
+    noise = IID.seeded(3).normal(torch.empty(16, 2).double())
     data = make("solver", "torch_diffeq", method="dopri8", rtol=1e-11, atol=1e-12).solve(
         model, noise, grid(sde, 1), noise=IID.seeded(0)
     )
@@ -360,7 +360,7 @@ def test_weights_where_the_grid_has_no_signal(i: int, eta: float, up: bool) -> N
     """By SciPy, for every polynomial of the degree: in y = alpha / sigma before alpha = sigma, in lam from there on."""
     sde = make("sde", "rectified")
     times = torch.tensor([1.0, 0.9, 0.8, 0.7, 0.6, 0.45, 0.2, 0.1], dtype=torch.float64)
-    form = ReverseForm(sde, times, eta)
+    form = SDEIntegral(sde, times, eta)
     start, end, nodes = (i + 1, i, [i + 1, i]) if up else (i, i + 1, [i, i - 1, i - 2][: i + 1])
     w = form.weights(torch.tensor([start]), torch.tensor([end]), torch.tensor([nodes]))[0]
     y, sigma = (form.alpha / form.sigma).tolist(), float(form.sigma[end])
@@ -386,7 +386,7 @@ def test_weights_where_the_grid_has_no_signal(i: int, eta: float, up: bool) -> N
 
 def test_a_prediction_without_signal_is_left_out_where_there_is_more_signal_than_noise() -> None:
     sde = make("sde", "rectified")
-    form = DataForm(sde, torch.tensor([1.0, 0.4, 0.2], dtype=torch.float64))
+    form = X0Integral(sde, torch.tensor([1.0, 0.4, 0.2], dtype=torch.float64))
     index = torch.tensor([1]), torch.tensor([2])
     w = form.weights(*index, torch.tensor([[1, 0]]))
     assert torch.equal(w, torch.nn.functional.pad(form.weights(*index, torch.tensor([[1]])), (0, 1)))

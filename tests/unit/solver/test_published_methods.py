@@ -70,7 +70,7 @@ def setting(sde: str, steps: int = 7) -> tuple[SDE, Tensor, Tensor, Tensor]:
     grid = torch.tensor([0.0, 0.1, 0.3, 0.35, 0.6, 0.8, 0.85, 1.0], dtype=torch.float64)[: steps + 1]
     times = process.t_from_log_snr(-4 + 9 * grid)
     x = oracles.to_x(process, oracles.starts(6), times[0])
-    return process, times, x, torch.stack([IID.seeded(k).fresh(x) for k in range(2 * steps)])
+    return process, times, x, torch.stack([IID.seeded(k).normal(x) for k in range(2 * steps)])
 
 
 def end(solver: StepSolver, sde: SDE, times: Tensor, x: Tensor, draws: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def test_published_weights_say_which_order_is_left() -> None:
 def test_published_weights_start_without_signal(kind: type, weights: type, last: int | None) -> None:
     """The straight path at t = 1, where lam is infinite: the first step takes the clean sample as predicted."""
     sde = make("sde", "rectified")
-    x = IID.seeded(0).fresh(torch.empty(8, 2).double())
+    x = IID.seeded(0).normal(torch.empty(8, 2).double())
     for steps in (1, 2, 5):
         kind(weights=weights(last_points=last)).solve(
             oracles.denoiser(sde), x, Uniform()(sde, steps), noise=IID.seeded(1), hooks=[StopOnNaN()]

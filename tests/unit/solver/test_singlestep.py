@@ -42,7 +42,7 @@ def end(solver: StepSolver, sde: SDE, times: Tensor) -> Tensor:
 @cache
 def straight(up: bool) -> tuple[Tensor, Tensor]:
     """Ends of a path of the straight process that goes from t = 1 down to 0.05, or up."""
-    sde, x = make("sde", "rectified"), IID.seeded(3).fresh(torch.empty(16, 2).double())
+    sde, x = make("sde", "rectified"), IID.seeded(3).normal(torch.empty(16, 2).double())
     times = torch.tensor([1.0, 0.05]).double()
     exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         oracles.denoiser(sde), x, times, noise=IID.seeded(0)
@@ -81,7 +81,7 @@ def test_goes_through_where_there_is_no_signal(solver: StepSolver, up: bool) -> 
 @pytest.mark.parametrize("solver", SOLVERS, ids=title)
 def test_few_steps_from_no_signal_are_finite(solver: StepSolver, steps: int) -> None:
     sde = make("sde", "rectified")
-    x = IID.seeded(0).fresh(torch.empty(8, 2))
+    x = IID.seeded(0).normal(torch.empty(8, 2))
     solver.solve(oracles.denoiser(sde), x, Uniform()(sde, steps), noise=IID.seeded(1), hooks=[StopOnNaN()])
 
 

@@ -30,8 +30,8 @@ from sde_gen.solver import (
     Solver,
     StepSolver,
 )
-from sde_gen.solver._brownian_bisection import BisectedPath
-from sde_gen.solver.adaptive_sde import Attempt
+from sde_gen.solver._brownian_bisection import BrownianBisection
+from sde_gen.solver.adaptive_sde import SDETrial
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN, Trajectory
 from tests.helpers import gaussian, oracles
 from tests.helpers.catalogue import make, names
@@ -48,11 +48,11 @@ class Counted(PerSample):
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         self.path_draws += 1
-        return super().fresh(x)
+        return super().normal(x)
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor) -> Tensor:
         self.fresh_draws += 1
-        return super().fresh(x)
+        return super().normal(x)
 
 
 def walk(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
@@ -89,7 +89,7 @@ def test_without_noise_it_is_the_flow_s_on_uneven_grids_too(order: int, sde: str
     """Last steps many times as long as the one before, and at the begin of rectified no signal."""
     process = make("sde", sde)
     times = Uniform()(process, steps)
-    x = float(process.sigma(times[0])) * IID.seeded(0).fresh(torch.empty(8, 2).double())
+    x = float(process.sigma(times[0])) * IID.seeded(0).normal(torch.empty(8, 2).double())
     pair = (DPMSolverPPSDE2M, DPMSolverPP) if order == 2 else (DPMSolverPPSDE3M, DPMSolverPP3M)
     ours, theirs = (
         solver.solve(oracles.denoiser(process), x, times, noise=IID.seeded(0))
@@ -106,7 +106,7 @@ def test_long_last_steps_leave_the_spread_of_the_data(solver: Solver, sde: str) 
     model = GaussianDenoiser(sde=process, mean=torch.zeros(1), cov=0.04 * torch.eye(1).double())
     for steps in (10, 20):
         times = Uniform()(process, steps)
-        x = float(process.sigma(times[0])) * IID.seeded(0).fresh(torch.empty(4000, 1).double())
+        x = float(process.sigma(times[0])) * IID.seeded(0).normal(torch.empty(4000, 1).double())
         assert 0.05 < float(solver.solve(model, x, times, noise=IID.seeded(1)).std()) < 0.25
 
 
@@ -176,7 +176,7 @@ def test_restarts_mend_a_wrong_law() -> None:
     sde = make("sde", "vp")
     times = sde.t_from_log_snr(torch.linspace(-3, 4, 129, dtype=torch.float64))
     exact = gaussian.marginal(sde, times[0])
-    wrong = gaussian.Gaussian(exact.mean, 1.5 * exact.cov)
+    wrong = gaussian.GaussianMoments(exact.mean, 1.5 * exact.cov)
     gaps = [
         gaussian.gap(sde, times[-1], gaussian.through(solver, gaussian.denoiser(sde), times, wrong))[1]
         for solver in (
@@ -236,7 +236,7 @@ def test_annealed_langevin_needs_the_levels_that_it_says() -> None:
     model = GaussianDenoiser(sde=sde, mean=torch.zeros(1), cov=torch.zeros(1, 1))
     for steps in (20, 50, 200):
         times, noise = LogSNR()(sde, steps), IID.seeded(0)
-        x = sde.sigma(times[0]) * noise.fresh(torch.empty(2000, 1, dtype=torch.float64))
+        x = sde.sigma(times[0]) * noise.normal(torch.empty(2000, 1, dtype=torch.float64))
         left[steps] = float(
             AnnealedLangevin().solve(model, x, times, noise=noise).std() / sde.sigma(times[-1])
         )
@@ -246,10 +246,10 @@ def test_annealed_langevin_needs_the_levels_that_it_says() -> None:
 def shaken(count: int, redraw: bool) -> tuple[Tensor, int]:
     """W(1) of many paths whose steps are rejected where their own noise is large, and the number of rejections."""
     x, noise = torch.zeros(count, 1, dtype=torch.float64), IID.seeded(0)
-    path, w, t = BisectedPath(x), torch.zeros(count, 1).double(), torch.zeros(count).double()
+    path, w, t = BrownianBisection(x), torch.zeros(count, 1).double(), torch.zeros(count).double()
     rejected, rejections = torch.zeros(count, dtype=torch.bool), 0
     while bool((t < 1).any()):
-        z = noise.fresh(x)
+        z = noise.normal(x)
         if redraw:  # what not to do: forget the rejected noise, and draw for half the length
             half = 0.5 * path.length
             path.advance(rejected)
@@ -285,7 +285,7 @@ def test_adaptive_steps_keep_the_law(sde: str) -> None:
     times = process.t_from_log_snr(torch.tensor([-3.0, 4.0], dtype=torch.float64))
     (mean, cov), exact = gaussian.marginal(process, times[0]), gaussian.marginal(process, times[1])
     noise = IID.seeded(0)
-    x = mean + noise.fresh(torch.empty(count, 2).double()) @ torch.linalg.cholesky(cov).T
+    x = mean + noise.normal(torch.empty(count, 2).double()) @ torch.linalg.cholesky(cov).T
     model = gaussian.denoiser(process)
     with NFECounter(model) as counter:
         end = AdaptiveSDE(rtol=0.02, atol=0.02).solve(model, x, times, noise=noise)
@@ -301,10 +301,10 @@ def test_errors_are_relative_to_the_larger_of_two_samples() -> None:
     sde = make("sde", "vp")
     times, model = oracles.ratio_times(sde, 1), oracles.denoiser(sde)
     x = oracles.to_x(sde, oracles.starts(), times[0])[:1]
-    seen: list[tuple[Tensor, Attempt]] = []
+    seen: list[tuple[Tensor, SDETrial]] = []
 
     class Spied(AdaptiveSDE):
-        def attempt(self, reverse: ReverseSDE, x: Tensor, *rest: Tensor) -> Attempt:
+        def attempt(self, reverse: ReverseSDE, x: Tensor, *rest: Tensor) -> SDETrial:
             found = super().attempt(reverse, x, *rest)
             if len(seen) == 3:  # of one attempt, what another sample before it would make of the error
                 for size in (0.0, 100.0, 200.0):
@@ -340,7 +340,7 @@ def test_finer_tolerance_takes_more_steps_and_every_sample_its_own() -> None:
 
 
 def test_adaptive_samples_are_shown_at_the_times_of_the_grid() -> None:
-    """On a path with hooks and without: the same end, knots in order, each between its neighbours."""
+    """On a path with hooks and without: the same end, knots in order, each between its neighbors."""
     sde = make("sde", "vp")
     model, path = oracles.denoiser(sde), Trajectory()
     times = oracles.ratio_times(sde, 6)
@@ -387,7 +387,7 @@ def test_same_path_at_any_number_of_steps(solver: Solver) -> None:
         times = sde.t_from_log_snr(torch.linspace(-3, 4, steps + 1, dtype=torch.float64))
         if not ends:
             x0 = model.sample(count, noise=noise)
-            x = sde.alpha(times[0]) * x0 + sde.sigma(times[0]) * noise.fresh(x0)
+            x = sde.alpha(times[0]) * x0 + sde.sigma(times[0]) * noise.normal(x0)
         ends.append(solver.solve(model, x, times, noise=Brownian(range(count), depth=26)))
     coarse, fine = (float((end - ends[-1]).square().mean().sqrt()) for end in ends[:2])
     assert np.log2(coarse / fine) / 2 > 0.8, (coarse, fine)

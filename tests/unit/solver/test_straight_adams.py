@@ -118,7 +118,7 @@ def test_measures_more_than_its_order_from_a_straight_start() -> None:
 def test_starts_where_there_is_no_signal() -> None:
     """The straight process at t = 1 has alpha = 0: the angle pi / 2."""
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
-    model, x = oracles.denoiser(sde), IID.seeded(3).fresh(torch.empty(16, 2).double())
+    model, x = oracles.denoiser(sde), IID.seeded(3).normal(torch.empty(16, 2).double())
     exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         model, x, grid(sde, 1), noise=IID.seeded(0)
     )
@@ -144,7 +144,7 @@ def test_the_grid_of_the_straight_process_is_chebyshev_s() -> None:
     torch.testing.assert_close(times, chebyshev, rtol=0, atol=1e-5)
 
 
-RING = oracles.Law(
+RING = oracles.MixtureParameters(
     means=np.stack([np.cos(2 * np.pi * np.arange(8) / 8), np.sin(2 * np.pi * np.arange(8) / 8)], 1),
     covs=np.stack([(0.05 * (1 + k % 3)) ** 2 * np.eye(2) for k in range(8)]),
     weights=np.arange(1, 9) / 36,

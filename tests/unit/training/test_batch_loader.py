@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from sde_gen.data import Augmentation, Batches, Dataset, HorizontalFlip, Rows, Shards, Splits
-from sde_gen.data.codec import Affine, Scaled, Uniform
+from sde_gen.data import Augmentation, Batches, Dataset, HorizontalFlip, LazyImages, Shards, Splits
+from sde_gen.data.codec import Affine, Scaled
+from sde_gen.data.codec import UniformCodec as Uniform
 from sde_gen.noise import IID
 from sde_gen.objective import DSM, CrossEntropy
 from sde_gen.objective.time_sampler import Stratified
-from sde_gen.objective.time_sampler import Uniform as Times
+from sde_gen.objective.time_sampler import UniformTime as Times
 from sde_gen.objective.weighting import Simple
 from sde_gen.sde import VP
-from sde_gen.training.batch_loader import Feed
+from sde_gen.training.batch_loader import BatchLoader
 from tests.helpers.catalogue import make, names
 from tests.helpers.tar_images import shards
 from tests.helpers.tiny_run import image_trainer, same, weights
 
 
-class Numbers(Rows):
+class Numbers(LazyImages):
     """Row n holds n, and what is read is written down."""
 
     fingerprint = "numbers"
@@ -45,10 +46,14 @@ class Numbers(Rows):
         out[:] = places.astype(np.uint8)[:, None, None, None]
 
 
-def feed(rows: Rows, *, rank: int = 0, size: int = 1, whole: bool = False, steps: int = 8) -> Feed:
+def feed(
+    rows: LazyImages, *, rank: int = 0, size: int = 1, whole: bool = False, steps: int = 8
+) -> BatchLoader:
     data = Dataset(values=rows, labels=None, levels=256, classes=0)
     batches = Batches(size=len(rows), batch_size=12, seed=0)
-    return Feed(data=data, batches=batches, accumulation=3, rank=rank, size=size, steps=steps, whole=whole)
+    return BatchLoader(
+        data=data, batches=batches, accumulation=3, rank=rank, size=size, steps=steps, whole=whole
+    )
 
 
 def settled(rows: Numbers, count: int) -> None:
@@ -148,7 +153,7 @@ def test_tensors_are_read_by_no_thread():
     data = Dataset(values=torch.arange(30)[:, None], labels=None, levels=30, classes=0)
     batches = Batches(size=30, batch_size=12, seed=0)
     before = set(threading.enumerate())
-    feeding = Feed(data=data, batches=batches, accumulation=1, rank=1, size=2, steps=3, whole=False)
+    feeding = BatchLoader(data=data, batches=batches, accumulation=1, rank=1, size=2, steps=3, whole=False)
     (only,) = feeding(1)
     assert torch.equal(only.values[:, 0], batches.indices(1))
     assert set(threading.enumerate()) == before
@@ -181,7 +186,7 @@ def test_a_training_from_the_disk_is_one_from_memory_to_the_bit(tmp_path, source
     for training in trainings.values():
         assert training.run()
     assert same(*map(weights, trainings.values()))
-    assert trainings["memory"].validation() == trainings[kind].validation()
+    assert trainings["memory"].validation_loss() == trainings[kind].validation_loss()
     start = image_trainer(tmp_path / "none", sources[kind])
     assert not torch.equal(start.denoiser.net.conv.weight, trainings[kind].denoiser.net.conv.weight)
 

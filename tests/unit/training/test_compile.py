@@ -69,7 +69,7 @@ def test_the_same_training(tmp_path):
     blocks = list(compiled.denoiser.net.blocks)
     assert [block._compiled_call_impl is not None for block in blocks] == [True, True, False, True]
     assert compiled.denoiser.net.out._compiled_call_impl is None
-    assert compiled.average.net.blocks[0]._compiled_call_impl is None
+    assert compiled.ema_model.net.blocks[0]._compiled_call_impl is None
     for name, value in weights(eager).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-5, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Averages, learning rates, optimisers and number formats of the training."""
+"""Averages, learning rates, optimizers and number formats of the training."""
 
 import copy
 import math
@@ -12,8 +12,8 @@ from torch import nn
 
 from sde_gen.checkpoint.state_dict import from_tensors, load_into, to_tensors
 from sde_gen.training import optimizer, precision
-from sde_gen.training.ema import Follower, HalfLife, Ramp
-from sde_gen.training.lr_schedule import Constant, Cosine, Linear
+from sde_gen.training.ema import EMAUpdater, HalfLifeEMA, WarmupEMA
+from sde_gen.training.lr_schedule import ConstantLR, CosineLR, LinearLR
 from sde_gen.training.optimizer import Adam, AdamW
 from sde_gen.training.precision import Auto, BFloat16, Float32
 from tests.helpers.catalogue import make, names
@@ -39,7 +39,7 @@ class Number(nn.Module):
 def averaged(rule, nets, start, batch_size=1):
     """The average after nets with these values, one a step."""
     average, net = Number(start), Number(0.0)
-    follower = Follower(average, net)
+    follower = EMAUpdater(average, net)
     for step, value in enumerate(nets, start=1):
         net.value.data.fill_(value)
         net.count += 1
@@ -51,25 +51,25 @@ def averaged(rule, nets, start, batch_size=1):
 def test_ema_of_a_constant_rate_is_the_geometric_sum():
     r, n, start = 0.15, 12, 5.0  # below the ramp from the first step on
     expected = r**n * start + n - r * (1 - r**n) / (1 - r)  # for the values 1, 2, ..., n
-    assert averaged(Ramp(rate=r), range(1, n + 1), start) == pytest.approx(expected, rel=1e-13)
+    assert averaged(WarmupEMA(rate=r), range(1, n + 1), start) == pytest.approx(expected, rel=1e-13)
 
 
 def test_ema_ramp_telescopes():
     n = 50  # the product of (1 + k) / (10 + k)
     expected = math.factorial(n + 1) * math.factorial(10) / math.factorial(n + 10)
-    assert averaged(Ramp(rate=1 - 1e-12), [0.0] * n, 1.0) == pytest.approx(expected, rel=1e-12)
+    assert averaged(WarmupEMA(rate=1 - 1e-12), [0.0] * n, 1.0) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [1, 20, 500])
 def test_half_life_does_not_depend_on_the_batch_size(batch_size):
-    rule = HalfLife(images=1000, ramp=1e9)
+    rule = HalfLifeEMA(images=1000, ramp=1e9)
     assert averaged(rule, [0.0] * (1000 // batch_size), 1.0, batch_size) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_half_life_ramp_is_a_power_of_the_harmonic_number():
     n, ramp = 20, 0.5
     expected = 0.5 ** (sum(1 / k for k in range(1, n + 1)) / ramp)
-    assert averaged(HalfLife(images=1e12, ramp=ramp), [0.0] * n, 1.0, 64) == pytest.approx(
+    assert averaged(HalfLifeEMA(images=1e12, ramp=ramp), [0.0] * n, 1.0, 64) == pytest.approx(
         expected, rel=1e-12
     )
 
@@ -84,10 +84,10 @@ def test_ema_starts_from_little_of_the_first_weights(name):
 
 def test_bad_averages():
     for build in (
-        lambda: Ramp(rate=1.0),
-        lambda: Ramp(rate=-0.1),
-        lambda: HalfLife(images=0),
-        lambda: HalfLife(ramp=0),
+        lambda: WarmupEMA(rate=1.0),
+        lambda: WarmupEMA(rate=-0.1),
+        lambda: HalfLifeEMA(images=0),
+        lambda: HalfLifeEMA(ramp=0),
     ):
         with pytest.raises(ValueError, match=r"must (lie|be)"):
             build()
@@ -116,13 +116,13 @@ def test_warm_up_is_a_straight_line_from_zero(name):
 
 
 def test_ends_of_the_learning_rate():
-    assert Constant(warmup=0)(100, 100) == 1
-    linear = Linear(warmup=0, share=0.4)
+    assert ConstantLR(warmup=0)(100, 100) == 1
+    linear = LinearLR(warmup=0, share=0.4)
     assert [linear(p, 100) for p in (1, 60, 80, 90, 100, 107)] == pytest.approx([1, 1, 0.5, 0.25, 0, 0])
-    cosine = Cosine(warmup=0)
+    cosine = CosineLR(warmup=0)
     assert [cosine(p, 300) for p in (100, 150, 200, 300, 310)] == pytest.approx([0.75, 0.5, 0.25, 0, 0])
     with pytest.raises(ValueError, match="share=0"):
-        Linear(share=0)
+        LinearLR(share=0)
 
 
 def problem(dtype=torch.float64):
@@ -155,7 +155,7 @@ def steps(net, optim, first, last, skip=0.0):
         (AdamW(lr=0.3, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.1), torch.optim.AdamW),
     ],
 )
-def test_fused_optimiser_agrees_with_the_plain_one(settings, other):
+def test_fused_optimizer_agrees_with_the_plain_one(settings, other):
     mine, theirs = problem(), problem()
     ours = steps(mine, settings.build(mine.parameters()), 0, 5)
     decay = {"weight_decay": 0.1} if other is torch.optim.AdamW else {}
@@ -182,7 +182,7 @@ def test_a_skipped_step_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", names("optimizer"))
-def test_an_optimiser_goes_on_from_its_tensors(name):
+def test_an_optimizer_goes_on_from_its_tensors(name):
     whole, half = problem(torch.float32), problem(torch.float32)
     expected = steps(whole, make("optimizer", name).build(whole.parameters()), 0, 6)
     first = make("optimizer", name).build(half.parameters())
@@ -193,7 +193,7 @@ def test_an_optimiser_goes_on_from_its_tensors(name):
     assert all(torch.equal(a, b) for a, b in zip(expected, steps(half, second, 3, 6), strict=True))
 
 
-def test_tensors_of_another_optimiser_or_network():
+def test_tensors_of_another_optimizer_or_network():
     net = problem()
     optim = Adam().build(net.parameters())
     with pytest.raises(ValueError, match=r"entry '9.exp_avg', but there are 4 parameters"):
@@ -210,7 +210,7 @@ def test_tensors_of_another_optimiser_or_network():
 
 
 @pytest.mark.parametrize("name", names("optimizer"))
-def test_bad_optimisers(name):
+def test_bad_optimizers(name):
     for bad in ({"lr": 0.0}, {"lr": -1.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"eps": 0.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             type(make("optimizer", name))(**bad)

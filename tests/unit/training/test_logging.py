@@ -7,11 +7,11 @@ import time
 import pytest
 import torch
 
-from sde_gen.distributed.strategy import Alone
+from sde_gen.distributed.strategy import SingleProcess
 from sde_gen.objective import Loss
 from sde_gen.sde import VP
 from sde_gen.training import JSONL, TensorBoard
-from sde_gen.training.metrics import EDGES, LABELS, Meter, peak_memory_mb
+from sde_gen.training.metrics import EDGES, LABELS, Metrics, peak_memory_mb
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def losses(log_snr, error, weight=1.0):
 
 
 def test_error_is_gathered_by_noise_level():
-    meter = Meter(VP(), CPU, Alone())
+    meter = Metrics(VP(), CPU, SingleProcess())
     meter.step(
         [losses([-9.0, -2.0, 3.0], [1.0, 2.0, 3.0], 2.0), losses([-1.0], [4.0], 2.0)], torch.tensor(5.0)
     )
@@ -42,9 +42,9 @@ def test_error_is_gathered_by_noise_level():
 
 
 def test_speed_and_share_of_time():
-    meter = Meter(VP(), CPU, Alone())
+    meter = Metrics(VP(), CPU, SingleProcess())
     meter.step([losses([0.0] * 30, [1.0] * 30)], torch.tensor(1.0))
-    with meter.passes.running():
+    with meter.train_step.running():
         time.sleep(0.06)
     time.sleep(0.02)
     with meter.paused():
@@ -66,11 +66,11 @@ def test_peak_memory_is_of_this_process():
 def test_jsonl_cuts_off_the_undone_future(tmp_path):
     path = tmp_path / "deep" / "log.jsonl"
     log = JSONL(path)
-    log.start(0, 100)
+    log.on_train_start(0, 100)
     for images in (10, 20, 30):
-        log.log({"images": images, "loss": 0.5})
+        log.on_log({"images": images, "loss": 0.5})
     path.write_text(path.read_text() + '{"images": 4')
-    JSONL(path).start(20, 100)
+    JSONL(path).on_train_start(20, 100)
     assert [json.loads(line)["images"] for line in path.read_text().splitlines()] == [10, 20]
     assert [file.name for file in path.parent.iterdir()] == ["log.jsonl"]
 
@@ -78,8 +78,8 @@ def test_jsonl_cuts_off_the_undone_future(tmp_path):
 def test_tensorboard_writes_every_number(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = TensorBoard(tmp_path)
-    board.log({"images": 64, "loss": 0.5, "error_by_log_snr": {"-4 to 0": 0.25, "0 to 4": None}})
-    board.log({"images": 128, "loss": 0.25, "error_by_log_snr": {"-4 to 0": 0.125, "0 to 4": 2.0}})
+    board.on_log({"images": 64, "loss": 0.5, "error_by_log_snr": {"-4 to 0": 0.25, "0 to 4": None}})
+    board.on_log({"images": 128, "loss": 0.25, "error_by_log_snr": {"-4 to 0": 0.125, "0 to 4": 2.0}})
     found = events.EventAccumulator(str(tmp_path)).Reload()
 
     def scalars(tag):

@@ -14,8 +14,8 @@ from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, Autoguidance
 from sde_gen.noise import IID, Brownian, Noise, PerSample
 from sde_gen.objective import DSM
-from sde_gen.objective.time_sampler import Uniform
-from sde_gen.objective.weighting import Law, Simple
+from sde_gen.objective.time_sampler import UniformTime
+from sde_gen.objective.weighting import Simple, TimeDensity
 from sde_gen.sde import VP
 from sde_gen.solver.callbacks import StopOnNaN
 from sde_gen.solver.langevin import Langevin
@@ -40,7 +40,7 @@ class Weightless(Noise):
     def __call__(self, x, t, s):
         return torch.empty_like(x)
 
-    def fresh(self, x):
+    def normal(self, x):
         return torch.empty_like(x)
 
     def uniform(self, x):
@@ -67,7 +67,7 @@ class Net(torch.nn.Module):
         return self.scale * x + c_noise.view(-1, 1)
 
 
-class Labelled(NetworkDenoiser):
+class Labeled(NetworkDenoiser):
     """Takes a label, and does not look at it."""
 
     def forward(self, x_t, t, *, label=None):
@@ -94,7 +94,7 @@ def test_noise_of_the_host_is_sent_without_waiting(noise):
     x = torch.empty(4, 3, device="meta", dtype=torch.float64)
     with Patient():
         assert noise(x, 0.5, 0.25).is_meta
-        assert noise.fresh(x).dtype == x.dtype
+        assert noise.normal(x).dtype == x.dtype
         assert noise.uniform(x).is_meta
         with pytest.raises(AssertionError, match="waits for it"):
             torch.zeros(2).to("meta")
@@ -111,7 +111,7 @@ def test_a_time_that_was_not_expected_is_sent_without_waiting():
 
 @torch.no_grad()
 def test_guidance_is_told_its_strength_without_waiting():
-    model = Labelled(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
+    model = Labeled(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
     x, t = torch.empty(4, 3, device="meta"), torch.tensor(0.5, dtype=torch.float64)
     guided = CFG(denoiser=model, scale=2.0), Autoguidance(denoiser=model, weak=model, scale=2.0)
     with Patient():
@@ -146,8 +146,8 @@ def test_times_are_drawn_without_asking(name):
 
 @pytest.mark.parametrize("name", names("weighting"))
 def test_losses_are_weighted_without_asking(name):
-    weighting = Law(times=Uniform()) if name == "law" else make("weighting", name)
-    check_loss(DSM(time_sampler=Uniform(), weighting=weighting))
+    weighting = TimeDensity(times=UniformTime()) if name == "time_density" else make("weighting", name)
+    check_loss(DSM(time_sampler=UniformTime(), weighting=weighting))
 
 
 def check_loss(objective):
@@ -181,7 +181,7 @@ def test_a_training_step_asks_for_no_number(tmp_path, accumulation):
         training.step(1)
         training.step(2)
     with pytest.raises(AssertionError, match="waits for the device"), Deaf():
-        training.watchdog.first()
+        training.nonfinite_guard.first()
 
 
 @pytest.mark.gpu

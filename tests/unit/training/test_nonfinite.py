@@ -11,9 +11,9 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.data import Batches
 from sde_gen.data.codec import Affine
-from sde_gen.objective import Draw, Loss
-from sde_gen.training import Listener, Trainer
-from sde_gen.training.nonfinite import Watchdog
+from sde_gen.objective import Loss, NoiseDraw
+from sde_gen.training import Callback, Trainer
+from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Adam, AdamW
 from tests.helpers.tiny_run import points, read, same, trainer, weights
 
@@ -40,7 +40,7 @@ def unharmed(folder, steps):
 
 
 def learned(training):
-    """Weights and the optimiser's state; the average moves on by itself until somebody looks."""
+    """Weights and the optimizer's state; the average moves on by itself until somebody looks."""
     return {
         name: value for name, value in weights(training).items() if "calls" not in name and "ema" not in name
     }
@@ -117,7 +117,7 @@ def test_gradients_and_infinities_too(tmp_path, factor, what):
     class Spoiled:
         def draw(self, sde, x0, noise):
             t = torch.linspace(0.1, 0.9, len(x0), dtype=torch.float64)
-            return Draw(t, torch.ones_like(t), torch.zeros_like(x0))
+            return NoiseDraw(t, torch.ones_like(t), torch.zeros_like(x0))
 
         def loss(self, denoiser, x0, draw, **cond):
             error = (denoiser(x0, draw.t, **cond).eps - x0).square().mean(1)
@@ -137,7 +137,7 @@ def test_the_first_bad_step_is_remembered():
     def number(value):
         return torch.tensor(value)
 
-    dog = Watchdog(torch.device("cpu"))
+    dog = NonFiniteGuard(torch.device("cpu"))
     assert dog.first() is None
     good, nan, inf = number(1.0), number(float("nan")), number(float("inf"))
     flags = [
@@ -147,7 +147,7 @@ def test_the_first_bad_step_is_remembered():
     assert flags == [0, 1, 1, 1]
     assert dog.first() == 1
     for pair in ((inf, good), (good, inf), (nan, good)):
-        dog = Watchdog(torch.device("cpu"))
+        dog = NonFiniteGuard(torch.device("cpu"))
         assert float(dog.watch(5, *pair)) == 1
         assert dog.first() == 5
 
@@ -218,12 +218,12 @@ def test_a_training_clears_what_a_killed_one_left(tmp_path):
 def test_the_reproducer_reproduces_the_step(tmp_path):
     """From its weights, the step and the seed alone."""
 
-    class Spoiled(Listener):
-        def step(self, images):
+    class Spoiled(Callback):
+        def on_step_end(self, images):
             if images == 24:
                 training.denoiser.net.last.weight.data.mul_(1e30)
 
-    training = trainer(tmp_path, settings=SETTINGS, listeners=[Spoiled()])
+    training = trainer(tmp_path, settings=SETTINGS, callbacks=[Spoiled()])
     with pytest.raises(FloatingPointError, match="batch and weights are in"):
         training.run()
     tensors = safetensors.torch.load_file(tmp_path / "not_finite.safetensors")
@@ -233,7 +233,7 @@ def test_the_reproducer_reproduces_the_step(tmp_path):
     net = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
     fresh.denoiser.net.load_state_dict(net)
     fresh.denoiser.train()
-    played = fresh.passes.backward(fresh.denoiser, told["step"], fresh.meter.passes)
+    played = fresh.train_step.compute_gradients(fresh.denoiser, told["step"], fresh.metrics.train_step)
     assert torch.equal(torch.cat([x0 for x0, _ in played]), tensors["x0"])
     assert torch.equal(torch.cat([loss.per_sample for _, loss in played]), tensors["per_sample"])
 
@@ -262,12 +262,12 @@ def test_a_stored_number_that_is_not_finite_is_refused(tmp_path, part):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_an_average_that_is_not_finite_is_not_saved(tmp_path, bad):
-    class Spoiled(Listener):
-        def step(self, images):
+    class Spoiled(Callback):
+        def on_step_end(self, images):
             if images == 64:
-                training.average.net.last.bias.data[0] = bad
+                training.ema_model.net.last.bias.data[0] = bad
 
-    training = trainer(tmp_path, listeners=[Spoiled()])
+    training = trainer(tmp_path, callbacks=[Spoiled()])
     words = "the averaged weights at 96 images are not finite, so they are not saved; .*goes on from .*000000000048"
     with pytest.raises(FloatingPointError, match=words):
         training.run()

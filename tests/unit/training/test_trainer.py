@@ -12,11 +12,11 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Affine
 from sde_gen.data.conditioning import Label, Unconditional
-from sde_gen.objective import Draw, Loss
+from sde_gen.objective import Loss, NoiseDraw
 from sde_gen.sde import VP
-from sde_gen.training import JSONL, Listener
-from sde_gen.training.ema import Ramp
-from sde_gen.training.lr_schedule import Constant
+from sde_gen.training import JSONL, Callback
+from sde_gen.training.ema import WarmupEMA
+from sde_gen.training.lr_schedule import ConstantLR
 from sde_gen.training.optimizer import Adam, Optimizer
 from sde_gen.training.seeding import derive, seeded
 from tests.helpers.tiny_run import Net, points, read, same, trainer, weights
@@ -52,7 +52,7 @@ class Reconstruction:
     def draw(self, sde, x0, noise):
         del sde, noise
         t = torch.full((len(x0),), 0.5, dtype=torch.float64)
-        return Draw(t, torch.ones_like(t), torch.zeros_like(x0))
+        return NoiseDraw(t, torch.ones_like(t), torch.zeros_like(x0))
 
     def loss(self, denoiser, x0, draw, **cond):
         error = ((denoiser(x0, draw.t, **cond).eps - x0) ** 2).mean(1)
@@ -65,7 +65,7 @@ def double_net():
         return Net(dropout=0.0, dtype=torch.float64)
 
 
-def exact(folder, *, listeners=(), lr=0.5, **settings):
+def exact(folder, *, callbacks=(), lr=0.5, **settings):
     """A deterministic training in float64 by gradient descent."""
     return trainer(
         folder,
@@ -74,16 +74,16 @@ def exact(folder, *, listeners=(), lr=0.5, **settings):
         objective=Reconstruction(),
         codec=Double(),
         optimizer=Descent(lr=lr),
-        lr_schedule=Constant(warmup=0),
-        listeners=listeners,
+        lr_schedule=ConstantLR(warmup=0),
+        callbacks=callbacks,
     )
 
 
-class Records(Listener):
+class Records(Callback):
     def __init__(self):
         self.records = []
 
-    def log(self, record):
+    def on_log(self, record):
         self.records.append(record)
 
 
@@ -101,7 +101,7 @@ def test_accumulated_micro_batches_are_the_big_batch(tmp_path):
     for accumulation in (1, 2, 8):
         told = Records()
         training = exact(
-            tmp_path / str(accumulation), listeners=[told], images=80, log_every=8, accumulation=accumulation
+            tmp_path / str(accumulation), callbacks=[told], images=80, log_every=8, accumulation=accumulation
         )
         start = flat(training)
         assert training.run()
@@ -127,7 +127,7 @@ def test_all_that_is_random_in_a_step_does_not_depend_on_how_it_is_cut(tmp_path,
         for parts in (1, accumulation)
     )
     for training in (whole, cut):
-        seen = training.passes.backward(training.learner, 0, training.meter.passes)
+        seen = training.train_step.compute_gradients(training.ddp_model, 0, training.metrics.train_step)
         assert len(seen) == training.settings.accumulation
         training.drawn = [torch.cat(part) for part in zip(*((x0, *loss) for x0, loss in seen), strict=True)]
         training.adam.zero_grad(set_to_none=True)
@@ -137,7 +137,7 @@ def test_all_that_is_random_in_a_step_does_not_depend_on_how_it_is_cut(tmp_path,
     for training in (whole, cut):
         assert training.run()
     torch.testing.assert_close(flat(cut), flat(whole), rtol=1e-11, atol=1e-12)
-    assert cut.validation() == pytest.approx(whole.validation(), rel=1e-11)
+    assert cut.validation_loss() == pytest.approx(whole.validation_loss(), rel=1e-11)
 
 
 def test_the_step_follows_the_mean_gradient_up_to_the_clip(tmp_path):
@@ -164,20 +164,20 @@ def test_the_average_follows_the_rule(tmp_path):
     """One minus the rate in every step, against weights collected from outside."""
     seen = []
 
-    class Collect(Listener):
-        def step(self, images):
+    class Collect(Callback):
+        def on_step_end(self, images):
             seen.append(flat(training))
 
-    training = exact(tmp_path, listeners=[Collect()], images=80)
-    training.ema = Ramp(rate=0.5)
+    training = exact(tmp_path, callbacks=[Collect()], images=80)
+    training.ema = WarmupEMA(rate=0.5)
     expected = flat(training)
     training.run()
     for step, value in enumerate(seen, start=1):
         rate = min(0.5, (1 + step) / (10 + step))
         expected = rate * expected + (1 - rate) * value
-    average = torch.cat([parameter.flatten() for parameter in training.average.net.parameters()])
+    average = torch.cat([parameter.flatten() for parameter in training.ema_model.net.parameters()])
     torch.testing.assert_close(average, expected, rtol=1e-12, atol=1e-14)
-    assert not any(parameter.requires_grad for parameter in training.average.parameters())
+    assert not any(parameter.requires_grad for parameter in training.ema_model.parameters())
 
 
 class StopAt:
@@ -212,16 +212,16 @@ class Crash(BaseException):
 
 
 def test_a_crash_goes_back_to_the_last_checkpoint_and_ends_in_the_same_bits(tmp_path):
-    whole = trainer(tmp_path / "whole", listeners=[JSONL(tmp_path / "whole" / "log.jsonl")])
+    whole = trainer(tmp_path / "whole", callbacks=[JSONL(tmp_path / "whole" / "log.jsonl")])
     whole.run()
 
-    class Fall(Listener):
-        def step(self, images):
+    class Fall(Callback):
+        def on_step_end(self, images):
             if images == 72:  # the checkpoint is at 48, a record at 64
                 raise Crash
 
-    def parts(*listeners):
-        return trainer(tmp_path / "parts", listeners=[JSONL(tmp_path / "parts" / "log.jsonl"), *listeners])
+    def parts(*callbacks):
+        return trainer(tmp_path / "parts", callbacks=[JSONL(tmp_path / "parts" / "log.jsonl"), *callbacks])
 
     with pytest.raises(Crash):
         parts(Fall()).run()
@@ -289,7 +289,7 @@ def test_the_network_learns_in_training_mode_and_is_averaged_in_the_other(tmp_pa
     training.denoiser.eval()
     training.run()
     assert training.denoiser.net.calls == 2  # counted in training mode only
-    assert not training.average.training
+    assert not training.ema_model.training
 
 
 def test_dropout_masks_change_with_step_and_micro_batch(tmp_path):
@@ -309,14 +309,14 @@ def test_dropout_masks_change_with_step_and_micro_batch(tmp_path):
 def test_what_listeners_are_told(tmp_path):
     calls = []
 
-    class Everything(Listener):
-        def start(self, images, budget):
+    class Everything(Callback):
+        def on_train_start(self, images, budget):
             calls.append(("start", images, budget))
 
-        def step(self, images):
+        def on_step_end(self, images):
             calls.append(("step", images))
 
-        def log(self, record):
+        def on_log(self, record):
             calls.append(("log", record["images"]))
             assert json.loads(json.dumps(record)) == record
             assert all(math.isfinite(value) for value in record.values() if not isinstance(value, dict))
@@ -325,17 +325,17 @@ def test_what_listeners_are_told(tmp_path):
             left = (160 - record["images"]) / record["images_per_second"]
             assert record["seconds_left"] == pytest.approx(left)
 
-        def preview(self, denoiser, images):
+        def on_preview(self, denoiser, images):
             calls.append(("preview", images))
             assert not denoiser.training
-            assert same(dict(denoiser.net.state_dict()), dict(training.average.net.state_dict()))
+            assert same(dict(denoiser.net.state_dict()), dict(training.ema_model.net.state_dict()))
             assert training.denoiser.training
 
-        def saved(self, path, images):
+        def on_checkpoint(self, path, images):
             calls.append(("saved", images))
             assert checkpoint.load(path).images == images
 
-    training = trainer(tmp_path, listeners=[Everything()])
+    training = trainer(tmp_path, callbacks=[Everything()])
     assert training.run()
     assert calls[0] == ("start", 0, 160)
     expected = {
@@ -350,7 +350,7 @@ def test_what_listeners_are_told(tmp_path):
         ("preview", 160)
     )  # a preview that fails costs no weights
     calls.clear()
-    training = trainer(tmp_path, listeners=[Everything()])
+    training = trainer(tmp_path, callbacks=[Everything()])
     assert training.run()  # already there: nothing is done, nothing written
     assert calls == [("start", 160, 160)]
 
@@ -361,28 +361,28 @@ def test_training_learns(tmp_path):
         tmp_path,
         settings={"images": 3200, "batch_size": 32, "log_every": 640},
         optimizer=Adam(lr=1e-2),
-        listeners=[told],
+        callbacks=[told],
     )
-    before = training.validation()
+    before = training.validation_loss()
     training.run()
-    assert training.validation() < 0.6 * before
+    assert training.validation_loss() < 0.6 * before
     assert told.records[-1]["loss"] < 0.7 * told.records[0]["loss"]
 
 
 def test_held_out_loss_is_of_the_average_and_the_same_every_time(tmp_path):
     training = trainer(tmp_path)
     training.run()
-    first = training.validation()
-    assert first == training.validation()
+    first = training.validation_loss()
+    assert first == training.validation_loss()
     with torch.no_grad():
         for parameter in training.denoiser.net.parameters():
             parameter.zero_()
-    assert first == training.validation()
+    assert first == training.validation_loss()
     with torch.no_grad():
-        for parameter in training.average.net.parameters():
+        for parameter in training.ema_model.net.parameters():
             parameter.zero_()
-    assert first != training.validation()
-    assert trainer(tmp_path / "none", settings={"validate": 0}).validation() is None
+    assert first != training.validation_loss()
+    assert trainer(tmp_path / "none", settings={"validate": 0}).validation_loss() is None
 
 
 @pytest.mark.filterwarnings("error::UserWarning")  # going on with the same settings is silent
@@ -404,12 +404,12 @@ def test_checkpoints_of_another_training(tmp_path):
 
 
 def test_one_training_at_a_time_in_a_folder(tmp_path):
-    class Second(Listener):
-        def step(self, images):
+    class Second(Callback):
+        def on_step_end(self, images):
             with pytest.raises(ValueError, match="another training is at work in"):
                 trainer(tmp_path).run()
 
-    assert trainer(tmp_path, settings={"images": 16}, listeners=[Second()]).run()
+    assert trainer(tmp_path, settings={"images": 16}, callbacks=[Second()]).run()
     assert trainer(tmp_path, settings={"images": 16}).run()
 
 

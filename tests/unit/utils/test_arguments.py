@@ -22,7 +22,7 @@ from sde_gen.denoiser.parametrization import Eps
 from sde_gen.grid import Karras, Uniform
 from sde_gen.guidance import CFG
 from sde_gen.likelihood import ELBO, discrete_vlb, log_prob
-from sde_gen.likelihood.decoder import Gaussian
+from sde_gen.likelihood.decoder import GaussianDecoder
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective.time_sampler import Mixture
@@ -31,7 +31,7 @@ from sde_gen.sde import VP
 from sde_gen.sde.base import SDE
 from sde_gen.sde.linear import Table
 from sde_gen.solver.callbacks import Progress
-from sde_gen.training.config import Settings
+from sde_gen.training.config import TrainingConfig
 from sde_gen.training.optimizer import Adam
 from tests.helpers.catalogue import make, names
 
@@ -98,9 +98,9 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("lr=nan must be a finite number", lambda: Adam(lr=math.nan)),
     ("rho=True must be a finite number", lambda: Karras(rho=True)),
     ("t_min='a' must be a finite number or None", lambda: Karras(t_min="a")),
-    ("batch_size=16.0 must be a whole number; write 16", lambda: Settings(batch_size=16.0)),
-    ("seed=1000000000000000000000000000000 must be a whole number", lambda: Settings(seed=10**30)),
-    ("validate=None must be a whole number", lambda: Settings(validate=None)),
+    ("batch_size=16.0 must be a whole number; write 16", lambda: TrainingConfig(batch_size=16.0)),
+    ("seed=1000000000000000000000000000000 must be a whole number", lambda: TrainingConfig(seed=10**30)),
+    ("validate=None must be a whole number", lambda: TrainingConfig(validate=None)),
     ("times=0.5 must be a list of finite numbers", lambda: Table(times=0.5, values=(1.0,))),
     ("first='a' must be an object of TimeSampler", lambda: Mixture(first="a", second=1, share=0.5)),
     ("scale='a' must be a finite number", lambda: CFG(denoiser=gaussian(VP()), scale="a")),
@@ -112,11 +112,11 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("denoiser=GaussianDenoiser must be an object of Denoiser", lambda: drawn(denoiser=GaussianDenoiser)),
     (
         "times=[1.0, 0.5] must be an object of Tensor",
-        lambda: discrete_vlb(gaussian(VP()), X, [1.0, 0.5], decoder=Gaussian(), noise=IID.seeded(0)),
+        lambda: discrete_vlb(gaussian(VP()), X, [1.0, 0.5], decoder=GaussianDecoder(), noise=IID.seeded(0)),
     ),
     (
         "decoder=Gaussian must be an object of Decoder",
-        lambda: ELBO()(gaussian(VP()), X, decoder=Gaussian, noise=IID.seeded(0)),
+        lambda: ELBO()(gaussian(VP()), X, decoder=GaussianDecoder, noise=IID.seeded(0)),
     ),
 ]
 
@@ -132,7 +132,7 @@ def test_what_counts_as_a_number_or_a_list() -> None:
     assert VP(beta_min=1, beta_max=np.float32(20.0)) == VP(beta_min=1.0, beta_max=20.0)
     assert Table(times=np.linspace(0, 1, 4), values=[0, 1, 2, 3]).times[-1] == 1.0
     assert solver.EDMChurn(s_max=math.inf).s_max == math.inf, "its default: no upper end"
-    assert Settings(seed=np.int64(3)).seed == 3
+    assert TrainingConfig(seed=np.int64(3)).seed == 3
     assert PerSample(torch.arange(2)).seeds == PerSample(range(2)).seeds == [0, 1]
 
 
@@ -242,7 +242,10 @@ def test_a_setting_is_named_by_where_the_user_sets_it() -> None:
         ValueError, match=r"^objective\.time_sampler=VP\(\) must be an object of TimeSampler, such as "
     ):
         build.make(config.objective)
-    config.objective.time_sampler = {"_target_": "sde_gen.objective.time_sampler.Uniform", "_partial_": True}
+    config.objective.time_sampler = {
+        "_target_": "sde_gen.objective.time_sampler.UniformTime",
+        "_partial_": True,
+    }
     with pytest.raises(
         ValueError, match=r"^objective\.time_sampler=Uniform must be an object of TimeSampler"
     ):

@@ -159,11 +159,11 @@ WRITES_ITS_ARGUMENT = {"savefig", "save", "savez", "savez_compressed", "savetxt"
 
 HARMLESS = {
     "safetensors.torch.save",  # gives bytes
-    "checkpoint.save",  # by Draft, whose files are put
+    "checkpoint.save",  # by CheckpointWriter, whose files are put
     "team.save",
     "self.team.save",
     "super().save",
-    "save",  # PyTorch's distributed checkpoint, whose writer is Draft
+    "save",  # PyTorch's distributed checkpoint, whose writer is CheckpointWriter
 }
 
 
@@ -201,7 +201,7 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             words = [
                 arg.value
                 for arg in [*node.args, *(key.value for key in node.keywords)]
-                if isinstance(arg, ast.Constant)
+                if isinstance(arg, ast.ConstantLR)
             ]
             modes = [word for word in words if isinstance(word, str) and set(word) <= set("rwxabt+") and word]
             if any(set(mode) & set("wx") or (mode.startswith("r") and "+" in mode) for mode in modes):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.utils.images import attempt, save_film, save_panels, save_rows, save_samples
+from sde_gen.utils.images import attempt, save_gif, save_panels, save_rows, save_samples
 
 
 def pixels(path: Path, width: int) -> np.ndarray:
@@ -57,8 +57,8 @@ def test_numbers_alone_have_a_histogram(tmp_path: Path) -> None:
 
 def test_rows_films_and_panels_take_them_too(tmp_path: Path) -> None:
     save_rows([torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4)], tmp_path / "rows.png")
-    save_film([torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4)], tmp_path / "film.gif", milliseconds=20)
-    save_film([torch.rand(3, 1), torch.rand(3, 1)], tmp_path / "numbers.gif")
+    save_gif([torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4)], tmp_path / "film.gif", milliseconds=20)
+    save_gif([torch.rand(3, 1), torch.rand(3, 1)], tmp_path / "numbers.gif")
     save_panels([[torch.rand(9, 2)] * 3, [torch.rand(9, 2)] * 3], tmp_path / "panels.png")
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 2
