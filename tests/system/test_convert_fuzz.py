@@ -290,7 +290,7 @@ def remove(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    monkeypatch.setattr(convert.show, "table", nothing)
+    monkeypatch.setattr(convert.console, "print_table", nothing)
 
 
 def test_whole_folders_become_runs(examples: dict[str, Files], tmp_path: Path) -> None:

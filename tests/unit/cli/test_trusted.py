@@ -181,7 +181,10 @@ BOARD = {"_target_": "sde_gen.training.TensorBoard", "folder": "board"}
     [
         ({"codec": BOARD}, "as codec, where Codec is expected"),
         ({"parametrization": BOARD}, "where Parametrization is expected"),
-        ({"parametrization": {**EPS, "label": BOARD}}, "as parametrization.label, where Label is expected"),
+        (
+            {"parametrization": {**EPS, "label": BOARD}},
+            "as parametrization.label, where NoiseLabel is expected",
+        ),
         ({"model": BOARD}, "where a network is expected"),
         (
             {"model": {"_target_": "sde_gen.model.unet.centered.CenteredInput", "net": BOARD}},
@@ -210,7 +213,7 @@ BOARD = {"_target_": "sde_gen.training.TensorBoard", "folder": "board"}
         ({"sde": {"beta_min": 0.1}}, "sde is .*; expected SDE"),
         ({"sde": "vp"}, "sde is 'vp'; expected SDE"),
         ({"model": {"_target_": "sde_gen.model.MLP", "width": 10**9}}, "size of 1000000000"),
-        ({"data": BOARD}, "where Source is expected"),
+        ({"data": BOARD}, "where DatasetSource is expected"),
         ({"optimizer": BOARD}, "where Optimizer is expected"),
         ({"engine": BOARD}, "where TrainingConfig is expected"),
         ({"team": BOARD}, "where Strategy is expected"),

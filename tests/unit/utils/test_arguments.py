@@ -247,6 +247,6 @@ def test_a_setting_is_named_by_where_the_user_sets_it() -> None:
         "_partial_": True,
     }
     with pytest.raises(
-        ValueError, match=r"^objective\.time_sampler=Uniform must be an object of TimeSampler"
+        ValueError, match=r"^objective\.time_sampler=UniformTime must be an object of TimeSampler"
     ):
         build.make(config.objective)

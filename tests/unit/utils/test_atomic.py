@@ -201,7 +201,7 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             words = [
                 arg.value
                 for arg in [*node.args, *(key.value for key in node.keywords)]
-                if isinstance(arg, ast.ConstantLR)
+                if isinstance(arg, ast.Constant)
             ]
             modes = [word for word in words if isinstance(word, str) and set(word) <= set("rwxabt+") and word]
             if any(set(mode) & set("wx") or (mode.startswith("r") and "+" in mode) for mode in modes):
