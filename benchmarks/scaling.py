@@ -95,7 +95,7 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
         parser.error("--rounds, --steps, --batch and --processes must be at least 1")
     unknown = set(arguments.teams) - set(names("distributed"))
     if unknown:
-        parser.error(f"--teams {', '.join(unknown)}: there are {', '.join(names('team'))}")
+        parser.error(f"--teams {', '.join(unknown)}: there are {', '.join(names('distributed'))}")
     there = torch.cuda.device_count()
     if arguments.device == "cuda" and there < max(arguments.processes):
         parser.error(

@@ -141,7 +141,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 
 SAFE_FUNCTIONS = (
-    *("run", "device", "loggers", "preview", "compile", "team", "recipe"),
+    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe"),
     *(
         f"engine.{name}"
         for name in (

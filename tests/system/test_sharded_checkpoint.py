@@ -85,7 +85,7 @@ def reread(folder: Path) -> None:
                 {name: torch.zeros_like(x) for name, x in numbers(64 + seed).items()}, members.size
             )
             members.load(getattr(found, part), mine)
-            assert same({name: members.whole(x) for name, x in mine.items()}, numbers(64 + seed))
+            assert same({name: members.full_tensor(x) for name, x in mine.items()}, numbers(64 + seed))
 
 
 def test_three_processes_write_what_any_number_reads(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def save_without_uniting(folder: Path) -> None:
         settings = {**SETTINGS, "checkpoint_every": 16, "keep": 2}
         training = trainer(folder, settings=settings, net=double(), codec=Double(), strategy=members)
         training.stop = lambda: training.images == 40
-        uniting = members.whole
+        uniting = members.full_tensor
 
         def refused(x: Tensor) -> Tensor:
             assert x.ndim == 0, "more than the norm of the gradient"
             return uniting(x)
 
-        members.whole = refused  # type: ignore[method-assign]
+        members.full_tensor = refused  # type: ignore[method-assign]
         training.run()
 
 
