@@ -10,8 +10,12 @@ PYTEST_ARGS ?= -n 2
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 HOUSE   := pyproject.toml constraints.txt
-# a training uses all cores; tests share them among their workers
+# tests share the cores among their workers
 SINGLE  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# The demo shares its work among processes of one thread: threads wait for each other after every small operator,
+# for long where the cores are busy. A power of two divides the batch.
+PROCESSES ?= $(shell $(PYTHON) -c "import os; n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(); print(1 if n < 2 else 2 if n < 4 else 4)")
+TOGETHER  = $(if $(filter 1,$(PROCESSES)),,-m torch.distributed.run --standalone --nproc-per-node=$(PROCESSES))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types layers docs check guard bench format clean
@@ -41,9 +45,9 @@ $(VENV)/.installed-docs: $(HOUSE) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
+	$(SINGLE) $(BIN)/python $(TOGETHER) -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
 	$(BIN)/python -m sde_gen.sample run=$(RUN) solver=dpm_solver_pp steps=20 n=64 seed=0
-	$(BIN)/python -m sde_gen.evaluate run=$(RUN) metrics=[bpd]
+	$(SINGLE) $(BIN)/python $(TOGETHER) -m sde_gen.evaluate run=$(RUN) metrics=[bpd] integrator.steps=64 batch_size=150
 	@$(BIN)/python scripts/report.py $(RUN)
 
 test: $(VENV)/.installed-dev
