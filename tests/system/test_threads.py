@@ -14,7 +14,13 @@ from sde_gen.training.execution import Execution
 from tests.system.test_commands import TINY, enter, mistake
 
 FILES = ("net.safetensors", "ema.safetensors", "optimizer.safetensors")
-MORE = [*TINY, "engine.checkpoint_every=64", "lr_schedule.warmup=64", "engine.preview_every=1000000", "preview.n=1"]
+MORE = [
+    *TINY,
+    "engine.checkpoint_every=64",
+    "lr_schedule.warmup=64",
+    "engine.preview_every=1000000",
+    "preview.n=1",
+]
 
 
 class Measured:
@@ -59,7 +65,9 @@ def test_a_training_goes_on_with_its_threads_to_the_same_bits(
     monkeypatch.setattr(Measured, "found", [two, one])  # the second time another one were faster
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(training.GracefulShutdown, "__call__", lambda self: len(asked) == 2 or asked.append(self))
+        patch.setattr(
+            training.GracefulShutdown, "__call__", lambda self: len(asked) == 2 or asked.append(self)
+        )
         enter("train", *MORE, f"run={parts}")
     assert last(parts).name == f"{3 * 64:012d}"
     capfd.readouterr()

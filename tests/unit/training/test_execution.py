@@ -120,6 +120,8 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = {"threads": 3, "channels_last": False}
     assert choice(None, CPU).chooser == Fastest(threads=counts())
     assert choice(None, CPU, stored).chooser == Given(threads=3, channels_last=False)
+    assert choice(None, CPU, {**stored, "threads": 1}).why == "as the training began"
+    assert "more than the" in choice(None, CPU, {**stored, "threads": 10**4}).why
     assert choice(5, CPU, stored).chooser == Given(threads=5, channels_last=False)
     assert choice(5, CPU).chooser == Fastest(threads=[5])
     assert choice(None, CUDA).chooser == Given()
