@@ -30,7 +30,7 @@ SAYING = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class ThreadChoice:
     """A chooser, and its reason in words.
 
     Arguments:
@@ -46,7 +46,7 @@ class Selection:
         return f"{execution.threads} ({self.why})"
 
 
-def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | None = None) -> Selection:
+def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | None = None) -> ThreadChoice:
     """Decide who chooses: the setting, the environment, the training that goes on, or a measurement.
 
     The memory format of a training that goes on stays, whoever chooses the threads.
@@ -62,22 +62,22 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
     if threads is not None:
         measured = known is None and device.type == "cpu"
         given = Fastest(threads=[threads]) if measured else Given(threads=threads, channels_last=known)
-        return Selection(chooser=given, why=f"threads={threads}")
+        return ThreadChoice(chooser=given, why=f"threads={threads}")
     if device.type != "cpu":
-        return Selection(chooser=Given(channels_last=known), why="PyTorch's default")
+        return ThreadChoice(chooser=Given(channels_last=known), why="PyTorch's default")
     said = [name for name in SAYING if os.environ.get(name)]
     if said:
-        return Selection(chooser=Given(channels_last=known), why=f"{said[0]}={os.environ[said[0]]}")
+        return ThreadChoice(chooser=Given(channels_last=known), why=f"{said[0]}={os.environ[said[0]]}")
     if isinstance(stored.get("threads"), int):
-        return Selection(
-            chooser=Given(threads=stored["threads"], channels_last=known), why="as the training began"
-        )
-    return Selection(
+        excess = f", more than the {DEFAULT} cores here: threads={DEFAULT} is faster, but other bits"
+        why = "as the training began" + (excess if stored["threads"] > DEFAULT else "")
+        return ThreadChoice(chooser=Given(threads=stored["threads"], channels_last=known), why=why)
+    return ThreadChoice(
         chooser=Fastest(threads=counts()), why=f"of {DEFAULT} the fastest number, measured at the start"
     )
 
 
-def of_training(config: DictConfig, device: torch.device) -> Selection:
+def of_training(config: DictConfig, device: torch.device) -> ThreadChoice:
     """Decide for a training, which goes on as it began if its folder holds a checkpoint.
 
     Raises:

@@ -18,7 +18,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import given
 from sde_gen.cli.overrides import folder_name
-from sde_gen.cli.threads import Selection
+from sde_gen.cli.threads import ThreadChoice
 from sde_gen.data import Identity, Splits
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
@@ -174,7 +174,7 @@ class Begun(Callback):
         self.finished = images >= budget
 
 
-def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: Selection) -> None:
+def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice) -> None:
     """Say what was trained and where it lies; a signal ends a sweep, not one job of it.
 
     Arguments:
