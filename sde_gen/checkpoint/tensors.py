@@ -5,44 +5,15 @@ import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sde_gen.distributed.storage import Region, TensorShard
 from sde_gen.utils.one_line import line
-
-Region = tuple[slice, ...]
-"""A slice of each axis of a tensor; the empty one is all of it."""
-
-
-class TensorShard(NamedTuple):
-    """Rows of a tensor that follow one another, or all of it.
-
-    Arguments:
-        tensor: the rows.
-        begin: number of the first one in the whole tensor.
-        size: rows of the whole tensor; None if this is all of it.
-    """
-
-    tensor: Tensor
-    begin: int = 0
-    size: int | None = None
-
-
-class TensorSource(Protocol):
-    """A tensor, or what gives one when it is asked: ``x[()]``."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """The shape."""
-        ...
-
-    def __getitem__(self, region: Region, /) -> Tensor:
-        """Those of its numbers."""
-        ...
 
 
 def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sde_gen.checkpoint.manifest import NAME
-from sde_gen.checkpoint.tensors import TensorShard, serialize_shards
+from sde_gen.checkpoint.tensors import serialize_shards
+from sde_gen.distributed.storage import TensorShard
 from sde_gen.utils.atomic import flush, put
 
 
@@ -35,14 +36,14 @@ class CheckpointWriter:
         shutil.rmtree(self.tmp_dir, ignore_errors=True)  # of a process killed while it wrote
         self.tmp_dir.mkdir()
 
-    def write(self, part: str, shards: Mapping[str, TensorShard], writer: str = "") -> dict[str, str]:
+    def write(self, part: str, shards: Mapping[str, TensorShard], suffix: str = "") -> dict[str, str]:
         """Write a file; several writers of a part have each a name of their own.
 
         Returns:
             The file's name and SHA-256.
         """
         content = serialize_shards(shards)
-        name = ".".join(filter(None, (part, writer, "safetensors")))
+        name = ".".join(filter(None, (part, suffix, "safetensors")))
         put(self.tmp_dir / name, content)
         return {name: hashlib.sha256(content).hexdigest()}
 

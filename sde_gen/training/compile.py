@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sde_gen.distributed.blocks import blocks
+from sde_gen.distributed.fsdp import repeated_blocks
 from sde_gen.utils.arguments import Checked
 
 
@@ -78,7 +78,7 @@ class Blocks(Compiler):
 
     def _attempt(self, net: nn.Module, warmup_step: Callable[[], object], **options: Any) -> bool:
         """Compile the blocks with options of ``torch.compile``; false, after a warning, where that is not possible."""
-        parts = blocks(net)
+        parts = repeated_blocks(net)
         if not parts:
             raise ValueError(
                 f"{type(net).__name__} holds no blocks in lists that could be compiled; use compile=eager"
