@@ -1,4 +1,4 @@
-"""A network without memory: whether stored tensors are its own is known before it is built."""
+"""Check stored tensors against a network built on the meta device, before memory is allocated."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

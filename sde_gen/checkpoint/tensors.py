@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: whole, or cut into rows that lie in several files."""
+"""Tensor shards in safetensors files: serialization and lazy loading."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from sde_gen.utils.one_line import line
 
 
 def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:
-    """The content of a file; what is not whole stands in its header, as ``{"rows": {name: [begin, size]}}``."""
+    """Serialize a file; its header stores the row ranges of shards as ``{"rows": {name: [begin, size]}}``."""
     tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in shards.items()}
     rows = {name: [piece.begin, piece.size] for name, piece in shards.items() if piece.size is not None}
     return safetensors.torch.save(tensors, {"rows": json.dumps(rows)} if rows else None)
@@ -34,7 +34,7 @@ class _Block(NamedTuple):
 
 
 class LazyTensor:
-    """A tensor on the disk, of which only what is asked for is read.
+    """A tensor on the disk; indexing reads the selected region only.
 
     Arguments:
         name: its name in the files.
@@ -66,7 +66,7 @@ class LazyTensor:
 
 
 def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
-    """The tensors of all files together; only headers are read, and nothing in them is ever run.
+    """Open the tensors of several files; only headers are read, and no code is executed.
 
     Raises:
         ValueError: a file is none of ours, or the rows do not make up whole tensors; the message names the file.
@@ -98,8 +98,8 @@ def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
 
 
 def _rows(header: dict[str, str]) -> dict[str, tuple[int, int]]:
-    told = json.loads(header.get("rows", "{}"))
-    return {name: (operator.index(begin), operator.index(size)) for name, (begin, size) in told.items()}
+    rows = json.loads(header.get("rows", "{}"))
+    return {name: (operator.index(begin), operator.index(size)) for name, (begin, size) in rows.items()}
 
 
 def _check(name: str, blocks: Sequence[_Block]) -> None:

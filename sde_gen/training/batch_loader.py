@@ -26,7 +26,8 @@ class BatchLoader:
     """The micro-batches of a step, a function of its number.
 
     Samples in memory are indexed. Of samples on the disk a process reads its slice only, unless ``whole`` is set, and
-    a thread prefetches those of the next step; its errors are raised when that step is loaded. The thread ends with the loader.
+    a thread prefetches those of the next step; its errors are raised when that step is loaded. The thread ends
+    with the loader.
 
     Arguments:
         data: the data set, whose tensors are on the device.
