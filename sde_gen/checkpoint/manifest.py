@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself in JSON: it may be damaged, or written by somebody else."""
+"""Manifest of a checkpoint: validated JSON with metadata and the checksums of all files."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ LARGEST_SUM = 2**10
 
 
 class Manifest(NamedTuple):
-    """What stands in :data:`NAME`.
+    """Content of :data:`NAME`.
 
     Attributes:
         images: number of training images seen.
-        about: what the training told of itself.
+        about: metadata of the training.
         sha256: the SHA-256 of every file, by its name.
     """
 
@@ -33,10 +33,10 @@ class Manifest(NamedTuple):
 
 
 def read(path: Path) -> Manifest:
-    """Read what a checkpoint says; of its tensors nothing is looked at.
+    """Read and validate the manifest of a checkpoint, without its tensors.
 
     Raises:
-        ValueError: it is missing, damaged, or says what a checkpoint cannot; the message names the file.
+        ValueError: it is missing, damaged or invalid; the message names the file.
     """
     file = path / NAME
     try:
@@ -44,10 +44,10 @@ def read(path: Path) -> Manifest:
         digest = regular_file.content(path / f"{NAME}.sha256", LARGEST_SUM).decode(errors="replace")
     except OSError as error:
         raise ValueError(unreadable(path, error)) from error
-    compare(file, hashlib.sha256(text), digest)
+    verify_checksum(file, hashlib.sha256(text), digest)
     try:
-        told = json.loads(text)
-        header = Manifest(told["images"], told["about"], told["sha256"])
+        content = json.loads(text)
+        header = Manifest(content["images"], content["about"], content["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} was not written by this package ({line(str(error), 100)})") from error
     images, about, sums = header
@@ -65,8 +65,8 @@ def read(path: Path) -> Manifest:
     return header
 
 
-def compare(path: Path, found: "hashlib._Hash", sha256: str) -> None:
-    """Compare the checksum of a file with the one that was written with it.
+def verify_checksum(path: Path, found: "hashlib._Hash", sha256: str) -> None:
+    """Verify the checksum of a file.
 
     Raises:
         ValueError: they differ.
@@ -76,7 +76,7 @@ def compare(path: Path, found: "hashlib._Hash", sha256: str) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> str:
-    """Why a checkpoint cannot be read, in a line."""
+    """Return a one-line message about a checkpoint that cannot be read."""
     name = Path(error.filename).name if error.filename else "a file"
     if isinstance(error, FileNotFoundError):
         return f"the checkpoint {path} is incomplete: there is no {name}"

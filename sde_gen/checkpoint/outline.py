@@ -1,4 +1,4 @@
-"""A network without memory: whether stored tensors are its own is known before it is built."""
+"""Check stored tensors against a network built on the meta device, before memory is allocated."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules import module
 
 from sde_gen.checkpoint.state_dict import compare
-from sde_gen.checkpoint.tensors import TensorSource
+from sde_gen.distributed.storage import TensorSource
 
 PARTS_OF_TENSOR = 16
 """Modules and parameters that a network has for each of its tensors, at most; ours have two."""

@@ -1,4 +1,4 @@
-"""Going on where a training stood."""
+"""Resume a training from its last checkpoint."""
 
 import json
 import warnings
@@ -31,7 +31,7 @@ def resume(
         net: the network.
         ema_model: the network of averaged weights.
         adam: the optimizer.
-        strategy: the processes, who may keep shares of all these.
+        strategy: the strategy, which may shard these.
         about: the settings now, plain data.
         batch_size: images of a step.
 
@@ -90,7 +90,7 @@ def _check_finite(
 
 
 def plain(about: dict[str, Any]) -> dict[str, Any]:
-    """The settings as a checkpoint gives them back.
+    """Return metadata as it is loaded from JSON.
 
     Raises:
         ValueError: they cannot be said in JSON.

@@ -1,11 +1,11 @@
-"""Weights and optimizer states as plain tensors, and back."""
+"""State dicts: load weights, and convert optimizer states to tensors and back."""
 
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sde_gen.checkpoint.tensors import TensorSource
+from sde_gen.distributed.storage import TensorSource
 from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.utils.one_line import line
 
@@ -17,7 +17,7 @@ def load_into(
     what: str,
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
-    """Load weights that must fit exactly; every process of the team reads what it keeps.
+    """Load weights that must fit exactly; every process reads what it keeps.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
@@ -53,7 +53,7 @@ def compare(mine: Mapping[str, TensorSource], tensors: Mapping[str, TensorSource
 
 
 def finite(tensors: Iterable[Tensor], strategy: Strategy) -> bool:
-    """Whether all numbers are finite; every process of the team asks for what it keeps."""
+    """Whether all numbers are finite; every process asks for what it keeps."""
     zeros = [strategy.full_tensor((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
     return all(float(zero) == 0 for zero in zeros)
 
@@ -69,7 +69,7 @@ def from_tensors(
     tensors: Mapping[str, TensorSource],
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
-    """Undo :func:`to_tensors`; every process of the team reads what it keeps.
+    """Undo :func:`to_tensors`; every process reads what it keeps.
 
     Raises:
         ValueError: the tensors do not belong to these parameters.

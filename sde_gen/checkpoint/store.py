@@ -24,14 +24,14 @@ PARTS = ("net", "ema", "optimizer")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything needed to go on, or to use the model elsewhere.
+    """State of a training: everything needed to resume it or to use the model elsewhere.
 
     Arguments:
         images: number of training images seen.
         net: weights of the network.
         ema: their moving average.
         optimizer: tensors of the optimizer.
-        about: what JSON can say: step, configuration, facts of the data, versions, validation.
+        about: JSON-serializable metadata: configuration, data specification, versions, validation loss.
     """
 
     images: int
@@ -43,7 +43,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A checkpoint on the disk, whole; its tensors are read when they are asked for, ``saved.ema[name][()]``.
+    """A complete checkpoint on the disk; tensors are loaded by indexing, ``saved.ema[name][()]``.
 
     Arguments:
         images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not asked for are empty.
@@ -57,7 +57,7 @@ class Saved:
 
 
 def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProcess()) -> Path:  # noqa: B008, without state
-    """Write folder/<images>, aside first and moved into place in one step; every process of the team calls.
+    """Write folder/<images>, aside first and moved into place in one step; every process calls.
 
     A process killed meanwhile, or a full disk, leaves what was there before.
 
@@ -81,7 +81,7 @@ def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProces
 
 
 def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = SingleProcess()) -> Saved:  # noqa: B008, without state
-    """Verify a checkpoint; every process of the team calls, and reads a share of the files for that.
+    """Verify a checkpoint; every process calls, and reads a share of the files for that.
 
     Arguments:
         path: its folder.
@@ -104,7 +104,7 @@ def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = Single
 
 
 def paths(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, oldest first."""
+    """Return the checkpoints of a folder, oldest first."""
     return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
@@ -170,7 +170,7 @@ def best_path(folder: Path) -> Path | None:
 
 
 def clear(folder: Path) -> None:
-    """Delete what killed trainings left aside; for the one that has the folder to itself."""
+    """Delete temporary folders of killed trainings; call it with the run folder locked."""
     for path in folder.glob(".[0-9]*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -195,7 +195,7 @@ def prune(folder: Path, newest: Path, *, keep: int) -> None:
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, without its weights; nothing where it is damaged."""
+    """Return the metadata of a checkpoint; an empty dict if it is damaged."""
     try:
         return manifest.read(path).about
     except ValueError:
@@ -213,8 +213,8 @@ def _validation(path: Path) -> float | None:
 
 
 def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
-    told = manifest.read(path)
-    sums = {path / name: sha256 for name, sha256 in told.sha256.items()}
+    header = manifest.read(path)
+    sums = {path / name: sha256 for name, sha256 in header.sha256.items()}
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
     absent = [part for part, found in files.items() if not found]
     if absent:
@@ -224,10 +224,10 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
             regular_file.check(file)
         tensors = {part: open_shards(files[part]) if part in files else {} for part in PARTS}
         for file in wanted[strategy.rank :: strategy.size]:  # which are as long as their headers say
-            manifest.compare(file, _digest(file), sums[file])
+            manifest.verify_checksum(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(manifest.unreadable(path, error)) from error
-    return Saved(images=told.images, about=told.about, **tensors)
+    return Saved(images=header.images, about=header.about, **tensors)
 
 
 def _digest(path: Path) -> "hashlib._Hash":

@@ -1,52 +1,23 @@
-"""Tensors in safetensors files: whole, or cut into rows that lie in several files."""
+"""Tensor shards in safetensors files: serialization and lazy loading."""
 
 import functools
 import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sde_gen.distributed.storage import Region, TensorShard
 from sde_gen.utils.one_line import line
-
-Region = tuple[slice, ...]
-"""A slice of each axis of a tensor; the empty one is all of it."""
-
-
-class TensorShard(NamedTuple):
-    """Rows of a tensor that follow one another, or all of it.
-
-    Arguments:
-        tensor: the rows.
-        begin: number of the first one in the whole tensor.
-        size: rows of the whole tensor; None if this is all of it.
-    """
-
-    tensor: Tensor
-    begin: int = 0
-    size: int | None = None
-
-
-class TensorSource(Protocol):
-    """A tensor, or what gives one when it is asked: ``x[()]``."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """The shape."""
-        ...
-
-    def __getitem__(self, region: Region, /) -> Tensor:
-        """Those of its numbers."""
-        ...
 
 
 def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:
-    """The content of a file; what is not whole stands in its header, as ``{"rows": {name: [begin, size]}}``."""
+    """Serialize a file; its header stores the row ranges of shards as ``{"rows": {name: [begin, size]}}``."""
     tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in shards.items()}
     rows = {name: [piece.begin, piece.size] for name, piece in shards.items() if piece.size is not None}
     return safetensors.torch.save(tensors, {"rows": json.dumps(rows)} if rows else None)
@@ -63,7 +34,7 @@ class _Block(NamedTuple):
 
 
 class LazyTensor:
-    """A tensor on the disk, of which only what is asked for is read.
+    """A tensor on the disk; indexing reads the selected region only.
 
     Arguments:
         name: its name in the files.
@@ -95,7 +66,7 @@ class LazyTensor:
 
 
 def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
-    """The tensors of all files together; only headers are read, and nothing in them is ever run.
+    """Open the tensors of several files; only headers are read, and no code is executed.
 
     Raises:
         ValueError: a file is none of ours, or the rows do not make up whole tensors; the message names the file.
@@ -127,8 +98,8 @@ def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
 
 
 def _rows(header: dict[str, str]) -> dict[str, tuple[int, int]]:
-    told = json.loads(header.get("rows", "{}"))
-    return {name: (operator.index(begin), operator.index(size)) for name, (begin, size) in told.items()}
+    rows = json.loads(header.get("rows", "{}"))
+    return {name: (operator.index(begin), operator.index(size)) for name, (begin, size) in rows.items()}
 
 
 def _check(name: str, blocks: Sequence[_Block]) -> None:

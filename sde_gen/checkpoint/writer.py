@@ -1,4 +1,4 @@
-"""A checkpoint that is being written."""
+"""Writer of checkpoints: a temporary folder that is renamed once it is complete."""
 
 import hashlib
 import json
@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from sde_gen.checkpoint.manifest import NAME
-from sde_gen.checkpoint.tensors import TensorShard, serialize_shards
+from sde_gen.checkpoint.tensors import serialize_shards
+from sde_gen.distributed.storage import TensorShard
 from sde_gen.utils.atomic import flush, put
 
 
 class CheckpointWriter:
-    """A checkpoint written aside, by one process or by several, and moved into place in one step.
+    """Write a checkpoint to a temporary folder, by one process or by several, and rename it atomically.
 
-    A process killed meanwhile, or a full disk, leaves what was there before.
+    A killed process or a full disk leaves earlier checkpoints untouched.
 
     Arguments:
         folder: the folder of checkpoints.
         images: number of training images seen, which names it.
-        about: what JSON can say.
+        about: JSON-serializable metadata.
     """
 
     def __init__(self, folder: Path, images: int, about: Mapping[str, Any]) -> None:
@@ -30,29 +31,29 @@ class CheckpointWriter:
         self.tmp_dir, self.old = folder / f".{self.final.name}.new", folder / f".{self.final.name}.old"
 
     def begin(self) -> None:
-        """Make room; one process does, before any writes."""
+        """Create the temporary folder; called by one process, before any process writes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.tmp_dir, ignore_errors=True)  # of a process killed while it wrote
         self.tmp_dir.mkdir()
 
-    def write(self, part: str, shards: Mapping[str, TensorShard], writer: str = "") -> dict[str, str]:
-        """Write a file; several writers of a part have each a name of their own.
+    def write(self, part: str, shards: Mapping[str, TensorShard], suffix: str = "") -> dict[str, str]:
+        """Write the shards of a part to a file; ``suffix`` distinguishes the files of several processes.
 
         Returns:
             The file's name and SHA-256.
         """
         content = serialize_shards(shards)
-        name = ".".join(filter(None, (part, writer, "safetensors")))
+        name = ".".join(filter(None, (part, suffix, "safetensors")))
         put(self.tmp_dir / name, content)
         return {name: hashlib.sha256(content).hexdigest()}
 
-    def commit(self, sums: Mapping[str, str]) -> None:
-        """Say what was written, and move it into place; one process does, after all have written.
+    def commit(self, checksums: Mapping[str, str]) -> None:
+        """Write the manifest and rename the folder; called by one process, after all processes have written.
 
         Arguments:
-            sums: the SHA-256 of every file.
+            checksums: the SHA-256 of every file.
         """
-        text = json.dumps({"images": self.images, "about": self.about, "sha256": sums}, indent=1)
+        text = json.dumps({"images": self.images, "about": self.about, "sha256": checksums}, indent=1)
         put(self.tmp_dir / NAME, text.encode())
         put(self.tmp_dir / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
         flush(self.tmp_dir)
@@ -65,6 +66,6 @@ class CheckpointWriter:
         flush(self.folder)
 
     def abort(self) -> None:
-        """Delete what was not moved into place, and what it took the place of."""
+        """Delete the temporary folder and a replaced checkpoint."""
         shutil.rmtree(self.tmp_dir, ignore_errors=True)
         shutil.rmtree(self.old, ignore_errors=True)

@@ -22,7 +22,7 @@ from sde_gen.cli.overrides import CONF as CONF
 from sde_gen.cli.overrides import names as names
 from sde_gen.cli.overrides import suggest as suggest
 from sde_gen.cli.overrides import validate_overrides as validate_overrides
-from sde_gen.distributed.announcement import announces
+from sde_gen.distributed.launch import should_report
 from sde_gen.training.precision import exact_float32
 
 
@@ -142,7 +142,7 @@ def exit_with_error(message: str, *, consequence: bool = False) -> NoReturn:
         message: what was wrong.
         consequence: whether another process has failed before, and says why.
     """
-    if announces(message, consequence=consequence):
+    if should_report(message, consequence=consequence):
         print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)
 

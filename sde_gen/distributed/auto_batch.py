@@ -1,4 +1,4 @@
-"""How many samples a device has room for at once."""
+"""Automatic batch size: halved until a batch fits the memory of the device."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ Made = TypeVar("Made")
 
 @dataclass(kw_only=True)
 class AutoBatchSize:
-    """Work on many samples in parts as large as the memory of the device allows.
+    """Process samples in batches as large as the memory of the device allows.
 
-    A part that does not fit is halved, and so are all that follow.
+    After an out-of-memory error the batch size is halved, for all following batches as well.
 
     Arguments:
-        size: samples of a part, to begin with.
-        splittable: whether a part may be halved.
-        on_resize: told the size before the first part, and again whenever it has changed.
+        size: initial batch size.
+        splittable: whether a batch may be halved.
+        on_resize: called with the batch size before the first batch, and after every change.
     """
 
     size: int
@@ -28,11 +28,10 @@ class AutoBatchSize:
     on_resize: Callable[[int], object] = lambda size: None
 
     def __post_init__(self) -> None:
-        """Nothing is prepared."""
         self._ready = False
 
     def warm_up(self) -> None:
-        """Prepare for the size, unless that is done.
+        """Call ``on_resize`` for the current size, unless done.
 
         Raises:
             OutOfMemoryError: as :meth:`map`.
@@ -41,14 +40,14 @@ class AutoBatchSize:
             self._ready = bool(self._fits(self.on_resize, self.size, self.size))
 
     def map(self, rows: range, work: Callable[[range], Made]) -> Iterator[Made]:
-        """Work on rows, part after part.
+        """Yield the results of ``work``, batch by batch.
 
         Arguments:
-            rows: numbers of samples, in sequence.
-            work: makes something of some of them.
+            rows: indices of samples.
+            work: processes a batch of indices.
 
         Raises:
-            OutOfMemoryError: the device has no memory for a single sample, or for a part that must not be halved.
+            OutOfMemoryError: the device has no memory for a single sample, or for for a batch that must not be halved.
         """
         while rows:
             self.warm_up()
@@ -58,7 +57,7 @@ class AutoBatchSize:
                 rows = rows[len(some) :]
 
     def _fits(self, work: Callable[[Given], Made], given: Given, count: int) -> list[Made]:
-        """What was made, or nothing and half the size; what the failed attempt held is free again on return."""
+        """Return the result in a list, or halve the size and return an empty list, with all memory freed."""
         try:
             return [work(given)]
         except torch.OutOfMemoryError:

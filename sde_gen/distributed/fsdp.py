@@ -1,4 +1,4 @@
-"""Processes of which each keeps a share of the weights."""
+"""Fully sharded data parallelism (FSDP): every process keeps a shard of the weights."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -14,20 +14,19 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from typing_extensions import override
 
-from sde_gen.checkpoint.dcp import Reader, Writer
-from sde_gen.checkpoint.tensors import TensorSource
-from sde_gen.checkpoint.writer import CheckpointWriter
-from sde_gen.distributed.blocks import blocks
+from sde_gen.distributed.dcp import DCPReader, DCPWriter
+from sde_gen.distributed.storage import ShardWriter, TensorSource
 from sde_gen.distributed.strategy import DDP
 
 
 class FSDP(DDP):
-    """All processes of a ``torchrun``, each with its share of weights, gradients, average and state of the optimizer.
+    """Fully sharded data parallelism: every process keeps a shard of weights, gradients, EMA and optimizer state.
 
-    The weights of a block are put together when it is their turn, forward and again backward, and its gradients are
-    averaged into the shares: for networks that are too large to be kept four times over on one device. While
-    micro-batches are gathered, the gradients are not shared out but whole in every process.
+    The weights of a block are gathered just before its forward and backward passes, and its gradients are
+    reduce-scattered: for networks whose weights, gradients, EMA and optimizer state do not fit on one device. While
+    gradients are accumulated over micro-batches, they are not sharded.
 
     Source: Rajbhandari et al., 2020, arXiv:1910.02054 (ZeRO, stage 3); Zhao et al., 2023, arXiv:2304.11277 (PyTorch
     FSDP).
@@ -35,39 +34,43 @@ class FSDP(DDP):
 
     def __init__(self) -> None:
         super().__init__()
-        self._blank: dict[nn.Module, nn.Module] = {}
+        self._without_weights: dict[nn.Module, nn.Module] = {}
 
+    @override
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network itself, divided."""
         self.shard(net)
         return net
 
+    @override
     def shard(self, net: nn.Module) -> None:
-        """Divide every block by itself, and what is left as one; the weights are the first process'.
+        """Shard the weights of rank 0 block by block, then the parameters outside of blocks.
 
         Raises:
-            ValueError: this PyTorch cannot divide networks on the CPU.
+            ValueError: this version of PyTorch cannot shard networks on the CPU.
         """
         device = next(net.parameters()).device.type
         if device == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
             raise ValueError(
-                f"distributed=fsdp does not work on the CPU with PyTorch {torch.__version__}; use a later one, or a GPU, "
-                "or distributed=ddp"
+                f"distributed=fsdp does not work on the CPU with PyTorch {torch.__version__}; use a later version, "
+                "a GPU, or distributed=ddp"
             )
         memo = {
             id(x): nn.Parameter(torch.empty_like(x, device="meta"), x.requires_grad) for x in net.parameters()
         }
-        self._blank[net] = copy.deepcopy(net, memo)  # all of it but the weights
+        self._without_weights[net] = copy.deepcopy(net, memo)
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for tensor in (*net.parameters(), *net.buffers()):
             dist.broadcast(tensor.data, 0)
         mesh = init_device_mesh(device, (self.size,))
-        for part in (*reversed(blocks(net)), net):  # a block within a block comes first
-            fully_shard(part, mesh=mesh)
+        for module in (
+            *reversed(repeated_blocks(net)),
+            net,
+        ):  # a nested block before the one that contains it
+            fully_shard(module, mesh=mesh)
 
+    @override
     @contextmanager
     def no_sync(self, net: nn.Module) -> Iterator[None]:
-        """Gather gradients in this process."""
         assert isinstance(net, FSDPModule)
         net.set_requires_gradient_sync(False)
         try:
@@ -75,54 +78,59 @@ class FSDP(DDP):
         finally:
             net.set_requires_gradient_sync(True)
 
+    @override
     def full_tensor(self, x: Tensor) -> Tensor:
-        """Put the shares together."""
         return x.full_tensor() if isinstance(x, DTensor) else x
 
+    @override
     def gather_model(self, net: nn.Module) -> nn.Module:
-        """A copy that holds all weights."""
-        copied = copy.deepcopy(self._blank[net])
-        copied.load_state_dict(
-            {name: self.full_tensor(x) for name, x in net.state_dict().items()}, assign=True
-        )
-        return copied
+        full = copy.deepcopy(self._without_weights[net])
+        full.load_state_dict({name: self.full_tensor(x) for name, x in net.state_dict().items()}, assign=True)
+        return full
 
+    @override
     @contextmanager
     def reshard_after(self, net: nn.Module) -> Iterator[None]:
-        """Put weights together block by block, and let go of those outside of the blocks at the end."""
         assert isinstance(net, FSDPModule)
         try:
             yield
         finally:
             net.reshard()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
-        """Every process writes what it keeps, and the first one what all have."""
-        named = {f"{part}/{name}": x for part, tensors in parts.items() for name, x in tensors.items()}
-        with _causes():
+    @override
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: ShardWriter) -> None:
+        tensors = {f"{part}/{name}": x for part, named in parts.items() for name, x in named.items()}
+        with _raise_cause():
             save(
-                named,
-                storage_writer=Writer(writer, tuple(parts), rank=self.rank, size=self.size),
+                tensors,
+                storage_writer=DCPWriter(writer, tuple(parts), rank=self.rank, size=self.size),
                 planner=DefaultSavePlanner(
                     flatten_state_dict=False, flatten_sharded_tensors=False, dedup_save_to_lowest_rank=True
                 ),
                 process_group=self.control,
             )
 
+    @override
     def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
-        """Every process reads what it keeps."""
-        with _causes():
+        with _raise_cause():
             load(
                 dict(targets),
-                storage_reader=Reader(source),
+                storage_reader=DCPReader(source),
                 planner=DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
                 process_group=self.control,
             )
 
 
+def repeated_blocks(net: nn.Module) -> list[nn.Module]:
+    """Return the modules with parameters in a network's lists (``nn.ModuleList``), outer ones before nested ones."""
+    lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
+    blocks = (block for modules in lists for block in modules if block not in lists)
+    return [block for block in blocks if next(block.parameters(), None) is not None]
+
+
 @contextmanager
-def _causes() -> Iterator[None]:
-    """Raise in every process what went wrong in one."""
+def _raise_cause() -> Iterator[None]:
+    """Raise the error of the lowest rank that failed in place of DCP's exception, in every process."""
     try:
         yield
     except CheckpointException as error:

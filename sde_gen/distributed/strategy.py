@@ -1,4 +1,4 @@
-"""Processes that train one network together, or a process alone."""
+"""Strategies of data-parallel training: a single process, and DistributedDataParallel (DDP)."""
 
 import inspect
 import os
@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
-from sde_gen.checkpoint.tensors import TensorShard, TensorSource
-from sde_gen.checkpoint.writer import CheckpointWriter
 from sde_gen.distributed.launch import is_distributed
+from sde_gen.distributed.storage import ShardWriter, TensorShard, TensorSource
 
 T = TypeVar("T")
 
@@ -22,14 +22,19 @@ SYNC_BUFFERS = (
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     else "broadcast_buffers"
 )
-"""The argument of DistributedDataParallel; the second name is that of PyTorch before 2.13."""
+"""The argument of DistributedDataParallel; its name before PyTorch 2.13 is ``broadcast_buffers``."""
+
+CONNECTION_ERRORS = ("Connection closed", "Connection reset", "NCCL", "Broken pipe")
+"""Phrases by which an error of PyTorch reveals that another process has ended."""
 
 
 class Strategy(Protocol):
-    """What a training asks of the processes that share its batches.
+    """Collective operations of the processes that train one network.
+
+    All methods are collective: every process must call them, in the same order.
 
     Attributes:
-        rank: number of this process; the first one saves and tells.
+        rank: rank of this process; rank 0 writes files and reports.
         size: number of processes.
     """
 
@@ -37,188 +42,189 @@ class Strategy(Protocol):
     size: int
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """Make the network's gradients the mean over all processes, whenever they are synchronized."""
+        """Return a network whose gradients are averaged over all processes whenever they are synchronized."""
         ...
 
     def shard(self, net: nn.Module) -> None:
-        """Let go of those weights that this process need not keep, as :meth:`wrap` does with the trained ones."""
+        """Shard the weights of a network that is not trained as :meth:`wrap` does those of the trained one."""
         ...
 
     def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Inside the block gradients of what :meth:`wrap` made stay with each process."""
+        """Return a context in which the gradients of a network of :meth:`wrap` are not synchronized."""
         ...
 
     def full_tensor(self, x: Tensor) -> Tensor:
-        """All of a tensor of which every process may keep a share; every process asks."""
+        """Gather a tensor that may be sharded."""
         ...
 
     def gather_model(self, net: nn.Module) -> nn.Module:
-        """A network with all weights, to be used by one process, from one that was divided; every process asks."""
+        """Gather the weights of a network that may be sharded into one that a single process can use."""
         ...
 
     def reshard_after(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Inside the block a network that was divided may be used; all processes do, as often."""
+        """Return a context in which a sharded network may be evaluated, equally often in every process."""
         ...
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
-        """Write a checkpoint's tensors, those by name of each part; every process asks.
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: ShardWriter) -> None:
+        """Write the tensors of a checkpoint, given by part and name.
 
         Raises:
-            OSError: one of them could not write.
+            OSError: in every process, if one of them could not write.
         """
         ...
 
     def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
-        """Fill tensors, or what this process keeps of them, with those of the same names; every process asks."""
+        """Copy tensors, or the shards that this process keeps, into the targets of the same names."""
         ...
 
     def all_reduce_sum(self, x: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         ...
 
     def all_gather(self, x: Tensor) -> Tensor:
-        """The rows of all processes, in the order of their ranks; all have as many."""
+        """Concatenate the rows of all processes by rank; every process passes equally many."""
         ...
 
     def any_rank(self, flag: bool) -> bool:
-        """Whether the flag is up in one of them."""
+        """Return whether the flag is true in any process."""
         ...
 
-    def all_gather_object(self, word: T) -> list[T]:
-        """What every process has to say, in the order of their ranks."""
+    def all_gather_object(self, obj: T) -> list[T]:
+        """Return the objects of all processes by rank."""
         ...
 
 
 class SingleProcess:
-    """One process."""
+    """A strategy of one process, without communication."""
 
     rank, size = 0, 1
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network itself."""
+        """Return the network itself."""
         return net
 
     def shard(self, net: nn.Module) -> None:
-        """Nothing to do."""
+        """Keep all weights."""
 
     def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Nothing to do."""
+        """Return an empty context."""
         del net
         return nullcontext()
 
     def full_tensor(self, x: Tensor) -> Tensor:
-        """The tensor itself."""
+        """Return the tensor itself."""
         return x
 
     def gather_model(self, net: nn.Module) -> nn.Module:
-        """The network itself."""
+        """Return the network itself."""
         return net
 
     def reshard_after(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Nothing to do."""
+        """Return an empty context."""
         del net
         return nullcontext()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
-        """A file for each part."""
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: ShardWriter) -> None:
+        """Write one file for each part."""
         writer.begin()
-        sums: dict[str, str] = {}
+        checksums: dict[str, str] = {}
         for part, tensors in parts.items():
-            sums |= writer.write(part, {name: TensorShard(tensor) for name, tensor in tensors.items()})
-        writer.commit(sums)
+            checksums |= writer.write(part, {name: TensorShard(tensor) for name, tensor in tensors.items()})
+        writer.commit(checksums)
 
     def load(self, source: Mapping[str, TensorSource], targets: Mapping[str, Tensor]) -> None:
-        """Copy, one after the other."""
+        """Copy tensor by tensor."""
         for name, target in targets.items():
             target.copy_(source[name][()])
 
     def all_reduce_sum(self, x: Tensor) -> Tensor:
-        """Its own."""
+        """Return the tensor itself."""
         return x
 
     def all_gather(self, x: Tensor) -> Tensor:
-        """Its own."""
+        """Return the tensor itself."""
         return x
 
     def any_rank(self, flag: bool) -> bool:
-        """Its own."""
+        """Return the flag itself."""
         return flag
 
-    def all_gather_object(self, word: T) -> list[T]:
-        """Its own."""
-        return [word]
+    def all_gather_object(self, obj: T) -> list[T]:
+        """Return a list of the one object."""
+        return [obj]
 
 
 class DDP(SingleProcess):
-    """All processes of a ``torchrun``, each with a copy of the network, on a device of its own where there are enough.
+    """Data parallelism: every process of a ``torchrun`` holds a replica of the network, on a separate GPU if possible.
 
-    Gradients are averaged while they are being computed, bucket by bucket.
+    Gradients are averaged bucket by bucket during the backward pass.
 
     Source: Li et al., 2020, arXiv:2006.15704 (PyTorch Distributed).
     """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        # flags must not wait for what a GPU has in its queue
+        # a separate group on the CPU: flags must not wait for the queue of a GPU
         self.control = dist.new_group(backend="gloo")
 
+    @override
     def wrap(self, net: nn.Module) -> nn.Module:
-        """A copy that is kept equal to those of the others; its weights are the first process'."""
         replica = DistributedDataParallel(net, gradient_as_bucket_view=True, **{SYNC_BUFFERS: False})  # type: ignore[arg-type]
         # The last attribute is freed last. Were the reducer the last to hold the group, it would wait for the group's
-        # threads with Python's lock held, which they may be waiting for.
+        # threads while holding the GIL, for which these threads may be waiting.
         vars(replica)["group"] = dist.group.WORLD
         return replica
 
+    @override
     def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
-        """Send nothing."""
         return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
-    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: CheckpointWriter) -> None:
-        """The first process does: all have the same, and all are told how it went."""
+    @override
+    def save(self, parts: Mapping[str, Mapping[str, Tensor]], writer: ShardWriter) -> None:
         failure = None
         if self.rank == 0:
             try:
                 super().save(parts, writer)
             except OSError as error:
                 failure = error.errno, error.strerror
-        told = self.all_gather_object(failure)[0]
-        if told is not None:
-            raise OSError(*told)
+        failure = self.all_gather_object(failure)[0]
+        if failure is not None:
+            raise OSError(*failure)
 
+    @override
     def all_reduce_sum(self, x: Tensor) -> Tensor:
-        """Add up, on the device."""
         out = x.detach().clone()
         dist.all_reduce(out)
         return out
 
+    @override
     def all_gather(self, x: Tensor) -> Tensor:
-        """Put together."""
         parts = [torch.empty_like(x) for _ in range(self.size)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
+    @override
     def any_rank(self, flag: bool) -> bool:
-        """Ask all."""
-        raised = torch.tensor(int(flag))
-        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.control)
-        return bool(raised)
+        result = torch.tensor(int(flag))
+        dist.all_reduce(result, dist.ReduceOp.MAX, group=self.control)
+        return bool(result)
 
-    def all_gather_object(self, word: T) -> list[T]:
-        """Ask all."""
-        words = [word] * self.size
-        dist.all_gather_object(words, word, group=self.control)
-        return words
+    @override
+    def all_gather_object(self, obj: T) -> list[T]:
+        objects = [obj] * self.size
+        dist.all_gather_object(objects, obj, group=self.control)
+        return objects
 
 
 @contextmanager
 def init_distributed(strategy: Callable[[], Strategy] = DDP) -> Iterator[Strategy]:
-    """The processes that ``torchrun`` or submitit started with this one, or this one alone, which has nothing to share.
+    """Initialize the process group of ``torchrun`` or submitit, if there is one, and destroy it after the block.
 
-    With CUDA every process gets a device of its own, which "cuda" then means.
+    With enough CUDA devices every process gets a separate one as its current device.
 
     Arguments:
-        strategy: makes the team once the processes know each other.
+        strategy: makes the strategy, once the process group is initialized; a single process uses
+            :class:`SingleProcess`.
 
     Raises:
         ChildProcessError: another process failed, or was killed, inside the block.
@@ -226,21 +232,19 @@ def init_distributed(strategy: Callable[[], Strategy] = DDP) -> Iterator[Strateg
     if not is_distributed():
         yield SingleProcess()
         return
-    cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(
+    use_cuda = torch.cuda.is_available() and torch.cuda.device_count() >= int(
         os.environ.get("LOCAL_WORLD_SIZE", 1)
     )
-    if cuda:
+    if use_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("nccl" if use_cuda else "gloo")
     try:
         yield strategy()
     except (dist.DistBackendError, RuntimeError) as error:
-        if any(
-            word in str(error) for word in ("Connection closed", "Connection reset", "NCCL", "Broken pipe")
-        ):
+        if any(phrase in str(error) for phrase in CONNECTION_ERRORS):
             raise ChildProcessError(
-                f"process {dist.get_rank()} of {dist.get_world_size()} lost another one, which failed or was killed; "
-                "the last checkpoint is whole, and the same command goes on from it"
+                f"process {dist.get_rank()} of {dist.get_world_size()} lost the connection to another process, which "
+                "failed or was killed; the last checkpoint is complete: run the same command again to resume from it"
             ) from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Processes that share a list of tasks and never wait for each other's work."""
+"""Work queue: processes take tasks one at a time from a shared list, without collective operations."""
 
 import json
 import os
@@ -16,20 +16,19 @@ from sde_gen.distributed.launch import is_distributed
 
 
 class PeerFailed(Exception):
-    """Another process of the crew failed, so the work as a whole is at an end."""
+    """Error of the other processes after one process has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkQueue:
-    """The processes of one ``torchrun``, or a process alone.
+    """A queue of tasks shared by the processes of one ``torchrun``, or of a single process.
 
-    Tasks are dealt one at a time to whoever asks, by a counter in the store that torchrun's processes share. There
-    is no collective operation: tasks of unequal length, such as ODEs that take unequal numbers of steps, leave
-    nobody waiting, and nobody hanging.
+    A counter in the store of torchrun distributes tasks one at a time. Without collective operations no process waits
+    for another's task, however unequal their lengths (such as ODEs with different numbers of steps).
 
     Arguments:
-        store: what the processes share.
-        rank: number of this process.
+        store: key-value store shared by the processes.
+        rank: rank of this process.
         size: number of processes.
     """
 
@@ -39,9 +38,9 @@ class WorkQueue:
 
     @classmethod
     def init(cls) -> "WorkQueue":
-        """Find the others, if torchrun or the like started this process; otherwise be alone.
+        """Connect to the processes of ``torchrun``, if one started this process.
 
-        With CUDA every process of several gets a device of its own, which "cuda" then means.
+        With CUDA every process gets a separate device as its current one, as far as there are enough.
         """
         if not is_distributed():
             return cls(store=HashStore(), rank=0, size=1)
@@ -52,11 +51,11 @@ class WorkQueue:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this is the main process, of rank 0."""
         return self.rank == 0
 
     def broadcast_object(self, name: str, make: Callable[[], Any]) -> Any:
-        """Let the leader make something that JSON can say, and give it to all."""
+        """Return in every process the JSON-serializable object that the main process makes."""
         if self.is_main:
             self.store.set(f"{name} made", json.dumps(make()))
         while not self.store.check([f"{name} made"]):
@@ -64,24 +63,24 @@ class WorkQueue:
         return json.loads(self.store.get(f"{name} made"))
 
     def take(self, name: str, tasks: Sequence[int]) -> Iterator[int]:
-        """Tasks for this process, one at a time, until none is left; every one goes to one process."""
-        while (dealt := self.store.add(f"{name} dealt", 1)) <= len(tasks):
+        """Yield tasks for this process, one at a time, until none is left; each task goes to one process."""
+        while (taken := self.store.add(f"{name} dealt", 1)) <= len(tasks):
             self._check()
-            yield tasks[dealt - 1]
+            yield tasks[taken - 1]
         self.store.add(f"{name} finished", 1)
 
     def wait_all(self, name: str) -> Iterator[None]:
-        """Go round, with a rest each time, until every process has finished its tasks."""
+        """Yield about every 50 ms until every process has finished its tasks."""
         while self.store.add(f"{name} finished", 0) < self.size:
             yield
             self._poll()
 
     @contextmanager
     def propagate_failure(self) -> Iterator[None]:
-        """Make a failure of one process inside the block the failure of all.
+        """Propagate an exception inside the block to all processes.
 
         Raises:
-            PeerFailed: in the other processes, when they next ask for a task or wait.
+            PeerFailed: in the other processes, when they next take a task or wait.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a step reads of the data; where that takes time, the next step's is read meanwhile."""
+"""Loader of the micro-batches of a training step, with prefetching of data on the disk."""
 
 import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +15,7 @@ class MicroBatch(NamedTuple):
 
     Attributes:
         indices: numbers of its samples, int64 with shape (B,), on the device.
-        values: the samples with shape (B, *event), on the device. In the place of samples that another process goes on
-            with may stand others, of this one.
+        values: the samples with shape (B, *event), on the device; rows of other processes may hold samples of this one.
     """
 
     indices: Tensor
@@ -26,9 +25,9 @@ class MicroBatch(NamedTuple):
 class BatchLoader:
     """The micro-batches of a step, a function of its number.
 
-    Samples in memory are there as a whole. Of samples on the disk a process reads its share alone, unless asked for
-    the whole batch, and a thread reads those of the next step while this one is at work; what it raises is raised
-    where the samples are asked for. The thread ends with the feed.
+    Samples in memory are indexed. Of samples on the disk a process reads its slice only, unless ``whole`` is set, and
+    a thread prefetches those of the next step; its errors are raised when that step is loaded. The thread ends
+    with the loader.
 
     Arguments:
         data: the data set, whose tensors are on the device.

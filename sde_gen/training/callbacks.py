@@ -1,4 +1,4 @@
-"""Who is told how a training goes: log files, TensorBoard, and whatever the doors show."""
+"""Callbacks of a training: the interface, JSONL logs and TensorBoard."""
 
 import importlib
 import json
@@ -10,30 +10,30 @@ from sde_gen.utils import atomic
 from sde_gen.utils.arguments import Checked
 
 Record = Mapping[str, Any]
-"""What is said of a training every so often: numbers by name, or by name and bin."""
+"""A record of the log: numbers by name, or by name and bin."""
 
 
 class Callback(Checked):
-    """Does nothing; override what is of interest."""
+    """Base of callbacks: every method does nothing; override those of interest."""
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """The training begins, or goes on, at ``images`` of ``budget``."""
+        """The training starts or resumes at ``images`` of ``budget``."""
 
     def on_step_end(self, images: int) -> None:
         """A step ended."""
 
     def on_log(self, record: Record) -> None:
-        """Numbers are due."""
+        """A record of the log is complete."""
 
     def on_preview(self, denoiser: Any, images: int) -> None:
-        """A preview is due; what is trained, a denoiser as a rule, has the averaged weights."""
+        """A preview is due; ``denoiser`` is the trained model with averaged weights."""
 
     def on_checkpoint(self, path: Path, images: int) -> None:
         """A checkpoint was written."""
 
 
 class JSONL(Callback):
-    """One JSON object a line; records of a future that a restart undid are cut off.
+    """Log file with one JSON object a line; records after the checkpoint of a resumed training are removed.
 
     Arguments:
         path: the file.
@@ -43,7 +43,7 @@ class JSONL(Callback):
         self.path = path
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """Keep the records up to here."""
+        """Remove the records after ``images``."""
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -60,7 +60,7 @@ class JSONL(Callback):
 def _images(line: str) -> float:
     try:
         return int(json.loads(line)["images"])
-    except (ValueError, KeyError):  # a line cut short by a kill
+    except (ValueError, KeyError):  # a line truncated by a kill
         return float("inf")
 
 
@@ -68,7 +68,7 @@ class TensorBoard(Callback):
     """Scalars for TensorBoard; needs the extra ``log``.
 
     Arguments:
-        folder: where its files go.
+        folder: folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:

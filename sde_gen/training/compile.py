@@ -1,4 +1,4 @@
-"""How the network is executed."""
+"""Execution of the network: eager, compiled block by block, or replayed as CUDA graphs."""
 
 import abc
 import warnings
@@ -10,30 +10,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from sde_gen.distributed.blocks import blocks
+from sde_gen.distributed.fsdp import repeated_blocks
 from sde_gen.utils.arguments import Checked
 
 
 class Compiler(Checked, abc.ABC):
-    """A choice of how the network is executed."""
+    """Base of the ways to execute a network."""
 
     @abc.abstractmethod
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
-        """Change how a network is executed, in place; parameters and their names stay.
+        """Change the execution of a network in place; parameters and their names stay.
 
         Arguments:
             net: the network.
-            warmup_step: uses the network once, as it will be used: what compiles on first use does so here.
+            warmup_step: runs the network once as in training, so that compilation on first use happens here.
         """
 
     def no_recompile(self) -> AbstractContextManager[object]:
-        """Inside the block nothing more is compiled: other inputs than the trial's meet the network as written."""
+        """Return a context in which nothing is compiled: inputs of new shapes run eagerly."""
         return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eager(Compiler):
-    """As it is written, operator by operator."""
+    """Eager execution, operator by operator."""
 
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Change nothing."""
@@ -58,27 +58,26 @@ class Blocks(Compiler):
     kinds: int = 64
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.kinds < 1:
             raise ValueError(f"kinds={self.kinds} must be at least 1; for no compiling use compile=eager")
 
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
-        """Compile the blocks, and see whether they work.
+        """Compile the blocks and run them once.
 
         Raises:
             ValueError: the network has no blocks.
-            OutOfMemoryError: the trial did not fit into the device's memory; the network stays as it was.
+            OutOfMemoryError: the warm-up step did not fit into the device's memory; the network stays as it was.
         """
         self._attempt(net, warmup_step)
 
     def no_recompile(self) -> AbstractContextManager[object]:
-        """Compile nothing again."""
+        """Return a context in which blocks run eagerly on inputs they were not compiled for."""
         stance: AbstractContextManager[object] = torch.compiler.set_stance("eager_on_recompile")
         return stance
 
     def _attempt(self, net: nn.Module, warmup_step: Callable[[], object], **options: Any) -> bool:
         """Compile the blocks with options of ``torch.compile``; false, after a warning, where that is not possible."""
-        parts = blocks(net)
+        parts = repeated_blocks(net)
         if not parts:
             raise ValueError(
                 f"{type(net).__name__} holds no blocks in lists that could be compiled; use compile=eager"
@@ -88,7 +87,7 @@ class Blocks(Compiler):
         try:
             with torch._dynamo.config.patch(recompile_limit=self.kinds):
                 warmup_step()
-        except Exception as error:  # whatever a compiler says; what the network gets wrong it will say again
+        except Exception as error:  # of any compiler; an error of the network itself is raised again later
             for block in parts:
                 block._compiled_call_impl = None
             if isinstance(error, torch.OutOfMemoryError):
@@ -130,9 +129,7 @@ class Graphs(Blocks):
         mark = net.register_forward_pre_hook(_begin)
         keep = False
         try:
-            keep = self._attempt(
-                net, lambda: [warmup_step() for _ in RECOMPILE_LIMIT], mode="reduce-overhead"
-            )
+            keep = self._attempt(net, lambda: [warmup_step() for _ in WARMUP_STAGES], mode="reduce-overhead")
         finally:
             if not keep:
                 mark.remove()
@@ -142,5 +139,5 @@ def _begin(*_: object) -> None:
     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-RECOMPILE_LIMIT = "compile and warm up", "record", "replay"
-"""What PyTorch does when a compiled function with a graph is called for the first, second and third time."""
+WARMUP_STAGES = "compile and warm up", "record", "replay"
+"""Work of the first, second and third call of a compiled function with a CUDA graph."""

@@ -1,4 +1,4 @@
-"""The numbers of a training."""
+"""Settings of a training."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Checked):
-    """Numbers of a training; everything that counts is counted in images.
+    """Settings of a training; budget and intervals are counted in images.
 
     Arguments:
         images: budget of the whole training.
@@ -39,7 +39,6 @@ class TrainingConfig(Checked):
     channels_last: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         counts = (
             "images",
             "batch_size",

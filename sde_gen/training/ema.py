@@ -10,11 +10,11 @@ from sde_gen.utils.arguments import Checked
 
 
 class EMA(Checked, abc.ABC):
-    """A rule for how much of the average stays at every step."""
+    """A rule for the decay of the average at every step."""
 
     @abc.abstractmethod
     def decay(self, step: int, images: int, batch_size: int) -> float:
-        """The factor of the old average.
+        """Return the factor of the old average.
 
         Arguments:
             step: number of steps done, this one included.
@@ -36,12 +36,11 @@ class WarmupEMA(EMA):
     rate: float = 0.999
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.rate < 1:
             raise ValueError(f"ema rate={self.rate} must lie in [0, 1)")
 
     def decay(self, step: int, images: int, batch_size: int) -> float:
-        """The smaller of rate and ramp."""
+        """Return the smaller of rate and ramp."""
         del images, batch_size
         return min(self.rate, (1 + step) / (10 + step))
 
@@ -54,39 +53,38 @@ class HalfLifeEMA(EMA):
 
     Arguments:
         images: images after which half of the old average is left.
-        ramp: the half-life is at most this share of the images seen.
+        ramp: the half-life is at most this fraction of the images seen.
     """
 
     images: float = 500_000
     ramp: float = 0.05
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not (self.images > 0 and self.ramp > 0):
             raise ValueError(f"images={self.images}, ramp={self.ramp}: both must be positive")
 
     def decay(self, step: int, images: int, batch_size: int) -> float:
-        """One half to the power of a step's share of the half-life."""
+        """Return 0.5 to the power of the batch size over the half-life."""
         del step
         return float(0.5 ** (batch_size / min(self.images, self.ramp * images)))
 
 
 class EMAUpdater:
-    """Moves the average of a network after the network.
+    """In-place update of the averaged weights of a network.
 
     Arguments:
         ema_model: a copy of the network.
         net: the network.
     """
 
-    def __init__(self, average: nn.Module, net: nn.Module) -> None:
-        self.target: list[Tensor] = list(average.parameters())  # to list them takes time: once is enough
+    def __init__(self, ema_model: nn.Module, net: nn.Module) -> None:
+        self.target: list[Tensor] = list(ema_model.parameters())  # listed once: it takes time
         self.source: list[Tensor] = list(net.parameters())
-        self.buffers = list(average.buffers()), list(net.buffers())
+        self.buffers = list(ema_model.buffers()), list(net.buffers())
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Keep the share ``decay`` of the averaged parameters; buffers are copied."""
+        """Multiply the averaged parameters by ``decay`` and add the rest of the new ones; copy buffers."""
         torch._foreach_lerp_(self.target, self.source, 1 - decay)
         if self.buffers[0]:
             torch._foreach_copy_(*self.buffers)

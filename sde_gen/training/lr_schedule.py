@@ -1,4 +1,4 @@
-"""The learning rate over a training."""
+"""Learning rate schedules."""
 
 import abc
 import math
@@ -19,12 +19,11 @@ class LRSchedule(Checked, abc.ABC):
     warmup: int = 10_000
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.warmup < 0:
             raise ValueError(f"warmup={self.warmup} must not be negative")
 
     def __call__(self, images: int, budget: int) -> float:
-        """The factor after ``images`` of ``budget`` images, this step's included."""
+        """Return the factor after ``images`` of ``budget`` images, this step's included."""
         return min(1.0, images / self.warmup if self.warmup else 1.0) * self.decay(images / budget)
 
     def check(self, budget: int) -> None:
@@ -39,7 +38,7 @@ class LRSchedule(Checked, abc.ABC):
 
     @abc.abstractmethod
     def decay(self, progress: float) -> float:
-        """The factor at the share ``progress`` of the training."""
+        """Return the factor at the fraction ``progress`` of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +46,28 @@ class ConstantLR(LRSchedule):
     """No decay."""
 
     def decay(self, progress: float) -> float:
-        """One."""
+        """Return 1."""
         del progress
         return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearLR(LRSchedule):
-    """ConstantLR, then linear to zero at the end.
+    """Constant, then linear decay to zero at the end.
 
     Arguments:
-        share: the last share of the training, over which the factor falls.
+        share: last fraction of the training, over which the factor falls.
     """
 
     share: float = 0.4
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.share <= 1:
             raise ValueError(f"share={self.share} must lie in (0, 1]")
 
     def decay(self, progress: float) -> float:
-        """What is left of the training over the share."""
+        """Return the remaining fraction of the training over ``share``, at most 1."""
         return max(0.0, min(1.0, (1 - progress) / self.share))
 
 
@@ -78,5 +76,5 @@ class CosineLR(LRSchedule):
     """A quarter of a wave from one to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
 
     def decay(self, progress: float) -> float:
-        """(1 + cos(pi progress)) / 2."""
+        """Return (1 + cos(pi progress)) / 2."""
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,4 +1,4 @@
-"""The watch-dog: numbers that are not finite stop the training and explain themselves."""
+"""Guard against losses, gradients and weights that are not finite: detect them, explain them and stop."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ REMEDIES = (
 
 
 EXPLODED = 1e4
-"""The loss has exploded when it is so many times that of the first step, and no less than that by itself."""
+"""Ratio to the loss of the first step (at least 1 per sample) above which the loss counts as exploded."""
 
 
 class NonFiniteGuard:
-    """Remember, on the device, the first step whose loss or gradient was not finite.
+    """Record on the device of the first step whose loss or gradient was not finite.
 
-    From that step on the optimizer is told to change nothing. So nobody needs to wait for a GPU after every
-    step: whenever somebody looks, the weights are still those before it, and it can be played again.
+    From that step on the optimizer skips its updates. The host therefore need not wait for a GPU after every step:
+    whenever the record is read, the weights are still those before that step, which can be computed again.
 
     Arguments:
         device: the device that works.
@@ -36,18 +36,18 @@ class NonFiniteGuard:
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def watch(self, step: int, loss: Tensor, grad_norm: Tensor) -> Tensor:
-        """Look at the loss and the gradient norm of a step, both with shape ().
+    def update(self, step: int, loss: Tensor, grad_norm: Tensor) -> Tensor:
+        """Check the loss and the gradient norm of a step, both with shape ().
 
         Returns:
-            float32 with shape (): one if this step or one before was not finite, else zero.
+            float32 with shape (): 1 if this or an earlier step was not finite, else 0.
         """
         bad = ~(torch.isfinite(loss) & torch.isfinite(grad_norm))
         self._first = torch.where(bad & (self._first < 0), step, self._first)
         return (self._first >= 0).float()
 
     def first(self) -> int | None:
-        """The first step that was not finite, None if all were; waits for the device."""
+        """Return the first step that was not finite, or None; waits for the device."""
         step = int(self._first)
         return None if step < 0 else step
 
@@ -64,18 +64,18 @@ def raise_nonfinite(
     taken: bool,
     go_on: str,
 ) -> NoReturn:
-    """Leave a reproducer in the folder and stop; checkpoints are not touched.
+    """Raise an error that explains a step that is not finite, and save what reproduces it; checkpoints stay.
 
     Arguments:
-        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are left; None leaves none.
+        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are written; None writes none.
         sde: the process, for the noise levels.
         step: number of the step.
-        seed: seed of the training: with the step it gives the batch's noise again.
+        seed: seed of the training: with the step it determines the batch's noise.
         batches: the micro-batches in model space, each with shape (B, *event), and their losses.
         net: the weights with which these losses were computed.
-        about: what the training says of itself.
-        taken: whether these are the weights after the step, else those before it.
-        go_on: from which checkpoint the training can go on.
+        about: metadata of the training.
+        taken: whether these are the weights after the step rather than before it.
+        go_on: advice on the checkpoint to resume from.
 
     Raises:
         FloatingPointError: always; names the samples whose loss is not finite, or if there are none
@@ -100,8 +100,14 @@ def raise_nonfinite(
     if folder is not None:
         tensors = {f"net.{name}": x.detach().cpu().contiguous() for name, x in net.items()}
         tensors |= {"x0": x0, "t": t, "per_sample": per_sample}
-        told = {"step": step, "seed": seed, "weights": f"{when} the step", "samples": levels, "about": about}
-        where = _reproducer(folder, tensors, told)
+        metadata = {
+            "step": step,
+            "seed": seed,
+            "weights": f"{when} the step",
+            "samples": levels,
+            "about": about,
+        }
+        where = _reproducer(folder, tensors, metadata)
     shown = "; ".join(
         f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
         for at in levels[:3]
@@ -122,13 +128,13 @@ def raise_nonfinite(
     )
 
 
-def _reproducer(folder: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> str:
-    """Leave batch and weights; say where."""
+def _reproducer(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Save batch and weights, and return a message with their path."""
     path = folder / "not_finite.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(path, safetensors.torch.save(dict(tensors)))
-        atomic.write(path.with_suffix(".json"), json.dumps(told, indent=1))
-    except OSError as error:  # it must not hide what happened
+        atomic.write(path.with_suffix(".json"), json.dumps(metadata, indent=1))
+    except OSError as error:  # must not hide the error itself
         return f"batch and weights could not be written ({error}); "
     return f"batch and weights are in {path}; "

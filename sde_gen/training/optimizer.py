@@ -1,4 +1,4 @@
-"""Optimizers, as settings until they meet parameters."""
+"""Optimizers: hyper-parameters that build a PyTorch optimizer."""
 
 import abc
 import math
@@ -13,7 +13,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Checked, abc.ABC):
-    """TrainingConfig of an optimizer of the Adam family.
+    """Hyper-parameters of an optimizer of the Adam family.
 
     Arguments:
         lr: learning rate.
@@ -28,7 +28,6 @@ class Optimizer(Checked, abc.ABC):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not (
             0 < self.lr < math.inf and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and 0 < self.eps < math.inf
         ):
@@ -39,7 +38,7 @@ class Optimizer(Checked, abc.ABC):
 
     @abc.abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Make the optimizer."""
+        """Build the optimizer of these parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015, arXiv:1412.6980), fused."""
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Make it."""
+        """Build the fused optimizer."""
         return torch.optim.Adam(
             parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True
         )
@@ -58,19 +57,18 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101), fused.
 
     Arguments:
-        weight_decay: share of the weights, times the learning rate, taken off at every step.
+        weight_decay: fraction of the weights, times the learning rate, subtracted at every step.
     """
 
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay={self.weight_decay} must be finite and not negative")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Make it."""
+        """Build the fused optimizer."""
         return torch.optim.AdamW(
             parameters,
             lr=self.lr,
@@ -82,15 +80,15 @@ class AdamW(Optimizer):
 
 
 def step(optimizer: torch.optim.Optimizer, *, lr: float, skip: Tensor) -> None:
-    """Let the optimizer take a step, or change nothing at all.
+    """Take a step of the optimizer, or skip it, without synchronizing with the device.
 
     Arguments:
-        optimizer: a fused one: these decide on the device, so that nobody waits for it.
+        optimizer: a fused optimizer, which decides on the device whether to skip.
         lr: learning rate of this step.
-        skip: shape (), float32 on the device of the parameters; one stands for no step.
+        skip: shape (), float32 on the device of the parameters; 1 skips the step.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
-    # the attributes by which PyTorch's gradient scaler tells an optimizer to skip
+    # the attributes by which PyTorch's gradient scaler makes an optimizer skip a step
     vars(optimizer).update(grad_scale=None, found_inf=skip)
     optimizer.step()

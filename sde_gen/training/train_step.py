@@ -1,4 +1,4 @@
-"""Forward and backward passes: every one a pure function of the weights and of (seed, step)."""
+"""Train step: forward and backward passes as pure functions of the weights and of (seed, step)."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ from sde_gen.utils.timing import Stopwatch
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep:
-    """What a training computes on a batch.
+    """Loss and gradient of a batch, and the validation loss.
 
     Arguments:
         objective: the loss.
@@ -33,9 +33,9 @@ class TrainStep:
         loader: the samples of a step.
         codec: from data to model space.
         augmentation: random change of the data.
-        conditioning: what of the labels the network is told.
+        conditioning: maps labels to the network's conditioning inputs.
         precision: number format of the network.
-        settings: numbers.
+        settings: settings of the training.
         strategy: the processes that share a batch.
         channels_last: memory format of images.
     """
@@ -55,30 +55,31 @@ class TrainStep:
     def compute_gradients(
         self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
     ) -> list[tuple[Tensor, Loss]]:
-        """Add up the gradient of a step; return its micro-batches in model space and their losses.
+        """Accumulate the gradient of a step; return its micro-batches in model space and their losses.
 
-        Every process makes the whole batch, with all that is random in it, and goes on with its share, one micro-batch
-        after the other: so samples and noise depend neither on how many processes share them nor on how many
-        micro-batches there are. Of samples on the disk it reads its share alone: the others' draws depend on how many
-        they are, not on what they hold. Masks of dropout are those of a process and of a micro-batch.
+        Every process draws the noise of the whole batch and computes its slice of each micro-batch. So samples and
+        noise depend neither on the number of processes nor on that of micro-batches. On-disk samples are read for the
+        local slice only: the noise of the others depends on their number, not on their values. Dropout masks are
+        seeded per process and micro-batch.
         """
-        settings, strategy, seen = self.settings, self.strategy, []
+        settings, strategy, results = self.settings, self.strategy, []
         device = self.train.values.device
         generator = torch.Generator(device).manual_seed(derive(settings.seed, step, 0, 0))
         parts = self.loader(step)
         indices, values = (torch.cat(column) for column in zip(*parts, strict=True))
-        whole, told = self._batch(self.train, indices, values, generator)
-        draw = self.objective.draw(denoiser.sde, whole, IID(generator))
-        for micro, mine in enumerate(self.loader.shares(parts)):
-            x0, cond = whole[mine], {name: values[mine] for name, values in told.items()}
+        batch, batch_cond = self._batch(self.train, indices, values, generator)
+        draw = self.objective.draw(denoiser.sde, batch, IID(generator))
+        for micro, local in enumerate(self.loader.shares(parts)):
+            x0 = batch[local]
+            cond = {name: values[local] for name, values in batch_cond.items()}
             dropout_seed = derive(settings.seed, step, strategy.rank, 1 + micro)
             last = micro == len(parts) - 1
             with clock.running(), nullcontext() if last else strategy.no_sync(denoiser.net):
                 with seeding.seeded(device, dropout_seed), self.precision.context(device):
-                    loss = self.objective.loss(denoiser, x0, draw.select(mine), **cond)
+                    loss = self.objective.loss(denoiser, x0, draw.select(local), **cond)
                 torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
-            seen.append((x0, Loss(*(part.detach() for part in loss))))
-        return seen
+            results.append((x0, Loss(*(part.detach() for part in loss))))
+        return results
 
     def rehearsal(self, denoiser: NetworkDenoiser | NoisyClassifier, count: int) -> Callable[[bool], None]:
         """Prepare passes on a few samples of the first step, to be timed.
@@ -106,7 +107,7 @@ class TrainStep:
 
     @torch.no_grad()
     def validation_loss(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
-        """Loss on the held-out images, with the same noise every time; the processes share them."""
+        """Return the loss on the held-out images, split over the processes, with the same noise every time."""
         device, strategy = self.held_out.values.device, self.strategy
         count = min(self.settings.validate, len(self.held_out))
         if count == 0:
@@ -122,17 +123,19 @@ class TrainStep:
             for start in range(0, len(indices), size):
                 rows = min(size, len(indices) - start)
                 begin = start + strategy.rank * share
-                spare = (
+                idle = (
                     begin >= start + rows
-                )  # nothing is left for this process: it keeps step on the first row
-                mine = slice(start, start + 1) if spare else slice(begin, min(begin + share, start + rows))
-                told = {name: values[mine] for name, values in cond.items()}
+                )  # evaluates the first row: all ranks must run the same collectives
+                local = slice(start, start + 1) if idle else slice(begin, min(begin + share, start + rows))
+                local_cond = {name: values[local] for name, values in cond.items()}
                 with (
                     seeding.deterministic(),
                     self.precision.context(device),
                     strategy.reshard_after(denoiser.net),
                 ):
-                    loss = self.objective.loss(denoiser, x0[mine], draw.select(mine), **told).per_sample
+                    loss = self.objective.loss(
+                        denoiser, x0[local], draw.select(local), **local_cond
+                    ).per_sample
                 padded = torch.cat([loss, loss.new_zeros(share - len(loss))])
                 losses.append(strategy.all_gather(padded)[:rows])
         return float(torch.cat(losses).double().mean())

@@ -48,7 +48,7 @@ class Trainer(Checked):
     network's kernels give the same bits every time, for which cuDNN is asked.
 
     Arguments:
-        denoiser: what is trained, on the device already; a classifier of noised samples too.
+        denoiser: the denoiser to train, or a classifier of noisy samples; on the device already.
         objective: its loss.
         train: the training split.
         held_out: the split whose loss is measured.
@@ -57,16 +57,16 @@ class Trainer(Checked):
         optimizer: settings of the optimizer.
         lr_schedule: factor of its learning rate.
         ema: rule of the averaged weights.
-        precision: number format of the network.
-        settings: numbers.
+        precision: number format of convolutions and matrix products.
+        settings: numbers such as batch size and budget.
         folder: the run folder.
         about: stored in every checkpoint, as JSON: configuration, facts of the data, versions.
-        conditioning: what of the labels the network is told.
-        callbacks: who is told.
-        stop: asked after every step; true saves and ends.
-        strategy: the processes that share a batch; the first one saves and tells.
-        compiler: how the network is executed in the passes; the averaged one stays as it is written.
-        chooser: chooses threads and memory format, which every checkpoint names.
+        conditioning: maps labels to the network's conditioning inputs.
+        callbacks: called in rank 0 on steps, logs, previews and checkpoints.
+        stop: called after every step; if true, the training saves and ends.
+        strategy: the processes that share a batch; rank 0 writes files and reports.
+        compiler: compilation of the trained network; the averaged one runs eagerly.
+        chooser: strategy that chooses threads and memory format; every checkpoint stores the choice.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -93,7 +93,7 @@ class Trainer(Checked):
     chooser: Chooser = Given()  # noqa: RUF009, frozen
 
     def __post_init__(self) -> None:
-        """Put everything on the device and build what has state."""
+        """Move the data to the device and build the stateful objects."""
         settings = self.settings
         if settings.batch_size % (settings.accumulation * self.strategy.size):
             raise ValueError(
@@ -182,7 +182,7 @@ class Trainer(Checked):
         """Train from the last checkpoint on.
 
         Returns:
-            Whether the budget was reached; false if it was asked to stop.
+            Whether the budget was reached; false if stopped before.
 
         Raises:
             FloatingPointError: the loss, the gradient or the averaged weights left the finite numbers.
@@ -227,7 +227,7 @@ class Trainer(Checked):
         optimizer.step(
             self.adam,
             lr=self.optimizer.lr * self.lr_schedule(self.images, self.settings.images),
-            skip=self.nonfinite_guard.watch(step, total, norm),
+            skip=self.nonfinite_guard.update(step, total, norm),
         )
         self.adam.zero_grad(set_to_none=True)
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
@@ -245,7 +245,7 @@ class Trainer(Checked):
         return losses, total, norm
 
     def warmup_step(self) -> None:
-        """Go through the passes of a step and forget them."""
+        """Run forward and backward passes of a step, and discard the gradients."""
         with seeding.deterministic():
             self.train_step.compute_gradients(self.denoiser, 0, self.metrics.train_step)
         self.adam.zero_grad(set_to_none=True)
@@ -311,14 +311,14 @@ class Trainer(Checked):
     def _explain(self, step: int, *, taken: bool) -> NoReturn:
         self.adam.zero_grad(set_to_none=True)
         with seeding.deterministic():
-            mine = self.train_step.compute_gradients(self.ddp_model, step, Stopwatch(self.device))
+            micro_batches = self.train_step.compute_gradients(self.ddp_model, step, Stopwatch(self.device))
         gather = self.strategy.all_gather
         nonfinite.raise_nonfinite(
             self.folder if self.strategy.rank == 0 else None,
             self.denoiser.sde,
             step=step,
             seed=self.settings.seed,
-            batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in mine],
+            batches=[(gather(x0), Loss(*map(gather, loss))) for x0, loss in micro_batches],
             net={name: self.strategy.full_tensor(x) for name, x in self.denoiser.net.state_dict().items()},
             about=self.about,
             taken=taken,
@@ -336,19 +336,22 @@ class Trainer(Checked):
         back = f"go on from {older[-1]}" if older else "begin anew"
         return f"the same command goes on from {newest}, which holds these weights: to {back}, delete it; "
 
-    def _notify(self, what: Callable[[Callback], None]) -> None:
+    def _notify(self, event: Callable[[Callback], None]) -> None:
         for callback in self.callbacks if self.strategy.rank == 0 else ():
-            what(callback)
+            event(callback)
 
     def validation_loss(self) -> float | None:
-        """Loss of the averaged weights on the held-out images, with the same noise every time; every process asks."""
+        """Loss of the averaged weights on the held-out images, with fixed noise; a collective operation."""
         return self.train_step.validation_loss(self.ema_model)
 
     def full_ema_model(self) -> NetworkDenoiser | NoisyClassifier:
-        """The model with its averaged weights, all of them in this process; every process asks."""
-        united = copy.copy(self.ema_model)
-        united._modules = {**self.ema_model._modules, "net": self.strategy.gather_model(self.ema_model.net)}
-        return united
+        """The model with its averaged weights, gathered in this process; a collective operation."""
+        full_model = copy.copy(self.ema_model)
+        full_model._modules = {
+            **self.ema_model._modules,
+            "net": self.strategy.gather_model(self.ema_model.net),
+        }
+        return full_model
 
     def _save(self) -> None:
         self._confirm()

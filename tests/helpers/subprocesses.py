@@ -22,8 +22,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PRELOADED = ["tests.system.test_doors", "sde_gen.distributed.fsdp", "torch._dynamo"]
-"""What the server imports: the doors, and what is imported late by the first team and the first optimizer."""
+PRELOADED = ["tests.system.test_commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
+"""What the server imports: the commands, and modules imported late by the first strategy and optimizer."""
 
 
 class TruncatedProcess(NamedTuple):
@@ -112,7 +112,7 @@ def free_port() -> int:
 
 
 def together(size: int, work: Callable[..., object], *arguments: object) -> None:
-    """Let processes do the same as a team; all must end well."""
+    """Let processes run the same function as one process group; all must end well."""
     for rank, (code, text) in enumerate(run_processes([(work, *arguments)] * size)):
         assert code == 0, f"process {rank} of {size} ended with {code}:\n{text}"
 

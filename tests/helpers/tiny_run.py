@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sde_gen.checkpoint.tensors import TensorSource
 from sde_gen.data import Dataset, HorizontalFlip, NoAugmentation, Splits
 from sde_gen.data.codec import Affine
 from sde_gen.data.codec import UniformCodec as DiscreteData
 from sde_gen.data.conditioning import Label, Unconditional
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.denoiser.parametrization import Eps
+from sde_gen.distributed.storage import TensorSource
 from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import DSM
 from sde_gen.objective.time_sampler import Stratified, UniformTime

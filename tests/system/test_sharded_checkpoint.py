@@ -64,10 +64,10 @@ class Largest(TorchDispatchMode):
 
 
 def write(folder: Path) -> None:
-    with init_distributed(FSDP) as members:
-        found = parts(64, members.size)
+    with init_distributed(FSDP) as strategy:
+        found = parts(64, strategy.size)
         with Largest() as largest:
-            checkpoint.save(folder, found, members)
+            checkpoint.save(folder, found, strategy)
         assert largest.count <= max(
             x.to_local().numel() if isinstance(x, DTensor) else x.numel() for x in found.net.values()
         )
@@ -75,17 +75,17 @@ def write(folder: Path) -> None:
 
 def reread(folder: Path) -> None:
     """Read as the first process sees the folder, whatever the others' file system says of it yet."""
-    with init_distributed(FSDP) as members, pytest.MonkeyPatch.context() as patch:
-        if members.rank:
+    with init_distributed(FSDP) as strategy, pytest.MonkeyPatch.context() as patch:
+        if strategy.rank:
             patch.setattr(checkpoint, "paths", lambda folder: [])
-        found = checkpoint.latest(folder, strategy=members)
+        found = checkpoint.latest(folder, strategy=strategy)
         assert found is not None
         for seed, part in enumerate(checkpoint.PARTS):
             mine = divided(
-                {name: torch.zeros_like(x) for name, x in numbers(64 + seed).items()}, members.size
+                {name: torch.zeros_like(x) for name, x in numbers(64 + seed).items()}, strategy.size
             )
-            members.load(getattr(found, part), mine)
-            assert same({name: members.full_tensor(x) for name, x in mine.items()}, numbers(64 + seed))
+            strategy.load(getattr(found, part), mine)
+            assert same({name: strategy.full_tensor(x) for name, x in mine.items()}, numbers(64 + seed))
 
 
 def test_three_processes_write_what_any_number_reads(tmp_path: Path) -> None:
@@ -108,25 +108,25 @@ def test_no_process_has_all_of_it_while_saving(tmp_path: Path) -> None:
 
 def save_without_uniting(folder: Path) -> None:
     """Validate and save where nobody may put a tensor together, as previews do."""
-    with init_distributed(FSDP) as members:
+    with init_distributed(FSDP) as strategy:
         settings = {**SETTINGS, "checkpoint_every": 16, "keep": 2}
-        training = trainer(folder, settings=settings, net=double(), codec=Double(), strategy=members)
+        training = trainer(folder, settings=settings, net=double(), codec=Double(), strategy=strategy)
         training.stop = lambda: training.images == 40
-        uniting = members.full_tensor
+        uniting = strategy.full_tensor
 
         def refused(x: Tensor) -> Tensor:
             assert x.ndim == 0, "more than the norm of the gradient"
             return uniting(x)
 
-        members.full_tensor = refused  # type: ignore[method-assign]
+        strategy.full_tensor = refused  # type: ignore[method-assign]
         training.run()
 
 
 def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
     """The disk of one process is full."""
-    with init_distributed(kind) as members:
-        checkpoint.save(folder, parts(64, members.size), members)
-        if members.rank == where:
+    with init_distributed(kind) as strategy:
+        checkpoint.save(folder, parts(64, strategy.size), strategy)
+        if strategy.rank == where:
 
             def no_room(path: Path, content: bytes) -> None:
                 path.write_bytes(content[:10])
@@ -134,10 +134,10 @@ def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
 
             draft.put = no_room
         with pytest.raises(OSError, match=r"128 images was not written \(No space left") as failure:
-            checkpoint.save(folder, parts(128, members.size), members)
+            checkpoint.save(folder, parts(128, strategy.size), strategy)
         assert failure.value.errno == errno.ENOSPC
         assert ("in process 1" in str(failure.value)) == (kind is FSDP and where == 1)
-        members.any_rank(False)
+        strategy.any_rank(False)
         assert [path.name for path in folder.iterdir()] == ["000000000064"]
 
 
@@ -148,11 +148,11 @@ def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], St
 
 
 def full_of_the_first(folder: Path) -> None:
-    with init_distributed() as members:
+    with init_distributed() as strategy:
         folder.touch()  # a file where a folder should be
-        members.any_rank(False)
+        strategy.any_rank(False)
         with pytest.raises(OSError, match="was not written"):
-            checkpoint.save(folder, Checkpoint(images=1, net={}, ema={}, optimizer={}, about={}), members)
+            checkpoint.save(folder, Checkpoint(images=1, net={}, ema={}, optimizer={}, about={}), strategy)
 
 
 def test_replicas_are_told_what_stopped_the_first(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_replicas_are_told_what_stopped_the_first(tmp_path: Path) -> None:
 
 def damaged(folder: Path, kind: Callable[[], Strategy], file: str) -> None:
     """Every process verifies a share of the files, and all go back together."""
-    with init_distributed(kind) as members:
+    with init_distributed(kind) as strategy:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            found = checkpoint.latest(folder, strategy=members)
+            found = checkpoint.latest(folder, strategy=strategy)
         assert found is not None
         assert found.images == 64
         assert any(file in str(warning.message) for warning in told)
@@ -172,8 +172,8 @@ def damaged(folder: Path, kind: Callable[[], Strategy], file: str) -> None:
 
 def unreadable(folder: Path) -> None:
     """The disk of process 1 fails while it verifies its share of the newest checkpoint."""
-    with init_distributed(FSDP) as members, pytest.MonkeyPatch.context() as patch:
-        if members.rank:
+    with init_distributed(FSDP) as strategy, pytest.MonkeyPatch.context() as patch:
+        if strategy.rank:
             digest = checkpoint._digest
 
             def fail(path: Path) -> object:
@@ -183,7 +183,7 @@ def unreadable(folder: Path) -> None:
 
             patch.setattr(checkpoint, "_digest", fail)
         with pytest.warns(UserWarning, match=r"cannot be read: Input/output error, .*; going back"):
-            found = checkpoint.latest(folder, strategy=members)
+            found = checkpoint.latest(folder, strategy=strategy)
         assert found is not None
         assert found.images == 64
 
@@ -210,13 +210,13 @@ def test_all_go_back_from_what_one_finds_damaged(tmp_path: Path) -> None:
 
 def lose(folder: Path, how: str, kind: Callable[[], Strategy] = FSDP) -> None:
     """Process 1 fails, or is killed, after the checkpoint at 48 images."""
-    with init_distributed(kind) as members:
+    with init_distributed(kind) as strategy:
         training = trainer(
-            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), strategy=members
+            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), strategy=strategy
         )
 
         def fail() -> bool:
-            if members.rank == 1 and training.images == 64:
+            if strategy.rank == 1 and training.images == 64:
                 if how == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise ArithmeticError("of process 1")
@@ -229,7 +229,7 @@ def lose(folder: Path, how: str, kind: Callable[[], Strategy] = FSDP) -> None:
 @pytest.mark.parametrize("how", ["killed", "failed"])
 def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> None:
     first, second = run_processes([(lose, tmp_path / "run", how)] * 2)
-    assert "ChildProcessError: process 0 of 2 lost another one" in first.text
+    assert "ChildProcessError: process 0 of 2 lost the connection" in first.text
     assert second.code == -signal.SIGKILL or "ArithmeticError: of process 1" in second.text
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
@@ -238,8 +238,8 @@ def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> N
 
 def save_and_die(folder: Path, where: int, count: int) -> None:
     """Save over an older checkpoint; one process is killed at its count-th touch of the disk."""
-    with init_distributed(FSDP) as members:
-        checkpoint.save(folder, parts(64, members.size), members)
+    with init_distributed(FSDP) as strategy:
+        checkpoint.save(folder, parts(64, strategy.size), strategy)
         touched = 0
 
         def counted(real: Callable[..., object]) -> Callable[..., object]:
@@ -252,8 +252,8 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
 
             return call
 
-        members.any_rank(False)
-        if members.rank == where:
+        strategy.any_rank(False)
+        if strategy.rank == where:
             for place, name in (
                 (os, "fsync"),
                 (os, "rename"),
@@ -262,7 +262,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
                 (os, "rmdir"),
             ):
                 setattr(place, name, counted(getattr(place, name)))
-        checkpoint.save(folder, parts(128, members.size), members)
+        checkpoint.save(folder, parts(128, strategy.size), strategy)
 
 
 def killed(folder: Path, where: int, count: int) -> bool:
@@ -278,15 +278,15 @@ def killed(folder: Path, where: int, count: int) -> bool:
     if ended[where].code == 0:
         return False
     other = ended[1 - where]
-    assert other.code == 0 or "lost another one" in other.text, other.text
+    assert other.code == 0 or "lost the connection" in other.text, other.text
     return True
 
 
 def write_over(folder: Path) -> None:
     """The next processes do not stumble over what lies there."""
-    with init_distributed(FSDP) as members:
-        path = checkpoint.save(folder, parts(128, members.size), members)
-        if members.rank == 0:
+    with init_distributed(FSDP) as strategy:
+        path = checkpoint.save(folder, parts(128, strategy.size), strategy)
+        if strategy.rank == 0:
             checkpoint.prune(folder, path, keep=1)
 
 

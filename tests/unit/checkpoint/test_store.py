@@ -331,7 +331,7 @@ def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):
     assert not evil.exists()
 
 
-@pytest.mark.parametrize("stage", ["read", "compare", "open_shards"])
+@pytest.mark.parametrize("stage", ["read", "verify_checksum", "open_shards"])
 @pytest.mark.parametrize("look", ["latest", "best"])
 def test_one_that_a_training_beside_deletes_is_looked_for_again(tmp_path, monkeypatch, stage, look):
     """At every moment of reading it; the training keeps one, and has written a newer one."""

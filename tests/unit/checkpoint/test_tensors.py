@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.checkpoint.tensors import TensorShard
 from sde_gen.checkpoint.writer import CheckpointWriter
+from sde_gen.distributed.storage import TensorShard
 from tests.unit.checkpoint.test_store import flip, made, same
 
 

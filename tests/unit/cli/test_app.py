@@ -16,8 +16,8 @@ from torch.distributed import TCPStore
 from sde_gen.cli.app import door
 from sde_gen.cli.options import check
 from sde_gen.cli.overrides import CONF
-from sde_gen.distributed import announcement
-from sde_gen.distributed.announcement import announces
+from sde_gen.distributed import launch
+from sde_gen.distributed.launch import should_report
 from tests.helpers.subprocesses import ROOT, free_port
 
 
@@ -129,26 +129,26 @@ def test_of_many_processes_one_says_a_mistake(monkeypatch):
     """The main one, unless only another has it; what follows from a failure that was said is not said."""
     port = free_port()
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=5))
-    monkeypatch.setattr(announcement, "PATIENCE", 0.2)
+    monkeypatch.setattr(launch, "REPORT_TIMEOUT", 0.2)
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(port))
     monkeypatch.setenv("RANK", "1")
     found = []
-    other = threading.Thread(target=lambda: found.append(announces("the same")))
-    monkeypatch.setattr(announcement, "PATIENCE", 5.0)
+    other = threading.Thread(target=lambda: found.append(should_report("the same")))
+    monkeypatch.setattr(launch, "REPORT_TIMEOUT", 5.0)
     other.start()
     time.sleep(0.1)
     monkeypatch.setenv("RANK", "0")
-    assert announces("the same")
+    assert should_report("the same")
     other.join()
     assert found == [False]
-    monkeypatch.setattr(announcement, "PATIENCE", 0.05)
+    monkeypatch.setattr(launch, "REPORT_TIMEOUT", 0.05)
     monkeypatch.setenv("RANK", "1")
-    assert announces("mine alone")
-    assert not announces("process 1 lost another one", consequence=True)
+    assert should_report("mine alone")
+    assert not should_report("process 1 lost another one", consequence=True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert announces("process 1 lost another one", consequence=True)
+    assert should_report("process 1 lost another one", consequence=True)
     del store
 
 

@@ -12,7 +12,7 @@ from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 
 
 def together(work: Callable[[WorkQueue], object], size: int = 3) -> list[object]:
-    """What every member of a crew made, or the exception it raised; threads stand for processes."""
+    """What every process returned, or the exception it raised; threads stand for processes."""
     store = HashStore()
 
     def member(rank: int) -> object:
@@ -25,17 +25,17 @@ def together(work: Callable[[WorkQueue], object], size: int = 3) -> list[object]
         return list(pool.map(member, range(size)))
 
 
-def test_every_task_goes_to_one_process_however_long_it_takes() -> None:
-    def work(crew: WorkQueue) -> list[int]:
+def test_work_queue_gives_each_task_to_one_process() -> None:
+    def work(queue: WorkQueue) -> list[int]:
         mine = []
-        for task in crew.take("a", range(20, 40)):
-            time.sleep(0.02 if crew.rank == 1 else 0.001)
+        for task in queue.take("a", range(20, 40)):
+            time.sleep(0.02 if queue.rank == 1 else 0.001)
             mine.append(task)
-            crew.store.add("done", 1)
-        if crew.is_main:
-            for _ in crew.wait_all("a"):
+            queue.store.add("done", 1)
+        if queue.is_main:
+            for _ in queue.wait_all("a"):
                 pass
-            assert crew.store.add("done", 0) == 20, "the leader waits for the slow ones"
+            assert queue.store.add("done", 0) == 20, "the main process waits for the slow ones"
         return mine
 
     parts = together(work)
@@ -43,28 +43,28 @@ def test_every_task_goes_to_one_process_however_long_it_takes() -> None:
     assert len(parts[1]) < 10, "the slow one got fewer"  # type: ignore[arg-type]
 
 
-def test_the_leader_decides_for_all() -> None:
+def test_broadcast_object_of_main_process() -> None:
     made = threading.Event()
 
-    def work(crew: WorkQueue) -> object:
+    def work(queue: WorkQueue) -> object:
         def make() -> dict[str, list[int]]:
             assert not made.is_set(), "made once"
             made.set()
             return {"todo": [1, 2]}
 
-        return crew.broadcast_object("plan", make)
+        return queue.broadcast_object("plan", make)
 
     assert together(work) == [{"todo": [1, 2]}] * 3
 
 
 @pytest.mark.parametrize("where", ["in a task", "before sharing"])
-def test_one_failure_ends_all(where: str) -> None:
-    def work(crew: WorkQueue) -> None:
-        with crew.propagate_failure():
+def test_failure_propagates_to_all_processes(where: str) -> None:
+    def work(queue: WorkQueue) -> None:
+        with queue.propagate_failure():
             if where == "before sharing":
-                crew.broadcast_object("plan", lambda: 1 / 0)
-            for _ in crew.take("a", range(10**6)):
-                if crew.rank == 1:
+                queue.broadcast_object("plan", lambda: 1 / 0)
+            for _ in queue.take("a", range(10**6)):
+                if queue.rank == 1:
                     raise OSError("disk full")
 
     found = together(work)
@@ -75,10 +75,10 @@ def test_one_failure_ends_all(where: str) -> None:
     assert f"process {failed} of 3 failed" in str(found[2])
 
 
-def test_a_process_alone_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_queue_of_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    crew = WorkQueue.init()
-    assert crew.is_main
-    assert list(crew.take("a", [5, 7])) == [5, 7]
-    assert list(crew.wait_all("a")) == []
+    queue = WorkQueue.init()
+    assert queue.is_main
+    assert list(queue.take("a", [5, 7])) == [5, 7]
+    assert list(queue.wait_all("a")) == []

@@ -132,7 +132,7 @@ def test_memory_that_does_not_suffice_is_no_fault_of_the_compiler():
 
 
 @pytest.mark.usefixtures("_without_inductor")
-def test_when_settled_nothing_more_is_compiled():
+def test_no_recompile_runs_new_shapes_eagerly():
     """A batch of another size meets the blocks as they are written, to the bit."""
     net, written = deep(), deep()
     x, other = torch.randn(6, 2), torch.randn(3, 2)
