@@ -55,7 +55,7 @@ class FlowIntegral(abc.ABC):
         """The m that is interpolated, with shape (B, *event)."""
 
     @abc.abstractmethod
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """Factors of x from times[start] to times[end], with shape (R,)."""
 
     @abc.abstractmethod
@@ -120,7 +120,7 @@ class X0Integral(FlowIntegral):
         """The predicted clean sample."""
         return prediction.x0
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``sigma_s / sigma_t``."""
         return self.sigma[end] / self.sigma[start]
 
@@ -162,7 +162,7 @@ class EpsIntegral(FlowIntegral):
         """The predicted noise."""
         return prediction.eps
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``alpha_s / alpha_t``."""
         return self.alpha[end] / self.alpha[start]
 

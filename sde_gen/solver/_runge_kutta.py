@@ -21,7 +21,7 @@ class RungeKuttaSolver(SinglestepSolver):
     def clock(self, sde: SDE) -> FlowVariable:
         """The variable in which the steps are taken."""
 
-    def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
+    def prepare(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
         """The stages of every step."""
         clock, (c, a, b) = self.clock(sde), self.tableau
         u = clock.read(times)

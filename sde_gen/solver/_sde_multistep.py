@@ -18,7 +18,7 @@ Xue et al., 2023, arXiv:2309.05019, section 4; stochastic Adams methods of weak 
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import EpsIntegral, X0Integral
-from sde_gen.solver._multistep import Row, combine
+from sde_gen.solver._multistep import StepCoefficients, combine
+from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_descent, require_eta
-from sde_gen.solver.base import StepSolver
 from sde_gen.solver.multistep_weights import MultistepWeights
 
 
@@ -46,10 +46,10 @@ class SDEIntegral(X0Integral):
         super().__init__(sde, times)
         self.eta2 = eta**2
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``sigma_s / sigma_t exp(-eta^2 h)``; h may be infinite."""
         y = self.alpha / self.sigma
-        return super().keep(start, end) * (y[start] / y[end]) ** self.eta2
+        return super().x_coef(start, end) * (y[start] / y[end]) ** self.eta2
 
     def std(self) -> Tensor:
         """Standard deviation of every step's noise with shape (steps,)."""
@@ -58,7 +58,7 @@ class SDEIntegral(X0Integral):
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
 
 
-class ReverseNoiseForm(EpsIntegral):
+class NoiseSDEIntegral(EpsIntegral):
     r"""The reverse SDE of strength eta on a grid, written for the predicted noise.
 
     .. math::
@@ -86,17 +86,8 @@ class ReverseNoiseForm(EpsIntegral):
         return self.sigma[1:] * torch.sqrt(self.eta2 * torch.expm1(2 * self.lam.diff()))
 
 
-class Past(NamedTuple):
-    """The number of the step to come, the coefficients of all, and past predictions, newest first."""
-
-    number: int
-    rows: list[Row]
-    stds: list[float]
-    values: tuple[Tensor, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
-class SDEMultistepSolver(StepSolver[Past]):
+class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
     """A linear combination of past predictions, and noise of the exact strength.
 
     Arguments:
@@ -107,9 +98,10 @@ class SDEMultistepSolver(StepSolver[Past]):
         ValueError: eta is negative or not finite.
     """
 
+    multistep: ClassVar[bool] = True
     eta: float = 1.0
     weights: MultistepWeights | None = None
-    form: ClassVar[type[SDEIntegral] | type[ReverseNoiseForm]] = SDEIntegral
+    integral: ClassVar[type[SDEIntegral] | type[NoiseSDEIntegral]] = SDEIntegral
     points: ClassVar[int]
 
     def __post_init__(self) -> None:
@@ -123,32 +115,40 @@ class SDEMultistepSolver(StepSolver[Past]):
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse to draw noise on the way up, and grids on which the form does not exist."""
-        self.form.check(type(self).__name__, model, times)
+        self.integral.check(type(self).__name__, model, times)
         if self.eta > 0:
             require_descent(type(self).__name__, times)
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients."""
-        del x
-        form, steps = self.form(model.sde, times, self.eta), len(times) - 1
-        rows = self.rows(form, steps) if self.weights is None else self.weights.rows(form, self.points, steps)
-        return Past(0, rows, form.std().tolist(), ())
+    def prepare(self, sde: SDE, times: Tensor) -> list[tuple[StepCoefficients, float]]:
+        """Return the coefficients and the standard deviation of the noise of every step."""
+        integral, steps = self.integral(sde, times, self.eta), len(times) - 1
+        if self.weights is None:
+            table = self.coefficients(integral, steps)
+        else:
+            table = self.weights.coefficients(integral, self.points, steps)
+        return list(zip(table, integral.std().tolist(), strict=True))
 
     @abc.abstractmethod
-    def rows(self, form: Any, steps: int) -> list[Row]:
+    def coefficients(self, integral: Any, steps: int) -> list[StepCoefficients]:
         """The coefficients of all steps, where no other rule for the weights is given."""
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
-        number, rows, stds, values = state
-        row, std = rows[number], stds[number]
-        values = (self.form.value(model(x_t, t)), *values)[: len(row.weights)]
-        x_s = combine(row.keep, x_t, row.weights, values)
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: tuple[StepCoefficients, float],
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Combine the prediction at t and those before, and add noise."""
+        (x_coef, weights, _), std = row
+        values = (self.integral.value(model(x_t, t)), *history)[: len(weights)]
+        x_s = combine(x_coef, x_t, weights, values)
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
-        return x_s, Past(number + 1, rows, stds, values)
+        return x_s, values
 
     def nfe(self, steps: int) -> int:
         """One evaluation a step."""

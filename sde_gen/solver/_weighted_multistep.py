@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sde_gen.solver._integrals import FlowIntegral
-from sde_gen.solver._multistep import MultistepSolver, Row, adams_rows
+from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, adams_coefficients
 from sde_gen.solver.multistep_weights import MultistepWeights
 
 
@@ -24,8 +24,8 @@ class WeightedMultistep(MultistepSolver):
         """The number of predictions, or what the weights leave of it."""
         return self.points if self.weights is None else self.weights.order(self.points)
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
+    def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
         """The coefficients of all steps."""
         if self.weights is None:
-            return adams_rows(form, min(self.points, steps + 1), steps)
-        return self.weights.rows(form, self.points, steps)
+            return adams_coefficients(integral, min(self.points, steps + 1), steps)
+        return self.weights.coefficients(integral, self.points, steps)

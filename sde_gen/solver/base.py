@@ -133,16 +133,12 @@ class StepSolver(Solver, Generic[State]):
         """Step through the grid: the one loop."""
         check_times(times)
         self.check(model, times)
-        model.precompute(times)
-        try:
-            state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
-            for index, (t, s) in enumerate(pairwise(times.unbind())):
-                x_s, state = self.step(model, x, t, s, state, noise)
-                for hook in hooks:
-                    hook(StepInfo(index, steps, float(t), float(s), x, x_s))
-                x = x_s
-        finally:
-            model.precompute(times[:0])
+        state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
+        for index, (t, s) in enumerate(pairwise(times.unbind())):
+            x_s, state = self.step(model, x, t, s, state, noise)
+            for hook in hooks:
+                hook(StepInfo(index, steps, float(t), float(s), x, x_s))
+            x = x_s
         return x
 
 

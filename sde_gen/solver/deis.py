@@ -77,7 +77,7 @@ class DEISTAB(MultistepSolver):
     """
 
     order: int = 3
-    form: ClassVar[type[FlowIntegral]] = TimeIntegral
+    integral: ClassVar[type[FlowIntegral]] = TimeIntegral
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

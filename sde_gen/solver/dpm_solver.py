@@ -23,7 +23,7 @@ class DPMSolver1(ExponentialSolver):
 
     order: ClassVar[int] = 1
     stages: ClassVar[int] = 1
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = ()
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,),)
 
@@ -43,7 +43,7 @@ class DPMSolver2(ExponentialSolver):
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = (1 / 2,)
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1,))
 
@@ -69,7 +69,7 @@ class DPMSolver3(ExponentialSolver):
 
     order: ClassVar[int] = 3
     stages: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = (1 / 3, 2 / 3)
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (0, 1), (0, 2))
 
@@ -92,7 +92,7 @@ class DPMSolver2M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +115,4 @@ class DPMSolver3M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral

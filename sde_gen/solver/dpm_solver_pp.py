@@ -31,7 +31,7 @@ class DPMSolverPP(WeightedMultistep):
     """
 
     points: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = BH2Integral
+    integral: ClassVar[type[FlowIntegral]] = BH2Integral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class DPMSolverPP3M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = X0Integral
+    integral: ClassVar[type[FlowIntegral]] = X0Integral
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
-from sde_gen.solver._multistep import MAX_WEIGHT_SUM, Row, adams_rows
+from sde_gen.solver._multistep import MAX_WEIGHT_SUM, StepCoefficients, adams_coefficients
 from sde_gen.solver._sde_multistep import SDEIntegral, SDEMultistepSolver
 
 
@@ -121,7 +121,7 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
 
     Mean and covariance are of order 2, a path of order 1; the first step takes D = x_0. The difference has the
     paper's weight: that of the exact integral agrees to order 2, and has 3 to 6 times the error in the covariance.
-    Where h is many times h', the difference is held back as :func:`~sde_gen.solver.held` does.
+    Where h is many times h', the difference is held back as :func:`~sde_gen.solver.limit_extrapolation` does.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6 for eta = 1; other eta by the same derivation.
 
@@ -137,16 +137,16 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
     order: ClassVar[int] = 2
     points: ClassVar[int] = 2
 
-    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
+    def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
         """The coefficients of all steps."""
-        i, h = torch.arange(steps), form.lam.diff()
-        data = form.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
+        i, h = torch.arange(steps), integral.lam.diff()
+        data = integral.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
         slope = torch.minimum(
-            0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (MAX_WEIGHT_SUM * form.alpha[2:] - data[1:])
+            0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (MAX_WEIGHT_SUM * integral.alpha[2:] - data[1:])
         )
-        keep, first = form.keep(i, i + 1).tolist(), float(data[0])
+        keep, first = integral.x_coef(i, i + 1).tolist(), float(data[0])
         pairs = torch.stack([data[1:] + slope, -slope], dim=1).tolist()
-        return [Row(k, w) for k, w in zip(keep, [[first], *pairs], strict=True)]
+        return [StepCoefficients(k, w) for k, w in zip(keep, [[first], *pairs], strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +177,6 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
         """3 without noise, else 2; what other weights leave of it."""
         return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
-    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
+    def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
         """The coefficients of all steps."""
-        return adams_rows(form, min(3, steps + 1), steps)
+        return adams_coefficients(integral, min(3, steps + 1), steps)

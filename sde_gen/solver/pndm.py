@@ -1,16 +1,18 @@
 """iPNDM."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import adams, window
-from sde_gen.solver._multistep import MultistepSolver, Past, Row, combine
+from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, combine
+from sde_gen.solver._table import History, TableSolver
 
 
 class EqualStepsIntegral(EpsIntegral):
@@ -42,18 +44,30 @@ class IPNDM(MultistepSolver):
     """
 
     order: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EqualStepsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EqualStepsIntegral
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """Four nodes from the fourth step on."""
+    def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
+        """Return Adams-Bashforth's coefficients, with four predictions from the fourth step on."""
         i = torch.arange(steps)
-        weights = form.weights(i, i + 1, window(i, min(4, steps))).tolist()
-        keep = form.keep(i, i + 1).tolist()
-        return [Row(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
+        weights = integral.weights(i, i + 1, window(i, min(4, steps))).tolist()
+        x_coef = integral.x_coef(i, i + 1).tolist()
+        return [StepCoefficients(a, w[: n + 1]) for n, (a, w) in enumerate(zip(x_coef, weights, strict=True))]
+
+
+class HalfStep(NamedTuple):
+    """Time of the middle of a step, and DDIM's step to it: ``x_m = x_coef x_t + weight eps``."""
+
+    t: Tensor
+    x_coef: float
+    weight: float
+
+
+Row = tuple[StepCoefficients, HalfStep | None]
+"""A step, and its first half where it is a pseudo Runge-Kutta step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PNDM(IPNDM):
+class PNDM(TableSolver[Row]):
     r"""Pseudo numerical methods: three steps of Runge-Kutta's kind, then :class:`~sde_gen.solver.IPNDM`.
 
     The first three steps have four evaluations each, at t, twice at m = (t + s) / 2 and at s. With phi DDIM's step,
@@ -74,36 +88,52 @@ class PNDM(IPNDM):
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """Two rows for each of the first three steps, phi to the middle and to the end; then iPNDM's."""
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
+    multistep: ClassVar[bool] = True
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse grids without signal at one end."""
+        EqualStepsIntegral.check(type(self).__name__, model, times)
+
+    def prepare(self, sde: SDE, times: Tensor) -> list[Row]:
+        """Return iPNDM's steps, the first three replaced by DDIM's step and its first half."""
+        steps = len(times) - 1
         first = min(steps, 3)
-        ends = form.times[: first + 1]
-        i = torch.arange(first) * 2
-        start, end = i.repeat_interleave(2), torch.stack([i + 1, i + 2], dim=1).flatten()
-        halves = torch.stack([ends[:-1], ends[:-1] + 0.5 * ends.diff()], dim=1).flatten()
-        finer = EqualStepsIntegral(form.sde, torch.cat([halves, ends[-1:]]))
-        phi = finer.keep(start, end).tolist(), finer.weights(start, end, start.unsqueeze(-1)).tolist()
-        return [*(Row(k, w) for k, w in zip(*phi, strict=True)), *super().rows(form, steps)[first:]]
+        ends = times[: first + 1]
+        middles = ends[:-1] + 0.5 * ends.diff()
+        integral = EqualStepsIntegral(
+            sde, torch.cat([torch.stack([ends[:-1], middles], 1).flatten(), ends[-1:]])
+        )
+        t = 2 * torch.arange(first)
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients, and let the model learn of the middles of the first steps."""
-        model.precompute(torch.cat([times, (times[:-1] + 0.5 * times.diff())[:3]]))
-        return super().init(model, x, times)
+        def ddim(end: Tensor) -> tuple[list[float], list[float]]:
+            x_coef, weights = integral.x_coef(t, end), integral.weights(t, end, t.unsqueeze(-1))
+            return x_coef.tolist(), weights[:, 0].tolist()
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
-        if state.number >= 6:
-            return super().step(model, x_t, t, s, state, noise)
-        half, whole = state.rows[state.number : state.number + 2]
-        m, (w,) = t + 0.5 * (s - t), whole.weights
+        start = [
+            (StepCoefficients(x_coef, [weight]), HalfStep(*half))
+            for x_coef, weight, *half in zip(*ddim(t + 2), middles, *ddim(t + 1), strict=True)
+        ]
+        later = IPNDM().coefficients(EqualStepsIntegral(sde, times), steps)[first:]
+        return [*start, *((row, None) for row in later)]
+
+    def apply(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise
+    ) -> tuple[Tensor, History]:
+        """Take a pseudo Runge-Kutta step at the start, iPNDM's later."""
+        del noise
+        (x_coef, weights, _), half = row
         e_1 = model(x_t, t).eps
-        e_2 = model(combine(half.keep, x_t, half.weights, (e_1,)), m).eps
-        e_3 = model(combine(half.keep, x_t, half.weights, (e_2,)), m).eps
-        e_4 = model(combine(whole.keep, x_t, whole.weights, (e_3,)), s).eps
-        x_s = combine(whole.keep, x_t, (w / 6, w / 3, w / 3, w / 6), (e_1, e_2, e_3, e_4))
-        return x_s, Past(state.number + 2, state.rows, (e_1, *state.values))
+        if half is None:
+            history = (e_1, *history)[: len(weights)]
+            return combine(x_coef, x_t, weights, history), history
+        (w,) = weights
+        e_2 = model(combine(half.x_coef, x_t, (half.weight,), (e_1,)), half.t).eps
+        e_3 = model(combine(half.x_coef, x_t, (half.weight,), (e_2,)), half.t).eps
+        e_4 = model(combine(x_coef, x_t, weights, (e_3,)), s).eps
+        x_s = combine(x_coef, x_t, (w / 6, w / 3, w / 3, w / 6), (e_1, e_2, e_3, e_4))
+        return x_s, (e_1, *history)
 
     def nfe(self, steps: int) -> int:
         """Four evaluations in each of the first three steps, then one."""

@@ -14,17 +14,17 @@ from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.runge_kutta import Heun
 
 
-class Walk(NamedTuple):
-    """The inner solver's state, the number of the step to come, that of the restart, and all times."""
+class RestartState(NamedTuple):
+    """State of the inner solver, index of the next step, index of the step before the restarts, and all times."""
 
     inner: Any
-    number: int
-    at: int
+    step_index: int
+    restart_index: int
     times: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restart(StepSolver[Walk]):
+class Restart(StepSolver[RestartState]):
     r"""Solve the flow; once below a noise level, go back up by fresh noise and solve again, some times.
 
     With rho = sigma / alpha, from the grid's first time with rho <= rho_min,
@@ -106,23 +106,25 @@ class Restart(StepSolver[Walk]):
                     f"sigma / alpha, which goes from {first:.3g} to {last:.3g}"
                 )
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> RestartState:
         """Find where to restart."""
         ratio = torch.exp(-0.5 * model.sde.log_snr(times[1:]))
-        at = int((ratio > self.ratio_min * (1 + 1e-9)).sum())  # the first step that ends at or below
-        return Walk(self.inner.init(model, x, times), 0, at, times)
+        restart_index = int(
+            (ratio > self.ratio_min * (1 + 1e-9)).sum()
+        )  # the first step that ends at or below
+        return RestartState(self.inner.init(model, x, times), 0, restart_index, times)
 
-    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: RestartState) -> RestartState:
         """Make the inner solver's state anew; where to restart stays."""
         return state._replace(inner=self.inner.reinit(model, x, times, state.inner))
 
     def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: RestartState, noise: Noise
+    ) -> tuple[Tensor, RestartState]:
         """One step of the inner solver, and the restarts where it is time."""
-        inner, number, at, times = state
+        inner, index, restart_index, times = state
         x_s, inner = self.inner.step(model, x_t, t, s, inner, noise)
-        if self.stochastic and number == at:
+        if self.stochastic and index == restart_index:
             sde = model.sde
             top, bottom = torch.tensor(self.ratio_max, dtype=torch.float64).log().mul(-2), sde.log_snr(s)
             again = sde.t_from_log_snr(top + torch.linspace(0, 1, self.steps + 1).double() * (bottom - top))
@@ -131,11 +133,10 @@ class Restart(StepSolver[Walk]):
             for _ in range(self.repeats):
                 x_s = (float(scale) * x_s).add_(noise.normal(x_s), alpha=float(std))
                 x_s = self.inner.solve(model, x_s, again, noise=noise)
-            rest = times[number + 1 :]
+            rest = times[index + 1 :]
             if len(rest) > 1:
-                model.precompute(rest)  # forgotten by the walks
                 inner = self.inner.init(model, x_s, rest)
-        return x_s, Walk(inner, number + 1, at, times)
+        return x_s, RestartState(inner, index + 1, restart_index, times)
 
     def nfe(self, steps: int) -> int:
         """The inner solver's evaluations, and those of every restart."""

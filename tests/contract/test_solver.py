@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sde_gen.denoiser import Denoiser, NetworkDenoiser
-from sde_gen.denoiser.parametrization import EDM
+from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.inverse.operator import Mask
 from sde_gen.inverse.projection import Projection
 from sde_gen.noise import Brownian, PerSample
-from sde_gen.solver import DDIM, BatchLangevin, PredictorCorrector, Restart
-from sde_gen.solver.base import Solver, StepSolver
+from sde_gen.solver import DDIM, BatchLangevin, PredictorCorrector
+from sde_gen.solver._table import TableSolver
+from sde_gen.solver.base import Solver
 from sde_gen.solver.callbacks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from tests.helpers import oracles
 from tests.helpers.catalogue import first, make, names
@@ -218,29 +218,20 @@ def test_steps_are_those_of_the_grid(name: str) -> None:
     assert torch.equal(end, run(solver, model, times, x)), "hooks must not change the samples"
 
 
-class Zero(nn.Module):
-    """A network that is free."""
-
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        return 0 * x
+TABLES = [name for name in SOLVERS if isinstance(make("solver", name), TableSolver)]
 
 
-STEPPING = {name: make("solver", name) for name in SOLVERS if isinstance(make("solver", name), StepSolver)}
-
-
-@pytest.mark.parametrize(
-    "solver",
-    [*STEPPING.values(), Restart(inner=DDIM(), ratio_min=0.5, ratio_max=2.0)],
-    ids=[*STEPPING, "restart of ddim"],
-)
-def test_asks_at_expected_times_alone(solver: StepSolver[Any]) -> None:
-    """So that what depends on time alone is made at once, whatever the solver does; and forgotten at the end."""
-    sde = make("sde", "vp")
-    model, asked = NetworkDenoiser(net=Zero(), sde=sde, parametrization=EDM()), []
-    model.register_forward_pre_hook(lambda model, args: asked.append(float(args[1]) in model._known))
-    run(solver, model, oracles.ratio_times(sde, 5), oracles.to_x(sde, oracles.starts(2), torch.tensor(0.9)))
-    assert asked == [True] * solver.nfe(5)
-    assert not model._known
+@pytest.mark.parametrize("name", TABLES)
+def test_coefficients_are_computed_once_per_grid_and_process(name: str) -> None:
+    """A second batch on the same grid gets the same table; another grid, process or solver gets another."""
+    solver, (model, times) = make("solver", name), course("vp", 5, MIDDLE)
+    x = oracles.to_x(model.sde, oracles.starts(2), times[0])
+    table = solver.init(model, x, times).table
+    assert solver.init(model, x, times.clone()).table is table
+    other, other_times = course("ve", 5, MIDDLE)
+    assert make("solver", name).init(model, x, times).table is not table
+    assert solver.init(model, x, times[:-1]).table is not table
+    assert solver.init(other, x, other_times).table is not table
 
 
 @pytest.mark.parametrize("steps", range(1, 9))

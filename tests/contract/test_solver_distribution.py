@@ -31,7 +31,7 @@ from sde_gen.solver import (
     TorchDiffEq,
     TorchSDE,
 )
-from sde_gen.solver._multistep import adams_rows
+from sde_gen.solver._multistep import adams_coefficients
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from tests.helpers import gaussian, oracles
 from tests.helpers.catalogue import make, names
@@ -176,8 +176,8 @@ def test_third_order_shows_the_sign_of_the_parabola() -> None:
     class Slipped(DPMSolverPPSDE3M):
         """The parabola bent to the other side."""
 
-        def rows(self, form, steps):  # type: ignore[no-untyped-def]
-            right, straight = adams_rows(form, 3, steps), adams_rows(form, 2, steps)
+        def coefficients(self, integral, steps):  # type: ignore[no-untyped-def]
+            right, straight = adams_coefficients(integral, 3, steps), adams_coefficients(integral, 2, steps)
             bent = [
                 row._replace(
                     weights=[2 * a - b for a, b in zip([*line.weights, 0.0], row.weights, strict=True)]
