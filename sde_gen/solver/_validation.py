@@ -142,3 +142,25 @@ def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
             "give the grid a t_max below 1, such as 0.999, or use the log_snr grid, or a solver that can, "
             "such as Ancestral or DDIM"
         )
+
+
+MAX_STD_GAIN = 3.0
+"""Standard deviation of standard normal data after sampling, relative to the exact one, from which it is refused."""
+
+
+def require_stable(solver: str, std_gain: float, remedy: str) -> None:
+    """Refuse a grid on which a solver inflates Gaussian data.
+
+    Arguments:
+        solver: name of the solver, for the message.
+        std_gain: standard deviation that data of N(0, I) would have, relative to the exact one.
+        remedy: advice on what to use.
+
+    Raises:
+        ValueError: the gain is above MAX_STD_GAIN.
+    """
+    if not std_gain <= MAX_STD_GAIN:
+        raise ValueError(
+            f"{solver} is unstable on this grid: data N(0, 1) would get {std_gain:.3g} times their standard "
+            f"deviation, expected at most {MAX_STD_GAIN:g}; {remedy}"
+        )

@@ -13,6 +13,7 @@ from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import adams, window
 from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, combine
 from sde_gen.solver._table import History, TableSolver
+from sde_gen.solver._validation import require_stable
 
 
 class EqualStepsIntegral(EpsIntegral):
@@ -81,9 +82,9 @@ class PNDM(TableSolver[Row]):
     .. math::
         x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{6} (\epsilon_1 + 2 \epsilon_2 + 2 \epsilon_3 + \epsilon_4)\right) .
 
-    It is of order 2, as the paper proves, for the reason given at iPNDM. Where a first step is long and there is
-    hardly a signal yet, as on the grids ``angle`` and ``log_snr`` in few steps, phi magnifies what eps_2 to eps_4
-    differ by and the samples are lost: iPNDM has no such steps.
+    It is of order 2, as the paper proves, for the reason given at iPNDM. Where a step is long and there is hardly a
+    signal yet, phi magnifies the differences of eps_2 to eps_4 and the samples diverge: such grids are refused, for
+    example five steps of ``angle`` on VP, or ``uniform`` on the cosine process. iPNDM has no such steps.
 
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """
@@ -93,8 +94,31 @@ class PNDM(TableSolver[Row]):
     multistep: ClassVar[bool] = True
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids without signal at one end."""
+        """Refuse grids without signal at one end, and steps on which the start is unstable."""
         EqualStepsIntegral.check(type(self).__name__, model, times)
+        t, s = times[:-1], times[1:]
+        ratios = (torch.exp(-0.5 * model.sde.log_snr(u)) for u in (t, t + 0.5 * (s - t), s))
+        remedy = "use more steps, a grid whose first steps are shorter, or IPNDM"
+        require_stable(type(self).__name__, float(self.std_gain(*ratios).max()), remedy)
+
+    @staticmethod
+    def std_gain(start: Tensor, middle: Tensor, end: Tensor) -> Tensor:
+        r"""Standard deviation of data N(0, 1) after a pseudo Runge-Kutta step, relative to the exact one.
+
+        Where the noise is linear, eps = J(rho) x / alpha with J = rho / (1 + rho^2), so is the step.
+        Any step may be the first of a new start.
+
+        Arguments:
+            start: sigma / alpha before the steps with shape (steps,).
+            middle: that at the middles of the steps in time.
+            end: that after the steps.
+        """
+        j_t, j_m, j_s = (rho / (1 + rho**2) for rho in (start, middle, end))
+        e_2 = j_m * (1 + (middle - start) * j_t)
+        e_3 = j_m * (1 + (middle - start) * e_2)
+        e_4 = j_s * (1 + (end - start) * e_3)
+        factor = 1 + (end - start) * (j_t + 2 * e_2 + 2 * e_3 + e_4) / 6
+        return factor.abs() * torch.sqrt((1 + start**2) / (1 + end**2))
 
     def prepare(self, sde: SDE, times: Tensor) -> list[Row]:
         """Return iPNDM's steps, the first three replaced by DDIM's step and its first half."""

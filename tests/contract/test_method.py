@@ -37,7 +37,7 @@ OWN_STEPS = {
 }
 """Solvers that choose their own steps: projection and repaint refuse them."""
 UNABLE = {"annealed_langevin"}
-"""Asks for 200 levels instead of 20, and says so in its docstring; far samples are reported by OutOfRange."""
+"""Needs 200 levels instead of 20, and refuses fewer."""
 FREE = {"repaint", "projection"}
 """Methods that replace samples between steps."""
 

@@ -398,7 +398,7 @@ def test_a_prediction_without_signal_is_left_out_where_there_is_more_signal_than
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "cosine", "karras", "angle", "log_snr"])
 @pytest.mark.parametrize("sde", ["vp", "cosine", "rectified"])
 def test_no_grid_throws_samples_far_off(sde: str, grid: str, steps: int) -> None:
-    """Steps of very different lengths: without :func:`limit_extrapolation` the worst of these is 10^11 times as far off as DDIM."""
+    """Unlimited, the worst of these steps of very different lengths ends 10^11 times as far off as DDIM."""
     process = make("sde", sde)
     times = make("grid", grid)(process, steps)
     model, x = oracles.denoiser(process), oracles.to_x(process, oracles.starts(), times[0])
