@@ -1,4 +1,4 @@
-r"""Ancestral steps of two stages: down along the flow, and noise back up.
+r"""Ancestral steps of two stages: along the flow towards data, then noise.
 
 In z = x / alpha and rho = sigma / alpha, of which the probability flow of every process is dz = eps drho, a step from
 rho_t to rho_s is one of the flow to rho_d, below rho_s, and noise of the standard deviation rho_u,
@@ -83,17 +83,16 @@ class AncestralTwoStage(TableSolver[Coefficients]):
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta} must lie in [0, 1]: 0 is the probability flow, 1 ancestral")
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and with noise to go up."""
+        """Refuse a start where rho is infinite, and ascending times with noise."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())
@@ -159,5 +158,5 @@ class AncestralTwoStage(TableSolver[Coefficients]):
         return x_s, history
 
     def nfe(self, steps: int) -> int:
-        """Two evaluations a step."""
+        """Two evaluations per step."""
         return 2 * steps

@@ -1,10 +1,10 @@
-r"""What multistep solvers share: exponential Adams methods, whose weights are made before the first step.
+r"""Exponential Adams methods, the base of deterministic multistep solvers.
 
-A multistep method replaces the m of a :mod:`form <sde_gen.solver._integrals>` of the flow by the polynomial through the
-predictions at past times, and integrates that exactly:
+A multistep method replaces the m in an :mod:`integral <sde_gen.solver._integrals>` of the flow by the polynomial
+through the predictions at past times, and integrates that exactly:
 
 .. math::
-    x_s = \mathrm{keep}\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du .
+    x_s = a\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du .
 
 Source: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5.
 """
@@ -23,16 +23,16 @@ from sde_gen.solver._lagrange import window
 from sde_gen.solver._table import History, TableSolver
 
 
-def combine(keep: float, x: Tensor, weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    """``keep x + sum_j w_j m_j`` over as many values as there are weights."""
-    out = keep * x
+def combine(x_coef: float, x: Tensor, weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """``x_coef x + sum_j w_j m_j`` over as many values as there are weights."""
+    out = x_coef * x
     for weight, value in zip(weights, values, strict=False):
         out.add_(value, alpha=weight)
     return out
 
 
 MAX_WEIGHT_SUM = 3.0
-"""How far predictions are extrapolated at most: :func:`limit_extrapolation`."""
+"""Largest sum of absolute weights of an extrapolation: :func:`limit_extrapolation`."""
 
 
 class StepCoefficients(NamedTuple):
@@ -49,16 +49,16 @@ class StepCoefficients(NamedTuple):
 class MultistepSolver(TableSolver[StepCoefficients]):
     r"""A deterministic solver that combines past predictions, of any order from 1 to 4, its start included.
 
-    The m-th step has m predictions, and fewer than the order at first. What is lost there is made good:
+    The m-th step has m predictions, at first fewer than the order. The start is corrected:
 
     * Order 3. The first step's error is O(h^2). The second step sees the prediction at its end, by which it first
       corrects the first step to O(h^3). That prediction itself is off by O(h^2), its use by O(h^3): enough.
     * Order 4. The first step is corrected at once and predicted at again, one more evaluation; the third step
       corrects all from the start by the polynomial through the three predictions there.
 
-    With steps < order - 1 the highest order that has enough is used. What the methods' authors do not have: long
-    steps are :func:`held back <limit_extrapolation>`. What a start corrects is a sum of several such rows: with order 4 and two to
-    five steps, and in noise prediction with two, samples may still end several times further off than DDIM's.
+    With steps < order - 1 the highest order that has enough is used. Unlike in the original methods the weights of
+    long steps are :func:`limited <limit_extrapolation>`. A corrected start sums several such weights: with order 4 and
+    two to five steps, and in noise prediction with two, samples may still have several times the error of DDIM's.
 
     Sources: correction by the evaluation that the next step pays: Zhao et al., 2023, arXiv:2302.04867, section 3.2;
     errors of starting values: Hairer, Norsett and Wanner, 1993, Solving Ordinary Differential Equations I, section
@@ -70,7 +70,7 @@ class MultistepSolver(TableSolver[StepCoefficients]):
     integral: ClassVar[type[FlowIntegral]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids on which the form does not exist."""
+        """Refuse grids on which the integral does not exist."""
         self.integral.check(type(self).__name__, model, times)
 
     def prepare(self, sde: SDE, times: Tensor) -> list[StepCoefficients]:
@@ -106,17 +106,17 @@ class MultistepSolver(TableSolver[StepCoefficients]):
 
 
 def limit_extrapolation(integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-    r"""Weights of the predictions at nodes, held back where a long step would overshoot.
+    r"""Weights of the predictions at nodes, limited where a long step would overshoot.
 
     A line through two predictions, followed as far again as they are apart, is ``2 m_0 - m_1``: no step that is as
     long as the one before reaches further, and the absolute values sum up to 3. Where weights sum up to more, in
-    the units of :meth:`~sde_gen.solver.FlowIntegral.stake`, they move toward that of the first node alone, DDIM's
+    the units of :meth:`~sde_gen.solver.FlowIntegral.error_gain`, they move toward that of the first node alone, DDIM's
     step, until they do not:
 
     .. math::
         w \leftarrow \theta w + (1 - \theta) w^{DDIM}, \qquad \sum_j c_j |w_j| \le 3 .
 
-    Weights tend to zero with the step's length, so that the order is not touched. Held back are steps many times as
+    Weights tend to zero with the step's length, so the order is unchanged. Limited are steps many times as
     long as the one before, such as the last on grids that are uniform in time, and long steps of noise prediction
     where there is hardly a signal.
 
@@ -133,12 +133,12 @@ def limit_extrapolation(integral: FlowIntegral, start: Tensor, end: Tensor, node
 
 
 def limit_weights(integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
-    """Limit given weights (R, k) as :func:`limit_extrapolation` does those of the form, with the same arguments."""
-    alone = torch.nn.functional.pad(integral.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
-    stake = integral.error_gain(start, end, nodes)
-    reach, least = (torch.where(w == 0, 0, w.abs() * stake).sum(1) for w in (whole, alone))
-    theta = torch.where(reach > MAX_WEIGHT_SUM, (MAX_WEIGHT_SUM - least) / (reach - least), 1.0)
-    return torch.lerp(alone, whole, theta.unsqueeze(-1))
+    """Limit given weights (R, k) as :func:`limit_extrapolation` does those of the integral, with the same arguments."""
+    ddim = torch.nn.functional.pad(integral.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
+    gain = integral.error_gain(start, end, nodes)
+    total, ddim_total = (torch.where(w == 0, 0, w.abs() * gain).sum(1) for w in (whole, ddim))
+    theta = torch.where(total > MAX_WEIGHT_SUM, (MAX_WEIGHT_SUM - ddim_total) / (total - ddim_total), 1.0)
+    return torch.lerp(ddim, whole, theta.unsqueeze(-1))
 
 
 def adams_coefficients(integral: FlowIntegral, order: int, steps: int) -> list[StepCoefficients]:

@@ -1,4 +1,4 @@
-r"""What multistep solvers of the reverse SDE share: exponential Adams methods with exact noise.
+r"""Exponential Adams methods with exact noise, the base of multistep solvers of the reverse SDE.
 
 In data prediction, with lam = log(alpha / sigma), h = lam_s - lam_t and u running over lam, the reverse SDE of
 strength eta (:class:`~sde_gen.denoiser.ReverseSDE`) is solved by
@@ -8,9 +8,9 @@ strength eta (:class:`~sde_gen.denoiser.ReverseSDE`) is solved by
         + \alpha_s (1 + \eta^2) \int_{\ell_t}^{\ell_s} e^{-(1 + \eta^2)(\ell_s - u)} \hat{x}_0(u)\, du
         + \sigma_s \sqrt{1 - e^{-2 \eta^2 h}}\, z .
 
-Only the prediction along the path is not known: it becomes the polynomial through past predictions. These are off
-by the noise that has come since, whose mean is zero: in the mean the method has the order of the polynomial; in
-the covariance order 2, since the last prediction cannot know of the last step's noise.
+The prediction along the path is replaced by the polynomial through past predictions. Noise added since then changes
+these by a random error of mean zero: the mean has the order of the polynomial, the covariance order 2, since the
+last prediction is independent of the last step's noise.
 
 Sources: Lu et al., 2022, arXiv:2211.01095, eq. 17 and proposition 4.1 for eta = 1, any eta and orders as in
 Xue et al., 2023, arXiv:2309.05019, section 4; stochastic Adams methods of weak order 2: our derivation, and measured.
@@ -92,7 +92,7 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
 
     Arguments:
         eta: strength of the noise.
-        weights: a rule for the weights of past predictions, as their authors have them; None: this package's.
+        weights: a published rule for the weights of past predictions; None: this package's.
 
     Raises:
         ValueError: eta is negative or not finite.
@@ -105,16 +105,15 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
     points: ClassVar[int]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise on the way up, and grids on which the form does not exist."""
+        """Refuse to draw noise toward larger times, and grids on which the integral does not exist."""
         self.integral.check(type(self).__name__, model, times)
         if self.eta > 0:
             require_descent(type(self).__name__, times)
@@ -130,7 +129,7 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
 
     @abc.abstractmethod
     def coefficients(self, integral: Any, steps: int) -> list[StepCoefficients]:
-        """The coefficients of all steps, where no other rule for the weights is given."""
+        """Return the coefficients of every step, where no other rule for the weights is given."""
 
     def apply(
         self,
@@ -151,5 +150,5 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
         return x_s, values
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps

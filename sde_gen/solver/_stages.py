@@ -15,20 +15,20 @@ class Stage(NamedTuple):
     r"""An evaluation and the sample after it, a combination of the step's evaluations so far.
 
     .. math::
-        m_k = a\, \hat{x}_0 + b\, \hat\epsilon, \qquad x_{k+1} = \mathrm{keep}\, x_t + \sum_{j \le k} w_j m_j
+        m_k = a\, \hat{x}_0 + b\, \hat\epsilon, \qquad x_{k+1} = a\, x_t + \sum_{j \le k} w_j m_j
 
     Arguments:
         t: time of the evaluation, float64 with shape ().
         x0: a.
         eps: b.
-        keep: factor of the sample before the step.
+        x_coef: factor of the sample before the step.
         weights: w, one for each evaluation of the step so far.
     """
 
     t: Tensor
     x0: float
     eps: float
-    keep: float
+    x_coef: float
     weights: Sequence[float]
 
     def value(self, prediction: Prediction) -> Tensor:
@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 
     def apply(self, x_t: Tensor, values: Sequence[Tensor]) -> Tensor:
         """Return the sample after this evaluation, from the values so far."""
-        x = self.keep * x_t
+        x = self.x_coef * x_t
         for weight, value in zip(self.weights, values, strict=True):
             if weight:
                 x.add_(value, alpha=weight)

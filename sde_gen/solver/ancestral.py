@@ -42,14 +42,13 @@ class Ancestral(LinearSolver):
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.nu is not None and not 0 <= self.nu <= 1:
             raise ValueError(
                 f"nu={self.nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's"
             )
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up."""
+        """Refuse ascending times."""
         del model
         require_descent(type(self).__name__, times)
 

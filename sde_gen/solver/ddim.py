@@ -22,7 +22,7 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DDIM(TableSolver[Coefficients]):
-    r"""Keep the predicted x_0, keep some of the predicted noise and draw the rest.
+    r"""Denoise with the predicted x_0 and noise, part of which is drawn anew.
 
     .. math::
         x_s = \alpha_s \hat{x}_0 + \sqrt{\sigma_s^2 - c^2}\, \hat\epsilon + c\, z, \qquad
@@ -44,13 +44,12 @@ class DDIM(TableSolver[Coefficients]):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta} must lie in [0, 1]: 0 is deterministic, 1 ancestral")
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
@@ -86,5 +85,5 @@ class DDIM(TableSolver[Coefficients]):
         return x_s + row.noise * noise(x_t, float(t), float(s)) if row.noise else x_s, history
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps

@@ -1,4 +1,4 @@
-"""DPM-Solver-1."""
+"""DPM-Solver in noise prediction: singlestep of orders 1 to 3, multistep of orders 2 and 3."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -104,7 +104,7 @@ class DPMSolver3M(WeightedMultistep):
     .. math::
         x_s = \frac{\alpha_s}{\alpha_t} x_t - \sigma_s \int_{\lambda_t}^{\lambda_s} e^{\lambda_s - u} p(u)\, du
 
-    The authors' code has the second divided difference, which tends to h^2 eps'' / 2, in the place of h^2 eps'',
+    The authors' code has the second divided difference, which tends to h^2 eps'' / 2, in place of h^2 eps'',
     and is of order 2: ``weights=TaylorWeights()``.
 
     Source: Lu et al., 2022, arXiv:2206.00927, eq. 3.4, with the derivatives from past evaluations.

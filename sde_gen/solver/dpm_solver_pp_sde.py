@@ -1,4 +1,4 @@
-"""DPM-Solver++ with noise in both stages."""
+"""DPM-Solver++ with noise: SDE-DPM-Solver++ (2M, 3M), and the ancestral two-stage methods of k-diffusion."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ from sde_gen.solver._sde_multistep import SDEIntegral, SDEMultistepSolver
 
 @dataclass(frozen=True, kw_only=True)
 class DPMSolverPPSDE(AncestralTwoStage):
-    r"""An ancestral step to the fraction r of the way in lam, and one through what is predicted there.
+    r"""An ancestral step to the fraction r of the step in lam, and one with the prediction there.
 
     This is k-diffusion's ``dpmpp_sde``. In z = x / alpha and rho = sigma / alpha, with rho_m = rho_t^{1 - r} rho_s^r,
     f = 1 / (2 r), and rho_d, rho_u of :mod:`~sde_gen.solver._ancestral` for the steps from t to m and from t to s,
@@ -43,7 +43,6 @@ class DPMSolverPPSDE(AncestralTwoStage):
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.r <= 1:
             raise ValueError(f"r={self.r} must lie in (0, 1]: the fraction of the step at the second stage")
@@ -121,7 +120,7 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
 
     Mean and covariance are of order 2, a path of order 1; the first step takes D = x_0. The difference has the
     paper's weight: that of the exact integral agrees to order 2, and has 3 to 6 times the error in the covariance.
-    Where h is many times h', the difference is held back as :func:`~sde_gen.solver.limit_extrapolation` does.
+    Where h is many times h', the difference is limited as :func:`~sde_gen.solver.limit_extrapolation` does.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6 for eta = 1; other eta by the same derivation.
 
@@ -138,7 +137,7 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
     points: ClassVar[int] = 2
 
     def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
-        """The coefficients of all steps."""
+        """Return the coefficients of every step."""
         i, h = torch.arange(steps), integral.lam.diff()
         data = integral.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
         slope = torch.minimum(
@@ -154,9 +153,9 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
     r"""The three-step exponential integrator of the reverse SDE in data prediction.
 
     The clean sample along the step is the parabola through three predictions, integrated exactly. The second step
-    first corrects the first by the prediction at its end, which it has paid for anyway. So the mean given the start
-    is of order 3; the covariance stays of order 2, for the last prediction does not know of the last step's noise,
-    and 2 is declared where there is noise.
+    first corrects the first by the prediction at its end, which needs no further evaluation. So the mean given the
+    start is of order 3; the covariance stays of order 2, for the last prediction is independent of the last step's
+    noise, and 2 is declared where there is noise.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6, with the weights of exponential Adams methods
     (:mod:`sde_gen.solver._sde_multistep`).
@@ -174,9 +173,9 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
 
     @property
     def order(self) -> int:
-        """3 without noise, else 2; what other weights leave of it."""
+        """3 without noise, else 2; with other weights, theirs."""
         return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
     def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
-        """The coefficients of all steps."""
+        """Return the coefficients of every step."""
         return adams_coefficients(integral, min(3, steps + 1), steps)

@@ -1,4 +1,4 @@
-"""SDE-DPM-Solver."""
+"""DPM-Solver with noise: SDE-DPM-Solver (1, 2M), and the ancestral DPM-Solver-2 of k-diffusion."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class DPMSolverSDE(SDEMultistepSolver):
         eta: 0 is DPM-Solver on the probability flow, 1 the reverse of the forward process.
         weights: a rule for the weights, such as :class:`~sde_gen.solver.TaylorWeights` for the
             authors'; None: this package's, limited in long steps.
-        predictions: how many are combined, 1 or 2.
+        predictions: number of predictions that a step combines, 1 or 2.
 
     Raises:
         ValueError: eta is negative or not finite, or predictions is neither 1 nor 2.
@@ -45,13 +45,12 @@ class DPMSolverSDE(SDEMultistepSolver):
     integral = NoiseSDEIntegral
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         require_order((1, 2), predictions=self.predictions)
 
     @property
     def points(self) -> int:  # type: ignore[override]
-        """How many predictions are combined."""
+        """Number of predictions that a step combines."""
         return self.predictions
 
     @property
@@ -60,7 +59,7 @@ class DPMSolverSDE(SDEMultistepSolver):
         return self.predictions
 
     def coefficients(self, integral: NoiseSDEIntegral, steps: int) -> list[StepCoefficients]:
-        """The coefficients of all steps."""
+        """Return the coefficients of every step."""
         i, nodes = torch.arange(steps), window(torch.arange(steps), self.predictions)
         whole = TaylorWeights().weights(integral, i, i + 1, nodes)
         weights = limit_weights(integral, i, i + 1, nodes, whole).tolist()

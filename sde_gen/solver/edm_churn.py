@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler: noise up, then Heun's or Euler's method down."""
+"""EDM's stochastic sampler: added noise, then Heun's or Euler's method."""
 
 import math
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ class EDMChurn(TableSolver[Coefficients]):
             \left[d + \hat\epsilon(\hat{z} + (\rho_s - \hat\rho)\, d,\, \rho_s)\right], \qquad
             d = \hat\epsilon(\hat{z}, \hat\rho)
 
-    The noise up is the process' own transition, exact whatever its amount, so with S_noise = 1 the law is of order 2
-    as soon as N > S_churn / (sqrt(2) - 1). S_noise above 1 makes up for detail that networks lose; it is a bias, of
-    order 0. The network is never asked above the grid's first time. The last step is one like the others, since
+    The added noise is the exact transition of the process, so with S_noise = 1 the distribution is of order 2 as soon
+    as N > S_churn / (sqrt(2) - 1). S_noise above 1 makes up for detail that networks lose; it is a bias, of
+    order 0. The network is never evaluated above the grid's first time. The last step is one like the others, since
     grids end before rho = 0. Without churn this is the paper's algorithm 1; noise of the reverse SDE with
     eta = 1 corresponds to an S_churn of log(rho_0 / rho_N).
 
@@ -68,7 +68,6 @@ class EDMChurn(TableSolver[Coefficients]):
     stages: int = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.s_churn < math.inf:
             raise ValueError(f"s_churn={self.s_churn} must be finite and not negative; 0 puts no noise in")
         if not 0 <= self.s_min <= self.s_max:
@@ -79,21 +78,21 @@ class EDMChurn(TableSolver[Coefficients]):
 
     @property
     def order(self) -> int:
-        """That of Heun's or Euler's method, unless noise is added by another factor than 1."""
+        """The order of Heun's or Euler's method, or 0 with s_noise other than 1."""
         return self.stages if self.s_noise == 1 or not self.stochastic else 0
 
     @property
     def stochastic(self) -> bool:
-        """Whether s_churn is positive."""
+        """True if s_churn is positive."""
         return self.s_churn > 0
 
     @property
     def pathwise(self) -> bool:
-        """Whether there is no churn, whose noise is fresh."""
+        """True if there is no churn, whose noise is fresh."""
         return not self.stochastic
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and with churn to go up."""
+        """Refuse a start where rho is infinite, and ascending times with churn."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())

@@ -1,4 +1,4 @@
-"""Langevin correctors: moves at a fixed time that leave the marginal (nearly) as it is."""
+"""Langevin dynamics: correctors at a fixed time that (nearly) preserve the marginal, and annealed Langevin dynamics."""
 
 import abc
 import math
@@ -34,7 +34,6 @@ class Corrector(Checked, abc.ABC):
     batch_coupled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_int(1, steps=self.steps)  # for none use the predictor alone
 
     def correct(
@@ -98,7 +97,6 @@ class Langevin(Corrector):
     order: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not self.snr > 0:
             raise ValueError(f"snr={self.snr} must be positive; the paper has 0.16")
@@ -171,7 +169,6 @@ class AffineLangevin(Corrector):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.eta <= 2:
             raise ValueError(f"eta={self.eta} must lie in (0, 2]: above, a move may be longer than 2 sigma^2")
@@ -201,8 +198,8 @@ class AnnealedLangevin(StepSolver[None]):
     steps of VP's log-SNR samples end with 16 times their standard deviation after 20 levels, 2.0 times after 50 and
     1.1 times after 200; grids with more than 3 times are refused.
 
-    Of order 0: with more levels the law tends to that which the moves leave alone, not to the marginal. Noise on
-    data at a single point comes out with the variance sigma^2 / (1 - kappa / 4). Order 1 in 1 / steps comes back
+    Of order 0: with more levels the distribution tends to the stationary one of the moves, not to the marginal. Noise
+    on data at a single point comes out with the variance sigma^2 / (1 - kappa / 4). Order 1 in 1 / steps comes back
     if kappa shrinks as 1 / steps while ``moves`` grow as steps.
 
     Source: Song and Ermon, 2019, arXiv:1907.05600, algorithm 1, there with kappa = 2e-5 / 0.01^2 = 0.2, 100 moves
@@ -224,7 +221,6 @@ class AnnealedLangevin(StepSolver[None]):
     pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.kappa < 4:
             raise ValueError(f"kappa={self.kappa} must lie in (0, 4): from 4 on the moves run away")
         require_int(1, moves=self.moves)

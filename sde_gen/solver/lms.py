@@ -44,5 +44,4 @@ class LMS(MultistepSolver):
     integral: ClassVar[type[FlowIntegral]] = RatioIntegral
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3, 4), order=self.order)

@@ -1,8 +1,8 @@
-r"""Weights of published multistep methods: neither limited, nor corrected at the start.
+r"""Weights of published multistep methods: not limited, and without correction of the start.
 
-The solvers' own weights limit how far a long step extrapolates (:func:`~sde_gen.solver.limit_extrapolation`) and correct
-the first step once a second prediction is known. The methods' authors do neither: step i = 0, 1, ... uses as many
-predictions as there are, at most those of the method.
+By default the solvers limit extrapolation in long steps (:func:`~sde_gen.solver.limit_extrapolation`) and correct
+the first step by the second prediction. The original methods do neither: step i = 0, 1, ... uses as many predictions
+as there are, at most those of the method.
 """
 
 import abc
@@ -48,12 +48,11 @@ class MultistepWeights(abc.ABC):
     last_points: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.last_points is not None:
             require_int(1, last_points=self.last_points)
 
     def order(self, points: int) -> int:
-        """Global order with so many predictions in the last step."""
+        """Global order with the given number of predictions."""
         return min(points, 2)
 
     def coefficients(self, integral: FlowIntegral, points: int, steps: int) -> list[StepCoefficients]:
@@ -72,7 +71,7 @@ class MultistepWeights(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Weights of the predictions at nodes, as :meth:`FlowIntegral.weights <sde_gen.solver.FlowIntegral.weights>`."""
+        """Weights of the predictions at nodes, as those of :class:`~sde_gen.solver.FlowIntegral`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ class PlainWeights(MultistepWeights):
     """
 
     def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Those of the form."""
+        """Weights of the integral."""
         return integral.weights(start, end, nodes)
 
 
@@ -97,7 +96,7 @@ class TaylorWeights(MultistepWeights):
     With h = lam_s - lam_t, the lengths h' and h'' of the two steps before, and predictions m_0, m_1, m_2, newest first,
 
     .. math::
-        x_s &= \mathrm{keep}\, x_t + A_0 m_0 + A_1 D_1 + A_2 D_2, \qquad
+        x_s &= a\, x_t + A_0 m_0 + A_1 D_1 + A_2 D_2, \qquad
         A_n = \int_{\lambda_t}^{\lambda_s} k_s(u)\, \frac{((u - \lambda_t) / h)^n}{n!}\, du \\
         D_{1,0} &= \tfrac{h}{h'} (m_0 - m_1), \qquad D_{1,1} = \tfrac{h}{h''} (m_1 - m_2) \\
         D_1 &= D_{1,0} + \tfrac{h'}{h' + h''} (D_{1,0} - D_{1,1}), \qquad
@@ -117,7 +116,7 @@ class TaylorWeights(MultistepWeights):
     half_slope: bool = True
 
     def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Sum up what every difference has of a prediction."""
+        """Sum the coefficients of every prediction over the differences."""
         there = nodes >= 0
         lam, h = integral.lam, integral.lam[end] - integral.lam[start]
         u, du = quadrature(lam[start], lam[end])

@@ -1,4 +1,4 @@
-"""iPNDM."""
+"""Pseudo numerical methods, with equal steps in Adams-Bashforth: PNDM and iPNDM."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -20,7 +20,7 @@ class EqualStepsIntegral(EpsIntegral):
     """Noise prediction, polynomials in the number of the step: Adams-Bashforth for equal steps, DDIM for the rest."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        r"""Of the mean noise over the step, times what DDIM has of noise, ``sigma_s - sigma_t alpha_s / alpha_t``."""
+        r"""Mean noise over the step, times DDIM's coefficient of it, ``sigma_s - sigma_t alpha_s / alpha_t``."""
         places = torch.where(nodes < 0, torch.nan, nodes.double())
         sums = adams(torch.ones_like, places, start.double(), end.double())
         noise = -self.sigma[end] * torch.expm1(self.lam[end] - self.lam[start])

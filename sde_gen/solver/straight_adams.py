@@ -1,4 +1,4 @@
-"""Adams' methods on the straight path: the least error per evaluation of our solvers."""
+"""Adams' methods on the straight path: a predictor-corrector of order 3 for few evaluations."""
 
 import math
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class StraightAdams(TableSolver[Coefficients]):
 
     The first step, Euler's, is corrected to O(h^3) once, so the order is 3; what is measured is higher. A start
     where alpha is zero is p = 1. Use it on the :class:`~sde_gen.grid.Angle` grid of the same middle. The page
-    "Few evaluations" of the documentation derives the method and says where it wins.
+    "Few evaluations" of the documentation derives the method and compares it with others.
 
     Sources: Adams' methods with steps of different lengths: Hairer, Norsett and Wanner, 1993, Solving Ordinary
     Differential Equations I, section III.5; correction by an evaluation already paid: Zhao et al., 2023,
@@ -76,7 +76,6 @@ class StraightAdams(TableSolver[Coefficients]):
     middle: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 1e-4 <= self.middle <= 1e4:
             raise ValueError(
                 f"middle={self.middle} must lie in [1e-4, 1e4], about 0.6 times the data's standard deviation in "
@@ -105,7 +104,7 @@ class StraightAdams(TableSolver[Coefficients]):
         return combine(row.x, x_t, row.weights, slopes), slopes
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps
 
 

@@ -1,4 +1,4 @@
-"""UniPC: a predictor and the corrector that its next evaluation pays."""
+"""UniPC: a multistep predictor, and a corrector by the evaluation of the next step."""
 
 import abc
 from dataclasses import dataclass
@@ -62,8 +62,8 @@ class UniPC(MultistepSolver, abc.ABC):
     With the weights w of the predictor and c of the corrector from t to s, over nodes newest first,
 
     .. math::
-        x_s = \mathrm{keep}\, x^c_t + \sum_{j \ge 0} w_j m_{t_j}, \qquad
-        x^c_s = \mathrm{keep}\, x^c_t + c_{-1} m_s + \sum_{j \ge 0} c_j m_{t_j} .
+        x_s = a\, x^c_t + \sum_{j \ge 0} w_j m_{t_j}, \qquad
+        x^c_s = a\, x^c_t + c_{-1} m_s + \sum_{j \ge 0} c_j m_{t_j} .
 
     So x^c_s - x_s is a combination of predictions alone, and a step from x_t by p + 1 of them is the whole method:
     the samples that hooks see are the predictor's, as is the last, which nothing corrects.
@@ -92,7 +92,6 @@ class UniPC(MultistepSolver, abc.ABC):
     last_points: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3), predictor_order=self.predictor_order)
         if self.last_points is not None:
             require_int(1, last_points=self.last_points)
