@@ -20,6 +20,7 @@ MAX_TIMES = 4096
 """Number of times whose coefficients a denoiser stores at most."""
 
 HALF = torch.tensor(0.5, dtype=torch.float64)
+ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
 class Coefficients(NamedTuple):
@@ -93,15 +94,14 @@ class NetworkDenoiser(Denoiser):
 
     def _at(self, t: Tensor, device: torch.device, dtype: torch.dtype) -> Coefficients:
         """Compute the coefficients at one time."""
-        t = t.reshape(1)
         marginal = self.sde.marginal(t)
         linear = self.parametrization.linear(marginal)
         assert linear is not None  # checked by the constructor
-        c_in, label = self.parametrization.inputs(torch.ones_like(t), marginal, t)
+        c_in, label = self.parametrization.inputs(ONE, marginal, t)
         return Coefficients(
-            Marginal(marginal.alpha[0], marginal.sigma[0]),
+            marginal,
             float(c_in),
-            to_device(label, device, dtype),
+            to_device(label.reshape(1), device, dtype),
             LinearCoefficients(*map(float, linear)),
         )
 
