@@ -75,8 +75,7 @@ def test_an_empty_batch_stays_empty(name: str) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_samples_that_are_not_finite_are_named(solver: Solver, bad: float) -> None:
     """Not a step that vanishes, nor an initial state: what the user sees is the samples."""
-    steps = {"annealed_langevin": 32, "pndm": 3}.get(name, 2)
-    model, times = oracles.denoiser(make("sde", "vp")), oracles.ratio_times(make("sde", "vp"), steps)
+    model, times = oracles.denoiser(make("sde", "vp")), oracles.ratio_times(make("sde", "vp"), 2)
     x = torch.tensor([[0.0, 1.0], [bad, 1.0]]).double()
     with pytest.raises(FloatingPointError, match="the velocity is not finite at t="):
         solver.solve(model, x, times, noise=PerSample([0, 1]))
