@@ -1,4 +1,4 @@
-"""The one interface between what knows about data and what makes use of it."""
+"""Denoiser: the interface between networks and samplers, likelihoods and guidance."""
 
 import abc
 import copy
@@ -14,7 +14,7 @@ from sde_gen.utils.broadcasting import select_rows, times
 
 
 class Denoiser(nn.Module, Checked, abc.ABC):
-    """A function (x_t, t) -> :class:`~sde_gen.denoiser.Prediction`, with the process it belongs to.
+    """A function (x_t, t) -> :class:`~sde_gen.denoiser.Prediction` on a diffusion process.
 
     Attributes:
         sde: the process.
@@ -37,23 +37,12 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         prediction: Prediction = super().__call__(x_t, times(t), **cond)
         return prediction
 
-    def precompute(self, times: Tensor) -> None:
-        """Learn of the times that will be asked for, so that what depends on time alone can be made at once.
-
-        A denoiser around others tells them. What was expected before is forgotten; the answers are the same.
-
-        Arguments:
-            times: float64 on the CPU with shape (n,); none, to forget.
-        """
-        for part in self.children():
-            getattr(part, "expect", _ignore)(times)
-
     def select(self, index: Tensor, count: int) -> "Denoiser":
-        """Make the denoiser of some samples of a batch, when the others have left it.
+        """Return the denoiser of some samples of a batch, after the others have finished.
 
-        A denoiser may hold something for every sample, such as a label or a measurement; that of these samples goes
-        with them. One that does not say what it holds is asked with a full batch still, whose other places are filled
-        with the first of the samples. A subclass says so by overriding this, most easily with :meth:`replace_modules`.
+        A denoiser may store a value per sample, such as a label or a measurement. A subclass selects these values by
+        overriding this method, most easily with :meth:`replace_modules`. By default the denoiser is called with full
+        batches still, padded with the first of the samples.
 
         Arguments:
             index: which samples, with shape (b,).
@@ -65,7 +54,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         return Padded(self, index, count)
 
     def replace_modules(self, **parts: Tensor | nn.Module) -> "Denoiser":
-        """Copy the denoiser, with other modules or buffers in place of some; the rest is shared."""
+        """Return a shallow copy with some modules or buffers replaced; the others are shared."""
         other = copy.copy(self)
         other._modules, other._buffers = dict(self._modules), dict(self._buffers)
         for name, part in parts.items():
@@ -73,13 +62,8 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         return other
 
     def bind(self, **cond: Tensor) -> "Denoiser":
-        """Fix the conditioning, so that solvers need not know of it."""
+        """Return the denoiser with its conditioning fixed, as solvers expect it."""
         return Conditioned(self, cond)
-
-
-def _ignore(times: Tensor) -> None:
-    """What a part does that is no denoiser."""
-    del times
 
 
 class Conditioned(Denoiser):
@@ -92,7 +76,7 @@ class Conditioned(Denoiser):
         self.cond = cond
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Predict with the fixed conditioning and what is given on top of it."""
+        """Predict with the fixed conditioning, updated by the given one."""
         return self.denoiser(x_t, t, **{**self.cond, **cond})
 
     def select(self, index: Tensor, count: int) -> Denoiser:
@@ -102,7 +86,7 @@ class Conditioned(Denoiser):
 
 
 class Padded(Denoiser):
-    """A denoiser of some samples that is asked with a batch of fixed length.
+    """A denoiser of some samples, evaluated on padded batches of fixed length.
 
     Arguments:
         denoiser: the denoiser of the whole batch.
@@ -115,13 +99,15 @@ class Padded(Denoiser):
         self.denoiser = denoiser
         self.sde = denoiser.sde
         self.index = index
-        self.place = torch.zeros(count, dtype=torch.long)
-        self.place[index] = torch.arange(len(index))
+        self.inverse_index = torch.zeros(count, dtype=torch.long)
+        self.inverse_index[index] = torch.arange(len(index))
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Fill the batch, predict, and pick the samples."""
-        full = {name: select_rows(value, self.place, len(x_t)) for name, value in cond.items()}
-        prediction = self.denoiser(x_t[self.place], t if t.ndim == 0 else t[self.place], **full)
+        full = {name: select_rows(value, self.inverse_index, len(x_t)) for name, value in cond.items()}
+        prediction = self.denoiser(
+            x_t[self.inverse_index], t if t.ndim == 0 else t[self.inverse_index], **full
+        )
         alpha, sigma = (a if a.ndim == 0 else a[self.index] for a in (prediction.alpha, prediction.sigma))
         return replace(
             prediction,

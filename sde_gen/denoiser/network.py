@@ -6,16 +6,25 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, weigh
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
 from sde_gen.utils.broadcasting import to_device
+from sde_gen.utils.memo import Memo, is_constant
+
+MAX_TIMES = 4096
+"""Number of times whose coefficients a denoiser stores at most."""
+
+HALF = torch.tensor(0.5, dtype=torch.float64)
+ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
-class CachedCoefficients(NamedTuple):
-    """What depends on one expected time alone: scalars, and the label with shape (1,) where the network is."""
+class Coefficients(NamedTuple):
+    """Quantities that depend on time alone: scalars, and the label with shape (1,) as the network takes it."""
 
     marginal: Marginal
     c_in: float
@@ -24,16 +33,17 @@ class CachedCoefficients(NamedTuple):
 
 
 class NetworkDenoiser(Denoiser):
-    """A network, the process it was trained on and the meaning of its output.
+    """A network, the process that it was trained on and the prediction type of its output.
 
     This is the only place where dtypes change: coefficients are computed in float64, the network runs in
-    its own dtype (or under autocast), the prediction has the dtype of x_t.
+    its own dtype (or under autocast), the prediction has the dtype of x_t. Coefficients at a scalar time are
+    memoized: a grid is used for many batches.
 
     Arguments:
         net: a module ``net(x, c_noise, **cond)`` with x of shape (B, *event) and c_noise of shape (B,).
         sde: the process.
-        parametrization: the meaning of the network's input, label and output.
-        context: makes what the network is called in, such as autocast.
+        parametrization: scaling of the network's input, its noise label, and the prediction type of its output.
+        context: factory of the context in which the network is called, such as autocast.
     """
 
     def __init__(
@@ -49,45 +59,54 @@ class NetworkDenoiser(Denoiser):
         self.sde = sde
         self.parametrization = parametrization
         self.context = context
-        self._known: dict[float, CachedCoefficients] = {}
-
-    def precompute(self, times: Tensor) -> None:
-        """Make marginals, coefficients and labels of all these times."""
-        self._known = {}
-        marginal = self.sde.marginal(times)
-        linear = self.parametrization.linear(marginal)
-        if linear is None or times.numel() == 0:
-            return
-        c_in, label = self.parametrization.inputs(torch.ones_like(times), marginal, times)
-        parameter = next(self.net.parameters(), None)
-        if parameter is not None:
-            label = to_device(label, parameter.device, parameter.dtype)
-        pairs = zip(marginal.alpha.unbind(), marginal.sigma.unbind(), strict=True)
-        columns = [a.tolist() if isinstance(a, Tensor) else [a] * len(times) for a in linear]
-        rows = zip(pairs, c_in.tolist(), label.unsqueeze(1).unbind(), zip(*columns, strict=True), strict=True)
-        known = [
-            CachedCoefficients(Marginal(*pair), c_in, label, LinearCoefficients(*row))
-            for pair, c_in, label, row in rows
-        ]
-        self._known = dict(zip(times.tolist(), known, strict=True))
+        self._constant = (
+            is_constant(sde, parametrization) and parametrization.linear(sde.marginal(HALF)) is not None
+        )
+        self._coefficients = Memo[Coefficients](MAX_TIMES)
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict the clean sample and the noise."""
         dtype = self._dtype(x_t)
-        known = self._known.get(float(t)) if self._known and t.ndim == 0 else None
-        if known is not None:
-            x_in = weigh(known.c_in, x_t)
+        if t.ndim == 0 and self._memoizes(t):
+            key = float(t), x_t.device, dtype
+            coefficients = self._coefficients(key, lambda: self._at(t, x_t.device, dtype))
+            x_in = weigh(coefficients.c_in, x_t)
             with self.context():
-                out = self.net(x_in.to(dtype), known.label.to(x_t.device, dtype).expand(len(x_t)), **cond)
-            return combine(known.linear, out.to(x_t.dtype), x_t, known.marginal)
+                out = self.net(x_in.to(dtype), coefficients.label.expand(len(x_t)), **cond)
+            return combine(coefficients.linear, out.to(x_t.dtype), x_t, coefficients.marginal)
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
         with self.context():
             out = self.net(x_in.to(dtype), to_device(c_noise, x_t.device, dtype).expand(len(x_t)), **cond)
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
+    def _memoizes(self, t: Tensor) -> bool:
+        """Return whether coefficients at t are constants: not where t is differentiated, mapped or traced."""
+        return (
+            self._constant
+            and t.is_cpu
+            and t.dtype == torch.float64
+            and not t.requires_grad
+            and not is_functorch_wrapped_tensor(t)
+            and forward_ad._current_level < 0
+            and not torch.compiler.is_compiling()
+        )
+
+    def _at(self, t: Tensor, device: torch.device, dtype: torch.dtype) -> Coefficients:
+        """Compute the coefficients at one time."""
+        marginal = self.sde.marginal(t)
+        linear = self.parametrization.linear(marginal)
+        assert linear is not None  # checked by the constructor
+        c_in, label = self.parametrization.inputs(ONE, marginal, t)
+        return Coefficients(
+            marginal,
+            float(c_in),
+            to_device(label.reshape(1), device, dtype),
+            LinearCoefficients(*map(float, linear)),
+        )
+
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Return itself: nothing is held for a sample."""
+        """Return the denoiser itself: nothing is stored per sample."""
         del index, count
         return self
 

@@ -1,4 +1,4 @@
-"""What the spacings of a discrete chain share."""
+"""Base of the spacings of a discrete chain."""
 
 import abc
 from dataclasses import dataclass
@@ -26,12 +26,11 @@ class Chain(Grid):
     chain: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.chain < 2:
             raise ValueError(f"chain={self.chain}: a chain to thin out has at least 2 steps")
 
     def make(self, sde: SDE, steps: int) -> Tensor:
-        """Times of the numbers chosen."""
+        """Return the times of the chosen numbers."""
         if steps >= self.chain:
             raise ValueError(
                 f"steps={steps}: a chain of {self.chain} steps has {self.chain} times; take at most {self.chain - 1}"
@@ -46,4 +45,4 @@ class Chain(Grid):
 
     @abc.abstractmethod
     def numbers(self, count: int) -> Tensor:
-        """So many of the chain's numbers n, descending, int64."""
+        """Return ``count`` of the chain's numbers n, descending, int64."""

@@ -1,4 +1,4 @@
-"""What the grids in terms of the noise-to-signal ratio share."""
+"""Base of the grids in the noise-to-signal ratio."""
 
 import abc
 import math
@@ -15,8 +15,8 @@ from sde_gen.sde.base import SDE
 class RatioGrid(Curve):
     """A grid in a function of sigma / alpha, which some processes let grow to infinity at t = 1.
 
-    Such a grid begins where the ratio is ``ratio_max``, if that is before t_max: what is left of the data
-    there, 1 / ratio_max of a standard deviation, is lost in the prior, and no steps are spent beyond.
+    Such a grid begins where the ratio is ``ratio_max``, if that is before t_max: the signal there is 1 / ratio_max of a
+    standard deviation, and steps beyond are useless.
 
     Arguments:
         ratio_max: largest sigma / alpha of a grid.
@@ -28,7 +28,6 @@ class RatioGrid(Curve):
     ratio_max: float = 1e3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.ratio_max < math.inf:
             raise ValueError(f"ratio_max={self.ratio_max} must be positive and finite")
@@ -45,4 +44,4 @@ class RatioGrid(Curve):
 
     @abc.abstractmethod
     def log_snrs(self, first: Tensor, last: Tensor, u: Tensor) -> Tensor:
-        """Log-SNRs at the fractions u in [0, 1] of the way from the first to the last."""
+        """Log-SNRs at the fractions u in [0, 1] between the first and the last."""

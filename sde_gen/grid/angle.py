@@ -31,7 +31,6 @@ class Angle(RatioGrid):
     middle: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.middle < math.inf:
             raise ValueError(

@@ -15,7 +15,7 @@ class Grid(Checked, abc.ABC):
     """A rule (process, number of steps) -> times."""
 
     def __call__(self, sde: SDE, steps: int) -> Tensor:
-        """Make the times.
+        """Return the times.
 
         Arguments:
             sde: the process.
@@ -44,7 +44,7 @@ class Grid(Checked, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve(Grid):
-    """A grid that samples one curve between two ends at equal fractions of the way.
+    """A grid that samples one curve between two ends at equal fractions.
 
     Twice the steps pass through the same times.
 
@@ -60,7 +60,6 @@ class Curve(Grid):
     t_min: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.t_max <= 1:
             raise ValueError(f"t_max={self.t_max} must lie in (0, 1]")
         if self.t_min is not None and not 0 <= self.t_min < self.t_max:
@@ -87,4 +86,4 @@ class Curve(Grid):
 
     @abc.abstractmethod
     def times(self, sde: SDE, t_max: Tensor, t_min: Tensor, u: Tensor) -> Tensor:
-        """Times at the fractions u in [0, 1] of the way from t_max to t_min, as a new tensor."""
+        """Times at the fractions u in [0, 1] between t_max and t_min, as a new tensor."""

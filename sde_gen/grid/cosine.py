@@ -32,7 +32,6 @@ class CosineGrid(Curve):
     half_turns: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.half_turns <= 1:
             raise ValueError(

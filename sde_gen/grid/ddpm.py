@@ -26,7 +26,6 @@ class DDPMLeading(Chain):
     offset: int = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if self.offset < 1:
             raise ValueError(f"offset={self.offset}: the chain's first step is 1")

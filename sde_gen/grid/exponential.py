@@ -1,4 +1,4 @@
-"""Powers of the way to go in the exponent of the noise-to-signal ratio."""
+"""Powers of the remaining fraction, in the exponent of the noise-to-signal ratio."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from sde_gen.grid._ratio import RatioGrid
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential(RatioGrid):
-    r"""Times whose ratios r = sigma / alpha have logarithms along a power of the way.
+    r"""Times whose ratios r = sigma / alpha have logarithms along a power of the remaining fraction.
 
     .. math::
         \log r = \log r_{min} + (1 - u)^\rho (\log r_{max} - \log r_{min})
@@ -30,7 +30,6 @@ class Exponential(RatioGrid):
     rho: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.rho < float("inf"):
             raise ValueError(f"rho={self.rho} must be positive and finite; 1 is the geometric series")

@@ -44,7 +44,6 @@ class IDDPM(Grid):
     c_2: float = 0.008
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.first <= self.levels - 2:
             raise ValueError(f"first={self.first} must lie in [0, levels - 2 = {self.levels - 2}]")
         if not (0 < self.c_1 < 1 and 0 <= self.c_2 < math.inf):

@@ -27,7 +27,6 @@ class Karras(RatioGrid):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not self.rho >= 1:
             raise ValueError(f"rho={self.rho} must be at least 1; the paper's is 7")

@@ -1,4 +1,4 @@
-"""A user's own list."""
+"""Times listed by the user."""
 
 import abc
 import math
@@ -51,7 +51,6 @@ class Listed(_List):
     times: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         object.__setattr__(self, "times", _ordered("times", self.times))
 
     def given(self, sde: SDE) -> Tensor:
@@ -75,7 +74,6 @@ class ListedRatios(_List):
     ratios: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         object.__setattr__(self, "ratios", _ordered("ratios", self.ratios))
         if self.ratios[-1] <= 0:
             raise ValueError(
@@ -103,7 +101,6 @@ class ListedLogSNRs(_List):
     log_snrs: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         object.__setattr__(self, "log_snrs", _ordered("log_snrs", self.log_snrs, ascend=True))
 
     def given(self, sde: SDE) -> Tensor:

@@ -3,7 +3,7 @@
 from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver._brownian_bisection import BrownianBisection
 from sde_gen.solver._integrals import FlowIntegral
-from sde_gen.solver._multistep import held
+from sde_gen.solver._multistep import limit_extrapolation
 from sde_gen.solver._sde_multistep import SDEIntegral
 from sde_gen.solver.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.solver.adaptive_sde import AdaptiveSDE
@@ -102,5 +102,5 @@ __all__ = [
     "UniPC",
     "UniPCBH1",
     "UniPCBH2",
-    "held",
+    "limit_extrapolation",
 ]

@@ -1,4 +1,4 @@
-r"""Ancestral steps of two stages: down along the flow, and noise back up.
+r"""Ancestral steps of two stages: along the flow towards data, then noise.
 
 In z = x / alpha and rho = sigma / alpha, of which the probability flow of every process is dz = eps drho, a step from
 rho_t to rho_s is one of the flow to rho_d, below rho_s, and noise of the standard deviation rho_u,
@@ -22,8 +22,8 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
+from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_descent, require_signal
-from sde_gen.solver.base import StepSolver
 
 
 def ancestral_step(start: Tensor, end: Tensor, eta: float) -> tuple[Tensor, Tensor]:
@@ -54,16 +54,22 @@ class Stages(NamedTuple):
     second_noise: Tensor
 
 
-class State(NamedTuple):
-    """The number of the step to come, its middles, and the coefficients of all steps."""
+class Coefficients(NamedTuple):
+    """Time of the second stage, and the coefficients of both stages in x."""
 
-    number: int
-    middles: Tensor
-    rows: list[list[float]]
+    middle: Tensor
+    keep: float
+    weight: float
+    noise: float
+    last_keep: float
+    first_weight: float
+    second_weight: float
+    first_noise: float
+    second_noise: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class AncestralTwoStage(StepSolver[State]):
+class AncestralTwoStage(TableSolver[Coefficients]):
     """An ancestral solver with two evaluations a step.
 
     Arguments:
@@ -77,17 +83,16 @@ class AncestralTwoStage(StepSolver[State]):
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta} must lie in [0, 1]: 0 is the probability flow, 1 ancestral")
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and with noise to go up."""
+        """Refuse a start where rho is infinite, and ascending times with noise."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())
@@ -101,13 +106,11 @@ class AncestralTwoStage(StepSolver[State]):
     def stages(self, start: Tensor, end: Tensor) -> Stages:
         """Both stages of the steps between ratios, with shape (steps,)."""
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> State:
-        """Make all coefficients, and precompute what the model needs at the middles."""
-        del x
-        sde, ratio = model.sde, torch.exp(-0.5 * model.sde.log_snr(times))
+    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+        """Return the coefficients of every step."""
+        ratio = torch.exp(-0.5 * sde.log_snr(times))
         stages = self.stages(ratio[:-1], ratio[1:])
         middles = self.middles(sde, stages.ratio, times)
-        model.precompute(torch.cat([middles, times]))
         alpha_t, alpha_m, alpha_s = sde.alpha(times[:-1]), sde.alpha(middles), sde.alpha(times[1:])
         columns = (
             alpha_m / alpha_t * stages.keep,
@@ -119,7 +122,7 @@ class AncestralTwoStage(StepSolver[State]):
             alpha_s * stages.first_noise,
             alpha_s * stages.second_noise,
         )
-        return State(0, middles, torch.stack(columns, dim=1).tolist())
+        return list(map(Coefficients, middles, *(column.tolist() for column in columns)))
 
     @staticmethod
     def middles(sde: SDE, ratio: Tensor, times: Tensor) -> Tensor:
@@ -127,18 +130,24 @@ class AncestralTwoStage(StepSolver[State]):
         low, high = torch.minimum(times[:-1], times[1:]), torch.maximum(times[:-1], times[1:])
         return torch.minimum(torch.maximum(sde.t_from_log_snr(-2 * torch.log(ratio)), low), high)
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: State, noise: Noise
-    ) -> tuple[Tensor, State]:
-        """One step."""
-        number, middles, rows = state
-        keep, weight, std, last_keep, w_0, w_1, std_1, std_2 = rows[number]
-        m, middle = middles[number], float(middles[number])
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: Coefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Take both stages."""
+        m, keep, weight, std, last_keep, w_0, w_1, std_1, std_2 = row
         first = self.value(model(x_t, t))
         x_m = (keep * x_t).add_(first, alpha=weight)
         x_s = (last_keep * x_t).add_(first, alpha=w_0)
         begin = float(t)
         if std:
+            middle = float(m)
             xi = noise(x_t, begin, middle)
             x_m.add_(xi, alpha=std)
             x_s.add_(xi, alpha=std_1)
@@ -146,8 +155,8 @@ class AncestralTwoStage(StepSolver[State]):
         x_s.add_(self.value(model(x_m, m)), alpha=w_1)
         if std_2:
             x_s.add_(noise(x_t, begin, float(s)), alpha=std_2)
-        return x_s, State(number + 1, middles, rows)
+        return x_s, history
 
     def nfe(self, steps: int) -> int:
-        """Two evaluations a step."""
+        """Two evaluations per step."""
         return 2 * steps

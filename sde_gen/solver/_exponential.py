@@ -1,4 +1,4 @@
-r"""What exponential integrators share: steps that are exact in everything but the network.
+r"""Exponential integrator steps, exact in everything but the network.
 
 With ``lam = log(alpha / sigma)`` the probability flow is, for any alpha and sigma,
 
@@ -33,7 +33,7 @@ def point(sde: SDE, t: Tensor) -> Point:
 
 
 def between(sde: SDE, a: Point, b: Point, r: float) -> Point:
-    """The point at the fraction r of the way from a to b in lam."""
+    """The point at the fraction r between a and b in lam."""
     return point(sde, sde.t_from_log_snr(2 * (a.lam + r * (b.lam - a.lam))))
 
 
@@ -46,7 +46,7 @@ def move(x: Tensor, a: Point, b: Point, eps: Tensor) -> Tensor:
 
 
 def bend(x: Tensor, a: Point, b: Point, slope: Tensor) -> Tensor:
-    r"""What noise that grows from zero at a to ``slope`` at b adds to x_b.
+    r"""Contribution to x_b of noise that grows from zero at a to ``slope`` at b.
 
     .. math::
         -\sigma_b \int_0^h e^{h - u} \frac{u}{h} du\; \mathrm{slope}

@@ -1,9 +1,9 @@
-r"""The probability flow between two times, written for one prediction.
+r"""Integrals of the probability flow between two times, for one prediction.
 
-In every form
+With either prediction
 
 .. math::
-    x_s = \mathrm{keep}\, x_t + \int k_s(u)\, m(u)\, du ,
+    x_s = a\, x_t + \int k_s(u)\, m(u)\, du ,
 
 with m the predicted clean sample or noise along the path.
 
@@ -24,7 +24,7 @@ from sde_gen.solver._validation import require_signal
 
 
 class FlowIntegral(abc.ABC):
-    """The probability flow on a grid, written for one prediction.
+    """The probability flow on a grid, integrated for one prediction.
 
     Arguments:
         sde: the process.
@@ -34,10 +34,10 @@ class FlowIntegral(abc.ABC):
         alpha: signal coefficients at the times.
         sigma: noise standard deviations.
         lam: log(alpha / sigma).
-        share: (1, 0) where the m that is interpolated is x_0, (0, 1) where it is eps.
+        combination: coefficients of x_0 and eps in m: (1, 0) or (0, 1).
     """
 
-    share: ClassVar[tuple[float, float]]
+    combination: ClassVar[tuple[float, float]]
 
     def __init__(self, sde: SDE, times: Tensor) -> None:
         self.sde, self.times = sde, times
@@ -46,7 +46,7 @@ class FlowIntegral(abc.ABC):
 
     @classmethod
     def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
-        """Raise ValueError where the form does not exist."""
+        """Raise ValueError where the integral does not exist."""
         del solver, model, times
 
     @staticmethod
@@ -55,7 +55,7 @@ class FlowIntegral(abc.ABC):
         """The m that is interpolated, with shape (B, *event)."""
 
     @abc.abstractmethod
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """Factors of x from times[start] to times[end], with shape (R,)."""
 
     @abc.abstractmethod
@@ -63,9 +63,9 @@ class FlowIntegral(abc.ABC):
         """The factor k_s of m in the integral over lam, up to times[end] (R,), at u (R, Q)."""
 
     def error_gain(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        r"""What a unit of weight at nodes may do to x at the end.
+        r"""Error of x at the end per unit of weight at nodes.
 
-        On the way to the data x_0 is to be met, on the way up the noise. An error ``delta`` of x_0 is one of
+        Towards data the error of x_0 counts, towards noise that of eps. An error ``delta`` of x_0 is one of
         ``-(alpha / sigma) delta`` of eps, so a weight w of the prediction at u moves
 
         .. math::
@@ -73,7 +73,7 @@ class FlowIntegral(abc.ABC):
             \ge \alpha_t / \sigma_t, \qquad
             \frac{x_s}{\sigma_s} \text{ by } \frac{w}{\sigma_s} c(u)\, \delta \text{ else,}
 
-        with c = 1 for the prediction that is to be met. For the other c is alpha / sigma or its inverse, but at most
+        with c = 1 for that prediction. For the other c is alpha / sigma or its inverse, but at most
         1, the size of data and of noise.
 
         Arguments:
@@ -85,7 +85,7 @@ class FlowIntegral(abc.ABC):
             Factors of weights with shape (R, k).
         """
         down = self.lam[end] >= self.lam[start]
-        to_data, to_noise = self.share
+        to_data, to_noise = self.combination
         y = (self.alpha / self.sigma)[nodes]
         c = torch.where(down.unsqueeze(-1), to_data + to_noise * y, to_noise + to_data / y).clamp(max=1)
         return c / torch.where(down, self.alpha[end], self.sigma[end]).unsqueeze(-1)
@@ -112,7 +112,7 @@ class X0Integral(FlowIntegral):
     alpha >= sigma the prediction at alpha = 0, infinitely far in lam, is left out.
     """
 
-    share: ClassVar[tuple[float, float]] = (1.0, 0.0)
+    combination: ClassVar[tuple[float, float]] = (1.0, 0.0)
     eta2: float = 0.0
 
     @staticmethod
@@ -120,7 +120,7 @@ class X0Integral(FlowIntegral):
         """The predicted clean sample."""
         return prediction.x0
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``sigma_s / sigma_t``."""
         return self.sigma[end] / self.sigma[start]
 
@@ -150,7 +150,7 @@ class X0Integral(FlowIntegral):
 class EpsIntegral(FlowIntegral):
     r"""Noise prediction, polynomials in lam: ``x_s = alpha_s/alpha_t x_t - sigma_s int e^{lam_s - u} eps du``."""
 
-    share: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    combination: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @classmethod
     def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
@@ -162,7 +162,7 @@ class EpsIntegral(FlowIntegral):
         """The predicted noise."""
         return prediction.eps
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``alpha_s / alpha_t``."""
         return self.alpha[end] / self.alpha[start]
 

@@ -1,4 +1,4 @@
-"""What the one-step stochastic solvers share: a step that is linear in x, the prediction and the noise."""
+"""One-step stochastic solvers, linear in the sample, the prediction and the noise."""
 
 import abc
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._table import History, TableSolver
 
 
 class Coefficients(NamedTuple):
-    """``x_s = x x_t + x0 hat x_0 + eps hat eps + noise z``, of one step or, as tensors (steps,), of all."""
+    """``x_s = x x_t + x0 hat x_0 + eps hat eps + noise z``, with numbers or tensors (steps,)."""
 
     x: float | Tensor = 1.0
     x0: float | Tensor = 0.0
@@ -21,38 +21,28 @@ class Coefficients(NamedTuple):
     noise: float | Tensor = 0.0
 
 
-class Walk(NamedTuple):
-    """The number of the step to come, and the coefficients of all: (x, x0, eps, noise) a step."""
-
-    number: int
-    rows: list[list[float]]
+Row = tuple[float, float, float, float]
+"""Numbers (x, x0, eps, noise) of a step."""
 
 
-class LinearSolver(StepSolver[Walk]):
-    """A solver with one evaluation a step, whose coefficients depend on the grid alone and are made at once."""
+class LinearSolver(TableSolver[Row]):
+    """A solver with one evaluation a step, linear in x, the prediction and the noise."""
 
     @abc.abstractmethod
     def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
         """Coefficients of the steps from t to s, both with shape (steps,)."""
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
-        """Make all coefficients."""
-        del x
+    def prepare(self, sde: SDE, times: Tensor) -> list[Row]:
+        """Return the coefficients of every step."""
         t, s = times[:-1], times[1:]
-        columns = [torch.as_tensor(column).expand(len(t)) for column in self.coefficients(model.sde, t, s)]
-        return Walk(0, torch.stack([column.double().cpu() for column in columns], dim=1).tolist())
+        columns = (torch.as_tensor(column).double().cpu() for column in self.coefficients(sde, t, s))
+        return list(zip(*(column.expand(len(t)).tolist() for column in columns), strict=True))
 
-    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
-        """Go on: the state holds no samples."""
-        del model, x, times
-        return state
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
-        """One step."""
-        number, rows = state
-        x, x0, eps, std = rows[number]
+    def apply(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise
+    ) -> tuple[Tensor, History]:
+        """Combine the sample, the prediction and noise."""
+        x, x0, eps, std = row
         prediction = model(x_t, t)
         x_s = x_t.clone() if x == 1 else x * x_t
         if x0:
@@ -61,8 +51,8 @@ class LinearSolver(StepSolver[Walk]):
             x_s.add_(prediction.eps, alpha=eps)
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
-        return x_s, Walk(number + 1, rows)
+        return x_s, history
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps

@@ -1,10 +1,10 @@
-r"""What multistep solvers share: exponential Adams methods, whose weights are made before the first step.
+r"""Exponential Adams methods, the base of deterministic multistep solvers.
 
-A multistep method replaces the m of a :mod:`form <sde_gen.solver._integrals>` of the flow by the polynomial through the
-predictions at past times, and integrates that exactly:
+A multistep method replaces the m in an :mod:`integral <sde_gen.solver._integrals>` of the flow by the polynomial
+through the predictions at past times, and integrates that exactly:
 
 .. math::
-    x_s = \mathrm{keep}\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du .
+    x_s = a\, x_t + \sum_j w_j m_j, \qquad w_j = \int k_s(u)\, \ell_j(u)\, du .
 
 Source: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5.
 """
@@ -17,55 +17,48 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._lagrange import window
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._table import History, TableSolver
 
 
-def combine(keep: float, x: Tensor, weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    """``keep x + sum_j w_j m_j`` over as many values as there are weights."""
-    out = keep * x
+def combine(x_coef: float, x: Tensor, weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """``x_coef x + sum_j w_j m_j`` over as many values as there are weights."""
+    out = x_coef * x
     for weight, value in zip(weights, values, strict=False):
         out.add_(value, alpha=weight)
     return out
 
 
 MAX_WEIGHT_SUM = 3.0
-"""How far predictions are extrapolated at most: :func:`held`."""
+"""Largest sum of absolute weights of an extrapolation: :func:`limit_extrapolation`."""
 
 
-class Row(NamedTuple):
-    """One step: ``x_s = keep x_t + sum weights values``, newest value first.
+class StepCoefficients(NamedTuple):
+    """One step: ``x_s = x_coef x_t + sum weights values``, newest value first.
 
-    ``again`` are the weights of a second evaluation at the first result, and of the values before it.
+    ``repeated`` are the weights of a second evaluation, at the first result, and of the values before it.
     """
 
-    keep: float
+    x_coef: float
     weights: list[float]
-    again: list[float] | None = None
+    repeated: list[float] | None = None
 
 
-class Past(NamedTuple):
-    """The number of the step to come, the coefficients of all, and past predictions, newest first."""
-
-    number: int
-    rows: list[Row]
-    values: tuple[Tensor, ...]
-
-
-class MultistepSolver(StepSolver[Past]):
+class MultistepSolver(TableSolver[StepCoefficients]):
     r"""A deterministic solver that combines past predictions, of any order from 1 to 4, its start included.
 
-    The m-th step has m predictions, and fewer than the order at first. What is lost there is made good:
+    The m-th step has m predictions, at first fewer than the order. The start is corrected:
 
     * Order 3. The first step's error is O(h^2). The second step sees the prediction at its end, by which it first
       corrects the first step to O(h^3). That prediction itself is off by O(h^2), its use by O(h^3): enough.
     * Order 4. The first step is corrected at once and predicted at again, one more evaluation; the third step
       corrects all from the start by the polynomial through the three predictions there.
 
-    With steps < order - 1 the highest order that has enough is used. What the methods' authors do not have: long
-    steps are :func:`held back <held>`. What a start corrects is a sum of several such rows: with order 4 and two to
-    five steps, and in noise prediction with two, samples may still end several times further off than DDIM's.
+    With steps < order - 1 the highest order that has enough is used. Unlike in the original methods the weights of
+    long steps are :func:`limited <limit_extrapolation>`. A corrected start sums several such weights: with order 4 and
+    two to five steps, and in noise prediction with two, samples may still have several times the error of DDIM's.
 
     Sources: correction by the evaluation that the next step pays: Zhao et al., 2023, arXiv:2302.04867, section 3.2;
     errors of starting values: Hairer, Norsett and Wanner, 1993, Solving Ordinary Differential Equations I, section
@@ -73,56 +66,62 @@ class MultistepSolver(StepSolver[Past]):
     """
 
     stochastic: ClassVar[bool] = False
-    form: ClassVar[type[FlowIntegral]]
+    multistep: ClassVar[bool] = True
+    integral: ClassVar[type[FlowIntegral]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids on which the form does not exist."""
-        self.form.check(type(self).__name__, model, times)
+        """Refuse grids on which the integral does not exist."""
+        self.integral.check(type(self).__name__, model, times)
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients."""
-        del x
-        return Past(0, self.rows(self.form(model.sde, times), len(times) - 1), ())
+    def prepare(self, sde: SDE, times: Tensor) -> list[StepCoefficients]:
+        """Return the coefficients of every step."""
+        return self.coefficients(self.integral(sde, times), len(times) - 1)
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """The coefficients of all steps."""
-        return adams_rows(form, min(self.order, steps + 1), steps)
+    def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
+        """Return the coefficients of every step on the grid of an integral."""
+        return adams_coefficients(integral, min(self.order, steps + 1), steps)
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: StepCoefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Combine the prediction at t and those before."""
         del noise
-        row = state.rows[state.number]
-        values = (self.form.value(model(x_t, t)), *state.values)[: len(row.weights)]
-        x_s = combine(row.keep, x_t, row.weights, values)
-        if row.again is not None:
-            values = (self.form.value(model(x_s, s)), *values)
-            x_s = combine(row.keep, x_t, row.again, values)
-        return x_s, Past(state.number + 1, state.rows, values)
+        values = (self.integral.value(model(x_t, t)), *history)[: len(row.weights)]
+        x_s = combine(row.x_coef, x_t, row.weights, values)
+        if row.repeated is not None:
+            values = (self.integral.value(model(x_s, s)), *values)
+            x_s = combine(row.x_coef, x_t, row.repeated, values)
+        return x_s, values
 
     def nfe(self, steps: int) -> int:
         """One evaluation a step; order 4 has one more at the start."""
         return steps + int(min(self.order, steps + 1) > 3)
 
 
-def held(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-    r"""Weights of the predictions at nodes, held back where a long step would overshoot.
+def limit_extrapolation(integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+    r"""Weights of the predictions at nodes, limited where a long step would overshoot.
 
     A line through two predictions, followed as far again as they are apart, is ``2 m_0 - m_1``: no step that is as
     long as the one before reaches further, and the absolute values sum up to 3. Where weights sum up to more, in
-    the units of :meth:`~sde_gen.solver.FlowIntegral.stake`, they move toward that of the first node alone, DDIM's
+    the units of :meth:`~sde_gen.solver.FlowIntegral.error_gain`, they move toward that of the first node alone, DDIM's
     step, until they do not:
 
     .. math::
         w \leftarrow \theta w + (1 - \theta) w^{DDIM}, \qquad \sum_j c_j |w_j| \le 3 .
 
-    Weights tend to zero with the step's length, so that the order is not touched. Held back are steps many times as
+    Weights tend to zero with the step's length, so the order is unchanged. Limited are steps many times as
     long as the one before, such as the last on grids that are uniform in time, and long steps of noise prediction
     where there is hardly a signal.
 
     Arguments:
-        form: the flow.
+        integral: the flow.
         start: indices with shape (R,).
         end: indices with shape (R,).
         nodes: indices of nodes with shape (R, k), -1 where a row has fewer; the first stands for DDIM's step.
@@ -130,41 +129,89 @@ def held(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tenso
     Returns:
         Weights with shape (R, k), 0 where there is no node.
     """
-    return limited(form, start, end, nodes, form.weights(start, end, nodes))
+    return limit_weights(integral, start, end, nodes, integral.weights(start, end, nodes))
 
 
-def limited(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
-    """Limit given weights (R, k) as :func:`held` does those of the form, with the same arguments."""
-    alone = torch.nn.functional.pad(form.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
-    stake = form.error_gain(start, end, nodes)
-    reach, least = (torch.where(w == 0, 0, w.abs() * stake).sum(1) for w in (whole, alone))
-    theta = torch.where(reach > MAX_WEIGHT_SUM, (MAX_WEIGHT_SUM - least) / (reach - least), 1.0)
-    return torch.lerp(alone, whole, theta.unsqueeze(-1))
+def limit_weights(integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor, whole: Tensor) -> Tensor:
+    """Limit given weights (R, k) as :func:`limit_extrapolation` does those of the integral, with the same arguments."""
+    ddim = torch.nn.functional.pad(integral.weights(start, end, nodes[:, :1]), (0, nodes.shape[1] - 1))
+    gain = integral.error_gain(start, end, nodes)
+    total, ddim_total = (torch.where(w == 0, 0, w.abs() * gain).sum(1) for w in (whole, ddim))
+    theta = torch.where(total > MAX_WEIGHT_SUM, (MAX_WEIGHT_SUM - ddim_total) / (total - ddim_total), 1.0)
+    return torch.lerp(ddim, whole, theta.unsqueeze(-1))
 
 
-def adams_rows(form: FlowIntegral, order: int, steps: int) -> list[Row]:
+def adams_coefficients(integral: FlowIntegral, order: int, steps: int) -> list[StepCoefficients]:
     """Coefficients of Adams-Bashforth with the start of :class:`MultistepSolver`; order <= steps + 1."""
-    i, j = torch.arange(steps), torch.arange(1, max(order - 1, 1))
-    count = min(order, steps)
-    first = torch.arange(count).expand(len(j), -1)
-    weights = held(
-        form,
-        torch.cat([i, torch.zeros_like(j)]),
-        torch.cat([i + 1, j]),
-        torch.cat([window(i, count), first.masked_fill(first > j.unsqueeze(-1), -1)]),
-    ).tolist()
-    keep: list[float] = form.keep(i, i + 1).tolist()
-    w: list[list[float]] = [row[: n + 1] for n, row in enumerate(weights[:steps])]
-    again = None
-    if order > 2:  # from 0 to 1 and to 2, through the prediction there
-        (a0, a1, *_), *more = weights[steps:]
-        if order == 3:
-            w[1] = [w[1][0] + keep[1] * a1, w[1][1] + keep[1] * (a0 - w[0][0])]
-        else:  # values: 1, 1 as first predicted, 0; 2, 1, ...
-            (b1, b0), (c0, c1, c2, *_) = w[1], more[0]
-            gain = [c2, c1 - b1, -keep[1] * a1, c0 - b0 - keep[1] * a0]
-            again, w[1] = [a1, a0], [b1, 0.0, b0]
-            w[2] = [u + keep[2] * v for u, v in zip([*w[2][:2], 0.0, w[2][2]], gain, strict=True)]
-            if steps > 3:
-                w[3] = [*w[3][:3], 0.0, w[3][3]]
-    return [Row(keep[0], w[0], again), *(Row(k, v) for k, v in zip(keep[1:], w[1:], strict=True))]
+    table = adams_bashforth(integral, order, steps)
+    if order == 3:
+        return correct_start_of_order_3(integral, table)
+    if order == 4:
+        return correct_start_of_order_4(integral, table)
+    return table
+
+
+def adams_bashforth(integral: FlowIntegral, order: int, steps: int) -> list[StepCoefficients]:
+    r"""Integrals of the polynomials through at most ``order`` predictions, as many as there are.
+
+    .. math::
+        x_{i+1} = a_i x_i + \sum_{j < \min(order, i + 1)} w_{ij}\, m_{i-j}, \qquad
+        w_{ij} = \int_{t_i}^{t_{i+1}} k(u)\, \ell_j(u)\, du
+    """
+    i = torch.arange(steps)
+    weights = limit_extrapolation(integral, i, i + 1, window(i, min(order, steps))).tolist()
+    x_coef: list[float] = integral.x_coef(i, i + 1).tolist()
+    return [StepCoefficients(a, w[: n + 1]) for n, (a, w) in enumerate(zip(x_coef, weights, strict=True))]
+
+
+def start_weights(integral: FlowIntegral, end: int) -> list[float]:
+    """Weights of the predictions at 0, ..., end in the integral from 0 to end, oldest first."""
+    return limit_extrapolation(
+        integral, torch.tensor([0]), torch.tensor([end]), torch.arange(end + 1).unsqueeze(0)
+    )[0].tolist()
+
+
+def correct_start_of_order_3(integral: FlowIntegral, table: list[StepCoefficients]) -> list[StepCoefficients]:
+    r"""Correct the first step before the second, by the line through the predictions at its two ends.
+
+    With c the weights of that line,
+
+    .. math::
+        x_1^c = x_1 + c_1 m_1 + (c_0 - w_{00})\, m_0, \qquad
+        x_2 = a_1 x_1^c + w_{10} m_1 + w_{11} m_0 .
+    """
+    first, second, *later = table
+    c_0, c_1 = start_weights(integral, 1)
+    (w_00,), (w_10, w_11), a_1 = first.weights, second.weights, second.x_coef
+    return [first, StepCoefficients(a_1, [w_10 + a_1 * c_1, w_11 + a_1 * (c_0 - w_00)]), *later]
+
+
+def correct_start_of_order_4(integral: FlowIntegral, table: list[StepCoefficients]) -> list[StepCoefficients]:
+    r"""Correct the first step by a second evaluation, and before the third step all from the start.
+
+    With m_1^* the prediction at the first result of the first step, and weights c of the line and d of the parabola
+    through the predictions from the start,
+
+    .. math::
+        x_1 &= a_0 x_0 + c_1 m_1^* + c_0 m_0, \qquad x_2 = a_1 x_1 + w_{10} m_1 + w_{11} m_0 \
+        x_2^c &= a_1 a_0 x_0 + d_2 m_2 + d_1 m_1 + d_0 m_0 \
+              &= x_2 + d_2 m_2 + (d_1 - w_{10})\, m_1 - a_1 c_1 m_1^* + (d_0 - w_{11} - a_1 c_0)\, m_0 \
+        x_3 &= a_2 x_2^c + w_{20} m_2 + w_{21} m_1 + w_{22} m_0 .
+
+    The history of the second to fourth steps holds m_1^* between m_1 and m_0.
+    """
+    first, second, third, *later = table
+    (c_0, c_1), (d_0, d_1, d_2) = start_weights(integral, 1), start_weights(integral, 2)
+    (w_10, w_11), (w_20, w_21, w_22) = second.weights, third.weights
+    a_1, a_2 = second.x_coef, third.x_coef
+    correction = [d_2, d_1 - w_10, -a_1 * c_1, d_0 - w_11 - a_1 * c_0]
+    w_2 = [w + a_2 * c for w, c in zip([w_20, w_21, 0.0, w_22], correction, strict=True)]
+    table = [
+        StepCoefficients(first.x_coef, first.weights, [c_1, c_0]),
+        StepCoefficients(a_1, [w_10, 0.0, w_11]),
+        StepCoefficients(a_2, w_2),
+    ]
+    if later:
+        w_30, w_31, w_32, w_33 = later[0].weights
+        later[0] = StepCoefficients(later[0].x_coef, [w_30, w_31, w_32, 0.0, w_33])
+    return [*table, *later]

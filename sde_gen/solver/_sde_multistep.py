@@ -1,4 +1,4 @@
-r"""What multistep solvers of the reverse SDE share: exponential Adams methods with exact noise.
+r"""Exponential Adams methods with exact noise, the base of multistep solvers of the reverse SDE.
 
 In data prediction, with lam = log(alpha / sigma), h = lam_s - lam_t and u running over lam, the reverse SDE of
 strength eta (:class:`~sde_gen.denoiser.ReverseSDE`) is solved by
@@ -8,9 +8,9 @@ strength eta (:class:`~sde_gen.denoiser.ReverseSDE`) is solved by
         + \alpha_s (1 + \eta^2) \int_{\ell_t}^{\ell_s} e^{-(1 + \eta^2)(\ell_s - u)} \hat{x}_0(u)\, du
         + \sigma_s \sqrt{1 - e^{-2 \eta^2 h}}\, z .
 
-Only the prediction along the path is not known: it becomes the polynomial through past predictions. These are off
-by the noise that has come since, whose mean is zero: in the mean the method has the order of the polynomial; in
-the covariance order 2, since the last prediction cannot know of the last step's noise.
+The prediction along the path is replaced by the polynomial through past predictions. Noise added since then changes
+these by a random error of mean zero: the mean has the order of the polynomial, the covariance order 2, since the
+last prediction is independent of the last step's noise.
 
 Sources: Lu et al., 2022, arXiv:2211.01095, eq. 17 and proposition 4.1 for eta = 1, any eta and orders as in
 Xue et al., 2023, arXiv:2309.05019, section 4; stochastic Adams methods of weak order 2: our derivation, and measured.
@@ -18,7 +18,7 @@ Xue et al., 2023, arXiv:2309.05019, section 4; stochastic Adams methods of weak 
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import EpsIntegral, X0Integral
-from sde_gen.solver._multistep import Row, combine
+from sde_gen.solver._multistep import StepCoefficients, combine
+from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_descent, require_eta
-from sde_gen.solver.base import StepSolver
 from sde_gen.solver.multistep_weights import MultistepWeights
 
 
@@ -46,10 +46,10 @@ class SDEIntegral(X0Integral):
         super().__init__(sde, times)
         self.eta2 = eta**2
 
-    def keep(self, start: Tensor, end: Tensor) -> Tensor:
+    def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
         """``sigma_s / sigma_t exp(-eta^2 h)``; h may be infinite."""
         y = self.alpha / self.sigma
-        return super().keep(start, end) * (y[start] / y[end]) ** self.eta2
+        return super().x_coef(start, end) * (y[start] / y[end]) ** self.eta2
 
     def std(self) -> Tensor:
         """Standard deviation of every step's noise with shape (steps,)."""
@@ -58,7 +58,7 @@ class SDEIntegral(X0Integral):
         return self.sigma[1:] * torch.sqrt(-torch.expm1(-2 * self.eta2 * self.lam.diff()))
 
 
-class ReverseNoiseForm(EpsIntegral):
+class NoiseSDEIntegral(EpsIntegral):
     r"""The reverse SDE of strength eta on a grid, written for the predicted noise.
 
     .. math::
@@ -86,70 +86,69 @@ class ReverseNoiseForm(EpsIntegral):
         return self.sigma[1:] * torch.sqrt(self.eta2 * torch.expm1(2 * self.lam.diff()))
 
 
-class Past(NamedTuple):
-    """The number of the step to come, the coefficients of all, and past predictions, newest first."""
-
-    number: int
-    rows: list[Row]
-    stds: list[float]
-    values: tuple[Tensor, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
-class SDEMultistepSolver(StepSolver[Past]):
+class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
     """A linear combination of past predictions, and noise of the exact strength.
 
     Arguments:
         eta: strength of the noise.
-        weights: a rule for the weights of past predictions, as their authors have them; None: this package's.
+        weights: a published rule for the weights of past predictions; None: this package's.
 
     Raises:
         ValueError: eta is negative or not finite.
     """
 
+    multistep: ClassVar[bool] = True
     eta: float = 1.0
     weights: MultistepWeights | None = None
-    form: ClassVar[type[SDEIntegral] | type[ReverseNoiseForm]] = SDEIntegral
+    integral: ClassVar[type[SDEIntegral] | type[NoiseSDEIntegral]] = SDEIntegral
     points: ClassVar[int]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise on the way up, and grids on which the form does not exist."""
-        self.form.check(type(self).__name__, model, times)
+        """Refuse to draw noise toward larger times, and grids on which the integral does not exist."""
+        self.integral.check(type(self).__name__, model, times)
         if self.eta > 0:
             require_descent(type(self).__name__, times)
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients."""
-        del x
-        form, steps = self.form(model.sde, times, self.eta), len(times) - 1
-        rows = self.rows(form, steps) if self.weights is None else self.weights.rows(form, self.points, steps)
-        return Past(0, rows, form.std().tolist(), ())
+    def prepare(self, sde: SDE, times: Tensor) -> list[tuple[StepCoefficients, float]]:
+        """Return the coefficients and the standard deviation of the noise of every step."""
+        integral, steps = self.integral(sde, times, self.eta), len(times) - 1
+        if self.weights is None:
+            table = self.coefficients(integral, steps)
+        else:
+            table = self.weights.coefficients(integral, self.points, steps)
+        return list(zip(table, integral.std().tolist(), strict=True))
 
     @abc.abstractmethod
-    def rows(self, form: Any, steps: int) -> list[Row]:
-        """The coefficients of all steps, where no other rule for the weights is given."""
+    def coefficients(self, integral: Any, steps: int) -> list[StepCoefficients]:
+        """Return the coefficients of every step, where no other rule for the weights is given."""
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
-        number, rows, stds, values = state
-        row, std = rows[number], stds[number]
-        values = (self.form.value(model(x_t, t)), *values)[: len(row.weights)]
-        x_s = combine(row.keep, x_t, row.weights, values)
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: tuple[StepCoefficients, float],
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Combine the prediction at t and those before, and add noise."""
+        (x_coef, weights, _), std = row
+        values = (self.integral.value(model(x_t, t)), *history)[: len(weights)]
+        x_s = combine(x_coef, x_t, weights, values)
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
-        return x_s, Past(number + 1, rows, stds, values)
+        return x_s, values
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps

@@ -1,4 +1,4 @@
-"""What singlestep DPM-Solvers share: exponential Runge-Kutta methods by polynomials through their stages."""
+"""Exponential Runge-Kutta methods by polynomials through their stages, the base of singlestep DPM-Solvers."""
 
 from typing import ClassVar
 
@@ -22,35 +22,39 @@ class ExponentialSolver(SinglestepSolver):
     Numerica 19, section 2.3.
 
     Attributes:
-        form: data prediction, or noise prediction.
+        integral: data prediction, or noise prediction.
         fractions: where the stages after the first lie, between 0 and 1.
         through: the stages whose predictions the polynomial goes through, for every stage after the first and
             for the step.
     """
 
-    form: ClassVar[type[FlowIntegral]] = X0Integral
+    integral: ClassVar[type[FlowIntegral]] = X0Integral
     fractions: ClassVar[tuple[float, ...]]
     through: ClassVar[tuple[tuple[int, ...], ...]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids on which the form does not exist."""
-        self.form.check(type(self).__name__, model, times)
+        """Refuse grids on which the integral does not exist."""
+        self.integral.check(type(self).__name__, model, times)
 
-    def plan(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
-        """The stages of every step."""
+    def prepare(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
+        """Return the stages of every step."""
         count = len(self.through)
-        asked = torch.stack([times[:-1], *(between(sde, times, r) for r in self.fractions)], dim=1).flatten()
-        form = self.form(sde, torch.cat([asked, times[-1:]]))
-        start = torch.arange(0, len(asked), count)
+        evaluated = torch.stack(
+            [times[:-1], *(between(sde, times, r) for r in self.fractions)], dim=1
+        ).flatten()
+        integral = self.integral(sde, torch.cat([evaluated, times[-1:]]))
+        start = torch.arange(0, len(evaluated), count)
         steps: list[list[Stage]] = [[] for _ in start]
         for k, sources in enumerate(self.through):
             end = start + k + 1
             nodes = start.unsqueeze(-1) + torch.tensor(sources)
             weights = torch.zeros(len(start), k + 1, dtype=torch.float64)
-            weights[:, list(sources)] = form.weights(start, end, nodes)
-            rows = zip(asked[start + k], form.keep(start, end).tolist(), weights.tolist(), strict=True)
-            for stages, (t, keep, row) in zip(steps, rows, strict=True):
-                stages.append(Stage(t, *self.form.share, keep, row))
+            weights[:, list(sources)] = integral.weights(start, end, nodes)
+            rows = zip(
+                evaluated[start + k], integral.x_coef(start, end).tolist(), weights.tolist(), strict=True
+            )
+            for stages, (t, x_coef, row) in zip(steps, rows, strict=True):
+                stages.append(Stage(t, *self.integral.combination, x_coef, row))
         return steps
 
 

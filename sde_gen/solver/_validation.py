@@ -1,4 +1,4 @@
-"""What solvers check before they start, and on their way."""
+"""Checks of solver arguments, processes and grids."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.solver.base import Solver
 
 MAX_ETA = 10.0
-"""Strength of noise beyond which steps would have to be hundreds of times shorter than those of the forward process."""
+"""Largest strength of noise; steps would have to be hundreds of times shorter than those of the forward process."""
 
 
 def require_eta(eta: float) -> None:
-    """Refuse a strength of noise that is none.
+    """Refuse an invalid strength of noise.
 
     Arguments:
         eta: how much of the forward process' noise is put back.
 
     Raises:
-        ValueError: eta is negative or larger than STRONGEST.
+        ValueError: eta is negative or larger than MAX_ETA.
     """
     if not 0 <= eta <= MAX_ETA:
         raise ValueError(
@@ -45,7 +45,7 @@ def require_order(allowed: tuple[int, ...], hint: str = "", **orders: int) -> No
 
     Arguments:
         allowed: the orders it has.
-        hint: what else to use.
+        hint: advice appended to the message.
         orders: arguments by name.
 
     Raises:
@@ -53,28 +53,28 @@ def require_order(allowed: tuple[int, ...], hint: str = "", **orders: int) -> No
     """
     for name, order in orders.items():
         if type(order) is not int or order not in allowed:
-            first = ", ".join(str(one) for one in allowed[:-1])
+            first = ", ".join(str(number) for number in allowed[:-1])
             raise ValueError(f"{name}={order!r} must be {first} or {allowed[-1]}{hint}")
 
 
 def require_steps(name: str, solver: Solver) -> None:
-    """Refuse a part that chooses its own steps where one is needed that steps through the grid.
+    """Refuse an adaptive solver where one is needed that steps through the grid.
 
     Arguments:
         name: of the argument.
-        solver: the part.
+        solver: the inner solver.
 
     Raises:
-        ValueError: it chooses its own steps.
+        ValueError: it has adaptive steps.
     """
     if solver.nfe(1) is None or not hasattr(solver, "step"):
         raise ValueError(
-            f"{name}={solver} chooses its own steps; expected a solver that steps through the grid, such as Heun"
+            f"{name}={solver} has adaptive step sizes; expected a solver that steps through the grid, such as Heun"
         )
 
 
 def require_finite_velocity(velocity: Tensor, t: float) -> None:
-    """Stop an adaptive method that would look for ever shorter steps.
+    """Stop an adaptive method that would shorten its steps without end.
 
     Arguments:
         velocity: of the probability flow, with any shape.
@@ -111,7 +111,7 @@ def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
 
     Arguments:
         solver: name of the solver, for the message.
-        model: the denoiser, whose process is asked.
+        model: the denoiser, with its process.
         t: the first time with shape ().
 
     Raises:
@@ -120,7 +120,7 @@ def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
     if not bool(torch.isfinite(model.sde.diffusion(t)).all()):
         raise ValueError(
             f"g({float(t):g}) of {type(model.sde).__name__} is infinite, which {solver} needs finite: "
-            "give the grid a t_max below 1, such as 0.999, or use a solver that does not ask for g, "
+            "give the grid a t_max below 1, such as 0.999, or use a solver that does not need g, "
             "such as Ancestral or DDIM"
         )
 
@@ -130,7 +130,7 @@ def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
 
     Arguments:
         solver: name of the solver, for the message.
-        model: the denoiser, whose process is asked.
+        model: the denoiser, with its process.
         t: the first time with shape ().
 
     Raises:
@@ -141,4 +141,26 @@ def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
             f"alpha({float(t):g}) of {type(model.sde).__name__} is zero, from where {solver} cannot start: "
             "give the grid a t_max below 1, such as 0.999, or use the log_snr grid, or a solver that can, "
             "such as Ancestral or DDIM"
+        )
+
+
+MAX_STD_GAIN = 3.0
+"""Standard deviation of standard normal data after sampling, relative to the exact one, from which it is refused."""
+
+
+def require_stable(solver: str, std_gain: float, remedy: str) -> None:
+    """Refuse a grid on which a solver inflates Gaussian data.
+
+    Arguments:
+        solver: name of the solver, for the message.
+        std_gain: standard deviation that data of N(0, I) would have, relative to the exact one.
+        remedy: advice on what to use.
+
+    Raises:
+        ValueError: the gain is above MAX_STD_GAIN.
+    """
+    if not std_gain <= MAX_STD_GAIN:
+        raise ValueError(
+            f"{solver} is unstable on this grid: data N(0, 1) would get {std_gain:.3g} times their standard "
+            f"deviation, expected at most {MAX_STD_GAIN:g}; {remedy}"
         )

@@ -8,7 +8,8 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import Coefficients, LinearSolver, Walk
+from sde_gen.solver._linear import Coefficients, LinearSolver, Row
+from sde_gen.solver._table import History
 from sde_gen.solver._validation import require_descent
 
 
@@ -41,14 +42,13 @@ class Ancestral(LinearSolver):
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.nu is not None and not 0 <= self.nu <= 1:
             raise ValueError(
                 f"nu={self.nu} must lie in [0, 1]: 0 is the posterior's variance, 1 the transition's"
             )
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up."""
+        """Refuse ascending times."""
         del model
         require_descent(type(self).__name__, times)
 
@@ -59,14 +59,13 @@ class Ancestral(LinearSolver):
         std = tilde_std ** (1 - nu) * sde.transition(s, t).std ** nu
         return Coefficients(x=c_t, x0=c_0, noise=std)
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
-        """One step; its variance is the denoiser's where nu is None."""
+    def apply(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise
+    ) -> tuple[Tensor, History]:
+        """Take a step, with the denoiser's variance where nu is None."""
         if self.nu is not None:
-            return super().step(model, x_t, t, s, state, noise)
-        x, x0, _, tilde_std = state.rows[state.number]
-        prediction, most = model(x_t, t), float(model.sde.transition(s, t).std)
-        std = tilde_std ** (1 - prediction.nu) * most**prediction.nu
-        x_s = x * x_t + x0 * prediction.x0 + std * noise(x_t, float(t), float(s))
-        return x_s, Walk(state.number + 1, state.rows)
+            return super().apply(model, x_t, t, s, row, history, noise)
+        x, x0, _, tilde_std = row
+        prediction, std = model(x_t, t), float(model.sde.transition(s, t).std)
+        std_nu = tilde_std ** (1 - prediction.nu) * std**prediction.nu
+        return x * x_t + x0 * prediction.x0 + std_nu * noise(x_t, float(t), float(s)), history

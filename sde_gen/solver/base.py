@@ -1,4 +1,4 @@
-"""The abstract solver, and the one loop of all solvers that step."""
+"""The abstract solver, and the loop of all solvers with a fixed grid."""
 
 import abc
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ State = TypeVar("State")
 
 
 class Solver(Checked, abc.ABC):
-    """What moves samples along a time grid.
+    """A numerical integrator of samples along a time grid.
 
     A subclass declares the properties below as class variables, or computes them from its arguments.
     """
@@ -25,19 +25,19 @@ class Solver(Checked, abc.ABC):
     @property
     @abc.abstractmethod
     def stochastic(self) -> bool:
-        """Whether it draws noise; only solvers that do not have a likelihood."""
+        """True if the solver draws noise; only deterministic solvers have a likelihood."""
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether a sample depends on the others of its batch."""
+        """True if a sample depends on the others of its batch."""
         return False
 
     @property
     def pathwise(self) -> bool:
-        """Whether a Brownian path alone decides over a sample, so that more steps bring it ever closer to a limit.
+        """True if a sample is a function of the Brownian path and converges with more steps.
 
-        Not so where noise is fresh, not the path's: there other steps mean another sample of the same law, or the
-        limit is not the process', and the distance to a fine solution says nothing of the solver.
+        False where noise is independent of the path: with other steps the sample is another one of the same
+        distribution, or the limit is not the process's, and the distance to a fine solution is no error of the solver.
         """
         return True
 
@@ -45,7 +45,7 @@ class Solver(Checked, abc.ABC):
     def solve(
         self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
     ) -> Tensor:
-        """Move samples from the first time to the last.
+        """Integrate samples from the first time to the last.
 
         Arguments:
             model: the denoiser, conditioning bound.
@@ -63,13 +63,13 @@ class Solver(Checked, abc.ABC):
         del model, times
 
     def nfe(self, steps: int) -> int | None:
-        """Number of evaluations of the denoiser in so many steps; None where the samples decide."""
+        """Number of evaluations of the denoiser in the given number of steps; None for adaptive solvers."""
         del steps
         return None
 
 
 class StepSolver(Solver, Generic[State]):
-    """A solver that goes step by step with a state of its own: a frozen dataclass of hyper-parameters."""
+    """A solver with a fixed grid and a state: a frozen dataclass of hyper-parameters."""
 
     @property
     @abc.abstractmethod
@@ -80,22 +80,22 @@ class StepSolver(Solver, Generic[State]):
         """
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> State | Any:
-        """Make the state before the first step; None for solvers without one."""
+        """Return the state before the first step; None for solvers without one."""
         del model, x, times
         return None
 
     def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: State) -> State | Any:
-        """Make the state before a step from samples that are not what the last step returned.
+        """Return the state before a step from samples other than those that the last step returned.
 
-        Whoever projects, noises or otherwise replaces samples between steps calls it. What a state holds of other
-        samples, such as the past evaluations of a multistep method, belongs to their trajectory and must not be used.
-        Here that is a new start; a state that holds no samples may go on as it is.
+        Methods that project, noise or otherwise replace samples between steps call it. Past evaluations of a multistep
+        method belong to another trajectory and must not be used. By default the solver starts anew; a state without
+        samples may be returned unchanged.
 
         Arguments:
             model: the denoiser.
             x: samples at times[0] with shape (B, *event).
             times: the grid from here to where samples are replaced next, with shape (n + 1,).
-            state: what :meth:`init`, this or the last step returned.
+            state: returned by :meth:`init`, this method or the last step.
         """
         del state
         return self.init(model, x, times)
@@ -111,7 +111,7 @@ class StepSolver(Solver, Generic[State]):
             x_t: samples at time t with shape (B, *event).
             t: time before the step, float64 scalar.
             s: time after it.
-            state: what :meth:`init` or the last step returned.
+            state: returned by :meth:`init` or the last step.
             noise: source of noise.
 
         Returns:
@@ -130,23 +130,19 @@ class StepSolver(Solver, Generic[State]):
     def solve(
         self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
     ) -> Tensor:
-        """Step through the grid: the one loop."""
+        """Step through the grid."""
         check_times(times)
         self.check(model, times)
-        model.precompute(times)
-        try:
-            state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
-            for index, (t, s) in enumerate(pairwise(times.unbind())):
-                x_s, state = self.step(model, x, t, s, state, noise)
-                for hook in hooks:
-                    hook(StepInfo(index, steps, float(t), float(s), x, x_s))
-                x = x_s
-        finally:
-            model.precompute(times[:0])
+        state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1
+        for index, (t, s) in enumerate(pairwise(times.unbind())):
+            x_s, state = self.step(model, x, t, s, state, noise)
+            for hook in hooks:
+                hook(StepInfo(index, steps, float(t), float(s), x, x_s))
+            x = x_s
         return x
 
 
-Stepping = Annotated[StepSolver[Any], "one that chooses its own steps cannot be inside another"]
+Stepping = Annotated[StepSolver[Any], "an adaptive solver cannot be inside another"]
 """The annotation of a solver inside another."""
 
 

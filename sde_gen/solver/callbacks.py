@@ -1,4 +1,4 @@
-"""What watches a solver from outside: trajectories, progress, NaN, number of evaluations."""
+"""Hooks of solvers: trajectories, progress, detection of NaN, number of evaluations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True)
 class StepInfo:
-    """One step of a solver, as shown to hooks.
+    """One step of a solver, the argument of hooks.
 
     Arguments:
         index: number of the step, from 0.
@@ -36,7 +36,7 @@ class Hook(Protocol):
     """A function called after every step."""
 
     def __call__(self, info: StepInfo) -> None:
-        """Look at the step."""
+        """Receive a step."""
         ...
 
 
@@ -63,8 +63,8 @@ class Trajectory:
 class StopOnNaN:
     """Raise FloatingPointError that names the first step whose samples are not finite.
 
-    On a CPU that is at once. Another device is not waited for at every step: what was found stays there, and is looked
-    at after the last one.
+    On a CPU each step is checked at once. On other devices results are collected without synchronization and
+    checked after the last step.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class StopOnNaN:
             if not bool(finite.all()):
                 rows = (~finite).nonzero().flatten().tolist()
                 raise FloatingPointError(
-                    f"sampling left the finite numbers {where}, in samples {rows[:8]}; "
+                    f"sampling produced non-finite values {where}, in samples {rows[:8]}; "
                     "try more steps, another grid or a smaller t_max"
                 )
 
@@ -105,7 +105,7 @@ class NFECounter(Checked):
     """Count a module's forward calls, and the samples in them, inside a ``with`` block.
 
     Arguments:
-        module: what to count; for a network, the network itself, so that guidance counts twice.
+        module: module whose calls are counted; for a network, the network itself, so that guidance counts twice.
 
     Attributes:
         calls: number of forward calls.

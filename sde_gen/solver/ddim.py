@@ -8,27 +8,21 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.solver.base import StepSolver
+from sde_gen.sde.base import SDE
+from sde_gen.solver._table import History, TableSolver
 
 
-class Row(NamedTuple):
-    """One step: ``x_s = x0 x_0 + eps eps + draw z``."""
+class Coefficients(NamedTuple):
+    """``x_s = x0 hat x_0 + eps hat eps + noise z``."""
 
     x0: float
     eps: float
-    draw: float
-
-
-class Walk(NamedTuple):
-    """The number of the step to come, and the coefficients of all."""
-
-    number: int
-    rows: list[Row]
+    noise: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(StepSolver[Walk]):
-    r"""Keep the predicted x_0, keep some of the predicted noise and draw the rest.
+class DDIM(TableSolver[Coefficients]):
+    r"""Denoise with the predicted x_0 and noise, part of which is drawn anew.
 
     .. math::
         x_s = \alpha_s \hat{x}_0 + \sqrt{\sigma_s^2 - c^2}\, \hat\epsilon + c\, z, \qquad
@@ -50,13 +44,12 @@ class DDIM(StepSolver[Walk]):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta={self.eta} must lie in [0, 1]: 0 is deterministic, 1 ancestral")
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
@@ -67,31 +60,30 @@ class DDIM(StepSolver[Walk]):
                 f"eta={self.eta}: with noise DDIM goes from large to small times only; use eta=0 to encode"
             )
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
-        """Make all coefficients."""
-        del x
-        alpha, sigma = (part[1:] for part in model.sde.marginal(times))
+    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+        """Return the coefficients of every step."""
+        alpha, sigma = (part[1:] for part in sde.marginal(times))
         if self.eta == 0:
-            return Walk(0, list(map(Row, alpha.tolist(), sigma.tolist(), [0.0] * len(alpha))))
-        fresh = -torch.expm1(-model.sde.log_snr(times).diff())
-        keep, draw = sigma * torch.sqrt(1 - self.eta**2 * fresh), self.eta * sigma * torch.sqrt(fresh)
-        return Walk(0, list(map(Row, alpha.tolist(), keep.tolist(), draw.tolist())))
+            return list(map(Coefficients, alpha.tolist(), sigma.tolist(), [0.0] * len(alpha)))
+        fresh = -torch.expm1(-sde.log_snr(times).diff())
+        eps, noise = sigma * torch.sqrt(1 - self.eta**2 * fresh), self.eta * sigma * torch.sqrt(fresh)
+        return list(map(Coefficients, alpha.tolist(), eps.tolist(), noise.tolist()))
 
-    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
-        """Go on: the state holds no samples."""
-        del model, x, times
-        return state
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
-        """One step."""
-        prediction, row = model(x_t, t), state.rows[state.number]
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: Coefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Combine the prediction and noise."""
+        prediction = model(x_t, t)
         x_s = row.x0 * prediction.x0 + row.eps * prediction.eps
-        if row.draw:
-            x_s = x_s + row.draw * noise(x_t, float(t), float(s))
-        return x_s, Walk(state.number + 1, state.rows)
+        return x_s + row.noise * noise(x_t, float(t), float(s)) if row.noise else x_s, history
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps

@@ -1,4 +1,4 @@
-"""DEIS with polynomials in rho."""
+"""DEIS, exponential Adams methods in noise prediction: rho AB and t AB."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +32,6 @@ class DEISRhoAB(LMS):
     order: int = 3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3), "; LMS has order 4", order=self.order)
 
 
@@ -77,8 +76,7 @@ class DEISTAB(MultistepSolver):
     """
 
     order: int = 3
-    form: ClassVar[type[FlowIntegral]] = TimeIntegral
+    integral: ClassVar[type[FlowIntegral]] = TimeIntegral
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3), order=self.order)

@@ -1,4 +1,4 @@
-"""DPM-Solver-1."""
+"""DPM-Solver in noise prediction: singlestep of orders 1 to 3, multistep of orders 2 and 3."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +23,7 @@ class DPMSolver1(ExponentialSolver):
 
     order: ClassVar[int] = 1
     stages: ClassVar[int] = 1
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = ()
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,),)
 
@@ -43,7 +43,7 @@ class DPMSolver2(ExponentialSolver):
 
     order: ClassVar[int] = 2
     stages: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = (1 / 2,)
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (1,))
 
@@ -69,7 +69,7 @@ class DPMSolver3(ExponentialSolver):
 
     order: ClassVar[int] = 3
     stages: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
     fractions: ClassVar[tuple[float, ...]] = (1 / 3, 2 / 3)
     through: ClassVar[tuple[tuple[int, ...], ...]] = ((0,), (0, 1), (0, 2))
 
@@ -92,7 +92,7 @@ class DPMSolver2M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class DPMSolver3M(WeightedMultistep):
     .. math::
         x_s = \frac{\alpha_s}{\alpha_t} x_t - \sigma_s \int_{\lambda_t}^{\lambda_s} e^{\lambda_s - u} p(u)\, du
 
-    The authors' code has the second divided difference, which tends to h^2 eps'' / 2, in the place of h^2 eps'',
+    The authors' code has the second divided difference, which tends to h^2 eps'' / 2, in place of h^2 eps'',
     and is of order 2: ``weights=TaylorWeights()``.
 
     Source: Lu et al., 2022, arXiv:2206.00927, eq. 3.4, with the derivatives from past evaluations.
@@ -115,4 +115,4 @@ class DPMSolver3M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = EpsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EpsIntegral

@@ -1,4 +1,4 @@
-"""DPM-Solver++ (2M)."""
+"""DPM-Solver++ in data prediction: multistep (2M, 3M) and singlestep (2S, 3S)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +31,7 @@ class DPMSolverPP(WeightedMultistep):
     """
 
     points: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = BH2Integral
+    integral: ClassVar[type[FlowIntegral]] = BH2Integral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class DPMSolverPP3M(WeightedMultistep):
     .. math::
         x_s = \frac{\sigma_s}{\sigma_t} x_t + \alpha_s \int_{\lambda_t}^{\lambda_s} e^{u - \lambda_s} p(u)\, du
 
-    The authors' code has the second divided difference, which tends to h^2 x_0'' / 2, in the place of h^2 x_0'',
+    The authors' code has the second divided difference, which tends to h^2 x_0'' / 2, in place of h^2 x_0'',
     and is of order 2: ``weights=TaylorWeights()``. A start where alpha is zero keeps the order.
 
     Source: Lu et al., 2022, arXiv:2211.01095, eq. 12, with the derivatives from past evaluations.
@@ -76,7 +76,7 @@ class DPMSolverPP3M(WeightedMultistep):
     """
 
     points: ClassVar[int] = 3
-    form: ClassVar[type[FlowIntegral]] = X0Integral
+    integral: ClassVar[type[FlowIntegral]] = X0Integral
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""DPM-Solver++ with noise in both stages."""
+"""DPM-Solver++ with noise: SDE-DPM-Solver++ (2M, 3M), and the ancestral two-stage methods of k-diffusion."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
-from sde_gen.solver._multistep import MAX_WEIGHT_SUM, Row, adams_rows
+from sde_gen.solver._multistep import MAX_WEIGHT_SUM, StepCoefficients, adams_coefficients
 from sde_gen.solver._sde_multistep import SDEIntegral, SDEMultistepSolver
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPMSolverPPSDE(AncestralTwoStage):
-    r"""An ancestral step to the fraction r of the way in lam, and one through what is predicted there.
+    r"""An ancestral step to the fraction r of the step in lam, and one with the prediction there.
 
     This is k-diffusion's ``dpmpp_sde``. In z = x / alpha and rho = sigma / alpha, with rho_m = rho_t^{1 - r} rho_s^r,
     f = 1 / (2 r), and rho_d, rho_u of :mod:`~sde_gen.solver._ancestral` for the steps from t to m and from t to s,
@@ -43,7 +43,6 @@ class DPMSolverPPSDE(AncestralTwoStage):
     order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if not 0 < self.r <= 1:
             raise ValueError(f"r={self.r} must lie in (0, 1]: the fraction of the step at the second stage")
@@ -121,7 +120,7 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
 
     Mean and covariance are of order 2, a path of order 1; the first step takes D = x_0. The difference has the
     paper's weight: that of the exact integral agrees to order 2, and has 3 to 6 times the error in the covariance.
-    Where h is many times h', the difference is held back as :func:`~sde_gen.solver.held` does.
+    Where h is many times h', the difference is limited as :func:`~sde_gen.solver.limit_extrapolation` does.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6 for eta = 1; other eta by the same derivation.
 
@@ -137,16 +136,16 @@ class DPMSolverPPSDE2M(SDEMultistepSolver):
     order: ClassVar[int] = 2
     points: ClassVar[int] = 2
 
-    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
-        """The coefficients of all steps."""
-        i, h = torch.arange(steps), form.lam.diff()
-        data = form.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
+    def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
+        """Return the coefficients of every step."""
+        i, h = torch.arange(steps), integral.lam.diff()
+        data = integral.alpha[1:] * -torch.expm1(-(1 + self.eta**2) * h)
         slope = torch.minimum(
-            0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (MAX_WEIGHT_SUM * form.alpha[2:] - data[1:])
+            0.5 * h[1:] / h[:-1] * data[1:], 0.5 * (MAX_WEIGHT_SUM * integral.alpha[2:] - data[1:])
         )
-        keep, first = form.keep(i, i + 1).tolist(), float(data[0])
+        keep, first = integral.x_coef(i, i + 1).tolist(), float(data[0])
         pairs = torch.stack([data[1:] + slope, -slope], dim=1).tolist()
-        return [Row(k, w) for k, w in zip(keep, [[first], *pairs], strict=True)]
+        return [StepCoefficients(k, w) for k, w in zip(keep, [[first], *pairs], strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +153,9 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
     r"""The three-step exponential integrator of the reverse SDE in data prediction.
 
     The clean sample along the step is the parabola through three predictions, integrated exactly. The second step
-    first corrects the first by the prediction at its end, which it has paid for anyway. So the mean given the start
-    is of order 3; the covariance stays of order 2, for the last prediction does not know of the last step's noise,
-    and 2 is declared where there is noise.
+    first corrects the first by the prediction at its end, which needs no further evaluation. So the mean given the
+    start is of order 3; the covariance stays of order 2, for the last prediction is independent of the last step's
+    noise, and 2 is declared where there is noise.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6, with the weights of exponential Adams methods
     (:mod:`sde_gen.solver._sde_multistep`).
@@ -174,9 +173,9 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
 
     @property
     def order(self) -> int:
-        """3 without noise, else 2; what other weights leave of it."""
+        """3 without noise, else 2; with other weights, theirs."""
         return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
-    def rows(self, form: SDEIntegral, steps: int) -> list[Row]:
-        """The coefficients of all steps."""
-        return adams_rows(form, min(3, steps + 1), steps)
+    def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:
+        """Return the coefficients of every step."""
+        return adams_coefficients(integral, min(3, steps + 1), steps)

@@ -1,4 +1,4 @@
-"""SDE-DPM-Solver."""
+"""DPM-Solver with noise: SDE-DPM-Solver (1, 2M), and the ancestral DPM-Solver-2 of k-diffusion."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
 from sde_gen.solver._lagrange import window
-from sde_gen.solver._multistep import Row, limited
-from sde_gen.solver._sde_multistep import ReverseNoiseForm, SDEMultistepSolver
+from sde_gen.solver._multistep import StepCoefficients, limit_weights
+from sde_gen.solver._sde_multistep import NoiseSDEIntegral, SDEMultistepSolver
 from sde_gen.solver._validation import require_order
 from sde_gen.solver.multistep_weights import TaylorWeights
 
@@ -26,7 +26,7 @@ class DPMSolverSDE(SDEMultistepSolver):
             + \eta\, \sigma_s \sqrt{e^{2 h} - 1}\, z .
 
     Mean and covariance are of order 2, with one prediction (D that of this step) of order 1. Where h is many times
-    h', the difference is limited as :func:`~sde_gen.solver.held` does, unless weights are given.
+    h', the difference is limited as :func:`~sde_gen.solver.limit_extrapolation` does, unless weights are given.
 
     Source: Lu et al., 2022, arXiv:2211.01095, section 6 (SDE-DPM-Solver-1 and 2M) for eta = 1; other eta by the same
     derivation.
@@ -35,23 +35,22 @@ class DPMSolverSDE(SDEMultistepSolver):
         eta: 0 is DPM-Solver on the probability flow, 1 the reverse of the forward process.
         weights: a rule for the weights, such as :class:`~sde_gen.solver.TaylorWeights` for the
             authors'; None: this package's, limited in long steps.
-        predictions: how many are combined, 1 or 2.
+        predictions: number of predictions that a step combines, 1 or 2.
 
     Raises:
         ValueError: eta is negative or not finite, or predictions is neither 1 nor 2.
     """
 
     predictions: int = 2
-    form = ReverseNoiseForm
+    integral = NoiseSDEIntegral
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         require_order((1, 2), predictions=self.predictions)
 
     @property
     def points(self) -> int:  # type: ignore[override]
-        """How many predictions are combined."""
+        """Number of predictions that a step combines."""
         return self.predictions
 
     @property
@@ -59,13 +58,13 @@ class DPMSolverSDE(SDEMultistepSolver):
         """The number of predictions."""
         return self.predictions
 
-    def rows(self, form: ReverseNoiseForm, steps: int) -> list[Row]:
-        """The coefficients of all steps."""
+    def coefficients(self, integral: NoiseSDEIntegral, steps: int) -> list[StepCoefficients]:
+        """Return the coefficients of every step."""
         i, nodes = torch.arange(steps), window(torch.arange(steps), self.predictions)
-        whole = TaylorWeights().weights(form, i, i + 1, nodes)
-        weights = limited(form, i, i + 1, nodes, whole).tolist()
-        keep = form.keep(i, i + 1).tolist()
-        return [Row(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
+        whole = TaylorWeights().weights(integral, i, i + 1, nodes)
+        weights = limit_weights(integral, i, i + 1, nodes, whole).tolist()
+        keep = integral.x_coef(i, i + 1).tolist()
+        return [StepCoefficients(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler: noise up, then Heun's or Euler's method down."""
+"""EDM's stochastic sampler: added noise, then Heun's or Euler's method."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,15 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
+from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_descent, require_order, require_signal
-from sde_gen.solver.base import StepSolver
 
 
-class Row(NamedTuple):
-    """Coefficients of one step: up to a time by ``up x + std z``, then down from ``ratio_t`` to ``ratio_s``."""
+class Coefficients(NamedTuple):
+    """Time of the increased noise, reached by ``up x + std z``, and the step from ``alpha`` to ``alpha_s``."""
 
+    t: Tensor
     up: float
     std: float
     alpha: float
@@ -23,16 +25,8 @@ class Row(NamedTuple):
     d_ratio: float
 
 
-class Walk(NamedTuple):
-    """The number of the step to come, its times up, and the coefficients of all steps."""
-
-    number: int
-    times: Tensor
-    rows: list[Row]
-
-
 @dataclass(frozen=True, kw_only=True)
-class EDMChurn(StepSolver[Walk]):
+class EDMChurn(TableSolver[Coefficients]):
     r"""Add noise to a higher level, then take a step of Heun's or Euler's method from there to the next time.
 
     In z = x / alpha and rho = sigma / alpha, in which the probability flow of every process is dz = eps drho,
@@ -45,9 +39,9 @@ class EDMChurn(StepSolver[Walk]):
             \left[d + \hat\epsilon(\hat{z} + (\rho_s - \hat\rho)\, d,\, \rho_s)\right], \qquad
             d = \hat\epsilon(\hat{z}, \hat\rho)
 
-    The noise up is the process' own transition, exact whatever its amount, so with S_noise = 1 the law is of order 2
-    as soon as N > S_churn / (sqrt(2) - 1). S_noise above 1 makes up for detail that networks lose; it is a bias, of
-    order 0. The network is never asked above the grid's first time. The last step is one like the others, since
+    The added noise is the exact transition of the process, so with S_noise = 1 the distribution is of order 2 as soon
+    as N > S_churn / (sqrt(2) - 1). S_noise above 1 makes up for detail that networks lose; it is a bias, of
+    order 0. The network is never evaluated above the grid's first time. The last step is one like the others, since
     grids end before rho = 0. Without churn this is the paper's algorithm 1; noise of the reverse SDE with
     eta = 1 corresponds to an S_churn of log(rho_0 / rho_N).
 
@@ -74,7 +68,6 @@ class EDMChurn(StepSolver[Walk]):
     stages: int = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.s_churn < math.inf:
             raise ValueError(f"s_churn={self.s_churn} must be finite and not negative; 0 puts no noise in")
         if not 0 <= self.s_min <= self.s_max:
@@ -85,29 +78,28 @@ class EDMChurn(StepSolver[Walk]):
 
     @property
     def order(self) -> int:
-        """That of Heun's or Euler's method, unless noise is added by another factor than 1."""
+        """The order of Heun's or Euler's method, or 0 with s_noise other than 1."""
         return self.stages if self.s_noise == 1 or not self.stochastic else 0
 
     @property
     def stochastic(self) -> bool:
-        """Whether s_churn is positive."""
+        """True if s_churn is positive."""
         return self.s_churn > 0
 
     @property
     def pathwise(self) -> bool:
-        """Whether there is no churn, whose noise is fresh."""
+        """True if there is no churn, whose noise is fresh."""
         return not self.stochastic
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and with churn to go up."""
+        """Refuse a start where rho is infinite, and ascending times with churn."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
-        """Make all coefficients, and let the model learn of the times up."""
-        del x
-        sde, t = model.sde, times[:-1]
+    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+        """Return the coefficients of every step."""
+        t = times[:-1]
         ratio = torch.exp(-0.5 * sde.log_snr(times))
         gamma = min(self.s_churn / len(t), math.sqrt(2) - 1)
         churned = (
@@ -115,32 +107,29 @@ class EDMChurn(StepSolver[Walk]):
         )
         high = torch.where(churned, ratio[:-1] * (1 + gamma), ratio[:-1]).clamp(max=float(ratio.max()))
         ups = torch.where(churned, sde.t_from_log_snr(-2 * torch.log(high)), t).clamp(max=float(times.max()))
-        model.precompute(torch.cat([ups, times]))
         up, std = sde.transition(t, ups)
         alpha = sde.alpha(times)
         columns = (up, self.s_noise * std, sde.alpha(ups), alpha[1:], ratio[1:] - high)
-        return Walk(0, ups, [Row(*row) for row in torch.stack(columns, dim=1).tolist()])
+        return list(map(Coefficients, ups, *(column.tolist() for column in columns)))
 
-    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
-        """Go on: the state holds no samples."""
-        del model, x, times
-        return state
-
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
-        """One step."""
-        number, times, rows = state
-        row = rows[number]
-        x = x_t
-        if row.std:
-            x = (row.up * x_t).add_(noise.normal(x_t), alpha=row.std)
-        d = model(x, times[number]).eps
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: Coefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Add noise, then take a step of Heun's or Euler's method."""
+        x = (row.up * x_t).add_(noise.normal(x_t), alpha=row.std) if row.std else x_t
+        d, h = model(x, row.t).eps, row.alpha_s * row.d_ratio
         z = row.alpha_s / row.alpha * x
         if self.stages == 1:
-            return z.add_(d, alpha=row.alpha_s * row.d_ratio), Walk(number + 1, times, rows)
-        d_s = model(z.add(d, alpha=row.alpha_s * row.d_ratio), s).eps
-        return z.add_(d + d_s, alpha=0.5 * row.alpha_s * row.d_ratio), Walk(number + 1, times, rows)
+            return z.add_(d, alpha=h), history
+        d_s = model(z.add(d, alpha=h), s).eps
+        return z.add_(d + d_s, alpha=0.5 * row.alpha_s * row.d_ratio), history
 
     def nfe(self, steps: int) -> int:
         """One or two evaluations a step."""

@@ -36,12 +36,11 @@ class EulerMaruyama(LinearSolver):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:

@@ -41,8 +41,7 @@ class LMS(MultistepSolver):
     """
 
     order: int = 4
-    form: ClassVar[type[FlowIntegral]] = RatioIntegral
+    integral: ClassVar[type[FlowIntegral]] = RatioIntegral
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3, 4), order=self.order)

@@ -1,8 +1,8 @@
-r"""Weights of published multistep methods: neither limited, nor corrected at the start.
+r"""Weights of published multistep methods: not limited, and without correction of the start.
 
-The solvers' own weights limit how far a long step extrapolates (:func:`~sde_gen.solver.held`) and correct
-the first step once a second prediction is known. The methods' authors do neither: step i = 0, 1, ... uses as many
-predictions as there are, at most those of the method.
+By default the solvers limit extrapolation in long steps (:func:`~sde_gen.solver.limit_extrapolation`) and correct
+the first step by the second prediction. The original methods do neither: step i = 0, 1, ... uses as many predictions
+as there are, at most those of the method.
 """
 
 import abc
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._lagrange import quadrature, window
-from sde_gen.solver._multistep import Row
+from sde_gen.solver._multistep import StepCoefficients
 from sde_gen.solver._validation import require_int
 
 
@@ -48,31 +48,30 @@ class MultistepWeights(abc.ABC):
     last_points: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.last_points is not None:
             require_int(1, last_points=self.last_points)
 
     def order(self, points: int) -> int:
-        """Global order with so many predictions in the last step."""
+        """Global order with the given number of predictions."""
         return min(points, 2)
 
-    def rows(self, form: FlowIntegral, points: int, steps: int) -> list[Row]:
+    def coefficients(self, integral: FlowIntegral, points: int, steps: int) -> list[StepCoefficients]:
         """Coefficients of all steps.
 
         Arguments:
-            form: the process on the grid.
+            integral: the process on the grid.
             points: predictions that the method combines.
             steps: number of steps.
         """
         i, counts = torch.arange(steps), points_of_steps(points, steps, self.last_points)
         nodes = window(i, points)
         nodes = nodes.masked_fill(torch.arange(points) >= counts.unsqueeze(-1), -1)
-        weights, keep = self.weights(form, i, i + 1, nodes).tolist(), form.keep(i, i + 1).tolist()
-        return [Row(k, w[:n]) for k, w, n in zip(keep, weights, counts.tolist(), strict=True)]
+        weights, keep = self.weights(integral, i, i + 1, nodes).tolist(), integral.x_coef(i, i + 1).tolist()
+        return [StepCoefficients(k, w[:n]) for k, w, n in zip(keep, weights, counts.tolist(), strict=True)]
 
     @abc.abstractmethod
-    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Weights of the predictions at nodes, as :meth:`FlowIntegral.weights <sde_gen.solver.FlowIntegral.weights>`."""
+    def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        """Weights of the predictions at nodes, as those of :class:`~sde_gen.solver.FlowIntegral`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +84,9 @@ class PlainWeights(MultistepWeights):
     Source: Hochbruck and Ostermann, 2010, Exponential integrators, Acta Numerica 19, section 2.5.
     """
 
-    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Those of the form."""
-        return form.weights(start, end, nodes)
+    def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        """Weights of the integral."""
+        return integral.weights(start, end, nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class TaylorWeights(MultistepWeights):
     With h = lam_s - lam_t, the lengths h' and h'' of the two steps before, and predictions m_0, m_1, m_2, newest first,
 
     .. math::
-        x_s &= \mathrm{keep}\, x_t + A_0 m_0 + A_1 D_1 + A_2 D_2, \qquad
+        x_s &= a\, x_t + A_0 m_0 + A_1 D_1 + A_2 D_2, \qquad
         A_n = \int_{\lambda_t}^{\lambda_s} k_s(u)\, \frac{((u - \lambda_t) / h)^n}{n!}\, du \\
         D_{1,0} &= \tfrac{h}{h'} (m_0 - m_1), \qquad D_{1,1} = \tfrac{h}{h''} (m_1 - m_2) \\
         D_1 &= D_{1,0} + \tfrac{h'}{h' + h''} (D_{1,0} - D_{1,1}), \qquad
@@ -116,13 +115,13 @@ class TaylorWeights(MultistepWeights):
 
     half_slope: bool = True
 
-    def weights(self, form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Sum up what every difference has of a prediction."""
+    def weights(self, integral: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
+        """Sum the coefficients of every prediction over the differences."""
         there = nodes >= 0
-        lam, h = form.lam, form.lam[end] - form.lam[start]
+        lam, h = integral.lam, integral.lam[end] - integral.lam[start]
         u, du = quadrature(lam[start], lam[end])
-        kernel, fraction = form.kernel(u, end) * du, (u - lam[start].unsqueeze(-1)) / h.unsqueeze(-1)
-        a_0 = form.weights(start, end, nodes[:, :1])[:, 0]
+        kernel, fraction = integral.kernel(u, end) * du, (u - lam[start].unsqueeze(-1)) / h.unsqueeze(-1)
+        a_0 = integral.weights(start, end, nodes[:, :1])[:, 0]
         a_1, a_2 = (kernel * fraction).sum(-1), 0.5 * (kernel * fraction**2).sum(-1)
         out = torch.zeros(nodes.shape, dtype=a_0.dtype)
         out[:, 0] = a_0

@@ -1,23 +1,26 @@
-"""iPNDM."""
+"""Pseudo numerical methods, with equal steps in Adams-Bashforth: PNDM and iPNDM."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
+from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._lagrange import adams, window
-from sde_gen.solver._multistep import MultistepSolver, Past, Row, combine
+from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, combine
+from sde_gen.solver._table import History, TableSolver
+from sde_gen.solver._validation import require_stable
 
 
 class EqualStepsIntegral(EpsIntegral):
     """Noise prediction, polynomials in the number of the step: Adams-Bashforth for equal steps, DDIM for the rest."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        r"""Of the mean noise over the step, times what DDIM has of noise, ``sigma_s - sigma_t alpha_s / alpha_t``."""
+        r"""Mean noise over the step, times DDIM's coefficient of it, ``sigma_s - sigma_t alpha_s / alpha_t``."""
         places = torch.where(nodes < 0, torch.nan, nodes.double())
         sums = adams(torch.ones_like, places, start.double(), end.double())
         noise = -self.sigma[end] * torch.expm1(self.lam[end] - self.lam[start])
@@ -42,18 +45,30 @@ class IPNDM(MultistepSolver):
     """
 
     order: ClassVar[int] = 2
-    form: ClassVar[type[FlowIntegral]] = EqualStepsIntegral
+    integral: ClassVar[type[FlowIntegral]] = EqualStepsIntegral
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """Four nodes from the fourth step on."""
+    def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
+        """Return Adams-Bashforth's coefficients, with four predictions from the fourth step on."""
         i = torch.arange(steps)
-        weights = form.weights(i, i + 1, window(i, min(4, steps))).tolist()
-        keep = form.keep(i, i + 1).tolist()
-        return [Row(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
+        weights = integral.weights(i, i + 1, window(i, min(4, steps))).tolist()
+        x_coef = integral.x_coef(i, i + 1).tolist()
+        return [StepCoefficients(a, w[: n + 1]) for n, (a, w) in enumerate(zip(x_coef, weights, strict=True))]
+
+
+class HalfStep(NamedTuple):
+    """Time of the middle of a step, and DDIM's step to it: ``x_m = x_coef x_t + weight eps``."""
+
+    t: Tensor
+    x_coef: float
+    weight: float
+
+
+Row = tuple[StepCoefficients, HalfStep | None]
+"""A step, and its first half where it is a pseudo Runge-Kutta step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PNDM(IPNDM):
+class PNDM(TableSolver[Row]):
     r"""Pseudo numerical methods: three steps of Runge-Kutta's kind, then :class:`~sde_gen.solver.IPNDM`.
 
     The first three steps have four evaluations each, at t, twice at m = (t + s) / 2 and at s. With phi DDIM's step,
@@ -67,43 +82,82 @@ class PNDM(IPNDM):
     .. math::
         x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{6} (\epsilon_1 + 2 \epsilon_2 + 2 \epsilon_3 + \epsilon_4)\right) .
 
-    It is of order 2, as the paper proves, for the reason given at iPNDM. Where a first step is long and there is
-    hardly a signal yet, as on the grids ``angle`` and ``log_snr`` in few steps, phi magnifies what eps_2 to eps_4
-    differ by and the samples are lost: iPNDM has no such steps.
+    It is of order 2, as the paper proves, for the reason given at iPNDM. Where a step is long and there is hardly a
+    signal yet, phi magnifies the differences of eps_2 to eps_4 and the samples diverge: such grids are refused, for
+    example five steps of ``angle`` on VP, or ``uniform`` on the cosine process. iPNDM has no such steps.
 
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
     """
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """Two rows for each of the first three steps, phi to the middle and to the end; then iPNDM's."""
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
+    multistep: ClassVar[bool] = True
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Refuse grids without signal at one end, and steps on which the start is unstable."""
+        EqualStepsIntegral.check(type(self).__name__, model, times)
+        t, s = times[:-1], times[1:]
+        ratios = (torch.exp(-0.5 * model.sde.log_snr(u)) for u in (t, t + 0.5 * (s - t), s))
+        remedy = "use more steps, a grid whose first steps are shorter, or IPNDM"
+        require_stable(type(self).__name__, float(self.std_gain(*ratios).max()), remedy)
+
+    @staticmethod
+    def std_gain(start: Tensor, middle: Tensor, end: Tensor) -> Tensor:
+        r"""Standard deviation of data N(0, 1) after a pseudo Runge-Kutta step, relative to the exact one.
+
+        Where the noise is linear, eps = J(rho) x / alpha with J = rho / (1 + rho^2), so is the step.
+        Any step may be the first of a new start.
+
+        Arguments:
+            start: sigma / alpha before the steps with shape (steps,).
+            middle: that at the middles of the steps in time.
+            end: that after the steps.
+        """
+        j_t, j_m, j_s = (rho / (1 + rho**2) for rho in (start, middle, end))
+        e_2 = j_m * (1 + (middle - start) * j_t)
+        e_3 = j_m * (1 + (middle - start) * e_2)
+        e_4 = j_s * (1 + (end - start) * e_3)
+        factor = 1 + (end - start) * (j_t + 2 * e_2 + 2 * e_3 + e_4) / 6
+        return factor.abs() * torch.sqrt((1 + start**2) / (1 + end**2))
+
+    def prepare(self, sde: SDE, times: Tensor) -> list[Row]:
+        """Return iPNDM's steps, the first three replaced by DDIM's step and its first half."""
+        steps = len(times) - 1
         first = min(steps, 3)
-        ends = form.times[: first + 1]
-        i = torch.arange(first) * 2
-        start, end = i.repeat_interleave(2), torch.stack([i + 1, i + 2], dim=1).flatten()
-        halves = torch.stack([ends[:-1], ends[:-1] + 0.5 * ends.diff()], dim=1).flatten()
-        finer = EqualStepsIntegral(form.sde, torch.cat([halves, ends[-1:]]))
-        phi = finer.keep(start, end).tolist(), finer.weights(start, end, start.unsqueeze(-1)).tolist()
-        return [*(Row(k, w) for k, w in zip(*phi, strict=True)), *super().rows(form, steps)[first:]]
+        ends = times[: first + 1]
+        middles = ends[:-1] + 0.5 * ends.diff()
+        integral = EqualStepsIntegral(
+            sde, torch.cat([torch.stack([ends[:-1], middles], 1).flatten(), ends[-1:]])
+        )
+        t = 2 * torch.arange(first)
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients, and let the model learn of the middles of the first steps."""
-        model.precompute(torch.cat([times, (times[:-1] + 0.5 * times.diff())[:3]]))
-        return super().init(model, x, times)
+        def ddim(end: Tensor) -> tuple[list[float], list[float]]:
+            x_coef, weights = integral.x_coef(t, end), integral.weights(t, end, t.unsqueeze(-1))
+            return x_coef.tolist(), weights[:, 0].tolist()
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
-        if state.number >= 6:
-            return super().step(model, x_t, t, s, state, noise)
-        half, whole = state.rows[state.number : state.number + 2]
-        m, (w,) = t + 0.5 * (s - t), whole.weights
+        start = [
+            (StepCoefficients(x_coef, [weight]), HalfStep(*half))
+            for x_coef, weight, *half in zip(*ddim(t + 2), middles, *ddim(t + 1), strict=True)
+        ]
+        later = IPNDM().coefficients(EqualStepsIntegral(sde, times), steps)[first:]
+        return [*start, *((row, None) for row in later)]
+
+    def apply(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise
+    ) -> tuple[Tensor, History]:
+        """Take a pseudo Runge-Kutta step at the start, iPNDM's later."""
+        del noise
+        (x_coef, weights, _), half = row
         e_1 = model(x_t, t).eps
-        e_2 = model(combine(half.keep, x_t, half.weights, (e_1,)), m).eps
-        e_3 = model(combine(half.keep, x_t, half.weights, (e_2,)), m).eps
-        e_4 = model(combine(whole.keep, x_t, whole.weights, (e_3,)), s).eps
-        x_s = combine(whole.keep, x_t, (w / 6, w / 3, w / 3, w / 6), (e_1, e_2, e_3, e_4))
-        return x_s, Past(state.number + 2, state.rows, (e_1, *state.values))
+        if half is None:
+            history = (e_1, *history)[: len(weights)]
+            return combine(x_coef, x_t, weights, history), history
+        (w,) = weights
+        e_2 = model(combine(half.x_coef, x_t, (half.weight,), (e_1,)), half.t).eps
+        e_3 = model(combine(half.x_coef, x_t, (half.weight,), (e_2,)), half.t).eps
+        e_4 = model(combine(x_coef, x_t, weights, (e_3,)), s).eps
+        x_s = combine(x_coef, x_t, (w / 6, w / 3, w / 3, w / 6), (e_1, e_2, e_3, e_4))
+        return x_s, (e_1, *history)
 
     def nfe(self, steps: int) -> int:
         """Four evaluations in each of the first three steps, then one."""

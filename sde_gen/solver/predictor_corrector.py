@@ -18,8 +18,8 @@ from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 class PredictorCorrector(StepSolver[Any]):
     """Take a step of the predictor from t to s, then let the corrector move the samples at s.
 
-    The predictor comes first, as in the paper's Algorithm 1, and the last thing done to a sample is a
-    correction at the last time of the grid. With ``corrector_first`` the corrector moves the samples at t before the
+    The predictor comes first, as in the paper's Algorithm 1, and a sample ends with a correction at the last time
+    of the grid. With ``corrector_first`` the corrector moves the samples at t before the
     predictor's step, as in the authors' code (score_sde, ``get_pc_sampler``): samples of the prior are corrected, the
     last are not. The default corrector keeps the order of the predictor; the
     paper's is :class:`~sde_gen.solver.Langevin`, whose bias more steps do not remove.
@@ -42,7 +42,6 @@ class PredictorCorrector(StepSolver[Any]):
     pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_steps("predictor", self.predictor)
 
     @property
@@ -52,27 +51,27 @@ class PredictorCorrector(StepSolver[Any]):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether one of the two couples the samples of a batch."""
+        """True if one of the two couples the samples of a batch."""
         return self.predictor.batch_coupled or self.corrector.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and what the predictor refuses."""
+        """Refuse ascending times and what the predictor refuses."""
         require_descent(type(self).__name__, times)
         self.predictor.check(model, times)
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Any:
-        """Make the predictor's state."""
+        """Return the predictor's state."""
         return self.predictor.init(model, x, times)
 
     def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Any) -> Any:
-        """Go on: every step begins with this."""
+        """Return the state: every step begins with a new one."""
         del model, x, times
         return state
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        """One step of the predictor, then the corrector, or the other way round."""
+        """Take a step of the predictor, then the corrector, or in reverse order."""
         if self.corrector_first:
             x_t = self.corrector.correct(model, x_t, t, s, noise, at=t)
         state = self.predictor.reinit(model, x_t, torch.stack([t, s]), state)  # the corrector has moved x_t
@@ -86,5 +85,5 @@ class PredictorCorrector(StepSolver[Any]):
         return self.predictor.nfe_reinit(steps) + self.corrector.steps * steps
 
     def nfe_reinit(self, steps: int) -> int:
-        """As many, since every step begins with it."""
+        """The same number, since every step begins with it."""
         return self.nfe(steps)

@@ -1,4 +1,4 @@
-"""Restart sampling: a flow that goes back up through noise and comes down again."""
+"""Restart sampling: the probability flow with intervals solved again from added noise."""
 
 import math
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from sde_gen.solver.base import Stepping, StepSolver
 from sde_gen.solver.runge_kutta import Heun
 
 
-class Walk(NamedTuple):
-    """The inner solver's state, the number of the step to come, that of the restart, and all times."""
+class RestartState(NamedTuple):
+    """State of the inner solver, index of the next step, index of the step before the restarts, and all times."""
 
     inner: Any
-    number: int
-    at: int
+    step_index: int
+    restart_index: int
     times: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restart(StepSolver[Walk]):
-    r"""Solve the flow; once below a noise level, go back up by fresh noise and solve again, some times.
+class Restart(StepSolver[RestartState]):
+    r"""Solve the flow; once below a noise level, add fresh noise and solve again, K times.
 
     With rho = sigma / alpha, from the grid's first time with rho <= rho_min,
 
@@ -33,8 +33,8 @@ class Restart(StepSolver[Walk]):
         x_{max} \sim q(x_{max} | x_{min}), \qquad
         x_{min} = \mathrm{flow}(x_{max}) \qquad \text{K times.}
 
-    The noise forgets part of the error made so far; that of the flow between the two levels is made anew. The inner
-    walks take equal steps of the log-SNR. Their number does not grow with the grid's, so what they are off by stays:
+    The noise forgets part of the error made so far; that of the flow between the two levels is made anew. The
+    restarts take equal steps of the log-SNR. Their number does not grow with the grid's, so their error remains:
     order 0, and the inner solver's order if ``steps`` grow in proportion.
 
     Source: Xu et al., 2023, arXiv:2306.14878, algorithm 1; the defaults are theirs for CIFAR-10
@@ -44,11 +44,11 @@ class Restart(StepSolver[Walk]):
         inner: deterministic solver of the flow, whose evaluations are proportional to its steps.
         ratio_min: sigma / alpha below which to restart.
         ratio_max: sigma / alpha to go back to.
-        steps: steps of every walk down again.
-        repeats: how often K; 0 is the inner solver alone.
+        steps: steps of every restart.
+        repeats: number of restarts K; 0 is the inner solver alone.
 
     Raises:
-        ValueError: the inner solver is stochastic or has a start of its own, or a number is out of its range.
+        ValueError: the inner solver is stochastic or needs evaluations for its start, or a number is out of its range.
     """
 
     inner: Stepping = Heun()  # noqa: RUF009 (frozen)
@@ -58,7 +58,6 @@ class Restart(StepSolver[Walk]):
     repeats: int = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_steps("inner", self.inner)
         if self.inner.stochastic:
             raise ValueError(f"inner={self.inner} draws noise; Restart solves the flow between its restarts")
@@ -81,17 +80,17 @@ class Restart(StepSolver[Walk]):
 
     @property
     def stochastic(self) -> bool:
-        """Whether there are restarts."""
+        """True if there are restarts."""
         return self.repeats > 0
 
     @property
     def pathwise(self) -> bool:
-        """Whether there are no restarts, whose noise is fresh."""
+        """True if there are no restarts, whose noise is fresh."""
         return not self.stochastic
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the inner solver couples the samples of a batch."""
+        """True if the inner solver couples the samples of a batch."""
         return self.inner.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
@@ -106,23 +105,25 @@ class Restart(StepSolver[Walk]):
                     f"sigma / alpha, which goes from {first:.3g} to {last:.3g}"
                 )
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Walk:
-        """Find where to restart."""
+    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> RestartState:
+        """Return the state, with the step before the restarts."""
         ratio = torch.exp(-0.5 * model.sde.log_snr(times[1:]))
-        at = int((ratio > self.ratio_min * (1 + 1e-9)).sum())  # the first step that ends at or below
-        return Walk(self.inner.init(model, x, times), 0, at, times)
+        restart_index = int(
+            (ratio > self.ratio_min * (1 + 1e-9)).sum()
+        )  # the first step that ends at or below
+        return RestartState(self.inner.init(model, x, times), 0, restart_index, times)
 
-    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Walk) -> Walk:
-        """Make the inner solver's state anew; where to restart stays."""
+    def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: RestartState) -> RestartState:
+        """Reinitialize the inner solver's state; the step of the restart stays."""
         return state._replace(inner=self.inner.reinit(model, x, times, state.inner))
 
     def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Walk, noise: Noise
-    ) -> tuple[Tensor, Walk]:
-        """One step of the inner solver, and the restarts where it is time."""
-        inner, number, at, times = state
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: RestartState, noise: Noise
+    ) -> tuple[Tensor, RestartState]:
+        """Take a step of the inner solver, followed by the restarts after the restart index."""
+        inner, index, restart_index, times = state
         x_s, inner = self.inner.step(model, x_t, t, s, inner, noise)
-        if self.stochastic and number == at:
+        if self.stochastic and index == restart_index:
             sde = model.sde
             top, bottom = torch.tensor(self.ratio_max, dtype=torch.float64).log().mul(-2), sde.log_snr(s)
             again = sde.t_from_log_snr(top + torch.linspace(0, 1, self.steps + 1).double() * (bottom - top))
@@ -131,16 +132,15 @@ class Restart(StepSolver[Walk]):
             for _ in range(self.repeats):
                 x_s = (float(scale) * x_s).add_(noise.normal(x_s), alpha=float(std))
                 x_s = self.inner.solve(model, x_s, again, noise=noise)
-            rest = times[number + 1 :]
+            rest = times[index + 1 :]
             if len(rest) > 1:
-                model.precompute(rest)  # forgotten by the walks
                 inner = self.inner.init(model, x_s, rest)
-        return x_s, Walk(inner, number + 1, at, times)
+        return x_s, RestartState(inner, index + 1, restart_index, times)
 
     def nfe(self, steps: int) -> int:
         """The inner solver's evaluations, and those of every restart."""
         return self.inner.nfe(steps) + self.repeats * self.inner.nfe(self.steps)
 
     def nfe_reinit(self, steps: int) -> int:
-        """As many: the inner solver's are proportional to its steps."""
+        """The same number: the inner solver's are proportional to its steps."""
         return self.nfe(steps)

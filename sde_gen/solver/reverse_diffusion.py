@@ -21,8 +21,8 @@ class ReverseDiffusion(LinearSolver):
     .. math::
         x_s = x_t - f_t(x_t) + \tfrac{1 + \eta^2}{2} G_t^2 \nabla \log p_t(x_t) + \eta\, G_t\, \epsilon .
 
-    Exact are f and G as integrals over the step; held at its value in t is the score, and f is applied
-    to x_t for x_s. Weak order 1; unlike Euler-Maruyama it never asks for f(t) or g(t) alone.
+    f and G are exact integrals over the step; the score is constant at its value in t, and f is applied to x_t in place
+    of x_s. Weak order 1; unlike Euler-Maruyama the steps do not use f(t) or g(t) alone.
 
     Source: Song et al., 2021, arXiv:2011.13456, eq. 46 and appendix E; eta = 0 is their eq. 47 for the
     probability flow, the family in between that of :class:`~sde_gen.denoiser.ReverseSDE`.
@@ -38,16 +38,15 @@ class ReverseDiffusion(LinearSolver):
     order: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_eta(self.eta)
 
     @property
     def stochastic(self) -> bool:
-        """Whether eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and a start where alpha is zero: there x_t and the score do not tell x_s."""
+        """Refuse ascending times and a start where alpha is zero: there x_t and the score do not determine x_s."""
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 

@@ -1,4 +1,4 @@
-"""Euler's method."""
+"""Explicit Runge-Kutta methods on the probability flow: Euler, midpoint, Heun, and the classical method of order 4."""
 
 import math
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ class Euler(RungeKuttaSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class Midpoint(RungeKuttaSolver):
-    r"""Follow the velocity half-way, and go the whole way by the velocity found there.
+    r"""Take a half step of Euler's method, and a whole step by the velocity at its end.
 
     With d the velocity of the probability flow, h = s - t and m = t + h / 2,
 
     .. math::
         u = x_t + \tfrac{h}{2}\, d(x_t, t), \qquad x_s = x_t + h\, d(u, m) .
 
-    The middle is that of time. The "DPM2" of other libraries, which asks in the geometric mean of two sigmas and goes
-    by the slope in sigma, is :class:`~sde_gen.solver.DPMSolver2`.
+    The middle is that of time. The "DPM2" of other libraries, which evaluates at the geometric mean of two sigmas
+    and uses the slope in sigma, is :class:`~sde_gen.solver.DPMSolver2`.
 
     Source: Runge, 1895; Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section II.1.
     """
@@ -114,7 +114,6 @@ class RungeKutta4(RungeKuttaSolver):
     tableau: ClassVar[Tableau] = RUNGE_KUTTA_4
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.middle < math.inf:
             raise ValueError(
                 f"middle={self.middle} must be positive; 0.3 suits data of standard deviation 0.5"

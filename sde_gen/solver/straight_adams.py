@@ -1,4 +1,4 @@
-"""Adams' methods on the straight path: the least error per evaluation of our solvers."""
+"""Adams' methods on the straight path: a predictor-corrector of order 3 for few evaluations."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._lagrange import quadrature
 from sde_gen.solver._multistep import combine
-from sde_gen.solver.base import StepSolver
+from sde_gen.solver._table import History, TableSolver
 
 PREDICTOR, CORRECTOR = 4, 5
 """Evaluations that a prediction and a correction combine, once there are so many."""
@@ -22,17 +22,15 @@ BALANCE, CLOCK, LONG = 1 / 5, 2.5, math.pi / 20
 drawn for the purpose; none of them matters much: benchmarks/solver_error.py draws others."""
 
 
-class Past(NamedTuple):
-    """The number of the step to come, factor of x and weights of the slopes of all steps, and past slopes."""
+class Coefficients(NamedTuple):
+    """Factor of x and weights of the slopes, newest first."""
 
-    number: int
-    keep: list[float]
-    weights: list[list[float]]
-    slopes: tuple[Tensor, ...]
+    x: float
+    weights: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StraightAdams(StepSolver[Past]):
+class StraightAdams(TableSolver[Coefficients]):
     r"""Predict by Adams-Bashforth, correct by Adams-Moulton, on a straight path between data and noise.
 
     Whatever the process, with n = m / 5 and m the ratio ``middle``,
@@ -59,7 +57,7 @@ class StraightAdams(StepSolver[Past]):
 
     The first step, Euler's, is corrected to O(h^3) once, so the order is 3; what is measured is higher. A start
     where alpha is zero is p = 1. Use it on the :class:`~sde_gen.grid.Angle` grid of the same middle. The page
-    "Few evaluations" of the documentation derives the method and says where it wins.
+    "Few evaluations" of the documentation derives the method and compares it with others.
 
     Sources: Adams' methods with steps of different lengths: Hairer, Norsett and Wanner, 1993, Solving Ordinary
     Differential Equations I, section III.5; correction by an evaluation already paid: Zhao et al., 2023,
@@ -74,34 +72,39 @@ class StraightAdams(StepSolver[Past]):
 
     order: ClassVar[int] = 3
     stochastic: ClassVar[bool] = False
+    multistep: ClassVar[bool] = True
     middle: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 1e-4 <= self.middle <= 1e4:
             raise ValueError(
                 f"middle={self.middle} must lie in [1e-4, 1e4], about 0.6 times the data's standard deviation in "
                 "model space; 0.3 suits images on [-1, 1]"
             )
 
-    def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Past:
-        """Make all coefficients."""
-        del x
-        return Past(0, *coefficients(model.sde, times, self.middle), ())
+    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+        """Return the coefficients of every step."""
+        return list(map(Coefficients, *coefficients(sde, times, self.middle)))
 
-    def step(
-        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Past, noise: Noise
-    ) -> tuple[Tensor, Past]:
-        """One step."""
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: Coefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Combine the slope at t and those before."""
         del s, noise
-        prediction, weights = model(x_t, t), state.weights[state.number]
+        prediction = model(x_t, t)
         slope = torch.add(prediction.x0, prediction.eps, alpha=-BALANCE * self.middle)
-        slopes = (slope, *state.slopes)[: len(weights)]
-        x_s = combine(state.keep[state.number], x_t, weights, slopes)
-        return x_s, Past(state.number + 1, state.keep, state.weights, slopes)
+        slopes = (slope, *history)[: len(row.weights)]
+        return combine(row.x, x_t, row.weights, slopes), slopes
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step."""
+        """One evaluation per step."""
         return steps
 
 

@@ -1,15 +1,17 @@
-"""UniPC: a predictor and the corrector that its next evaluation pays."""
+"""UniPC: a multistep predictor, and a corrector by the evaluation of the next step."""
 
 import abc
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sde_gen.solver._integrals import FlowIntegral, X0Integral
 from sde_gen.solver._lagrange import window
-from sde_gen.solver._multistep import MultistepSolver, Row, held
+from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, limit_extrapolation
 from sde_gen.solver._validation import require_int, require_order
 from sde_gen.solver.multistep_weights import points_of_steps
 
@@ -53,11 +55,6 @@ class BH2Integral(UniPCIntegral):
         return torch.expm1(-h)
 
 
-def weights_of(form: FlowIntegral, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-    """Weights of a form, not limited."""
-    return form.weights(start, end, nodes)
-
-
 @dataclass(frozen=True, kw_only=True)
 class UniPC(MultistepSolver, abc.ABC):
     r"""Predict by p past evaluations in data prediction; correct by those and the one that the next step needs.
@@ -65,8 +62,8 @@ class UniPC(MultistepSolver, abc.ABC):
     With the weights w of the predictor and c of the corrector from t to s, over nodes newest first,
 
     .. math::
-        x_s = \mathrm{keep}\, x^c_t + \sum_{j \ge 0} w_j m_{t_j}, \qquad
-        x^c_s = \mathrm{keep}\, x^c_t + c_{-1} m_s + \sum_{j \ge 0} c_j m_{t_j} .
+        x_s = a\, x^c_t + \sum_{j \ge 0} w_j m_{t_j}, \qquad
+        x^c_s = a\, x^c_t + c_{-1} m_s + \sum_{j \ge 0} c_j m_{t_j} .
 
     So x^c_s - x_s is a combination of predictions alone, and a step from x_t by p + 1 of them is the whole method:
     the samples that hooks see are the predictor's, as is the last, which nothing corrects.
@@ -81,7 +78,7 @@ class UniPC(MultistepSolver, abc.ABC):
 
     Arguments:
         predictor_order: p, from 1 to 3.
-        limit: whether long steps are :func:`limited <sde_gen.solver.held>`, which the authors' are not.
+        limit: whether long steps are :func:`limited <sde_gen.solver.limit_extrapolation>`, which the authors' are not.
         last_points: predictions that the last step's predictor combines; the one before has one more, and so on
             (``lower_order_final`` of other libraries: 1 where their last step ends where ours does, 2 where theirs
             goes on to clean data). None: no fewer.
@@ -95,7 +92,6 @@ class UniPC(MultistepSolver, abc.ABC):
     last_points: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         require_order((1, 2, 3), predictor_order=self.predictor_order)
         if self.last_points is not None:
             require_int(1, last_points=self.last_points)
@@ -106,34 +102,34 @@ class UniPC(MultistepSolver, abc.ABC):
         last = 3 if self.last_points is None else self.last_points + 1
         return min(self.predictor_order + 1, 3, last)
 
-    def rows(self, form: FlowIntegral, steps: int) -> list[Row]:
-        """Coefficients of the predictor, with the correction of the step before."""
+    def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
+        """Return the predictor's coefficients, with the correction of the step before."""
+        weights = partial(limit_extrapolation, integral) if self.limit else integral.weights
         i, p = torch.arange(steps), min(self.predictor_order, steps)
-        start, none = torch.cat([i, i[:-1]]), torch.full((steps, 1), -1)
         counts = points_of_steps(p, steps, self.last_points)
-        known, ends = window(i, p), i[1:].unsqueeze(-1)  # the step's begin before its end
-        known = known.masked_fill(torch.arange(p) >= counts.unsqueeze(-1), -1)
-        corrector = torch.cat([known[:-1, :1], ends, known[:-1, 1:]], dim=1)
-        nodes = torch.cat([torch.cat([known, none], dim=1), corrector])
-        both = (held if self.limit else weights_of)(form, start, start + 1, nodes)
-        weights, correct = both.tensor_split([steps])
-        correct = torch.cat([correct[:, 1:2], correct[:, :1], correct[:, 2:]], dim=1)
-        keep = form.keep(i, i + 1)
-        correct[:, 1:] -= weights[:-1, :-1]
-        weights[1:] += keep[1:].unsqueeze(-1) * correct
-        rows = enumerate(zip(keep.tolist(), weights.tolist(), strict=True))
-        return [Row(k, w[: n + 1]) for n, (k, w) in rows]
+        nodes = window(i, p)
+        nodes = nodes.masked_fill(torch.arange(p) >= counts.unsqueeze(-1), -1)
+        begin, end, older = nodes[:-1, :1], i[1:].unsqueeze(-1), nodes[:-1, 1:]
+        predictor = pad(weights(i, i + 1, nodes), (0, 1))
+        corrector = weights(i[:-1], i[1:], torch.cat([begin, end, older], dim=1))
+        corrector = corrector[:, [1, 0, *range(2, p + 1)]]  # newest first: end, begin, older
+        # x_s = a x^c_t + predictor m, and x^c_t = x_t + (corrector - predictor of the step before) m
+        a, before = integral.x_coef(i, i + 1), pad(predictor[:-1, :-1], (1, 0))
+        combined = predictor.clone()
+        combined[1:] += a[1:].unsqueeze(-1) * (corrector - before)
+        rows = zip(a.tolist(), combined.tolist(), strict=True)
+        return [StepCoefficients(x_coef, row[: n + 1]) for n, (x_coef, row) in enumerate(rows)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCBH1(UniPC):
     """UniPC with B(h) = h."""
 
-    form: ClassVar[type[FlowIntegral]] = BH1Integral
+    integral: ClassVar[type[FlowIntegral]] = BH1Integral
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCBH2(UniPC):
     """UniPC with B(h) = e^h - 1."""
 
-    form: ClassVar[type[FlowIntegral]] = BH2Integral
+    integral: ClassVar[type[FlowIntegral]] = BH2Integral

@@ -37,7 +37,7 @@ OWN_STEPS = {
 }
 """Solvers that choose their own steps: projection and repaint refuse them."""
 UNABLE = {"annealed_langevin"}
-"""Asks for 200 levels instead of 20, and says so in its docstring; far samples are reported by OutOfRange."""
+"""Needs 200 levels instead of 20, and refuses fewer."""
 FREE = {"repaint", "projection"}
 """Methods that replace samples between steps."""
 
@@ -120,7 +120,7 @@ def test_samples_are_near_the_posterior_on_every_process(method: str, sde: str) 
 @pytest.mark.parametrize("solver", sorted(OWN_STEPS))
 @pytest.mark.parametrize("method", sorted(FREE))
 def test_solvers_that_choose_their_steps_are_refused(method: str, solver: str) -> None:
-    with pytest.raises(Exception, match="chooses its own steps"):
+    with pytest.raises(Exception, match="adaptive solver cannot be inside another"):
         draw(method, solver)
 
 

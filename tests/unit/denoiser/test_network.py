@@ -1,6 +1,6 @@
 """A network behind the denoiser's interface."""
 
-import contextlib
+import copy
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from sde_gen.denoiser.parametrization import Parametrization
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import IID
 from sde_gen.sde import SDE
-from sde_gen.solver import Heun
+from sde_gen.solver import LMS
 from tests.helpers.catalogue import make, names
 
 PAIRS = [(name, sde) for name in names("parametrization") for sde in names("sde")]
@@ -115,7 +115,7 @@ class FunctionField(nn.Module):
 
 
 class Around(Denoiser):
-    """A denoiser that asks another, beside a part that is none."""
+    """A denoiser around another."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
@@ -127,42 +127,92 @@ class Around(Denoiser):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "sde"), PAIRS)
-def test_expected_times_change_no_answer(name: str, sde: str, dtype: torch.dtype) -> None:
+def test_memoized_coefficients_give_the_prediction_of_a_batch_of_times(
+    name: str, sde: str, dtype: torch.dtype
+) -> None:
+    """The marginal is computed once per scalar time, behind a wrapper too."""
     process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
     inner = NetworkDenoiser(net=FunctionField(), sde=process, parametrization=parametrization)
     denoiser = Around(inner.bind(label=torch.tensor([[0.3]], dtype=dtype)))
     x = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
     times = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
-    asked = [*times, torch.tensor(0.3, dtype=torch.float64), torch.full((4,), 0.5, dtype=torch.float64)]
-    before = [denoiser(x, t) for t in asked]
-    marginals = []
-    method = type(process).marginal
+    expected = [denoiser(x, t.expand(4)) for t in times]
+    marginals, method = [], type(process).marginal
     with pytest.MonkeyPatch.context() as patch:
-        denoiser.precompute(times)
         patch.setattr(type(process), "marginal", lambda *a: marginals.append(a) or method(*a))
-        expected = [denoiser(x, t) for t in asked]
-        assert len(marginals) == 2, "only what was not expected is computed anew"
-        denoiser.precompute(times[:0])
-        marginals.clear()
-        denoiser(x, times[0])
-        assert len(marginals) == 1, "no times, no memory"
-    for a, b in zip(before, expected, strict=True):
-        for field in ("x0", "eps", "alpha", "sigma", "x_t"):
+        for _ in range(2):
+            predictions = [denoiser(x, t) for t in times]
+    linear = parametrization.linear(process.marginal(times)) is not None
+    assert len(marginals) == (3 if linear else 6)
+    for a, b in zip(expected, predictions, strict=True):
+        for field in ("x0", "eps", "x_t"):
             torch.testing.assert_close(
                 getattr(a, field), getattr(b, field), rtol=8 * torch.finfo(dtype).eps, atol=1e-12
             )
+        torch.testing.assert_close(a.alpha.double()[0].reshape(()), b.alpha.double(), rtol=1e-6, atol=1e-9)
 
 
-def test_solving_leaves_nothing_expected() -> None:
-    """Also when it fails: a learned process may change before the next question."""
+def network(sde: SDE) -> NetworkDenoiser:
+    return NetworkDenoiser(net=FunctionField(), sde=sde, parametrization=make("parametrization", "edm"))
 
-    class Broken(FunctionField):
-        def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
-            raise FloatingPointError
 
-    process, times = make("sde", "vp"), torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
-    for net in (FunctionField(), Broken()):
-        denoiser = NetworkDenoiser(net=net, sde=process, parametrization=make("parametrization", "edm"))
-        with contextlib.suppress(FloatingPointError):
-            Heun().solve(denoiser, torch.zeros(2, 3), times, noise=IID.seeded(0))
-        assert not denoiser._known
+def test_memo_follows_the_dtype_and_is_not_copied() -> None:
+    denoiser, t = network(make("sde", "vp")), torch.tensor(0.3, dtype=torch.float64)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        x = torch.ones(2, 3, dtype=dtype)
+        assert denoiser(x, t).x0.dtype == dtype
+        assert torch.equal(denoiser(x, t).x0, network(make("sde", "vp"))(x, t).x0)
+    assert len(denoiser._coefficients.values) == 2
+    assert not copy.deepcopy(denoiser)._coefficients.values
+
+
+def test_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = network(make("sde", "vp"))
+    denoiser._coefficients.size = 3
+    for t in torch.linspace(0.1, 0.9, 10).double():
+        denoiser(torch.ones(1, 2), t)
+        assert len(denoiser._coefficients.values) <= 3
+
+
+class TrainableVP(SDE):
+    """A process whose noise schedule is trained."""
+
+    def __init__(self) -> None:
+        self.rate = torch.tensor(1.0, dtype=torch.float64)
+
+    t_min = 1e-3
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self.rate * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(1 - self.alpha(t) ** 2)
+
+
+def test_a_trained_process_is_not_memoized() -> None:
+    process = TrainableVP()
+    denoiser, x, t = network(process), torch.ones(2, 3), torch.tensor(0.5, dtype=torch.float64)
+    solver, times = LMS(), torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    before = denoiser(x, t).x0, solver.solve(denoiser, x, times, noise=IID.seeded(0))
+    process.rate *= 2
+    after = denoiser(x, t).x0, solver.solve(denoiser, x, times, noise=IID.seeded(0))
+    other = TrainableVP()
+    other.rate *= 2
+    fresh = network(other)(x, t).x0, solver.solve(network(other), x, times, noise=IID.seeded(0))
+    for a, b, c in zip(before, after, fresh, strict=True):
+        assert not torch.equal(a, b)
+        assert torch.equal(b, c)
+
+
+def test_derivatives_with_respect_to_time_are_kept() -> None:
+    denoiser, x = network(make("sde", "vp")), torch.ones(2, 3, dtype=torch.float64)
+    t, h = torch.tensor(0.5, dtype=torch.float64), 1e-5
+    slope = (denoiser(x, t + h).x0 - denoiser(x, t - h).x0) / (2 * h)
+    one = torch.ones((), dtype=torch.float64)
+    tangent = torch.func.jvp(lambda t: denoiser(x, t).x0, (t,), (one,))[1]
+    mapped = torch.func.vmap(lambda t: denoiser(x, t).x0)(torch.stack([t, t / 2]))
+    leaf = t.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(denoiser(x, leaf).x0[0, 0], leaf)
+    torch.testing.assert_close(tangent, slope, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(gradient, slope[0, 0], rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(mapped[1], denoiser(x, t / 2).x0)
