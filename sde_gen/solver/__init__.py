@@ -104,3 +104,7 @@ __all__ = [
     "UniPCBH2",
     "held",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
