@@ -3,13 +3,13 @@
 The public names are loaded at first use: ``import sde_gen as sg; sg.solver.Heun()``.
 """
 
-import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # a type checker takes it as true; typing itself would double the time of this import
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from sde_gen import checkpoint as checkpoint
     from sde_gen import data as data
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sde_gen import solver as solver
     from sde_gen import training as training
     from sde_gen.cli.loaded_run import LoadedRun as LoadedRun
-    from sde_gen.cli.loaded_run import list_names as list
+    from sde_gen.cli.loaded_run import list_names as list  # noqa: F401
     from sde_gen.cli.loaded_run import load as load
     from sde_gen.denoiser import NetworkDenoiser as NetworkDenoiser
     from sde_gen.likelihood import log_prob as log_prob
@@ -62,13 +62,15 @@ _OBJECTS = {
 __all__ = sorted([*_PACKAGES, *_OBJECTS])
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name at its first use (PEP 562)."""
+    from importlib import import_module
+
     if name in _PACKAGES:
-        return importlib.import_module(f"sde_gen.{name}")
+        return import_module(f"sde_gen.{name}")
     if name in _OBJECTS:
         module, _, attribute = _OBJECTS[name].rpartition(".")
-        value = getattr(importlib.import_module(module), attribute)
+        value = getattr(import_module(module), attribute)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'sde_gen' has no attribute {name!r}")
