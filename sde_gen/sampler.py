@@ -1,17 +1,19 @@
-"""From nothing to samples: prior, solver, and the last step to clean data."""
+"""Sampling: prior, solver and the final denoising step."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.grid.angle import Angle
 from sde_gen.grid.base import Grid
 from sde_gen.noise import Noise
 from sde_gen.sde.base import Prior
 from sde_gen.solver.base import Solver
 from sde_gen.solver.callbacks import Hook
+from sde_gen.solver.straight_adams import StraightAdams
 from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.types import Shape
 
@@ -27,8 +29,8 @@ class Sampler(Checked):
     the last step: Jolicoeur-Martineau et al., 2021, arXiv:2009.05475.
 
     Arguments:
-        solver: what moves samples along the grid.
-        grid: the rule for times.
+        solver: integrates from noise to data along the grid.
+        grid: discretization of time.
         steps: number of steps of the grid.
         denoise_final: whether to take the Tweedie step, one more evaluation.
 
@@ -36,19 +38,18 @@ class Sampler(Checked):
         ValueError: steps is below 1.
     """
 
-    solver: Solver
-    grid: Grid
-    steps: int
+    solver: Solver = field(default_factory=StraightAdams)
+    grid: Grid = field(default_factory=Angle)
+    steps: int = 20
     denoise_final: bool = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
 
     @property
     def nfe(self) -> int | None:
-        """Evaluations of the denoiser per sample; None where the solver decides on the way."""
+        """Evaluations of the denoiser per sample; None for adaptive step sizes."""
         nfe = self.solver.nfe(self.steps)
         return None if nfe is None else nfe + int(self.denoise_final)
 

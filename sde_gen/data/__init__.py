@@ -1,5 +1,6 @@
 """Data sets in memory and on the disk, the order of their batches, and augmentation."""
 
+from sde_gen.data import codec, conditioning
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
@@ -40,6 +41,12 @@ __all__ = [
     "Splits",
     "StreamingSource",
     "SwissRoll",
+    "codec",
+    "conditioning",
     "members",
     "plain",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

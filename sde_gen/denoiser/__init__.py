@@ -1,5 +1,6 @@
 """Denoisers: a network, or an exact density, behind one interface."""
 
+from sde_gen.denoiser import parametrization
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
@@ -18,4 +19,9 @@ __all__ = [
     "ProbabilityFlow",
     "ReverseSDE",
     "TruncatedProcess",
+    "parametrization",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

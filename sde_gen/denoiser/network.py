@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, weigh
+from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
 from sde_gen.utils.broadcasting import to_device
@@ -51,7 +52,7 @@ class NetworkDenoiser(Denoiser):
         *,
         net: nn.Module,
         sde: SDE,
-        parametrization: Parametrization,
+        parametrization: Parametrization = EDM(),
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__()

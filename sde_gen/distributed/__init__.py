@@ -16,3 +16,7 @@ __all__ = [
     "Strategy",
     "WorkQueue",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,3 +7,7 @@ from sde_gen.guidance.clip import Clip
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
 
 __all__ = ["CFG", "Autoguidance", "Classifier", "ClassifierGuidance", "Clip", "DynamicThreshold"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

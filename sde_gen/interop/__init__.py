@@ -1,1 +1,9 @@
 """Networks of other projects: their files in, ours out; nothing in a file is ever executed."""
+
+from sde_gen.interop import diffusers, edm, guided_diffusion, k_diffusion, score_sde
+
+__all__ = ["diffusers", "edm", "guided_diffusion", "k_diffusion", "score_sde"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,5 +1,6 @@
 """Inverse problems and editing: operators, posterior sampling methods, tasks."""
 
+from sde_gen.inverse import method, operator, task
 from sde_gen.inverse.diffpir import DiffPIR
 from sde_gen.inverse.dps import DPS
 from sde_gen.inverse.editing import Editor, RoundTrip, interpolate
@@ -20,4 +21,11 @@ __all__ = [
     "RoundTrip",
     "TwistedSMC",
     "interpolate",
+    "method",
+    "operator",
+    "task",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,5 +1,6 @@
 """Likelihoods: log-density of the probability flow, bounds of the reverse-time SDE, bits per dimension."""
 
+from sde_gen.likelihood import dequantization, divergence
 from sde_gen.likelihood.bits import ErrorBudget, MeanEstimate, bits_per_dim, budget, estimate
 from sde_gen.likelihood.bound import ELBO, Bound
 from sde_gen.likelihood.decoder import Categorical, Decoder, DiscretizedGaussian, GaussianDecoder, LastStep
@@ -21,7 +22,13 @@ __all__ = [
     "MeanEstimate",
     "bits_per_dim",
     "budget",
+    "dequantization",
     "discrete_vlb",
+    "divergence",
     "estimate",
     "log_prob",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

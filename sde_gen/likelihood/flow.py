@@ -9,7 +9,9 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.likelihood.divergence.base import Divergence, Evaluation
-from sde_gen.noise import Noise
+from sde_gen.likelihood.divergence.hutchinson import Hutchinson
+from sde_gen.noise import NO_NOISE, Noise
+from sde_gen.ode.adams import Adams
 from sde_gen.ode.base import Field, Integrator, State
 from sde_gen.ode.time_variable import AngleVariable, FlowVariable
 from sde_gen.utils.arguments import checked
@@ -49,9 +51,9 @@ def log_prob(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.ode"],
-    divergence: Divergence,
-    noise: Noise,
+    integrator: Annotated[Integrator, "solvers make samples; integrators are in sde_gen.ode"] = Adams(),
+    divergence: Divergence = Hutchinson(),
+    noise: Noise = NO_NOISE,
     prior: LogDensity | None = None,
     clock: FlowVariable | None = None,
 ) -> LogProb:
@@ -83,7 +85,7 @@ def log_prob(
         x: samples in model space with shape (B, *event).
         integrator: method for the ODE, carrying y and the integral together.
         divergence: exact or estimated.
-        noise: source of the divergence's probes.
+        noise: source of the divergence's probes; an exact divergence needs none.
         prior: the law of x_1; None takes that of the process.
         clock: the variable of integration; None takes the angle of the straight path, in which the flow is smooth
             from data to noise and the same for every process.

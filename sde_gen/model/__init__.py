@@ -101,3 +101,7 @@ __all__ = [
     "UNet",
     "norm",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -38,6 +38,28 @@ class Noise(Protocol):
         ...
 
 
+class NoNoise:
+    """The source of a deterministic method: every draw is an error."""
+
+    def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
+        """Raise ValueError."""
+        raise ValueError(MISSING)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Raise ValueError."""
+        raise ValueError(MISSING)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        """Raise ValueError."""
+        raise ValueError(MISSING)
+
+
+MISSING = "no source of noise was given, but this method draws random numbers; pass noise=IID.seeded(0)"
+
+NO_NOISE = NoNoise()
+"""The default of functions that draw noise only with some of their arguments."""
+
+
 class IID(Checked):
     """Independent noise from one generator, the fastest source: a sample depends on its place in the batch.
 

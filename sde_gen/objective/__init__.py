@@ -1,6 +1,11 @@
 """Training objectives."""
 
+from sde_gen.objective import time_sampler, weighting
 from sde_gen.objective.cross_entropy import CrossEntropy
 from sde_gen.objective.dsm import DSM, Loss, NoiseDraw, Objective
 
-__all__ = ["DSM", "CrossEntropy", "Loss", "NoiseDraw", "Objective"]
+__all__ = ["DSM", "CrossEntropy", "Loss", "NoiseDraw", "Objective", "time_sampler", "weighting"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

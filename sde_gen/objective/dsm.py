@@ -1,6 +1,6 @@
 """Denoising score matching."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -8,7 +8,9 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.time_sampler.stratified import Stratified
 from sde_gen.objective.weighting.base import Weighting
+from sde_gen.objective.weighting.simple import Simple
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast_like, mean_event
@@ -70,12 +72,12 @@ class DSM(Checked):
     Sources: Vincent, 2011; Song et al., 2021, arXiv:2011.13456, eq. 7 (there with lambda = w sigma^2).
 
     Arguments:
-        time_sampler: the law p of the times.
+        time_sampler: the distribution p of the times.
         weighting: the weight w.
     """
 
-    time_sampler: TimeSampler
-    weighting: Weighting
+    time_sampler: TimeSampler = field(default_factory=Stratified)
+    weighting: Weighting = field(default_factory=Simple)
 
     def __call__(self, denoiser: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
         """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""

@@ -38,3 +38,7 @@ __all__ = [
     "sigmoid_betas",
     "zero_snr_betas",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -104,3 +104,7 @@ __all__ = [
     "UniPCBH2",
     "limit_extrapolation",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
+from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.ode import EmbeddedPair, PerSampleStepper
 from sde_gen.solver.base import Solver, check_times
 from sde_gen.solver.callbacks import Hook, StepInfo
@@ -61,7 +61,13 @@ class AdaptiveSolver(EmbeddedPair[Denoiser], Solver):
 
     @torch.no_grad()
     def solve(
-        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+        self,
+        model: Denoiser,
+        x: Tensor,
+        times: Tensor,
+        *,
+        noise: Noise = NO_NOISE,
+        hooks: Iterable[Hook] = (),
     ) -> Tensor:
         """Go from the first time to the last.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ReverseSDE
-from sde_gen.noise import Noise
+from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.solver._brownian_bisection import BrownianBisection
 from sde_gen.solver._validation import require_descent, require_finite_diffusion
 from sde_gen.solver.base import Solver, check_times
@@ -84,7 +84,13 @@ class AdaptiveSDE(Solver):
 
     @torch.no_grad()
     def solve(
-        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+        self,
+        model: Denoiser,
+        x: Tensor,
+        times: Tensor,
+        *,
+        noise: Noise = NO_NOISE,
+        hooks: Iterable[Hook] = (),
     ) -> Tensor:
         """Go from the first time to the last.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.noise import Noise
+from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.solver.callbacks import Hook, StepInfo
 from sde_gen.utils.arguments import Checked
 
@@ -43,7 +43,13 @@ class Solver(Checked, abc.ABC):
 
     @abc.abstractmethod
     def solve(
-        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+        self,
+        model: Denoiser,
+        x: Tensor,
+        times: Tensor,
+        *,
+        noise: Noise = NO_NOISE,
+        hooks: Iterable[Hook] = (),
     ) -> Tensor:
         """Integrate samples from the first time to the last.
 
@@ -51,7 +57,7 @@ class Solver(Checked, abc.ABC):
             model: the denoiser, conditioning bound.
             x: samples at times[0] with shape (B, *event).
             times: monotone times, float64 on the CPU with shape (steps + 1,).
-            noise: source of noise.
+            noise: source of noise; deterministic solvers need none.
             hooks: called after every step.
 
         Returns:
@@ -128,7 +134,13 @@ class StepSolver(Solver, Generic[State]):
 
     @torch.no_grad()
     def solve(
-        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+        self,
+        model: Denoiser,
+        x: Tensor,
+        times: Tensor,
+        *,
+        noise: Noise = NO_NOISE,
+        hooks: Iterable[Hook] = (),
     ) -> Tensor:
         """Step through the grid."""
         check_times(times)

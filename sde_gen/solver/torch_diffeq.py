@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow
-from sde_gen.noise import Noise
+from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.ode.torch_diffeq import ADAPTIVE, FIXED, Method
 from sde_gen.solver._validation import require_finite_velocity
 from sde_gen.solver.base import Solver, check_times
@@ -62,7 +62,13 @@ class TorchDiffEq(Solver):
 
     @torch.no_grad()
     def solve(
-        self, model: Denoiser, x: Tensor, times: Tensor, *, noise: Noise, hooks: Iterable[Hook] = ()
+        self,
+        model: Denoiser,
+        x: Tensor,
+        times: Tensor,
+        *,
+        noise: Noise = NO_NOISE,
+        hooks: Iterable[Hook] = (),
     ) -> Tensor:
         """Integrate from the first time to the last.
 

@@ -7,3 +7,7 @@ from sde_gen.data.codec.scaled import Scaled
 from sde_gen.data.codec.uniform import UniformCodec
 
 __all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "UniformCodec"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

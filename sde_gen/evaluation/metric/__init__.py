@@ -19,3 +19,7 @@ __all__ = [
     "Metric",
     "MetricResult",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

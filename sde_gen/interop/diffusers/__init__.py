@@ -4,3 +4,7 @@ from sde_gen.interop.diffusers.reader import load
 from sde_gen.interop.diffusers.writer import save
 
 __all__ = ["load", "save"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

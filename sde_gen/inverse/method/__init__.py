@@ -5,3 +5,7 @@ from sde_gen.inverse.method.guided import DenoiserMethod
 from sde_gen.inverse.method.walked import SolverMethod
 
 __all__ = ["DenoiserMethod", "Method", "SolverMethod"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,3 +10,7 @@ from sde_gen.inverse.operator.jpeg import JPEG
 from sde_gen.inverse.operator.mask import Mask
 
 __all__ = ["JPEG", "AveragePool", "Blur", "CompressedSensing", "Function", "Grey", "Mask", "Operator"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -23,3 +23,7 @@ __all__ = [
     "Vary",
     "psnr",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,3 +18,7 @@ __all__ = [
     "importance_bound",
     "load",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

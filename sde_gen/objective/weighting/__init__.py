@@ -9,3 +9,7 @@ from sde_gen.objective.weighting.simple import Simple
 from sde_gen.objective.weighting.truncated_snr import TruncatedSNR
 
 __all__ = ["EDMWeighting", "Likelihood", "MinSNR", "Simple", "TimeDensity", "TruncatedSNR", "Weighting"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

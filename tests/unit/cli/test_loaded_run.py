@@ -1,0 +1,48 @@
+"""A run folder opened from Python."""
+
+import pytest
+import torch
+
+import sde_gen as sg
+from sde_gen.cli.build import DataSpec
+from tests.helpers.stored_run import SMALL, config_of, write
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    write(path, config_of(*SMALL), DataSpec(shape=(1, 8, 8), levels=17, classes=10))
+    return path
+
+
+def test_samples_do_not_depend_on_the_batch_size(folder):
+    run = sg.load(folder, device="cpu")
+    sampler = sg.Sampler(solver=sg.solver.Euler(), steps=2)
+    whole, parts = (run.sample(3, sampler=sampler, seed=1, batch_size=size) for size in (3, 2))
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(whole, run.sample(3, sampler=sampler, seed=2))
+
+
+def test_samples_are_those_of_the_denoiser_alone(folder):
+    run = sg.load(folder, device="cpu")
+    sampler = sg.Sampler(steps=2)
+    noise = sg.PerSample(sg.noise.spawn_seeds(0, 2))
+    assert torch.equal(run.sample(2, sampler=sampler), sampler(run.denoiser, (2, 1, 8, 8), noise=noise))
+
+
+def test_codec_and_likelihood_of_a_run(folder):
+    run = sg.load(folder, device="cpu")
+    values = torch.arange(64).reshape(1, 1, 8, 8) % 17
+    x = run.encode(values)
+    assert torch.equal(run.decode(x), values)
+    integrator = sg.ode.Adams(steps=4)
+    noise = sg.IID.seeded(0)
+    expected = sg.log_prob(run.denoiser, x, integrator=integrator, noise=noise).nats
+    assert torch.equal(run.log_prob(x, integrator=integrator).nats, expected)
+
+
+def test_missing_folder_and_wrong_numbers_are_errors(folder, tmp_path):
+    with pytest.raises(ValueError, match="run folder"):
+        sg.load(tmp_path / "missing")
+    with pytest.raises(ValueError, match="at least 1"):
+        sg.load(folder, device="cpu").sample(0)
