@@ -11,25 +11,23 @@ from sde_gen.solver import (
     LMS,
     AdaptiveSDE,
     AnnealedLangevin,
-    DormandPrince,
     DPMAdaptive,
     EulerMaruyama,
     PredictorCorrector,
     Restart,
-    ScipyODE,
     StraightAdams,
-    TorchDiffEq,
     TorchSDE,
     UniPC,
 )
 from sde_gen.solver.base import Solver
 from sde_gen.solver.langevin import Langevin
+from sde_gen.solver.ode_solver import dormand_prince, scipy_ode, torch_diffeq
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
 WRONG: dict[str, Callable[[], object]] = {
-    "inner=DormandPrince.*chooses its own steps": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
-    "predictor=DormandPrince.*chooses its own steps": lambda: PredictorCorrector(predictor=DormandPrince()),  # type: ignore[arg-type]
+    "inner=ODESolver.*chooses its own steps": lambda: Restart(inner=dormand_prince()),  # type: ignore[arg-type]
+    "predictor=ODESolver.*chooses its own steps": lambda: PredictorCorrector(predictor=dormand_prince()),  # type: ignore[arg-type]
     "repeats=1.5 must be a whole number": lambda: Restart(repeats=1.5),  # type: ignore[arg-type]
     "steps=2.5 must be a whole number": lambda: Restart(steps=2.5),  # type: ignore[arg-type]
     "steps=0 must be a whole number, at least 1": lambda: Langevin(steps=0),
@@ -68,7 +66,7 @@ def test_an_empty_batch_stays_empty(name: str) -> None:
     assert out.shape == (0, 2)
 
 
-@pytest.mark.parametrize("solver", [ScipyODE(), TorchDiffEq(), TorchDiffEq(method="rk4")], ids=str)
+@pytest.mark.parametrize("solver", [scipy_ode(), torch_diffeq(), torch_diffeq(method="rk4")], ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_samples_that_are_not_finite_are_named(solver: Solver, bad: float) -> None:
     """Not a step that vanishes, nor an initial state: what the user sees is the samples."""
