@@ -159,6 +159,7 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
         """Integrate from t0 to t1."""
         return self.trajectory(field, y, torch.tensor([t0, t1], dtype=torch.float64))[-1]
 
+    @torch.no_grad()
     def trajectory(self, field: Field, y: State, times: Tensor) -> list[State]:
         """Integrate through monotone times, interpolating between the two ends."""
         flat = FlatField(field, y)
