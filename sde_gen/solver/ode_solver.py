@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -57,7 +57,9 @@ class ODESolver(Solver):
         ValueError: middle is not positive.
     """
 
-    integrator: Annotated[Integrator, "integrators are in sde_gen.ode"] = DormandPrince(first_step=0.1)
+    integrator: Annotated[Integrator, "integrators are in sde_gen.ode"] = field(
+        default_factory=lambda: DormandPrince(first_step=0.1)
+    )
     middle: float | None = 0.3
     stochastic: ClassVar[bool] = False
 
