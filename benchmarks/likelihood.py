@@ -33,7 +33,7 @@ from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.likelihood import bits_per_dim, log_prob
 from sde_gen.likelihood.divergence import Divergence, GaussianProbe, Hutchinson, HutchPlusPlus
 from sde_gen.noise import PerSample, spawn_seeds
-from sde_gen.ode import Adams, BogackiShampine, DormandPrince, Integrator, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.ode import RK4, Adams, BogackiShampine, DormandPrince, Integrator, ScipyODE, TorchDiffEq
 from sde_gen.ode.time_variable import DiffusionTime, FlowVariable
 
 GOAL = 1e-3
@@ -106,11 +106,9 @@ def methods(subject: Subject) -> dict[str, Bits]:
     for steps in (32, 48, 64, 96, 128):
         found[f"adams {steps}"] = partial(subject.bits, Adams(steps=steps), probe)
     for steps in (8, 16, 24, 32, 48):
-        found[f"runge_kutta {steps}"] = partial(subject.bits, RungeKutta4(steps=steps), probe)
+        found[f"runge_kutta {steps}"] = partial(subject.bits, RK4(steps=steps), probe)
     for steps in (16, 32, 64):
-        found[f"runge_kutta {steps} in t"] = partial(
-            subject.bits, RungeKutta4(steps=steps), probe, time_itself
-        )
+        found[f"runge_kutta {steps} in t"] = partial(subject.bits, RK4(steps=steps), probe, time_itself)
     for tol in (1e-2, 1e-3, 1e-4, 1e-5):
         pair: dict[str, Integrator] = {
             "dormand_prince": DormandPrince(rtol=tol, atol=tol),
@@ -143,7 +141,7 @@ def probes() -> dict[str, tuple[int, Divergence]]:
 
 def integrate(subject: Subject, steps: int) -> dict[str, Any]:
     """Measure the integrators."""
-    half, fine = (subject.bits(RungeKutta4(steps=n), Hutchinson(fresh=False))[0] for n in (steps // 2, steps))
+    half, fine = (subject.bits(RK4(steps=n), Hutchinson(fresh=False))[0] for n in (steps // 2, steps))
     doubt = float((half - fine).square().mean().sqrt())
     console.console.print(f"reference: {steps} steps; half of them are {doubt:.1e} bits/dim away")
     rows = []

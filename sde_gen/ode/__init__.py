@@ -1,11 +1,11 @@
 """Integration of ordinary differential equations: methods, step-size control, and changes of the time variable."""
 
 from sde_gen.ode.adams import Adams
+from sde_gen.ode.adaptive import Controller, DenseOutput, PIController, Solution, Step, integrate_adaptive
 from sde_gen.ode.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.ode.base import Field, FunctionField, Integrator, Slope, State
 from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
-from sde_gen.ode.per_sample import PerSampleStepper
-from sde_gen.ode.runge_kutta import RungeKutta4
+from sde_gen.ode.runge_kutta import RK4
 from sde_gen.ode.scipy_ode import ScipyODE
 from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE
 from sde_gen.ode.time_variable import (
@@ -22,10 +22,13 @@ from sde_gen.ode.torch_diffeq import TorchDiffEq
 __all__ = [
     "BOGACKI_SHAMPINE",
     "DORMAND_PRINCE",
+    "RK4",
     "Adams",
     "AdaptiveRungeKutta",
     "AngleVariable",
     "BogackiShampine",
+    "Controller",
+    "DenseOutput",
     "DiffusionTime",
     "DormandPrince",
     "EmbeddedPair",
@@ -37,14 +40,16 @@ __all__ = [
     "Identity",
     "Integrator",
     "Interval",
-    "PerSampleStepper",
-    "RungeKutta4",
+    "PIController",
     "ScipyODE",
     "Slope",
+    "Solution",
     "State",
+    "Step",
     "TimeVariable",
     "TorchDiffEq",
     "Trial",
+    "integrate_adaptive",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Embedded Runge-Kutta methods with steps of every sample's own."""
+"""Embedded Runge-Kutta methods with per-sample adaptive step sizes."""
 
 import abc
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.ode.adaptive import DenseOutput, PIController, integrate_adaptive
 from sde_gen.ode.base import Field, Integrator, State
 from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
-from sde_gen.ode.per_sample import PerSampleStepper
 from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, RungeKuttaPair, weighted_sum
 from sde_gen.ode.time_variable import Identity, TimeVariable
 from sde_gen.utils.broadcasting import broadcast, event_numel
@@ -33,27 +33,27 @@ class FlatField:
         return self.pack(self.field(t, self.unpack(flat)))
 
     def select(self, index: Tensor, count: int) -> "FlatField":
-        """The field of some samples."""
+        """Return the field of some samples."""
         return FlatField(self.field.select(index, count), self.like)
 
     def pack(self, y: State) -> Tensor:
-        """Make a matrix, in the widest dtype."""
+        """Concatenate the parts, in the widest dtype."""
         return torch.cat([part.reshape(len(part), -1) for part in y], dim=1)
 
     def unpack(self, flat: Tensor) -> State:
-        """Make the parts, in their dtypes."""
+        """Split into the parts, in their dtypes."""
         parts = zip(self.split(flat), self.like, strict=True)
         return tuple(part.reshape(-1, *like.shape[1:]).to(like.dtype) for part, like in parts)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
-        """Columns (b, n_i) of every part."""
+        """Return the columns (b, n_i) of every part."""
         ends = torch.tensor([0, *(event_numel(part) for part in self.like)]).cumsum(0).tolist()
         return tuple(flat[:, start:end] for start, end in pairwise(ends))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
-    r"""A pair of Runge-Kutta methods whose steps are every sample's own, so that no sample depends on its batch.
+    r"""A pair of Runge-Kutta methods with per-sample adaptive step sizes, so that no sample depends on its batch.
 
     With the stages k_i of a step and the weights of both methods,
 
@@ -62,62 +62,79 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
         E = \max_{parts} \left\| \frac{h \sum_i (b_i - \hat{b}_i) k_i}{\mathrm{atol} + \mathrm{rtol} \max(|y|, |y'|)}
         \right\|_{rms} .
 
-    Every part of the state has a norm of its own, so that a few numbers beside a large image count as much as it
-    does. Samples that have arrived leave the batch. How steps are chosen:
-    :class:`~sde_gen.solver.AdaptiveSolver`. No gradients flow through it.
+    The maximum of norms over the parts of the state gives a few numbers the weight of a large image. Finished samples
+    leave the batch. Between the ends of a step the states are interpolated by the cubic through both ends and their
+    slopes. Step sizes: :class:`~sde_gen.ode.PIController`. No gradients flow through the integration.
+
+    torchode (Lienen and Guennemann, 2022, arXiv:2210.12375) has per-sample steps too, but evaluates finished samples
+    until the last one is finished.
 
     Source: Hairer, Norsett and Wanner, 1993, Solving Ordinary Differential Equations I, section II.4.
 
     Arguments:
         rtol: relative tolerance.
         atol: absolute tolerance.
-        max_steps: most steps tried for one sample.
+        max_steps: most steps attempted for one sample.
+        first_step: size of the first step attempted, relative to the interval.
 
     Raises:
-        ValueError: a tolerance is not positive, or max_steps is below 1.
+        ValueError: a number is out of its range.
     """
 
+    first_step: float = 0.05
     pair: ClassVar[RungeKuttaPair]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.first_step <= 1:
+            raise ValueError(
+                f"first_step={self.first_step} must lie in (0, 1]: it is relative to the interval"
+            )
+
     def refine(self) -> "AdaptiveRungeKutta":
-        """A tenth of the tolerances."""
+        """Return the method with a tenth of the tolerances."""
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
     @property
     def adaptive(self) -> bool:
-        """It is."""
+        """True: steps follow the error estimate."""
         return True
 
     @property
     def differentiable(self) -> bool:
-        """It is not."""
+        """False: the integration runs without gradients."""
         return False
 
     @property
-    def exponent(self) -> int:
-        """The two differ by a term of the lower order's first error."""
+    def nfe(self) -> None:
+        """None: the steps are adaptive."""
+        return None
+
+    @property
+    def error_order(self) -> int:
+        """Order of the leading error term of the lower order method."""
         return self.pair.order
 
     @property
     def stages(self) -> int:
-        """All but the first, which is the last of the step before."""
+        """All stages but the first, which is the last one of the previous step."""
         return len(self.pair.tableau.c) - 1
 
     def variable(self, model: FlatField) -> TimeVariable:
-        """The field's own."""
+        """Return the identity."""
         del model
         return Identity()
 
-    def first(self, whole: float) -> float:
-        """A twentieth of the way."""
-        return 0.05 * whole
+    def initial_step(self, length: float) -> float:
+        """Return the fraction ``first_step`` of the interval."""
+        return self.first_step * length
 
     def slope(self, model: FlatField, x: Tensor, t: Tensor) -> Tensor:
-        """The field."""
+        """Evaluate the field."""
         return model(t, x)
 
     def attempt(self, model: FlatField, x: Tensor, slope: Tensor, span: Interval) -> Trial:
-        """Try a step of every sample."""
+        """Attempt a step of every sample."""
         length = (span.s - span.t).to(x)
         h = broadcast(length, x)
         nodes = self.pair.tableau.c
@@ -131,29 +148,30 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
         ratios = model.split(h * weighted_sum(self.pair.error, slopes) / tol)
         error = torch.stack([part.square().mean(1).sqrt() for part in ratios]).amax(0)
 
-        def inside(u: Tensor, t: Tensor) -> Tensor:
+        def dense_output(u: Tensor, t: Tensor) -> Tensor:
             del t
             r = broadcast(((u - span.u) / (span.v - span.u)).to(x), x)
-            return self.pair.inside(r, x, end, h, slopes)
+            return self.pair.dense_output(r, x, end, h, slopes)
 
-        return Trial(end, error, slopes[-1], inside)
+        return Trial(end, error, slopes[-1], dense_output)
+
+    def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
+        """Integrate from t0 to t1."""
+        return self.trajectory(field, y, torch.tensor([t0, t1], dtype=torch.float64))[-1]
 
     @torch.no_grad()
-    def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
-        """Carry y from t0 to t1."""
-        packed = FlatField(field, y)
-        walk = PerSampleStepper(self, packed, packed.pack(y), torch.tensor([t0, t1], dtype=torch.float64))
-        while len(walk.select):
-            walk.look()
-            span = walk.propose()
-            attempt = self.attempt(walk.here, walk.x[walk.select], walk.slope[walk.select], span)
-            walk.move(attempt, span, walk.check_error(attempt, span))
-        return packed.unpack(walk.x)
+    def trajectory(self, field: Field, y: State, times: Tensor) -> list[State]:
+        """Integrate through monotone times, interpolating between the two ends."""
+        flat = FlatField(field, y)
+        x, controller = flat.pack(y), PIController(error_order=self.error_order)
+        output = DenseOutput(Identity(), x, times)
+        integrate_adaptive(self, flat, x, times, controller=controller, on_accept=output)
+        return [flat.unpack(state) for state in output.states]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DormandPrince(AdaptiveRungeKutta):
-    """The pair of orders 5 and 4 of Dormand and Prince, six evaluations a step, every sample by itself.
+    """The pair of orders 5 and 4 of Dormand and Prince, six evaluations a step.
 
     Source, arguments and errors: :data:`~sde_gen.ode.DORMAND_PRINCE`, :class:`AdaptiveRungeKutta`.
     """
@@ -165,7 +183,7 @@ class DormandPrince(AdaptiveRungeKutta):
 
 @dataclass(frozen=True, kw_only=True)
 class BogackiShampine(AdaptiveRungeKutta):
-    """The pair of orders 3 and 2 of Bogacki and Shampine, three evaluations a step, every sample by itself.
+    """The pair of orders 3 and 2 of Bogacki and Shampine, three evaluations a step.
 
     Source, arguments and errors: :data:`~sde_gen.ode.BOGACKI_SHAMPINE`, :class:`AdaptiveRungeKutta`.
     """

@@ -1,8 +1,9 @@
-"""The abstract ODE integrator, and the fields that it follows."""
+"""The abstract ODE integrator, and vector fields."""
 
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from sde_gen.utils.arguments import Checked
 
 State = tuple[Tensor, ...]
-"""What an ODE carries: tensors, each with the batch in front."""
+"""The state of an ODE: tensors, each with the batch dimension first."""
 
 Slope = Callable[[Tensor, State], State]
 """A function ``slope(t, y) -> dy/dt`` of a float64 scalar t on the CPU and a state."""
@@ -23,15 +24,15 @@ class Field(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, t: Tensor, y: State) -> State:
-        """The slope dy/dt in the dtypes of y, at a time t of shape (), or a time of every sample's own, (B,)."""
+        """Return dy/dt in the dtypes of y, at a time t of shape () or, one per sample, (B,)."""
 
     def select(self: F, index: Tensor, count: int) -> F:
-        """The field of the samples ``index`` with shape (b,) of ``count``; itself, if it holds nothing for a sample."""
+        """Return the field of the samples ``index`` with shape (b,) of ``count``."""
         del index, count
         return self
 
     def parameters(self) -> Sequence[Tensor]:
-        """What it depends on besides t and y, and gradients are wanted of."""
+        """Return the tensors besides t and y to which gradients flow."""
         return ()
 
 
@@ -40,13 +41,13 @@ class FunctionField(Field):
     """A field that is a function, and the same for every sample.
 
     Arguments:
-        slope: ``slope(t, y) -> dy/dt``; methods whose steps are every sample's own ask it at times of shape (b,).
+        slope: ``slope(t, y) -> dy/dt``; methods with per-sample steps call it at times of shape (b,).
     """
 
     slope: Slope
 
     def __call__(self, t: Tensor, y: State) -> State:
-        """Ask the function."""
+        """Call the function."""
         return self.slope(t, y)
 
 
@@ -59,8 +60,13 @@ class Integrator(Checked, abc.ABC):
         return False
 
     @property
+    @abc.abstractmethod
+    def nfe(self) -> int | None:
+        """Evaluations of the field in one integration; None for adaptive methods."""
+
+    @property
     def adaptive(self) -> bool:
-        """Whether it chooses its steps by the field, which has to be smooth then."""
+        """Whether the step sizes are adaptive, which needs a smooth field."""
         return False
 
     @property
@@ -70,21 +76,36 @@ class Integrator(Checked, abc.ABC):
 
     @abc.abstractmethod
     def refine(self) -> "Integrator":
-        """The same method with an error many times less: twice the steps, or a tenth of the tolerances."""
+        """Return the same method with a much smaller error: twice the steps, or a tenth of the tolerances."""
 
     @abc.abstractmethod
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
-        """Carry y from t0 to t1.
+        """Integrate from t0 to t1.
 
         Arguments:
-            field: the vector field; it is asked between t0 and t1 only.
-            y: the state at t0; every tensor has the batch in front.
-            t0: where to start.
-            t1: where to end; smaller or larger than t0.
+            field: the vector field; it is evaluated between t0 and t1 only.
+            y: the state at t0; every tensor has the batch dimension first.
+            t0: the initial time.
+            t1: the final time, smaller or larger than t0.
 
         Returns:
             The state at t1, in the dtypes of y.
 
         Raises:
-            FloatingPointError: a method that chooses its steps found the field not finite, or no step small enough.
+            FloatingPointError: an adaptive method finds the field not finite, or no step small enough.
         """
+
+    def trajectory(self, field: Field, y: State, times: Tensor) -> list[State]:
+        """Integrate through monotone times, and return the states at all of them.
+
+        Methods with a fixed number of steps take that number between every two times; adaptive methods interpolate.
+
+        Arguments:
+            field: the vector field.
+            y: the state at times[0].
+            times: monotone times, float64 on the CPU with shape (n,).
+        """
+        states = [y]
+        for t0, t1 in pairwise(times.tolist()):
+            states.append(self.integrate(field, states[-1], t0, t1))
+        return states

@@ -1,4 +1,4 @@
-"""What a method owes that chooses its own steps: a step with an estimate of its error."""
+"""The abstract embedded pair: one step with an error estimate."""
 
 import abc
 import math
@@ -15,10 +15,10 @@ Model = TypeVar("Model", bound="Selectable")
 
 
 class Selectable(Protocol):
-    """Something that answers for the samples of a batch, and can be made to answer for some of them."""
+    """A model that can be restricted to some samples of its batch."""
 
     def select(self: Model, index: Tensor, count: int) -> Model:
-        """Keep the samples ``index`` with shape (b,) of ``count`` only."""
+        """Restrict to the samples ``index`` with shape (b,) of ``count``."""
         ...
 
 
@@ -32,29 +32,30 @@ class Interval(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """Where steps of b samples end.
+    """Results of steps of b samples.
 
     Arguments:
         x: samples at the ends with shape (b, *event).
         error: estimated errors over the tolerance with shape (b,).
-        slope: what the method keeps of the evaluation at the ends, if it has made one, with shape (b, *event).
-        inside: samples (b, *event) at one variable and time, with shape (), for those whose steps contain it.
+        slope: slopes at the ends with shape (b, *event), for methods that evaluate there; None for others.
+        dense_output: a function of a value of the variable and its time, both with shape (), to samples (b, *event)
+            there, interpolated within the steps that contain it.
     """
 
     x: Tensor
     error: Tensor
     slope: Tensor | None
-    inside: Callable[[Tensor, Tensor], Tensor]
+    dense_output: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPair(abc.ABC, Generic[Model]):
-    """Steps of a variable that estimate their own error, and the tolerances for it.
+    """Two methods of adjacent orders whose difference estimates the error of a step, and its tolerances.
 
     Arguments:
         rtol: relative tolerance.
         atol: absolute tolerance.
-        max_steps: most steps tried for one sample.
+        max_steps: most steps attempted for one sample.
 
     Raises:
         ValueError: a tolerance is not positive, or max_steps is below 1.
@@ -65,7 +66,6 @@ class EmbeddedPair(abc.ABC, Generic[Model]):
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not (0 < self.rtol < math.inf and 0 < self.atol < math.inf):
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive and finite")
         if self.max_steps < 1:
@@ -73,26 +73,26 @@ class EmbeddedPair(abc.ABC, Generic[Model]):
 
     @property
     @abc.abstractmethod
-    def exponent(self) -> int:
-        """The q of the error's estimate."""
+    def error_order(self) -> int:
+        """The exponent q of the error estimate h^q."""
 
     @property
     @abc.abstractmethod
     def stages(self) -> int:
-        """Evaluations of an attempt, without that at its begin."""
+        """Evaluations of an attempt, without the one at its begin."""
 
     @abc.abstractmethod
     def variable(self, model: Model) -> TimeVariable:
-        """The variable in which steps are taken."""
+        """Return the variable in which steps are taken."""
 
     @abc.abstractmethod
-    def first(self, whole: float) -> float:
-        """Length of the first step tried, of the whole way in the variable."""
+    def initial_step(self, length: float) -> float:
+        """Return the size of the first step attempted, for an interval of the variable of this length."""
 
     @abc.abstractmethod
     def slope(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
-        """What the method keeps of the evaluation at times t (b,), with shape (b, *event)."""
+        """Evaluate the slope at times t (b,), with shape (b, *event)."""
 
     @abc.abstractmethod
     def attempt(self, model: Model, x: Tensor, slope: Tensor, span: Interval) -> Trial:
-        """Try a step of every sample."""
+        """Attempt a step of every sample."""

@@ -10,8 +10,8 @@ from sde_gen.ode.base import Field, Integrator, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class RungeKutta4(Integrator):
-    """The classic Runge-Kutta method in equal steps: four evaluations each, and no sample depends on its batch.
+class RK4(Integrator):
+    """The classic Runge-Kutta method in equal steps of the variable, four evaluations each.
 
     Source: Kutta, 1901; Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, table II.1.2.
 
@@ -25,18 +25,22 @@ class RungeKutta4(Integrator):
     steps: int = 32
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
 
-    def refine(self) -> "RungeKutta4":
-        """Twice the steps: a sixteenth of the error."""
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the field."""
+        return 4 * self.steps
+
+    def refine(self) -> "RK4":
+        """Return the method with twice the steps: a sixteenth of the error."""
         return replace(self, steps=2 * self.steps)
 
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
-        """Carry y from t0 to t1."""
+        """Integrate from t0 to t1."""
         times = t0 + (t1 - t0) * torch.linspace(0, 1, self.steps + 1, dtype=torch.float64)
-        times[-1] = t1  # whatever the rounding
+        times[-1] = t1  # without rounding
         for t, s in pairwise(times.unbind()):
             h, middle = s - t, (t + s) / 2
             k1 = field(t, y)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
+from torch import Tensor
 
 from sde_gen.ode.base import Field, Integrator, State
 
@@ -40,7 +41,6 @@ class ScipyODE(Integrator):
     atol: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join(METHODS)}")
         if not (0 < self.rtol < math.inf and 0 < self.atol < math.inf):
@@ -48,26 +48,36 @@ class ScipyODE(Integrator):
 
     @property
     def batch_coupled(self) -> bool:
-        """The error's norm is over the whole batch."""
+        """True: the norm of the error runs over the whole batch."""
         return True
 
     @property
     def adaptive(self) -> bool:
-        """It is."""
+        """True: SciPy controls the step size."""
         return True
 
     @property
     def differentiable(self) -> bool:
-        """It is not."""
+        """False: NumPy arrays carry no gradients."""
         return False
 
+    @property
+    def nfe(self) -> None:
+        """None: the steps are adaptive."""
+        return None
+
     def refine(self) -> "ScipyODE":
-        """A tenth of the tolerances."""
+        """Return the method with a tenth of the tolerances."""
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
-    @torch.no_grad()
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
-        """Carry y from t0 to t1."""
+        """Integrate from t0 to t1."""
+        return self.trajectory(field, y, torch.tensor([t0, t1], dtype=torch.float64))[-1]
+
+    @torch.no_grad()
+    def trajectory(self, field: Field, y: State, times: Tensor) -> list[State]:
+        """Integrate through monotone times, interpolating between the two ends."""
+        t0, *inner, t1 = times.tolist()
         ends = np.cumsum([part.numel() for part in y])
 
         def state(flat: NDArray[np.float64]) -> State:
@@ -82,16 +92,26 @@ class ScipyODE(Integrator):
 
         def slope(t: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
             # clamped, as trial steps may leave the interval by rounding
-            found = vector(field(torch.tensor(min(max(t, min(t0, t1)), max(t0, t1))).double(), state(flat)))
-            if not np.isfinite(found).all():
-                raise FloatingPointError(f"SciPy's {self.method} gave up: the field is not finite at {t:.6g}")
-            return found
-
-        found: Any = solve_ivp(
-            slope, (t0, t1), vector(y), method=self.method, t_eval=[t1], rtol=self.rtol, atol=self.atol
-        )
-        if not found.success:
-            raise FloatingPointError(
-                f"SciPy's {self.method} gave up between {t0:g} and {t1:g} ({found.message}); try larger tolerances"
+            velocity = vector(
+                field(torch.tensor(min(max(t, min(t0, t1)), max(t0, t1))).double(), state(flat))
             )
-        return state(found.y[:, -1])
+            if not np.isfinite(velocity).all():
+                raise FloatingPointError(f"SciPy's {self.method} gave up: the field is not finite at {t:.6g}")
+            return velocity
+
+        first = vector(y)
+        slope(t0, first)  # SciPy's own message for a field that is not finite at t0 names a step size
+        result: Any = solve_ivp(
+            slope,
+            (t0, t1),
+            first,
+            method=self.method,
+            dense_output=bool(inner),
+            rtol=self.rtol,
+            atol=self.atol,
+        )
+        if not result.success:
+            raise FloatingPointError(
+                f"SciPy's {self.method} gave up between {t0:g} and {t1:g} ({result.message}); try larger tolerances"
+            )
+        return [y, *(state(result.sol(t)) for t in inner), state(result.y[:, -1])]

@@ -55,18 +55,18 @@ class RungeKuttaPair(NamedTuple):
             slopes[k] = slope_at(k, end)
         return end, slopes
 
-    def inside(self, r: Tensor, y: Tensor, end: Tensor, h: Tensor, slopes: Tensor) -> Tensor:
+    def dense_output(self, r: Tensor, y: Tensor, end: Tensor, h: Tensor, slopes: Tensor) -> Tensor:
         """Interpolate between the ends of a step at the fraction r, by the cubic through both and their slopes."""
         rise = end - y
-        bow = (1 - 2 * r) * rise + (r - 1) * h * slopes[0] + r * h * slopes[-1]
-        return y + r * rise + r * (r - 1) * bow
+        curvature = (1 - 2 * r) * rise + (r - 1) * h * slopes[0] + r * h * slopes[-1]
+        return y + r * rise + r * (r - 1) * curvature
 
 
 def weighted_sum(weights: tuple[float, ...], slopes: Tensor) -> Tensor:
-    """The sum of weights times slopes, of the first ones if there are fewer weights."""
+    """Return the sum of weights times slopes, of the first slopes if there are fewer weights."""
     row = torch.tensor(weights, dtype=slopes.dtype, device=slopes.device)
-    mixed: Tensor = torch.tensordot(row, slopes[: len(weights)], 1)
-    return mixed
+    total: Tensor = torch.tensordot(row, slopes[: len(weights)], 1)
+    return total
 
 
 RUNGE_KUTTA_4 = Tableau(

@@ -11,10 +11,10 @@ from torch import Tensor
 from sde_gen.ode.base import Field, Integrator, Slope, State
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
-"""Methods that choose their own steps."""
+"""Methods with adaptive step sizes."""
 
 FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
-"""Methods that step through a given grid, with their evaluations per step."""
+"""Methods with fixed steps, and their evaluations per step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,6 @@ class Method:
     atol: float
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.method not in ADAPTIVE and self.method not in FIXED:
             raise ValueError(
                 f"method={self.method!r} is unknown; choose one of {', '.join([*ADAPTIVE, *FIXED])}"
@@ -53,7 +52,7 @@ class Method:
         adjoint: Sequence[Tensor] | None = None,
         first_step: float | None = None,
     ) -> State:
-        """Carry y along times and keep it at the knots.
+        """Integrate through times and return the states at the knots.
 
         Arguments:
             field: the vector field.
@@ -133,6 +132,8 @@ class TorchDiffEq(Integrator):
         adjoint: whether gradients come by a second solve, backwards, of the adjoint equation. It keeps nothing of the
             first one, so memory does not grow with the number of steps, and errs by the tolerance; without it
             gradients are those of the very steps taken, all of which are kept.
+        first_step: size of the first step that adaptive methods attempt, relative to the interval; None leaves it to
+            torchdiffeq.
 
     Raises:
         ValueError: unknown method, tolerance not positive, or steps that do not fit the method.
@@ -143,13 +144,13 @@ class TorchDiffEq(Integrator):
     atol: float = 1e-5
     steps: int | None = None
     adjoint: bool = False
+    first_step: float | None = 0.05
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         self._method()
         if self.batch_coupled and self.steps is not None:
             raise ValueError(
-                f"{self.method} chooses its own steps, but steps={self.steps}; give rtol, atol and no steps"
+                f"{self.method} chooses its own steps adaptively, but steps={self.steps}; give rtol, atol and no steps"
             )
         if not self.batch_coupled and (self.steps is None or self.steps < 1):
             raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")
@@ -163,25 +164,39 @@ class TorchDiffEq(Integrator):
         return self.adaptive
 
     @property
+    def nfe(self) -> int | None:
+        """Evaluations of the field; None for adaptive methods."""
+        return None if self.steps is None else self.steps * FIXED[self.method]
+
+    @property
     def adaptive(self) -> bool:
-        """Whether the method is."""
+        """Whether the method is adaptive."""
         return self.method in ADAPTIVE
 
     def refine(self) -> "TorchDiffEq":
-        """Twice the steps, or a tenth of the tolerances."""
+        """Return the method with twice the steps, or a tenth of the tolerances."""
         if self.steps is not None:
             return replace(self, steps=2 * self.steps)
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
 
     def integrate(self, field: Field, y: State, t0: float, t1: float) -> State:
-        """Carry y from t0 to t1."""
+        """Integrate from t0 to t1."""
         times = torch.linspace(t0, t1, (self.steps or 1) + 1, dtype=torch.float64)
-        path = self._method().paths(
+        return tuple(states[-1] for states in self._paths(field, y, times, times[[0, -1]]))
+
+    def trajectory(self, field: Field, y: State, times: Tensor) -> list[State]:
+        """Integrate through monotone times; adaptive methods interpolate between the two ends."""
+        if not self.adaptive:
+            return super().trajectory(field, y, times)
+        return list(zip(*self._paths(field, y, times, times), strict=True))
+
+    def _paths(self, field: Field, y: State, times: Tensor, knots: Tensor) -> State:
+        length = float((times[-1] - times[0]).abs())
+        return self._method().paths(
             field,
             y,
             times,
-            times[[0, -1]],
+            knots,
             adjoint=field.parameters() if self.adjoint else None,
-            first_step=0.05 * abs(t1 - t0),
+            first_step=None if self.first_step is None else self.first_step * length,
         )
-        return tuple(states[-1] for states in path)

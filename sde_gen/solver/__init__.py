@@ -5,7 +5,6 @@ from sde_gen.solver._brownian_bisection import BrownianBisection
 from sde_gen.solver._integrals import FlowIntegral
 from sde_gen.solver._multistep import limit_extrapolation
 from sde_gen.solver._sde_multistep import SDEIntegral
-from sde_gen.solver.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.solver.adaptive_sde import AdaptiveSDE
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.base import Solver, StepSolver
@@ -27,14 +26,13 @@ from sde_gen.solver.euler_maruyama import EulerMaruyama
 from sde_gen.solver.langevin import AffineLangevin, AnnealedLangevin, BatchLangevin, Corrector, Langevin
 from sde_gen.solver.lms import LMS
 from sde_gen.solver.multistep_weights import MultistepWeights, PlainWeights, TaylorWeights
+from sde_gen.solver.ode_solver import ODESolver
 from sde_gen.solver.pndm import IPNDM, PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
 from sde_gen.solver.runge_kutta import Euler, Heun, Midpoint, RungeKutta4
-from sde_gen.solver.scipy_ode import ScipyODE
 from sde_gen.solver.straight_adams import StraightAdams
-from sde_gen.solver.torch_diffeq import TorchDiffEq
 from sde_gen.solver.torch_sde import TorchSDE
 from sde_gen.solver.unipc import UniPC, UniPCBH1, UniPCBH2
 
@@ -44,14 +42,12 @@ __all__ = [
     "IPNDM",
     "LMS",
     "PNDM",
-    "AdaptiveRungeKutta",
     "AdaptiveSDE",
     "AdaptiveSolver",
     "AffineLangevin",
     "Ancestral",
     "AnnealedLangevin",
     "BatchLangevin",
-    "BogackiShampine",
     "BrownianBisection",
     "Corrector",
     "DEISRhoAB",
@@ -71,7 +67,6 @@ __all__ = [
     "DPMSolverPPSDE2M",
     "DPMSolverPPSDE3M",
     "DPMSolverSDE",
-    "DormandPrince",
     "EDMChurn",
     "Euler",
     "EulerMaruyama",
@@ -82,6 +77,7 @@ __all__ = [
     "Midpoint",
     "MultistepWeights",
     "NFECounter",
+    "ODESolver",
     "PlainWeights",
     "PredictorCorrector",
     "Progress",
@@ -89,14 +85,12 @@ __all__ = [
     "ReverseDiffusion",
     "RungeKutta4",
     "SDEIntegral",
-    "ScipyODE",
     "Solver",
     "StepInfo",
     "StepSolver",
     "StopOnNaN",
     "StraightAdams",
     "TaylorWeights",
-    "TorchDiffEq",
     "TorchSDE",
     "Trajectory",
     "UniPC",

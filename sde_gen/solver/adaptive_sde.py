@@ -1,4 +1,4 @@
-"""The adaptive solver of the reverse SDE, every sample with steps of its own."""
+"""The adaptive solver of the reverse SDE, with a step size per sample."""
 
 import math
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.solver._brownian_bisection import BrownianBisection
 from sde_gen.solver._validation import require_descent, require_finite_diffusion
 from sde_gen.solver.base import Solver, check_times
-from sde_gen.solver.callbacks import Hook, StepInfo
+from sde_gen.solver.callbacks import Hook, call_hooks
 from sde_gen.utils.broadcasting import broadcast, broadcast_like, mean_event
 
 SAFETY, EXPONENT, FIRST = 0.9, 0.9, 0.01
@@ -28,7 +28,7 @@ less than its rounding."""
 
 
 class SDETrial(NamedTuple):
-    """Where a step from t ends by both methods, and the error of the first relative to the tolerance (B,)."""
+    """Ends of a step from t by both methods, and the error of the first relative to the tolerance (B,)."""
 
     s: Tensor
     euler: Tensor
@@ -52,8 +52,8 @@ class AdaptiveSDE(Solver):
     likely, as large noise is more often rejected; here the step is halved and the noise of its first half drawn
     given the whole (:class:`~sde_gen.solver.BrownianBisection`).
 
-    The solver goes from the grid's first time to its last by steps of its own, asks the denoiser at times of
-    shape (B,), and takes two evaluations an attempt until the last sample has arrived. Hooks are called at the end,
+    The solver goes from the grid's first time to its last adaptively, evaluates the denoiser at times of
+    shape (B,), and takes two evaluations an attempt until the last sample is finished. Hooks are called at the end,
     with samples interpolated linearly at the grid's times.
 
     Source: Jolicoeur-Martineau et al., 2021, arXiv:2105.14080, algorithm 1; the defaults are theirs for
@@ -73,12 +73,11 @@ class AdaptiveSDE(Solver):
     pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not (0 < self.rtol < math.inf and 0 < self.atol < math.inf):
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive and finite")
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and a start where g is infinite."""
+        """Raise ValueError where times ascend, or g is infinite at the start."""
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 
@@ -92,7 +91,7 @@ class AdaptiveSDE(Solver):
         noise: Noise = NO_NOISE,
         hooks: Iterable[Hook] = (),
     ) -> Tensor:
-        """Go from the first time to the last.
+        """Integrate from the first time to the last.
 
         Raises:
             FloatingPointError: no step is small enough, as where the denoiser returns NaN.
@@ -121,7 +120,7 @@ class AdaptiveSDE(Solver):
                 here = broadcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
                 part = broadcast_like(
                     ((t - times[k]) / (t - s)).nan_to_num(), x
-                )  # 0 / 0 of samples that have arrived
+                )  # 0 / 0 of samples that are finished
                 knots[k] = torch.where(here, x.lerp(heun, part.expand_as(x)), knots[k])  # heun itself at 1
             h = torch.where(error > 0, SAFETY * path.length * error**-EXPONENT, h)
             moved = broadcast(accepted, x).to(x.device)
@@ -131,10 +130,8 @@ class AdaptiveSDE(Solver):
                 torch.where(accepted, s, t),
             )
             path.advance(accepted)
-        for index in range(len(knots) - 1):
-            ends = float(times[index]), float(times[index + 1])
-            for hook in hooks:
-                hook(StepInfo(index, len(knots) - 1, *ends, knots[index], knots[index + 1]))
+        if hooks:
+            call_hooks(hooks, times, knots)
         return x
 
     def attempt(
@@ -146,7 +143,7 @@ class AdaptiveSDE(Solver):
         path: BrownianBisection,
         previous: Tensor,
     ) -> SDETrial:
-        """Try the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
+        """Attempt the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
         s = t - path.length
         s = torch.where(s - end < SMALLEST * path.length, end, s)  # rounding of a sum of halves
         h, w = broadcast_like(t - s, x), path.increment

@@ -1,6 +1,6 @@
 """Hooks of solvers: trajectories, progress, detection of NaN, number of evaluations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -133,3 +133,20 @@ class NFECounter(Checked):
     ) -> None:
         """Stop counting."""
         self._handle.remove()
+
+
+def call_hooks(hooks: Iterable[Hook], times: Tensor, states: Sequence[Tensor]) -> None:
+    """Call hooks for every step of a grid, from samples known at all of its times.
+
+    Arguments:
+        hooks: the hooks.
+        times: the grid with shape (steps + 1,).
+        states: samples at its times with shape (B, *event).
+    """
+    steps = len(times) - 1
+    for index in range(steps):
+        info = StepInfo(
+            index, steps, float(times[index]), float(times[index + 1]), states[index], states[index + 1]
+        )
+        for hook in hooks:
+            hook(info)

@@ -1,4 +1,4 @@
-"""DPM-Solver-12 and DPM-Solver-23: DPM-Solvers of adjacent orders with steps of every sample's own."""
+"""DPM-Solver-12 and DPM-Solver-23: DPM-Solvers of adjacent orders with per-sample adaptive step sizes."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class DPMAdaptive(AdaptiveSolver):
 
     Order 2 compares x^(1) with x^(2), r = 1/2; order 3 compares x^(2), r = 1/3, with DPM-Solver-3
     (:class:`~sde_gen.solver.DPMSolver3`), which has the same evaluation at 1/3. The higher order is kept.
-    The norm and the step are every sample's own; the paper's code takes the largest of the batch. The evaluation at a
+    Norm and step size are per sample; the paper's code takes the largest norm of the batch. The evaluation at a
     step's begin is kept for another attempt.
 
     Source: Lu et al., 2022, arXiv:2206.00927, appendix C; there the tolerances are rtol = 0.05 and atol = 0.0078 for
@@ -49,17 +49,16 @@ class DPMAdaptive(AdaptiveSolver):
     higher_order: int = 3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         require_order((2, 3), higher_order=self.higher_order)
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start, or an end, without signal."""
+        """Raise ValueError where alpha is zero at an end."""
         require_signal(type(self).__name__, model, times.max())
 
     @property
-    def exponent(self) -> int:
-        """The two differ by a term of the lower order's first error."""
+    def error_order(self) -> int:
+        """Order of the leading error term of the lower order method."""
         return self.higher_order
 
     @property
@@ -71,9 +70,9 @@ class DPMAdaptive(AdaptiveSolver):
         """``log(alpha / sigma)``."""
         return HalfLogSNR(model.sde)
 
-    def first(self, whole: float) -> float:
-        """The paper's."""
-        del whole
+    def initial_step(self, length: float) -> float:
+        """Return the constant of the paper's code."""
+        del length
         return 0.05
 
     def slope(self, model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
@@ -81,7 +80,7 @@ class DPMAdaptive(AdaptiveSolver):
         return model(x, t).eps
 
     def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Interval) -> Trial:
-        """Try a step of every sample."""
+        """Attempt a step of every sample."""
         sde = model.sde
         a, b = point(sde, span.t), point(sde, span.s)
 

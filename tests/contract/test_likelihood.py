@@ -11,7 +11,7 @@ from sde_gen.denoiser import GaussianDenoiser, MixtureDenoiser
 from sde_gen.likelihood import bits_per_dim, estimate, log_prob
 from sde_gen.likelihood.divergence import Exact, Hutchinson, HutchPlusPlus
 from sde_gen.noise import IID, PerSample
-from sde_gen.ode import DormandPrince, RungeKutta4, ScipyODE, TorchDiffEq
+from sde_gen.ode import RK4, DormandPrince, ScipyODE, TorchDiffEq
 from sde_gen.ode.time_variable import DiffusionTime
 from tests.helpers.catalogue import make, names
 
@@ -91,7 +91,7 @@ def test_hutchinson_is_right_on_average_and_knows_its_error():
 @pytest.mark.parametrize(
     "integrator",
     [
-        RungeKutta4(steps=64),
+        RK4(steps=64),
         TorchDiffEq(rtol=1e-6, atol=1e-6),
         DormandPrince(rtol=1e-6, atol=1e-6),
         ScipyODE(method="DOP853", rtol=1e-8, atol=1e-8),
@@ -133,7 +133,7 @@ def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
         found = log_prob(
             model,
             x,
-            integrator=RungeKutta4(steps=16),
+            integrator=RK4(steps=16),
             divergence=Exact(),
             noise=IID.seeded(2),
             prior=AtOne(model),
@@ -156,7 +156,7 @@ def test_fresh_probes_err_less():
             found = log_prob(
                 model,
                 x,
-                integrator=RungeKutta4(steps=32),
+                integrator=RK4(steps=32),
                 divergence=Hutchinson(fresh=fresh),
                 noise=IID.seeded(3),
                 prior=AtOne(model),
@@ -175,7 +175,7 @@ def test_hutch_plus_plus_is_right_on_average_and_knows_its_error():
         found = log_prob(
             model,
             x,
-            integrator=RungeKutta4(steps=32),
+            integrator=RK4(steps=32),
             divergence=HutchPlusPlus(sketch=2, probes=3),
             noise=IID.seeded(3),
             prior=AtOne(model),
@@ -206,7 +206,7 @@ def test_refuses_what_cannot_be():
 def test_a_sample_does_not_depend_on_its_batch():
     model = mixture(make("sde", "vp"))
     x = model.sample(3, noise=IID.seeded(1))
-    for integrator in (RungeKutta4(steps=16), DormandPrince(rtol=1e-3, atol=1e-3)):
+    for integrator in (RK4(steps=16), DormandPrince(rtol=1e-3, atol=1e-3)):
         for divergence in (Hutchinson(), Hutchinson(fresh=False), HutchPlusPlus(sketch=1)):
             every = log_prob(
                 model, x, integrator=integrator, divergence=divergence, noise=PerSample([5, 6, 7])

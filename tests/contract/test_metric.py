@@ -20,7 +20,7 @@ from sde_gen.likelihood.dequantization import Noised, TruncatedNormal
 from sde_gen.likelihood.dequantization import UniformDequantization as Dequantize
 from sde_gen.likelihood.divergence import Exact, Hutchinson
 from sde_gen.noise import IID, PerSample
-from sde_gen.ode import RungeKutta4, TorchDiffEq
+from sde_gen.ode import RK4, TorchDiffEq
 from tests.helpers.catalogue import make, names
 
 EVENT = (1, 2, 2)
@@ -40,7 +40,7 @@ def values(count=5):
     return CODEC.decode(model().sample(count, noise=IID.seeded(1))).to(torch.uint8)
 
 
-STEPS = {"_target_": "sde_gen.ode.RungeKutta4", "steps": 8}
+STEPS = {"_target_": "sde_gen.ode.RK4", "steps": 8}
 PROBES = {"_target_": "sde_gen.likelihood.divergence.Hutchinson", "probes": 2}
 DENSITY = {
     "ending": {"dequantization": {"_target_": "sde_gen.likelihood.dequantization.UniformDequantization"}}
@@ -94,7 +94,7 @@ def test_bits_of_a_gaussian():
 def test_error_of_the_ode_is_told():
     """Few steps on a Gaussian: the offset is the distance to the closed form."""
     data = MEAN.float() + torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) * 0.2
-    metric = BitsPerDim(integrator=RungeKutta4(steps=4), divergence=Exact(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=1)
     found = metric(model(), data.reshape(5, *EVENT).double(), Affine(shift=0.0, scale=1.0), range(5))
     law = torch.distributions.MultivariateNormal(MEAN, COV)
     offset = found.value + law.log_prob(data.double()) / 4 / math.log(2)
@@ -105,7 +105,7 @@ def test_error_of_the_ode_is_told():
 def test_spread_of_probes_is_that_of_repeats():
     """Continuous data have no dequantization: what differs between equal images are their probes."""
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(400, *EVENT)
-    metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Hutchinson(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Hutchinson(), closer=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(400))
     assert found.value.std() > 1e-2
     torch.testing.assert_close(
@@ -119,7 +119,7 @@ def test_spread_of_probes_is_that_of_repeats():
 def test_spread_of_dequantization_is_that_of_repeats():
     """With the exact divergence nothing else is random."""
     image, seeds = values(1).expand(1200, *EVENT), range(1200)
-    metric = BitsPerDim(integrator=RungeKutta4(steps=6), divergence=Exact(), closer=3)
+    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Exact(), closer=3)
     found = metric(model(), image, CODEC, seeds)
     near = torch.arange(1200) % 3 == 0
     assert bool((found.random_errors["dequantization"].isfinite() == near).all())
@@ -136,7 +136,7 @@ def test_spread_of_dequantization_is_that_of_repeats():
 def test_error_of_the_ode_bears_no_noise_of_probes():
     """Coarse and fine have the same probes for the whole solve: fresh or other ones would differ by 0.01 and more."""
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(30, *EVENT)
-    metric = BitsPerDim(integrator=RungeKutta4(steps=24), divergence=Hutchinson(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=24), divergence=Hutchinson(), closer=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(30))
     assert found.random_errors["probes"].square().mean().sqrt() > 5e-3
     assert found.biases["ODE"].abs().max() < 5e-4
@@ -165,7 +165,7 @@ class Told(Denoiser):
 
 
 def test_a_closer_look_knows_whose_label_is_whose():
-    metric = BitsPerDim(integrator=RungeKutta4(steps=4), divergence=Exact(), closer=2)
+    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=2)
     data, seeds, labels = values(4), [4, 1, 3, 2], torch.tensor([0, 0, 1, 1])
     found = metric(Told().bind(label=labels), data, CODEC, seeds)
     for row in (0, 3):
@@ -180,14 +180,14 @@ def test_a_closer_look_knows_whose_label_is_whose():
 
 
 def test_several_draws_need_the_exact_divergence():
-    parts = {"dequantization": Dequantize(), "integrator": RungeKutta4(steps=4)}
+    parts = {"dequantization": Dequantize(), "integrator": RK4(steps=4)}
     with pytest.raises(ValueError, match="no upper bound"):
         ImportanceBits(**parts, divergence=Hutchinson(), draws=2)
     ImportanceBits(**parts, divergence=Exact(), draws=2)
 
 
 def test_no_closer_look_changes_no_value():
-    options = {"integrator": RungeKutta4(steps=4), "divergence": Hutchinson()}
+    options = {"integrator": RK4(steps=4), "divergence": Hutchinson()}
     with_parts, without = (
         BitsPerDim(**options, closer=closer)(model(), values(), CODEC, range(5)) for closer in (1, None)
     )
@@ -255,7 +255,7 @@ def test_several_draws_fall_to_the_code_length_of_the_level():
     """One pixel of wide bins, where one draw costs much: against the mass of the bin."""
     codec, k = Uniform(levels=3), torch.ones(40, 1).long()
     gaussian = GaussianDenoiser(sde=make("sde", "cosine"), mean=torch.zeros(1), cov=torch.full((1, 1), 0.01))
-    steps = RungeKutta4(steps=16)
+    steps = RK4(steps=16)
     closed = -math.log2(math.erf(1 / 3 / 0.1 / math.sqrt(2)))
     gaps = []
     for draws in (1, 24):
@@ -288,7 +288,7 @@ def test_a_noised_start_knows_its_time():
         (lambda: DiscreteData(width=0.0), "width=0"),
         (
             lambda: ImportanceBits(
-                dequantization=Dequantize(), integrator=RungeKutta4(), divergence=Exact(), draws=0
+                dequantization=Dequantize(), integrator=RK4(), divergence=Exact(), draws=0
             ),
             "draws=0",
         ),

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from sde_gen.ode import (
+    RK4,
     Adams,
     DormandPrince,
     Field,
     FunctionField,
     Integrator,
-    RungeKutta4,
     ScipyODE,
     TorchDiffEq,
 )
@@ -143,7 +143,7 @@ def test_adams_is_of_order_three_and_asks_once_a_step(ends: tuple[float, float])
 
 
 def test_runge_kutta_is_of_order_four() -> None:
-    errors = [error(RungeKutta4(steps=steps), 0.9, 0.1) for steps in (24, 48, 96, 192)]
+    errors = [error(RK4(steps=steps), 0.9, 0.1) for steps in (24, 48, 96, 192)]
     assert math.log2(errors[0] / errors[-1]) / 3 >= 3.85
 
 
@@ -243,7 +243,7 @@ def test_refuses_nonsense() -> None:
         with pytest.raises(ValueError, match="number of steps"):
             TorchDiffEq(method="rk4", steps=steps)
     with pytest.raises(ValueError, match="at least one"):
-        RungeKutta4(steps=0)
+        RK4(steps=0)
     with pytest.raises(ValueError, match="unknown"):
         ScipyODE(method="LSODA")
     for kind in (ScipyODE, DormandPrince):

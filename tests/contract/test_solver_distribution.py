@@ -28,11 +28,11 @@ from sde_gen.solver import (
     ReverseDiffusion,
     Solver,
     StepSolver,
-    TorchDiffEq,
     TorchSDE,
 )
 from sde_gen.solver._multistep import adams_coefficients
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
+from sde_gen.solver.ode_solver import torch_diffeq
 from tests.helpers import gaussian, oracles
 from tests.helpers.catalogue import make, names
 
@@ -319,7 +319,7 @@ def test_euler_maruyama_without_noise_is_euler_on_the_flow(sde: str) -> None:
     model, times = oracles.denoiser(process), Uniform()(process, 5)
     x = process.prior.std * IID.seeded(0).normal(torch.empty(6, 2, dtype=torch.float64))
     ours = solver.solve(model, x, times, noise=IID.seeded(0), hooks=[StopOnNaN()])
-    theirs = TorchDiffEq(method="euler").solve(model, x, times, noise=IID.seeded(0))
+    theirs = torch_diffeq(method="euler").solve(model, x, times, noise=IID.seeded(0))
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     assert not solver.stochastic
 

@@ -17,8 +17,8 @@ from sde_gen.solver import (
     EulerMaruyama,
     Heun,
     Solver,
-    TorchDiffEq,
 )
+from sde_gen.solver.ode_solver import torch_diffeq
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
@@ -82,7 +82,7 @@ def test_a_reference_that_steps_is_the_same_flow() -> None:
     grids = [Angle(), Listed(times=(1.0, 0.9, 0.6, 0.2, 0.05))]
     adaptive, steps = (
         errors(DPMSolverPP(), grids, [4], reference=reference)
-        for reference in (TorchDiffEq(), DPMSolverPP3M())
+        for reference in (torch_diffeq(), DPMSolverPP3M())
     )
     assert adaptive == pytest.approx(steps, rel=0.01)
 

@@ -8,7 +8,8 @@ from scipy.optimize import minimize_scalar
 from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
 from sde_gen.grid import Angle, Listed, LogSNR, Uniform
 from sde_gen.noise import PerSample
-from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, DPMSolverPP3M, Heun, StraightAdams, TorchDiffEq
+from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, DPMSolverPP3M, Heun, StraightAdams
+from sde_gen.solver.ode_solver import torch_diffeq
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
@@ -149,7 +150,7 @@ def test_progress_is_told() -> None:
 
 
 def test_refuses_what_it_cannot_compare() -> None:
-    for solver in (Ancestral(), TorchDiffEq()):
+    for solver in (Ancestral(), torch_diffeq()):
         with pytest.raises(ValueError, match="draws noise or chooses"):
             list(candidate_settings(make("sde", "vp"), {"it": solver}, GRIDS, 5))
     with pytest.raises(ValueError, match="at least one"):

@@ -8,11 +8,11 @@ from sde_gen.denoiser.parametrization import Eps
 from sde_gen.likelihood import log_prob
 from sde_gen.likelihood.divergence import Exact, Hutchinson
 from sde_gen.noise import IID
-from sde_gen.ode import RungeKutta4, TorchDiffEq
+from sde_gen.ode import RK4, TorchDiffEq
 from sde_gen.sde import VP
 from tests.helpers import tiny_run
 
-STEPS = RungeKutta4(steps=6)
+STEPS = RK4(steps=6)
 
 
 def network() -> NetworkDenoiser:
@@ -63,7 +63,7 @@ def test_both_ways_back_agree(method, tolerance, adjoint) -> None:
     """ParametrizedOracle every step and by the adjoint equation, in fixed and in chosen steps; gradients are of the size 0.3."""
     model, x = network(), points().requires_grad_()
     wanted = [model.net.first.weight, model.net.last.bias, x]
-    exact = torch.autograd.grad(mean(model, x, RungeKutta4(steps=64), Exact()), wanted)
+    exact = torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
     found = torch.autograd.grad(mean(model, x, TorchDiffEq(**method, adjoint=adjoint), Exact()), wanted)
     assert max(float(slope.abs().max()) for slope in exact) > 0.3
     for a, b in zip(exact, found, strict=True):
@@ -82,7 +82,7 @@ class AtOne:
 
 @pytest.mark.parametrize(
     "integrator",
-    [RungeKutta4(steps=48), TorchDiffEq(rtol=1e-7, atol=1e-7, adjoint=True)],
+    [RK4(steps=48), TorchDiffEq(rtol=1e-7, atol=1e-7, adjoint=True)],
     ids=["plain", "adjoint"],
 )
 def test_the_gradient_of_the_log_density_is_the_score(integrator) -> None:

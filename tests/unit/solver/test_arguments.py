@@ -11,26 +11,24 @@ from sde_gen.solver import (
     LMS,
     AdaptiveSDE,
     AnnealedLangevin,
-    DormandPrince,
     DPMAdaptive,
     EulerMaruyama,
     PredictorCorrector,
     Restart,
-    ScipyODE,
     StraightAdams,
-    TorchDiffEq,
     TorchSDE,
     UniPC,
 )
 from sde_gen.solver.base import Solver
 from sde_gen.solver.langevin import Langevin
+from sde_gen.solver.ode_solver import dormand_prince, scipy_ode, torch_diffeq
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
 WRONG: dict[str, Callable[[], object]] = {
-    "inner=DormandPrince.*adaptive solver cannot be inside another": lambda: Restart(inner=DormandPrince()),  # type: ignore[arg-type]
-    "predictor=DormandPrince.*adaptive solver cannot be inside another": lambda: PredictorCorrector(
-        predictor=DormandPrince()
+    "inner=ODESolver.*adaptive solver cannot be inside another": lambda: Restart(inner=dormand_prince()),  # type: ignore[arg-type]
+    "predictor=ODESolver.*adaptive solver cannot be inside another": lambda: PredictorCorrector(
+        predictor=dormand_prince()
     ),  # type: ignore[arg-type]
     "repeats=1.5 must be a whole number": lambda: Restart(repeats=1.5),  # type: ignore[arg-type]
     "steps=2.5 must be a whole number": lambda: Restart(steps=2.5),  # type: ignore[arg-type]
@@ -71,7 +69,7 @@ def test_an_empty_batch_stays_empty(name: str) -> None:
     assert out.shape == (0, 2)
 
 
-@pytest.mark.parametrize("solver", [ScipyODE(), TorchDiffEq(), TorchDiffEq(method="rk4")], ids=str)
+@pytest.mark.parametrize("solver", [scipy_ode(), torch_diffeq(), torch_diffeq(method="rk4")], ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_samples_that_are_not_finite_are_named(solver: Solver, bad: float) -> None:
     """Not a step that vanishes, nor an initial state: what the user sees is the samples."""

@@ -10,7 +10,7 @@ from sde_gen.noise import IID, PerSample
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.euler_maruyama import EulerMaruyama
-from sde_gen.solver.torch_diffeq import TorchDiffEq
+from sde_gen.solver.ode_solver import torch_diffeq
 from sde_gen.solver.torch_sde import TorchSDE
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
@@ -31,7 +31,7 @@ def test_starts_where_there_is_no_signal(name: str) -> None:
         Uniform(t_min=0.05),
         IID.seeded(3).normal(torch.empty(16, 2).double()),
     )
-    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
+    exact = torch_diffeq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         model, x, grid(sde, 1), noise=IID.seeded(0)
     )
     errors = [
@@ -110,7 +110,7 @@ def test_ddim_declares_its_noise() -> None:
 
 @pytest.mark.parametrize("method", FIXED)
 def test_fixed_methods_of_torchdiffeq_step_through_the_grid(method: str) -> None:
-    sde, solver = make("sde", "vp"), TorchDiffEq(method=method)
+    sde, solver = make("sde", "vp"), torch_diffeq(method=method)
     model, errors = oracles.denoiser(sde), []
     for steps in (12, 24, 48, 96):
         times = oracles.ratio_times(sde, steps)
@@ -128,7 +128,7 @@ def test_adaptive_methods_of_torchdiffeq_keep_their_tolerance(method: str) -> No
     times = oracles.ratio_times(sde, 1)
     x, errors = oracles.to_x(sde, oracles.starts(), times[0]), []
     for tol in (1e-4, 1e-7):
-        solver = TorchDiffEq(method=method, rtol=tol, atol=tol)
+        solver = torch_diffeq(method=method, rtol=tol, atol=tol)
         end = solver.solve(oracles.denoiser(sde), x, times, noise=IID.seeded(0))
         errors.append(np.sqrt(np.mean((oracles.to_z(sde, end, times[-1]) - oracles.ends()) ** 2)))
         assert solver.batch_coupled
@@ -171,11 +171,11 @@ def test_torchsde_s_euler_is_euler_maruyama() -> None:
 
 
 def test_adapters_refuse_nonsense() -> None:
-    for kind in (TorchDiffEq, TorchSDE):
+    for kind in (torch_diffeq, TorchSDE):
         with pytest.raises(ValueError, match="unknown"):
             kind(method="magic")
     with pytest.raises(ValueError, match="positive"):
-        TorchDiffEq(atol=-1.0)
+        torch_diffeq(atol=-1.0)
     with pytest.raises(ValueError, match="torch_diffeq"):
         TorchSDE(eta=0.0)
     sde = make("sde", "rectified")

@@ -329,9 +329,9 @@ def test_keeps_its_order_where_there_is_no_signal(solver: StepSolver, up: bool) 
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
     model = oracles.denoiser(sde)
     noise = IID.seeded(3).normal(torch.empty(16, 2).double())
-    data = make("solver", "torch_diffeq", method="dopri8", rtol=1e-11, atol=1e-12).solve(
-        model, noise, grid(sde, 1), noise=IID.seeded(0)
-    )
+    data = make(
+        "solver", "torch_diffeq", integrator={"method": "dopri8", "rtol": 1e-11, "atol": 1e-12}
+    ).solve(model, noise, grid(sde, 1), noise=IID.seeded(0))
 
     def off(steps: int) -> float:
         times, x, exact = grid(sde, steps), noise, data

@@ -20,9 +20,9 @@ from sde_gen.solver import (
     Midpoint,
     RungeKutta4,
     StepSolver,
-    TorchDiffEq,
 )
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
+from sde_gen.solver.ode_solver import torch_diffeq
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
@@ -44,7 +44,7 @@ def straight(up: bool) -> tuple[Tensor, Tensor]:
     """Ends of a path of the straight process that goes from t = 1 down to 0.05, or up."""
     sde, x = make("sde", "rectified"), IID.seeded(3).normal(torch.empty(16, 2).double())
     times = torch.tensor([1.0, 0.05]).double()
-    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
+    exact = torch_diffeq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         oracles.denoiser(sde), x, times, noise=IID.seeded(0)
     )
     return (exact, x) if up else (x, exact)
@@ -89,9 +89,9 @@ def test_few_steps_from_no_signal_are_finite(solver: StepSolver, steps: int) -> 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (Euler(), TorchDiffEq(method="euler")),
+        (Euler(), torch_diffeq(method="euler")),
         (Euler(), EulerMaruyama(eta=0.0)),
-        (Midpoint(), TorchDiffEq(method="midpoint")),
+        (Midpoint(), torch_diffeq(method="midpoint")),
     ],
     ids=["euler", "euler_maruyama", "midpoint"],
 )

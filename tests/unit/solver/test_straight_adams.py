@@ -14,8 +14,8 @@ from sde_gen.noise import IID
 from sde_gen.sde import SDE
 from sde_gen.solver.base import Solver
 from sde_gen.solver.callbacks import StopOnNaN
+from sde_gen.solver.ode_solver import torch_diffeq
 from sde_gen.solver.straight_adams import StraightAdams
-from sde_gen.solver.torch_diffeq import TorchDiffEq
 from tests.contract.test_solver import MIDDLE, error
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
@@ -119,7 +119,7 @@ def test_starts_where_there_is_no_signal() -> None:
     """The straight process at t = 1 has alpha = 0: the angle pi / 2."""
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
     model, x = oracles.denoiser(sde), IID.seeded(3).normal(torch.empty(16, 2).double())
-    exact = TorchDiffEq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
+    exact = torch_diffeq(method="dopri8", rtol=1e-11, atol=1e-12).solve(
         model, x, grid(sde, 1), noise=IID.seeded(0)
     )
     errors = []

@@ -75,7 +75,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ),
     (
         "must be an object of Integrator, such as Adams(), ",
-        lambda: density(integrator=solver.DormandPrince()),
+        lambda: density(integrator=solver.ODESolver()),
     ),
     ("integrator=Adams must be an object of Integrator", lambda: density(integrator=ode.Adams)),
     ("divergence=Exact must be an object of Divergence", lambda: density(divergence=Exact)),
