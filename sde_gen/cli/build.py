@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
+from sde_gen.cli.renamed import upgrade_about
 from sde_gen.data import DatasetSource, Identity, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
@@ -245,6 +246,7 @@ def trainer(
             "versions": versions(),
         },
         conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
+        upgrade=upgrade_about,
         **more,
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sde_gen.checkpoint import outline
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
-from sde_gen.cli import build, trusted
+from sde_gen.cli import build, renamed, trusted
 from sde_gen.cli.app import as_list, format_error, given
 from sde_gen.cli.build import DataSpec
 from sde_gen.data import Identity, Splits
@@ -170,7 +170,7 @@ def _open(
             f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
             "and only the code that trained it can rebuild it"
         )
-    config = about["config"]
+    config = renamed.upgrade(about["config"])
     network = isinstance(config, dict) and (config.get("model") or config.get("encoder"))
     if not network:
         raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sde_gen.cli import build, console
 from sde_gen.cli.app import door, require_int
+from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import (
     Begun,
     GracefulShutdown,
@@ -35,6 +36,7 @@ from sde_gen.utils.types import Shape
 @door("train")
 def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
+    config = with_stored(config)
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long

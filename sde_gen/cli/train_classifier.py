@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from sde_gen.cli import build, console
 from sde_gen.cli.app import door
+from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import (
     Begun,
     GracefulShutdown,
@@ -25,6 +26,7 @@ from sde_gen.training import JSONL, Callback
 @door("train_classifier")
 def main(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
+    config = with_stored(config)
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long

@@ -18,6 +18,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import given
 from sde_gen.cli.overrides import folder_name
+from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.data import Identity, Splits
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
@@ -73,7 +74,7 @@ def set_run_dir(config: DictConfig) -> None:
 def check_compatible(folder: Path, config: DictConfig) -> None:
     """Refuse to go on with weights that were trained to mean something else."""
     for path in reversed(checkpoint.paths(folder / "checkpoints")):
-        old = checkpoint.about(path).get("config")
+        old = upgrade(checkpoint.about(path).get("config"))
         if not isinstance(old, dict):
             continue  # damaged, or of another origin: the trainer says so
         new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
@@ -98,6 +99,7 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
         about = checkpoint.about(path)
         if not isinstance(about.get("config"), dict):
             continue  # damaged, or of another origin: the trainer says so
+        about = upgrade_about(about)
         old, now = Identity.read(about.get("data")), build.identity(config, splits)
         changed = old.differences(now)
         if int(path.name) >= config.engine.images:
@@ -141,7 +143,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 
 SAFE_FUNCTIONS = (
-    *("run", "device", "loggers", "preview", "compile", "team", "recipe"),
+    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe"),
     *(
         f"engine.{name}"
         for name in (

@@ -58,6 +58,7 @@ PLACES: dict[str, Any] = {
     "compile": Compiler,
     "conditioning": Conditioning,
     "data": DatasetSource,
+    "distributed": Strategy,
     "ema": EMA,
     "encoder": Classifier,
     "engine": TrainingConfig,
@@ -70,7 +71,6 @@ PLACES: dict[str, Any] = {
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
-    "team": Strategy,
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }

@@ -63,6 +63,7 @@ class Trainer(Checked):
         stop: asked after every step; true saves and ends.
         strategy: the processes that share a batch; the first one saves and tells.
         compiler: how the network is executed in the passes; the averaged one stays as it is written.
+        upgrade: renames what an earlier version called otherwise in ``about`` of a checkpoint.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -86,6 +87,7 @@ class Trainer(Checked):
     stop: Callable[[], bool] = lambda: False
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
     compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def __post_init__(self) -> None:
         """Put everything on the device and build what has state."""
@@ -162,6 +164,7 @@ class Trainer(Checked):
                 strategy=self.strategy,
                 about=self.about,
                 batch_size=self.settings.batch_size,
+                upgrade=self.upgrade,
             )
             if seen is not None:
                 self.images, self._unpruned = seen, self.store / f"{seen:012d}"

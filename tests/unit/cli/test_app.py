@@ -99,6 +99,7 @@ SAMPLE = OmegaConf.create(
         **{kind: NODE for kind in ("solver", "grid", "method", "precision", "compile", "sampler")},
         **{"run": "x", "n": 4, "seed": 0, "device": "cpu", "film": False, "trust": [], "label": None},
         "noise_std": 0.1,
+        "data": {},
     }
 )
 
