@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console, tuning
-from sde_gen.cli.app import as_list, door, load, refuse
+from sde_gen.cli.app import as_list, Command, load, reject_unused
 from sde_gen.cli.run import Run, load_run
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid
@@ -48,14 +48,13 @@ class Row:
     out_of_range: float | None
 
 
-@door("benchmark")
-def main(config: DictConfig) -> None:
+def benchmark(config: DictConfig) -> None:
     """Measure error against a fine reference, and time, by number of evaluations."""
     if config.tune:
-        refuse("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
+        reject_unused("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
         tuning.tune(config)
         return
-    refuse("say tune=true with it", "tuning")
+    reject_unused("tuning.* is read with tune=true only", "tuning")
     step_counts, names = as_list(config.steps), as_list(config.solvers)
     if not step_counts:
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
@@ -199,3 +198,6 @@ def _figure(rows: list[Row]) -> Figure:
     if measured:
         by_nfe.legend()
     return figure
+
+
+main = Command(name="benchmark", function=benchmark)

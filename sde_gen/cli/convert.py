@@ -15,7 +15,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console
-from sde_gen.cli.app import door, refuse
+from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.run import load_run
 from sde_gen.interop.converted_model import ConvertedModel
@@ -29,8 +29,7 @@ DEEPEST_SETTINGS = 32
 """TrainingConfig within one another in a YAML file, at most."""
 
 
-@door("convert")
-def main(config: DictConfig) -> None:
+def convert(config: DictConfig) -> None:
     """Take a network in, or give one out."""
     out = Path(config.out)
     require_absent(out)
@@ -41,12 +40,12 @@ def main(config: DictConfig) -> None:
     if config.run is None:
         if config.get("from") is None:
             raise ValueError("from=... must say whose file it is")
-        refuse("a file is taken in", "to", "checkpoint", "trust")
+        reject_unused("a file is imported", "to", "checkpoint", "trust")
         take_in(config, out)
     else:
         if config.get("to") is None:
             raise ValueError("to=... must say to whom the run is given")
-        refuse("a run is given out", "from", "data", "settings")
+        reject_unused("a run is exported", "from", "data", "settings")
         give_out(config, out)
 
 
@@ -166,3 +165,6 @@ def _sha256(path: Path) -> str:
         for block in iter(lambda: file.read(2**20), b""):
             found.update(block)
     return found.hexdigest()
+
+
+main = Command(name="convert", function=convert)

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import console
-from sde_gen.cli.app import as_list, door
+from sde_gen.cli.app import as_list, Command
 from sde_gen.cli.evaluation import Evaluation, Results, plan
 from sde_gen.cli.generation import coupling
 from sde_gen.cli.overrides import suggest
@@ -19,8 +19,7 @@ from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
 from sde_gen.utils import atomic
 
 
-@door("evaluate")
-def main(config: DictConfig) -> None:
+def evaluate(config: DictConfig) -> None:
     """Compute every metric asked for, and leave the value of every image."""
     metrics = _metrics(config)
     crew = WorkQueue.init()
@@ -206,3 +205,6 @@ def _of_images(about: MeanEstimate, unit: str, sign: str = "") -> str:
 def _number(x: float) -> float | None:
     """JSON has no NaN."""
     return x if math.isfinite(x) else None
+
+
+main = Command(name="evaluate", function=evaluate)

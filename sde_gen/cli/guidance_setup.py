@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.app import as_list, refuse
+from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.run import Run, classes_of, load_classifier, load_run, moved_data, open_data
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
@@ -94,14 +94,14 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     node = config.get("task")
     _refuse_idle(node)
     if not any(type(config.get(key)) is int for key in ("image", "a", "b")):
-        refuse("the data are read for a held-out image alone, image=INDEX", "data")
+        reject_unused("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
         return None
     if len(run.data_spec.shape) != 3 or run.data_spec.levels is None:
         raise ValueError(f"tasks work on images; the data of {run.folder} have shape {run.data_spec.shape}")
     asked: set[Any] = set(node)  # "in" would leave out what is still missing
     if "method" in asked and "solver" in config.method and "inner" not in config.method.solver:
-        refuse("the method walks by itself", "solver")
+        reject_unused("the method provides its own solver", "solver")
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
     given: dict[str, Any] = {"event": run.data_spec.shape}
@@ -205,8 +205,10 @@ def _supports_unconditional(run: Run) -> bool:
 def _refuse_idle(node: DictConfig | None) -> None:
     """Raise ValueError for settings of tasks that this one does not ask for."""
     asked = set() if node is None else set(node)
-    instead = "choose a task, such as task=inpaint" if node is None else "this task does not ask for it"
-    refuse(instead, *(key for key in TASK_OPTIONS if key not in asked))
+    instead = (
+        "no task is chosen; choose one, such as task=inpaint" if node is None else "the task does not use it"
+    )
+    reject_unused(instead, *(key for key in TASK_OPTIONS if key not in asked))
 
 
 def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sde_gen.cli import options
+from sde_gen.cli import options, renamed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -163,6 +163,8 @@ class _CommandLine:
 
     def rewritten(self) -> list[str]:
         """The overrides for Hydra, in their order."""
+        for word in self.words:
+            _check_renamed(word, self.command)
         self.words = [self._choose(word) for word in self.words]
         texts = self._texts()
         self.words = [self._quote(word) if word.place in texts else word for word in self.words]
@@ -264,7 +266,7 @@ class _CommandLine:
         if word.group is not None and not word.prefix:
             if _compose(self.command, [word.once()]) is None:
                 raise ValueError(
-                    f"{self.command} takes no {word.key}: what a run was trained with stays; "
+                    f"{self.command} takes no {word.key}: it cannot be changed for a trained run; "
                     "--help lists what to choose"
                 )
         elif word.prefix == "+" and word.place in known:
@@ -307,6 +309,21 @@ class _CommandLine:
         return next(
             (word.given for word in self.words if word.prefix and f"{key}.".startswith(f"{word.place}.")), key
         )
+
+
+def _check_renamed(word: _Word, command: str) -> None:
+    """Answer the names of version 0.1 with those of today."""
+    root, dot, rest = word.key.partition(".")
+    group, at, package = root.partition("@")
+    group = renamed.KEYS.get(group, group)
+    if command == "sample" and not dot:
+        group = renamed.OPTIONS.get(group, group)
+    key = f"{group}{at}{renamed.KEYS.get(package, package)}{dot}{rest}"
+    value = word.value
+    if not dot and value not in names(group):
+        value = ",".join(renamed.CHOICES.get(group, {}).get(part, part) for part in value.split(","))
+    if (key, value) != (word.key, word.value):
+        raise ValueError(f"{word.given} has another name since version 0.2: write {word.prefix}{key}={value}")
 
 
 def _compose(command: str, words: list[str]) -> DictConfig | None:

@@ -22,7 +22,7 @@ from sde_gen.checkpoint import outline
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, renamed, trusted
-from sde_gen.cli.app import as_list, format_error, given
+from sde_gen.cli.app import as_list, format_error, cli_overrides
 from sde_gen.cli.build import DataSpec
 from sde_gen.data import Identity, Splits
 from sde_gen.data.build_once import HEADER
@@ -320,7 +320,7 @@ def moved_data(config: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: all of them are given at once, which would leave out others.
     """
-    words = given()
+    words = cli_overrides()
     if "data" in words:
         raise ValueError(
             f"{words['data']}: say where the data lie now by one setting after the other, data.root=..."

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen.cli import build, console, tuning
-from sde_gen.cli.app import as_list, door, given, refuse, require_int
+from sde_gen.cli.app import as_list, Command, cli_overrides, reject_unused, require_int
 from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels, class_names, open_task
 from sde_gen.cli.overrides import folder_name
@@ -46,8 +46,8 @@ NAMED = {
     "device",
     "batch_size",
     "trust",
-    "film",
-    "strip",
+    "gif",
+    "trajectory_frames",
     *SETTINGS[:3],
     "settings",
     "n",
@@ -56,15 +56,14 @@ NAMED = {
 """What a folder is named by in any case, and what changes no sample."""
 
 
-@door("sample")
-def main(config: DictConfig) -> None:
-    """Sample, and leave a picture, the numbers and, if asked, a film in the output folder."""
+def sample(config: DictConfig) -> None:
+    """Sample, and save a picture, the numbers and, on request, the trajectory in the output folder."""
     if config.settings is not None:
         _use(config)
     require_int(config, "steps")
-    if config.strip > config.steps + 1:
+    if config.trajectory_frames > config.steps + 1:
         raise ValueError(
-            f"strip={config.strip}: {config.steps} steps have {config.steps + 1} moments to show"
+            f"trajectory_frames={config.trajectory_frames}: {config.steps} steps have {config.steps + 1} states to show"
         )
     crew = WorkQueue.init()
     try:
@@ -78,15 +77,17 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
     """What this process does of the work; the leader saves and tells."""
     run = load_run(config)
     model, labels, task = apply_guidance(config, run), choose_labels(config, run), open_task(config, run)
-    if task is not None and (config.n > config.batch_size or config.strip):
-        raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
+    if task is not None and (config.n > config.batch_size or config.trajectory_frames):
+        raise ValueError(
+            "a task draws its n samples in one batch of at most batch_size, without trajectory_frames"
+        )
     if task is not None and crew.size > 1:
         raise ValueError(
             f"a task draws its samples in one batch, which {crew.size} processes cannot share; "
             "start one without torchrun"
         )
     if task is not None:
-        refuse("a task draws one batch, for which compiling does not pay", "compile")
+        reject_unused("a task draws one batch, for which compiling does not pay", "compile")
     sampler: Sampler = build.make(config.sampler)
     compiler: Compiler = build.make(config.compile)
     times = sampler.grid(run.denoiser.sde, sampler.steps)
@@ -119,7 +120,7 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
         batch_size=config.batch_size,
         folder=Path(config.out),
         crew=crew,
-        record_trajectory=config.film or config.strip > 0,
+        record_trajectory=config.gif or config.trajectory_frames > 0,
         splittable=task is None and not sampler.solver.batch_coupled,
         on_resize=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
@@ -130,7 +131,7 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
             run,
             task,
             drawn,
-            partial(_strip, config, run, model, drawn.trajectory, labels),
+            partial(_frames, config, run, model, drawn.trajectory, labels),
             {
                 **_classes(labels, class_names(config, run)),
                 **({} if outside is None else {"out of range": str(outside)}),
@@ -145,7 +146,7 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
 
 def _use(config: DictConfig) -> None:
     """Take solver, grid and steps from a file of ``benchmark tune=true``."""
-    refuse(f"settings={config.settings} says solver, grid and steps", *SETTINGS)
+    reject_unused(f"settings={config.settings} sets solver, grid and steps", *SETTINGS)
     try:
         found = tuning.settings(Path(config.settings), tuple(as_list(config.trust)))
     except yaml.YAMLError as error:
@@ -161,7 +162,7 @@ def _folder(config: DictConfig) -> str:
     if config.settings is not None:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"
-    rest = sorted(word for key, word in given().items() if key not in NAMED)
+    rest = sorted(word for key, word in cli_overrides().items() if key not in NAMED)
     name = folder_name([what, f"n{config.n}", f"seed{config.seed}", *rest])
     return f"{config.run}/samples/{name}"
 
@@ -175,7 +176,7 @@ def _told(model: Denoiser, labels: Tensor | None, run: Run) -> Denoiser:
 
 
 @torch.no_grad()
-def _strip(
+def _frames(
     config: DictConfig, run: Run, model: Denoiser, trajectory: Trajectory, labels: Tensor | None, path: Path
 ) -> None:
     """Two rows for each of the first samples: the sample on its way, and what was predicted of its end.
@@ -183,9 +184,11 @@ def _strip(
     Of vectors, whose samples make a picture together, there are two rows for the whole batch.
     """
     last = len(trajectory.times) - 1
-    moments = sorted({round(i * last / max(config.strip - 1, 1)) for i in range(config.strip)})
+    moments = sorted(
+        {round(i * last / max(config.trajectory_frames - 1, 1)) for i in range(config.trajectory_frames)}
+    )
     if len(run.data_spec.shape) == 1:
-        _strip_of_clouds(run, model, trajectory, labels, moments, path)
+        _frames_of_point_clouds(run, model, trajectory, labels, moments, path)
         return
     rows: list[Tensor] = []
     for i in range(min(4, len(trajectory.states[0]))):
@@ -198,7 +201,7 @@ def _strip(
     save_rows(rows, path)
 
 
-def _strip_of_clouds(
+def _frames_of_point_clouds(
     run: Run,
     model: Denoiser,
     trajectory: Trajectory,
@@ -232,7 +235,7 @@ def _save(
     run: Run,
     task: Task | None,
     drawn: GeneratedSamples,
-    save_strip: Callable[[Path], None],
+    save_frames: Callable[[Path], None],
     details: dict[str, str],
 ) -> None:
     """Leave the numbers, then what can be made of pictures, and tell."""
@@ -246,10 +249,10 @@ def _save(
     pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
         "picture": (out / "samples.png", partial(_picture, run, task, x)),
     }
-    if config.film:
-        pictures["film"] = out / "film.gif", partial(_film, run, drawn)
-    if config.strip:
-        pictures["strip"] = out / "strip.png", save_strip
+    if config.gif:
+        pictures["animation"] = out / "trajectory.gif", partial(_animation, run, drawn)
+    if config.trajectory_frames:
+        pictures["trajectory"] = out / "trajectory.png", save_frames
     made = {what: str(path) for what, (path, save) in pictures.items() if attempt(partial(save, path), path)}
     console.print_table(
         f"samples of {run.folder}",
@@ -274,7 +277,7 @@ def _picture(run: Run, task: Task | None, x: Tensor, path: Path) -> None:
         save_rows([_row(run, task, x)], path)
 
 
-def _film(run: Run, drawn: GeneratedSamples, path: Path) -> None:
+def _animation(run: Run, drawn: GeneratedSamples, path: Path) -> None:
     """The way of the first batch; its last frame is without what noise is left."""
     states = drawn.trajectory.states
     save_gif([run.codec.decode_image(frame) for frame in [*states, drawn.x[: len(states[0])]]], path)
@@ -299,3 +302,6 @@ def _quality(run: Run, task: Task, x: Tensor) -> dict[str, str]:
     error = f" +- {float(found.std() / len(x) ** 0.5):.2f}" if len(x) > 1 else ""
     mean = psnr(images.double().mean(0, keepdim=True), truth)
     return {"PSNR": f"{float(found.mean()):.2f}{error} dB", "PSNR of the mean": f"{float(mean):.2f} dB"}
+
+
+main = Command(name="sample", function=sample)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import trusted
-from sde_gen.cli.app import given
+from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.renamed import upgrade
 
 OF_THE_COMMAND = ("run", "device", "loggers", "preview")
@@ -27,7 +27,7 @@ def with_stored(config: DictConfig) -> DictConfig:
     Raises:
         ValueError: the stored configuration is not to be trusted.
     """
-    overrides = given()
+    overrides = cli_overrides()
     if "run" not in overrides or "recipe" in overrides:
         return config
     changed = {key.replace("/", ".") for key, word in overrides.items() if not word.startswith("~")}

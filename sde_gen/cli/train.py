@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import door, require_int
+from sde_gen.cli.app import Command, require_int
 from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import (
     Begun,
@@ -33,8 +33,7 @@ from sde_gen.utils.images import attempt, save_samples
 from sde_gen.utils.types import Shape
 
 
-@door("train")
-def main(config: DictConfig) -> None:
+def train(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     config = with_stored(config)
     set_run_dir(config)
@@ -90,3 +89,6 @@ class _Preview(Callback):
             warnings.warn(f"the preview {path.name} has {outside.advice}", stacklevel=2)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_samples(self.codec.decode_image(x), path)
+
+
+main = Command(name="train", function=train)

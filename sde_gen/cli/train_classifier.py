@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import door
+from sde_gen.cli.app import Command
 from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import (
     Begun,
@@ -23,8 +23,7 @@ from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training import JSONL, Callback
 
 
-@door("train_classifier")
-def main(config: DictConfig) -> None:
+def train_classifier(config: DictConfig) -> None:
     """Train, or go on where the run folder's last checkpoint stands."""
     config = with_stored(config)
     set_run_dir(config)
@@ -49,3 +48,6 @@ def main(config: DictConfig) -> None:
             finished = trainer.run()
         if strategy.rank == 0:
             report(trainer, folder, finished, begun.finished)
+
+
+main = Command(name="train_classifier", function=train_classifier)

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
-from sde_gen.cli.app import given
+from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.data import Identity, Splits
@@ -38,7 +38,7 @@ def _named() -> bool:
 
 def _name_data(config: DictConfig) -> None:
     """Let a folder that the user does not name be that of the data on the command line."""
-    words = given()
+    words = cli_overrides()
     places = sorted(build.source(config.data).places | {"name"})
     named = [config.data[key] for key in places if f"data.{key}" in words and key not in ("cache", "index")]
     parts = [

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import as_list, door, load
+from sde_gen.cli.app import as_list, Command, load
 from sde_gen.cli.overrides import names
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.certificate import ParametrizedOracle, SolverReport, certify
@@ -19,8 +19,7 @@ from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
 
-@door("verify")
-def main(config: DictConfig) -> None:
+def verify(config: DictConfig) -> None:
     """Measure every solver on every process, and leave a table, a JSON and a picture; fail if a certificate does."""
     solvers = {_name(one): build.make(_load("solver", one)) for one in _asked(config.solvers, "solver")}
     sdes = {_name(one): _load("sde", one) for one in _asked(config.sdes, "sde")}
@@ -132,3 +131,6 @@ def _figure(found: list[SolverReport], sdes: list[str]) -> Figure:
     axes.set_yticks(range(len(solvers)), solvers)
     figure.colorbar(colors, label="measured less declared order")
     return figure
+
+
+main = Command(name="verify", function=verify)

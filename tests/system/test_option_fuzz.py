@@ -147,7 +147,7 @@ def answer(work):
 def try_all(command, config, cases):
     for place, value in cases:
         try:
-            answer(lambda: COMMANDS[command].main.task(mutated(config, place, value)))  # noqa: B023
+            answer(lambda: COMMANDS[command].main.run(mutated(config, place, value)))  # noqa: B023
         except Exception as error:
             raise AssertionError(f"{command}: {place}={value!r} ended in {error!r}") from error
 
@@ -159,7 +159,7 @@ def cases_of(config):
 @pytest.mark.parametrize(("command", "words"), CALLS, ids=lambda value: str(value))
 def test_some_wrong_settings_are_answered_in_a_line(command, words, run):
     config = composed(command, [word.replace("RUN", str(run)) for word in words])
-    assert answer(lambda: COMMANDS[command].main.task(config.copy())) is None or "file=nowhere" in words
+    assert answer(lambda: COMMANDS[command].main.run(config.copy())) is None or "file=nowhere" in words
     cases = cases_of(config)
     mine = {*options.OPTIONS[command], *options.required(command, CONF)}
     own = [case for case in cases if case[0] in mine]
