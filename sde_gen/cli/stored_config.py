@@ -35,7 +35,8 @@ def with_stored(config: DictConfig) -> DictConfig:
     stored = _stored(Path(config.run), {str(key) for key in config} - chosen)
     if not stored:
         return config
-    merged: DictConfig = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    merged = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(merged, DictConfig)
     with open_dict(merged):
         for key, value in stored.items():
             merged[key] = value
@@ -74,19 +75,19 @@ def _preview(node: Any) -> dict[str, Any] | None:
     return {"n": node["n"], "sampler": {**plain, **parts}} if whole and len(parts) == 2 else None
 
 
-def _dependent(node: Any, changed: set[str], prefix: str = "") -> Iterator[str]:
+def _dependent(node: DictConfig, changed: set[str], prefix: str = "") -> Iterator[str]:
     """The places of interpolations that name one of the changed settings, or something above or below it."""
-    if isinstance(node, ListConfig | DictConfig) and not (node._is_none() or node._is_missing()):
-        for key in node if isinstance(node, DictConfig) else range(len(node)):
-            child, place = node._get_node(key), f"{prefix}{key}"
-            if child._is_interpolation():
-                name = str(child._value()).removeprefix("${").removesuffix("}")
-                if any(
-                    f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for key in changed
-                ):
-                    yield place
-            else:
-                yield from _dependent(child, changed, f"{place}.")
+    for key in node:
+        child: Any = node._get_node(key)
+        place = f"{prefix}{key!s}"
+        if child._is_interpolation():
+            name = str(child._value()).removeprefix("${").removesuffix("}")
+            if any(
+                f"{name}.".startswith(f"{each}.") or f"{each}.".startswith(f"{name}.") for each in changed
+            ):
+                yield place
+        elif isinstance(child, DictConfig) and not (child._is_none() or child._is_missing()):
+            yield from _dependent(child, changed, f"{place}.")
 
 
 def _value(config: DictConfig, place: str) -> Any:

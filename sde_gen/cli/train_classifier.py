@@ -1,53 +1,15 @@
-"""Train a classifier of noised samples: ``python -m sde_gen.train_classifier data=fashion_mnist sde=vp``."""
-
-from functools import partial
-from pathlib import Path
+"""Train a classifier of noisy samples: ``python -m sde_gen.train_classifier data=fashion_mnist sde=vp``."""
 
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console
+from sde_gen.cli import build
 from sde_gen.cli.app import Command
-from sde_gen.cli.stored_config import with_stored
-from sde_gen.cli.training import (
-    Begun,
-    GracefulShutdown,
-    ProgressCallback,
-    SaveConfig,
-    check_compatible,
-    check_data,
-    report,
-    set_run_dir,
-)
-from sde_gen.data import Splits
-from sde_gen.distributed.strategy import init_distributed
-from sde_gen.training import JSONL, Callback
+from sde_gen.cli.training import fit
 
 
 def train_classifier(config: DictConfig) -> None:
-    """Train, or go on where the run folder's last checkpoint stands."""
-    config = with_stored(config)
-    set_run_dir(config)
-    folder = Path(config.run)
-    build.check(config)  # before the data, which may take long
-    splits: Splits = build.make(config.data).load()
-    check_compatible(folder, config)
-    check_data(folder, config, splits)
-    with init_distributed(partial(build.make, config.distributed)) as strategy:
-        with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
-            begun = Begun()
-            callbacks: list[Callback] = [
-                begun,
-                SaveConfig(config, folder),
-                JSONL(folder / "log.jsonl"),
-                ProgressCallback(bar),
-            ]
-            callbacks += [build.make(logger) for logger in config.loggers]
-            trainer = build.trainer(
-                config, splits, model=build.classifier, callbacks=callbacks, stop=stop, strategy=strategy
-            )
-            finished = trainer.run()
-        if strategy.rank == 0:
-            report(trainer, folder, finished, begun.finished)
+    """Train, or continue from the last checkpoint of the run folder."""
+    fit(config, build.classifier)
 
 
 main = Command(name="train_classifier", function=train_classifier)

@@ -241,7 +241,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("sample", ["out=/dev/null/x"], "/dev/null"),
         ("evaluate", ["n=100000"], "300"),
         ("evaluate", ["split=val"], "train and test"),
-        ("evaluate", ["metrics=[bpd,importance]", "dequantization=noised"], "means nothing to bpd"),
+        ("evaluate", ["metrics=[bpd,importance]", "dequantization=noised"], "bpd does not use it"),
         ("benchmark", ["solvers=[hoin]"], "heun"),
         ("benchmark", ["steps=[0]"], "steps"),
         ("benchmark", ["steps=few"], "steps"),

@@ -94,7 +94,7 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
         f"out={tmp_path / 'samples'}",
     ]
     test_commands.enter("sample", *words)
-    names = ["trajectory.gif", "samples.npz", "samples.png", "trajectory.png"]
+    names = ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
 
 
@@ -282,7 +282,7 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
     for run, words, answer in (
         ("free", (*by, "label=5"), "the classes are 0 to 4"),
         ("told", (*by, "label=4"), "guidance.told=true"),
-        ("free", (*by, "guidance.told=true", "label=4"), "knows no classes to be told"),
+        ("free", (*by, "guidance.told=true", "label=4"), "was trained without labels"),
         ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
         ("classifier", (), "holds a classifier, which cannot sample"),
     ):

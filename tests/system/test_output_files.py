@@ -33,7 +33,7 @@ def fail(*_: object, **__: object) -> None:
 
 def test_vectors_have_a_picture_a_strip_and_a_film(run: Path, tmp_path: Path) -> None:
     enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
-    assert sorted(os.listdir(tmp_path)) == ["trajectory.gif", "samples.npz", "samples.png", "trajectory.png"]
+    assert sorted(os.listdir(tmp_path)) == ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
     with Image.open(tmp_path / "trajectory.png") as strip, Image.open(tmp_path / "trajectory.gif") as film:
         assert strip.size == (1000, 1000), "two moments; states and predictions"
         assert film.n_frames >= 4, "the start and every step"

@@ -335,7 +335,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
     run = opened(runs / "class")
     every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
     config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.CFG", "drop": ["label"]}})
-    with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
+    with pytest.raises(ValueError, match=r"conditioning.dropout=0, always with labels"):
         apply_guidance(config, replace(run, config=every))
 
 

@@ -1,4 +1,4 @@
-"""The file that tuning leaves at a number of evaluations, and the door sample takes."""
+"""The settings file of a tuning at a number of evaluations, which the command sample reads."""
 
 from pathlib import Path
 

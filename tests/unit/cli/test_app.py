@@ -76,7 +76,7 @@ def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys)
         ({"label": [0.5]}, "label="),
         ({"noise_std": float("nan")}, "noise_std=nan"),
         ({"solver": None}, "solver=null: sample needs the settings"),
-        ({"grid": {"t_max": 1}}, "does not say _target_"),
+        ({"grid": {"t_max": 1}}, "has no _target_"),
         ({"sampler": 3}, "sampler=3"),
     ],
 )

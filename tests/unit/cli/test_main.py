@@ -123,7 +123,7 @@ def test_launchers_of_sweeps_can_pickle_a_command(module):
         ("train", "team=sharded", "distributed=fsdp"),
         ("train", "distributed=sharded", "distributed=fsdp"),
         ("train", "compiler=blocks", "compile=blocks"),
-        ("train", "compiler.kinds=3", "compile.kinds=3"),
+        ("train", "team._target_=x", "distributed._target_=x"),
         ("sample", "compiler=graphs", "compile=graphs"),
         ("train", "weighting=law", "weighting=time_density"),
         ("train", "time_sampler=information,uniform", "time_sampler=log1p_snr,uniform"),
