@@ -1,8 +1,8 @@
 """Check of stored configurations: in every place objects of its kind, and nothing else.
 
-A run folder may come from another source, and Hydra builds whatever a ``_target_`` names. So all of the configuration is
-checked before anything is built: a place takes the classes of its kind, and the arguments of a class are places again,
-whose kinds are the annotations of its constructor.
+A run folder may come from another source, and Hydra builds whatever a ``_target_`` names. So all of the configuration
+is checked before anything is built: a place takes the classes of its kind, and the arguments of a class are places
+again, whose kinds are the annotations of its constructor.
 """
 
 import collections.abc

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PRELOADED = ["tests.system.test_doors", "sde_gen.distributed.fsdp", "torch._dynamo"]
+PRELOADED = ["tests.system.test_commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
 """What the server imports: the doors, and what is imported late by the first team and the first optimizer."""
 
 

@@ -412,9 +412,9 @@ def test_one_image_has_no_standard_error_and_the_json_stays_valid(run, tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_no_result(run, tmp_path, capfd, monkeypatch):
-    from sde_gen.evaluation.metric import BitsPerDim, Measured
+    from sde_gen.evaluation.metric import BitsPerDim, MetricResult
 
-    monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: Measured(value=torch.tensor([1.0, float("nan")])))
+    monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: MetricResult(value=torch.tensor([1.0, float("nan")])))
     assert re.search(r"images \[\d+\] of", mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}"))
     assert not (tmp_path / "bpd.json").exists()
 
@@ -460,7 +460,7 @@ def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp
         (["settings=SETTINGS", "trajectory_frames=9"], "trajectory_frames=9"),
         (["label=1"], "without classes"),
         (["gif=perhaps"], "true or false"),
-        (["settings=BROKEN"], "is no yaml"),
+        (["settings=BROKEN"], "is not a YAML file"),
         (["settings=MANY"], "steps=many"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

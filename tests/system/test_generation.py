@@ -94,7 +94,7 @@ def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
         return x_s
 
     return SampleGeneration(
-        draw=draw, net=net, n=11, batch_size=8, folder=folder, crew=WorkQueue.init(), **more
+        draw=draw, net=net, n=11, batch_size=8, folder=folder, queue=WorkQueue.init(), **more
     )
 
 

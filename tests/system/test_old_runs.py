@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import renamed
 from sde_gen.training.precision import Auto
+from tests.helpers.stored_run import header_of, tell
 from tests.system.test_commands import enter, mistake
 
 OLD = Path(__file__).parents[1] / "data" / "run_v0_1"
@@ -132,16 +133,12 @@ def test_a_finished_old_training_is_not_said_to_differ(run, capfd):
 
 
 def test_stored_settings_of_a_stranger_build_nothing(run, capfd):
-    from tests.helpers.stored_run import header_of, tell
-
     path = run / "checkpoints" / "000000000032"
     header = header_of(path)
     header["about"]["config"]["optimizer"] = {"_target_": "os.system", "command": "true"}
     tell(path, header)
     assert "os.system" in mistake(capfd, "train", f"run={run}", "engine.images=64")
-    enter(
-        "train", f"run={run}", "optimizer=adam"
-    )  # chosen on the command line, so that the other one is not read
+    enter("train", f"run={run}", "engine.images=48", "optimizer=adam")  # then the stored one is not read
 
 
 def test_every_old_class_has_one_name_today():
