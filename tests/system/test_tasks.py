@@ -224,7 +224,10 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "no image that can be read"),
         ([plain, "task=colorize", "image=0"], "C > 1"),
         ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
-        ([*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"], "walks by itself"),
+        (
+            [*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"],
+            "provides its own solver",
+        ),
         ([*inpaint, f"mask={runs / 'mask.png'}", "method=repaint", "solver=dormand_prince"], "own steps"),
         ([plain, "task=vary", "image=0", "n=100"], "one batch"),
     ):
