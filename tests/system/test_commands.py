@@ -294,10 +294,10 @@ def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_p
     header = json.loads((path / "checkpoint.json").read_text())
     for kind, told, words in (
         *(
-            ("facts", data_spec, "facts of the data")
+            ("facts", data_spec, "invalid data metadata")
             for data_spec in ([], {}, {**header["about"]["facts"], "shape": 3})
         ),
-        ("facts", {**header["about"]["facts"], "classes": "x"}, "facts of the data"),
+        ("facts", {**header["about"]["facts"], "classes": "x"}, "invalid data metadata"),
         *(("config", config, "no network") for config in ([], {**header["about"]["config"], "model": None})),
     ):
         text = json.dumps({**header, "about": {**header["about"], kind: told}})
