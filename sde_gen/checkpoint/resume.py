@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def resume(
     strategy: Strategy,
     about: dict[str, Any],
     batch_size: int,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> int | None:
     """Load the last checkpoint, if there is one, and warn where it was written with other settings.
 
@@ -34,6 +36,7 @@ def resume(
         strategy: the strategy, which may shard these.
         about: the settings now, plain data.
         batch_size: images of a step.
+        upgrade: renames what an earlier version called otherwise in the settings of the checkpoint.
 
     Returns:
         Images seen, or None without a checkpoint.
@@ -54,8 +57,9 @@ def resume(
     load_into(ema_model, found.ema, what=what, strategy=strategy)
     from_tensors(adam, found.optimizer, strategy)
     _check_finite(folder, found.images, net, ema_model, adam, strategy)
-    known = {key: value for key, value in about.items() if key in found.about}  # by an earlier version, less
-    changed = diff_config({**found.about, "validation": None}, {**known, "validation": None})
+    stored = upgrade(found.about)
+    known = {key: value for key, value in about.items() if key in stored}  # by an earlier version, less
+    changed = diff_config({**stored, "validation": None}, {**known, "validation": None})
     if changed:
         bits = any(line.startswith("execution.") for line in changed)
         warnings.warn(

@@ -1,6 +1,5 @@
-"""What the doors share: configuration by Hydra, and user mistakes answered in one line."""
+"""Command lines: configuration by Hydra, and one line for every mistake of the user."""
 
-import importlib
 import os
 import signal
 import sys
@@ -8,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import hydra
@@ -17,7 +17,9 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from sde_gen import __version__
 from sde_gen.cli import options
+from sde_gen.cli.help import command_help
 from sde_gen.cli.overrides import CONF as CONF
 from sde_gen.cli.overrides import names as names
 from sde_gen.cli.overrides import suggest as suggest
@@ -26,71 +28,85 @@ from sde_gen.distributed.launch import should_report
 from sde_gen.training.precision import exact_float32
 
 
-def door(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Turn ``task(config)`` into a command line configured by conf/<name>.yaml.
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line ``python -m sde_gen.NAME``, configured by conf/NAME.yaml.
 
     A mistake of the user (ValueError, a missing file, a full disk, numbers that are not finite) ends the
     process with one line and exit status 2; HYDRA_FULL_ERROR=1 shows the traceback instead.
+
+    Arguments:
+        name: name of the command and of its file.
+        function: the task, given the composed configuration; a function of a module, so that launchers of sweeps
+            can pickle it.
     """
 
-    def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
-        task = _Task(function, name)
+    name: str
+    function: Callable[[DictConfig], None]
 
-        def guarded(config: DictConfig) -> None:
-            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-                signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs from here on cleans up
+    def __call__(self) -> None:
+        """Read the command line, compose the configuration and run."""
+        argv = sys.argv
+        if {"-h", "--help"} & set(argv[1:]):
+            print(command_help(self.name, argv[1:]))
+            raise SystemExit(0)
+        if "--version" in argv[1:]:
+            print(f"sde_gen {__version__}")
+            raise SystemExit(0)
+        try:
+            overrides = validate_overrides(self.name, argv[1:])
+        except MISTAKES as error:
+            exit_with_error(format_error(error))
+        with _one_line_warnings(), _sweep_folder(overrides) as sweep_overrides:
+            sys.argv = [argv[0], *overrides, *sweep_overrides]
             try:
-                exact_float32()
-                task(config)
-            except MISTAKES as error:
-                if os.environ.get("HYDRA_FULL_ERROR"):
-                    raise
-                exit_with_error(format_error(error), consequence=isinstance(error, ChildProcessError))
-            except (MemoryError, RuntimeError) as error:
-                if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
-                    raise
-                exit_with_error(
-                    "the memory did not suffice; try a smaller batch_size (in training a larger engine.accumulation)"
-                )
-            except KeyboardInterrupt:
-                raise SystemExit(130) from None
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(
+                    self.run_or_exit
+                )()
+            finally:
+                sys.argv = argv
 
-        guarded.__module__ = function.__module__
+    def run(self, config: DictConfig) -> None:
+        """Check the options and run the task; mistakes are raised."""
+        options.check(config, self.name, CONF)
+        self.function(config)
 
-        def main() -> None:
-            argv = sys.argv
-            try:
-                words = validate_overrides(name, argv[1:])
-            except MISTAKES as error:
-                exit_with_error(format_error(error))
-            with _plain_warnings(), _folder_of_sweep(words) as more:
-                sys.argv = [argv[0], *words, *more]
-                try:
-                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
-                finally:
-                    sys.argv = argv
-
-        vars(main)["task"] = task
-        return main
-
-    return decorate
+    def run_or_exit(self, config: DictConfig) -> None:
+        """Run the task; a mistake of the user ends the process with one line."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs from here on cleans up
+        try:
+            exact_float32()
+            self.run(config)
+        except MISTAKES as error:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                raise
+            exit_with_error(format_error(error), consequence=isinstance(error, ChildProcessError))
+        except (MemoryError, RuntimeError) as error:
+            if os.environ.get("HYDRA_FULL_ERROR") or not _out_of_memory(error):
+                raise
+            exit_with_error(
+                "out of memory: try a smaller batch_size (in training a larger engine.accumulation)"
+            )
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
 
 
 MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, HydraException, OmegaConfBaseException)
-"""What a user's mistake raises."""
+"""Exceptions that a mistake of the user raises."""
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
+def _one_line_warnings() -> Iterator[None]:
     """Show a warning for users in one line, without the line of source that raised it."""
     before = warnings.formatwarning
 
-    def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+    def one_line(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
         if issubclass(category, UserWarning):
             return f"warning: {' '.join(str(message).split())}\n"
-        return before(message, category, *where, **more)
+        return before(message, category, *args, **kwargs)
 
-    warnings.formatwarning = plain
+    warnings.formatwarning = one_line
     try:
         yield
     finally:
@@ -98,49 +114,27 @@ def _plain_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def _folder_of_sweep(words: list[str]) -> Iterator[list[str]]:
+def _sweep_folder(overrides: list[str]) -> Iterator[list[str]]:
     """Give Hydra a folder for the record of a sweep that ends with it; launchers of processes keep their logs."""
-    chosen = any(word.startswith(("hydra/launcher", "hydra.sweep.dir")) for word in words)
-    if chosen or not {"-m", "--multirun"} & set(words):
+    chosen = any(word.startswith(("hydra/launcher", "hydra.sweep.dir")) for word in overrides)
+    if chosen or not {"-m", "--multirun"} & set(overrides):
         yield []
         return
     with tempfile.TemporaryDirectory(prefix="sde_gen-") as folder:
         yield [f"hydra.sweep.dir='{folder}'"]
 
 
-class _Task:
-    """What a door does; a process of another machine, where launchers of sweeps send it, finds it by its name."""
-
-    def __init__(self, function: Callable[[DictConfig], None], name: str) -> None:
-        self.function, self.name = function, name
-
-    def __call__(self, config: DictConfig) -> None:
-        options.check(config, self.name, CONF)
-        self.function(config)
-
-    def __reduce__(self) -> tuple[Callable[[str, str], "_Task"], tuple[str, str]]:
-        module = vars(sys.modules[self.function.__module__])[
-            "__spec__"
-        ].name  # "__main__" is another one there
-        return _task, (module, self.function.__name__)
-
-
-def _task(module: str, name: str) -> _Task:
-    found: _Task = vars(getattr(importlib.import_module(module), name))["task"]
-    return found
-
-
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory is what lacks: PyTorch has a class for a GPU's, and on the CPU a message only."""
+    """Return whether memory is exhausted: PyTorch has a class for a GPU's, on the CPU a message only."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def exit_with_error(message: str, *, consequence: bool = False) -> NoReturn:
-    """End the process as after a user's mistake; of the processes of a ``torchrun`` one says it.
+    """End the process after a mistake of the user; of the processes of a ``torchrun`` one prints it.
 
     Arguments:
         message: what was wrong.
-        consequence: whether another process has failed before, and says why.
+        consequence: whether another process has failed before and prints the reason.
     """
     if should_report(message, consequence=consequence):
         print(f"error: {message}", file=sys.stderr, flush=True)
@@ -148,7 +142,7 @@ def exit_with_error(message: str, *, consequence: bool = False) -> NoReturn:
 
 
 def format_error(error: BaseException) -> str:
-    """The message of the mistake itself in one line, without the layers around it."""
+    """Return the message of the mistake itself in one line, without the exceptions around it."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... must be given"
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
@@ -161,10 +155,10 @@ def format_error(error: BaseException) -> str:
 
 
 def require_int(config: DictConfig, *keys: str, least: int = 1) -> None:
-    """Refuse settings that are no whole numbers, or too small ones.
+    """Check that settings are whole numbers that are large enough.
 
     Raises:
-        ValueError: one of them is; the message names it.
+        ValueError: one of them is not; the message names it.
     """
     for key in keys:
         value = config[key]
@@ -172,29 +166,29 @@ def require_int(config: DictConfig, *keys: str, least: int = 1) -> None:
             raise ValueError(f"{key}={value}: expected a whole number of at least {least}")
 
 
-def given() -> dict[str, str]:
-    """The words of the command line by what they set: ``reference.solver`` for ``solver@reference.solver=heun``."""
-    words = HydraConfig.get().overrides.task
-    return {word.lstrip("+~").partition("=")[0].rpartition("@")[2]: word for word in words}
+def cli_overrides() -> dict[str, str]:
+    """Overrides of the command line by the setting: ``reference.solver`` for ``solver@reference.solver=heun``."""
+    overrides = HydraConfig.get().overrides.task
+    return {word.lstrip("+~").partition("=")[0].rpartition("@")[2]: word for word in overrides}
 
 
-def refuse(instead: str, *keys: str) -> None:
-    """Refuse settings on the command line that nobody would read.
+def reject_unused(reason: str, *keys: str) -> None:
+    """Reject settings on the command line that have no effect.
 
     Arguments:
-        instead: what decides in their place, or what to do, for the message.
+        reason: why they have none, for the message.
         keys: the settings.
 
     Raises:
         ValueError: one of them, or something below it, is given; the message names it.
     """
-    for key, word in given().items():
+    for key, word in cli_overrides().items():
         if key in keys or key.startswith(tuple(f"{other}." for other in keys)):
-            raise ValueError(f"{word} would have no effect: {instead}")
+            raise ValueError(f"{word} has no effect because {reason}")
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list, also where the user gave its only element bare."""
+    """Return a list, also where the user gave its only element alone."""
     return list(value) if isinstance(value, ListConfig) else [value]
 
 

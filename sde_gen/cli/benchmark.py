@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console, threads, tuning
-from sde_gen.cli.app import as_list, door, load, refuse
+from sde_gen.cli.app import Command, as_list, load, reject_unused
 from sde_gen.cli.run import Run, load_run
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid
@@ -48,14 +48,13 @@ class Row:
     out_of_range: float | None
 
 
-@door("benchmark")
-def main(config: DictConfig) -> None:
+def benchmark(config: DictConfig) -> None:
     """Measure error against a fine reference, and time, by number of evaluations."""
     if config.tune:
-        refuse("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
+        reject_unused("tune=true reads tuning.* instead", "solvers", "steps", "grid", "reference")
         tuning.tune(config)
         return
-    refuse("say tune=true with it", "tuning")
+    reject_unused("tuning.* is read with tune=true only", "tuning")
     step_counts, names = as_list(config.steps), as_list(config.solvers)
     if not step_counts:
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
@@ -178,13 +177,13 @@ def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
         if own:
             alike.setdefault(f"{max(own):.0e}", []).append(name)
     if alike:
-        told = "; ".join(f"{error} for {', '.join(names)}" for error, names in alike.items())
-        console.console.print(f"errors of the references themselves: {told}", soft_wrap=True)
+        listing = "; ".join(f"{error} for {', '.join(names)}" for error, names in alike.items())
+        console.console.print(f"errors of the references themselves: {listing}", soft_wrap=True)
     fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
     if fresh:
         console.console.print(
             f"- no error of {', '.join(fresh)}: the noise is fresh, so that more steps give other samples, not better "
-            "ones; the error of their law is what python -m sde_gen.verify measures",
+            "ones; the error of their distribution is measured by python -m sde_gen.verify",
             soft_wrap=True,
         )
     table = f"table {Path(config.out) / 'benchmark.json'}"
@@ -210,3 +209,6 @@ def _figure(rows: list[Row]) -> Figure:
     if measured:
         by_nfe.legend()
     return figure
+
+
+main = Command(name="benchmark", function=benchmark)

@@ -1,4 +1,4 @@
-"""The composition root: the one place where a configuration becomes objects that meet."""
+"""The composition root: the one place where a configuration becomes objects that are composed."""
 
 import subprocess
 from collections.abc import Callable, Collection
@@ -13,10 +13,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
+from sde_gen.cli.options import accepts
+from sde_gen.cli.renamed import upgrade_about
 from sde_gen.data import DatasetSource, Identity, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.sde import SDE
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 from sde_gen.utils.types import Shape
@@ -24,7 +27,7 @@ from sde_gen.utils.types import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What the data says and no configuration can: it fills the keys that a yaml leaves as ``???``.
+    """Shape, levels and classes of the data, which fill the keys that a yaml leaves as ``???``.
 
     Arguments:
         shape: event shape of the data, such as (C, H, W).
@@ -37,7 +40,7 @@ class DataSpec:
     classes: int
 
     def fill(self, config: DictConfig) -> dict[str, Any]:
-        """The facts that this node asks for."""
+        """Return those that this node leaves open."""
         return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
 
 
@@ -48,27 +51,26 @@ def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
 
 
 def denoiser(config: DictConfig, data_spec: DataSpec, **more: Any) -> NetworkDenoiser:
-    """Build the network, its process and the meaning of its output; the process is made once.
+    """Build the network, its process and its prediction type; the process is made once.
 
     Arguments:
         config: the configuration of a training.
-        data_spec: what it is silent about.
-        more: what a configuration cannot say: the context in which the network is called.
+        data_spec: shape, levels and classes of the data.
+        more: further arguments: the context in which the network is called.
     """
     sde = make(config.sde)
-    shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NetworkDenoiser(
         net=network(config, data_spec),
         sde=sde,
-        parametrization=make(config.parametrization, **shared),
+        parametrization=_parametrization(config, sde),
         **more,
     )
 
 
 def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
     """Build the network of a score model."""
-    told = "net" in config.model  # a network around one whose classes are settled
-    classes = {"num_classes": data_spec.classes} if conditional(config) and not told else {}
+    takes_classes = conditional(config) and accepts(config.model, "num_classes")
+    classes = {"num_classes": data_spec.classes} if takes_classes else {}
     built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **classes})
     return built
 
@@ -87,19 +89,25 @@ def classifier(config: DictConfig, data_spec: DataSpec) -> NoisyClassifier:
         ValueError: the data have no labels.
     """
     if data_spec.classes < 2:
-        raise ValueError("the data have no classes to tell apart; use data with labels, such as data=digits")
+        raise ValueError("the data have no classes; use data with labels, such as data=digits")
     sde = make(config.sde)
-    shared = {"sde": sde} if "sde" in config.parametrization else {}
     return NoisyClassifier(
         net=encoder(config, data_spec),
         sde=sde,
-        parametrization=make(config.parametrization, **shared),
+        parametrization=_parametrization(config, sde),
     )
 
 
+def _parametrization(config: DictConfig, sde: SDE) -> Any:
+    """Build the prediction type, of the same process where it takes one."""
+    shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
+    return make(config.parametrization, **shared)
+
+
 def conditional(config: DictConfig) -> bool:
-    """Whether the network is told classes: whether its conditioning asks the data for them."""
-    return "classes" in list(config.get("conditioning", {}))
+    """Return whether the network is trained with labels: whether its conditioning takes the classes of the data."""
+    node = config.get("conditioning")
+    return node is not None and accepts(node, "classes")
 
 
 def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], folder: Path) -> None:
@@ -128,10 +136,10 @@ def make(config: DictConfig, **given: Any) -> Any:
 
     Arguments:
         config: a node with a ``_target_``.
-        given: arguments that it does not say; and settings of Hydra's ``instantiate``.
+        given: further arguments; and settings of Hydra's ``instantiate``.
 
     Raises:
-        ValueError: an argument is of another kind than annotated; the message says which setting.
+        ValueError: an argument is of another kind than annotated; the message names the setting.
     """
     check(config, **given)
     return instantiate(config, **given)
@@ -142,7 +150,7 @@ def check(config: DictConfig, **given: Any) -> None:
 
     Arguments:
         config: a node with a ``_target_``.
-        given: arguments that come from elsewhere, in place of those that the node says.
+        given: arguments that replace those of the node.
 
     Raises:
         ValueError: as :func:`make`.
@@ -152,7 +160,7 @@ def check(config: DictConfig, **given: Any) -> None:
 
 
 def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
-    """What a node will be: a value, or an object that is not built yet, whose arguments are checked."""
+    """Return the value of a node, or a placeholder of its object, whose arguments are checked."""
     if isinstance(node, ListConfig):
         return [_planned(_followed(node._get_node(index))) for index in range(len(node))]
     if not isinstance(node, DictConfig):
@@ -174,12 +182,12 @@ def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
 
 
 def _followed(node: Any) -> Any:
-    """The node that an interpolation names, under whose name the user sets it."""
+    """Return the node that an interpolation names, under whose name the user sets it."""
     return node._maybe_dereference_node(throw_on_resolution_failure=True)
 
 
 def device(name: str) -> torch.device:
-    """The device of this name; ``auto`` takes CUDA if there is one.
+    """Return the device of this name; ``auto`` takes CUDA if there is one.
 
     Raises:
         ValueError: there is no such device here.
@@ -191,7 +199,7 @@ def device(name: str) -> torch.device:
         torch.empty(1, device=found).item()  # "meta" is a device too, but has no numbers
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device={name} is not to be had here ({str(error).splitlines()[0]}); use auto or cpu"
+            f"device={name} is not available ({str(error).splitlines()[0]}); use auto or cpu"
         ) from error
     return found
 
@@ -203,18 +211,18 @@ def trainer(
     model: Callable[[DictConfig, DataSpec], Any] = denoiser,
     **more: Any,
 ) -> Trainer:
-    """Build the training: everything that a configuration of the door ``train`` names.
+    """Build the training of a configuration of the command ``train``.
 
     Arguments:
         config: the configuration.
         splits: the data.
         model: builds what is trained: a denoiser, or a classifier of noised samples.
-        more: what a configuration cannot say: listeners and when to stop.
+        more: further arguments: callbacks and when to stop.
     """
     data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
     if config.get("model", {}).get("num_classes", 0):
         raise ValueError(
-            f"model.num_classes={config.model.num_classes}: the data say how many classes there are; "
+            f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
             "to train with them use conditioning=class"
         )
     if conditional(config) and splits.train.labels is not None and splits.test.labels is None:
@@ -245,12 +253,13 @@ def trainer(
             "versions": versions(),
         },
         conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
+        upgrade=upgrade_about,
         **more,
     )
 
 
 def identity(config: DictConfig, splits: Splits) -> Identity:
-    """What tells the data of a training from others, and where they lie now."""
+    """Return fingerprint and place of the data of a training."""
     settings = OmegaConf.to_container(config.data, resolve=True)
     assert isinstance(settings, dict)
     places = absolute({str(key): value for key, value in settings.items()}, source(config.data).places)
@@ -258,19 +267,19 @@ def identity(config: DictConfig, splits: Splits) -> Identity:
 
 
 def source(node: DictConfig) -> type[DatasetSource]:
-    """The class of the data; one that is none of ours says of no setting that it is a path."""
+    """Return the class of the data; that of another package declares no settings as paths."""
     found = get_object(node._target_)
     return found if isinstance(found, type) and issubclass(found, DatasetSource) else DatasetSource
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides over numbers, and the commit in a checkout."""
+    """Return the versions of the numerical packages, and the commit in a checkout."""
     found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
     return {"sde_gen": __version__, **found, **_commit(Path(__file__).resolve().parents[2])}
 
 
 def _commit(checkout: Path) -> dict[str, str]:
-    """The commit, where the package lies in a checkout of its own and git is installed; ``+`` if files were changed."""
+    """Return the commit, if the package lies in its own checkout and git is installed; ``+`` if files were changed."""
     git = ["git", "-C", str(checkout)]
     try:
         top, commit = _said([*git, "rev-parse", "--show-toplevel", "HEAD"])

@@ -1,9 +1,10 @@
-"""Numbers to people: progress bars and tables in the terminal."""
+"""Progress bars and tables in the terminal."""
 
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.progress import (
@@ -92,14 +93,26 @@ def _clock(seconds: float | None) -> str:
     return str(timedelta(seconds=round(seconds or 0)))
 
 
-def print_table(title: str, rows: Mapping[str, str]) -> None:
-    """Print names and values."""
-    sheet = Table(title=title, show_header=False, title_justify="left", min_width=len(title))
-    sheet.add_column(style="dim")
-    sheet.add_column(overflow="fold")
+def print_table(
+    title: str, rows: Mapping[str, str], paths: Mapping[str, object] = MappingProxyType({})
+) -> None:
+    """Print names and values in a box, and paths below it, each whole in one line.
+
+    Arguments:
+        title: the line above.
+        rows: names and values.
+        paths: names and paths of what was written.
+    """
+    table = Table(show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
     for name, value in rows.items():
-        sheet.add_row(name, value)
-    console.print(sheet)
+        table.add_row(name, value)
+    console.print(title, soft_wrap=True, style="italic", markup=False)
+    console.print(table)
+    width = max(map(len, paths), default=0)
+    for name, path in paths.items():
+        console.print(f"{name:<{width}}  {path}", soft_wrap=True, markup=False)
 
 
 def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -107,8 +120,9 @@ def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
 
     One too wide for the terminal goes on below, the first column repeated.
     """
+    console.print(title, soft_wrap=True, style="italic", markup=False)
     for part in _parts([max(map(len, column)) for column in zip(columns, *rows, strict=True)], console.width):
-        grid = Table(title=title, title_justify="left", min_width=len(title))
+        grid = Table()
         for index in part:
             grid.add_column(columns[index], justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
@@ -116,12 +130,12 @@ def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
         console.print(grid)
 
 
-def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
     """Columns that fit beside each other, with the first one in every part."""
     parts, border = [[0]], 3
     for index in range(1, len(widths)):
-        used = 1 + sum(widths[one] + border for one in parts[-1])
-        if len(parts[-1]) > 1 and used + widths[index] + border > room:
+        used = 1 + sum(widths[column] + border for column in parts[-1])
+        if len(parts[-1]) > 1 and used + widths[index] + border > width:
             parts.append([0])
         parts[-1].append(index)
     return parts

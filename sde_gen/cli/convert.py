@@ -15,7 +15,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console
-from sde_gen.cli.app import door, refuse
+from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.run import load_run
 from sde_gen.interop.converted_model import ConvertedModel
@@ -26,11 +26,10 @@ LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
 
 DEEPEST_SETTINGS = 32
-"""TrainingConfig within one another in a YAML file, at most."""
+"""Largest depth of nested settings in a YAML file."""
 
 
-@door("convert")
-def main(config: DictConfig) -> None:
+def convert(config: DictConfig) -> None:
     """Take a network in, or give one out."""
     out = Path(config.out)
     require_absent(out)
@@ -40,20 +39,20 @@ def main(config: DictConfig) -> None:
         )
     if config.run is None:
         if config.get("from") is None:
-            raise ValueError("from=... must say whose file it is")
-        refuse("a file is taken in", "to", "checkpoint", "trust")
+            raise ValueError("from=... must name the format of the file")
+        reject_unused("a file is imported", "to", "checkpoint", "trust")
         take_in(config, out)
     else:
         if config.get("to") is None:
-            raise ValueError("to=... must say to whom the run is given")
-        refuse("a run is given out", "from", "data", "settings")
+            raise ValueError("to=... must name the format to export")
+        reject_unused("a run is exported", "from", "data", "settings")
         give_out(config, out)
 
 
 def give_out(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
-    asked = {key: config[key] for key in ("run", "checkpoint", "trust")}
-    run = load_run(OmegaConf.create({**asked, "device": "cpu"}))
+    source = {key: config[key] for key in ("run", "checkpoint", "trust")}
+    run = load_run(OmegaConf.create({**source, "device": "cpu"}))
     parts = ("model", "sde", "parametrization", "codec", "conditioning")
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
@@ -62,10 +61,10 @@ def give_out(config: DictConfig, out: Path) -> None:
     console.print_table(
         f"given out to {out}",
         {
-            "run": str(run.folder),
             "parameters": f"{sum(part.numel() for part in run.denoiser.net.parameters()):,}",
             "files": ", ".join(written),
         },
+        {"run": run.folder},
     )
 
 
@@ -99,25 +98,25 @@ def take_in(config: DictConfig, out: Path) -> None:
     console.print_table(
         f"converted to {out}",
         {
-            "from": f"{path} ({origin['format']}, {origin['bytes']:,} bytes)",
+            "format": f"{origin['format']}, {origin['bytes']:,} bytes",
             "parameters": f"{sum(part.numel() for part in net.parameters()):,}",
             "process": _kind(stored["sde"]),
             "event": f"{tuple(data_spec.shape)}, {data_spec.levels} levels",
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
             "not as it was": "; ".join(found.notes) or "nothing",
             "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
-            "checkpoint": str(written),
         },
+        {"from": path, "checkpoint": written},
     )
 
 
 def _settings(path: str | None) -> dict[str, Any] | None:
-    """A JSON or YAML file with the settings of the foreign network, where one is named."""
+    """Read the JSON or YAML file of settings of the foreign network, where one is named."""
     if path is None:
         return None
     if not Path(path).is_file():
         raise ValueError(
-            f"there is no file {path}; settings=... names the configuration the network was made with"
+            f"file not found: {path}; settings=... names the configuration the network was made with"
         )
     if path.endswith(".json"):
         return files.json_of(Path(path))
@@ -127,9 +126,9 @@ def _settings(path: str | None) -> dict[str, Any] | None:
         text = Path(path).read_text(encoding="utf-8")
         _check_yaml(text)
         found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # whatever a damaged file makes the reader of YAML say
-        said = str(error).strip() or type(error).__name__
-        raise ValueError(f"{path} is neither JSON nor YAML ({said.splitlines()[0]})") from error
+    except Exception as error:  # any error of the YAML reader on a damaged file
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{path} is neither JSON nor YAML ({reason.splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no settings by name")
     return {str(key): value for key, value in found.items()}
@@ -166,3 +165,6 @@ def _sha256(path: Path) -> str:
         for block in iter(lambda: file.read(2**20), b""):
             found.update(block)
     return found.hexdigest()
+
+
+main = Command(name="convert", function=convert)

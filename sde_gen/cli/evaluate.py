@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from sde_gen.cli import console, threads
-from sde_gen.cli.app import as_list, door
+from sde_gen.cli import build, console, threads
+from sde_gen.cli.app import Command, as_list
 from sde_gen.cli.evaluation import Evaluation, Results, plan
 from sde_gen.cli.generation import coupling
 from sde_gen.cli.overrides import suggest
@@ -19,29 +19,28 @@ from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
 from sde_gen.utils import atomic
 
 
-@door("evaluate")
-def main(config: DictConfig) -> None:
-    """Compute every metric asked for, and leave the value of every image."""
+def evaluate(config: DictConfig) -> None:
+    """Compute the metrics, and save the value of every image."""
     metrics = _metrics(config)
-    crew = WorkQueue.init()
+    queue = WorkQueue.init()
     try:
-        with crew.propagate_failure():
+        with queue.propagate_failure():
             run = load_run(config)
-            with threads.in_use(config, run) as said:
-                data, found = _evaluate(config, metrics, crew, run)
+            with threads.in_use(config, run) as threads_used:
+                data, found = _evaluate(config, metrics, queue, run)
     except PeerFailed:
-        raise SystemExit(2) from None  # the process that failed has said why
-    results = [one for one in found if one is not None]
+        raise SystemExit(2) from None  # the process that failed has printed the reason
+    results = [each for each in found if each is not None]
     if results:
-        for one in results:
-            _save(config, run, one, data)
-        _show(config, run, results, data, said)
+        for evaluated in results:
+            _save(config, run, evaluated, data)
+        _show(config, run, results, data, threads_used)
 
 
 def _evaluate(
-    config: DictConfig, metrics: list[str], crew: WorkQueue, run: Run
+    config: DictConfig, metrics: list[str], queue: WorkQueue, run: Run
 ) -> tuple[Dataset, list[Results | None]]:
-    """What this process does of the work."""
+    """Evaluate the share of this process."""
     data = _split(config, run)
     n = len(data) if config.n is None else config.n
     if n > len(data):
@@ -49,7 +48,7 @@ def _evaluate(
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
     found = [
-        Evaluation(config=config, run=run, data=data, name=name, batches=batches, crew=crew).results()
+        Evaluation(config=config, run=run, data=data, name=name, batches=batches, queue=queue).results()
         for name in metrics
     ]
     return data, found
@@ -58,16 +57,18 @@ def _evaluate(
 def _metrics(config: DictConfig) -> list[str]:
     known, metrics = sorted(config.metric), as_list(config.metrics)
     if not metrics:
-        raise ValueError(f"metrics=[] asks for nothing; there are {', '.join(known)}")
+        raise ValueError(f"metrics=[] names no metric; there are {', '.join(known)}")
     for name in metrics:
         if name not in known:
             raise ValueError(f"metric {name!r} is unknown; {suggest(name, known)}")
     chosen = HydraConfig.get().runtime.choices["dequantization"]
-    deaf = [name for name in metrics if "dequantization" not in OmegaConf.to_yaml(config.metric[name])]
-    if chosen != "uniform" and deaf:
-        raise ValueError(
-            f"dequantization={chosen} means nothing to {', '.join(deaf)}; for bits/dim take metrics=[importance]"
-        )
+    if chosen != "uniform":
+        ignoring = [name for name in metrics if not build.make(config.metric[name]).uses_dequantization]
+        if ignoring:
+            raise ValueError(
+                f"dequantization={chosen} has no effect because {', '.join(ignoring)} does not use it; "
+                "for bits/dim take metrics=[importance]"
+            )
     return list(dict.fromkeys(metrics))
 
 
@@ -78,13 +79,13 @@ def _split(config: DictConfig, run: Run) -> Dataset:
     return splits.test if config.split == "test" else splits.train
 
 
-def _save(config: DictConfig, run: Run, one: Results, data: Dataset) -> None:
-    """Leave a JSON, whole or not at all."""
-    result, path = _budget(one), Path(config.out) / f"{one.name}.json"
+def _save(config: DictConfig, run: Run, evaluated: Results, data: Dataset) -> None:
+    """Save the results as JSON, atomically."""
+    result, path = _budget(evaluated), Path(config.out) / f"{evaluated.name}.json"
     report = {
-        "metric": one.name,
-        "what": one.metric.what,
-        "unit": one.metric.unit,
+        "metric": evaluated.name,
+        "what": evaluated.metric.what,
+        "unit": evaluated.metric.unit,
         "mean": result.total.mean,
         "standard_error": _number(result.total.se),
         "images": result.total.n,
@@ -97,59 +98,59 @@ def _save(config: DictConfig, run: Run, one: Results, data: Dataset) -> None:
         "not_known_to_be_small": sorted(result.significant_biases()),
         "classes": {
             label: {**_name(data, label), "mean": mean, "standard_error": _number(se), "images": n}
-            for label, (mean, se, n) in _classes(one).items()
+            for label, (mean, se, n) in _classes(evaluated).items()
         },
-        "network_evaluations_per_image": one.nfe,
-        "seconds": one.seconds,
+        "network_evaluations_per_image": evaluated.nfe,
+        "seconds": evaluated.seconds,
         "trained_on_images": run.images,
-        "data_of_the_training": _trained_on(config, run, one),
-        "settings": one.settings,
-        "image": one.images,
-        "per_image": one.found.value.tolist(),
+        "data_of_the_training": _trained_on(config, run, evaluated),
+        "settings": evaluated.settings,
+        "image": evaluated.images,
+        "per_image": evaluated.values.value.tolist(),
     }
     atomic.write(path, json.dumps(report, indent=1, allow_nan=False))
 
 
-def _budget(one: Results) -> ErrorBudget:
-    return budget(one.found.value, one.found.random_errors, one.found.biases)
+def _budget(evaluated: Results) -> ErrorBudget:
+    return budget(evaluated.values.value, evaluated.values.random_errors, evaluated.values.biases)
 
 
-def _classes(one: Results) -> dict[int, MeanEstimate]:
-    """The mean of every class, where the data have classes."""
-    if one.labels is None:
+def _classes(evaluated: Results) -> dict[int, MeanEstimate]:
+    """Return the mean of every class, where the data have classes."""
+    if evaluated.labels is None:
         return {}
-    labels = sorted(set(one.labels.tolist()))
-    return {label: estimate(one.found.value[one.labels == label]) for label in labels}
+    labels = sorted(set(evaluated.labels.tolist()))
+    return {label: estimate(evaluated.values.value[evaluated.labels == label]) for label in labels}
 
 
 def _name(data: Dataset, label: int) -> dict[str, str]:
-    """The name of a class, where it has one."""
+    """Return the name of a class, where it has one."""
     return {"name": data.class_names[label]} if data.class_names else {}
 
 
-def _trained_on(config: DictConfig, run: Run, one: Results) -> bool | None:
-    """Whether the split is that of the training; None where the checkpoint does not say."""
+def _trained_on(config: DictConfig, run: Run, evaluated: Results) -> bool | None:
+    """Return whether the split is that of the training; None where the checkpoint holds no fingerprint."""
     known = run.data.fingerprint.get(config.split)
-    return None if known is None else bool(known == one.settings["data"])
+    return None if known is None else bool(known == evaluated.settings["data"])
 
 
-def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, said: str) -> None:
-    """The metrics side by side, each with what it bounds and the parts of its error."""
+def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, threads_used: str) -> None:
+    """Print the metrics, each with the components of its error."""
     images, of_images = len(results[0].images), len(data)
     which = f"all {images:,}" if images == of_images else f"{images:,} of {of_images:,}, drawn by seed"
     rows: dict[str, str] = {}
-    for one in results:
-        result = _budget(one)
+    for evaluated in results:
+        result = _budget(evaluated)
         rows |= {
-            f"{one.name}: {one.metric.what}": _of_images(result.total, one.metric.unit),
-            **_parts(result, one.metric.unit),
+            f"{evaluated.name}: {evaluated.metric.what}": _of_images(result.total, evaluated.metric.unit),
+            **_parts(result, evaluated.metric.unit),
             **{
                 " ".join([f"  class {label}", *map("({})".format, _name(data, label).values())]): _of_images(
-                    about, one.metric.unit
+                    about, evaluated.metric.unit
                 )
-                for label, about in _classes(one).items()
+                for label, about in _classes(evaluated).items()
             },
-            "  evaluations of the network per image; time": f"{one.nfe:g}; {one.seconds:.1f} s",
+            "  evaluations of the network per image; time": f"{evaluated.nfe:g}; {evaluated.seconds:.1f} s",
         }
         if len(results) > 1:
             rows[" " * len(rows)] = ""
@@ -159,26 +160,26 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, s
             **rows,
             "images of the " + config.split + " split": f"{which}; +- is the standard error over them",
             "that split": SAME[_trained_on(config, run, results[0])],
-            **({"threads": said} if run.device.type == "cpu" else {}),
+            **({"threads": threads_used} if run.device.type == "cpu" else {}),
             "trained on": f"{run.images:,} images",
-            "every image's value": f"{config.out}/*.json",
         },
+        {f"values of {metric.name}": Path(config.out) / f"{metric.name}.json" for metric in results},
     )
-    for one in results:
-        coupled = coupling(f"the integrator of {one.name}", images, config.batch_size)
-        if one.metric.batch_coupled and coupled:
+    for evaluated in results:
+        coupled = coupling(f"the integrator of {evaluated.name}", images, config.batch_size)
+        if evaluated.metric.batch_coupled and coupled:
             console.console.print(f"- {coupled}", soft_wrap=True)
 
 
 SAME = {
     True: "as it was in training",
     False: "WARNING: not as it was in training",
-    None: "not known whether as in training",
+    None: "unknown whether as in training",
 }
 
 
 def _parts(result: ErrorBudget, unit: str) -> dict[str, str]:
-    """The parts of the error, for people."""
+    """Return the components of the error as lines of the table."""
     spread = {
         f"  of that +-, by {part}": "not known" if math.isnan(error) else f"{error:.4f} {unit}"
         for part, error in result.random_errors.items()
@@ -196,7 +197,7 @@ def _parts(result: ErrorBudget, unit: str) -> dict[str, str]:
     return {**spread, **offset}
 
 
-UNKNOWN = "not known: none of these images was looked at closer"
+UNKNOWN = "not estimated: none of these images was diagnosed"
 
 
 def _of_images(about: MeanEstimate, unit: str, sign: str = "") -> str:
@@ -208,3 +209,6 @@ def _of_images(about: MeanEstimate, unit: str, sign: str = "") -> str:
 def _number(x: float) -> float | None:
     """JSON has no NaN."""
     return x if math.isfinite(x) else None
+
+
+main = Command(name="evaluate", function=evaluate)

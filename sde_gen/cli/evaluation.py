@@ -1,4 +1,4 @@
-"""One metric on a data set, batch by batch, by any number of processes, and what is left of it after a kill."""
+"""Evaluation of one metric on a data set: batch by batch, by any number of processes, resumable after a kill."""
 
 import json
 import math
@@ -26,15 +26,15 @@ from sde_gen.noise import spawn_seeds
 from sde_gen.solver.callbacks import NFECounter
 from sde_gen.utils.hashing import digest
 
-DECIDING = ("split", "seed", "batch_size")
-"""TrainingConfig of the door that decide over an image's result; n does not."""
+RESULT_OPTIONS = ("split", "seed", "batch_size")
+"""Options of the command on which the result of an image depends; it does not depend on n."""
 
 
 def plan(count: int, n: int, *, seed: int, batch_size: int) -> list[list[int]]:
-    """Batches of image numbers: n of count images, in an order drawn by seed.
+    """Return batches of image numbers: n of count images, in an order drawn by seed.
 
-    A batch is the same images whoever evaluates it and whatever is done already, because an integrator may couple
-    the images of a batch. Any first part of the order is a fair sample of the data set, which may be sorted by
+    A batch is the same images whichever process evaluates it and whatever is done already, because an integrator may
+    couple the images of a batch. Any first part of the order is a fair sample of the data set, which may be sorted by
     class; a larger n only adds images, and only changes the batch that was not full.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:n].tolist()
@@ -43,14 +43,14 @@ def plan(count: int, n: int, *, seed: int, batch_size: int) -> list[list[int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a metric found.
+    """Results of a metric.
 
     Arguments:
         name: name of the metric.
         metric: the metric.
-        settings: all that decides over a result.
+        settings: everything on which a result depends.
         images: numbers of the images in the data set, ascending.
-        found: their values and the parts of their errors.
+        values: their values and the components of their errors.
         labels: their classes, if the data have any.
         nfe: network evaluations per image.
         seconds: time of all processes together.
@@ -60,7 +60,7 @@ class Results:
     metric: Metric
     settings: dict[str, Any]
     images: list[int]
-    found: MetricResult
+    values: MetricResult
     labels: Tensor | None
     nfe: float
     seconds: float
@@ -68,15 +68,15 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One metric of a run on some batches of a data set, with the help of all processes of a crew.
+    """One metric of a run on some batches of a data set, shared by the processes of a work queue.
 
     Arguments:
-        config: the configuration of the door.
+        config: the configuration of the command.
         run: the run.
         data: the data set.
         name: name of the metric in the configuration.
         batches: numbers of the images of every batch.
-        crew: the processes.
+        queue: the processes.
     """
 
     config: DictConfig
@@ -84,66 +84,68 @@ class Evaluation:
     data: Dataset
     name: str
     batches: list[list[int]]
-    crew: WorkQueue
+    queue: WorkQueue
 
     def results(self) -> Results | None:
-        """Do what is left to do, and wait for the others; None but for the leader.
+        """Evaluate the batches that are left, and wait for the other processes; None but in the main process.
 
         Raises:
-            ValueError: results of other settings lie in the folder.
+            ValueError: the folder holds results of other settings.
             FloatingPointError: a result is not finite.
-            OSError: the disk is full; results of before stay.
+            OSError: the disk is full; earlier results are kept.
             OutOfMemoryError: the device has no memory for a batch whose images are coupled, or not for a single one.
         """
         metric: Metric = build.make(self.config.metric[self.name])
-        room = AutoBatchSize(size=self.config.batch_size, splittable=not metric.batch_coupled)
-        ledger = ResultsLog(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
-        key = str(ledger.path.resolve())
+        auto_batch = AutoBatchSize(size=self.config.batch_size, splittable=not metric.batch_coupled)
+        results_log = ResultsLog(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
+        key = str(results_log.path.resolve())
 
         def begin() -> list[int]:
-            ledger.begin(fresh=self.config.fresh)
-            rows = ledger.rows()
+            results_log.begin(fresh=self.config.fresh)
+            rows = results_log.rows()
             return [index for index in range(len(self.batches)) if not self._done(index, rows)]
 
-        todo = self.crew.broadcast_object(key, begin)
-        with console.progress() if self.crew.is_main else nullcontext() as bar:
+        todo = self.queue.broadcast_object(key, begin)
+        with console.progress() if self.queue.is_main else nullcontext() as bar:
             task = (
                 None
                 if bar is None
-                else bar.add_task(self.name, total=sum(map(len, self.batches)), **self._state(metric, ledger))
+                else bar.add_task(
+                    self.name, total=sum(map(len, self.batches)), **self._state(metric, results_log)
+                )
             )
 
-            told = time.monotonic()
+            reported = time.monotonic()
 
-            def tell(every: float = 1.0) -> None:
-                nonlocal told
-                if bar is not None and task is not None and time.monotonic() - told >= every:
-                    bar.update(task, **self._state(metric, ledger))
-                    told = time.monotonic()  # all results are read for it, and must not be all the time
+            def report(every: float = 1.0) -> None:
+                nonlocal reported
+                if bar is not None and task is not None and time.monotonic() - reported >= every:
+                    bar.update(task, **self._state(metric, results_log))
+                    reported = time.monotonic()  # reads all results, so not after every batch
 
-            for index in self.crew.take(key, todo):
-                ledger.append(self._measure(metric, room, index))
-                tell()
-            if not self.crew.is_main:
+            for index in self.queue.take(key, todo):
+                results_log.append(self._measure(metric, auto_batch, index))
+                report()
+            if not self.queue.is_main:
                 return None
-            for _ in self.crew.wait_all(key):
-                tell()
-            tell(every=0)
-        return self._collect(metric, ledger)
+            for _ in self.queue.wait_all(key):
+                report()
+            report(every=0)
+        return self._collect(metric, results_log)
 
-    def _state(self, metric: Metric, ledger: ResultsLog) -> dict[str, Any]:
-        """What the progress bar says: results of all processes."""
-        rows = self._rows(ledger)
+    def _state(self, metric: Metric, results_log: ResultsLog) -> dict[str, Any]:
+        """Return the fields of the progress bar: the results of all processes."""
+        rows = self._rows(results_log)
         if not rows:
             return {"completed": 0, "note": ""}
         mean, se, _ = estimate(_column(row["value"] for row in rows))
         return {"completed": len(rows), "note": f"{mean:.4f} +- {se:.4f} {metric.unit}"}
 
     def _settings(self) -> dict[str, Any]:
-        """All that decides over the result of an image."""
+        """Return everything on which the result of an image depends."""
         return {
             "metric": OmegaConf.to_container(self.config.metric[self.name], resolve=True),
-            **{key: self.config[key] for key in DECIDING},
+            **{key: self.config[key] for key in RESULT_OPTIONS},
             "precision": str(self.run.precision),
             "device": self.run.device.type,
             "checkpoint": self.run.images,
@@ -155,8 +157,8 @@ class Evaluation:
 
     def _model(self) -> str:
         kinds = ("sde", "parametrization", "codec", "model")
-        meaning = {kind: OmegaConf.to_container(self.run.config[kind]) for kind in kinds}
-        return digest(self.run.denoiser.state_dict().values(), json.dumps(meaning, sort_keys=True))
+        parts = {kind: OmegaConf.to_container(self.run.config[kind]) for kind in kinds}
+        return digest(self.run.denoiser.state_dict().values(), json.dumps(parts, sort_keys=True))
 
     def _done(self, index: int, rows: dict[int, Record]) -> bool:
         batch = self.batches[index]
@@ -165,29 +167,29 @@ class Evaluation:
             for image in batch
         )
 
-    def _rows(self, ledger: ResultsLog) -> list[Record]:
-        """Results of whole batches, in the order of the data: their mean is the same to the bit whoever got them."""
-        rows = ledger.rows()
+    def _rows(self, results_log: ResultsLog) -> list[Record]:
+        """Return results of whole batches in the order of the data, so that their mean is bit-identical."""
+        rows = results_log.rows()
         done = (batch for index, batch in enumerate(self.batches) if self._done(index, rows))
         return [rows[image] for image in sorted(image for batch in done for image in batch)]
 
-    def _measure(self, metric: Metric, room: AutoBatchSize, index: int) -> list[Record]:
-        """Results of a batch, in parts where it must be; seconds and evaluations are shared evenly among its images."""
+    def _measure(self, metric: Metric, auto_batch: AutoBatchSize, index: int) -> list[Record]:
+        """Evaluate a batch, in parts where memory requires it; seconds and evaluations are divided evenly by images."""
         batch, begin = self.batches[index], time.perf_counter()
         seeds = spawn_seeds(self.config.seed, max(batch) + 1)
-        found, evaluations = [], 0
+        records, evaluations = [], 0
 
-        def part(rows: range) -> tuple[MetricResult, int]:
-            images, run = batch[rows.start : rows.stop], self.run
+        def evaluate(index: range) -> tuple[MetricResult, int]:
+            images, run = batch[index.start : index.stop], self.run
             denoiser = run.conditioned(None if self.data.labels is None else self.data.labels[images])
             values = self.data.values[images].to(run.device)
             with NFECounter(run.denoiser.net) as counter:
                 return metric(denoiser, values, run.codec, [seeds[i] for i in images]), counter.samples
 
-        for measured, samples in room.map(range(len(batch)), part):
-            found += measured.rows()
+        for measured, samples in auto_batch.map(range(len(batch)), evaluate):
+            records += measured.rows()
             evaluations += samples
-        bad = [image for image, row in zip(batch, found, strict=True) if not math.isfinite(row["value"])]
+        bad = [image for image, row in zip(batch, records, strict=True) if not math.isfinite(row["value"])]
         if bad:
             raise FloatingPointError(
                 f"{self.name} is not finite for images {bad[:8]} of the {self.config.split} split; "
@@ -197,22 +199,22 @@ class Evaluation:
         seconds = (time.perf_counter() - begin) / len(batch)
         return [
             {"image": image, **row, **share, "seconds": seconds}
-            for image, row in zip(batch, found, strict=True)
+            for image, row in zip(batch, records, strict=True)
         ]
 
-    def _collect(self, metric: Metric, ledger: ResultsLog) -> Results:
-        rows = self._rows(ledger)
+    def _collect(self, metric: Metric, results_log: ResultsLog) -> Results:
+        rows = self._rows(results_log)
         if len(rows) < sum(map(len, self.batches)):
             raise ValueError(
-                f"results vanished from {ledger.path} meanwhile; the same command computes them again"
+                f"results vanished from {results_log.path} during the evaluation; the same command computes them again"
             )
         images = [row["image"] for row in rows]
         return Results(
             name=self.name,
             metric=metric,
-            settings=ledger.settings,
+            settings=results_log.settings,
             images=images,
-            found=MetricResult.of_rows(rows),
+            values=MetricResult.of_rows(rows),
             labels=None if self.data.labels is None else self.data.labels[images],
             nfe=float(_column(row["nfe"] for row in rows).mean()),
             seconds=float(_column(row["seconds"] for row in rows).sum()),

@@ -1,4 +1,4 @@
-"""The samples of one call, batch by batch, by any number of processes."""
+"""Generation of samples: batch by batch, by any number of processes."""
 
 import time
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from sde_gen.solver.callbacks import Hook, NFECounter, Progress, StopOnNaN, Traj
 from sde_gen.utils import atomic
 
 Draw = Callable[[range, list[Hook]], Tensor]
-"""From the numbers of some samples, in sequence, and hooks to these samples with shape (B, *event)."""
+"""Function from consecutive indices of samples and hooks to these samples with shape (B, *event)."""
 
 
 def coupling(what: str, n: int, batch_size: int) -> str | None:
-    """Say that results depend on the size of batches; None where there is one batch only.
+    """Describe that results depend on the batch size; None for a single batch.
 
     Arguments:
         what: what couples the samples of a batch, such as the name of a solver.
@@ -39,13 +39,13 @@ def coupling(what: str, n: int, batch_size: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedSamples:
-    """What came of it.
+    """Samples and the cost of their generation.
 
     Arguments:
         x: samples in model space with shape (n, *event), on the CPU.
         nfe: network evaluations per sample.
-        trajectory: the way of the first batch, empty unless it was watched.
-        seconds: time from the first batch's beginning to the last one's end.
+        trajectory: states of the first batch, empty unless recorded.
+        seconds: time from the start of the first batch to the end of the last.
     """
 
     x: Tensor
@@ -56,21 +56,21 @@ class GeneratedSamples:
 
 @dataclass(kw_only=True)
 class SampleGeneration:
-    """Draw n samples with the help of all processes of a crew.
+    """Generate n samples by all processes of a work queue.
 
-    A batch is the same samples whoever draws it. It is left in a file, and the leader puts the files together: so
-    processes on several machines need one file system, as they do for the run folder.
+    A batch is the same samples whichever process generates it. It is saved in a file, and the main process merges the
+    files: processes on several machines need one file system, as they do for the run folder.
 
     Arguments:
-        draw: makes the samples of a batch.
+        draw: generates the samples of a batch.
         net: the network, whose evaluations are counted.
         n: number of samples.
         batch_size: samples of a batch.
-        folder: where batches lie until they are put together.
-        crew: the processes.
-        record_trajectory: whether to keep the way of the first batch.
-        splittable: whether a batch may be drawn in parts where the memory of the device does not suffice.
-        on_resize: told the number of samples of a part before the first one, and again when it has changed.
+        folder: folder of the batches until they are merged.
+        queue: the processes.
+        record_trajectory: whether to keep the states of the first batch.
+        splittable: whether a batch may be generated in parts when the device runs out of memory.
+        on_resize: called with the number of samples of a part before the first one, and again when it has changed.
     """
 
     draw: Draw
@@ -78,18 +78,17 @@ class SampleGeneration:
     n: int
     batch_size: int
     folder: Path
-    crew: WorkQueue
+    queue: WorkQueue
     record_trajectory: bool = False
     splittable: bool = True
     on_resize: Callable[[int], object] = lambda size: None
 
     def __post_init__(self) -> None:
-        """Begin with whole batches."""
         size = min(self.batch_size, self.n)
-        self.room = AutoBatchSize(size=size, splittable=self.splittable, on_resize=self.on_resize)
+        self.auto_batch = AutoBatchSize(size=size, splittable=self.splittable, on_resize=self.on_resize)
 
     def samples(self) -> GeneratedSamples | None:
-        """Do this process' share, and wait for the others; None but for the leader.
+        """Generate the share of this process, and wait for the others; None but in the main process.
 
         Raises:
             FloatingPointError: a sample is not finite.
@@ -98,53 +97,53 @@ class SampleGeneration:
         """
         whole = range(self.n)
         batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
-        with ExitStack() as stack:  # the leader makes the folder, and deletes it when all is put together
+        with ExitStack() as stack:  # the main process makes the folder, and deletes it after the merge
             place = atomic.scratch(self.folder / "parts")
-            parts = Path(self.crew.broadcast_object("parts", lambda: str(stack.enter_context(place))))
-            self.room.warm_up()  # before the clock starts: to compile takes minutes
+            parts = Path(self.queue.broadcast_object("parts", lambda: str(stack.enter_context(place))))
+            self.auto_batch.warm_up()  # before the timer starts: compiling takes minutes
             begin = time.perf_counter()
-            with console.progress(shown=self.crew.is_main) as bar:
+            with console.progress(shown=self.queue.is_main) as bar:
                 row = bar.add_task("samples", total=self.n, note="")
-                tell = partial(bar.update, row)
-                for index in self.crew.take("batches", range(len(batches))):
-                    part = self._batch(batches[index], tell)
+                update = partial(bar.update, row)
+                for index in self.queue.take("batches", range(len(batches))):
+                    part = self._batch(batches[index], update)
                     atomic.put(parts / f"{index}.safetensors", safetensors.torch.save(part))
-                    self.crew.store.add("drawn", len(part["x"]))
-                if not self.crew.is_main:
+                    self.queue.store.add("drawn", len(part["x"]))
+                if not self.queue.is_main:
                     return None
-                for _ in self.crew.wait_all("batches"):
-                    tell(completed=self._drawn(), note="waiting for other processes")
-                tell(completed=self.n, note="")
+                for _ in self.queue.wait_all("batches"):
+                    update(completed=self._drawn(), note="waiting for other processes")
+                update(completed=self.n, note="")
             seconds = time.perf_counter() - begin
             files = [parts / f"{index}.safetensors" for index in range(len(batches))]
-            return self._together([safetensors.torch.load(file.read_bytes()) for file in files], seconds)
+            return self._merge([safetensors.torch.load(file.read_bytes()) for file in files], seconds)
 
     def _drawn(self) -> int:
-        """Samples in finished batches of all processes."""
-        return int(self.crew.store.add("drawn", 0))
+        """Return the number of samples in finished batches of all processes."""
+        return int(self.queue.store.add("drawn", 0))
 
-    def _batch(self, rows: range, tell: Callable[..., None]) -> dict[str, Tensor]:
-        """Draw a batch, in parts once the memory did not suffice for the whole."""
+    def _batch(self, rows: range, update: Callable[..., None]) -> dict[str, Tensor]:
+        """Generate a batch, in parts once the device ran out of memory for the whole."""
         trajectory = Trajectory()
 
         def part(some: range) -> tuple[Tensor, int]:
-            hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, tell, len(some)))]
+            hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, update, len(some)))]
             if self.record_trajectory and some.start == 0:
                 hooks.append(trajectory)
             with NFECounter(self.net) as counter:
                 return self.draw(some, hooks).cpu(), counter.samples
 
-        samples, evaluations = zip(*self.room.map(rows, part), strict=True)
+        samples, evaluations = zip(*self.auto_batch.map(rows, part), strict=True)
         record_trajectory = {
             "times": torch.tensor(trajectory.times, dtype=torch.float64),
             "states": torch.stack(trajectory.states) if trajectory.states else torch.empty(0),
         }
         return {"x": torch.cat(samples), "evaluations": torch.tensor(sum(evaluations)), **record_trajectory}
 
-    def _step(self, tell: Callable[..., None], count: int, done: int, steps: int) -> None:
-        tell(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")
+    def _step(self, update: Callable[..., None], count: int, done: int, steps: int) -> None:
+        update(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")
 
-    def _together(self, parts: list[dict[str, Tensor]], seconds: float) -> GeneratedSamples:
+    def _merge(self, parts: list[dict[str, Tensor]], seconds: float) -> GeneratedSamples:
         trajectory = Trajectory()
         trajectory.times, trajectory.states = parts[0]["times"].tolist(), list(parts[0]["states"])
         return GeneratedSamples(

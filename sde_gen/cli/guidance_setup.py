@@ -1,4 +1,4 @@
-"""Steer a run from a configuration: labels, guidance, and tasks on given images."""
+"""Set up labels, guidance and tasks on given images from a configuration."""
 
 import warnings
 from collections.abc import Sequence
@@ -6,24 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.app import as_list, refuse
+from sde_gen.cli.app import as_list, reject_unused
+from sde_gen.cli.options import annotated
 from sde_gen.cli.run import Run, classes_of, load_classifier, load_run, moved_data, open_data
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
+from sde_gen.guidance import Requirements
 from sde_gen.inverse.task import Task
 from sde_gen.utils.types import Shape
 
 TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
-"""TrainingConfig of the door that some tasks ask for."""
+"""Options of the command that some tasks use."""
 
 
 def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
-    """The run's denoiser inside ``config.guidance``, and that inside ``config.threshold``, where there are any.
+    """Wrap the run's denoiser by ``config.guidance`` and ``config.threshold``, where there are any.
 
     Raises:
         ValueError: the run was not trained for it, or the other model does not go with the run.
@@ -36,34 +38,30 @@ def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
 
 
 def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
-    """One class per sample: those of ``config.label``, or all of them, in turn; None where nobody asks for classes.
+    """Return one label per sample: those of ``config.label``, or all classes in turn; None without labels.
 
-    A task that is told no class asks for none.
+    A task without ``label`` has none.
 
     Raises:
         ValueError: there are no such classes, or none is given where one is needed.
     """
-    guidance, task = config.get("guidance") or {}, config.get("task")
-    told = build.conditional(run.config)
+    needs, task = _requirements(config.get("guidance")), config.get("task")
+    conditional = build.conditional(run.config)
     if config.label is None:
-        if (
-            task is not None
-            and told
-            and (set(guidance) & {"drop", "classifier"} or not _supports_unconditional(run))
-        ):
+        if task is not None and conditional and (needs.labels or not _supports_unconditional(run)):
             raise ValueError("the model or its guidance needs a class here: give label=...")
         every = torch.arange(config.n) % max(_classes(config, run)[0], 1)
-        return every if task is None and (told or "classifier" in set(guidance)) else None
-    if not told and "classifier" not in set(guidance):
+        return every if task is None and (conditional or needs.labels) else None
+    if not conditional and not needs.labels:
         raise ValueError(
             f"label={config.label}: the run was trained without classes; train one with conditioning=class"
         )
     classes, names = _classes(config, run)
-    asked = [_number(one, names) for one in as_list(config.label)]
-    if not asked or any(not 0 <= one < classes for one in asked):
+    labels = [_number(label, names) for label in as_list(config.label)]
+    if not labels or any(not 0 <= label < classes for label in labels):
         listing = f" ({', '.join(names)})" if names else ""
         raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}{listing}")
-    return torch.tensor(asked).repeat(-(-config.n // len(asked)))[: config.n]
+    return torch.tensor(labels).repeat(-(-config.n // len(labels)))[: config.n]
 
 
 def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
@@ -72,7 +70,7 @@ def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
 
 
 def _number(label: Any, names: tuple[str, ...]) -> int:
-    """The number of a class that is given by its number or its name; -1 where there is no such class."""
+    """Return the number of a class given by its number or name; -1 for an unknown class."""
     if isinstance(label, int) and not isinstance(label, bool):
         other = names.index(str(label)) if str(label) in names else label
         if other != label:
@@ -86,30 +84,30 @@ def _number(label: Any, names: tuple[str, ...]) -> int:
 
 
 def open_task(config: DictConfig, run: Run) -> Task | None:
-    """Build the task with the images it asks for; None if there is none.
+    """Build the task with its images; None if there is none.
 
     Raises:
-        ValueError: an image is missing, broken or does not fit, or a setting is given that the task does not ask for.
+        ValueError: an image is missing, broken or does not fit, or a setting is given that the task does not use.
     """
     node = config.get("task")
     _refuse_idle(node)
     if not any(type(config.get(key)) is int for key in ("image", "a", "b")):
-        refuse("the data are read for a held-out image alone, image=INDEX", "data")
+        reject_unused("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
         return None
     if len(run.data_spec.shape) != 3 or run.data_spec.levels is None:
         raise ValueError(f"tasks work on images; the data of {run.folder} have shape {run.data_spec.shape}")
-    asked: set[Any] = set(node)  # "in" would leave out what is still missing
-    if "method" in asked and "solver" in config.method and "inner" not in config.method.solver:
-        refuse("the method walks by itself", "solver")
+    arguments = set(annotated(node))
+    if "method" in arguments and not build.make(config.method).uses_solver:
+        reject_unused("the method provides its own solver", "solver")
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
     given: dict[str, Any] = {"event": run.data_spec.shape}
-    if "mask" in asked:
+    if "mask" in arguments:
         if config.mask is None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
         given["mask"] = _load(str(config.mask), [(1, *run.data_spec.shape[1:])], run)[0] > 127
-    images = [key for key in ("image", "a", "b") if key in asked]
+    images = [key for key in ("image", "a", "b") if key in arguments]
     build.check(node, **given, **dict.fromkeys(images))
     rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
     make = instantiate({**rest, "_partial_": True})
@@ -119,26 +117,34 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
 
 
 def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> Denoiser:
-    """One guidance around the model, with the further models it asks for."""
+    """Wrap the model by a guidance, with the further models that it needs."""
     name = node._target_.rpartition(".")[2]
-    asked: set[Any] = set(node)
+    needs = _requirements(node)
     given: dict[str, Any] = {}
-    if "drop" in asked and not build.conditional(run.config):
-        raise ValueError(f"{name} needs a run trained with conditioning=class; {run.folder} knows no classes")
-    told = bool(node.get("told", False))
-    if told and not build.conditional(run.config):
-        raise ValueError(f"guidance.told=true: {run.folder} knows no classes to be told; leave it out")
-    if asked & {"drop", "classifier"} and not told and not _supports_unconditional(run):
+    if needs.conditional_model and not build.conditional(run.config):
         raise ValueError(
-            f"{name} asks the model without a class too; {run.folder} was trained with conditioning.dropout=0 "
-            "and knows no such thing: train one with conditioning.dropout=0.1"
-            + (", or tell it the class too with guidance.told=true" if "told" in asked else "")
+            f"{name} needs a run trained with conditioning=class; {run.folder} was trained without labels"
         )
-    if "weak" in asked:
+    passed = bool(needs.label_argument and node.get(needs.label_argument, False))
+    if passed and not build.conditional(run.config):
+        raise ValueError(
+            f"guidance.{needs.label_argument}=true: {run.folder} was trained without labels; leave it out"
+        )
+    if needs.unconditional_model and not passed and not _supports_unconditional(run):
+        raise ValueError(
+            f"{name} needs predictions without labels; {run.folder} was trained with conditioning.dropout=0, "
+            "always with labels: train one with conditioning.dropout=0.1"
+            + (
+                f", or pass it the label with guidance.{needs.label_argument}=true"
+                if needs.label_argument
+                else ""
+            )
+        )
+    if needs.weak_model:
         given["weak"] = _load_weak_model(node.weak, config, run).denoiser
-    if {"low", "high"} <= asked:
+    if needs.data_range:
         given |= _range(node, run)
-    if "classifier" in asked:
+    if needs.classifier:
         given["classifier"] = load_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
     build.check(node, **given)
@@ -147,7 +153,7 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
 
 
 def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
-    """The run of a weaker model of the same data."""
+    """Load a weaker model of the same data."""
     weak = load_run(
         OmegaConf.create(
             {
@@ -190,27 +196,36 @@ def _range(node: DictConfig, run: Run) -> dict[str, float]:
 
 
 def _classes(config: DictConfig, run: Run) -> tuple[int, tuple[str, ...]]:
-    """Number and names of the classes of the run's data; where they say none, of the classifier's that guides."""
-    folder = (config.get("guidance") or {}).get("classifier")
-    if run.data_spec.classes or folder is None:
+    """Return number and names of the classes of the run's data; without labels, those of the guiding classifier."""
+    node = config.get("guidance")
+    if run.data_spec.classes or not _requirements(node).classifier:
         return run.data_spec.classes, run.data.class_names
-    return classes_of(Path(folder))
+    return classes_of(Path(node.classifier))
+
+
+def _requirements(node: DictConfig | None) -> Requirements:
+    """Return what the class of a guidance declares; nothing without one."""
+    target = None if node is None else get_object(node._target_)
+    found: Requirements = getattr(target, "requires", Requirements())
+    return found
 
 
 def _supports_unconditional(run: Run) -> bool:
-    """Whether the network knows what to do without a class."""
+    """Return whether the network was trained to predict without labels too."""
     return not build.conditional(run.config) or run.config.conditioning.dropout > 0
 
 
 def _refuse_idle(node: DictConfig | None) -> None:
-    """Raise ValueError for settings of tasks that this one does not ask for."""
-    asked = set() if node is None else set(node)
-    instead = "choose a task, such as task=inpaint" if node is None else "this task does not ask for it"
-    refuse(instead, *(key for key in TASK_OPTIONS if key not in asked))
+    """Raise ValueError for settings of tasks that this one does not use."""
+    used = set() if node is None else set(annotated(node))
+    instead = (
+        "no task is chosen; choose one, such as task=inpaint" if node is None else "the task does not use it"
+    )
+    reject_unused(instead, *(key for key in TASK_OPTIONS if key not in used))
 
 
 def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:
-    """A file's image, or a held-out one by its index, in model space with one of the shapes behind a first axis."""
+    """Load the image of a file, or a held-out one by its index, in model space with shape (1, *event)."""
     value = config[key]
     if value is None:
         raise ValueError(f"the task needs {key}=FILE, or {key}=0, 1, ... for an image held out of training")
@@ -226,6 +241,6 @@ def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> T
 
 
 def _load(path: str, shapes: Sequence[Shape], run: Run) -> Tensor:
-    """A file's image, laid on the background of the run's data where it is transparent."""
+    """Load the image of a file, composed with the background of the run's data where it is transparent."""
     data = run.config.get("data") or {}
     return load_image(Path(path), *shapes, background=data.get("background", "white"))

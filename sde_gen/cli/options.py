@@ -1,4 +1,4 @@
-"""The options that commands read themselves and what each may be, and numbers and texts as constructors expect them.
+"""Options that commands read themselves: their kinds, and numbers and texts as constructors expect them.
 
 An option belongs to a command, such as ``n`` or ``run``; all other settings are arguments of constructors, which check
 them against their own annotations.
@@ -25,7 +25,7 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Kind:
-    """What an option may be.
+    """Kind of an option.
 
     Arguments:
         what: the same in words.
@@ -39,18 +39,18 @@ class Kind:
 
 
 def whole(least: int, most: int = MANY) -> Kind:
-    """Whole numbers between two."""
+    """Return the kind of whole numbers in a range."""
     span = f"of at least {least}" + (f" and at most {most:,}" if most < LARGEST_SEED else "")
     return Kind(f"a whole number {span}", lambda value: type(value) is int and least <= value <= most)
 
 
 def optional(kind: Kind) -> Kind:
-    """The same, or null."""
+    """Return the kind of the same values or null."""
     return Kind(f"{kind.what}, or null", lambda value: value is None or kind.accepts(value), kind.text)
 
 
 def listed(kind: Kind, plural: str, least: int = 0) -> Kind:
-    """A list of so many or more, or its only element bare."""
+    """Return the kind of lists of a least length, or of their only element alone."""
 
     def accepts(value: Any) -> bool:
         if isinstance(value, list):
@@ -97,6 +97,13 @@ _TRAINING = {
     "loggers": listed(OBJECT, "objects, each with a _target_"),
 }
 
+_DATA: dict[str, Kind] = {
+    **{f"data.{name}": optional(PATH) for name in ("root", "path", "train", "test", "cache", "index")},
+    "data.download": optional(SWITCH),
+    "data.workers": optional(whole(0)),
+}
+"""Settings for where the data of a run lie now."""
+
 OPTIONS: dict[str, dict[str, Kind]] = {
     "train": {**_TRAINING, "preview.n": whole(1)},
     "train_classifier": _TRAINING,
@@ -115,9 +122,10 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "seed": SEED,
         "batch_size": whole(1),
         "device": DEVICE,
-        "film": SWITCH,
-        "strip": whole(0),
+        "gif": SWITCH,
+        "trajectory_frames": whole(0),
         "out": optional(PATH),
+        **_DATA,
         "guidance.weak": PATH,
         "guidance.classifier": PATH,
         "guidance.told": SWITCH,
@@ -132,6 +140,7 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "device": DEVICE,
         "out": PATH,
         "fresh": SWITCH,
+        **_DATA,
     },
     "benchmark": {
         **_RUN,
@@ -205,7 +214,7 @@ def check_nodes(config: DictConfig) -> None:
 
 
 def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None:
-    """A node must hold settings by name; where the command builds an object of it, it must say which."""
+    """Check that a node holds settings by name, and a _target_ where the command builds an object of it."""
     parent, _, name = key.rpartition(".")
     if parent in EXTENSIBLE.get(command, set()) and name not in OmegaConf.select(config, parent):
         return
@@ -215,13 +224,11 @@ def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None
             f"{key}={shown(node)}: {command} needs the settings that stand there, such as {key}.NAME=..."
         )
     if "_target_" not in node and key in described(command, files):
-        raise ValueError(
-            f"{key}={shown(node)}: it does not say _target_, the class of which it holds the settings"
-        )
+        raise ValueError(f"{key}={shown(node)}: it has no _target_, the class of which it holds the settings")
 
 
 def _check_choice(config: DictConfig, key: str) -> None:
-    """What stands in the place of a group describes an object, or is null."""
+    """Check that the node of a group describes an object, or is null."""
     node = OmegaConf.select(config, key)
     if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
         raise ValueError(
@@ -230,7 +237,7 @@ def _check_choice(config: DictConfig, key: str) -> None:
 
 
 def _check_reserved(node: DictConfig) -> None:
-    """What Hydra reads of a node must be what it expects."""
+    """Check the keys of a node that Hydra reads."""
     for key, kind in RESERVED.items():
         if key in node and kind is not None and not kind.accepts(node[key]):
             raise ValueError(f"{node._get_full_key(key)}={shown(node[key])}: expected {kind.what}")
@@ -250,7 +257,7 @@ def _check_option(config: DictConfig, key: str, kind: Kind) -> None:
 
 
 def as_plain(node: DictConfig, key: str) -> Any:
-    """A value without OmegaConf's containers, interpolations resolved."""
+    """Return a value without OmegaConf's containers, interpolations resolved."""
     value = node[key]
     if isinstance(value, DictConfig | ListConfig):
         return OmegaConf.to_container(value, resolve=True)
@@ -258,13 +265,13 @@ def as_plain(node: DictConfig, key: str) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """A float that is a whole number as an integer."""
+    """Return a float that is a whole number as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 @functools.cache
 def required(command: str, files: Path) -> tuple[str, ...]:
-    """The nodes that a command's yaml holds and groups that it chooses something of; others may be null."""
+    """Return the nodes that a command requires; the others may be null."""
     raw = OmegaConf.load(files / f"{command}.yaml")
     assert isinstance(raw, DictConfig)
     groups = [place for place, chosen in choices(command, files).items() if chosen is not None]
@@ -278,7 +285,7 @@ def required(command: str, files: Path) -> tuple[str, ...]:
 
 @functools.cache
 def choices(command: str, files: Path) -> dict[str, str | None]:
-    """The groups of a command: by the key of the node that a file fills, the default."""
+    """Return the groups of a command: by the key of the node that a file fills, the default."""
     found: dict[str, str | None] = {}
     for entry in OmegaConf.to_container(OmegaConf.load(files / f"{command}.yaml").defaults):  # type: ignore[union-attr]
         if isinstance(entry, dict):
@@ -290,7 +297,7 @@ def choices(command: str, files: Path) -> dict[str, str | None]:
 
 @functools.cache
 def described(command: str, files: Path) -> frozenset[str]:
-    """The nodes of which a command builds objects."""
+    """Return the nodes of which a command builds objects."""
     raw = OmegaConf.load(files / f"{command}.yaml")
     assert isinstance(raw, DictConfig)
     mine = [key for key in _mappings(raw, "") if "_target_" in OmegaConf.select(raw, key)]
@@ -336,8 +343,13 @@ def annotated(node: DictConfig) -> dict[str, frozenset[Any]]:
     return _annotated(target) if isinstance(target, str) else {}
 
 
+def accepts(node: DictConfig, name: str) -> bool:
+    """Return whether the constructor of a node declares an argument of this name."""
+    return name in annotated(node)
+
+
 def takes(node: DictConfig, key: str) -> bool:
-    """Whether the constructor of a node has an argument of this name."""
+    """Return whether a node takes this key, as an argument of its constructor or as one of Hydra."""
     target = node.get("_target_")
     if key in RESERVED or not isinstance(target, str):
         return True
@@ -353,7 +365,7 @@ def _annotated(target: str) -> dict[str, frozenset[Any]]:
         function = found.__init__ if built else found
         parameters = inspect.signature(found).parameters
         hints = typing.get_type_hints(function)
-    except Exception:  # Hydra says what is wrong with the target
+    except Exception:  # Hydra reports what is wrong with the target
         return {}
     names = {
         "**" if parameter.kind is parameter.VAR_KEYWORD else name: name
@@ -371,7 +383,7 @@ def _leaves(hint: Any) -> Iterator[Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as the user would write it, in one line and not too long."""
+    """Format a value as the user would write it, in one line of limited length."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, DictConfig | ListConfig):

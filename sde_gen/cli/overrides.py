@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sde_gen.cli import options
+from sde_gen.cli import options, renamed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -25,7 +25,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 LONGEST = 100
 """Letters of a folder's name before the rest becomes a hash; file systems take 255."""
 
-WALL = 45
+MAX_NAMES_LISTED = 45
 """Names that an error lists, at most."""
 
 
@@ -35,7 +35,7 @@ def names(kind: str) -> list[str]:
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
-    """A hint: the names most like the word, or all of them.
+    """Return a hint: the names most like the word, or all of them.
 
     Of settings such as ``optimizer.lr`` the last part counts first: it is what one remembers.
     """
@@ -46,11 +46,11 @@ def suggest(word: str, known: Sequence[str]) -> str:
         close = [key for key in known if key.rpartition(".")[2] in ends][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"there are {', '.join(known)}" if len(known) <= WALL else "--help lists what there is"
+    return f"there are {', '.join(known)}" if len(known) <= MAX_NAMES_LISTED else "--help lists what there is"
 
 
 def folder_name(words: Iterable[str]) -> str:
-    """A name that says some overrides and that the next command takes without quotes.
+    """Return a folder name of some overrides that needs no quotes in the next command.
 
     It has letters, digits and ``_ . + -`` only. Where others were left out, or the name would be long, it ends in a
     hash of all the words, so that no two settings share a folder.
@@ -63,7 +63,7 @@ def folder_name(words: Iterable[str]) -> str:
 
 
 def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
-    """Answer mistakes in overrides before Hydra does, and write the others so that it reads what was meant.
+    """Report mistakes in overrides before Hydra does, and rewrite the others as Hydra reads them.
 
     Digits in the place of a path become text, ``group=null`` chooses nothing from a group, and a sweep names its jobs
     by what is swept.
@@ -117,17 +117,17 @@ class _Word:
 
     @property
     def key(self) -> str:
-        """What is set, a package included: ``solver@reference.solver``."""
+        """Key of the override, with its package: ``solver@reference.solver``."""
         return self.given.lstrip("+~").partition("=")[0]
 
     @property
     def place(self) -> str:
-        """Where in the configuration it is set."""
+        """Place in the configuration."""
         return self.key.rpartition("@")[2].replace("/", ".")
 
     @property
     def group(self) -> str | None:
-        """The group of files of which one is chosen."""
+        """Group of files of which one is chosen."""
         group = self.key.partition("@")[0]
         return group if (CONF / group).is_dir() and group else None
 
@@ -140,7 +140,7 @@ class _Word:
         return self.parsed is not None and self.parsed.is_sweep_override()
 
     def values(self) -> list[Any]:
-        """What it stands for; of a sweep one value for each job."""
+        """Return its value; of a sweep one value for each job."""
         assert self.parsed is not None
         return list(self.parsed.sweep_iterator()) if self.swept else [self.parsed._value]
 
@@ -148,7 +148,7 @@ class _Word:
         return _Word.of(f"{self.prefix}{self.key}={value}")
 
     def once(self) -> str:
-        """An override without a sweep: the first of its values."""
+        """Return the override with the first of its values."""
         if self.parsed is None or not self.swept:
             return self.given
         return f"{self.parsed.get_key_element()}={next(self.parsed.sweep_string_iterator())}"
@@ -162,7 +162,9 @@ class _CommandLine:
         self.first: list[Any] = [None, None]  # overrides, and the configuration composed of them
 
     def rewritten(self) -> list[str]:
-        """The overrides for Hydra, in their order."""
+        """Return the overrides for Hydra, in their order."""
+        for word in self.words:
+            _check_renamed(word, self.command)
         self.words = [self._choose(word) for word in self.words]
         texts = self._texts()
         self.words = [self._quote(word) if word.place in texts else word for word in self.words]
@@ -182,7 +184,7 @@ class _CommandLine:
         return [word.given for word in self.words]
 
     def of_sweep(self) -> list[str]:
-        """TrainingConfig of Hydra for a sweep: jobs are named by what is swept alone."""
+        """Return settings of Hydra for a sweep: jobs are named by the swept settings alone."""
         if not self.sweep:
             return []
         fixed = sorted({word.place for word in self.words if not word.swept})
@@ -213,7 +215,7 @@ class _CommandLine:
         return word.with_value(",".join(written)) if "[]" in written else word
 
     def _texts(self) -> set[str]:
-        """TrainingConfig whose values are texts, though their digits may look like numbers."""
+        """Return settings whose values are texts, though their digits may look like numbers."""
         readable = [word.once() for word in self.words if word.parsed is not None]
         config = self.first[1] = _compose(self.command, readable)
         self.first[0] = readable
@@ -238,7 +240,7 @@ class _CommandLine:
         )
 
     def _composed(self) -> DictConfig:
-        """The configuration of the first job."""
+        """Compose the configuration of the first job."""
         words = [word.once() for word in self.words]
         if words == self.first[0] and isinstance(self.first[1], DictConfig):
             return self.first[1]
@@ -251,7 +253,7 @@ class _CommandLine:
             raise ValueError(str(error).splitlines()[0]) from error
 
     def _choices(self) -> list[str]:
-        """The overrides that choose a file, with settings of its own, and do not depend on others."""
+        """Return the overrides that choose a file and do not depend on others."""
         chosen = [word for word in self.words if word.group is not None and word.parsed is not None]
         return [word.once() for word in chosen if _compose(self.command, [word.once()]) is not None]
 
@@ -264,7 +266,7 @@ class _CommandLine:
         if word.group is not None and not word.prefix:
             if _compose(self.command, [word.once()]) is None:
                 raise ValueError(
-                    f"{self.command} takes no {word.key}: what a run was trained with stays; "
+                    f"{self.command} takes no {word.key}: it cannot be changed for a trained run; "
                     "--help lists what to choose"
                 )
         elif word.prefix == "+" and word.place in known:
@@ -303,10 +305,25 @@ class _CommandLine:
                 raise ValueError(f"{self._source(key)}: {self.command} needs {key}")
 
     def _source(self, key: str) -> str:
-        """The override that set or deleted a key."""
+        """Return the override that set or deleted a key."""
         return next(
             (word.given for word in self.words if word.prefix and f"{key}.".startswith(f"{word.place}.")), key
         )
+
+
+def _check_renamed(word: _Word, command: str) -> None:
+    """Answer the names of version 0.1 with those of today."""
+    root, dot, rest = word.key.partition(".")
+    group, at, package = root.partition("@")
+    group = renamed.KEYS.get(group, group)
+    if command == "sample" and not dot:
+        group = renamed.OPTIONS.get(group, group)
+    key = f"{group}{at}{renamed.KEYS.get(package, package)}{dot}{rest}"
+    value = word.value
+    if not dot and value not in names(group):
+        value = ",".join(renamed.CHOICES.get(group, {}).get(part, part) for part in value.split(","))
+    if (key, value) != (word.key, word.value):
+        raise ValueError(f"{word.given} has another name since version 0.2: write {word.prefix}{key}={value}")
 
 
 def _compose(command: str, words: list[str]) -> DictConfig | None:
@@ -330,14 +347,14 @@ def _text_arguments(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """A text in the quotes of Hydra's grammar, in which a backslash counts before a quote only."""
+    """Quote a text for Hydra's grammar, in which a backslash counts before a quote only."""
     escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
     end = len(escaped) - len(escaped.rstrip("\\"))
     return f"'{escaped}{escaped[len(escaped) - end :]}'"
 
 
 def _shell(word: _Word) -> str:
-    """An override whose value is a text, as one types it."""
+    """Return an override whose value is a text, quoted for the shell."""
     return f"""'{word.prefix}{word.key}="{word.value}"'"""
 
 

@@ -1,6 +1,8 @@
-"""Public paths of classes by their paths in version 0.1, for the configurations stored in run folders."""
+"""Names of version 0.1, for configurations stored in run folders and for words on the command line."""
 
-RENAMED = {
+from typing import Any
+
+TARGETS = {
     "sde_gen.codec.Affine": "sde_gen.data.codec.Affine",
     "sde_gen.codec.Codec": "sde_gen.data.codec.Codec",
     "sde_gen.codec.Lossy": "sde_gen.data.codec.Lossy",
@@ -338,3 +340,47 @@ RENAMED = {
     "sde_gen.weighting.simple.Simple": "sde_gen.objective.weighting.Simple",
     "sde_gen.weighting.truncated_snr.TruncatedSNR": "sde_gen.objective.weighting.TruncatedSNR",
 }
+"""Public paths of classes by their paths in version 0.1."""
+
+KEYS = {"team": "distributed", "compiler": "compile", "dequantisation": "dequantization"}
+"""Groups, which are top-level keys of a configuration, by their names in version 0.1."""
+
+OPTIONS = {"film": "gif", "strip": "trajectory_frames"}
+"""Options of commands by their names in version 0.1."""
+
+CHOICES = {
+    "distributed": {"replicated": "ddp", "sharded": "fsdp"},
+    "time_sampler": {"information": "log1p_snr"},
+    "weighting": {"law": "time_density"},
+}
+"""By group, files by their names in version 0.1."""
+
+
+def upgrade(config: Any) -> Any:
+    """Rename keys and classes of a stored configuration to those of today, in place where they are nested.
+
+    Arguments:
+        config: the configuration, plain data of any kind.
+
+    Returns:
+        The configuration; whatever is not a mapping as it is.
+    """
+    if not isinstance(config, dict):
+        return config
+    config = {KEYS.get(key, key) if isinstance(key, str) else key: value for key, value in config.items()}
+    nodes: list[Any] = [config]
+    while nodes:  # without recursion: stored configurations may be nested to any depth
+        node = nodes.pop()
+        if isinstance(node, dict):
+            target = node.get("_target_")
+            if isinstance(target, str):
+                node["_target_"] = TARGETS.get(target, target)
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return config
+
+
+def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
+    """Rename what the metadata of a checkpoint says of its configuration."""
+    return {**about, "config": upgrade(about["config"])} if "config" in about else about

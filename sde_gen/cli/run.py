@@ -1,4 +1,4 @@
-"""A run folder: what a training leaves, and what all other doors start from."""
+"""Run folders: the trained model that the other commands load."""
 
 import inspect
 import math
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from sde_gen.checkpoint import outline
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.state_dict import load_into
-from sde_gen.cli import build, trusted
-from sde_gen.cli.app import as_list, format_error, given
+from sde_gen.cli import build, renamed, trusted
+from sde_gen.cli.app import as_list, cli_overrides, format_error
 from sde_gen.cli.build import DataSpec
 from sde_gen.data import Identity, Splits
 from sde_gen.data.build_once import HEADER
@@ -33,7 +33,7 @@ from sde_gen.training.precision import Float32, Precision, contexts
 from sde_gen.utils.one_line import line, said
 
 PARTS_READ = ("ema",)
-"""The part of a checkpoint that is read here."""
+"""Parts of a checkpoint that are read here."""
 
 LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
 """Numbers of a sample, classes of the data and levels of a number, at most."""
@@ -46,13 +46,13 @@ class Run:
     Arguments:
         folder: the run folder.
         config: the configuration it was trained with.
-        data_spec: facts of its data.
+        data_spec: shape, levels and classes of its data.
         denoiser: the network with its averaged weights, ready for evaluation.
         codec: between data and model space.
         images: training images it has seen.
         device: where it lies.
         precision: format of the network's products.
-        data: what tells its data from others, and where they lay; a checkpoint of an earlier version knows nothing.
+        data: fingerprint and place of its data; empty for a checkpoint of an earlier version.
     """
 
     folder: Path
@@ -66,11 +66,11 @@ class Run:
     data: Identity = field(default_factory=Identity)
 
     def labels(self, n: int) -> Tensor | None:
-        """A class for each of n samples, all classes in turn; None for a network without classes."""
+        """Return a label for each of n samples, all classes in turn; None for a network without labels."""
         return torch.arange(n) % self.data_spec.classes if build.conditional(self.config) else None
 
     def conditioned(self, labels: Tensor | None) -> Denoiser:
-        """The denoiser given the labels, if it was trained with labels."""
+        """Return the denoiser with bound labels, if it was trained with labels."""
         return (
             self.denoiser
             if labels is None or not build.conditional(self.config)
@@ -90,8 +90,8 @@ def load_run(config: DictConfig) -> Run:
         raise ValueError(
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
-    where, asked = build.device(config.device), config.get("precision")
-    precision: Precision = Float32() if asked is None else build.make(asked)
+    where, chosen = build.device(config.device), config.get("precision")
+    precision: Precision = Float32() if chosen is None else build.make(chosen)
     dtype = precision.dtype(where)
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
@@ -131,7 +131,7 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
     if ours != theirs or run.data_spec.classes not in (
         0,
         data_spec.classes,
-    ):  # 0: the run's data say no classes
+    ):  # 0: the run's data have no labels
         raise ValueError(f"the classifier in {folder} was trained on {data_spec}, the run on {run.data_spec}")
     _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
     what = f"the checkpoint in {folder}"
@@ -143,7 +143,7 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
 
 
 def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
-    """Number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () if it says none."""
+    """Return number and names of the classes of a run folder's data, by its newest checkpoint; 0 and () without."""
     while found := checkpoint.paths(folder / "checkpoints"):
         about = checkpoint.about(found[-1])
         data_spec = about.get("facts")
@@ -167,20 +167,20 @@ def _open(
     about = found.about
     if not {"config", "facts"} <= about.keys():
         raise ValueError(
-            f"the checkpoint in {folder} says no configuration: it was not written by the door train, "
+            f"the checkpoint in {folder} contains no configuration: it was not written by the command train, "
             "and only the code that trained it can rebuild it"
         )
-    config = about["config"]
+    config = renamed.upgrade(about["config"])
     network = isinstance(config, dict) and (config.get("model") or config.get("encoder"))
     if not network:
-        raise ValueError(f"the checkpoint in {folder} names no network: it was not written by the door train")
+        raise ValueError(
+            f"the checkpoint in {folder} contains no network: it was not written by the command train"
+        )
     with _rebuilding(f"the checkpoint in {folder}"):
         parts = trusted.check(config, trust)
-        require_absent = {"sde", "parametrization", "codec"} - parts.keys()
-        if require_absent:
-            raise ValueError(
-                f"the checkpoint in {folder} tells of no {' and no '.join(sorted(require_absent))}"
-            )
+        absent = {"sde", "parametrization", "codec"} - parts.keys()
+        if absent:
+            raise ValueError(f"the checkpoint in {folder} contains no {' and no '.join(sorted(absent))}")
         if "data" in parts:
             parts["data"] = trusted.reading(parts["data"])
         return found, OmegaConf.create(parts), _facts(about["facts"], folder)
@@ -188,7 +188,7 @@ def _open(
 
 @contextmanager
 def _rebuilding(what: str) -> Iterator[None]:
-    """Inside the block a stored configuration is read and built: whatever it makes go wrong is told in one line."""
+    """Raise any error of reading and building a stored configuration inside the block as one of one line."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError, OSError):
@@ -211,9 +211,9 @@ def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.
         outline.check(make, found.ema, what=what)
 
 
-def _facts(told: Any, folder: Path) -> DataSpec:
+def _facts(stored: Any, folder: Path) -> DataSpec:
     try:
-        data_spec = DataSpec(**{**told, "shape": tuple(map(operator.index, told["shape"]))})
+        data_spec = DataSpec(**{**stored, "shape": tuple(map(operator.index, stored["shape"]))})
         for number in (data_spec.classes, data_spec.levels or 0):
             operator.index(number)
         if min(data_spec.shape, default=1) < 1 or math.prod(data_spec.shape) > LARGEST_EVENT:
@@ -222,7 +222,7 @@ def _facts(told: Any, folder: Path) -> DataSpec:
             raise TypeError(f"classes={said(data_spec.classes)}, levels={said(data_spec.levels)}")
     except (TypeError, KeyError) as error:
         raise ValueError(
-            f"the checkpoint in {folder} tells of facts of the data that are none ({line(str(error), 200)})"
+            f"the checkpoint in {folder} has invalid data metadata ({line(str(error), 200)})"
         ) from error
     return data_spec
 
@@ -250,7 +250,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
 
     Arguments:
         run: the run.
-        moved: settings that say where the data lie now, by name, such as ``root``.
+        moved: settings of where the data lie now, by name, such as ``root``.
 
     Raises:
         ValueError: the data are missing or have another shape or, if the network is given classes, other classes; or
@@ -275,7 +275,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
 
 
 def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
-    """The configuration of the data, with the places where they lie."""
+    """Return the configuration of the data with the paths where they lie."""
     node: DictConfig = run.config.data.copy()
     source = build.source(node)
     free = {str(key) for key in node} & (source.places | source.idle)
@@ -305,7 +305,7 @@ def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
     if cache is not None and (Path(cache) / HEADER).exists():
         elsewhere = {key: place for key, place in elsewhere.items() if key == "cache"}  # all that is read
     if "index" in free - moved.keys() and (moved.keys() | elsewhere.keys()) - {"index", "cache"}:
-        node.index = None  # it knows the files by their names of then
+        node.index = None  # it holds the old names of the files
         elsewhere.pop("index", None)
     node.update(elsewhere)
     if elsewhere:
@@ -315,15 +315,15 @@ def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
 
 
 def moved_data(config: DictConfig) -> dict[str, Any]:
-    """The settings of the command line that say where the data lie now.
+    """Return the settings of the command line for where the data lie now.
 
     Raises:
         ValueError: all of them are given at once, which would leave out others.
     """
-    words = given()
+    words = cli_overrides()
     if "data" in words:
         raise ValueError(
-            f"{words['data']}: say where the data lie now by one setting after the other, data.root=..."
+            f"{words['data']}: set where the data lie now by one setting after the other, data.root=..."
         )
     keys = [key for key in words if key.startswith("data.")]
     return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}

@@ -8,67 +8,35 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen.cli import build, console, threads
-from sde_gen.cli.app import door, require_int
-from sde_gen.cli.training import (
-    Begun,
-    GracefulShutdown,
-    ProgressCallback,
-    SaveConfig,
-    check_compatible,
-    check_data,
-    report,
-    set_run_dir,
-)
-from sde_gen.data import Splits
+from sde_gen.cli import build
+from sde_gen.cli.app import Command, require_int
+from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
 from sde_gen.denoiser import Denoiser
-from sde_gen.distributed.strategy import init_distributed
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import StopOnNaN
-from sde_gen.training import JSONL, Callback
+from sde_gen.training import Callback, Trainer
 from sde_gen.utils.images import attempt, save_samples
 from sde_gen.utils.types import Shape
 
 
-@door("train")
-def main(config: DictConfig) -> None:
-    """Train, or go on where the run folder's last checkpoint stands."""
-    set_run_dir(config)
-    folder = Path(config.run)
-    build.check(config)  # before the data, which may take long
-    splits: Splits = build.make(config.data).load()
-    sampler: Sampler = build.make(config.preview.sampler)
+def train(config: DictConfig) -> None:
+    """Train, or continue from the last checkpoint of the run folder."""
     require_int(config.preview, "n")
-    check_compatible(folder, config)
-    check_data(folder, config, splits)
-    chosen = threads.of_training(config, build.device(config.device))
-    with init_distributed(partial(build.make, config.distributed)) as strategy:
-        with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
-            begun = Begun()
-            callbacks: list[Callback] = [
-                begun,
-                SaveConfig(config, folder),
-                JSONL(folder / "log.jsonl"),
-                ProgressCallback(bar),
-            ]
-            trainer = build.trainer(
-                config, splits, callbacks=callbacks, stop=stop, strategy=strategy, chooser=chosen.chooser
-            )
-            shape = (config.preview.n, *splits.train.shape)
-            labels = (
-                torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
-            )
-            callbacks.append(_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, folder))
-            callbacks += [build.make(logger) for logger in config.loggers]
-            finished = trainer.run()
-        if strategy.rank == 0:
-            report(trainer, folder, finished, begun.finished, chosen)
+    fit(config, build.denoiser, _previews)
+
+
+def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
+    """Build the pictures of samples."""
+    sampler: Sampler = build.make(config.preview.sampler)
+    shape = (config.preview.n, *trainer.train.shape)
+    labels = torch.arange(config.preview.n) % trainer.train.classes if build.conditional(config) else None
+    return [_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, Path(config.run))]
 
 
 class _Preview(Callback):
-    """Leave a picture of samples, always of the same noise; it never stops a training."""
+    """Save a picture of samples, always of the same noise; its failure does not stop a training."""
 
     def __init__(
         self, sampler: Sampler, shape: Shape, labels: Tensor | None, codec: Codec, seed: int, folder: Path
@@ -91,3 +59,6 @@ class _Preview(Callback):
             warnings.warn(f"the preview {path.name} has {outside.advice}", stacklevel=2)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_samples(self.codec.decode_image(x), path)
+
+
+main = Command(name="train", function=train)

@@ -1,10 +1,11 @@
-"""What the doors that train share: the run folder's name, its configuration, signals, and the progress bar."""
+"""Training from a configuration: run folder, compatibility of checkpoints, signals and the progress bar."""
 
 import json
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,29 +17,33 @@ from rich.progress import Progress
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
-from sde_gen.cli.app import given
+from sde_gen.cli.app import cli_overrides
+from sde_gen.cli.build import DataSpec
 from sde_gen.cli.overrides import folder_name
-from sde_gen.cli.threads import ThreadChoice
+from sde_gen.cli.renamed import upgrade, upgrade_about
+from sde_gen.cli.stored_config import with_stored
+from sde_gen.cli.threads import ThreadChoice, of_training
 from sde_gen.data import Identity, Splits
-from sde_gen.training import Callback, Trainer
+from sde_gen.distributed.strategy import init_distributed
+from sde_gen.training import JSONL, Callback, Trainer
 from sde_gen.training.callbacks import Record
 from sde_gen.utils import atomic
 from sde_gen.utils.diff import diff_config
 
 
 def sweeping() -> bool:
-    """Whether this is one job of several."""
+    """Return whether this is one job of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _named() -> bool:
-    """Whether the user says the name of the run folder."""
+    """Return whether the user names the run folder."""
     return any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
 
 
 def _name_data(config: DictConfig) -> None:
-    """Let a folder that the user does not name be that of the data on the command line."""
-    words = given()
+    """Name the run folder by the data on the command line unless the user names it."""
+    words = cli_overrides()
     places = sorted(build.source(config.data).places | {"name"})
     named = [config.data[key] for key in places if f"data.{key}" in words and key not in ("cache", "index")]
     parts = [
@@ -55,50 +60,51 @@ def _name_data(config: DictConfig) -> None:
 
 
 def set_run_dir(config: DictConfig) -> None:
-    """Give data on the disk, and every job of a sweep, a folder of its own, named by what is swept alone."""
+    """Name the run folder by data on the disk, and in a sweep by the settings that are swept."""
     _name_data(config)
     hydra = HydraConfig.get()
-    told = {"run", *hydra.job.config.override_dirname.exclude_keys}
+    excluded = {"run", *hydra.job.config.override_dirname.exclude_keys}
     overrides = {
         word.lstrip("+~").partition("=")[0].rpartition("@")[2].replace("/", "."): word
         for word in hydra.overrides.task
     }
     if "run" not in overrides:
-        told |= {"data", "sde", "model"}  # the name says them
-    name = folder_name(sorted(word for key, word in overrides.items() if key not in told))
+        excluded |= {"data", "sde", "model"}  # parts of the default name
+    name = folder_name(sorted(word for key, word in overrides.items() if key not in excluded))
     if sweeping() and name:
         with open_dict(config):
             config.run = f"{config.run}-{name}"
 
 
 def check_compatible(folder: Path, config: DictConfig) -> None:
-    """Refuse to go on with weights that were trained to mean something else."""
+    """Refuse to continue with weights of another prediction type, process or codec."""
     for path in reversed(checkpoint.paths(folder / "checkpoints")):
-        old = checkpoint.about(path).get("config")
+        old = upgrade(checkpoint.about(path).get("config"))
         if not isinstance(old, dict):
-            continue  # damaged, or of another origin: the trainer says so
+            continue  # damaged, or of another origin: the trainer reports it
         new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
         kinds = ("sde", "parametrization", "codec")
         changed = [line for kind in kinds for line in diff_config(old.get(kind), new[kind], kind)]
         if changed:
             raise ValueError(
-                f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would mean "
-                "something else: choose another folder with run=..., or give the old settings"
+                f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would have "
+                "another prediction: choose another folder with run=..., or give the old settings"
             )
         return
 
 
 def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
-    """Refuse what would train nothing, or train a network on what its labels do not mean.
+    """Refuse a training that would train nothing, or train a network on other classes.
 
     Raises:
         ValueError: the training in the folder has reached its budget with other settings or data; the data have other
-            classes now; or the folder, which nobody named, holds a training on other data.
+            classes now; or the folder, which the user did not name, holds a training on other data.
     """
     for path in reversed(checkpoint.paths(folder / "checkpoints")):
         about = checkpoint.about(path)
         if not isinstance(about.get("config"), dict):
-            continue  # damaged, or of another origin: the trainer says so
+            continue  # damaged, or of another origin: the trainer reports it
+        about = upgrade_about(about)
         old, now = Identity.read(about.get("data")), build.identity(config, splits)
         changed = old.differences(now)
         if int(path.name) >= config.engine.images:
@@ -118,22 +124,22 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
 def _refuse_to_end(
     folder: Path, config: DictConfig, old: dict[str, Any], changed: list[str], images: int
 ) -> None:
-    """Raise ValueError where a finished training would have to differ by what was asked for."""
+    """Raise ValueError where the command changes a finished training."""
     new = _known(json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), old)
     if not changed:  # then it does not matter how they were found
         old, new = ({key: value for key, value in one.items() if key != "data"} for one in (old, new))
-    lines = [line for line in diff_config(old, new) if not line.startswith(SAFE_FUNCTIONS)]
+    lines = [line for line in diff_config(old, new) if not line.startswith(NOT_TRAINING)]
     if lines or changed:
         raise ValueError(
             f"the training in {folder} is finished: it has seen {images:,} images, and engine.images is "
-            f"{config.engine.images:,}. Nothing would be trained with what is asked for "
+            f"{config.engine.images:,}. Nothing would be trained with the changed settings "
             f"({'; '.join([*changed, *lines])}): give another folder with run=... for a new training, or a larger "
             "engine.images to go on with this one"
         )
 
 
 def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """The settings that an old configuration has too; an earlier version had fewer."""
+    """Select the settings that an old configuration has too; an earlier version had fewer."""
     return {
         key: _known(value, old[key]) if isinstance(value, dict) and isinstance(old[key], dict) else value
         for key, value in new.items()
@@ -141,7 +147,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-SAFE_FUNCTIONS = (
+NOT_TRAINING = (
     *("run", "device", "loggers", "preview", "compile", "distributed", "recipe"),
     *(
         f"engine.{name}"
@@ -156,7 +162,7 @@ SAFE_FUNCTIONS = (
         )
     ),
 )
-"""How settings begin that change no finished training."""
+"""Prefixes of settings that do not change a finished training."""
 
 
 def _listing(places: Mapping[str, str]) -> str:
@@ -167,15 +173,60 @@ class Begun(Callback):
     """Remember where a training began."""
 
     finished = False
-    """Whether there was nothing left to train."""
+    """Whether the training was finished before."""
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """Compare what is done with what is to be done."""
+        """Compare the images seen with the budget."""
         self.finished = images >= budget
 
 
+def fit(
+    config: DictConfig,
+    model: Callable[[DictConfig, DataSpec], Any],
+    previews: Callable[[DictConfig, Trainer], Sequence[Callback]] = lambda config, trainer: (),
+) -> None:
+    """Train, or continue from the last checkpoint of the run folder.
+
+    Arguments:
+        config: the composed configuration.
+        model: builds what is trained.
+        previews: builds further callbacks, which need the trainer.
+    """
+    config = with_stored(config)
+    set_run_dir(config)
+    folder = Path(config.run)
+    build.check(config)  # before the data, which may take long
+    splits: Splits = build.make(config.data).load()
+    check_compatible(folder, config)
+    check_data(folder, config, splits)
+    chosen = of_training(config, build.device(config.device))
+    with init_distributed(partial(build.make, config.distributed)) as strategy:
+        with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
+            begun = Begun()
+            callbacks: list[Callback] = [
+                begun,
+                SaveConfig(config, folder),
+                JSONL(folder / "log.jsonl"),
+                ProgressCallback(bar),
+            ]
+            trainer = build.trainer(
+                config,
+                splits,
+                model=model,
+                callbacks=callbacks,
+                stop=stop,
+                strategy=strategy,
+                chooser=chosen.chooser,
+            )
+            callbacks += previews(config, trainer)
+            callbacks += [build.make(logger) for logger in config.loggers]
+            finished = trainer.run()
+        if strategy.rank == 0:
+            report(trainer, folder, finished, begun.finished, chosen)
+
+
 def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice) -> None:
-    """Say what was trained and where it lies; a signal ends a sweep, not one job of it.
+    """Print a summary of the training and its paths; a signal ends a whole sweep.
 
     Arguments:
         trainer: the trainer.
@@ -189,7 +240,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
     if before:
         title += " was finished before, and nothing is trained; to go on, give a larger engine.images"
     elif not finished:
-        title += ", stopped by a signal; the same command goes on"
+        title += ", stopped by a signal; the same command continues"
     console.print_table(
         title,
         {
@@ -200,9 +251,11 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
                 if trainer.device.type == "cpu"
                 else {}
             ),
-            "checkpoints": str(folder / "checkpoints"),
-            **({"previews": str(folder / "previews")} if (folder / "previews").is_dir() else {}),
-            "log": str(folder / "log.jsonl"),
+        },
+        {
+            "checkpoints": folder / "checkpoints",
+            **({"previews": folder / "previews"} if (folder / "previews").is_dir() else {}),
+            "log": folder / "log.jsonl",
         },
     )
     if not finished and sweeping():
@@ -216,7 +269,7 @@ def _format(trainer: Trainer) -> str:
 
 
 class GracefulShutdown:
-    """Inside the block: true once SIGTERM or SIGINT arrived; a second SIGINT interrupts at once."""
+    """Record SIGTERM and SIGINT inside the block; a second SIGINT interrupts at once."""
 
     def __enter__(self) -> "GracefulShutdown":
         self.arrived = False
@@ -236,18 +289,18 @@ class GracefulShutdown:
         self.arrived = True
 
     def __call__(self) -> bool:
-        """Whether a signal arrived."""
+        """Return whether a signal arrived."""
         return self.arrived
 
 
 class SaveConfig(Callback):
-    """Leave the configuration beside the checkpoints, once the training has the folder for itself."""
+    """Save the configuration beside the checkpoints, once the training holds the lock of the folder."""
 
     def __init__(self, config: DictConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """Write it."""
+        """Save the configuration."""
         if images < budget:  # else nothing is trained with it
             atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
 
@@ -263,16 +316,16 @@ class ProgressCallback(Callback):
         self.task = self.bar.add_task("images", total=budget, completed=images, begun=images, note="")
 
     def on_step_end(self, images: int) -> None:
-        """Move it."""
+        """Advance the bar."""
         self.bar.update(self.task, completed=images)
 
     def on_log(self, record: Record) -> None:
-        """Say loss and speed."""
+        """Show loss and speed."""
         self.bar.update(
             self.task, note=f"loss {record['loss']:.4f}  {record['images_per_second']:.0f} images/s"
         )
 
     def on_checkpoint(self, path: Path, images: int) -> None:
-        """Say what is safe."""
+        """Show the images of the last checkpoint."""
         del path
         self.bar.update(self.task, description=f"images (saved at {images:,})")

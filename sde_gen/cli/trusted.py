@@ -1,8 +1,8 @@
-"""What a stored configuration may build: in every place objects of its own kind, and nothing else.
+"""Check of stored configurations: in every place objects of its kind, and nothing else.
 
-A run folder may come from somebody else, and Hydra builds whatever a ``_target_`` names. So nothing is built before all
-of the configuration is checked: a place takes the classes of its kind, and the arguments of a class are places again,
-whose kinds are the annotations of its constructor.
+A run folder may come from another source, and Hydra builds whatever a ``_target_`` names. So all of the configuration
+is checked before anything is built: a place takes the classes of its kind, and the arguments of a class are places
+again, whose kinds are the annotations of its constructor.
 """
 
 import collections.abc
@@ -58,6 +58,7 @@ PLACES: dict[str, Any] = {
     "compile": Compiler,
     "conditioning": Conditioning,
     "data": DatasetSource,
+    "distributed": Strategy,
     "ema": EMA,
     "encoder": Classifier,
     "engine": TrainingConfig,
@@ -70,7 +71,6 @@ PLACES: dict[str, Any] = {
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
-    "distributed": Strategy,
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }
@@ -171,7 +171,7 @@ def _holds(node: Any, kind: Any, place: _Place) -> bool:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if node is None:
         return kind in (Any, types.NoneType)
-    if isinstance(node, NUMBERS):  # the constructor tells whole ones from others
+    if isinstance(node, NUMBERS):  # the constructor distinguishes whole ones
         return kind is Any or kind in NUMBERS
     if isinstance(node, str):
         return kind in (Any, str, Path)
@@ -386,10 +386,10 @@ def _name(kind: Any) -> str:
 
 
 READS = {"download": False}
-"""TrainingConfig of data under which nothing is fetched."""
+"""Settings of data under which nothing is downloaded."""
 
 COPIES = "cache", "index"
-"""TrainingConfig of data that name a folder, which would be made if it is not there."""
+"""Settings of data that name a folder, which would be made if it is missing."""
 
 
 def reading(data: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import as_list, door, load
+from sde_gen.cli.app import Command, as_list, load
 from sde_gen.cli.overrides import names
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.certificate import ParametrizedOracle, SolverReport, certify
@@ -19,11 +19,10 @@ from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
 
-@door("verify")
-def main(config: DictConfig) -> None:
-    """Measure every solver on every process, and leave a table, a JSON and a picture; fail if a certificate does."""
-    solvers = {_name(one): build.make(_load("solver", one)) for one in _asked(config.solvers, "solver")}
-    sdes = {_name(one): _load("sde", one) for one in _asked(config.sdes, "sde")}
+def verify(config: DictConfig) -> None:
+    """Measure every solver on every process, and save a table, a JSON and a picture; fail if a certificate does."""
+    solvers = {_name(one): build.make(_load("solver", one)) for one in _chosen(config.solvers, "solver")}
+    sdes = {_name(one): _load("sde", one) for one in _chosen(config.sdes, "sde")}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
     parametrizations = ["", *as_list(config.parametrizations)]
@@ -51,8 +50,8 @@ def main(config: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def _asked(asked: object, kind: str) -> list[str]:
-    return names(kind) if asked is None else as_list(asked)
+def _chosen(choice: object, kind: str) -> list[str]:
+    return names(kind) if choice is None else as_list(choice)
 
 
 def _name(one: str) -> str:
@@ -60,14 +59,14 @@ def _name(one: str) -> str:
 
 
 def _load(kind: str, one: str) -> DictConfig:
-    """A name in conf, or a user's own yaml file."""
+    """Load a name in conf, or a yaml file of the user."""
     if not str(one).endswith(".yaml"):
         return load(kind, str(one))
     if not Path(one).is_file():
-        raise ValueError(f"there is no file {one}; give one, or a name: {', '.join(names(kind))}")
+        raise ValueError(f"file not found: {one}; give one, or a name: {', '.join(names(kind))}")
     config = OmegaConf.load(one)
     if not isinstance(config, DictConfig) or "_target_" not in config:
-        raise ValueError(f"{one} names no _target_; it should say a class and its arguments")
+        raise ValueError(f"{one} names no _target_; it should name a class and its arguments")
     return config
 
 
@@ -132,3 +131,6 @@ def _figure(found: list[SolverReport], sdes: list[str]) -> Figure:
     axes.set_yticks(range(len(solvers)), solvers)
     figure.colorbar(colors, label="measured less declared order")
     return figure
+
+
+main = Command(name="verify", function=verify)

@@ -5,8 +5,17 @@ from sde_gen.guidance.cfg import CFG
 from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
 from sde_gen.guidance.clip import Clip
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
+from sde_gen.guidance.requirements import Requirements
 
-__all__ = ["CFG", "Autoguidance", "Classifier", "ClassifierGuidance", "Clip", "DynamicThreshold"]
+__all__ = [
+    "CFG",
+    "Autoguidance",
+    "Classifier",
+    "ClassifierGuidance",
+    "Clip",
+    "DynamicThreshold",
+    "Requirements",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
 """Guidance by a weaker version of the model."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
+from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import to_device
 
 
@@ -30,6 +32,8 @@ class Autoguidance(Denoiser):
     Raises:
         ValueError: scale is not finite, or the processes differ.
     """
+
+    requires: ClassVar[Requirements] = Requirements(weak_model=True)
 
     def __init__(self, *, denoiser: Denoiser, weak: Denoiser, scale: float = 1.0) -> None:
         super().__init__()

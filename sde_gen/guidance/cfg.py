@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
+from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import broadcast, to_device
 
 
@@ -44,6 +46,10 @@ class CFG(Denoiser):
     Raises:
         ValueError: a number is out of its range; or, when called, no conditioning is given.
     """
+
+    requires: ClassVar[Requirements] = Requirements(
+        labels=True, conditional_model=True, unconditional_model=True
+    )
 
     def __init__(
         self,

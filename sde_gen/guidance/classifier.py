@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
+from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import broadcast_like
 
 
@@ -43,6 +44,10 @@ class ClassifierGuidance(Denoiser):
         ValueError: scale is not finite; or, when called, no label is given, or alpha is zero, where noise does not
             tell the class.
     """
+
+    requires: ClassVar[Requirements] = Requirements(
+        labels=True, unconditional_model=True, label_argument="told", classifier=True
+    )
 
     def __init__(
         self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0, told: bool = False

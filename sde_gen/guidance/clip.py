@@ -1,9 +1,12 @@
 """Clipping of the predicted clean sample."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
+from sde_gen.guidance.requirements import Requirements
 
 
 class Clip(Denoiser):
@@ -27,6 +30,8 @@ class Clip(Denoiser):
     Raises:
         ValueError: low is not less than high.
     """
+
+    requires: ClassVar[Requirements] = Requirements(data_range=True)
 
     def __init__(self, *, denoiser: Denoiser, low: float, high: float) -> None:
         super().__init__()

@@ -1,10 +1,13 @@
 """Dynamic thresholding of the predicted clean sample."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
+from sde_gen.guidance.requirements import Requirements
 
 
 class DynamicThreshold(Denoiser):
@@ -28,6 +31,8 @@ class DynamicThreshold(Denoiser):
     Raises:
         ValueError: a number is out of its range.
     """
+
+    requires: ClassVar[Requirements] = Requirements()
 
     def __init__(self, *, denoiser: Denoiser, quantile: float = 0.995, limit: float = 1.0) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class Projection(StepSolver[Any]):
     y: Tensor
     inner: Stepping = Ancestral()  # noqa: RUF009 (frozen)
     order: ClassVar[int] = 0
+    wraps_solver: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False
 

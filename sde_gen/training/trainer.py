@@ -67,6 +67,7 @@ class Trainer(Checked):
         strategy: the processes that share a batch; rank 0 writes files and reports.
         compiler: compilation of the trained network; the averaged one runs eagerly.
         chooser: strategy that chooses threads and memory format; every checkpoint stores the choice.
+        upgrade: renames settings of an earlier version in the metadata of a checkpoint.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -91,6 +92,7 @@ class Trainer(Checked):
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
     compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
     chooser: Chooser = Given()  # noqa: RUF009, frozen
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def __post_init__(self) -> None:
         """Move the data to the device and build the stateful objects."""
@@ -203,6 +205,7 @@ class Trainer(Checked):
                 strategy=self.strategy,
                 about=self.about,
                 batch_size=self.settings.batch_size,
+                upgrade=self.upgrade,
             )
             if seen is not None:
                 self.images, self._unpruned = seen, self.store / f"{seen:012d}"

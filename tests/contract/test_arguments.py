@@ -18,15 +18,17 @@ KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.na
 ELSEWHERE = {"noise_std": 0.1, "factor": 2}
 """TrainingConfig of commands that files of methods refer to."""
 
+FILLED = {("guidance", "clip"): {"low": -1.0, "high": 1.0}}
+"""Values that the commands put in the place of null."""
+
 
 def files(kind: str) -> list[DictConfig]:
     """The files of a kind, each inside the configuration that its interpolations need."""
     found = []
     for name in names(kind):
         whole = {one: OmegaConf.load(CONF / one / f"{name_of}.yaml") for one, name_of in CHOSEN.items()}
-        found.append(
-            OmegaConf.create({**ELSEWHERE, **whole, kind: OmegaConf.load(CONF / kind / f"{name}.yaml")})
-        )
+        node = OmegaConf.merge(OmegaConf.load(CONF / kind / f"{name}.yaml"), FILLED.get((kind, name), {}))
+        found.append(OmegaConf.create({**ELSEWHERE, **whole, kind: node}))
     return found
 
 

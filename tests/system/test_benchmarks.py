@@ -57,11 +57,11 @@ def test_attention(monkeypatch, tmp_path):
     ("script", "arguments", "words"),
     [
         (train_step, ["--rounds", "1"], "--rounds must be at least 2"),
-        (train_step, ["--device", "abacus"], "device=abacus is not to be had here"),
+        (train_step, ["--device", "abacus"], "device=abacus is not available"),
         (sample_overhead, ["--rounds", "1"], "argument --rounds: 1 is no whole number of at least 2"),
         (sample_overhead, ["--solvers", "magic"], "invalid choice: 'magic'"),
         (likelihood_cost, ["--probes", "0"], "argument --probes: 0 is no whole number of at least 1"),
-        (likelihood_cost, ["--device", "abacus"], "device=abacus is not to be had here"),
+        (likelihood_cost, ["--device", "abacus"], "device=abacus is not available"),
         (scaling, ["--rounds", "0"], "must be at least 1"),
         (scaling, ["--teams", "none"], "--teams none: there are ddp, fsdp"),
     ],
@@ -100,7 +100,7 @@ def test_who_answers_something_else_is_not_timed():
 
 @pytest.mark.slow
 def test_the_throughput_of_a_gpu(monkeypatch):
-    """On a CPU, without generated code: CUDA graphs are not to be had, which the row says."""
+    """On a CPU, without generated code: CUDA graphs are not available, which the row shows."""
     compile_ = torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda self, **options: compile_(self, backend="aot_eager", **options)

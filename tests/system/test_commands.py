@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import benchmark, build, evaluate, sample, train
+from sde_gen.cli import benchmark, build, evaluate, options, sample, train
 from sde_gen.cli.app import load
+from sde_gen.cli.overrides import CONF
 from sde_gen.model import NCSNpp
 
 COMMANDS = {
@@ -101,8 +102,8 @@ def test_samples_do_not_depend_on_the_batch_size(run, tmp_path):
 
 
 def test_strip_shows_samples_and_predictions(run, tmp_path):
-    enter("sample", f"run={run}", "n=3", "steps=6", "strip=4", "batch_size=2", f"out={tmp_path}")
-    with Image.open(tmp_path / "strip.png") as strip:
+    enter("sample", f"run={run}", "n=3", "steps=6", "trajectory_frames=4", "batch_size=2", f"out={tmp_path}")
+    with Image.open(tmp_path / "trajectory.png") as strip:
         zoom = strip.width // (4 * 9 + 1)
         assert strip.size == (
             zoom * (4 * 9 + 1),
@@ -124,8 +125,8 @@ def test_memory_that_does_not_suffice_is_said(capfd, monkeypatch, run):
 
 
 def test_film_shows_every_step(run, tmp_path):
-    enter("sample", f"run={run}", "n=2", "steps=3", "film=true", f"out={tmp_path}")
-    with Image.open(tmp_path / "film.gif") as film:
+    enter("sample", f"run={run}", "n=2", "steps=3", "gif=true", f"out={tmp_path}")
+    with Image.open(tmp_path / "trajectory.gif") as film:
         assert 3 <= film.n_frames <= 5  # noise, three steps, clean; equal frames are merged
 
 
@@ -240,7 +241,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("sample", ["out=/dev/null/x"], "/dev/null"),
         ("evaluate", ["n=100000"], "300"),
         ("evaluate", ["split=val"], "train and test"),
-        ("evaluate", ["metrics=[bpd,importance]", "dequantization=noised"], "means nothing to bpd"),
+        ("evaluate", ["metrics=[bpd,importance]", "dequantization=noised"], "bpd does not use it"),
         ("benchmark", ["solvers=[hoin]"], "heun"),
         ("benchmark", ["steps=[0]"], "steps"),
         ("benchmark", ["steps=few"], "steps"),
@@ -293,10 +294,10 @@ def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_p
     header = json.loads((path / "checkpoint.json").read_text())
     for kind, told, words in (
         *(
-            ("facts", data_spec, "facts of the data")
+            ("facts", data_spec, "invalid data metadata")
             for data_spec in ([], {}, {**header["about"]["facts"], "shape": 3})
         ),
-        ("facts", {**header["about"]["facts"], "classes": "x"}, "facts of the data"),
+        ("facts", {**header["about"]["facts"], "classes": "x"}, "invalid data metadata"),
         *(("config", config, "no network") for config in ([], {**header["about"]["config"], "model": None})),
     ):
         text = json.dumps({**header, "about": {**header["about"], kind: told}})
@@ -393,6 +394,15 @@ def test_help_shows_groups_settings_and_an_example(door, capfd):
     assert not stop.value.code
     assert f"python -m sde_gen.{door}" in out
     assert "device: auto" in out
+    shown = set(re.findall(r"^  ([\w.]+(?:@[\w.]+)?)[:=]", out, re.MULTILINE))
+    own = {key for key in options.OPTIONS[door] if not key.startswith("guidance.")}
+    assert shown >= own, own - shown
+    taken = {
+        line.partition("=")[0].strip().rpartition("@")[2]
+        for line in out.partition("Settings")[0].splitlines()
+    }
+    assert taken >= set(options.choices(door, CONF))
+    assert "augmentation" not in shown or door == "train", "groups of other commands are not listed"
 
 
 def test_one_image_has_no_standard_error_and_the_json_stays_valid(run, tmp_path):
@@ -437,7 +447,7 @@ def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["strip=5", "steps=3"], "strip=5"),
+        (["trajectory_frames=5", "steps=3"], "trajectory_frames=5"),
         (["grid=listed", "grid.times=0.5"], "grid.times=0.5 must be a list of finite numbers"),
         (["grid=listed", "grid.times=abc"], "grid.times=abc must be a list of finite numbers"),
         (["grid=listed", "grid.times=[1,half]"], "must be a list of finite numbers"),
@@ -445,14 +455,14 @@ def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp
         (["grid=listed_log_snrs", "grid.log_snrs=[5,0,-5]", "steps=2"], "that ascend"),
         (["sde=ve"], "sde"),
         (["solver=euler_maruyama", "solver.eta=-1"], "eta=-1"),
-        (["settings=SETTINGS", "solver=heun"], "solver=heun would have no effect"),
-        (["settings=SETTINGS", "grid.middle=1"], "grid.middle=1 would have no effect"),
-        (["settings=SETTINGS", "steps=3"], "steps=3 would have no effect"),
-        (["settings=SETTINGS", "sampler.steps=3"], "sampler.steps=3 would have no effect"),
-        (["settings=SETTINGS", "strip=9"], "strip=9"),
+        (["settings=SETTINGS", "solver=heun"], "solver=heun has no effect"),
+        (["settings=SETTINGS", "grid.middle=1"], "grid.middle=1 has no effect"),
+        (["settings=SETTINGS", "steps=3"], "steps=3 has no effect"),
+        (["settings=SETTINGS", "sampler.steps=3"], "sampler.steps=3 has no effect"),
+        (["settings=SETTINGS", "trajectory_frames=9"], "trajectory_frames=9"),
         (["label=1"], "without classes"),
-        (["film=perhaps"], "true or false"),
-        (["settings=BROKEN"], "is no yaml"),
+        (["gif=perhaps"], "true or false"),
+        (["settings=BROKEN"], "is not a YAML file"),
         (["settings=MANY"], "steps=many"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -89,12 +89,12 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
         f"run={tmp_path / 'run'}",
         "n=2",
         "steps=2",
-        "strip=2",
-        "film=true",
+        "trajectory_frames=2",
+        "gif=true",
         f"out={tmp_path / 'samples'}",
     ]
     test_commands.enter("sample", *words)
-    names = ["film.gif", "samples.npz", "samples.png", "strip.png"]
+    names = ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
 
 
@@ -140,7 +140,7 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert same(read(again.ema), read(first.ema))
     for arguments, words in (
         ([f"run={tmp_path / 'run'}"], "to=... must say"),
-        ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm would have no effect"),
+        ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm has no effect"),
         ([f"file={tmp_path / 'theirs'}"], "from=... must say"),
         ([], "give file=... and from=..."),
     ):
@@ -282,7 +282,7 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
     for run, words, answer in (
         ("free", (*by, "label=5"), "the classes are 0 to 4"),
         ("told", (*by, "label=4"), "guidance.told=true"),
-        ("free", (*by, "guidance.told=true", "label=4"), "knows no classes to be told"),
+        ("free", (*by, "guidance.told=true", "label=4"), "was trained without labels"),
         ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
         ("classifier", (), "holds a classifier, which cannot sample"),
     ):

@@ -201,7 +201,7 @@ def test_an_evaluation_says_names_and_whether_the_data_are_those_of_the_training
     assert f"class {next(iter(names))} ({next(iter(names.values()))})" in out
     said = mistake(capfd, "evaluate", "run=runs/g", *FEW, "+data.size=9")
     assert "data.size" in said
-    assert "data.root" in said
+    assert "did you mean data." in said
     assert "data.root" in mistake(capfd, "evaluate", "run=runs/g", *FEW)
     images(home / "d3", "cat", "dog", seed=1)
     with pytest.warns(UserWarning, match="not those that runs/g was trained on"):

@@ -504,7 +504,7 @@ def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> Non
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)  # torchrun tells its processes
         out, err = running.communicate(timeout=120)
-    assert "the same command goes on" in out, err
+    assert "the same command continues" in out, err
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None
     assert found.images >= 64

@@ -36,7 +36,7 @@ def two(*words: list[str]) -> tuple[list[int], str]:
 
 def test_two_processes_leave_the_files_of_one(run: Path, tmp_path: Path) -> None:
     """Bit for bit: a batch is the same samples whoever draws it."""
-    words = [f"run={run}", "n=7", "batch_size=2", "steps=3", "seed=5", "film=true", "strip=2"]
+    words = [f"run={run}", "n=7", "batch_size=2", "steps=3", "seed=5", "gif=true", "trajectory_frames=2"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -50,7 +50,7 @@ def test_two_processes_leave_the_files_of_one(run: Path, tmp_path: Path) -> None
     one, other = (np.load(tmp_path / name / "samples.npz") for name in ("one", "two"))
     assert one["model_space"].shape == (7, 1, 8, 8)
     assert all(np.array_equal(one[name], other[name]) for name in one.files)
-    for name in ("samples.png", "film.gif", "strip.png"):
+    for name in ("samples.png", "trajectory.gif", "trajectory.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert not list(tmp_path.glob("*/.parts*"))
 
@@ -94,7 +94,7 @@ def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
         return x_s
 
     return SampleGeneration(
-        draw=draw, net=net, n=11, batch_size=8, folder=folder, crew=WorkQueue.init(), **more
+        draw=draw, net=net, n=11, batch_size=8, folder=folder, queue=WorkQueue.init(), **more
     )
 
 
@@ -229,4 +229,4 @@ def test_a_number_format_is_the_networks_alone(
 
 def test_a_task_is_not_compiled(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [f"run={run}", "task=superres", "image=0", "n=2", "steps=2", "compile=blocks", f"out={tmp_path}"]
-    assert "compile=blocks would have no effect" in mistake(capfd, "sample", *words)
+    assert "compile=blocks has no effect" in mistake(capfd, "sample", *words)

@@ -32,9 +32,9 @@ def fail(*_: object, **__: object) -> None:
 
 
 def test_vectors_have_a_picture_a_strip_and_a_film(run: Path, tmp_path: Path) -> None:
-    enter("sample", f"run={run}", "n=5", "steps=3", "strip=2", "film=true", f"out={tmp_path}")
-    assert sorted(os.listdir(tmp_path)) == ["film.gif", "samples.npz", "samples.png", "strip.png"]
-    with Image.open(tmp_path / "strip.png") as strip, Image.open(tmp_path / "film.gif") as film:
+    enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
+    assert sorted(os.listdir(tmp_path)) == ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
+    with Image.open(tmp_path / "trajectory.png") as strip, Image.open(tmp_path / "trajectory.gif") as film:
         assert strip.size == (1000, 1000), "two moments; states and predictions"
         assert film.n_frames >= 4, "the start and every step"
 
@@ -45,11 +45,11 @@ def test_numbers_outlive_their_pictures(
     for name in ("save_samples", "save_gif", "save_panels"):
         monkeypatch.setattr(sample, name, fail)
     with pytest.warns(UserWarning, match="was not made") as told:
-        enter("sample", f"run={run}", "n=5", "steps=3", "strip=2", "film=true", f"out={tmp_path}")
+        enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
     assert [Path(str(note.message).split()[2]).name for note in told] == [
         "samples.png",
-        "film.gif",
-        "strip.png",
+        "trajectory.gif",
+        "trajectory.png",
     ]
     assert np.load(tmp_path / "samples.npz")["data"].shape == (5, 2)
     said = capfd.readouterr().out

@@ -215,8 +215,8 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([labeled, "guidance=autoguidance"], "guidance.weak=... must be given"),
         ([labeled, "guidance=autoguidance", f"guidance.weak={runs / 'plain'}"], "other conditioning"),
         ([labeled, "guidance=cfg", "task=vary", "image=0"], "give label="),
-        ([plain, "image=0"], "choose a task"),
-        ([plain, "task=vary", "image=0", "mask=x.png"], "does not ask for it"),
+        ([plain, "image=0"], "no task is chosen"),
+        ([plain, "task=vary", "image=0", "mask=x.png"], "the task does not use it"),
         (inpaint, "needs mask=FILE"),
         ([plain, "task=vary"], "needs image=FILE"),
         ([plain, "task=vary", "image=300"], "are 0 to 299"),
@@ -224,7 +224,10 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "no image that can be read"),
         ([plain, "task=colorize", "image=0"], "C > 1"),
         ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
-        ([*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"], "walks by itself"),
+        (
+            [*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"],
+            "provides its own solver",
+        ),
         ([*inpaint, f"mask={runs / 'mask.png'}", "method=repaint", "solver=dormand_prince"], "own steps"),
         ([plain, "task=vary", "image=0", "n=100"], "one batch"),
     ):
@@ -335,7 +338,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
     run = opened(runs / "class")
     every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
     config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.CFG", "drop": ["label"]}})
-    with pytest.raises(ValueError, match=r"conditioning.dropout=0 and knows no such thing"):
+    with pytest.raises(ValueError, match=r"conditioning.dropout=0, always with labels"):
         apply_guidance(config, replace(run, config=every))
 
 

@@ -96,8 +96,8 @@ def test_a_choice_that_does_not_win_on_other_noise_is_not_taken():
 def test_mistakes(run, tmp_path, capfd):
     for arguments, words in [
         (["tuning.nfe=[]"], "positive whole numbers"),
-        (["tuning.nfe=[0]"], "positive whole numbers"),
-        (["tuning.nfe=[true]"], "positive whole numbers"),
+        (["tuning.nfe=[0]"], "whole numbers from 1 to"),
+        (["tuning.nfe=[true]"], "whole numbers from 1 to"),
         (
             ["tuning.optimize=[5]"],
             "tuning.optimize=[5]: times are moved at numbers in tuning.nfe=[2, 4] only",

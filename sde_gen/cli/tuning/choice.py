@@ -1,4 +1,4 @@
-"""What to use at a number of evaluations, judged against the default."""
+"""The setting selected at a number of evaluations, compared with the default."""
 
 import time
 from dataclasses import dataclass

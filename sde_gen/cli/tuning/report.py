@@ -1,4 +1,4 @@
-"""What tuning leaves for people: table, numbers and plot."""
+"""Report of a tuning: table, numbers and plot."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def report(
     """Leave numbers and plot, and print the table.
 
     Arguments:
-        config: the door's.
+        config: the configuration of the command.
         tried: all settings with their median errors.
         choices: what to use, by number of evaluations.
         reference: the reference's own error.

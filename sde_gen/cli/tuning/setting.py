@@ -1,10 +1,10 @@
-"""The file that tuning leaves at a number of evaluations, and the door sample takes."""
+"""The settings file of a tuning at a number of evaluations, which the command sample reads."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import trusted
+from sde_gen.cli import renamed, trusted
 from sde_gen.cli.app import load
 from sde_gen.evaluation.solver_tuning import Setting
 from sde_gen.utils import atomic
@@ -34,5 +34,6 @@ def settings(path: Path, trust: tuple[str, ...]) -> tuple[DictConfig, DictConfig
     found = OmegaConf.load(path)
     if not isinstance(found, DictConfig) or not {"solver", "grid", "steps"} <= set(found):
         raise ValueError(f"{path} holds no solver, grid and steps; benchmark tune=true writes such files")
+    found = OmegaConf.create(renamed.upgrade(OmegaConf.to_container(found)))
     trusted.check(OmegaConf.to_container(found), trust)
     return found.solver, found.grid, found.steps

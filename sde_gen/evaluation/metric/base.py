@@ -72,6 +72,11 @@ class Metric(Checked, abc.ABC):
     unit: ClassVar[str]
 
     @property
+    def uses_dequantization(self) -> bool:
+        """Whether the number depends on a choice of dequantization."""
+        return False
+
+    @property
     def batch_coupled(self) -> bool:
         """Whether an image's number depends on the others of its batch, as it may where steps are chosen for all."""
         return False

@@ -37,6 +37,11 @@ class ContinuousBound(Metric):
     what: ClassVar[str] = "SDE model, upper bound (continuous time)"
     unit: ClassVar[str] = "bits/dim"
 
+    @property
+    def uses_dequantization(self) -> bool:
+        """Whether its data term does."""
+        return self.ending.uses_dequantization
+
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:

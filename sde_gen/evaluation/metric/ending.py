@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class ReconstructionInputs(NamedTuple):
 class DataTerm(Checked, abc.ABC):
     """A way from data to clean points and a decoder."""
 
+    uses_dequantization: ClassVar[bool] = False
+
     @abc.abstractmethod
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
@@ -57,6 +59,7 @@ class DequantizedData(DataTerm):
     """
 
     dequantization: Dequantization = field(default_factory=UniformDequantization)
+    uses_dequantization: ClassVar[bool] = True
 
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise

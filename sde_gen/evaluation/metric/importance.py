@@ -44,6 +44,7 @@ class ImportanceBits(Metric):
     draws: int = 1
     what: ClassVar[str] = "probability flow, upper bound (K dequantizations)"
     unit: ClassVar[str] = "bits/dim"
+    uses_dequantization: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

@@ -41,6 +41,11 @@ class ChainBound(Metric):
     what: ClassVar[str] = "ancestral chain, upper bound (finitely many steps)"
     unit: ClassVar[str] = "bits/dim"
 
+    @property
+    def uses_dequantization(self) -> bool:
+        """Whether its data term does."""
+        return self.ending.uses_dequantization
+
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:

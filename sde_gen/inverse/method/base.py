@@ -13,6 +13,11 @@ from sde_gen.utils.arguments import Checked
 class Method(Checked, abc.ABC):
     """What turns sampling from a model into sampling given a measurement."""
 
+    @property
+    def uses_solver(self) -> bool:
+        """Whether the sampler's solver takes the steps."""
+        return True
+
     @abc.abstractmethod
     def __call__(
         self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor

@@ -23,6 +23,11 @@ class SolverMethod(Method):
 
     solver: Callable[..., Solver]
 
+    @property
+    def uses_solver(self) -> bool:
+        """Whether the solver wraps another one, as :class:`~sde_gen.inverse.RePaint` does."""
+        return bool(getattr(getattr(self.solver, "func", self.solver), "wraps_solver", False))
+
     def __call__(
         self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
     ) -> tuple[Denoiser, Sampler]:

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.distributed import TCPStore
 
-from sde_gen.cli.app import door
+from sde_gen.cli.app import Command
 from sde_gen.cli.options import check
 from sde_gen.cli.overrides import CONF
 from sde_gen.distributed import launch
@@ -26,7 +26,10 @@ def test_float32_is_float32(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
     seen = []
-    door("sample")(lambda config: seen.append((config.run, torch.backends.cudnn.allow_tf32)))()
+    Command(
+        name="sample",
+        function=lambda config: seen.append((config.run, torch.backends.cudnn.allow_tf32)),
+    )()
     assert seen == [("anywhere", False)]
 
 
@@ -37,9 +40,9 @@ def test_mistakes_of_the_task_are_a_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     with pytest.raises(SystemExit) as ended:
-        door("sample")(task)()
+        Command(name="sample", function=task)()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("error: the memory did not suffice; try a smaller batch_size")
+    assert capsys.readouterr().err.startswith("error: out of memory: try a smaller batch_size")
 
 
 def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys):
@@ -52,7 +55,7 @@ def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys)
 
     monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
     before = warnings.formatwarning
-    door("sample")(task)()
+    Command(name="sample", function=task)()
     assert capsys.readouterr().err == "warning: the film is long\n"
     assert warnings.formatwarning is before
 
@@ -69,11 +72,11 @@ def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys)
         ({"run": None}, "run=null: expected a path"),
         ({"run": ""}, "run=: expected a path"),
         ({"trust": None}, "trust=null"),
-        ({"film": "perhaps"}, "film=perhaps: expected true or false"),
+        ({"gif": "perhaps"}, "gif=perhaps: expected true or false"),
         ({"label": [0.5]}, "label="),
         ({"noise_std": float("nan")}, "noise_std=nan"),
         ({"solver": None}, "solver=null: sample needs the settings"),
-        ({"grid": {"t_max": 1}}, "does not say _target_"),
+        ({"grid": {"t_max": 1}}, "has no _target_"),
         ({"sampler": 3}, "sampler=3"),
     ],
 )
@@ -97,8 +100,9 @@ NODE = {"_target_": "sde_gen.solver.Heun"}
 SAMPLE = OmegaConf.create(
     {
         **{kind: NODE for kind in ("solver", "grid", "method", "precision", "compile", "sampler")},
-        **{"run": "x", "n": 4, "seed": 0, "device": "cpu", "film": False, "trust": [], "label": None},
+        **{"run": "x", "n": 4, "seed": 0, "device": "cpu", "gif": False, "trust": [], "label": None},
         "noise_std": 0.1,
+        "data": {},
     }
 )
 

@@ -1,0 +1,133 @@
+"""``--help`` of a command: its groups and settings, described by the comments of its yaml."""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import yaml  # type: ignore[import-untyped]
+
+from sde_gen.cli.overrides import CONF, names
+
+COLUMN = 34
+"""Column at which descriptions begin."""
+
+FOOTER = """Set a value with key=value, choose a file with group=name, sweep with -m group=name1,name2.
+--cfg job prints the composed configuration, --info defaults-tree where its parts come from, --version the version."""
+
+
+class Setting(NamedTuple):
+    """A line of a yaml file.
+
+    Arguments:
+        key: place in the configuration.
+        value: default as it is written.
+        description: the comment behind it.
+    """
+
+    key: str
+    value: str
+    description: str
+
+
+class Group(NamedTuple):
+    """A group of files of which a command takes one.
+
+    Arguments:
+        name: folder in conf.
+        place: key of the node that the file fills.
+        choice: name of the default file, ``null`` for none.
+        description: the comment behind it.
+    """
+
+    name: str
+    place: str
+    choice: str
+    description: str
+
+    @property
+    def key(self) -> str:
+        """The name on the command line."""
+        return self.name if self.name == self.place else f"{self.name}@{self.place}"
+
+
+_LINE = re.compile(
+    r"^(?P<indent> *)(?P<item>- )?(?P<key>[\w@./]+): *(?P<value>(?:[^#\s].*?)?)(?: *# (?P<comment>.*))?$"
+)
+
+
+def groups(command: str) -> list[Group]:
+    """List the groups of a command, in their order in its yaml."""
+    found = []
+    for line in (CONF / f"{command}.yaml").read_text().splitlines():
+        match = _LINE.match(line)
+        if match and match["item"]:
+            name, _, place = match["key"].partition("@")
+            found.append(Group(name, place or name, match["value"], match["comment"] or ""))
+    return found
+
+
+def settings(text: str, prefix: str = "") -> Iterator[Setting]:
+    """Iterate over the values of a yaml file with their comments; nodes of Hydra and defaults are left out."""
+    parents: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if not match or match["item"]:
+            continue
+        depth, key = len(match["indent"]), match["key"]
+        parents = [(indent, name) for indent, name in parents if indent < depth]
+        path = ".".join([*(name for _, name in parents), key])
+        value, description = match["value"].strip(), match["comment"] or ""
+        if not value:
+            parents.append((depth, key))
+        if path.partition(".")[0] in ("hydra", "defaults") or key.startswith("_"):
+            continue
+        if value or description:
+            yield Setting(prefix + path, value, description)
+
+
+def command_help(command: str, argv: Sequence[str] = ()) -> str:
+    """Describe a command: header and examples, groups, settings, and settings of the chosen files.
+
+    Arguments:
+        command: name of the command.
+        argv: its command line; files that it chooses are described in the place of the default ones.
+    """
+    text = (CONF / f"{command}.yaml").read_text()
+    chosen = dict(word.partition("=")[::2] for word in argv if "=" in word)
+    own = groups(command)
+    lines = [yaml.safe_load(text)["hydra"]["help"]["header"].rstrip(), ""]
+    if own:
+        lines += ["Groups (group=name; --help group=name lists the settings of that file)"]
+        for group in own:
+            choices = " ".join(names(group.name)) + (" null" if group.choice == "null" else "")
+            description = f"{group.description}: {choices}" if group.description else choices
+            lines += _entry(f"{group.key}={group.choice}", description)
+        lines.append("")
+    lines.append("Settings (key=value)")
+    for setting in settings(text):
+        lines += _entry(f"{setting.key}: {setting.value}".rstrip(), setting.description)
+    inside = []
+    for group in own:
+        path = CONF / group.name / f"{chosen.get(group.key, chosen.get(group.name, group.choice))}.yaml"
+        if path.is_file() and group.name != "recipe":
+            prefix = f"{group.place}."
+            inside += [each for each in settings(path.read_text(), prefix) if not each.value.startswith("${")]
+    if inside:
+        lines += ["", "Settings of the chosen files"]
+        for setting in inside:
+            lines += _entry(f"{setting.key}: {setting.value}", setting.description)
+    return "\n".join([*lines, "", FOOTER])
+
+
+def _entry(name: str, description: str) -> list[str]:
+    """Lines of a name and its description, in two columns."""
+    width = max(shutil.get_terminal_size((110, 24)).columns, COLUMN + 30)
+    wrapped = textwrap.wrap(description, width - COLUMN) if description else []
+    name = f"  {name}"
+    if not wrapped:
+        return [name]
+    if len(name) >= COLUMN:
+        return [name, *(" " * COLUMN + line for line in wrapped)]
+    return [name.ljust(COLUMN) + wrapped[0], *(" " * COLUMN + line for line in wrapped[1:])]

@@ -1,0 +1,96 @@
+"""The console script ``sde-gen``: all commands under one name, lists of names and shell completion."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sde_gen import __version__
+from sde_gen.cli import options
+from sde_gen.cli.help import groups
+from sde_gen.cli.overrides import CONF, names, suggest
+
+COMMANDS = {
+    "train": "train a score network, or continue a training",
+    "train_classifier": "train a classifier of noisy samples",
+    "sample": "generate samples from a run",
+    "evaluate": "compute likelihoods of held-out data",
+    "benchmark": "compare solvers on a run",
+    "convert": "convert networks of other projects, and runs for them",
+    "verify": "measure the order and the bias of solvers against exact answers",
+}
+"""Commands of modules in sde_gen.cli, with their descriptions."""
+
+COMPLETION = """_sde_gen() {
+    COMPREPLY=($(sde-gen --complete "${COMP_LINE:0:$COMP_POINT}"))
+}
+complete -o nospace -o bashdefault -o default -F _sde_gen sde-gen"""
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        before, sys.argv = sys.argv, [f"{sys.argv[0]} {name}", *rest]
+        try:
+            importlib.import_module(f"sde_gen.cli.{name}").main()
+        finally:
+            sys.argv = before
+    elif name == "list":
+        print_names(rest)
+    elif name in ("-h", "--help"):
+        print(usage())
+    elif name == "--version":
+        print(f"sde_gen {__version__}")
+    elif name == "completion":
+        print(COMPLETION)
+    elif name == "--complete":
+        print("\n".join(complete(rest[0] if rest else "")))
+    else:
+        print(f"error: command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def usage() -> str:
+    """Describe the commands."""
+    lines = ["Usage: sde-gen COMMAND [key=value ...]", ""]
+    lines += [f"  {name:<18}{description}" for name, description in COMMANDS.items()]
+    lines += [
+        f"  {'list [GROUP]':<18}print the names of a group, such as solver; without it the groups",
+        f'  {"completion":<18}print the completion for bash and zsh: eval "$(sde-gen completion)"',
+        "",
+        "sde-gen COMMAND --help lists the settings of a command, sde-gen --version the version.",
+    ]
+    return "\n".join(lines)
+
+
+def print_names(arguments: Sequence[str]) -> None:
+    """Print the files of some groups, or the groups."""
+    kinds = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    if not arguments:
+        print("\n".join(kinds))
+    for kind in arguments:
+        if kind not in kinds:
+            print(f"error: group {kind} is unknown; {suggest(kind, kinds)}", file=sys.stderr)
+            raise SystemExit(2)
+        print("\n".join(names(kind)))
+
+
+def complete(line: str) -> list[str]:
+    """Return completions of the last word of a command line; behind ``=`` of the value alone."""
+    words = line.split(" ")[1:]
+    if len(words) < 2:
+        return _starting([*COMMANDS, "list", "completion"], words[-1] if words else "")
+    command, last = words[0], words[-1]
+    if command == "list":
+        return _starting([path.name for path in CONF.iterdir() if path.is_dir()], last)
+    if command not in COMMANDS:
+        return []
+    key, equals, value = last.partition("=")
+    by_key = {group.key: group for group in groups(command)}
+    if equals:
+        return _starting(names(by_key[key].name), value) if key in by_key else []
+    return _starting([f"{each}=" for each in (*by_key, *options.OPTIONS[command])], last)
+
+
+def _starting(candidates: Sequence[str], start: str) -> list[str]:
+    return sorted(candidate for candidate in candidates if candidate.startswith(start))

@@ -1,0 +1,27 @@
+"""Declaration of what a guidance needs from the model and beside it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What a guidance needs, declared by its class as ``requires``.
+
+    Arguments:
+        labels: labels of the samples.
+        conditional_model: a model that was trained with labels.
+        unconditional_model: predictions of the model without labels.
+        label_argument: name of the constructor's argument that passes the label to the model, which then needs no
+            predictions without; empty if there is none.
+        weak_model: a weaker model of the same data, as the argument ``weak``.
+        classifier: a classifier of noisy samples, as the argument ``classifier``.
+        data_range: smallest and largest value of the data in model space, as the arguments ``low`` and ``high``.
+    """
+
+    labels: bool = False
+    conditional_model: bool = False
+    unconditional_model: bool = False
+    label_argument: str = ""
+    weak_model: bool = False
+    classifier: bool = False
+    data_range: bool = False
