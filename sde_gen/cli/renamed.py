@@ -169,6 +169,7 @@ RENAMED = {
     "sde_gen.model.reach.Tiling": "sde_gen.model.Tiling",
     "sde_gen.model.resample.Box": "sde_gen.model.unet.resample.Box",
     "sde_gen.model.resample.CentredBox": "sde_gen.model.unet.resample.CenteredBox",
+    "sde_gen.model.resample.FIR": "sde_gen.model.unet.resample.FIR",
     "sde_gen.model.resample.MirroredFIR": "sde_gen.model.unet.resample.MirroredFIR",
     "sde_gen.model.resample.Resampler": "sde_gen.model.unet.resample.Resampler",
     "sde_gen.model.rotary.Grid": "sde_gen.model.TokenGrid",

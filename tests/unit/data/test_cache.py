@@ -84,6 +84,18 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
     assert len(set(prints)) == 4
 
 
+def test_cache_of_version_0_1_with_a_split_without_labels_opens(tmp_path):
+    samples = [Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), label, label is None) for label in (0, None)]
+
+    def made() -> Dataset:
+        return cache.open_cache(tmp_path / "cache", {}, lambda: ImageStream(samples, 1)).test
+
+    assert made().labels is None
+    header = tmp_path / "cache" / HEADER
+    header.write_text(header.read_text().replace('"labeled"', '"labelled"'))
+    assert made().labels is None
+
+
 def test_a_cache_of_other_settings_is_refused_with_what_differs(tmp_path):
     source = {"root": str(folder(tmp_path / "images")), "cache": str(tmp_path / "cache")}
     ImageFolder(**source, size=8).load()
