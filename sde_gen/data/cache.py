@@ -145,7 +145,8 @@ def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], I
         return Dataset(
             values=MemmapImages(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
             labels=torch.from_numpy(np.load(labels))
-            if header["classes"] and about.get("labeled", about.get("labelled", True))  # as version 0.1 spelled it
+            if header["classes"]
+            and about.get("labeled", about.get("labelled", True))  # as version 0.1 spelled it
             else None,
             levels=256,
             classes=header["classes"],
