@@ -34,7 +34,6 @@ class Dataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the data."""
         if len(self.values) == 0:
             raise ValueError("a data set needs at least one sample, got none")
         if isinstance(self.values, Tensor):

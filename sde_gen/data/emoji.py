@@ -78,7 +78,6 @@ class Emoji(DatasetSource):
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 1 <= self.size <= 64:
             raise ValueError(f"size={self.size}: the pictures have 64 pixels a side; expected 1 to 64")
         if self.skin_tones < 0:

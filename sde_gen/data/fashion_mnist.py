@@ -43,7 +43,6 @@ class FashionMNIST(DatasetSource):
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.download and self.root is None:
             raise ValueError("download=true needs a folder for the files: give data.root=...")
 

@@ -65,7 +65,6 @@ class HuggingFace(StreamingSource):
     places: ClassVar[frozenset[str]] = frozenset({"path", "cache"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 

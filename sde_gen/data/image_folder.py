@@ -55,7 +55,6 @@ class ImageFolder(StreamingSource):
     places: ClassVar[frozenset[str]] = frozenset({"root", "cache"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 

@@ -61,7 +61,6 @@ class Shards(StreamingSource):
     idle: ClassVar[frozenset[str]] = frozenset({"cache", "index", "workers"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
         if self.workers < 1:

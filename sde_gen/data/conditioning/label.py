@@ -30,7 +30,6 @@ class Label(Conditioning):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.classes < 1:
             raise ValueError("the data have no labels to condition on; use conditioning=none")
         if not 0 <= self.dropout <= 1:

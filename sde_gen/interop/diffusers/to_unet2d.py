@@ -180,10 +180,10 @@ def _block(word: str, direction: str) -> str:
 def _label(model: Config, usual: str) -> dict[str, Any]:
     """Features of the noise label."""
     features = kind(model["embedding"]) or usual
-    if features == "Learned":
+    if features == "LearnedEmbedding":
         return {"time_embedding_type": "learned", "num_train_timesteps": int(model["embedding"]["steps"])}
     if features not in ("Positional", "CosinePositional"):
-        raise ValueError(f"embedding={features}: expected Positional, CosinePositional or Learned")
+        raise ValueError(f"embedding={features}: expected Positional, CosinePositional or LearnedEmbedding")
     to_the_last = features == "Positional"
     return {
         "time_embedding_type": "positional",

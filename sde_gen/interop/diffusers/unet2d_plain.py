@@ -16,7 +16,7 @@ from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whol
 from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample
-from sde_gen.model.embedding import CosinePositional, Fourier, Learned, Positional
+from sde_gen.model.embedding import CosinePositional, Fourier, LearnedEmbedding, Positional
 from sde_gen.model.norms import FixedGroups, FixedGroupsExceptMiddle
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.resample import Box, CenteredBox
@@ -60,7 +60,7 @@ class Plain:
     def embedding(self) -> ObjectSpec:
         """Features of the noise label."""
         if self.label == "learned":
-            return ObjectSpec(Learned, size=self.width, steps=self.steps)
+            return ObjectSpec(LearnedEmbedding, size=self.width, steps=self.steps)
         if self.label == "fourier":
             return ObjectSpec(Fourier, size=self.width)
         return ObjectSpec(Positional if self.to_the_last else CosinePositional, size=self.width)

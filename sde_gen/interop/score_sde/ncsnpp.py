@@ -19,7 +19,7 @@ from sde_gen.interop.settings import (
     wholes,
 )
 from sde_gen.interop.weight_mapper import WeightMapper
-from sde_gen.model.activation import Exponential, Leaky
+from sde_gen.model.activation import ELU, LeakyReLU
 from sde_gen.model.adm.level_resample import ConvResample, PlainResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.norms import FixedGroups, QuarterGroups
@@ -53,9 +53,9 @@ UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
 
 ACTIVATIONS: dict[str, Any] = {
     "swish": None,
-    "relu": ObjectSpec(Leaky, slope=0.0),
-    "lrelu": ObjectSpec(Leaky, slope=0.2),
-    "elu": ObjectSpec(Exponential),
+    "relu": ObjectSpec(LeakyReLU, slope=0.0),
+    "lrelu": ObjectSpec(LeakyReLU, slope=0.2),
+    "elu": ObjectSpec(ELU),
 }
 """Their words, and our activations."""
 
