@@ -22,7 +22,7 @@ import torch
 
 from sde_gen.cli import build, console
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
-from sde_gen.interop.weight_mapper import Change
+from sde_gen.interop.weight_mapper import Transform
 
 CONFIG = {
     "image_size": 64,
@@ -57,7 +57,7 @@ def their_tensors() -> dict[str, torch.Tensor]:
     class Asked(before):  # type: ignore[misc, valid-type]
         """Make up what is asked for."""
 
-        def move(self, ours: str, theirs: str, change: Change | None = None) -> None:
+        def move(self, ours: str, theirs: str, change: Transform | None = None) -> None:
             shape = self.needed[ours]
             flat = shape[:-1] if change is not None and len(shape) == 4 else shape
             made[theirs] = 0.02 * torch.randn(flat, generator=generator)

@@ -25,7 +25,7 @@ from sde_gen.cli import build, renamed, trusted
 from sde_gen.cli.app import as_list, cli_overrides, format_error
 from sde_gen.cli.build import DataSpec
 from sde_gen.data import Identity, Splits
-from sde_gen.data.build_once import HEADER
+from sde_gen.data.atomic_build import HEADER
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import there
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier

@@ -11,10 +11,9 @@ from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import Identity
 from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
-from sde_gen.data.rows import LazyImages
+from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.shards import Shards
-from sde_gen.data.stream import ImageStream, Sample
-from sde_gen.data.streamed import StreamingSource
+from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import members
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 

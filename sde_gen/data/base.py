@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sde_gen.data.rows import LazyImages
+from sde_gen.data.lazy_images import LazyImages
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.hashing import digest
 from sde_gen.utils.types import Shape
@@ -34,7 +34,6 @@ class Dataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the data."""
         if len(self.values) == 0:
             raise ValueError("a data set needs at least one sample, got none")
         if isinstance(self.values, Tensor):
@@ -151,7 +150,7 @@ def split(
     return Splits(train=part(~test), test=part(test))
 
 
-def last_after_shuffle(count: int, test_fraction: float, seed: int) -> Tensor:
+def random_mask(count: int, test_fraction: float, seed: int) -> Tensor:
     """A mask of about ``test_fraction`` of the samples, at least one, drawn by seed."""
     check_fraction(test_fraction)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -160,7 +159,7 @@ def last_after_shuffle(count: int, test_fraction: float, seed: int) -> Tensor:
     return mask
 
 
-def share(name: str) -> float:
+def hash_fraction(name: str) -> float:
     """A number in [0, 1) drawn by a hash of the name: whether it is below a fraction depends on no other name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 

@@ -23,7 +23,6 @@ class Batches:
     _orders: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.size < 1 or self.batch_size < 1:
             raise ValueError(f"size={self.size}, batch_size={self.batch_size}: both must be positive")
 

@@ -6,19 +6,21 @@ from array import array
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sde_gen.data.atomic_build import build_atomically, checked_read
 from sde_gen.data.base import Dataset, Splits
-from sde_gen.data.build_once import once, reading
-from sde_gen.data.rows import LazyImages
-from sde_gen.data.stream import ImageStream
+from sde_gen.data.lazy_images import LazyImages
 from sde_gen.utils.atomic import create
 from sde_gen.utils.types import Shape
+
+if TYPE_CHECKING:
+    from sde_gen.data.streaming import ImageStream
 
 
 class MemmapImages(LazyImages):
@@ -103,7 +105,7 @@ class _Part:
         }
 
 
-def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], ImageStream]) -> Splits:
+def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], "ImageStream"]) -> Splits:
     """Open a cache; make it of a stream of images if it is not there.
 
     Its files are ``train.bytes`` and ``test.bytes``, uint8 with shape (N, C, H, W) and nothing else, and
@@ -137,7 +139,7 @@ def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], I
                 np.save(file, np.array(part.labels))
         return {"classes": classes, "class_names": names, "train": train.content(), "test": test.content()}
 
-    header = once(folder, settings, fill)
+    header = build_atomically(folder, settings, fill)
 
     def part(name: str) -> Dataset:
         labels = folder / f"{name}.labels.npy"
@@ -145,12 +147,13 @@ def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], I
         return Dataset(
             values=MemmapImages(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
             labels=torch.from_numpy(np.load(labels))
-            if header["classes"] and about.get("labeled", True)
+            if header["classes"]
+            and about.get("labeled", about.get("labelled", True))  # as version 0.1 spelled it
             else None,
             levels=256,
             classes=header["classes"],
             class_names=tuple(header.get("class_names", ())),  # an earlier version left none
         )
 
-    with reading(folder):
+    with checked_read(folder):
         return Splits(train=part("train"), test=part("test"))

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from sde_gen.data.base import DatasetSource, Splits, last_after_shuffle, split
+from sde_gen.data.base import DatasetSource, Splits, random_mask, split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(DatasetSource):
     """1,797 grey digits of 8x8 pixels with 17 levels (0 to 16) in 10 classes; inside scikit-learn, no download.
 
-    DatasetSource: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
+    Source: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
 
     Arguments:
         test_fraction: share of the test split.
@@ -28,5 +28,5 @@ class Digits(DatasetSource):
         digits = load_digits()
         values = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(digits.target).long()
-        test = last_after_shuffle(len(values), self.test_fraction, self.seed)
+        test = random_mask(len(values), self.test_fraction, self.seed)
         return split(values, labels, levels=17, classes=10, test=test)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import DatasetSource, Splits, check_fraction, share, split
+from sde_gen.data.base import DatasetSource, Splits, check_fraction, hash_fraction, split
 from sde_gen.data.download import fetch
 from sde_gen.data.image import check_background, plain
 
@@ -78,7 +78,6 @@ class Emoji(DatasetSource):
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 1 <= self.size <= 64:
             raise ValueError(f"size={self.size}: the pictures have 64 pixels a side; expected 1 to 64")
         if self.skin_tones < 0:
@@ -103,7 +102,7 @@ class Emoji(DatasetSource):
             for name, base, category in self._choose(json.loads(read("emoji.json"))):
                 picture = self._picture(read(f"img/google/64/{name}"))
                 pictures.setdefault(
-                    picture.numpy().tobytes(), (share(base), CATEGORIES.index(category), picture)
+                    picture.numpy().tobytes(), (hash_fraction(base), CATEGORIES.index(category), picture)
                 )
         # in the order of their hashes: the first n of a split are a fair sample of its classes
         places, labels, values = zip(*sorted(pictures.values(), key=lambda one: one[0]), strict=True)

@@ -27,7 +27,7 @@ class FashionMNIST(DatasetSource):
     The files are read from ``root``, or else from the folder of Debian's package dataset-fashion-mnist.
     MNIST, KMNIST and the like come in the same four files: give their folder as ``root``.
 
-    DatasetSource: Xiao et al., 2017, arXiv:1708.07747 (MIT license).
+    Source: Xiao et al., 2017, arXiv:1708.07747 (MIT license).
 
     Arguments:
         root: folder with the four files, gzipped or not; None looks in Debian's folder.
@@ -43,7 +43,6 @@ class FashionMNIST(DatasetSource):
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.download and self.root is None:
             raise ValueError("download=true needs a folder for the files: give data.root=...")
 

@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import check_fraction, last_after_shuffle
+from sde_gen.data.base import check_fraction, random_mask
 from sde_gen.data.image import UNREADABLE, check_square, square
-from sde_gen.data.stream import ImageStream, Sample
-from sde_gen.data.streamed import StreamingSource
+from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 LABELS = ("label", "labels", "class")
 """Names of columns of plain numbers or texts that are taken for labels."""
@@ -66,7 +65,6 @@ class HuggingFace(StreamingSource):
     places: ClassVar[frozenset[str]] = frozenset({"path", "cache"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
@@ -247,7 +245,7 @@ class HuggingFace(StreamingSource):
                 "give streaming=false, or test=NAME"
             )
         count = known[self.train].num_examples if self.streaming else len(part)
-        return last_after_shuffle(count, self.test_fraction, self.seed)
+        return random_mask(count, self.test_fraction, self.seed)
 
 
 def _discrete(feature: Any) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 def read_idx(path: Path) -> Tensor:
     """Read a file of unsigned bytes, gzipped or not.
 
-    DatasetSource of the format: LeCun, Cortes and Burges, the MNIST database: two zero bytes, the type 0x08, the
+    Source of the format: LeCun, Cortes and Burges, the MNIST database: two zero bytes, the type 0x08, the
     number of dimensions, each dimension as a big-endian 32-bit integer, the bytes.
 
     Returns:

@@ -9,11 +9,10 @@ from typing import ClassVar
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.base import check_fraction, share
+from sde_gen.data.base import check_fraction, hash_fraction
 from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
 from sde_gen.data.layout import SUFFIXES, Found, layout
-from sde_gen.data.stream import ImageStream, Sample
-from sde_gen.data.streamed import StreamingSource
+from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,6 @@ class ImageFolder(StreamingSource):
     places: ClassVar[frozenset[str]] = frozenset({"root", "cache"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
@@ -68,7 +66,7 @@ class ImageFolder(StreamingSource):
         images, labels, notes = layout(root, train=self.train, test=self.test)
         if notes:
             warnings.warn(f"{root}: {'; '.join(notes)}", stacklevel=2)
-        images.sort(key=lambda image: (share(image.name.as_posix()), image.name))
+        images.sort(key=lambda image: (hash_fraction(image.name.as_posix()), image.name))
         return ImageStream(
             self._samples(root, images, {name: i for i, name in enumerate(labels)}),
             len(labels),
@@ -78,7 +76,7 @@ class ImageFolder(StreamingSource):
     def _samples(self, root: Path, images: list[Found], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []
         seen = {False: 0, True: 0}
-        drawn = [share(found.name.as_posix()) < self.test_fraction for found in images]
+        drawn = [hash_fraction(found.name.as_posix()) < self.test_fraction for found in images]
         every = all(drawn)
         paths = (root / found.name for found in images)
         for found, small, image in zip(images, drawn, in_threads(self._read, paths), strict=True):

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sde_gen.data.atomic_build import build_atomically, checked_read
 from sde_gen.data.base import Dataset, Splits, check_fraction
-from sde_gen.data.build_once import once, reading
-from sde_gen.data.decoded import TarImages
 from sde_gen.data.image import check_square, in_threads
-from sde_gen.data.stream import ImageStream, Sample
-from sde_gen.data.streamed import StreamingSource
+from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import Members, members
+from sde_gen.data.tar_images import TarImages
 from sde_gen.utils.atomic import create
 
 
@@ -62,7 +61,6 @@ class Shards(StreamingSource):
     idle: ClassVar[frozenset[str]] = frozenset({"cache", "index", "workers"})
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
         if self.workers < 1:
@@ -96,8 +94,8 @@ class Shards(StreamingSource):
         else:
             settings = {key: getattr(self, key) for key in ("train", "test", "label", "skip_corrupt")}
             settings |= {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-            once(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
-            with reading(Path(self.index)), np.load(Path(self.index) / "members.npz") as columns:
+            build_atomically(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
+            with checked_read(Path(self.index)), np.load(Path(self.index) / "members.npz") as columns:
                 found = Members(**columns)
         test = found.share < self.test_fraction if self.test is None else found.shard >= len(shards)
         if test.all() or not test.any():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sde_gen.data.base import share
+from sde_gen.data.base import hash_fraction
 
 SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp"})
 
@@ -54,7 +54,7 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
     ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, where there are classes, ``key.cls`` with a number or
     ``key.json`` with one in a field. Names that begin with a dot, of folders too, are left out.
 
-    DatasetSource of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
+    Source of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
 
     Arguments:
         shards: the files.
@@ -95,7 +95,7 @@ def _members(number: int, path: Path, field: str) -> Members:
             [label for _, label in samples.values()],
         )
     )
-    drawn = np.array([share(f"{path.name}/{key}") for key in samples], dtype=np.float64)
+    drawn = np.array([hash_fraction(f"{path.name}/{key}") for key in samples], dtype=np.float64)
     return Members(np.full(len(label), number, dtype=np.int64), offset, size, label, drawn)
 
 

@@ -26,7 +26,6 @@ class Toy(DatasetSource):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.count < 1 or self.test_count < 1:
             raise ValueError(f"count={self.count}, test_count={self.test_count}: both splits need points")
 

@@ -1,16 +1,15 @@
-"""An object in two forms: itself, and what a configuration says of it."""
+"""Description of an object by its class and constructor keywords, convertible to a Hydra configuration."""
 
-import itertools
 import sys
 from typing import Any
 
 
 class ObjectSpec:
-    """A class of ours and the keywords of its constructor.
+    """A class and the keywords of its constructor.
 
     Arguments:
         kind: the class, or a function that makes a value.
-        keywords: numbers, texts; other recipes; classes, which stand for themselves; and lists of all these.
+        keywords: numbers, texts; other specifications; classes, which stand for themselves; and lists of all these.
     """
 
     def __init__(self, kind: Any, /, **keywords: Any) -> None:
@@ -18,17 +17,28 @@ class ObjectSpec:
         self.keywords = keywords
 
     def make(self) -> Any:
-        """Build the object, and those it is made of first."""
-        return self.kind(**{key: _made(value) for key, value in self.keywords.items()})
+        """Build the object, its parts first."""
+        return self.kind(**{key: _built(value) for key, value in self.keywords.items()})
 
     def config(self) -> dict[str, Any]:
-        """Describe it in plain JSON: what Hydra's ``instantiate`` turns into the same object."""
-        return {"_target_": _name(self.kind), **{key: _plain(value) for key, value in self.keywords.items()}}
+        """Return plain JSON that Hydra's ``instantiate`` turns into the same object."""
+        return {
+            "_target_": public_path(self.kind),
+            **{key: _plain(value) for key, value in self.keywords.items()},
+        }
 
 
-def _made(value: Any) -> Any:
+def public_path(kind: Any) -> str:
+    """Return the path of the outermost package that exports a class or function, joined with its name."""
+    parts = kind.__module__.split(".")
+    modules = (".".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+    exports = (module for module in modules if vars(sys.modules[module]).get(kind.__qualname__) is kind)
+    return f"{next(exports, kind.__module__)}.{kind.__qualname__}"
+
+
+def _built(value: Any) -> Any:
     if isinstance(value, list):
-        return [_made(part) for part in value]
+        return [_built(part) for part in value]
     return value.make() if isinstance(value, ObjectSpec) else value
 
 
@@ -38,13 +48,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, ObjectSpec):
         return value.config()
     if isinstance(value, type):
-        return {"_target_": _name(value), "_partial_": True}
+        return {"_target_": public_path(value), "_partial_": True}
     return value
-
-
-def _name(kind: Any) -> str:
-    """The public path: the shortest package above the module that exports the object."""
-    packages = list(itertools.accumulate(kind.__module__.split("."), lambda a, b: f"{a}.{b}"))
-    name = kind.__qualname__
-    exported = (path for path in packages[1:] if getattr(sys.modules.get(path), name, None) is kind)
-    return f"{next(exported)}.{name}"

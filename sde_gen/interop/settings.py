@@ -75,24 +75,24 @@ def choice(settings: Mapping[str, Any], key: str, *known: str) -> str:
     return word.lower()
 
 
-def whole(settings: Mapping[str, Any], key: str, *, least: int = 1, most: int = LARGEST) -> int:
+def whole(settings: Mapping[str, Any], key: str, *, minimum: int = 1, maximum: int = LARGEST) -> int:
     """A setting that is a whole number between two others.
 
     Raises:
         ValueError: it is missing, or something else.
     """
-    return _whole(need(settings, key), key, least, most)
+    return _whole(need(settings, key), key, minimum, maximum)
 
 
 def wholes(
-    settings: Mapping[str, Any], key: str, *, least: int = 1, most: int = LARGEST, length: int = LARGEST
+    settings: Mapping[str, Any], key: str, *, minimum: int = 1, maximum: int = LARGEST, length: int = LARGEST
 ) -> list[int]:
     """A setting that is a list of whole numbers between two others, not too long.
 
     Raises:
         ValueError: it is missing, or something else.
     """
-    return [_whole(value, key, least, most) for value in listed(settings, key, length)]
+    return [_whole(value, key, minimum, maximum) for value in listed(settings, key, length)]
 
 
 def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
@@ -109,15 +109,15 @@ def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
     return [int(one) if one.is_integer() else one for one in found]
 
 
-def listed(settings: Mapping[str, Any], key: str, most: int = LARGEST) -> list[Any]:
+def listed(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> list[Any]:
     """A setting that is a list, not too long.
 
     Raises:
         ValueError: it is missing, something else or longer.
     """
     values = need(settings, key)
-    if not isinstance(values, list | tuple) or len(values) > most:
-        raise ValueError(f"{key}={shown(values)} is not supported; expected a list, of {most} at most")
+    if not isinstance(values, list | tuple) or len(values) > maximum:
+        raise ValueError(f"{key}={shown(values)} is not supported; expected a list, of {maximum} at most")
     return list(values)
 
 
@@ -133,13 +133,13 @@ def real(settings: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def reals(settings: Mapping[str, Any], key: str, most: int = LARGEST) -> list[float]:
+def reals(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> list[float]:
     """A setting that is a list of finite numbers, not too long.
 
     Raises:
         ValueError: it is missing, or something else.
     """
-    return [real({key: value}, key) for value in listed(settings, key, most)]
+    return [real({key: value}, key) for value in listed(settings, key, maximum)]
 
 
 def flag(settings: Mapping[str, Any], key: str) -> bool:
@@ -186,11 +186,11 @@ def plausible(tensors: Mapping[str, Any], blocks: int) -> None:
         )
 
 
-def _whole(value: Any, key: str, least: int, most: int) -> int:
+def _whole(value: Any, key: str, minimum: int, maximum: int) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not _finite(value) or value != int(value) or not least <= value <= most:
+    if not number or not _finite(value) or value != int(value) or not minimum <= value <= maximum:
         raise ValueError(
-            f"{key}={shown(value)} is not supported; expected a whole number from {least} to {most}"
+            f"{key}={shown(value)} is not supported; expected a whole number from {minimum} to {maximum}"
         )
     return int(value)
 

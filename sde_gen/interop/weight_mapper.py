@@ -1,4 +1,4 @@
-"""Weights moved from names of another project to ours, none forgotten."""
+"""Conversion of state dictionaries between naming schemes; every tensor is accounted for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,28 +8,30 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Change:
-    """What is done to a tensor on its way to us, and how it is undone.
+class Transform:
+    """Invertible map of a tensor between two layouts.
 
     Arguments:
-        forth: from theirs to ours.
-        back: from ours to theirs.
+        forward: from the source's layout to the target's.
+        inverse: from the target's layout to the source's.
     """
 
-    forth: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
 
     def __call__(self, value: Tensor) -> Tensor:
-        """Do it."""
-        return self.forth(value)
+        """Return the tensor in the target's layout."""
+        return self.forward(value)
 
 
 class WeightMapper:
-    """Moves tensors one by one, and in the end says what was missing, left over or of another shape.
+    """Map of a foreign state dictionary (the source) to the names and layouts of our network (the target).
+
+    Problems are collected and raised together by :meth:`finish`.
 
     Arguments:
-        tensors: tensors by their names.
-        net: our network, on any device (the meta device will do); it says which tensors are needed, of which shape.
+        tensors: source tensors by name.
+        net: target network, on any device (the meta device suffices); defines the names and shapes needed.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], net: nn.Module) -> None:
@@ -37,90 +39,94 @@ class WeightMapper:
         self.needed = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
         self.state: dict[str, Tensor] = {}
         self.unused: dict[str, str] = {}
-        self.seen: set[str] = set()
-        self.faults: list[str] = []
+        self.used: set[str] = set()
+        self.problems: list[str] = []
 
-    def move(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Give our tensor the values of theirs, as they are or changed (transposed, a part of them, scaled)."""
-        value = self._changed(theirs, change)
+    def copy(self, target: str, source: str, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Copy a source tensor to a target tensor, transformed (transposed, sliced, scaled) if requested."""
+        value = self._transformed(source, transform)
         if value is not None:
-            self._take(ours, theirs, value)
+            self._set(target, source, value)
 
-    def join(
-        self, ours: str, theirs: Sequence[str], change: Callable[[Tensor], Tensor] | None = None
+    def concat(
+        self, target: str, sources: Sequence[str], transform: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """Give our tensor the values of several of theirs, one after the other along the first dimension."""
-        values = [value for name in theirs if (value := self._changed(name, change)) is not None]
-        if len(values) < len(theirs):
+        """Concatenate source tensors along the first dimension into a target tensor."""
+        values = [value for name in sources if (value := self._transformed(name, transform)) is not None]
+        if len(values) < len(sources):
             return
         if any(value.shape != values[0].shape for value in values):
             shapes = ", ".join(str(tuple(value.shape)) for value in values)
-            self.faults.append(f"{', '.join(theirs)} give shapes {shapes}, not the same")
+            self.problems.append(f"{', '.join(sources)} give shapes {shapes}, not the same")
             return
-        self._take(ours, ", ".join(theirs), torch.cat(values))
+        self._set(target, ", ".join(sources), torch.cat(values))
 
-    def _changed(self, theirs: str, change: Callable[[Tensor], Tensor] | None) -> Tensor | None:
-        self.seen.add(theirs)
-        if theirs not in self.tensors:
-            self.faults.append(f"{theirs} is missing")
+    def _transformed(self, source: str, transform: Callable[[Tensor], Tensor] | None) -> Tensor | None:
+        self.used.add(source)
+        if source not in self.tensors:
+            self.problems.append(f"{source} is missing")
             return None
-        value = self.tensors[theirs]
+        value = self.tensors[source]
         try:
-            return value if change is None else change(value)
+            return value if transform is None else transform(value)
         except (RuntimeError, IndexError, ValueError) as error:
-            self.faults.append(f"{theirs} has shape {tuple(value.shape)} ({str(error).splitlines()[0]})")
+            self.problems.append(f"{source} has shape {tuple(value.shape)} ({str(error).splitlines()[0]})")
             return None
 
-    def _take(self, ours: str, theirs: str, value: Tensor) -> None:
-        if tuple(value.shape) == self.needed.get(ours):
-            self.state[ours] = value
+    def _set(self, target: str, source: str, value: Tensor) -> None:
+        if tuple(value.shape) == self.needed.get(target):
+            self.state[target] = value
             return
-        self.faults.append(
-            f"{theirs} gives shape {tuple(value.shape)}, but {ours} needs {self.needed.get(ours)}"
+        self.problems.append(
+            f"{source} gives shape {tuple(value.shape)}, but {target} needs {self.needed.get(target)}"
         )
 
-    def layer(self, ours: str, theirs: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Move weight and bias of a layer; the change is of the weight."""
-        self.move(f"{ours}.weight", f"{theirs}.weight", change)
-        self.move(f"{ours}.bias", f"{theirs}.bias")
+    def copy_layer(
+        self, target: str, source: str, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Copy weight and bias of a layer; the transform applies to the weight."""
+        self.copy(f"{target}.weight", f"{source}.weight", transform)
+        self.copy(f"{target}.bias", f"{source}.bias")
 
-    def zero(self, ours: str) -> None:
-        """Give weight and bias of a layer of ours, which they do not have, the value zero."""
-        for name in (f"{ours}.weight", f"{ours}.bias"):
+    def zero_layer(self, target: str) -> None:
+        """Set weight and bias of a target layer without source counterpart to zero."""
+        for name in (f"{target}.weight", f"{target}.bias"):
             self.state[name] = torch.zeros(self.needed[name])
 
-    def leave(self, theirs: str, why: str) -> None:
-        """Leave a tensor of the file out on purpose; it need not be there."""
-        self.seen.add(theirs)
-        if theirs in self.tensors:
-            self.unused[theirs] = why
+    def ignore(self, source: str, reason: str) -> None:
+        """Skip a source tensor on purpose; it may be absent."""
+        self.used.add(source)
+        if source in self.tensors:
+            self.unused[source] = reason
 
     def finish(self) -> dict[str, Tensor]:
-        """All of our tensors.
+        """Return the target's state dictionary.
 
         Raises:
-            ValueError: a tensor is missing, left over, of another shape, or not finite; the message lists them.
+            ValueError: a tensor is missing, left over, of the wrong shape, or not finite; the message lists them.
         """
-        faults = list(self.faults)
-        faults += [f"{name} is not known" for name in self.tensors if name not in self.seen]
-        faults += (
+        problems = list(self.problems)
+        problems += [f"{name} is not known" for name in self.tensors if name not in self.used]
+        problems += (
             [f"our {name} got nothing" for name in self.needed if name not in self.state]
-            if not faults
+            if not problems
             else []
         )
-        faults += [
+        problems += [
             f"{name} holds NaN or infinity"
-            for name in sorted(self.seen)
+            for name in sorted(self.used)
             if name in self.tensors and not bool(self.tensors[name].isfinite().all())
         ]
-        if faults:
-            more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
-            raise ValueError(f"the weights do not fit the network: {'; '.join(faults[:8])}{more}")
+        if problems:
+            more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+            raise ValueError(f"the weights do not fit the network: {'; '.join(problems[:8])}{more}")
         return self.state
 
 
 class InverseWeightMapper:
-    """Moves tensors of ours to the names of another project: the way of a :class:`WeightMapper`, backward.
+    """Inverse of :class:`WeightMapper`: our state dictionary to the names and layouts of a foreign network.
+
+    The methods take the same arguments, so that one table of names serves both directions.
 
     Arguments:
         state: weights by the names of our network.
@@ -130,34 +136,34 @@ class InverseWeightMapper:
         self.state = state
         self.needed = state
         self.tensors: dict[str, Tensor] = {}
-        self.seen: set[str] = set()
+        self.used: set[str] = set()
 
-    def move(self, ours: str, theirs: str, change: Change | None = None) -> None:
-        """Give their tensor the values of ours, as they are or changed back."""
-        value = self.state[ours]
-        self.tensors[theirs] = (value if change is None else change.back(value)).contiguous()
-        self.seen.add(ours)
+    def copy(self, target: str, source: str, transform: Transform | None = None) -> None:
+        """Invert :meth:`WeightMapper.copy`."""
+        value = self.state[target]
+        self.tensors[source] = (value if transform is None else transform.inverse(value)).contiguous()
+        self.used.add(target)
 
-    def join(self, ours: str, theirs: Sequence[str], change: Change | None = None) -> None:
-        """Give each of their tensors its share of ours along the first dimension."""
-        for name, value in zip(theirs, self.state[ours].chunk(len(theirs)), strict=True):
-            self.tensors[name] = (value if change is None else change.back(value)).contiguous()
-        self.seen.add(ours)
+    def concat(self, target: str, sources: Sequence[str], transform: Transform | None = None) -> None:
+        """Split one of our tensors along the first dimension."""
+        for name, value in zip(sources, self.state[target].chunk(len(sources)), strict=True):
+            self.tensors[name] = (value if transform is None else transform.inverse(value)).contiguous()
+        self.used.add(target)
 
-    def leave(self, theirs: str, why: str) -> None:
-        """Leave a tensor of theirs out, which need not be there."""
+    def ignore(self, source: str, reason: str) -> None:
+        """Write nothing."""
 
-    def layer(self, ours: str, theirs: str, change: Change | None = None) -> None:
-        """Move weight and bias of a layer; the change is of the weight."""
-        self.move(f"{ours}.weight", f"{theirs}.weight", change)
-        self.move(f"{ours}.bias", f"{theirs}.bias")
+    def copy_layer(self, target: str, source: str, transform: Transform | None = None) -> None:
+        """Copy weight and bias of a layer; the transform applies to the weight."""
+        self.copy(f"{target}.weight", f"{source}.weight", transform)
+        self.copy(f"{target}.bias", f"{source}.bias")
 
     def finish(self) -> dict[str, Tensor]:
-        """All tensors of theirs.
+        """Return the foreign state dictionary.
 
         Raises:
-            ValueError: a tensor of ours found no place.
+            ValueError: one of our tensors has no counterpart.
         """
-        if left := sorted(set(self.state) - self.seen):
+        if left := sorted(set(self.state) - self.used):
             raise ValueError(f"there is no place for {', '.join(left[:8])}")
         return self.tensors

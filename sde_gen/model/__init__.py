@@ -1,4 +1,4 @@
-"""Networks: plain modules ``net(x, c_noise, label=None)`` that know nothing of processes."""
+"""Networks: plain modules ``net(x, c_noise, label=None)``, independent of the process."""
 
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample

@@ -15,7 +15,7 @@ class Activation(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaky:
+class LeakyReLU:
     """x where it is positive, and ``slope`` x elsewhere (Maas et al., 2013); slope 0 is the rectifier.
 
     Arguments:
@@ -25,20 +25,20 @@ class Leaky:
     slope: float = 0.2
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Apply it."""
+        """Apply the activation."""
         return F.leaky_relu(x, self.slope)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exponential:
+class ELU:
     """x where it is positive, and exp(x) - 1 elsewhere (Clevert et al., 2015, arXiv:1511.07289)."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Apply it."""
+        """Apply the activation."""
         return F.elu(x)
 
 
-class Activated(nn.Module):
+class ActivationLayer(nn.Module):
     """An activation as a module.
 
     Arguments:
@@ -50,5 +50,5 @@ class Activated(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the activation."""
         return self.activation(x)

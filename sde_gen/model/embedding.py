@@ -117,7 +117,7 @@ class CosinePositional(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class Learned(nn.Module):
+class LearnedEmbedding(nn.Module):
     """Features learned for every step of a chain, which is the noise label; between two steps, the line between theirs.
 
     Source: von Platen et al., diffusers 0.42, UNet2DModel (``learned``), where labels are whole numbers; the line is

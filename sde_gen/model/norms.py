@@ -1,4 +1,4 @@
-"""Group normalization: how many groups, and where."""
+"""Group normalization and rules for the number of groups."""
 
 import abc
 import math
@@ -32,19 +32,19 @@ class GroupNormRule(abc.ABC):
 
     @abc.abstractmethod
     def block(self, channels: int) -> nn.GroupNorm:
-        """That of a residual block."""
+        """Return the normalization of a residual block."""
 
     def joined(self, channels: int, *, attended: bool) -> nn.GroupNorm:
-        """That of features with those of the way down beside them, on a level with attention or without."""
+        """That of features with those of the encoder path beside them, on a level with attention or without."""
         del attended
         return self.block(channels)
 
     def attention(self, channels: int) -> nn.GroupNorm:
-        """That of an attention after a block."""
+        """Return the normalization of an attention layer."""
         return self.block(channels)
 
     def middle(self, channels: int) -> nn.Module:
-        """That of the attention in the middle."""
+        """Return the normalization of the attention in the middle."""
         return self.attention(channels)
 
 
@@ -59,13 +59,13 @@ class QuarterGroups(GroupNormRule):
     eps: float = 1e-6
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """As everywhere."""
+        """Return the normalization."""
         return norm(channels, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuarterGroupsConcatenated(QuarterGroups):
-    """As :class:`QuarterGroups`, but 32 groups in attention and on the way up to it: the NCSN++ of diffusers.
+    """As :class:`QuarterGroups`, but 32 groups in attention and in the decoder path to it: the NCSN++ of diffusers.
 
     The two differ below 128 channels.
     """
@@ -84,7 +84,7 @@ class GCDGroups(GroupNormRule):
     """32 groups, or as many of them as divide the channels evenly (Dhariwal and Nichol, 2021, arXiv:2105.05233)."""
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """As everywhere."""
+        """Return the normalization."""
         return GroupNorm(math.gcd(channels, 32), channels, eps=1e-5)
 
 
@@ -104,12 +104,11 @@ class FixedGroups(GroupNormRule):
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.groups < 1 or not self.eps > 0:
             raise ValueError(f"groups={self.groups}, eps={self.eps}: both must be positive")
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """As everywhere."""
+        """Return the normalization."""
         if channels % self.groups:
             raise ValueError(f"{channels} channels cannot be normalized in {self.groups} equal groups")
         return GroupNorm(self.groups, channels, eps=self.eps)
@@ -131,13 +130,12 @@ class FixedGroupsExceptMiddle(FixedGroups):
     middle_groups: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if self.middle_groups is not None and self.middle_groups < 1:
             raise ValueError(f"middle_groups={self.middle_groups} must be positive")
 
     def middle(self, channels: int) -> nn.Module:
-        """Groups of its own, or none."""
+        """Return a normalization with ``middle_groups`` groups, or none."""
         if self.middle_groups is None:
             return nn.Identity()
         return FixedGroups(groups=self.middle_groups, eps=self.eps).block(channels)

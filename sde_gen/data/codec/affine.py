@@ -24,7 +24,6 @@ class Affine(Codec):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.scale > 0:
             raise ValueError(f"scale={self.scale} must be positive")
 

@@ -36,7 +36,6 @@ class Scaled(Codec):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.first < self.last:
             raise ValueError(f"first={self.first}, last={self.last}: expected first < last")
         self._uniform.__post_init__()

@@ -32,7 +32,6 @@ class UniformCodec(Codec):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.levels < 2:
             raise ValueError(
                 f"levels={self.levels}: expected the data's number of integer levels, at least 2; "

@@ -16,7 +16,7 @@ class Label(Conditioning):
     A dropped label becomes the null class, which a network also takes for no label at all: one network is then
     conditional and unconditional model, as classifier-free guidance needs.
 
-    DatasetSource: Ho and Salimans, 2022, arXiv:2207.12598, algorithm 1.
+    Source: Ho and Salimans, 2022, arXiv:2207.12598, algorithm 1.
 
     Arguments:
         classes: number of classes, also the number of the null class.
@@ -30,7 +30,6 @@ class Label(Conditioning):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.classes < 1:
             raise ValueError("the data have no labels to condition on; use conditioning=none")
         if not 0 <= self.dropout <= 1:

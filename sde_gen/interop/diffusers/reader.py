@@ -82,18 +82,18 @@ def read(
     choice({"_class_name": "UNet2DModel", **config}, "_class_name", "unet2dmodel")
     layout = layout_of(config)
     sizes = layout.sizes
-    fourier = sizes.said["time_embedding_type"] == "fourier"
-    meaning = schedulers.meaning(
+    fourier = sizes.settings["time_embedding_type"] == "fourier"
+    conventions = schedulers.conventions_of(
         scheduler, outputs=sizes.outputs, fourier=fourier, unit=2.0 if sizes.centered else 1.0
     )
     plausible(tensors, sizes.levels * sizes.blocks)
     with torch.device("meta"):
-        moved = WeightMapper(renamed(tensors), layout.recipe().make())
-    layout.move(moved)
-    state, net = moved.finish(), layout.recipe()
-    if meaning.sign != 1:
-        for name in (f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")):
-            state[name] = meaning.sign * state[name]
+        mapper = WeightMapper(renamed(tensors), layout.spec().make())
+    layout.map_weights(mapper)
+    state, net = mapper.finish(), layout.spec()
+    if conventions.sign != 1:
+        for name in (f"{head}.{part}" for head in layout.output_layers() for part in ("weight", "bias")):
+            state[name] = conventions.sign * state[name]
     if sizes.centered and not fourier:
         net, state = (
             ObjectSpec(CenteredInput, net=net),
@@ -108,8 +108,8 @@ def read(
     return ConvertedModel(
         config={
             "model": net.config(),
-            "sde": meaning.sde.config(),
-            "parametrization": meaning.parametrization.config(),
+            "sde": conventions.sde.config(),
+            "parametrization": conventions.parametrization.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=low, high=1.0).config(),
             "conditioning": labels.config(),
         },
@@ -117,8 +117,8 @@ def read(
         levels=256,
         classes=sizes.classes,
         state=state,
-        unused=moved.unused,
-        notes=meaning.notes,
+        unused=mapper.unused,
+        notes=conventions.notes,
     )
 
 

@@ -72,7 +72,7 @@ FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
 PREDICTIONS = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 
 
-def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Conventions:
+def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Conventions:
     """What a scheduler says of the network beside it.
 
     Source: von Platen et al., diffusers 0.42, schedulers.
@@ -86,8 +86,8 @@ def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: 
     Raises:
         ValueError: another scheduler, or a setting of it that has no counterpart here; the message names it.
     """
-    said = need(scheduler, "_class_name")
-    name = said.removesuffix("Scheduler") if isinstance(said, str) else ""
+    settings = need(scheduler, "_class_name")
+    name = settings.removesuffix("Scheduler") if isinstance(settings, str) else ""
     if name == "CMStochasticIterative":
         raise ValueError(
             "CMStochasticIterativeScheduler: a consistency model gives the end of a path and not the mean of the clean "
@@ -95,86 +95,90 @@ def meaning(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: 
         )
     if fourier != (name == "ScoreSdeVe"):
         raise ValueError(
-            f"{shown(said)} with time_embedding_type={'fourier' if fourier else 'positional or learned'} is not "
+            f"{shown(settings)} with time_embedding_type={'fourier' if fourier else 'positional or learned'} is not "
             "supported: networks with fourier features are of ScoreSdeVeScheduler, and only they"
         )
     readers: dict[str, Callable[[Mapping[str, Any]], Conventions]] = {
-        **dict.fromkeys(CHAINS, lambda said: _chain(said, outputs)),
+        **dict.fromkeys(CHAINS, lambda settings: _chain(settings, outputs)),
         **dict.fromkeys(LEVELS, _levels),
         **dict.fromkeys(FLOWS, _flow),
-        "ScoreSdeVe": lambda said: _exploding(said, unit),
+        "ScoreSdeVe": lambda settings: _exploding(settings, unit),
     }
     if name not in readers:
-        raise ValueError(f"_class_name={shown(said)} is not supported; expected one of {', '.join(readers)}")
+        raise ValueError(
+            f"_class_name={shown(settings)} is not supported; expected one of {', '.join(readers)}"
+        )
     if outputs == 2 and name not in CHAINS:
         raise ValueError(f"{name}Scheduler with a variance beside the image (out_channels) is not supported")
     return readers[name](scheduler)
 
 
-def _exploding(said: Mapping[str, Any], unit: float) -> Conventions:
+def _exploding(settings: Mapping[str, Any], unit: float) -> Conventions:
     """VE, on data ``unit`` times larger than theirs; the network gives the score, -1 times the noise by its level."""
     sde = ObjectSpec(
         VE,
-        sigma_min=unit * real(said, "sigma_min"),
-        sigma_max=unit * real(said, "sigma_max"),
-        t_min=real({"sampling_eps": 1e-5, **said}, "sampling_eps"),
+        sigma_min=unit * real(settings, "sigma_min"),
+        sigma_max=unit * real(settings, "sigma_max"),
+        t_min=real({"sampling_eps": 1e-5, **settings}, "sampling_eps"),
     )
     return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=unit)), -1.0)
 
 
-def _levels(said: Mapping[str, Any]) -> Conventions:
+def _levels(settings: Mapping[str, Any]) -> Conventions:
     """EDM; ``v_prediction`` is the same with the other sign."""
-    kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", "epsilon", "v_prediction")
-    low, high, deviation = (real(said, f"sigma_{key}") for key in ("min", "max", "data"))
+    kind = choice({"prediction_type": "epsilon", **settings}, "prediction_type", "epsilon", "v_prediction")
+    low, high, deviation = (real(settings, f"sigma_{key}") for key in ("min", "max", "data"))
     return Conventions(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
 
 
-def _flow(said: Mapping[str, Any]) -> Conventions:
+def _flow(settings: Mapping[str, Any]) -> Conventions:
     """The straight path, whose network is told a thousand times the time and gives the velocity."""
-    _refuse(said, "invert_sigmas")
-    steps = whole({"num_train_timesteps": 1000, **said}, "num_train_timesteps", most=MOST_STEPS)
+    _refuse(settings, "invert_sigmas")
+    steps = whole({"num_train_timesteps": 1000, **settings}, "num_train_timesteps", maximum=MOST_STEPS)
     notes = []
-    if said.get("shift", 1.0) != 1.0:
-        notes.append(f"shift={shown(said['shift'])} belongs to their sampler's grid and is not taken over")
+    if settings.get("shift", 1.0) != 1.0:
+        notes.append(
+            f"shift={shown(settings['shift'])} belongs to their sampler's grid and is not taken over"
+        )
     sde = ObjectSpec(Rectified)
     output = ObjectSpec(Velocity, sde=sde, label=ObjectSpec(Time, scale=float(steps)))
     return Conventions(sde, output, notes=tuple(notes))
 
 
-def _chain(said: Mapping[str, Any], outputs: int) -> Conventions:
+def _chain(settings: Mapping[str, Any], outputs: int) -> Conventions:
     """The chain of a table of betas."""
-    _refuse(said, "use_flow_sigmas")
-    choice({"timestep_type": "discrete", **said}, "timestep_type", "discrete")
-    steps, betas = _betas(said)
-    if flag({"rescale_betas_zero_snr": False, **said}, "rescale_betas_zero_snr"):
+    _refuse(settings, "use_flow_sigmas")
+    choice({"timestep_type": "discrete", **settings}, "timestep_type", "discrete")
+    steps, betas = _betas(settings)
+    if flag({"rescale_betas_zero_snr": False, **settings}, "rescale_betas_zero_snr"):
         betas = ObjectSpec(zero_snr_betas, betas=betas)
-    kind = choice({"prediction_type": "epsilon", **said}, "prediction_type", *PREDICTIONS)
+    kind = choice({"prediction_type": "epsilon", **settings}, "prediction_type", *PREDICTIONS)
     output = ObjectSpec(PREDICTIONS[kind], label=ObjectSpec(Time, scale=float(steps), offset=-1.0))
     if outputs == 2:
-        choice(said, "variance_type", "learned_range")
+        choice(settings, "variance_type", "learned_range")
         output = ObjectSpec(LearnedVariance, mean=output)
     return Conventions(ObjectSpec(DDPM, betas=betas), output)
 
 
-def _betas(said: Mapping[str, Any]) -> tuple[int, Any]:
+def _betas(settings: Mapping[str, Any]) -> tuple[int, Any]:
     """Their number, and the table."""
-    if said.get("trained_betas") is not None:
-        table = reals(said, "trained_betas", MOST_STEPS)
+    if settings.get("trained_betas") is not None:
+        table = reals(settings, "trained_betas", MOST_STEPS)
         return len(table), table
-    steps = whole(said, "num_train_timesteps", least=4, most=MOST_STEPS)
+    steps = whole(settings, "num_train_timesteps", minimum=4, maximum=MOST_STEPS)
     tables = {"linear": linear_betas, "scaled_linear": scaled_linear_betas, "sigmoid": sigmoid_betas}
     kind = choice(
-        {"beta_schedule": "linear", **said}, "beta_schedule", "linear", "scaled_linear", "sigmoid", COSINE
+        {"beta_schedule": "linear", **settings}, "beta_schedule", "linear", "scaled_linear", "sigmoid", COSINE
     )
     if kind == COSINE:
         return steps, ObjectSpec(cosine_betas, steps=steps)
-    low, high = real(said, "beta_start"), real(said, "beta_end")
+    low, high = real(settings, "beta_start"), real(settings, "beta_end")
     return steps, ObjectSpec(tables[kind], steps=steps, beta_min=low, beta_max=high)
 
 
 COSINE = "squaredcos_cap_v2"
 
 
-def _refuse(said: Mapping[str, Any], key: str) -> None:
-    if flag({key: False, **said}, key):
+def _refuse(settings: Mapping[str, Any], key: str) -> None:
+    if flag({key: False, **settings}, key):
         raise ValueError(f"{key}=true is not supported; expected false")

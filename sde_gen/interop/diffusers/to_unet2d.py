@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.object_spec import public_path
 from sde_gen.interop.settings import shown
 from sde_gen.model.unet.base import UNet
 
@@ -28,7 +29,7 @@ def filled(net: type, model: Config) -> dict[str, Any]:
 def _described(value: Any) -> Any:
     """A default as a configuration describes it."""
     if dataclasses.is_dataclass(value):
-        return {"_target_": f"{type(value).__module__}.{type(value).__qualname__}", **vars(value)}
+        return {"_target_": public_path(type(value)), **vars(value)}
     return value
 
 
@@ -111,11 +112,11 @@ def skip(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]
         "norm_eps": 1e-6,
         "attention_head_dim": None,
     }
-    theirs = filled(UNet, NCSNppLayout(unet).recipe().config())
-    for key in {**theirs, **model}:
-        if theirs.get(key) != model.get(key) and key != "embedding":
+    source = filled(UNet, NCSNppLayout(unet).spec().config())
+    for key in {**source, **model}:
+        if source.get(key) != model.get(key) and key != "embedding":
             raise ValueError(
-                f"{key}={shown(model.get(key))} of a network with skip blocks: diffusers has {shown(theirs.get(key))}"
+                f"{key}={shown(model.get(key))} of a network with skip blocks: diffusers has {shown(source.get(key))}"
             )
     if kind(model["embedding"]) != "Fourier":
         raise ValueError(
@@ -179,10 +180,10 @@ def _block(word: str, direction: str) -> str:
 def _label(model: Config, usual: str) -> dict[str, Any]:
     """Features of the noise label."""
     features = kind(model["embedding"]) or usual
-    if features == "Learned":
+    if features == "LearnedEmbedding":
         return {"time_embedding_type": "learned", "num_train_timesteps": int(model["embedding"]["steps"])}
     if features not in ("Positional", "CosinePositional"):
-        raise ValueError(f"embedding={features}: expected Positional, CosinePositional or Learned")
+        raise ValueError(f"embedding={features}: expected Positional, CosinePositional or LearnedEmbedding")
     to_the_last = features == "Positional"
     return {
         "time_embedding_type": "positional",
@@ -200,8 +201,8 @@ def _norms(model: Config) -> dict[str, Any]:
         groups, eps = int(norms["groups"]), float(norms["eps"])
     else:
         raise ValueError(
-            f"norms={rule}: expected FixedGroups, or GCDGroups of channels that are multiples of 32: diffusers has the same "
-            "number of groups everywhere"
+            f"norms={rule}: expected FixedGroups, or GCDGroups of channels that are multiples of 32: diffusers has "
+            "the same number of groups everywhere"
         )
     middle = norms["middle_groups"] if rule == "FixedGroupsExceptMiddle" else groups
     if middle is None and not model.get("modulated", False) and model["middle_attention"]:

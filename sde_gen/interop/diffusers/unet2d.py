@@ -19,7 +19,7 @@ from sde_gen.interop.settings import (
     whole,
     wholes,
 )
-from sde_gen.interop.weight_mapper import Change, InverseWeightMapper, WeightMapper
+from sde_gen.interop.weight_mapper import InverseWeightMapper, Transform, WeightMapper
 
 BLOCK = {
     "norm1": "norm_in",
@@ -78,13 +78,13 @@ class Layout(Protocol):
 
     sizes: "Sizes"
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
 
 
@@ -132,7 +132,7 @@ class Sizes:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.said = said = {**DEFAULTS, **config}
+        self.settings = settings = {**DEFAULTS, **config}
         if unknown := [key for key in config if key not in KNOWN and not key.startswith("_")]:
             raise ValueError(f"UNet2DModel has no setting {listing(unknown)}")
         for key, expected, why in (
@@ -144,40 +144,45 @@ class Sizes:
             ),
             ("time_embedding_dim", None, ""),
         ):
-            if said[key] != expected:
-                raise ValueError(f"{key}={shown(said[key])} is not supported; expected {expected}{why}")
-        choice(said, "act_fn", "silu", "swish")
-        self.modulated = choice(said, "resnet_time_scale_shift", "default", "scale_shift") == "scale_shift"
-        size = wholes(said, "sample_size") if isinstance(said.get("sample_size"), list | tuple) else []
-        sides = size or 2 * [whole(said, "sample_size")]
+            if settings[key] != expected:
+                raise ValueError(f"{key}={shown(settings[key])} is not supported; expected {expected}{why}")
+        choice(settings, "act_fn", "silu", "swish")
+        self.modulated = (
+            choice(settings, "resnet_time_scale_shift", "default", "scale_shift") == "scale_shift"
+        )
+        size = (
+            wholes(settings, "sample_size") if isinstance(settings.get("sample_size"), list | tuple) else []
+        )
+        sides = size or 2 * [whole(settings, "sample_size")]
         if len(sides) != 2:
             raise ValueError(f"sample_size={sides} is not supported; expected a side, or height and width")
-        self.channels = whole(said, "in_channels")
+        self.channels = whole(settings, "in_channels")
         self.shape = [self.channels, *sides]
-        self.widths = wholes(said, "block_out_channels", length=MOST_LEVELS)
+        self.widths = wholes(settings, "block_out_channels", length=MOST_LEVELS)
         if not self.widths:
             raise ValueError("block_out_channels=[] is not supported; expected a number for every level")
         self.width, self.levels = self.widths[0], len(self.widths)
         self.multipliers = [n / self.width if n % self.width else n // self.width for n in self.widths]
-        self.blocks = whole(said, "layers_per_block")
+        self.blocks = whole(settings, "layers_per_block")
         self._kinds()
-        self.outputs, rest = divmod(whole(said, "out_channels"), self.channels)
+        self.outputs, rest = divmod(whole(settings, "out_channels"), self.channels)
         if rest or self.outputs not in (1, 2):
             raise ValueError(
-                f"out_channels={said['out_channels']}: expected {self.channels}, or {2 * self.channels} with a variance"
+                f"out_channels={settings['out_channels']}: expected {self.channels}, or {2 * self.channels} with a "
+                "variance"
             )
         self.classes = 0
-        if said["num_class_embeds"] is not None:
-            self.classes = whole(said, "num_class_embeds", least=0, most=MOST_CLASSES)
-        self.dropout = real(said, "dropout")
-        self.middle = flag(said, "add_attention")
-        self.centered = flag(said, "center_input_sample")
-        self.head = None if said["attention_head_dim"] is None else whole(said, "attention_head_dim")
+        if settings["num_class_embeds"] is not None:
+            self.classes = whole(settings, "num_class_embeds", minimum=0, maximum=MOST_CLASSES)
+        self.dropout = real(settings, "dropout")
+        self.middle = flag(settings, "add_attention")
+        self.centered = flag(settings, "center_input_sample")
+        self.head = None if settings["attention_head_dim"] is None else whole(settings, "attention_head_dim")
 
     def _kinds(self) -> None:
         """Read the kinds of block, fine to coarse."""
-        down = [Kind(name, "down") for name in listed(self.said, "down_block_types")]
-        up = [Kind(name, "up") for name in reversed(listed(self.said, "up_block_types"))]
+        down = [Kind(name, "down") for name in listed(self.settings, "down_block_types")]
+        up = [Kind(name, "up") for name in reversed(listed(self.settings, "up_block_types"))]
         for name, kinds in (("down", down), ("up", up)):
             if len(kinds) != self.levels:
                 raise ValueError(
@@ -198,39 +203,39 @@ class Sizes:
 
     def _inside(self, kinds: list[Kind], key: str) -> list[bool]:
         """Whether the resolution changes inside residual blocks after these kinds of block."""
-        given = {key: "conv" if self.said[key] is None else self.said[key]}
+        given = {key: "conv" if self.settings[key] is None else self.settings[key]}
         by_key = choice(given, key, "conv", "resnet") == "resnet"
         return [by_key if kind.attends and not kind.skips else kind.inside for kind in kinds]
 
 
-def block(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
+def block(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
     """Move a residual block."""
-    for name, mine in BLOCK.items():
-        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
-    if f"{ours}.skip.weight" in moved.needed:
-        moved.layer(f"{ours}.skip", f"{theirs}.conv_shortcut")
+    for name, part in BLOCK.items():
+        mapper.copy_layer(f"{target}.{part}", f"{source}.{name}")
+    if f"{target}.skip.weight" in mapper.needed:
+        mapper.copy_layer(f"{target}.skip", f"{source}.conv_shortcut")
 
 
-def attention(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
+def attention(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
     """Move an attention, whose dense layers are 1x1 convolutions here."""
-    normalization(moved, ours, theirs)
-    for name, mine in ATTENTION.items():
-        moved.layer(f"{ours}.{mine}", f"{theirs}.{name}", AS_CONVOLUTION)
+    normalization(mapper, target, source)
+    for name, part in ATTENTION.items():
+        mapper.copy_layer(f"{target}.{part}", f"{source}.{name}", AS_CONVOLUTION)
 
 
-def joined_attention(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
+def joined_attention(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
     """Move an attention to one whose queries, keys and values come of one convolution."""
-    normalization(moved, ours, theirs)
-    parts = [f"{theirs}.{name}" for name in ("to_q", "to_k", "to_v")]
-    moved.join(f"{ours}.qkv.weight", [f"{part}.weight" for part in parts], AS_CONVOLUTION)
-    moved.join(f"{ours}.qkv.bias", [f"{part}.bias" for part in parts])
-    moved.layer(f"{ours}.out", f"{theirs}.to_out.0", AS_CONVOLUTION)
+    normalization(mapper, target, source)
+    parts = [f"{source}.{name}" for name in ("to_q", "to_k", "to_v")]
+    mapper.concat(f"{target}.qkv.weight", [f"{part}.weight" for part in parts], AS_CONVOLUTION)
+    mapper.concat(f"{target}.qkv.bias", [f"{part}.bias" for part in parts])
+    mapper.copy_layer(f"{target}.out", f"{source}.to_out.0", AS_CONVOLUTION)
 
 
-def normalization(moved: WeightMapper | InverseWeightMapper, ours: str, theirs: str) -> None:
+def normalization(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
     """Move that of an attention, where it has one."""
-    if f"{ours}.norm.weight" in moved.needed:
-        moved.layer(f"{ours}.norm", f"{theirs}.group_norm")
+    if f"{target}.norm.weight" in mapper.needed:
+        mapper.copy_layer(f"{target}.norm", f"{source}.group_norm")
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -255,11 +260,11 @@ def _with_null_class(rows: Tensor) -> Tensor:
     return torch.cat([rows, torch.zeros_like(rows[:1])])
 
 
-AS_CONVOLUTION = Change(lambda w: w[..., None, None], lambda w: w[..., 0, 0])
+AS_CONVOLUTION = Transform(lambda w: w[..., None, None], lambda w: w[..., 0, 0])
 """A dense layer's weight as that of a 1x1 convolution."""
 
-HALVES_SWAPPED = Change(_halves_swapped, _halves_swapped)
+HALVES_SWAPPED = Transform(_halves_swapped, _halves_swapped)
 """Columns for sinusoids in the other order."""
 
-WITH_NULL_CLASS = Change(_with_null_class, lambda rows: rows[:-1])
+WITH_NULL_CLASS = Transform(_with_null_class, lambda rows: rows[:-1])
 """Rows of classes, with one for no class."""

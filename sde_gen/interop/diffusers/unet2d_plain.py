@@ -16,7 +16,7 @@ from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whol
 from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample
-from sde_gen.model.embedding import CosinePositional, Fourier, Learned, Positional
+from sde_gen.model.embedding import CosinePositional, Fourier, LearnedEmbedding, Positional
 from sde_gen.model.norms import FixedGroups, FixedGroupsExceptMiddle
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.resample import Box, CenteredBox
@@ -33,21 +33,23 @@ class Plain:
     """
 
     def __init__(self, sizes: Sizes) -> None:
-        said = sizes.said
+        settings = sizes.settings
         self.width, self.levels = sizes.width, sizes.levels
-        self.label = choice(said, "time_embedding_type", "positional", "fourier", "learned")
-        self.steps = whole(said, "num_train_timesteps", most=MOST_STEPS) if self.label == "learned" else 0
-        self.to_the_last = whole(said, "freq_shift", least=0, most=1) == 1
-        self.sine_first = not flag(said, "flip_sin_to_cos")
-        if said["mid_block_scale_factor"] != 1:
+        self.label = choice(settings, "time_embedding_type", "positional", "fourier", "learned")
+        self.steps = (
+            whole(settings, "num_train_timesteps", maximum=MOST_STEPS) if self.label == "learned" else 0
+        )
+        self.to_the_last = whole(settings, "freq_shift", minimum=0, maximum=1) == 1
+        self.sine_first = not flag(settings, "flip_sin_to_cos")
+        if settings["mid_block_scale_factor"] != 1:
             raise ValueError(
-                f"mid_block_scale_factor={shown(said['mid_block_scale_factor'])} is not supported; expected 1"
+                f"mid_block_scale_factor={shown(settings['mid_block_scale_factor'])} is not supported; expected 1"
             )
-        self.padded = whole(said, "downsample_padding", least=0, most=1) == 1
-        self.groups, self.eps = whole(said, "norm_num_groups"), real(said, "norm_eps")
+        self.padded = whole(settings, "downsample_padding", minimum=0, maximum=1) == 1
+        self.groups, self.eps = whole(settings, "norm_num_groups"), real(settings, "norm_eps")
         self.middle_groups: int | None = None if sizes.modulated else self.groups
-        if said["attn_norm_num_groups"] is not None:
-            self.middle_groups = whole(said, "attn_norm_num_groups")
+        if settings["attn_norm_num_groups"] is not None:
+            self.middle_groups = whole(settings, "attn_norm_num_groups")
         attending = {*sizes.attention, *([sizes.levels - 1] if sizes.middle else [])}
         for channels in (sizes.widths[level] for level in attending):
             if sizes.head is not None and channels % sizes.head:
@@ -58,7 +60,7 @@ class Plain:
     def embedding(self) -> ObjectSpec:
         """Features of the noise label."""
         if self.label == "learned":
-            return ObjectSpec(Learned, size=self.width, steps=self.steps)
+            return ObjectSpec(LearnedEmbedding, size=self.width, steps=self.steps)
         if self.label == "fourier":
             return ObjectSpec(Fourier, size=self.width)
         return ObjectSpec(Positional if self.to_the_last else CosinePositional, size=self.width)
@@ -75,17 +77,17 @@ class Plain:
         """The change of resolution."""
         return ObjectSpec(CenteredBox if self.padded else Box)
 
-    def label_layers(self, moved: WeightMapper | InverseWeightMapper) -> None:
+    def label_layers(self, mapper: WeightMapper | InverseWeightMapper) -> None:
         """Move what makes features of the noise label, and the first layer that sees them."""
         if self.label == "learned":
-            moved.move("embedding.rows.weight", "time_proj.weight")
+            mapper.copy("embedding.rows.weight", "time_proj.weight")
         if self.label == "fourier":
-            moved.move("embedding.frequencies", "time_proj.weight")
-            moved.leave("time_proj.W", "a second name of time_proj.weight")
+            mapper.copy("embedding.frequencies", "time_proj.weight")
+            mapper.ignore("time_proj.W", "a second name of time_proj.weight")
         # the order of our sinusoids is another one
         swap = self.label == "positional" and self.sine_first != self.to_the_last
-        moved.layer("embed.0", "time_embedding.linear_1", HALVES_SWAPPED if swap else None)
-        moved.layer("embed.2", "time_embedding.linear_2")
+        mapper.copy_layer("embed.0", "time_embedding.linear_1", HALVES_SWAPPED if swap else None)
+        mapper.copy_layer("embed.2", "time_embedding.linear_2")
 
 
 class DDPMLayout:
@@ -102,7 +104,7 @@ class DDPMLayout:
         self.sizes = Sizes(config)
         self.plain = Plain(self.sizes)
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
         return ObjectSpec(
@@ -123,27 +125,27 @@ class DDPMLayout:
             norms=self.plain.norms(),
         )
 
-    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
-        ends(moved, self)
-        for ours, theirs, attends in stages(self.sizes):
-            block(moved, f"{ours}.0", theirs.format("resnets"))
+        ends(mapper, self)
+        for target, source, attends in stages(self.sizes):
+            block(mapper, f"{target}.0", source.format("resnets"))
             if attends:
-                attention(moved, f"{ours}.1.block", theirs.format("attentions"))
+                attention(mapper, f"{target}.1.block", source.format("attentions"))
         for number in (0, 1):
             place = number * (1 + self.sizes.middle)
-            block(moved, f"middle.{place}", f"mid_block.resnets.{number}")
+            block(mapper, f"middle.{place}", f"mid_block.resnets.{number}")
         if self.sizes.middle:
-            attention(moved, "middle.1.block", "mid_block.attentions.0")
+            attention(mapper, "middle.1.block", "mid_block.attentions.0")
         for level, down, up in changes(self.sizes):
-            moved.layer(
+            mapper.copy_layer(
                 f"{down}.0.block" if self.plain.padded else f"{down}.0.block.1",
                 f"down_blocks.{level}.downsamplers.0.conv",
             )
             last = 1 + (self.sizes.levels - 1 - level in self.sizes.attention)
-            moved.layer(f"{up}.{last}.block", f"up_blocks.{level}.upsamplers.0.conv")
+            mapper.copy_layer(f"{up}.{last}.block", f"up_blocks.{level}.upsamplers.0.conv")
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
         return ["out"]
 
@@ -160,7 +162,7 @@ class ADMLayout(DDPMLayout):
         ValueError: a setting is missing, or one that our network does not have.
     """
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
         heads: dict[str, int] = {"heads": 1} if sizes.head is None else {"head_channels": sizes.head}
@@ -183,28 +185,28 @@ class ADMLayout(DDPMLayout):
             resampler=self.plain.resampler(),
         )
 
-    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
-        ends(moved, self)
-        for ours, theirs, attends in stages(self.sizes):
-            block(moved, f"{ours}.block", theirs.format("resnets"))
+        ends(mapper, self)
+        for target, source, attends in stages(self.sizes):
+            block(mapper, f"{target}.block", source.format("resnets"))
             if attends:
-                joined_attention(moved, f"{ours}.attention", theirs.format("attentions"))
+                joined_attention(mapper, f"{target}.attention", source.format("attentions"))
         for number in (0, 1):
-            block(moved, f"middle.{number}.block", f"mid_block.resnets.{number}")
+            block(mapper, f"middle.{number}.block", f"mid_block.resnets.{number}")
         if self.sizes.middle:
-            joined_attention(moved, "middle.0.attention", "mid_block.attentions.0")
+            joined_attention(mapper, "middle.0.attention", "mid_block.attentions.0")
         for level, down, up in changes(self.sizes):
             finer, coarser = f"up_blocks.{level}.upsamplers.0", f"down_blocks.{level}.downsamplers.0"
             if self.sizes.down_inside[level]:
-                block(moved, f"{down}.block", coarser)
+                block(mapper, f"{down}.block", coarser)
             else:
                 conv = "block.block" if self.plain.padded else "block.block.1"
-                moved.layer(f"{down}.{conv}", f"{coarser}.conv")
+                mapper.copy_layer(f"{down}.{conv}", f"{coarser}.conv")
             if self.sizes.up_inside[self.sizes.levels - 2 - level]:
-                block(moved, f"{up}.finer.0", finer)
+                block(mapper, f"{up}.finer.0", finer)
             else:
-                moved.layer(f"{up}.finer.0.block", f"{finer}.conv")
+                mapper.copy_layer(f"{up}.finer.0.block", f"{finer}.conv")
 
     def _changes(self) -> dict[str, Any]:
         """How the resolution changes: everywhere alike, or level by level."""
@@ -218,13 +220,13 @@ class ADMLayout(DDPMLayout):
         return {"change": None if kinds == {True} else ObjectSpec(ConvResample)}
 
 
-def ends(moved: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None:
+def ends(mapper: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None:
     """Move what comes before the first block and after the last."""
-    layout.plain.label_layers(moved)
+    layout.plain.label_layers(mapper)
     if layout.sizes.classes:
-        moved.move("classes.weight", "class_embedding.weight", WITH_NULL_CLASS)
-    for ours, theirs in (("stem", "conv_in"), ("norm", "conv_norm_out"), ("out", "conv_out")):
-        moved.layer(ours, theirs)
+        mapper.copy("classes.weight", "class_embedding.weight", WITH_NULL_CLASS)
+    for target, source in (("stem", "conv_in"), ("norm", "conv_norm_out"), ("out", "conv_out")):
+        mapper.copy_layer(target, source)
 
 
 def stages(sizes: Sizes) -> Iterator[tuple[str, str, bool]]:

@@ -27,9 +27,9 @@ class NCSNppLayout:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.sizes = sizes = Sizes(config)
-        said = sizes.said
-        choice(said, "time_embedding_type", "fourier")
-        choice(said, "resnet_time_scale_shift", "default")
+        settings = sizes.settings
+        choice(settings, "time_embedding_type", "fourier")
+        choice(settings, "resnet_time_scale_shift", "default")
         for key, expected in (
             ("norm_num_groups", None),
             ("attn_norm_num_groups", None),
@@ -37,13 +37,13 @@ class NCSNppLayout:
             ("num_class_embeds", None),
             ("add_attention", True),
         ):
-            if said[key] != expected:
+            if settings[key] != expected:
                 raise ValueError(
-                    f"{key}={shown(said[key])} with skip blocks is not supported; expected {expected}"
+                    f"{key}={shown(settings[key])} with skip blocks is not supported; expected {expected}"
                 )
-        if abs(real(said, "mid_block_scale_factor") - 2**0.5) > 1e-6:
+        if abs(real(settings, "mid_block_scale_factor") - 2**0.5) > 1e-6:
             raise ValueError(
-                f"mid_block_scale_factor={said['mid_block_scale_factor']} with skip blocks is not supported; "
+                f"mid_block_scale_factor={settings['mid_block_scale_factor']} with skip blocks is not supported; "
                 "expected the root of 2"
             )
         if sizes.head is not None and any(
@@ -58,7 +58,7 @@ class NCSNppLayout:
                 "theirs have 3"
             )
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         sizes = self.sizes
         return ObjectSpec(
@@ -79,42 +79,42 @@ class NCSNppLayout:
             norms=ObjectSpec(QuarterGroupsConcatenated),
         )
 
-    def move(self, moved: WeightMapper | InverseWeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
         """Move their tensors to our network, or ours to theirs."""
         levels, blocks = self.sizes.levels, self.sizes.blocks
-        moved.move("embedding.frequencies", "time_proj.weight")
-        moved.leave("time_proj.W", "a second name of time_proj.weight")
-        for ours, theirs in (
+        mapper.copy("embedding.frequencies", "time_proj.weight")
+        mapper.ignore("time_proj.W", "a second name of time_proj.weight")
+        for target, source in (
             ("embed.0", "time_embedding.linear_1"),
             ("embed.2", "time_embedding.linear_2"),
             ("stem", "conv_in"),
             (f"output.heads.{levels - 1}.norm", "conv_norm_out"),
             (f"output.heads.{levels - 1}.conv", "conv_out"),
         ):
-            moved.layer(ours, theirs)
-        for number, ours in enumerate(("middle_in", "middle_out")):
-            block(moved, ours, f"mid_block.resnets.{number}")
-        attention(moved, "middle_attention", "mid_block.attentions.0")
+            mapper.copy_layer(target, source)
+        for number, target in enumerate(("middle_in", "middle_out")):
+            block(mapper, target, f"mid_block.resnets.{number}")
+        attention(mapper, "middle_attention", "mid_block.attentions.0")
         for level in range(levels):
             place = levels - 1 - level
             for index in range(blocks):
-                block(moved, f"down_blocks.{level * blocks + index}", f"down_blocks.{level}.resnets.{index}")
+                block(mapper, f"down_blocks.{level * blocks + index}", f"down_blocks.{level}.resnets.{index}")
                 if level in self.sizes.attention:
-                    theirs = f"down_blocks.{level}.attentions.{index}"
-                    attention(moved, f"down_attention.{level * blocks + index}", theirs)
+                    source = f"down_blocks.{level}.attentions.{index}"
+                    attention(mapper, f"down_attention.{level * blocks + index}", source)
             for index in range(blocks + 1):
                 block(
-                    moved, f"up_blocks.{place * (blocks + 1) + index}", f"up_blocks.{place}.resnets.{index}"
+                    mapper, f"up_blocks.{place * (blocks + 1) + index}", f"up_blocks.{place}.resnets.{index}"
                 )
             if level in self.sizes.attention:
-                attention(moved, f"up_attention.{place}", f"up_blocks.{place}.attentions.0")
+                attention(mapper, f"up_attention.{place}", f"up_blocks.{place}.attentions.0")
             if level < levels - 1:
-                block(moved, f"descend.{level}", f"down_blocks.{level}.resnet_down")
-                moved.layer(f"inputs.{level}.project", f"down_blocks.{level}.skip_conv")
-                block(moved, f"ascend.{level}", f"up_blocks.{level}.resnet_up")
-                moved.layer(f"output.heads.{level}.norm", f"up_blocks.{level}.skip_norm")
-                moved.layer(f"output.heads.{level}.conv", f"up_blocks.{level}.skip_conv")
+                block(mapper, f"descend.{level}", f"down_blocks.{level}.resnet_down")
+                mapper.copy_layer(f"inputs.{level}.project", f"down_blocks.{level}.skip_conv")
+                block(mapper, f"ascend.{level}", f"up_blocks.{level}.resnet_up")
+                mapper.copy_layer(f"output.heads.{level}.norm", f"up_blocks.{level}.skip_norm")
+                mapper.copy_layer(f"output.heads.{level}.conv", f"up_blocks.{level}.skip_conv")
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
         return [f"output.heads.{level}.conv" for level in range(self.sizes.levels)]

@@ -72,11 +72,11 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
     scheduler = kind.scheduler(config)
     unet = kind.unet(config, shape, int(config["conditioning"].get("classes") or 0))
     layout = kind.layout(unet)
-    turned = {f"{head}.{part}" for head in layout.heads() for part in ("weight", "bias")}
+    turned = {f"{head}.{part}" for head in layout.output_layers() for part in ("weight", "bias")}
     back = InverseWeightMapper(
         {name: kind.sign * value if name in turned else value for name, value in state.items()}
     )
-    layout.move(back)
+    layout.map_weights(back)
     tensors = back.finish()
     index = {
         "_class_name": kind.pipeline,
@@ -89,12 +89,15 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
             (made / part).mkdir()
         weights = safetensors.torch.save(tensors, {"format": "pt"})
         put(made / "unet" / "diffusion_pytorch_model.safetensors", weights)
-        for place, said in (
+        for place, settings in (
             ("unet/config.json", unet),
             ("scheduler/scheduler_config.json", scheduler),
             ("model_index.json", index),
         ):
-            put(made / place, (json.dumps({"_diffusers_version": VERSION, **said}, indent=1) + "\n").encode())
+            put(
+                made / place,
+                (json.dumps({"_diffusers_version": VERSION, **settings}, indent=1) + "\n").encode(),
+            )
 
 
 def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +110,8 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
     learned = _kind(parametrization) == "LearnedVariance"
     if learned != (config["model"]["outputs"] == 2):
         raise ValueError(
-            f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedVariance, and else 1"
+            f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedVariance, and "
+            "else 1"
         )
     mean = parametrization["mean"] if learned else parametrization
     output, label = _kind(mean), mean.get("label") or {}

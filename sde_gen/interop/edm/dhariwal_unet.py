@@ -45,21 +45,21 @@ class DhariwalUNetLayout:
     known = frozenset(DEFAULTS)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        said = {**DEFAULTS, **config}
-        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
-        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
-        self.multipliers = multipliers(said, "channel_mult")
+        settings = {**DEFAULTS, **config}
+        self.size, self.channels = whole(settings, "img_resolution"), whole(settings, "img_channels")
+        self.width, self.blocks = whole(settings, "model_channels"), whole(settings, "num_blocks")
+        self.multipliers = multipliers(settings, "channel_mult")
         self.levels = len(self.multipliers)
-        resolutions = wholes(said, "attn_resolutions", least=0)
+        resolutions = wholes(settings, "attn_resolutions", minimum=0)
         self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
-        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
-        self.augmentations = whole(said, "augment_dim", least=0)
+        self.classes = whole(settings, "label_dim", minimum=0, maximum=MOST_CLASSES)
+        self.augmentations = whole(settings, "augment_dim", minimum=0)
         self.multiplier, self.dropout = (
-            whole(said, "channel_mult_emb", most=MOST_TIMES),
-            real(said, "dropout"),
+            whole(settings, "channel_mult_emb", maximum=MOST_TIMES),
+            real(settings, "dropout"),
         )
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         return ObjectSpec(
             ADM,
@@ -77,45 +77,45 @@ class DhariwalUNetLayout:
             augmentations=self.augmentations,
         )
 
-    def move(self, moved: WeightMapper, outputs: int) -> None:
+    def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
-        for ours, theirs in (
+        for target, source in (
             ("embed.0", "map_layer0"),
             ("embed.2", "map_layer1"),
             ("stem", f"enc.{self._at(0)}_conv"),
             ("norm", "out_norm"),
         ):
-            moved.layer(ours, theirs)
+            mapper.copy_layer(target, source)
         if self.augmentations:
-            moved.move("augmentation.weight", "map_augment.weight")
+            mapper.copy("augmentation.weight", "map_augment.weight")
         if self.classes:
-            moved.move("classes.weight", "map_label.weight", _rows_with_null_class)
-        for ours, theirs, attends in self._blocks():
+            mapper.copy("classes.weight", "map_label.weight", _rows_with_null_class)
+        for target, source, attends in self._blocks():
             for part, name in BLOCK.items():
-                moved.layer(f"{ours}.{name}", f"{theirs}.{part}")
-            if f"{ours}.skip.weight" in moved.needed:
-                moved.layer(f"{ours}.skip", f"{theirs}.skip")
-            for name in (f"{theirs}.{part}.resample_filter" for part in ("conv0", "skip")):
-                _leave_average(moved, name)
-            if attends and moved.needed[f"{ours}.norm_out.weight"][0] >= HEAD:
-                self._attention(moved, f"{ours.removesuffix('.block')}.attention", theirs)
+                mapper.copy_layer(f"{target}.{name}", f"{source}.{part}")
+            if f"{target}.skip.weight" in mapper.needed:
+                mapper.copy_layer(f"{target}.skip", f"{source}.skip")
+            for name in (f"{source}.{part}.resample_filter" for part in ("conv0", "skip")):
+                _leave_average(mapper, name)
+            if attends and mapper.needed[f"{target}.norm_out.weight"][0] >= HEAD:
+                self._attention(mapper, f"{target.removesuffix('.block')}.attention", source)
         for kind in ("weight", "bias"):
-            moved.move(f"out.{kind}", f"out_conv.{kind}", lambda x: x.reshape(outputs, -1, *x.shape[1:])[0])
+            mapper.copy(f"out.{kind}", f"out_conv.{kind}", lambda x: x.reshape(outputs, -1, *x.shape[1:])[0])
             if outputs > 1:
-                moved.unused[f"out_conv.{kind}[{self.channels}:]"] = (
+                mapper.unused[f"out_conv.{kind}[{self.channels}:]"] = (
                     "outputs that their preconditioning drops"
                 )
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
         return ["out"]
 
-    def _attention(self, moved: WeightMapper, ours: str, theirs: str) -> None:
-        moved.layer(f"{ours}.norm", f"{theirs}.norm2")
-        moved.layer(f"{ours}.out", f"{theirs}.proj")
-        heads = moved.needed[f"{ours}.out.bias"][0] // HEAD
+    def _attention(self, mapper: WeightMapper, target: str, source: str) -> None:
+        mapper.copy_layer(f"{target}.norm", f"{source}.norm2")
+        mapper.copy_layer(f"{target}.out", f"{source}.proj")
+        heads = mapper.needed[f"{target}.out.bias"][0] // HEAD
         for kind in ("weight", "bias"):
-            moved.move(f"{ours}.qkv.{kind}", f"{theirs}.qkv.{kind}", _in_thirds(heads))
+            mapper.copy(f"{target}.qkv.{kind}", f"{source}.qkv.{kind}", _in_thirds(heads))
 
     def _blocks(self) -> Iterator[tuple[str, str, bool]]:
         """Our names of the residual blocks, theirs, and whether they attend."""
@@ -150,9 +150,9 @@ def _in_thirds(heads: int) -> Callable[[Tensor], Tensor]:
     return lambda x: x.reshape(heads, -1, 3, *x.shape[1:]).movedim(2, 0).reshape(x.shape)
 
 
-def _leave_average(moved: WeightMapper, name: str) -> None:
+def _leave_average(mapper: WeightMapper, name: str) -> None:
     """Leave the filter of a change of resolution out, which is an average."""
-    moved.leave(name, "the average that resampling is")
-    value = moved.tensors.get(name)
+    mapper.ignore(name, "the average that resampling is")
+    value = mapper.tensors.get(name)
     if value is not None and not bool((value == 0.25).all()):
-        moved.faults.append(f"{name} is another filter than the average")
+        mapper.problems.append(f"{name} is another filter than the average")

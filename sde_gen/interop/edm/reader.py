@@ -45,13 +45,13 @@ class Layout(Protocol):
     levels: int
     blocks: int
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: WeightMapper, outputs: int) -> None:
+    def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
 
 
@@ -78,7 +78,8 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
         config: as :func:`read` wants it; None for a pickle, which knows how its network was made.
 
     Raises:
-        ValueError: as :func:`~sde_gen.interop.formats.pickled.read`, :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
+        ValueError: as :func:`~sde_gen.interop.formats.pickled.read`,
+            :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
     """
     if path.suffix != ".pkl":
         return read(files.tensors(files.read(path)), given(config))
@@ -112,24 +113,24 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     common = {"precond", "model_type", "img_resolution", "img_channels", "use_fp16"}
     if unknown := [key for key in config if key not in common | layout.known | own.known]:
         raise ValueError(f"{precond} of {model_type} has no setting {listing(unknown)}")
-    meaning = own.meaning({**own.defaults, **config})
+    conventions = own.conventions({**own.defaults, **config})
     plausible(tensors, layout.levels * layout.blocks)
     with torch.device("meta"):
-        moved = WeightMapper(_bare(tensors), layout.recipe().make())
-    layout.move(moved, own.outputs)
-    moved.leave("u", "the noise levels of the chain, which the process knows")
-    state = moved.finish()
-    for head in layout.heads():
+        mapper = WeightMapper(_bare(tensors), layout.spec().make())
+    layout.map_weights(mapper, own.outputs)
+    mapper.ignore("u", "the noise levels of the chain, which the process knows")
+    state = mapper.finish()
+    for head in layout.output_layers():
         for name in (f"{head}.weight", f"{head}.bias"):
-            state[name] = meaning.sign * state[name]
+            state[name] = conventions.sign * state[name]
     told = ObjectSpec(
         ClassLabel, classes=layout.classes, dropout=real({"label_dropout": 0.0, **config}, "label_dropout")
     )
     return ConvertedModel(
         config={
-            "model": layout.recipe().config(),
-            "sde": meaning.sde.config(),
-            "parametrization": meaning.parametrization.config(),
+            "model": layout.spec().config(),
+            "sde": conventions.sde.config(),
+            "parametrization": conventions.parametrization.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
             "conditioning": (told if layout.classes else ObjectSpec(Unconditional)).config(),
         },
@@ -137,7 +138,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         levels=256,
         classes=layout.classes,
         state=state,
-        unused=moved.unused,
+        unused=mapper.unused,
     )
 
 
@@ -150,7 +151,7 @@ class Preconditioning(NamedTuple):
 
     defaults: dict[str, float]
     network: str
-    meaning: Callable[[Mapping[str, Any]], Conventions]
+    conventions: Callable[[Mapping[str, Any]], Conventions]
     outputs: int = 1
 
     @property
@@ -159,30 +160,37 @@ class Preconditioning(NamedTuple):
         return frozenset(self.defaults)
 
 
-def _vp(said: Mapping[str, Any]) -> Conventions:
-    low = real(said, "beta_min")
-    sde = ObjectSpec(VP, beta_min=low, beta_max=low + real(said, "beta_d"), t_min=real(said, "epsilon_t"))
-    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(Time, scale=real(said, "M") - 1)), 1.0)
+def _vp(settings: Mapping[str, Any]) -> Conventions:
+    low = real(settings, "beta_min")
+    sde = ObjectSpec(
+        VP, beta_min=low, beta_max=low + real(settings, "beta_d"), t_min=real(settings, "epsilon_t")
+    )
+    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(Time, scale=real(settings, "M") - 1)), 1.0)
 
 
-def _ve(said: Mapping[str, Any]) -> Conventions:
-    sde = ObjectSpec(VE, sigma_min=real(said, "sigma_min"), sigma_max=real(said, "sigma_max"), t_min=0.0)
+def _ve(settings: Mapping[str, Any]) -> Conventions:
+    sde = ObjectSpec(
+        VE, sigma_min=real(settings, "sigma_min"), sigma_max=real(settings, "sigma_max"), t_min=0.0
+    )
     return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=2.0)), -1.0)
 
 
-def _iddpm(said: Mapping[str, Any]) -> Conventions:
-    steps = whole(said, "M", most=MOST_STEPS)
-    limit = 1 - real(said, "C_1")
-    betas = ObjectSpec(cosine_betas, steps=steps, offset=real(said, "C_2"), beta_limit=limit)
+def _iddpm(settings: Mapping[str, Any]) -> Conventions:
+    steps = whole(settings, "M", maximum=MOST_STEPS)
+    limit = 1 - real(settings, "C_1")
+    betas = ObjectSpec(cosine_betas, steps=steps, offset=real(settings, "C_2"), beta_limit=limit)
     return Conventions(
         ObjectSpec(DDPM, betas=betas), ObjectSpec(Eps, label=ObjectSpec(NearestStep, betas=betas)), 1.0
     )
 
 
-def _edm(said: Mapping[str, Any]) -> Conventions:
+def _edm(settings: Mapping[str, Any]) -> Conventions:
     """Of a network that stands for every noise level, the levels that their sampler takes."""
-    low, high = real(said, "sigma_min"), 80.0 if said["sigma_max"] == math.inf else real(said, "sigma_max")
-    return Conventions(*karras(low=low or 0.002, high=high, deviation=real(said, "sigma_data")), 1.0)
+    low, high = (
+        real(settings, "sigma_min"),
+        80.0 if settings["sigma_max"] == math.inf else real(settings, "sigma_max"),
+    )
+    return Conventions(*karras(low=low or 0.002, high=high, deviation=real(settings, "sigma_data")), 1.0)
 
 
 PRECONDITIONINGS = {

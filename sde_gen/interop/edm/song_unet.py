@@ -59,24 +59,24 @@ class SongUNetLayout:
     known = frozenset(DEFAULTS)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        said = {**DEFAULTS, **config}
-        self.size, self.channels = whole(said, "img_resolution"), whole(said, "img_channels")
-        self.width, self.blocks = whole(said, "model_channels"), whole(said, "num_blocks")
-        self.multipliers = multipliers(said, "channel_mult")
+        settings = {**DEFAULTS, **config}
+        self.size, self.channels = whole(settings, "img_resolution"), whole(settings, "img_channels")
+        self.width, self.blocks = whole(settings, "model_channels"), whole(settings, "num_blocks")
+        self.multipliers = multipliers(settings, "channel_mult")
         self.levels = len(self.multipliers)
-        resolutions = wholes(said, "attn_resolutions", least=0)
+        resolutions = wholes(settings, "attn_resolutions", minimum=0)
         self.attention = [n for n in range(self.levels) if self.size >> n in resolutions]
-        self.classes = whole(said, "label_dim", least=0, most=MOST_CLASSES)
-        self.augmentations = whole(said, "augment_dim", least=0)
-        self.fourier = choice(said, "embedding_type", "positional", "fourier") == "fourier"
-        self.enter = choice(said, "encoder_type", "standard", "skip", "residual")
-        self.leave = choice(said, "decoder_type", "standard", "skip")
-        self.features = self.width * whole(said, "channel_mult_noise", most=MOST_TIMES)
-        self.multiplier = whole(said, "channel_mult_emb", most=MOST_TIMES)
-        self.taps = reals(said, "resample_filter", MOST_TAPS)
-        self.dropout = real(said, "dropout")
+        self.classes = whole(settings, "label_dim", minimum=0, maximum=MOST_CLASSES)
+        self.augmentations = whole(settings, "augment_dim", minimum=0)
+        self.fourier = choice(settings, "embedding_type", "positional", "fourier") == "fourier"
+        self.enter = choice(settings, "encoder_type", "standard", "skip", "residual")
+        self.leave = choice(settings, "decoder_type", "standard", "skip")
+        self.features = self.width * whole(settings, "channel_mult_noise", maximum=MOST_TIMES)
+        self.multiplier = whole(settings, "channel_mult_emb", maximum=MOST_TIMES)
+        self.taps = reals(settings, "resample_filter", MOST_TAPS)
+        self.dropout = real(settings, "dropout")
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         inputs = {"standard": NoInput, "skip": SkipInput, "residual": ResidualInput}
         return ObjectSpec(
@@ -99,36 +99,36 @@ class SongUNetLayout:
             embedding_multiplier=self.multiplier,
         )
 
-    def move(self, moved: WeightMapper, outputs: int) -> None:
+    def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
         """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
-        moved.layer("embed.0", "map_layer0")
-        moved.layer("embed.2", "map_layer1")
+        mapper.copy_layer("embed.0", "map_layer0")
+        mapper.copy_layer("embed.2", "map_layer1")
         if self.fourier:
-            moved.move("embedding.frequencies", "map_noise.freqs")
+            mapper.copy("embedding.frequencies", "map_noise.freqs")
         if self.classes:
-            moved.layer("class_features", "map_label")
+            mapper.copy_layer("class_features", "map_label")
         if self.augmentations:
-            moved.move("augmentation.weight", "map_augment.weight")
-        moved.layer("stem", f"enc.{self._at(0)}_conv")
-        for ours, theirs in self._blocks():
-            _block(moved, ours, theirs)
-        for ours, theirs in self._attentions():
-            _attention(moved, ours, theirs)
+            mapper.copy("augmentation.weight", "map_augment.weight")
+        mapper.copy_layer("stem", f"enc.{self._at(0)}_conv")
+        for target, source in self._blocks():
+            _block(mapper, target, source)
+        for target, source in self._attentions():
+            _attention(mapper, target, source)
         for level in range(1, self.levels):
             if self.enter == "residual":
-                moved.layer(f"inputs.{level - 1}.down.conv", f"enc.{self._at(level)}_aux_residual")
+                mapper.copy_layer(f"inputs.{level - 1}.down.conv", f"enc.{self._at(level)}_aux_residual")
             elif self.enter == "skip":
-                moved.layer(f"inputs.{level - 1}.project", f"enc.{self._at(level)}_aux_skip")
+                mapper.copy_layer(f"inputs.{level - 1}.project", f"enc.{self._at(level)}_aux_skip")
         for head, level in self._heads():
-            moved.layer(f"{head}.norm", f"dec.{self._at(level)}_aux_norm")
+            mapper.copy_layer(f"{head}.norm", f"dec.{self._at(level)}_aux_norm")
             for kind in ("weight", "bias"):
-                theirs = f"dec.{self._at(level)}_aux_conv.{kind}"
-                moved.move(f"{head}.conv.{kind}", theirs, _first_of(outputs))
+                source = f"dec.{self._at(level)}_aux_conv.{kind}"
+                mapper.copy(f"{head}.conv.{kind}", source, _first_of(outputs))
                 if outputs > 1:
-                    moved.unused[f"{theirs}[{self.channels}:]"] = "outputs that their preconditioning drops"
-        self._filters(moved)
+                    mapper.unused[f"{source}[{self.channels}:]"] = "outputs that their preconditioning drops"
+        self._filters(mapper)
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
         return [f"{head}.conv" for head, _ in self._heads()]
 
@@ -137,16 +137,16 @@ class SongUNetLayout:
             return [(f"output.heads.{self.levels - 1 - level}", level) for level in range(self.levels)]
         return [("output.head", 0)]
 
-    def _filters(self, moved: WeightMapper) -> None:
+    def _filters(self, mapper: WeightMapper) -> None:
         """Leave their filters out where they are those of the configuration."""
         line = torch.tensor(self.taps) / sum(self.taps)
-        for name, value in moved.tensors.items():
+        for name, value in mapper.tensors.items():
             if name.endswith(".resample_filter"):
-                moved.leave(name, "the filter, which the configuration says")
+                mapper.ignore(name, "the filter, which the configuration says")
                 if value.shape != (1, 1, len(line), len(line)) or not torch.allclose(
                     value[0, 0], line.outer(line).to(value)
                 ):
-                    moved.faults.append(f"{name} is another filter than resample_filter={self.taps}")
+                    mapper.problems.append(f"{name} is another filter than resample_filter={self.taps}")
 
     def _at(self, level: int) -> str:
         return f"{self.size >> level}x{self.size >> level}"
@@ -175,20 +175,20 @@ class SongUNetLayout:
             yield f"up_attention.{self.levels - 1 - level}", f"dec.{self._at(level)}_block{self.blocks}"
 
 
-def _block(moved: WeightMapper, ours: str, theirs: str) -> None:
+def _block(mapper: WeightMapper, target: str, source: str) -> None:
     for part, name in BLOCK.items():
-        moved.layer(f"{ours}.{name}", f"{theirs}.{part}")
-    if f"{ours}.skip.weight" in moved.needed:
-        moved.layer(f"{ours}.skip", f"{theirs}.skip")
+        mapper.copy_layer(f"{target}.{name}", f"{source}.{part}")
+    if f"{target}.skip.weight" in mapper.needed:
+        mapper.copy_layer(f"{target}.skip", f"{source}.skip")
 
 
-def _attention(moved: WeightMapper, ours: str, theirs: str) -> None:
+def _attention(mapper: WeightMapper, target: str, source: str) -> None:
     """Their query, key and value are one convolution whose channels take turns."""
-    moved.layer(f"{ours}.norm", f"{theirs}.norm2")
-    moved.layer(f"{ours}.out", f"{theirs}.proj")
+    mapper.copy_layer(f"{target}.norm", f"{source}.norm2")
+    mapper.copy_layer(f"{target}.out", f"{source}.proj")
     for turn, part in enumerate(("query", "key", "value")):
         for kind in ("weight", "bias"):
-            moved.move(f"{ours}.{part}.{kind}", f"{theirs}.qkv.{kind}", _every_third(turn))
+            mapper.copy(f"{target}.{part}.{kind}", f"{source}.qkv.{kind}", _every_third(turn))
 
 
 def _every_third(first: int) -> Callable[[Tensor], Tensor]:

@@ -86,8 +86,8 @@ def read(path: Path) -> Any:
     """What a file holds: tensors in dictionaries and lists, numbers and strings.
 
     A ``.safetensors`` file has nothing but tensors; of an index, whose name has ``.safetensors.index.``, the files are
-    read that it names. A file of ``torch.save`` is read by :func:`~sde_gen.interop.formats.archive.read`, which knows tensors
-    and containers, refuses every other name, and calls nothing.
+    read that it names. A file of ``torch.save`` is read by :func:`~sde_gen.interop.formats.archive.read`, which knows
+    tensors and containers, refuses every other name, and calls nothing.
 
     Arguments:
         path: a file of safetensors or their index, or of torch.save since version 1.6.

@@ -53,9 +53,9 @@ def place(value: Any, name: str) -> Place:
     Raises:
         ValueError: it says something else.
     """
-    said = value.place if isinstance(value, Elsewhere) else None
-    if isinstance(said, tuple) and len(said) >= 5:
-        kind, key, count = said[1], said[2], said[4]
+    settings = value.place if isinstance(value, Elsewhere) else None
+    if isinstance(settings, tuple) and len(settings) >= 5:
+        kind, key, count = settings[1], settings[2], settings[4]
         known = isinstance(kind, Name) and kind.path in DTYPES and isinstance(key, str)
         if known and isinstance(count, int) and 0 <= count < 2**40:
             return Place(DTYPES[kind.path], key, count)

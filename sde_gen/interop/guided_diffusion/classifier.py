@@ -55,24 +55,24 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     config = of_classifier(config)
     body = Body(config)
     body.check_file(tensors, images=False)
-    channels, size, classes = body.channels, body.size, whole(config, "out_channels", most=MOST_CLASSES)
+    channels, size, classes = body.channels, body.size, whole(config, "out_channels", maximum=MOST_CLASSES)
     pool = choice({"pool": "adaptive", **config}, "pool", *POOLS)
     if pool == "attention" and "head_channels" not in body.keywords:
         raise ValueError("pool=attention needs num_head_channels")
     size_of_heads = {"head_channels": body.keywords["head_channels"]} if pool == "attention" else {}
-    recipe = ObjectSpec(
+    spec = ObjectSpec(
         ADMEncoder, **body.keywords, num_classes=classes, pool=ObjectSpec(POOLS[pool], **size_of_heads)
     )
     plausible(tensors, body.repeated)
     with torch.device("meta"):
-        net: ADMEncoder = recipe.make()
-    moved = WeightMapper(tensors, net)
-    body.move(moved, net)
-    _move_pool(moved, pool)
+        net: ADMEncoder = spec.make()
+    mapper = WeightMapper(tensors, net)
+    body.map_weights(mapper, net)
+    _move_pool(mapper, pool)
     sde, label = chain(config)
     return ConvertedModel(
         config={
-            "encoder": recipe.config(),
+            "encoder": spec.config(),
             "sde": sde.config(),
             "parametrization": ObjectSpec(Eps, label=label).config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
@@ -80,8 +80,8 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         shape=(channels, size, size),
         levels=256,
         classes=classes,
-        state=moved.finish(),
-        unused=moved.unused,
+        state=mapper.finish(),
+        unused=mapper.unused,
     )
 
 
@@ -94,22 +94,22 @@ POOLS = {
 """Their words, and our rules."""
 
 
-def _move_pool(moved: WeightMapper, pool: str) -> None:
+def _move_pool(mapper: WeightMapper, pool: str) -> None:
     if pool in ("adaptive", "attention"):
-        moved.layer("pool.norm", "out.0")
+        mapper.copy_layer("pool.norm", "out.0")
     if pool == "adaptive":
-        moved.layer("pool.out", "out.3", lambda w: w[..., 0, 0])
+        mapper.copy_layer("pool.out", "out.3", lambda w: w[..., 0, 0])
     elif pool == "attention":
-        moved.move("pool.position", "out.2.positional_embedding", lambda x: x.mT)
+        mapper.copy("pool.position", "out.2.positional_embedding", lambda x: x.mT)
         for third, part in enumerate(("query", "key", "value")):
-            moved.move(f"pool.{part}.weight", "out.2.qkv_proj.weight", _third(third))
-            moved.move(f"pool.{part}.bias", "out.2.qkv_proj.bias", _third(third))
-        moved.layer("pool.out", "out.2.c_proj", lambda w: w[..., 0])
+            mapper.copy(f"pool.{part}.weight", "out.2.qkv_proj.weight", _third(third))
+            mapper.copy(f"pool.{part}.bias", "out.2.qkv_proj.bias", _third(third))
+        mapper.copy_layer("pool.out", "out.2.c_proj", lambda w: w[..., 0])
     else:
-        moved.layer("pool.hidden", "out.0")
+        mapper.copy_layer("pool.hidden", "out.0")
         if pool == "spatial_v2":
-            moved.layer("pool.between.0", "out.1")
-        moved.layer("pool.out", "out.3" if pool == "spatial_v2" else "out.2")
+            mapper.copy_layer("pool.between.0", "out.1")
+        mapper.copy_layer("pool.out", "out.3" if pool == "spatial_v2" else "out.2")
 
 
 def _third(number: int) -> Callable[[Tensor], Tensor]:

@@ -59,7 +59,7 @@ class Body:
         self.channels, self.size = whole(config, "in_channels"), whole(config, "image_size")
         self.in_blocks, self.learned = flag(config, "resblock_updown"), flag(config, "conv_resample")
         self.new_order = flag(config, "use_new_attention_order")
-        width, factors = whole(config, "model_channels"), wholes(config, "attention_resolutions", least=0)
+        width, factors = whole(config, "model_channels"), wholes(config, "attention_resolutions", minimum=0)
         levels = multipliers(config, "channel_mult")
         attention = [n for n in range(len(levels)) if 2**n in factors]
         blocks = whole(config, "num_res_blocks")
@@ -88,48 +88,48 @@ class Body:
             holds, other = ("a classifier", "_classifier") if images else ("a network of images", "")
             raise ValueError(f"the file holds {holds}: read it with from=guided_diffusion{other}")
 
-    def move(self, moved: WeightMapper, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
+    def map_weights(self, mapper: WeightMapper, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
         """Move embedding, stem, the way down, the middle and, where there is one, the way up."""
-        for ours, theirs in (
+        for target, source in (
             ("embed.0", "time_embed.0"),
             ("embed.2", "time_embed.2"),
             ("stem", "input_blocks.0.0"),
         ):
-            moved.layer(ours, theirs)
+            mapper.copy_layer(target, source)
         stages = list(_stages(net.down, up))
-        for ours, theirs in self._changes(stages):
-            moved.layer(ours, theirs)
-        for ours, theirs in self._blocks(stages):
-            for name, mine in BLOCK.items():
-                moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
-            if f"{ours}.skip.weight" in moved.needed:
-                moved.layer(f"{ours}.skip", f"{theirs}.skip_connection")
-        for ours, theirs, stage in stages:
+        for target, source in self._changes(stages):
+            mapper.copy_layer(target, source)
+        for target, source in self._blocks(stages):
+            for name, part in BLOCK.items():
+                mapper.copy_layer(f"{target}.{part}", f"{source}.{name}")
+            if f"{target}.skip.weight" in mapper.needed:
+                mapper.copy_layer(f"{target}.skip", f"{source}.skip_connection")
+        for target, source, stage in stages:
             if hasattr(stage.attention, "heads"):
-                self._attention(moved, f"{ours}.attention", f"{theirs}.1", stage)
-        self._attention(moved, "middle.0.attention", "middle_block.1", cast(ADMStage, net.middle[0]))
+                self._attention(mapper, f"{target}.attention", f"{source}.1", stage)
+        self._attention(mapper, "middle.0.attention", "middle_block.1", cast(ADMStage, net.middle[0]))
 
     def _changes(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
         """Our names of the convolutions that change the resolution, and theirs."""
         if self.in_blocks or not self.learned:
             return
-        for ours, theirs, stage in stages:
+        for target, source, stage in stages:
             if not hasattr(stage.block, "norm_in"):
-                yield f"{ours}.block.block", f"{theirs}.0.op"
+                yield f"{target}.block.block", f"{source}.0.op"
             if len(stage.finer):
-                yield f"{ours}.finer.0.block", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}.conv"
+                yield f"{target}.finer.0.block", f"{source}.{1 + hasattr(stage.attention, 'heads')}.conv"
 
     def _blocks(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
         """Our names of the residual blocks, and theirs."""
-        for ours, theirs, stage in stages:
+        for target, source, stage in stages:
             if hasattr(stage.block, "norm_in"):
-                yield f"{ours}.block", f"{theirs}.0"
+                yield f"{target}.block", f"{source}.0"
             if self.in_blocks and len(stage.finer):
-                yield f"{ours}.finer.0", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}"
+                yield f"{target}.finer.0", f"{source}.{1 + hasattr(stage.attention, 'heads')}"
         yield "middle.0.block", "middle_block.0"
         yield "middle.1.block", "middle_block.2"
 
-    def _attention(self, moved: WeightMapper, ours: str, theirs: str, stage: ADMStage) -> None:
+    def _attention(self, mapper: WeightMapper, target: str, source: str, stage: ADMStage) -> None:
         """Queries, keys and values of all heads here and in their new order, head by head in the old."""
         heads = cast(HeadedAttention, stage.attention).heads
 
@@ -138,16 +138,16 @@ class Body:
                 x if self.new_order else x.reshape(heads, 3, -1, *x.shape[1:]).transpose(0, 1).flatten(0, 2)
             )
 
-        moved.layer(f"{ours}.norm", f"{theirs}.norm")
-        moved.move(f"{ours}.qkv.weight", f"{theirs}.qkv.weight", lambda w: ordered(w)[..., None])
-        moved.move(f"{ours}.qkv.bias", f"{theirs}.qkv.bias", ordered)
-        moved.layer(f"{ours}.out", f"{theirs}.proj_out", lambda w: w[..., None])
+        mapper.copy_layer(f"{target}.norm", f"{source}.norm")
+        mapper.copy(f"{target}.qkv.weight", f"{source}.qkv.weight", lambda w: ordered(w)[..., None])
+        mapper.copy(f"{target}.qkv.bias", f"{source}.qkv.bias", ordered)
+        mapper.copy_layer(f"{target}.out", f"{source}.proj_out", lambda w: w[..., None])
 
 
 def chain(config: Mapping[str, Any]) -> tuple[ObjectSpec, ObjectSpec]:
     """The process, and the label of a time, the number of its step: from 0, or as if there were 1000 of them."""
     config = {**ASSUMED, **config}
-    steps = whole(config, "steps", most=MOST_STEPS)
+    steps = whole(config, "steps", maximum=MOST_STEPS)
     unit = 1000 / steps if flag(config, "rescale_timesteps") else 1.0
     if choice(config, "noise_schedule", "linear", "cosine") == "cosine":
         betas = ObjectSpec(cosine_betas, steps=steps)

@@ -58,29 +58,29 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     body.check_file(tensors, images=True)
     channels, size = body.channels, body.size
     classes = whole(
-        {"num_classes": config.get("num_classes") or 0}, "num_classes", least=0, most=MOST_CLASSES
+        {"num_classes": config.get("num_classes") or 0}, "num_classes", minimum=0, maximum=MOST_CLASSES
     )
     outputs, rest = divmod(whole(config, "out_channels"), channels)
     if rest or outputs not in (1, 2):
         raise ValueError(
             f"out_channels={config['out_channels']}: expected {channels}, or {2 * channels} with a variance"
         )
-    recipe = ObjectSpec(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
+    spec = ObjectSpec(ADM, **body.keywords, **_up_heads(config), num_classes=classes, outputs=outputs)
     plausible(tensors, body.repeated)
     with torch.device("meta"):
-        net: ADM = recipe.make()
-    moved = WeightMapper(_with_null_class(tensors), net)
+        net: ADM = spec.make()
+    mapper = WeightMapper(_with_null_class(tensors), net)
     if classes:
-        moved.move("classes.weight", "label_emb.weight")
-    body.move(moved, net, net.up)
-    moved.layer("norm", "out.0")
-    moved.layer("out", "out.2")
+        mapper.copy("classes.weight", "label_emb.weight")
+    body.map_weights(mapper, net, net.up)
+    mapper.copy_layer("norm", "out.0")
+    mapper.copy_layer("out", "out.2")
     sde, label = chain(config)
     mean = ObjectSpec(X0 if flag({"predict_xstart": False, **config}, "predict_xstart") else Eps, label=label)
     labels = ObjectSpec(ClassLabel, classes=classes, dropout=0.0)
     return ConvertedModel(
         config={
-            "model": recipe.config(),
+            "model": spec.config(),
             "sde": sde.config(),
             "parametrization": (ObjectSpec(LearnedVariance, mean=mean) if outputs == 2 else mean).config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
@@ -89,16 +89,16 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         shape=(channels, size, size),
         levels=256,
         classes=classes,
-        state=moved.finish(),
-        unused=moved.unused,
+        state=mapper.finish(),
+        unused=mapper.unused,
     )
 
 
 def _up_heads(config: Mapping[str, Any]) -> dict[str, int]:
     """Heads on the way up, where there are others than on the way down; heads of so many channels do not look at it."""
     config = {**ASSUMED, "num_heads_upsample": -1, **config}
-    said = config["num_heads_upsample"] != -1 and config["num_head_channels"] == -1
-    heads = whole(config, "num_heads_upsample") if said else config["num_heads"]
+    settings = config["num_heads_upsample"] != -1 and config["num_head_channels"] == -1
+    heads = whole(config, "num_heads_upsample") if settings else config["num_heads"]
     return {} if heads == config["num_heads"] else {"up_heads": heads}
 
 

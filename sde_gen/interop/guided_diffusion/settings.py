@@ -88,15 +88,15 @@ def of_unet(config: Mapping[str, Any]) -> dict[str, Any]:
         _refuse_unknown(config, SHARED | HARMLESS | {"num_classes", "predict_xstart"}, "UNetModel")
         return _plain(config)
     _refuse_unknown(config, FLAGS | HARMLESS, "their scripts")
-    said = {**UNET_FLAGS, **config}
+    settings = {**UNET_FLAGS, **config}
     return {
-        **_sizes(said, "attention_resolutions"),
-        **{key: said[key] for key in UNET_FLAGS if key in SAME},
-        **_chain(said),
-        "model_channels": said["num_channels"],
-        "channel_mult": _multipliers(said["channel_mult"], said["image_size"]),
-        "out_channels": 6 if flag(said, "learn_sigma") else 3,
-        "num_classes": CLASSES if flag(said, "class_cond") else None,
+        **_sizes(settings, "attention_resolutions"),
+        **{key: settings[key] for key in UNET_FLAGS if key in SAME},
+        **_chain(settings),
+        "model_channels": settings["num_channels"],
+        "channel_mult": _multipliers(settings["channel_mult"], settings["image_size"]),
+        "out_channels": 6 if flag(settings, "learn_sigma") else 3,
+        "num_classes": CLASSES if flag(settings, "class_cond") else None,
     }
 
 
@@ -113,18 +113,18 @@ def of_classifier(config: Mapping[str, Any]) -> dict[str, Any]:
         _refuse_unknown(config, SHARED | HARMLESS | {"pool"}, "EncoderUNetModel")
         return _plain(config)
     _refuse_unknown(config, FLAGS | HARMLESS, "their scripts")
-    said = {**CLASSIFIER_FLAGS, **config}
+    settings = {**CLASSIFIER_FLAGS, **config}
     return {
-        **_sizes(said, "classifier_attention_resolutions"),
-        **_chain(said),
-        "model_channels": said["classifier_width"],
-        "num_res_blocks": said["classifier_depth"],
-        "channel_mult": _multipliers("", said["image_size"]),
+        **_sizes(settings, "classifier_attention_resolutions"),
+        **_chain(settings),
+        "model_channels": settings["classifier_width"],
+        "num_res_blocks": settings["classifier_depth"],
+        "channel_mult": _multipliers("", settings["image_size"]),
         "out_channels": CLASSES,
         "num_head_channels": 64,
-        "use_scale_shift_norm": said["classifier_use_scale_shift_norm"],
-        "resblock_updown": said["classifier_resblock_updown"],
-        "pool": said["classifier_pool"],
+        "use_scale_shift_norm": settings["classifier_use_scale_shift_norm"],
+        "resblock_updown": settings["classifier_resblock_updown"],
+        "pool": settings["classifier_pool"],
     }
 
 
@@ -152,9 +152,9 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "channel_mult": _multipliers(need(config, "channel_mult"), size)}
 
 
-def _sizes(said: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _sizes(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Sizes of images in a text as factors of halving, and what the scripts do not ask for."""
-    size, text = whole(said, "image_size"), said[key]
+    size, text = whole(settings, "image_size"), settings[key]
     if not isinstance(text, str | int):
         raise ValueError(
             f"{key}={shown(text)}: expected sizes of images in a text, such as '16,8', as flag of a script"
@@ -166,10 +166,10 @@ def _sizes(said: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {"image_size": size, "in_channels": 3, "attention_resolutions": factors}
 
 
-def _multipliers(said: Any, size: Any) -> list[float]:
-    if isinstance(said, list | tuple):
-        return list(said)
-    if said == "":
+def _multipliers(settings: Any, size: Any) -> list[float]:
+    if isinstance(settings, list | tuple):
+        return list(settings)
+    if settings == "":
         side = whole({"image_size": size}, "image_size")
         if side not in MULTIPLIERS:
             raise ValueError(
@@ -178,17 +178,19 @@ def _multipliers(said: Any, size: Any) -> list[float]:
             )
         return MULTIPLIERS[side]
     try:
-        return [float(one) for one in said.split(",")] if isinstance(said, str) else [float(said)]
+        return [float(one) for one in settings.split(",")] if isinstance(settings, str) else [float(settings)]
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"channel_mult={shown(said)}: expected numbers, such as '1,2,2,2'") from error
+        raise ValueError(f"channel_mult={shown(settings)}: expected numbers, such as '1,2,2,2'") from error
 
 
-def _chain(said: Mapping[str, Any]) -> dict[str, Any]:
+def _chain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The chain; the two projects' scripts assume different labels where it has not 1000 steps."""
-    steps = whole({"diffusion_steps": 1000, **said}, "diffusion_steps", most=MOST_STEPS)
-    rescale = said.get("rescale_timesteps", False) if steps == 1000 else need(said, "rescale_timesteps")
+    steps = whole({"diffusion_steps": 1000, **settings}, "diffusion_steps", maximum=MOST_STEPS)
+    rescale = (
+        settings.get("rescale_timesteps", False) if steps == 1000 else need(settings, "rescale_timesteps")
+    )
     return {
         "steps": steps,
-        "noise_schedule": said.get("noise_schedule", "linear"),
+        "noise_schedule": settings.get("noise_schedule", "linear"),
         "rescale_timesteps": rescale,
     }

@@ -42,17 +42,17 @@ class ImageTransformerV1Layout(TransformerLayout):
     head = 64
 
     def __init__(self, model: Mapping[str, Any], classes: int) -> None:
-        said = {**self.defaults, **model}
-        super().__init__(said, classes)
-        self.width, self.depth = whole(said, "width"), whole(said, "depth")
+        settings = {**self.defaults, **model}
+        super().__init__(settings, classes)
+        self.width, self.depth = whole(settings, "width"), whole(settings, "depth")
         if self.width % self.head:
             raise ValueError(
                 f"width={self.width}: expected a multiple of {self.head}, the features of their heads"
             )
-        self.hidden = whole({"d_ff": said["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
-        self.dropout, self.repeated = real(said, "dropout_rate"), self.depth
+        self.hidden = whole({"d_ff": settings["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
+        self.dropout, self.repeated = real(settings, "dropout_rate"), self.depth
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         reach = ObjectSpec(GlobalAttention, head=self.head)
         level = ObjectSpec(
@@ -75,29 +75,29 @@ class ImageTransformerV1Layout(TransformerLayout):
             aspect=self.patch[0] / self.patch[1],
         )
 
-    def move(self, moved: WeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper) -> None:
         """Move their tensors to our network."""
-        self.shared(moved, 2)
+        self.shared(mapper, 2)
         cut = (self.channels, *self.patch)
-        moved.move(
+        mapper.copy(
             "stem.project.weight",
             "in_proj.weight",
             lambda w: w.view(-1, *cut).permute(0, 2, 3, 1).flatten(1),
         )
-        moved.move(
+        mapper.copy(
             "out.project.weight",
             "out_proj.weight",
             lambda w: w.view(*cut, -1).permute(1, 2, 0, 3).flatten(0, 2),
         )
         for index in range(self.depth):
-            ours, theirs = f"middle.{index}.attention", f"blocks.{index}.self_attn"
-            moved.move(f"{ours}.norm.embed.weight", f"{theirs}.norm.linear.weight")
-            moved.move(f"{ours}.qkv.weight", f"{theirs}.qkv_proj.weight", self._paired)
-            moved.move(f"{ours}.scale", f"{theirs}.qk_norm.scale", _scale)
-            moved.move(f"{ours}.rotary.log_rows", f"{theirs}.pos_emb.freqs_h")
-            moved.move(f"{ours}.rotary.log_columns", f"{theirs}.pos_emb.freqs_w")
-            moved.move(f"{ours}.out.weight", f"{theirs}.out_proj.weight")
-            self.feed_forward(moved, f"middle.{index}.feed_forward", f"blocks.{index}.ff")
+            target, source = f"middle.{index}.attention", f"blocks.{index}.self_attn"
+            mapper.copy(f"{target}.norm.embed.weight", f"{source}.norm.linear.weight")
+            mapper.copy(f"{target}.qkv.weight", f"{source}.qkv_proj.weight", self._paired)
+            mapper.copy(f"{target}.scale", f"{source}.qk_norm.scale", _scale)
+            mapper.copy(f"{target}.rotary.log_rows", f"{source}.pos_emb.freqs_h")
+            mapper.copy(f"{target}.rotary.log_columns", f"{source}.pos_emb.freqs_w")
+            mapper.copy(f"{target}.out.weight", f"{source}.out_proj.weight")
+            self.feed_forward(mapper, f"middle.{index}.feed_forward", f"blocks.{index}.ff")
 
     def _paired(self, weight: Tensor) -> Tensor:
         """Rows of queries and keys: the first of every pair, then the second."""

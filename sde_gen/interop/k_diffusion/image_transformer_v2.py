@@ -45,16 +45,16 @@ class TransformerLayout(abc.ABC):
         ValueError: a setting is missing, or one that our network does not have.
     """
 
-    def __init__(self, said: Mapping[str, Any], classes: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], classes: int) -> None:
         for key, expected in (("has_variance", False), ("skip_stages", 0)):
-            if said[key] != expected:
+            if settings[key] != expected:
                 raise ValueError(
-                    f"{key}={shown(said[key])} of a transformer is not supported; expected {expected}"
+                    f"{key}={shown(settings[key])} of a transformer is not supported; expected {expected}"
                 )
         self.classes = classes
-        self.channels = whole(said, "input_channels")
-        self.shape = [self.channels, *wholes(said, "input_size", length=2)]
-        self.patch = wholes(said, "patch_size", length=2)
+        self.channels = whole(settings, "input_channels")
+        self.shape = [self.channels, *wholes(settings, "input_size", length=2)]
+        self.patch = wholes(settings, "patch_size", length=2)
         if math.prod(self.shape[1:]) > MOST_TOKENS * math.prod(self.patch):
             raise ValueError(
                 f"input_size={self.shape[1:]} in patches of {self.patch} is not supported; expected at most "
@@ -62,35 +62,35 @@ class TransformerLayout(abc.ABC):
             )
 
     @abc.abstractmethod
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
 
     @abc.abstractmethod
-    def move(self, moved: WeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper) -> None:
         """Move their tensors to our network."""
 
-    def shared(self, moved: WeightMapper, depth: int) -> None:
+    def shared(self, mapper: WeightMapper, depth: int) -> None:
         """Move what they tell the layers with, and the last normalization."""
-        moved.move("embedding.frequencies", "time_emb.weight", lambda w: w.squeeze(1))
-        moved.move("embed.weight", "time_in_proj.weight", HALVES_SWAPPED)  # our sines come first
-        moved.move("augmentation.0.frequencies", "aug_emb.weight")
-        moved.move("augmentation.1.weight", "aug_in_proj.weight", HALVES_SWAPPED)
+        mapper.copy("embedding.frequencies", "time_emb.weight", lambda w: w.squeeze(1))
+        mapper.copy("embed.weight", "time_in_proj.weight", HALVES_SWAPPED)  # our sines come first
+        mapper.copy("augmentation.0.frequencies", "aug_emb.weight")
+        mapper.copy("augmentation.1.weight", "aug_in_proj.weight", HALVES_SWAPPED)
         if self.classes:
-            moved.move("classes.weight", "class_emb.weight")
-        moved.move("mapping.norm_in.scale", "mapping.in_norm.scale")
-        moved.move("mapping.norm_out.scale", "mapping.out_norm.scale")
+            mapper.copy("classes.weight", "class_emb.weight")
+        mapper.copy("mapping.norm_in.scale", "mapping.in_norm.scale")
+        mapper.copy("mapping.norm_out.scale", "mapping.out_norm.scale")
         for index in range(depth):
-            ours, theirs = f"mapping.layers.{index}", f"mapping.blocks.{index}"
-            moved.move(f"{ours}.norm.scale", f"{theirs}.norm.scale")
-            for mine, name in FEED_FORWARD.items():
-                moved.move(f"{ours}.{mine}.weight", f"{theirs}.{name}.weight")
-        moved.move("norm.scale", "out_norm.scale")
+            target, source = f"mapping.layers.{index}", f"mapping.blocks.{index}"
+            mapper.copy(f"{target}.norm.scale", f"{source}.norm.scale")
+            for part, name in FEED_FORWARD.items():
+                mapper.copy(f"{target}.{part}.weight", f"{source}.{name}.weight")
+        mapper.copy("norm.scale", "out_norm.scale")
 
-    def feed_forward(self, moved: WeightMapper, ours: str, theirs: str) -> None:
+    def feed_forward(self, mapper: WeightMapper, target: str, source: str) -> None:
         """Move a feed-forward layer and its normalization."""
-        moved.move(f"{ours}.norm.embed.weight", f"{theirs}.norm.linear.weight")
-        for mine, name in FEED_FORWARD.items():
-            moved.move(f"{ours}.{mine}.weight", f"{theirs}.{name}.weight")
+        mapper.copy(f"{target}.norm.embed.weight", f"{source}.norm.linear.weight")
+        for part, name in FEED_FORWARD.items():
+            mapper.copy(f"{target}.{part}.weight", f"{source}.{name}.weight")
 
 
 class ImageTransformerV2Layout(TransformerLayout):
@@ -120,16 +120,16 @@ class ImageTransformerV2Layout(TransformerLayout):
     known = frozenset({*defaults, "patch_size", "depths", "widths"})
 
     def __init__(self, model: Mapping[str, Any], classes: int) -> None:
-        said = {**self.defaults, **model}
-        super().__init__(said, classes)
-        self.widths, self.depths = (wholes(said, key, length=MOST_LEVELS) for key in ("widths", "depths"))
+        settings = {**self.defaults, **model}
+        super().__init__(settings, classes)
+        self.widths, self.depths = (wholes(settings, key, length=MOST_LEVELS) for key in ("widths", "depths"))
         many = len(self.widths)
-        hidden = said["d_ffs"] or [3 * width for width in self.widths]
-        self.hidden = wholes({"d_ffs": hidden}, "d_ffs", most=4 * LARGEST, length=MOST_LEVELS)
+        hidden = settings["d_ffs"] or [3 * width for width in self.widths]
+        self.hidden = wholes({"d_ffs": hidden}, "d_ffs", maximum=4 * LARGEST, length=MOST_LEVELS)
         near, far = {"type": "neighborhood"}, {"type": "global"}
-        reaches = {"self_attns": said["self_attns"] or [near] * (many - 1) + [far]}
+        reaches = {"self_attns": settings["self_attns"] or [near] * (many - 1) + [far]}
         self.reaches = [_reach(reach) for reach in listed(reaches, "self_attns", MOST_LEVELS)]
-        rate = said["dropout_rate"] or 0.0
+        rate = settings["dropout_rate"] or 0.0
         rates = {"dropout_rate": rate if isinstance(rate, list | tuple) else [rate] * many}
         self.dropout = reals(rates, "dropout_rate", MOST_LEVELS)
         counts = [len(given) for given in (self.depths, self.hidden, self.reaches, self.dropout)]
@@ -139,16 +139,16 @@ class ImageTransformerV2Layout(TransformerLayout):
                 f"dropout_rate={self.dropout}: expected one of each for every level"
             )
         self.features, self.mapping_depth = (
-            whole(said, "mapping_width"),
-            whole(said, "mapping_depth", least=0),
+            whole(settings, "mapping_width"),
+            whole(settings, "mapping_depth", minimum=0),
         )
-        hidden = said["mapping_d_ff"] or 3 * self.features
-        self.mapping_hidden = whole({"mapping_d_ff": hidden}, "mapping_d_ff", most=4 * LARGEST)
-        self.mapping_dropout = real(said, "mapping_dropout_rate")
-        self.conditions = whole(said, "mapping_cond_dim", least=0)
+        hidden = settings["mapping_d_ff"] or 3 * self.features
+        self.mapping_hidden = whole({"mapping_d_ff": hidden}, "mapping_d_ff", maximum=4 * LARGEST)
+        self.mapping_dropout = real(settings, "mapping_dropout_rate")
+        self.conditions = whole(settings, "mapping_cond_dim", minimum=0)
         self.repeated = sum(self.depths) + self.mapping_depth
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         columns = zip(self.widths, self.depths, self.hidden, self.reaches, self.dropout, strict=True)
         return ObjectSpec(
@@ -171,26 +171,26 @@ class ImageTransformerV2Layout(TransformerLayout):
             aspect=1.0,
         )
 
-    def move(self, moved: WeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper) -> None:
         """Move their tensors to our network."""
-        self.shared(moved, self.mapping_depth)
+        self.shared(mapper, self.mapping_depth)
         if self.conditions:
-            moved.move("condition.weight", "mapping_cond_in_proj.weight")
-        moved.move("stem.project.weight", "patch_in.proj.weight")
-        moved.move("out.project.weight", "patch_out.proj.weight")
+            mapper.copy("condition.weight", "mapping_cond_in_proj.weight")
+        mapper.copy("stem.project.weight", "patch_in.proj.weight")
+        mapper.copy("out.project.weight", "patch_out.proj.weight")
         for level in range(len(self.widths) - 1):
-            moved.move(f"merge.{level}.project.weight", f"merges.{level}.proj.weight")
-            moved.move(f"split.{level}.project.weight", f"splits.{level}.proj.weight")
-            moved.move(f"split.{level}.share", f"splits.{level}.fac")
-        for ours, theirs in self._layers():
-            if f"{ours}.attention.scale" in moved.needed:
-                mine, name = f"{ours}.attention", f"{theirs}.self_attn"
-                moved.move(f"{mine}.norm.embed.weight", f"{name}.norm.linear.weight")
-                moved.move(f"{mine}.qkv.weight", f"{name}.qkv_proj.weight")
-                moved.move(f"{mine}.scale", f"{name}.scale")
-                moved.move(f"{mine}.rotary.frequencies", f"{name}.pos_emb.freqs")
-                moved.move(f"{mine}.out.weight", f"{name}.out_proj.weight")
-            self.feed_forward(moved, f"{ours}.feed_forward", f"{theirs}.ff")
+            mapper.copy(f"merge.{level}.project.weight", f"merges.{level}.proj.weight")
+            mapper.copy(f"split.{level}.project.weight", f"splits.{level}.proj.weight")
+            mapper.copy(f"split.{level}.share", f"splits.{level}.fac")
+        for target, source in self._layers():
+            if f"{target}.attention.scale" in mapper.needed:
+                part, name = f"{target}.attention", f"{source}.self_attn"
+                mapper.copy(f"{part}.norm.embed.weight", f"{name}.norm.linear.weight")
+                mapper.copy(f"{part}.qkv.weight", f"{name}.qkv_proj.weight")
+                mapper.copy(f"{part}.scale", f"{name}.scale")
+                mapper.copy(f"{part}.rotary.frequencies", f"{name}.pos_emb.freqs")
+                mapper.copy(f"{part}.out.weight", f"{name}.out_proj.weight")
+            self.feed_forward(mapper, f"{target}.feed_forward", f"{source}.ff")
 
     def _layers(self) -> Iterator[tuple[str, str]]:
         """Our names of layers, and theirs."""
@@ -204,11 +204,11 @@ class ImageTransformerV2Layout(TransformerLayout):
                     yield f"up.{level}.{index}", f"up_levels.{level}.{index}"
 
 
-def _reach(said: Any) -> ObjectSpec | None:
+def _reach(settings: Any) -> ObjectSpec | None:
     """Which tokens a token attends to, in their words."""
-    if not isinstance(said, Mapping):
+    if not isinstance(settings, Mapping):
         raise ValueError(
-            f"self_attns={shown(said)} is not supported; expected settings by name for every level"
+            f"self_attns={shown(settings)} is not supported; expected settings by name for every level"
         )
     known: dict[str, tuple[Any, dict[str, Any]]] = {
         "global": (GlobalAttention, {}),
@@ -216,12 +216,12 @@ def _reach(said: Any) -> ObjectSpec | None:
         "shifted-window": (ShiftedWindowAttention, {"window_size": None}),
         "none": (None, {}),
     }
-    kind, sizes = known[choice(said, "type", *known)]
-    if unknown := set(said) - {"type", "d_head", *sizes}:
-        raise ValueError(f"self_attns of type {said['type']} have no setting {listing(unknown)}")
+    kind, sizes = known[choice(settings, "type", *known)]
+    if unknown := set(settings) - {"type", "d_head", *sizes}:
+        raise ValueError(f"self_attns of type {settings['type']} have no setting {listing(unknown)}")
     if kind is None:
         return None
-    size = [whole({**sizes, **said}, key, most=WIDEST) for key in sizes]
+    size = [whole({**sizes, **settings}, key, maximum=WIDEST) for key in sizes]
     return ObjectSpec(
-        kind, head=whole({"d_head": 64, **said}, "d_head"), **dict(zip(["size"], size, strict=False))
+        kind, head=whole({"d_head": 64, **settings}, "d_head"), **dict(zip(["size"], size, strict=False))
     )

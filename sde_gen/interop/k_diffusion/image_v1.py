@@ -51,34 +51,34 @@ class ImageV1Layout:
 
     def __init__(self, model: Mapping[str, Any], classes: int) -> None:
         del classes
-        said = {**DEFAULTS, **model}
+        settings = {**DEFAULTS, **model}
         for key, why in (
             ("unet_cond_dim", "an image beside the image"),
             ("cross_cond_dim", "cross-attention"),
         ):
-            if said[key] != 0:
-                raise ValueError(f"{key}={shown(said[key])}: {why} is not supported; expected 0")
+            if settings[key] != 0:
+                raise ValueError(f"{key}={shown(settings[key])}: {why} is not supported; expected 0")
         self.classes = 0
-        self.shape = [whole(said, "input_channels"), *wholes(said, "input_size", length=2)]
-        self.features, self.patch = whole(said, "mapping_out"), whole(said, "patch_size")
-        self.depths = wholes(said, "depths", length=MOST_LEVELS)
-        self.channels = wholes(said, "channels", length=MOST_LEVELS)
-        there = listed(said, "self_attn_depths", MOST_LEVELS)
+        self.shape = [whole(settings, "input_channels"), *wholes(settings, "input_size", length=2)]
+        self.features, self.patch = whole(settings, "mapping_out"), whole(settings, "patch_size")
+        self.depths = wholes(settings, "depths", length=MOST_LEVELS)
+        self.channels = wholes(settings, "channels", length=MOST_LEVELS)
+        there = listed(settings, "self_attn_depths", MOST_LEVELS)
         self.attends = [flag({"self_attn_depths": one}, "self_attn_depths") for one in there]
         if not len(self.depths) == len(self.channels) == len(self.attends):
             raise ValueError(
                 f"depths={self.depths}, channels={self.channels}, self_attn_depths={self.attends}: "
                 "expected one of each for every level"
             )
-        self.skipped = whole(said, "skip_stages", least=0)
+        self.skipped = whole(settings, "skip_stages", minimum=0)
         if self.skipped >= len(self.depths):
             raise ValueError(f"skip_stages={self.skipped}: expected 0 to {len(self.depths) - 1}")
         self.repeated = sum(self.depths[self.skipped :])
-        told = whole(said, "mapping_cond_dim", least=0)
-        self.augmentations = 9 * flag(said, "augment_wrapper") + told
-        self.variance, self.dropout = flag(said, "has_variance"), real(said, "dropout_rate")
+        told = whole(settings, "mapping_cond_dim", minimum=0)
+        self.augmentations = 9 * flag(settings, "augment_wrapper") + told
+        self.variance, self.dropout = flag(settings, "has_variance"), real(settings, "dropout_rate")
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network, without the stages that theirs skips."""
         first = self.skipped
         return ObjectSpec(
@@ -95,30 +95,30 @@ class ImageV1Layout:
             augmentations=self.augmentations,
         )
 
-    def move(self, moved: WeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper) -> None:
         """Move their tensors to our network; of the outputs all but the one of the variance."""
-        moved.move("embedding.frequencies", "timestep_embed.weight", lambda w: w.squeeze(1))
+        mapper.copy("embedding.frequencies", "timestep_embed.weight", lambda w: w.squeeze(1))
         if self.augmentations:  # our sines come first; the mapping network sees sums with them
-            moved.move("augmentation.weight", "mapping_cond.weight", lambda w: HALVES_SWAPPED(w.mT).mT)
-        moved.layer("mapping.0", "mapping.0", HALVES_SWAPPED)
-        moved.layer("mapping.2", "mapping.2")
-        moved.layer("stem", "proj_in")
+            mapper.copy("augmentation.weight", "mapping_cond.weight", lambda w: HALVES_SWAPPED(w.mT).mT)
+        mapper.copy_layer("mapping.0", "mapping.0", HALVES_SWAPPED)
+        mapper.copy_layer("mapping.2", "mapping.2")
+        mapper.copy_layer("stem", "proj_in")
         outputs = self.shape[0] * self.patch**2
         for kind in ("weight", "bias"):
             name = f"proj_out.{kind}"
             if not self.variance:
-                moved.move(f"out.{kind}", name)
+                mapper.copy(f"out.{kind}", name)
                 continue
-            moved.move(f"out.{kind}", name, lambda w: w[:-1])
-            moved.unused[f"{name}[{outputs}:]"] = "the variance, which only their training uses"
-        self._skip(moved)
-        for ours, theirs in self._layers():
-            for mine, name in (ATTENTION if f"{ours}.qkv.weight" in moved.needed else BLOCK).items():
-                moved.layer(f"{ours}.{mine}", f"{theirs}.{name}")
-            if f"{ours}.skip.weight" in moved.needed:
-                moved.move(f"{ours}.skip.weight", f"{theirs}.skip.weight")
+            mapper.copy(f"out.{kind}", name, lambda w: w[:-1])
+            mapper.unused[f"{name}[{outputs}:]"] = "the variance, which only their training uses"
+        self._skip(mapper)
+        for target, source in self._layers():
+            for part, name in (ATTENTION if f"{target}.qkv.weight" in mapper.needed else BLOCK).items():
+                mapper.copy_layer(f"{target}.{part}", f"{source}.{name}")
+            if f"{target}.skip.weight" in mapper.needed:
+                mapper.copy(f"{target}.skip.weight", f"{source}.skip.weight")
         for name, gain in self._filters():
-            _leave_filter(moved, name, gain)
+            _leave_filter(mapper, name, gain)
 
     def _layers(self) -> Iterator[tuple[str, str]]:
         """Our names of blocks and attentions, and theirs."""
@@ -141,20 +141,20 @@ class ImageV1Layout:
             yield f"u_net.d_blocks.{level}.0.kernel", 1
             yield f"u_net.u_blocks.{levels - 1 - level}.{count}.kernel", 4
 
-    def _skip(self, moved: WeightMapper) -> None:
+    def _skip(self, mapper: WeightMapper) -> None:
         """Leave the stages out that their network has and does not use."""
         last = len(self.depths) - 1
         stages = [f"u_net.d_blocks.{level}." for level in range(self.skipped)]
         stages += [f"u_net.u_blocks.{last - level}." for level in range(self.skipped)]
-        for name in moved.tensors:
+        for name in mapper.tensors:
             if name.startswith(tuple(stages)):
-                moved.leave(name, "of a stage that skip_stages leaves out")
+                mapper.ignore(name, "of a stage that skip_stages leaves out")
 
 
-def _leave_filter(moved: WeightMapper, name: str, gain: int) -> None:
+def _leave_filter(mapper: WeightMapper, name: str, gain: int) -> None:
     """Leave a filter of a change of resolution out, which is that of our network."""
-    moved.leave(name, "the filter that resampling is")
-    value = moved.tensors.get(name)
+    mapper.ignore(name, "the filter that resampling is")
+    value = mapper.tensors.get(name)
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     if value is not None and not torch.equal(value, gain * torch.outer(line, line)):
-        moved.faults.append(f"{name} is another filter than (1, 3, 3, 1)")
+        mapper.problems.append(f"{name} is another filter than (1, 3, 3, 1)")

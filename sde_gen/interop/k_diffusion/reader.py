@@ -45,10 +45,10 @@ class Layout(Protocol):
     shape: list[int]
     repeated: int
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
 
-    def move(self, moved: WeightMapper) -> None:
+    def map_weights(self, mapper: WeightMapper) -> None:
         """Move their tensors, named without ``inner_model.``, to our network."""
 
 
@@ -73,13 +73,13 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     """
     found = files.read(path)
     if path.suffix == ".safetensors":
-        said = _parsed(files.metadata(path).get("config"), path) if config is None else None
+        settings = _parsed(files.metadata(path).get("config"), path) if config is None else None
         tensors = files.tensors(found)
     else:
         averaged = isinstance(found, dict) and "model_ema" in found
-        said = found.get("config") if averaged else None
+        settings = found.get("config") if averaged else None
         tensors = files.tensors(found, *(["model_ema"] if averaged else []))
-    config = said if config is None else config
+    config = settings if config is None else config
     if not isinstance(config, Mapping):
         raise ValueError(
             f"{path} does not say how its network was made: give their configuration as settings=..."
@@ -111,7 +111,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     model, data = section(config, "model"), section(config, "dataset") if config.get("dataset") else {}
     kind = choice(model, "type", *NETWORKS)
     classes = {"num_classes": data.get("num_classes") or 0}
-    layout = NETWORKS[kind](model, whole(classes, "num_classes", least=0, most=MOST_CLASSES))
+    layout = NETWORKS[kind](model, whole(classes, "num_classes", minimum=0, maximum=MOST_CLASSES))
     dropped = real({"cond_dropout_rate": 0.1, **data}, "cond_dropout_rate")
     deviation = real({"sigma_data": 1.0, **model}, "sigma_data")
     low, high = real(model, "sigma_min"), real(model, "sigma_max")
@@ -120,13 +120,13 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         raise ValueError(f"{kind} has no setting {listing(unknown)}")
     plausible(tensors, layout.repeated)
     with torch.device("meta"):
-        moved = WeightMapper(_bare(tensors), layout.recipe().make())
-    layout.move(moved)
+        mapper = WeightMapper(_bare(tensors), layout.spec().make())
+    layout.map_weights(mapper)
     told = ObjectSpec(ClassLabel, classes=layout.classes, dropout=dropped)
     sde, precondition = karras(low=low, high=high, deviation=deviation)
     return ConvertedModel(
         config={
-            "model": layout.recipe().config(),
+            "model": layout.spec().config(),
             "sde": sde.config(),
             "parametrization": precondition.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
@@ -135,8 +135,8 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         shape=tuple(layout.shape),
         levels=256,
         classes=layout.classes,
-        state=moved.finish(),
-        unused=moved.unused,
+        state=mapper.finish(),
+        unused=mapper.unused,
     )
 
 

@@ -19,7 +19,7 @@ from sde_gen.interop.settings import (
     wholes,
 )
 from sde_gen.interop.weight_mapper import WeightMapper
-from sde_gen.model.activation import Exponential, Leaky
+from sde_gen.model.activation import ELU, LeakyReLU
 from sde_gen.model.adm.level_resample import ConvResample, PlainResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.norms import FixedGroups, QuarterGroups
@@ -53,9 +53,9 @@ UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
 
 ACTIVATIONS: dict[str, Any] = {
     "swish": None,
-    "relu": ObjectSpec(Leaky, slope=0.0),
-    "lrelu": ObjectSpec(Leaky, slope=0.2),
-    "elu": ObjectSpec(Exponential),
+    "relu": ObjectSpec(LeakyReLU, slope=0.0),
+    "lrelu": ObjectSpec(LeakyReLU, slope=0.2),
+    "elu": ObjectSpec(ELU),
 }
 """Their words, and our activations."""
 
@@ -110,10 +110,10 @@ class NCSNppLayout:
         size = whole(data, "image_size")
         self.shape = [whole(data, "num_channels"), size, size]
         self.levels = len(self.multipliers)
-        resolutions = wholes(model, "attn_resolutions", least=0)
+        resolutions = wholes(model, "attn_resolutions", minimum=0)
         self.attention = [level for level in range(self.levels) if size // 2**level in resolutions]
 
-    def recipe(self) -> ObjectSpec:
+    def spec(self) -> ObjectSpec:
         """Our network."""
         inputs = {"none": NoInput, "residual": ResidualInput, "input_skip": SkipInput}
         outputs = {"none": NoOutput, "residual": ResidualOutput, "output_skip": SkipOutput}
@@ -142,32 +142,32 @@ class NCSNppLayout:
         turned = {"turned": True} if self.taps != self.taps[::-1] else {}
         return ObjectSpec(FIR, taps=self.taps, **turned)
 
-    def move(self, tensors: Mapping[str, Tensor]) -> WeightMapper:
+    def map_weights(self, tensors: Mapping[str, Tensor]) -> WeightMapper:
         """Their tensors, moved to our network; it remains to ``finish``."""
         plausible(tensors, self.levels * self.blocks)
         with torch.device("meta"):
-            moved = WeightMapper(tensors, self.recipe().make())
+            mapper = WeightMapper(tensors, self.spec().make())
         for number, (prefix, names) in enumerate(self._modules()):
-            for theirs, ours in names.items():
-                if theirs == "Dense_0" and not self.conditional:
+            for source, target in names.items():
+                if source == "Dense_0" and not self.conditional:
                     for kind in ("weight", "bias"):
-                        moved.leave(
-                            f"all_modules.{number}.{theirs}.{kind}", "their network is told no noise level"
+                        mapper.ignore(
+                            f"all_modules.{number}.{source}.{kind}", "their network is told no noise level"
                         )
-                    moved.zero(f"{prefix}.{ours}")
+                    mapper.zero_layer(f"{prefix}.{target}")
                 else:
-                    _move(moved, _join(prefix, ours), _join(f"all_modules.{number}", theirs))
-            if names is BLOCK and f"{prefix}.skip.weight" in moved.needed:
+                    _move(mapper, _join(prefix, target), _join(f"all_modules.{number}", source))
+            if names is BLOCK and f"{prefix}.skip.weight" in mapper.needed:
                 change = prefix.startswith(("descend", "ascend"))
                 shortcut = "Conv_2" if self.biggan or change else "NIN_0"
-                _move(moved, f"{prefix}.skip", f"all_modules.{number}.{shortcut}")
+                _move(mapper, f"{prefix}.skip", f"all_modules.{number}.{shortcut}")
         if not self.conditional:
-            moved.zero("embed.0")
-            moved.zero("embed.2")
-        moved.leave("sigmas", "the noise levels of the training, which the process knows")
-        return moved
+            mapper.zero_layer("embed.0")
+            mapper.zero_layer("embed.2")
+        mapper.ignore("sigmas", "the noise levels of the training, which the process knows")
+        return mapper
 
-    def heads(self) -> list[str]:
+    def output_layers(self) -> list[str]:
         """Our names of the convolutions whose sum is the output."""
         return (
             [f"output.heads.{index}.conv" for index in range(self.levels)]
@@ -216,15 +216,15 @@ class NCSNppLayout:
         return f"{prefix}.block", convolution[self.fir] if self.learned_change else {}
 
 
-def _move(moved: WeightMapper, ours: str, theirs: str) -> None:
+def _move(mapper: WeightMapper, target: str, source: str) -> None:
     """Move a layer; a NIN is a 1x1 convolution written as a matrix."""
-    if theirs.endswith(".W"):
-        moved.move(ours, theirs)
-    elif "NIN" in theirs:
-        moved.move(f"{ours}.weight", f"{theirs}.W", lambda w: w.mT[:, :, None, None])
-        moved.move(f"{ours}.bias", f"{theirs}.b")
+    if source.endswith(".W"):
+        mapper.copy(target, source)
+    elif "NIN" in source:
+        mapper.copy(f"{target}.weight", f"{source}.W", lambda w: w.mT[:, :, None, None])
+        mapper.copy(f"{target}.bias", f"{source}.b")
     else:
-        moved.layer(ours, theirs)
+        mapper.copy_layer(target, source)
 
 
 def _join(*names: str) -> str:

@@ -72,13 +72,15 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     if layout.fourier and not continuous:
         raise ValueError("embedding_type=fourier with continuous=False: their chains have positional labels")
     ve = choice(training, "sde", "vpsde", "subvpsde", "vesde") == "vesde"
-    meaning = (_exploding if ve else _preserving)(model, training, fourier=layout.fourier, unit=2 - centered)
-    moved = layout.move(tensors)
-    state = moved.finish()
-    for head in layout.heads():
+    conventions = (_exploding if ve else _preserving)(
+        model, training, fourier=layout.fourier, unit=2 - centered
+    )
+    mapper = layout.map_weights(tensors)
+    state = mapper.finish()
+    for head in layout.output_layers():
         for name in (f"{head}.weight", f"{head}.bias"):
-            state[name] = meaning.factor * state[name]
-    net = layout.recipe()
+            state[name] = conventions.factor * state[name]
+    net = layout.spec()
     own = not centered and not ve
     if own:
         net, state = (
@@ -88,8 +90,8 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     return ConvertedModel(
         config={
             "model": net.config(),
-            "sde": meaning.sde.config(),
-            "parametrization": meaning.parametrization.config(),
+            "sde": conventions.sde.config(),
+            "parametrization": conventions.parametrization.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=0.0 if own else -1.0, high=1.0).config(),
             "conditioning": ObjectSpec(Unconditional).config(),
         },
@@ -97,7 +99,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
         levels=256,
         classes=0,
         state=state,
-        unused=moved.unused,
+        unused=mapper.unused,
     )
 
 
@@ -113,7 +115,7 @@ def _exploding(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
 ) -> _Conventions:
     """VE, on data ``unit`` times larger than theirs."""
-    levels, divided = whole(model, "num_scales", most=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
+    levels, divided = whole(model, "num_scales", maximum=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
     if not flag({"continuous": True, **training}, "continuous"):
         label = ObjectSpec(NearestTime, scale=-float(levels), offset=float(levels))
     elif fourier:
@@ -146,7 +148,7 @@ def _preserving(
             f"scale_by_sigma=True with sde={training['sde']}: expected False; theirs are the noise levels of VE"
         )
     steps, low, high = (
-        whole(model, "num_scales", most=MOST_STEPS),
+        whole(model, "num_scales", maximum=MOST_STEPS),
         real(model, "beta_min"),
         real(model, "beta_max"),
     )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.blocks import ADMStage, Parts
+from sde_gen.model.adm.blocks import ADMBuilder, ADMStage
 from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.embedding import CosinePositional, Features
 from sde_gen.model.norms import GCDGroups, GroupNormRule
@@ -34,22 +34,22 @@ class ADM(nn.Module):
         norms: rule of the normalizations.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
-        outputs: numbers given out for every number of the image: 2 with a learned variance.
+        outputs: output channels per image channel: 2 with a learned variance.
         embedding_multiplier: features that the blocks see of label and class, in units of width.
-        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
+        augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
             They are added to the features of the noise label (Karras et al., 2022, arXiv:2206.00364, in their code).
         middle_attention: whether there is attention at the coarsest level's middle.
         embedding: features of the noise label; None for ``width`` many as in the source.
         resampler: the change of resolution, None for averages and repeated pixels.
         wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
             fewer channels than that do not attend (Karras et al., 2022, in their code).
-        up_heads: number of heads on the way up, None for that of the way down.
-        down_changes: how the resolution changes on the way down, one for each pair of neighboring levels, fine to
+        up_heads: number of heads in the decoder path, None for that of the encoder path.
+        down_changes: how the resolution changes in the encoder path, one for each pair of neighboring levels, fine to
             coarse; None for ``change`` everywhere.
-        up_changes: the same on the way up, fine to coarse too.
+        up_changes: the same in the decoder path, fine to coarse too.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ADM(nn.Module):
                 )
         seen = embedding_multiplier * width
         self.resampler = CenteredBox() if resampler is None else resampler
-        parts = Parts(
+        builder = ADMBuilder(
             embedding=seen,
             dropout=dropout,
             modulated=modulated,
@@ -117,17 +117,17 @@ class ADM(nn.Module):
             initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
         self.stem = convolution(shape[0], widths[0])
-        self.down, skips = parts.down(widths, blocks)
+        self.down, skips = builder.down(widths, blocks)
         channels = skips[-1]
-        self.middle = parts.middle(channels, attention=middle_attention)
+        self.middle = builder.middle(channels, attention=middle_attention)
         self.up = nn.ModuleList()
         for level, outward in reversed(list(enumerate(widths))):
             for index in range(blocks + 1):
-                block = parts.block(channels + skips.pop(), outward)
+                block = builder.block(channels + skips.pop(), outward)
                 channels = outward
                 ascend = level > 0 and index == blocks
-                finer = [parts.double(level - 1, channels)] if ascend else []
-                self.up.append(ADMStage(block, parts.attend(level, channels, up_heads), *finer))
+                finer = [builder.double(level - 1, channels)] if ascend else []
+                self.up.append(ADMStage(block, builder.attend(level, channels, up_heads), *finer))
         self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
 

@@ -1,4 +1,4 @@
-"""Blocks of ADM, and the rule by which its networks are made of them."""
+"""Blocks of ADM and the builder of its stages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from sde_gen.model.unet.resample import Resampler
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What the parts of a network are like, and the half that leads down.
+class ADMBuilder:
+    """Builder of the blocks and stages of ADM networks.
 
     Arguments:
         embedding: features of the embedding that the blocks see.
@@ -30,9 +30,9 @@ class Parts:
         resampler: the change of resolution.
         wide_heads: whether heads have ``head_channels`` at least, as many of them as there are, in place of at most;
             fewer channels than that do not attend.
-        down_changes: how the resolution changes on the way down, one for each pair of neighboring levels, fine to
+        down_changes: how the resolution changes in the encoder path, one for each pair of neighboring levels, fine to
             coarse; None for ``change`` everywhere.
-        up_changes: the same on the way up, fine to coarse too.
+        up_changes: the same in the decoder path, fine to coarse too.
 
     Raises:
         ValueError: heads or their channels are not positive; or, when called, do not share the channels evenly.
@@ -52,7 +52,6 @@ class Parts:
     up_changes: Sequence[LevelResample | None] | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.head_channels < 1 or (self.heads is not None and self.heads < 1):
             raise ValueError(
                 f"head_channels={self.head_channels}, heads={self.heads}: both must be at least 1"
@@ -81,21 +80,21 @@ class Parts:
         return self.attention(channels, self.norms.attention(channels), heads)
 
     def halve(self, level: int, channels: int) -> nn.Module:
-        """Build what leads from a level to the next coarser one."""
+        """Build the downsampling module after a level."""
         change = self.change if self.down_changes is None else self.down_changes[level]
         if change is not None:
             return change.down(channels, self.resampler)
         return self.block(channels, channels, resample=self.resampler.down)
 
     def double(self, level: int, channels: int) -> nn.Module:
-        """Build what leads from the next coarser level to a level."""
+        """Build the upsampling module towards a level."""
         change = self.change if self.up_changes is None else self.up_changes[level]
         if change is not None:
             return change.up(channels, self.resampler)
         return self.block(channels, channels, resample=self.resampler.up)
 
     def down(self, widths: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
-        """Build the stages that lead down, and say the channels of the stem and of each of them."""
+        """Build the encoder stages, and return them with the channels of the stem and of each stage."""
         stages, channels = nn.ModuleList(), [widths[0]]
         for level, width in enumerate(widths):
             if level > 0:
@@ -124,7 +123,7 @@ class ADMStage(nn.Module):
         self.finer = nn.ModuleList(finer)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """One after the other."""
+        """Apply the layers in order."""
         x = self.attention(self.block(x, embedding))
         for block in self.finer:
             x = block(x, embedding)
@@ -198,7 +197,7 @@ class AddedBlock(AdaptiveBlock):
 
 
 class Heads(nn.Module):
-    """What attention over the pixels with several heads is made of, its normalization aside.
+    """Multi-head attention over the pixels, to be combined with a normalization.
 
     Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2.
 
@@ -239,6 +238,6 @@ class HeadedAttention(Heads):
         super().__init__(GCDGroups().block(channels) if normalize is None else normalize, channels, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend: (B, C, H, W) to the same."""
+        """Apply attention to (B, C, H, W)."""
         out: Tensor = x + self.mix(self.norm(x))
         return out

@@ -1,4 +1,4 @@
-"""How the resolution changes between two levels of a U-Net."""
+"""Changes of resolution between levels of a U-Net."""
 
 import abc
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class LevelResample(abc.ABC):
 
     @abc.abstractmethod
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Build what halves (B, channels, H, W)."""
+        """Build the module that halves (B, channels, H, W)."""
 
     @abc.abstractmethod
     def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Build what doubles (B, channels, H, W)."""
+        """Build the module that doubles (B, channels, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)

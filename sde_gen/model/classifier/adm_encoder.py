@@ -1,11 +1,11 @@
-"""The half of ADM that leads down, for classes instead of images."""
+"""Classifier from the encoder half of ADM."""
 
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.adm.blocks import Parts
+from sde_gen.model.adm.blocks import ADMBuilder
 from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.classifier.pooling import AttentionPooling, Pooling
 from sde_gen.model.embedding import CosinePositional
@@ -34,10 +34,10 @@ class ADMEncoder(nn.Module):
         modulated: whether the embedding scales and shifts the second normalization of a block, or is added before it.
         change: how the resolution changes between two levels, None for blocks like the others.
         norms: rule of the normalizations.
-        pool: how the features become logits.
+        pool: pooling of the features to logits.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ADMEncoder(nn.Module):
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: a classifier needs at least two classes")
-        parts = Parts(
+        builder = ADMBuilder(
             embedding=4 * width,
             dropout=dropout,
             modulated=modulated,
@@ -75,8 +75,8 @@ class ADMEncoder(nn.Module):
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, 4 * width), nn.SiLU(), linear(4 * width, 4 * width))
         self.stem = convolution(shape[0], widths[0])
-        self.down, channels = parts.down(widths, blocks)
-        self.middle = parts.middle(channels[-1])
+        self.down, channels = builder.down(widths, blocks)
+        self.middle = builder.middle(channels[-1])
         pixels = (shape[1] >> len(widths) - 1) * (shape[2] >> len(widths) - 1)
         self.pool = pool.build([*channels, channels[-1]], pixels, num_classes, norms)
 

@@ -1,4 +1,4 @@
-"""The first half of a U-Net, for classes instead of images."""
+"""Classifier from the encoder half of a U-Net."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         dropout: dropout rate.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(

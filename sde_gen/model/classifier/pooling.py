@@ -1,4 +1,4 @@
-"""How the features of an encoder become logits."""
+"""Pooling of an encoder's features to logits."""
 
 import abc
 import math
@@ -18,10 +18,10 @@ class Pooling(abc.ABC):
 
     @abc.abstractmethod
     def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
-        """Build it.
+        """Build the module.
 
         Arguments:
-            channels: channels of the features: of the stem, of every stage on the way down and of the middle.
+            channels: channels of the features: of the stem, of every stage in the encoder path and of the middle.
             pixels: pixels of the coarsest level.
             classes: number of classes.
             norms: rule of the normalizations.
@@ -43,7 +43,7 @@ class AveragePooling(Pooling):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPooling(Pooling):
-    """What the average of the last features finds among their pixels, asked as one more of them.
+    """Attention pooling: attention from the mean token to all pixels of the last features.
 
     Sources: Radford et al., 2021, arXiv:2103.00020, section 2.4; Dhariwal and Nichol, 2021, arXiv:2105.05233,
     appendix C.
@@ -58,7 +58,6 @@ class AttentionPooling(Pooling):
     head_channels: int = 64
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.head_channels < 1:
             raise ValueError(f"head_channels={self.head_channels} must be at least 1")
 
@@ -88,7 +87,6 @@ class MultiScalePooling(Pooling):
     hidden: int = 2048
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.hidden < 1:
             raise ValueError(f"hidden={self.hidden} must be at least 1")
 

@@ -1,4 +1,4 @@
-"""How far attention reaches: everywhere, around a token, or within windows."""
+"""Attention patterns: global, neighborhood and shifted windows."""
 
 import abc
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sde_gen.model.transformer.rotary import TokenGrid
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPattern(abc.ABC):
-    """A rule for which tokens a token of an image attends to.
+    """Pattern of the tokens that a token attends to.
 
     Arguments:
         head: features of a head.
@@ -24,13 +24,12 @@ class AttentionPattern(abc.ABC):
     head: int = 64
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.head < 1:
             raise ValueError(f"head={self.head} must be positive")
 
     @abc.abstractmethod
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build what maps queries, keys and values (B, heads, H, W, head) to mixtures of values of the same shape.
+        """Build the map from queries, keys and values (B, heads, H, W, head) to mixtures of values of the same shape.
 
         Arguments:
             grid: the tokens.
@@ -46,7 +45,7 @@ class GlobalAttention(AttentionPattern):
     """All tokens."""
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build it."""
+        """Build the module."""
         del grid, index
         return _Whole()
 
@@ -66,13 +65,12 @@ class NeighborhoodAttention(AttentionPattern):
     size: int = 7
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"size={self.size}: a neighborhood has an odd number of tokens a side")
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build it."""
+        """Build the module."""
         del index
         if min(grid.height, grid.width) < self.size:
             raise ValueError(
@@ -95,13 +93,12 @@ class ShiftedWindowAttention(AttentionPattern):
     size: int = 8
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"size={self.size}: a window has at least one token a side")
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build it."""
+        """Build the module."""
         if grid.height % self.size or grid.width % self.size:
             raise ValueError(
                 f"{grid.height}x{grid.width} tokens do not fall into windows of {self.size}x{self.size}; "

@@ -20,7 +20,7 @@ class Level:
 
     Arguments:
         width: features of a token.
-        depth: layers on the way down, and again on the way up; of the coarsest level, in all.
+        depth: layers in the encoder path, and again in the decoder path; of the coarsest level, in all.
         hidden: units of a feed-forward layer.
         reach: which tokens a token attends to, None for layers without attention.
         dropout: dropout rate.
@@ -36,7 +36,6 @@ class Level:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if min(self.width, self.depth, self.hidden) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"width={self.width}, depth={self.depth}, hidden={self.hidden}, dropout={self.dropout}: "
@@ -82,17 +81,17 @@ class Level:
 class Layers(nn.ModuleList):
     """Layers one after the other."""
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         """Apply all to x (B, H, W, width) with the features (B, features)."""
         for layer in self:
-            x = layer(x, told)
+            x = layer(x, cond)
         return x
 
 
 class HDiT(nn.Module):
     """The hourglass diffusion transformer: attention near by where tokens are fine, everywhere where they are coarse.
 
-    Between two levels four tokens become one and one becomes four, joined to those of the way down by a learned
+    Between two levels four tokens become one and one becomes four, joined to those of the encoder path by a learned
     weighted mean. Noise label, class and augmentation scale the normalizations. With one level it is a plain vision
     transformer.
 
@@ -109,14 +108,14 @@ class HDiT(nn.Module):
         mapping_hidden: units of its layers.
         mapping_dropout: its dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
-        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
-        conditions: further numbers that are told, zero where they are not given; 0 for none.
-        rotation: how attention is told of places.
+        augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
+        conditions: number of further conditioning inputs, zeros if not given; 0 for none.
+        rotation: rotary position embedding.
         eps: added to the squared length of queries and keys.
         aspect: height of a patch, in units of its width, as places see it.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class HDiT(nn.Module):
         )
         self.condition = dense(conditions, features) if conditions else None
         self.mapping = Mapping(features, mapping_depth, mapping_hidden, mapping_dropout)
-        self.told = {"augment": augmentations, "condition": conditions}
+        self.cond_sizes = {"augment": augmentations, "condition": conditions}
         rows, columns = shape[1] // patch[0], shape[2] // patch[1]
         grids = [TokenGrid(rows >> level, columns >> level, aspect) for level in range(len(levels))]
         rest = (features, rotation, eps)
@@ -205,32 +204,32 @@ class HDiT(nn.Module):
         Raises:
             ValueError: a network without classes, augmentations or conditions was given such.
         """
-        told = with_class(self.embed(self.embedding(c_noise)), self.classes, label)
+        cond = with_class(self.embed(self.embedding(c_noise)), self.classes, label)
         for name, part, given in (
             ("augment", self.augmentation, augment),
             ("condition", self.condition, condition),
         ):
             if part is None:
                 if given is not None:
-                    raise ValueError(f"{name} was given to a network that is not told any")
+                    raise ValueError(f"{name} was given to a network without {name} input")
                 continue
-            numbers = c_noise.new_zeros(len(x), self.told[name]) if given is None else given
-            told = told + part(numbers.to(c_noise.dtype))
-        told = self.mapping(told)
+            numbers = c_noise.new_zeros(len(x), self.cond_sizes[name]) if given is None else given
+            cond = cond + part(numbers.to(c_noise.dtype))
+        cond = self.mapping(cond)
         h, skips = self.stem(x.movedim(1, 3)), []
         for layers, merge in zip(self.down, self.merge, strict=True):
-            h = layers(h, told)
+            h = layers(h, cond)
             skips.append(h)
             h = merge(h)
-        h = self.middle(h, told)
+        h = self.middle(h, cond)
         for split, layers in reversed(list(zip(self.split, self.up, strict=True))):
-            h = layers(split(h, skips.pop()), told)
+            h = layers(split(h, skips.pop()), cond)
         out: Tensor = self.out(self.norm(h)).movedim(3, 1)
         return out
 
 
 def _check(shape: Sequence[int], patch: Sequence[int], levels: int) -> None:
-    """Raise ValueError where no hourglass can have these numbers."""
+    """Raise ValueError if the sizes define no network."""
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: HDiT takes images (C, H, W); for vectors use model=mlp")
     if len(patch) != 2 or min(patch) < 1 or levels < 1:

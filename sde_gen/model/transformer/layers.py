@@ -44,9 +44,9 @@ class AdaRMSNorm(nn.Module):
         super().__init__()
         self.embed = dense(features, width, zero=True)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         """Normalize x (B, H, W, width) with the features (B, features)."""
-        out: Tensor = _rms(x) * (1 + self.embed(told)[:, None, None]).to(x.dtype)
+        out: Tensor = _rms(x) * (1 + self.embed(cond)[:, None, None]).to(x.dtype)
         return out
 
 
@@ -61,7 +61,7 @@ class FeedForward(nn.Module):
     Source: Shazeer, 2020, arXiv:2002.05202 (GEGLU).
 
     Arguments:
-        norm: the normalization before it, which is given what the layer is given beside x.
+        norm: the normalization before it, called with the layer's conditioning.
         width: features.
         hidden: units.
         dropout: dropout rate.
@@ -74,9 +74,9 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
         self.down = dense(hidden, width, zero=True)
 
-    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *cond: Tensor) -> Tensor:
         """Apply the layer to x (..., width)."""
-        value, gate = self.up(self.norm(x, *told)).chunk(2, dim=-1)
+        value, gate = self.up(self.norm(x, *cond)).chunk(2, dim=-1)
         out: Tensor = x + self.down(self.dropout(value * F.gelu(gate)))
         return out
 
@@ -118,9 +118,9 @@ class CosineAttention(nn.Module):
         self.out = dense(width, width, zero=True)
         self.eps = eps
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         """Attend: x (B, H, W, width) with the features (B, features) to the shape of x."""
-        qkv = self.qkv(self.norm(x, told)).unflatten(3, (3, len(self.scale), -1))
+        qkv = self.qkv(self.norm(x, cond)).unflatten(3, (3, len(self.scale), -1))
         query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).unbind()
         query = unit(query, self.eps) * self.scale.view(-1, 1, 1, 1).to(query.dtype)
         mixed = self.mixer(self.rotary(query), self.rotary(unit(key, self.eps)), value)
@@ -146,16 +146,16 @@ class Layer(nn.Module):
         self.attention = attention
         self.feed_forward = FeedForward(AdaRMSNorm(width, features), width, hidden, dropout)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         """Apply the layer to x (B, H, W, width) with the features (B, features)."""
         if self.attention is not None:
-            x = self.attention(x, told)
-        out: Tensor = self.feed_forward(x, told)
+            x = self.attention(x, cond)
+        out: Tensor = self.feed_forward(x, cond)
         return out
 
 
 class Mapping(nn.Module):
-    """The network that makes one vector of all that is told: feed-forward layers between two normalizations.
+    """Mapping network: feed-forward layers between two normalizations.
 
     Source: Karras et al., 2019, arXiv:1812.04948, section 2; with these layers: Crowson et al., 2024, arXiv:2401.11605.
 

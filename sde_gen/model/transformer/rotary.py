@@ -1,4 +1,4 @@
-"""Places in an image, told to attention by rotations."""
+"""Rotary position embeddings of image tokens."""
 
 import abc
 import math
@@ -34,7 +34,7 @@ class TokenGrid(NamedTuple):
 
 
 class Rotary(nn.Module, abc.ABC):
-    r"""Rotate pairs of features by angles proportional to the place: then products know of differences of places alone.
+    r"""Rotate pairs of features by angles proportional to the place: inner products depend on relative positions only.
 
     Feature i of the first and i of the second part of a head are one pair, rotated by
     :math:`\theta_i = \omega_i y` for the first half of the pairs and :math:`\omega_i x` for the other; features that
@@ -98,7 +98,7 @@ class SpreadRotation(Rotation):
     """
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
-        """Build them."""
+        """Build the rotations."""
         return _Spread(heads, _part(head, 8), grid)
 
 
@@ -110,7 +110,7 @@ class LearnedRotation(Rotation):
     """
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
-        """Build them."""
+        """Build the rotations."""
         return _Learned(heads, _part(head, 4), grid)
 
 

@@ -25,7 +25,7 @@ class TokenMerge(nn.Module):
 
 
 class TokenSplitBase(nn.Module):
-    """What makes of every token a rectangle of them.
+    """Projection of every token to a rectangle of tokens.
 
     Arguments:
         inputs: features of a token.

@@ -1,4 +1,4 @@
-"""The skeleton that NCSN++ and DDPM++ share."""
+"""U-Net shared by NCSN++ and DDPM++."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.activation import Activated, Activation
+from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
@@ -32,16 +32,16 @@ class UNet(nn.Module):
         input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
         embedding: features of the noise label.
         resampler: the change of resolution.
-        progressive_input: how the image enters the coarser levels.
-        progressive_output: class of how it leaves them.
-        change: how the resolution changes between two levels.
+        progressive_input: input of the image at coarser levels.
+        progressive_output: class that forms the output image from the levels.
+        change: module that changes the resolution between levels.
         scale: factor of every sum of two branches.
-        embedding_multiplier: features that the blocks see of label and class, in units of width.
+        embedding_multiplier: features of the embedding of noise label and class, in units of width.
         norms: rule of the normalizations.
-        activation: what follows a normalization, and the two layers of the noise label.
+        activation: activation of the blocks and of the noise embedding.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class UNet(nn.Module):
         image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
         self.embedding = embedding
         self.embed = nn.Sequential(
-            linear(embedding.features, seen), Activated(activation), linear(seen, seen)
+            linear(embedding.features, seen), ActivationLayer(activation), linear(seen, seen)
         )
         self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
@@ -162,7 +162,7 @@ class UNet(nn.Module):
 
 
 def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
-    """Add that of the class to an embedding (B, E); no label is the null class, the last one.
+    """Add the class embedding to an embedding (B, E); None selects the null class, the last row.
 
     Raises:
         ValueError: a label was given to a network without classes.
@@ -178,10 +178,10 @@ def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | 
 
 
 def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment: Tensor | None) -> Tensor:
-    """Add that of the augmentation (B, A) to the features of the noise label (B, E); none is zeros, which add nothing.
+    """Add the embedding of augmentation labels (B, A) to the features of the noise label (B, E).
 
     Raises:
-        ValueError: an augmentation was given to a network that knows none.
+        ValueError: augmentation labels were given to a network without augmentations.
     """
     if augment is None:
         return features
@@ -205,7 +205,11 @@ def check_shape(
     attention_levels: Sequence[int],
     num_classes: int,
 ) -> list[int]:
-    """Say the channels of every level, and raise ValueError where no network of blocks can have these numbers."""
+    """Return the channels of every level.
+
+    Raises:
+        ValueError: the sizes define no network.
+    """
     levels = len(multipliers)
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")

@@ -15,12 +15,12 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
-    """A convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
+    """Build a convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
     return initialize(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
 
 
 def linear(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
-    """A dense layer; Glorot-uniform weights, or zeros."""
+    """Build a dense layer; Glorot-uniform weights, or zeros."""
     return initialize(nn.Linear(inputs, outputs), zero=zero)
 
 
@@ -80,8 +80,8 @@ class ResBlock(nn.Module):
         dropout: dropout rate.
         scale: factor of the sum of the two branches.
         norms: rule of the normalizations.
-        norm_in: the first normalization, where it is another than the rule's.
-        activation: what follows a normalization.
+        norm_in: first normalization; None takes the rule's.
+        activation: activation of the blocks.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class UpBlock(DownBlock):
 
 
 class IgnoreEmbedding(nn.Module):
-    """A block that does not ask for the embedding."""
+    """A block that ignores the embedding."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class Attention(nn.Module):
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend: (B, C, H, W) to the same."""
+        """Apply attention to (B, C, H, W)."""
         h = self.norm(x)
         query, key, value = (
             part(h).unflatten(1, (self.heads, -1)).flatten(3) for part in (self.query, self.key, self.value)

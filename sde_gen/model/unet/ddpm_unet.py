@@ -1,4 +1,4 @@
-"""The U-Net of DDPM."""
+"""U-Net of DDPM."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ class DDPMUNet(nn.Module):
         head_channels: channels of a head of attention, None for one head.
         dropout: dropout rate.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
-        outputs: numbers given out for every number of the image: 2 with a learned variance.
+        outputs: output channels per image channel: 2 with a learned variance.
         middle_attention: whether there is attention at the coarsest level's middle.
         embedding: features of the noise label; None for ``width`` many as in the source.
         change: how the resolution changes between two levels.
@@ -38,7 +38,7 @@ class DDPMUNet(nn.Module):
         norms: rule of the normalizations.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -120,17 +120,17 @@ class DDPMUNet(nn.Module):
         h = self.stem(x)
         skips = [h]
         for stage in self.down:
-            h = _through(stage, h, embedding)
+            h = _apply_stage(stage, h, embedding)
             skips.append(h)
-        h = _through(self.middle, h, embedding)
+        h = _apply_stage(self.middle, h, embedding)
         for stage in self.up:
-            h = _through(stage, torch.cat([h, skips.pop()], dim=1), embedding)
+            h = _apply_stage(stage, torch.cat([h, skips.pop()], dim=1), embedding)
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 
 
-def _through(stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-    """One module after the other."""
+def _apply_stage(stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    """Apply the modules of a stage in order."""
     for module in stage.children():
         h = module(h, embedding)
     return h

@@ -1,4 +1,4 @@
-"""The U-Net of k-diffusion."""
+"""U-Net of k-diffusion."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from sde_gen.model.unet.resample import MirroredFIR
 
 
 class KDiffusionUNet(nn.Module):
-    """A U-Net whose every normalization is scaled and shifted by what is told: noise label, class and augmentation.
+    """A U-Net whose every normalization is scaled and shifted by the conditioning: noise label, class and augmentation.
 
     A mapping network turns them into features; the image enters and leaves in patches; resolution changes by a filter
     without aliasing, and nothing is skipped but one feature map a level.
 
     Source: Crowson, 2023, k-diffusion 0.1.1, ``image_v1`` (in its code); adaptive normalization: Dhariwal and Nichol,
     2021, arXiv:2105.05233, section 3.1; mapping network: Karras et al., 2019, arXiv:1812.04948, section 2; conditional
-    augmentation: Karras et al., 2020, arXiv:2006.06676, with its parameters told to the network.
+    augmentation: Karras et al., 2020, arXiv:2006.06676, with the augmentation parameters as input.
 
     Arguments:
         shape: event shape (C, H, W); in patches H and W must be divisible by 2^(levels - 1), and at least twice that.
@@ -35,10 +35,10 @@ class KDiffusionUNet(nn.Module):
         patch: side of the squares of pixels that enter as one.
         dropout: rate of dropout, of whole channels in blocks and of weights in attention.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
-        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
+        augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class KDiffusionUNet(nn.Module):
         Raises:
             ValueError: a label or an augmentation was given to a network without.
         """
-        told = with_class(self.embedding(c_noise), self.classes, label)
+        cond = with_class(self.embedding(c_noise), self.classes, label)
         if augment is not None:
             if self.augmentation is None:
                 raise ValueError("augment was given to a network without augmentations")
-            told = told + self.augmentation(augment.to(told.dtype))
-        embedding = self.mapping(told)
+            cond = cond + self.augmentation(augment.to(cond.dtype))
+        embedding = self.mapping(cond)
         h, skips = self.stem(F.pixel_unshuffle(x, self.patch)), []
         for stage in self.down:
             h = stage(h, embedding)
@@ -142,7 +142,7 @@ def _check(
     attention_levels: Sequence[int],
     patch: int,
 ) -> None:
-    """Raise ValueError where no network of stages can have these numbers."""
+    """Raise ValueError if the sizes define no network."""
     levels = len(channels)
     if len(shape) != 3:
         raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")

@@ -1,4 +1,4 @@
-"""Blocks that a mapping network scales and shifts."""
+"""Blocks with adaptive normalization by a mapping network."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ class KDiffusionStage(nn.Module):
         attends: whether attention follows every block.
         features: features of the mapping network.
         dropout: dropout rate.
-        before: what changes the resolution before the blocks, None for nothing.
-        after: what does so after them.
+        before: change of resolution before the blocks, None for none.
+        after: change of resolution after the blocks, None for none.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class KDiffusionStage(nn.Module):
             self.layers.append(after)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """One after the other."""
+        """Apply the layers in order."""
         for layer in self.layers:
             x = layer(x, embedding)
         return x
@@ -103,7 +103,7 @@ class MappedBlock(nn.Module):
 
 
 class MappedAttention(Heads):
-    """Self-attention over the pixels in heads of about 64 channels, normalized as the mapping network says."""
+    """Self-attention over the pixels in heads of about 64 channels, with adaptive normalization."""
 
     def __init__(self, channels: int, features: int, dropout: float) -> None:
         heads = max(1, channels // 64)

@@ -1,4 +1,4 @@
-"""How the image itself enters and leaves every level of a U-Net: the progressive input and output."""
+"""Progressive input and output of a U-Net: the image at every resolution."""
 
 import abc
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.activation import Activated, Activation
+from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import convolution, initialize
 from sde_gen.model.unet.resample import Resampler
 
 
 class InputLevel(nn.Module, abc.ABC):
-    """What happens to (pyramid, features) after the features were halved."""
+    """Update of (pyramid, features) after downsampling."""
 
     @abc.abstractmethod
     def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +146,7 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         resampler: the change of resolution.
         scale: factor of a sum of two branches.
         norms: rule of the normalizations.
-        activation: what follows a normalization.
+        activation: activation of the blocks.
     """
 
     @abc.abstractmethod
@@ -239,7 +239,7 @@ class ResidualOutput(ProgressiveOutput):
     ) -> None:
         super().__init__(image, channels, resampler, scale, norms, activation)
         self.first = nn.Sequential(
-            norms.block(channels[0]), Activated(activation), convolution(channels[0], channels[0])
+            norms.block(channels[0]), ActivationLayer(activation), convolution(channels[0], channels[0])
         )
         self.widen = nn.ModuleList(
             initialize(resampler.up_convolution(below, here), zero=False)

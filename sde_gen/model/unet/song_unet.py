@@ -13,15 +13,15 @@ class SongUNet(UNet):
     """A U-Net whose class and augmentation are added to the features of the noise label, before their two layers.
 
     Source: Karras et al., 2022, arXiv:2206.00364, appendices F.1 and F.2 (DDPM++ and NCSN++ as they trained them);
-    conditional augmentation: Karras et al., 2020, arXiv:2006.06676, with its parameters told to the network.
+    conditional augmentation: Karras et al., 2020, arXiv:2006.06676, with the augmentation parameters as input.
 
     Arguments:
         num_classes: number of classes, 0 for none; "no label given" adds nothing but the bias of the classes.
-        augmentations: numbers that describe how a sample was augmented, all zero for one that was not; 0 for none.
+        augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
         of_unet: what else a :class:`~sde_gen.model.UNet` takes.
 
     Raises:
-        ValueError: an impossible shape or setting; the message says what would do.
+        ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
     def __init__(self, *, num_classes: int = 0, augmentations: int = 0, **of_unet: Any) -> None:
@@ -61,8 +61,8 @@ class SongUNet(UNet):
         assert self.class_features is not None
         count = self.class_features.in_features
         if label is None:
-            told = like.new_zeros(1, count)
+            cond = like.new_zeros(1, count)
         else:
-            told = count**0.5 * F.one_hot(label, count + 1)[:, :count].to(like.dtype)
-        out: Tensor = self.class_features(told)
+            cond = count**0.5 * F.one_hot(label, count + 1)[:, :count].to(like.dtype)
+        out: Tensor = self.class_features(cond)
         return out

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sde_gen.data import Dataset, ImageFolder, ImageStream, Sample, Shards, cache
-from sde_gen.data.build_once import HEADER, once
+from sde_gen.data.atomic_build import HEADER, build_atomically
 from tests.helpers.subprocesses import children, ended
 from tests.helpers.tar_images import pictures, shards
 
@@ -84,6 +84,18 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
     assert len(set(prints)) == 4
 
 
+def test_cache_of_version_0_1_with_a_split_without_labels_opens(tmp_path):
+    samples = [Sample(torch.zeros(1, 2, 2, dtype=torch.uint8), label, label is None) for label in (0, None)]
+
+    def made() -> Dataset:
+        return cache.open_cache(tmp_path / "cache", {}, lambda: ImageStream(samples, 1)).test
+
+    assert made().labels is None
+    header = tmp_path / "cache" / HEADER
+    header.write_text(header.read_text().replace('"labeled"', '"labelled"'))
+    assert made().labels is None
+
+
 def test_a_cache_of_other_settings_is_refused_with_what_differs(tmp_path):
     source = {"root": str(folder(tmp_path / "images")), "cache": str(tmp_path / "cache")}
     ImageFolder(**source, size=8).load()
@@ -146,11 +158,11 @@ def test_a_cache_that_lies_of_itself_is_refused(tmp_path, content):
 def test_the_current_folder_may_be_one(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert once(Path("."), {}, lambda _: {"some": 1}) == {"some": 1}
+    assert build_atomically(Path("."), {}, lambda _: {"some": 1}) == {"some": 1}
     assert (tmp_path / "here" / HEADER).exists()
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
-    assert once(tmp_path / "link", {}, lambda _: {"some": 1}) == {"some": 1}
+    assert build_atomically(tmp_path / "link", {}, lambda _: {"some": 1}) == {"some": 1}
     assert (tmp_path / "there" / HEADER).exists()
 
 
@@ -161,8 +173,8 @@ def test_nothing_of_somebody_else_is_written_over(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("mine", "file"):
         with pytest.raises(ValueError, match="not made by us"):
-            once(tmp_path / name, {}, lambda _: {})
-    assert once(tmp_path / "empty", {}, lambda _: {"some": 1}) == {"some": 1}
+            build_atomically(tmp_path / name, {}, lambda _: {})
+    assert build_atomically(tmp_path / "empty", {}, lambda _: {"some": 1}) == {"some": 1}
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
@@ -217,7 +229,7 @@ def _slowly(path: Path, log: Path, seconds: float = 0.3) -> None:
         (growing / "content").write_text("whole")
         return {}
 
-    once(path, {"a": 1}, fill)
+    build_atomically(path, {"a": 1}, fill)
     assert (path / "content").read_text() == "whole"
 
 
@@ -235,7 +247,9 @@ def test_all_is_flushed_before_it_has_its_name_and_others_may_read_it(tmp_path, 
         os, "fsync", lambda n: (done.append(Path(os.readlink(f"/proc/self/fd/{n}")).name), fsync(n))
     )
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("rename"), rename(old, new)))
-    once(tmp_path / "it", {}, lambda growing: {"written": (growing / "content").write_text("some")})
+    build_atomically(
+        tmp_path / "it", {}, lambda growing: {"written": (growing / "content").write_text("some")}
+    )
     before, after = done[: done.index("rename")], done[done.index("rename") + 1 :]
     assert {"content", HEADER} < set(before)
     assert before[-1].startswith(".it.")
@@ -264,10 +278,10 @@ def test_without_locks_the_first_to_be_done_names_the_folder(tmp_path, monkeypat
 
     def fill(growing: Path) -> dict[str, str]:
         if not (tmp_path / "it").exists():  # the second one begins while the first is at work, and is faster
-            once(tmp_path / "it", {}, lambda _: {"by": "second"})
+            build_atomically(tmp_path / "it", {}, lambda _: {"by": "second"})
         return {"by": "first"}
 
-    assert once(tmp_path / "it", {}, fill) == {"by": "second"}
+    assert build_atomically(tmp_path / "it", {}, fill) == {"by": "second"}
     assert not list(tmp_path.glob(".it.*.new"))
 
 

@@ -191,10 +191,10 @@ def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> Non
         state["model.map_augment.weight"] = torch.randn(len(shift), numbers, generator=generator)
         cond["augment"] = torch.randn(1, numbers, generator=generator).double().expand(2, -1)
         shift += state["model.map_augment.weight"].double() @ cond["augment"][0]
-    moved = {name: value.double() for name, value in tensors.items()}
-    moved[f"all_modules.{first}.bias"] += moved[f"all_modules.{first}.weight"] @ shift
+    mapper = {name: value.double() for name, value in tensors.items()}
+    mapper[f"all_modules.{first}.bias"] += mapper[f"all_modules.{first}.weight"] @ shift
     spread = (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1)
-    out = score_sde.forward(twin, score_sde.given(moved), x / spread, labels)
+    out = score_sde.forward(twin, score_sde.given(mapper), x / spread, labels)
     expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
     found = edm.read(state, config)
     assert not found.unused

@@ -138,13 +138,13 @@ def test_the_other_order_of_attention_is_another_file() -> None:
     """The same numbers, put in the new order by hand, are the same network."""
     tensors, _, config = golden()
     old = guided_diffusion.read(tensors, config).state
-    moved = dict(tensors)
+    mapper = dict(tensors)
     for name, value in tensors.items():
         if ".qkv." in name:
             heads, width = 2, value.shape[0] // 6
             rows = [h * 3 * width + part * width for part in range(3) for h in range(heads)]
-            moved[name] = torch.cat([value[row : row + width] for row in rows])
-    new = guided_diffusion.read(moved, {**config, "use_new_attention_order": True}).state
+            mapper[name] = torch.cat([value[row : row + width] for row in rows])
+    new = guided_diffusion.read(mapper, {**config, "use_new_attention_order": True}).state
     assert all(torch.equal(new[name], value) for name, value in old.items())
 
 

@@ -390,7 +390,7 @@ def test_what_their_configurations_assume() -> None:
     layout = image_transformer_v2.ImageTransformerV2Layout(
         {**theirs, "dropout_rate": 0.1, "widths": [64, 128]}, 10
     )
-    reaches = [level.keywords["reach"] for level in layout.recipe().keywords["levels"]]
+    reaches = [level.keywords["reach"] for level in layout.spec().keywords["levels"]]
     assert [(reach.kind, reach.keywords) for reach in reaches] == [
         (NeighborhoodAttention, {"head": 64, "size": 7}),
         (GlobalAttention, {"head": 64}),

@@ -298,7 +298,7 @@ def fuzz(path: Path, content: bytes, count: int, seed: int) -> dict[str, int]:
 @pytest.mark.usefixtures("_their_modules")
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(tmp_path: Path, count: int) -> None:
-    """Bytes changed, cut out, put in and moved: half of them where there are no numbers."""
+    """Bytes changed, cut out, put in and mapper: half of them where there are no numbers."""
     tensors, config = example()
     content = pickle.dumps(snapshot(tensors, config), 4)
     outcome = fuzz(tmp_path / "a.pkl", content, count, seed=count)

@@ -251,7 +251,7 @@ def test_the_settings_in_the_docs_are_of_the_published_networks(
         OmegaConf.create(page.split("```text\n")[number + 1].split("```")[0])
     )
     with torch.device("meta"):
-        net = NCSNppLayout(config["model"], config["data"]).recipe().make()
+        net = NCSNppLayout(config["model"], config["data"]).spec().make()
     assert least * 1e6 <= sum(parameter.numel() for parameter in net.parameters()) < most * 1e6
     with pytest.raises(ValueError, match="do not fit the network: all_modules"):
         score_sde.read({str(name): torch.ones(1) for name in range(99)}, config)

@@ -1,4 +1,4 @@
-"""Weights moved from other names: none forgotten, none invented."""
+"""Weights mapper from other names: none forgotten, none invented."""
 
 import pytest
 import torch
@@ -12,15 +12,15 @@ def linear() -> dict[str, torch.Tensor]:
 
 
 def test_all_tensors_are_moved_and_changed() -> None:
-    moved = WeightMapper({**linear(), "count": torch.tensor(3.0)}, nn.Linear(3, 2))
-    moved.move("weight", "w", lambda w: 2 * w)
-    moved.move("bias", "bias")
-    moved.leave("count", "of the training")
-    moved.leave("absent", "older files have it")
-    state = moved.finish()
+    mapper = WeightMapper({**linear(), "count": torch.tensor(3.0)}, nn.Linear(3, 2))
+    mapper.copy("weight", "w", lambda w: 2 * w)
+    mapper.copy("bias", "bias")
+    mapper.ignore("count", "of the training")
+    mapper.ignore("absent", "older files have it")
+    state = mapper.finish()
     torch.testing.assert_close(state["weight"], 2 * linear()["w"], rtol=0, atol=0)
     assert set(state) == {"weight", "bias"}
-    assert moved.unused == {"count": "of the training"}
+    assert mapper.unused == {"count": "of the training"}
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_all_tensors_are_moved_and_changed() -> None:
     ],
 )
 def test_what_does_not_fit_is_named(tensors: dict[str, torch.Tensor], message: str) -> None:
-    moved = WeightMapper(tensors, nn.Linear(3, 2))
-    moved.move("weight", "w")
-    moved.move("bias", "bias")
+    mapper = WeightMapper(tensors, nn.Linear(3, 2))
+    mapper.copy("weight", "w")
+    mapper.copy("bias", "bias")
     with pytest.raises(ValueError, match=message):
-        moved.finish()
+        mapper.finish()
 
 
 def test_a_parameter_of_ours_without_source_is_named() -> None:
-    moved = WeightMapper({"w": linear()["w"]}, nn.Linear(3, 2))
-    moved.move("weight", "w")
+    mapper = WeightMapper({"w": linear()["w"]}, nn.Linear(3, 2))
+    mapper.copy("weight", "w")
     with pytest.raises(ValueError, match="our bias got nothing"):
-        moved.finish()
+        mapper.finish()

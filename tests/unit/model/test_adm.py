@@ -90,8 +90,8 @@ def test_zeros_are_no_augmentation() -> None:
         parameter.data.normal_(std=0.3)
     silent = net(x, c_noise)
     assert torch.equal(net(x, c_noise, augment=torch.zeros(2, 3)), silent)
-    told = net(x, c_noise, augment=torch.ones(2, 3))
-    assert float((told - silent).detach().abs().min()) > 1e-6
+    cond = net(x, c_noise, augment=torch.ones(2, 3))
+    assert float((cond - silent).detach().abs().min()) > 1e-6
     with pytest.raises(ValueError, match="without augmentations"):
         ADM(shape=(1, 4, 4), width=8)(x, c_noise, augment=torch.zeros(2, 3))
     for wrong in ({"augmentations": -1}, {"embedding_multiplier": 0}):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen.model import MLP, DDPMpp, NCSNpp
-from sde_gen.model.embedding import InputFeatures, Learned
+from sde_gen.model.embedding import InputFeatures, LearnedEmbedding
 from sde_gen.model.norms import FixedGroupsExceptMiddle, norm
 from sde_gen.model.unet.blocks import Attention, Dropout, ResBlock
 from sde_gen.model.unet.resample import FIR, Box, MirroredFIR
@@ -49,7 +49,7 @@ def test_input_features_show_a_grey_level_to_a_bfloat16_network():
 
 
 def test_learned_features_are_those_of_the_step_and_lines_between():
-    features = Learned(4, steps=3).double()
+    features = LearnedEmbedding(4, steps=3).double()
     rows = features.rows.weight
     found = features(torch.tensor([0.0, 2.0, 0.25, 1.5, -3.0, 9.0], dtype=torch.float64))
     expected = [
@@ -62,7 +62,7 @@ def test_learned_features_are_those_of_the_step_and_lines_between():
     ]
     torch.testing.assert_close(found, torch.stack(expected))
     with pytest.raises(ValueError, match="steps=0"):
-        Learned(4, steps=0)
+        LearnedEmbedding(4, steps=0)
 
 
 def test_the_middle_may_have_groups_of_its_own_or_none():

@@ -16,7 +16,7 @@ HEADER = "header.json"
 """The file that is written last: what the folder was made of, and what it holds."""
 
 
-def once(
+def build_atomically(
     folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Open a folder that was made under the same settings; make it if it is not there.
@@ -41,7 +41,7 @@ def once(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and was not made by us; choose another folder")
         _make(folder, settings, fill)
-    with reading(folder):
+    with checked_read(folder):
         header = json.loads((folder / HEADER).read_bytes())
         made, content = dict(header["settings"]), dict(header["content"])
     asked = json.loads(json.dumps(settings))
@@ -60,7 +60,7 @@ def once(
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
+def checked_read(folder: Path) -> Iterator[None]:
     """Read what the folder holds.
 
     Raises:

@@ -1,20 +1,49 @@
-"""Sources of images that come one after the other, into memory or into a cache on the disk."""
+"""Streams of images, read into memory or into a cache on the disk."""
 
 import abc
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from sde_gen.data import cache
 from sde_gen.data.base import Dataset, DatasetSource, Splits
-from sde_gen.data.stream import ImageStream, Sample
+
+
+class Sample(NamedTuple):
+    """One image.
+
+    Attributes:
+        image: uint8 with shape (C, H, W).
+        label: its class, or None.
+        test: whether it belongs to the test split.
+    """
+
+    image: Tensor
+    label: int | None
+    test: bool
+
+
+class ImageStream(NamedTuple):
+    """A sequence of images and the classes of their labels.
+
+    Attributes:
+        samples: every image once, all of one shape; a split with a missing label is taken without labels.
+        classes: number of classes, 0 without labels.
+        class_names: their names in the order of their numbers; empty if they have none.
+    """
+
+    samples: Iterable[Sample]
+    classes: int
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingSource(DatasetSource):
-    """A source of images of 256 levels that can be read one after the other.
+    """A source of 8-bit images that can be read as a stream.
 
     Arguments:
         cache: folder of a copy of the decoded images, made once and then mapped into memory: for sets larger than
@@ -28,19 +57,19 @@ class StreamingSource(DatasetSource):
 
     @abc.abstractmethod
     def stream(self) -> ImageStream:
-        """Begin to read the images; in bounded memory, whatever their number.
+        """Open the stream of images, read in bounded memory.
 
         Raises:
             ValueError: the data are missing or broken, at once or while they are read.
         """
 
     def settings(self) -> dict[str, Any]:
-        """All that decides over the images."""
+        """Return the settings that determine the images."""
         names = (field.name for field in fields(self) if field.name not in self.idle)
         return {"source": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
     def load(self) -> Splits:
-        """Read the images into memory, or open their cache, which is made if it is not there."""
+        """Read the images into memory, or open their cache, built if it is missing."""
         if self.cache is not None:
             return cache.open_cache(Path(self.cache), self.settings(), self.stream)
         samples, classes, names = self.stream()
@@ -51,7 +80,7 @@ class StreamingSource(DatasetSource):
         if any(sample.label is None for sample in parts[False]):
             classes, names = 0, ()
 
-        def gathered(part: list[Sample]) -> Dataset:
+        def stack(part: list[Sample]) -> Dataset:
             labels = [sample.label for sample in part if sample.label is not None]
             return Dataset(
                 values=torch.stack([sample.image for sample in part]) if part else torch.empty(0),
@@ -61,4 +90,4 @@ class StreamingSource(DatasetSource):
                 class_names=names,
             )
 
-        return Splits(train=gathered(parts[False]), test=gathered(parts[True]))
+        return Splits(train=stack(parts[False]), test=stack(parts[True]))

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sde_gen.data.image import UNREADABLE, in_threads, square
-from sde_gen.data.rows import LazyImages
+from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.tar import Members, name_of
 from sde_gen.utils.hashing import digest
 from sde_gen.utils.types import Shape
