@@ -117,11 +117,14 @@ class LastStep(DiscretizedGaussian):
 
     Arguments:
         codec: knows the bins.
-        posterior_std: standard deviation for nu = 0, which :meth:`of_chain` gives.
-        nu: place of the variance; None takes the denoiser's own.
+        posterior_std: standard deviation for nu = 0; None until :meth:`of_chain` sets it.
+        nu: interpolation weight of the log-variance; None takes the one that the denoiser predicts.
+
+    Raises:
+        ValueError: when evaluated, posterior_std is None.
     """
 
-    posterior_std: float = math.nan
+    posterior_std: float | None = None
     nu: float | None = 0.0
 
     def of_chain(self, sde: SDE, times: Tensor, nu: float | None) -> Decoder:
@@ -130,6 +133,8 @@ class LastStep(DiscretizedGaussian):
 
     def std(self, prediction: Prediction) -> Tensor:
         """The standard deviation of the last step."""
+        if self.posterior_std is None:
+            raise ValueError("posterior_std=None: give a number, or take the decoder from LastStep.of_chain")
         nu = prediction.nu.double() if self.nu is None else self.nu
         log_least, log_most = math.log(self.posterior_std), torch.log(prediction.sigma.double())
         return torch.exp((1 - nu) * log_least + nu * log_most)

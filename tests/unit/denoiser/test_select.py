@@ -14,7 +14,7 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
 from sde_gen.evaluation import certificate
 from sde_gen.evaluation.certificate.through import ParametrizedOracle
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, DynamicThreshold
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
 from sde_gen.solver import DormandPrince
@@ -79,6 +79,7 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
     Autoguidance: lambda: Autoguidance(
         denoiser=NETWORK.bind(label=LABEL), weak=WEAK.bind(label=LABEL), scale=2.0
     ),
+    Clip: lambda: Clip(denoiser=NETWORK.bind(label=LABEL), low=-0.5, high=0.5),
     DynamicThreshold: lambda: DynamicThreshold(denoiser=NETWORK.bind(label=LABEL), quantile=0.5),
     **{
         method: lambda method=method: method(  # type: ignore[misc]
