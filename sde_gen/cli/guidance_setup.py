@@ -125,14 +125,14 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     given: dict[str, Any] = {}
     if "drop" in asked and not build.conditional(run.config):
         raise ValueError(f"{name} needs a run trained with conditioning=class; {run.folder} knows no classes")
-    told = bool(node.get("told", False))
+    told = bool(node.get("pass_label", False))
     if told and not build.conditional(run.config):
-        raise ValueError(f"guidance.told=true: {run.folder} knows no classes to be told; leave it out")
+        raise ValueError(f"guidance.pass_label=true: {run.folder} knows no classes to be told; leave it out")
     if asked & {"drop", "classifier"} and not told and not _supports_unconditional(run):
         raise ValueError(
             f"{name} asks the model without a class too; {run.folder} was trained with conditioning.dropout=0 "
             "and knows no such thing: train one with conditioning.dropout=0.1"
-            + (", or tell it the class too with guidance.told=true" if "told" in asked else "")
+            + (", or tell it the class too with guidance.pass_label=true" if "pass_label" in asked else "")
         )
     if "weak" in asked:
         given["weak"] = _load_weak_model(node.weak, config, run).denoiser

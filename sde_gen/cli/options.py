@@ -115,7 +115,7 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "out": optional(PATH),
         "guidance.weak": PATH,
         "guidance.classifier": PATH,
-        "guidance.told": SWITCH,
+        "guidance.pass_label": SWITCH,
     },
     "evaluate": {
         **_RUN,

@@ -92,7 +92,7 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
     times = sampler.grid(run.denoiser.sde, sampler.steps)
     sampler.solver.check(run.denoiser, times)
     seeds = spawn_seeds(config.seed, config.n)
-    make = sampler if task is None else partial(task, sampler)
+    make = sampler if task is None else task(sampler)
 
     def draw(rows: range, hooks: list[Hook]) -> Tensor:
         part = slice(rows.start, rows.stop)
@@ -240,7 +240,7 @@ def _save(
     numbers = out / "samples.npz"
     arrays: dict[str, Any] = {"model_space": x.numpy(), "data": run.codec.decode(x).numpy()}
     if task is not None:
-        arrays["given"] = torch.cat([one.cpu() for one in task.given]).numpy()
+        arrays["given"] = torch.cat([one.cpu() for one in task.inputs]).numpy()
     with writing(numbers) as file:
         np.savez_compressed(file, **arrays)
     pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
@@ -284,17 +284,17 @@ def _row(run: Run, task: Task, x: Tensor) -> Tensor:
     """What was given, results, and for random ones twice their standard deviation, in levels of 255."""
     decode = run.codec.decode_image
     images = decode(x)
-    row = [*(decode(one.cpu()) for one in task.given), images[:SHOWN]]
-    if task.draws and len(x) > 1:
+    row = [*(decode(one.cpu()) for one in task.inputs), images[:SHOWN]]
+    if task.is_random and len(x) > 1:
         row.append((2 * images.float().std(0, keepdim=True)).clamp(max=255).to(torch.uint8))
     return torch.cat(row)
 
 
 def _quality(run: Run, task: Task, x: Tensor) -> dict[str, str]:
     """Peak signal-to-noise ratio of the results and of their mean, where the truth is known."""
-    if task.truth is None:
+    if task.reference is None:
         return {}
-    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.truth.cpu())
+    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.reference.cpu())
     found = psnr(images, truth)
     error = f" +- {float(found.std() / len(x) ** 0.5):.2f}" if len(x) > 1 else ""
     mean = psnr(images.double().mean(0, keepdim=True), truth)

@@ -11,7 +11,7 @@ from sde_gen.likelihood._terms import prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
 from sde_gen.objective.time_sampler.base import TimeSampler
-from sde_gen.objective.time_sampler.information import Log1pSNR
+from sde_gen.objective.time_sampler.log1p_snr import Log1pSNR
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.broadcasting import broadcast_like, sum_event

@@ -104,12 +104,12 @@ def log_prob(
     u0, u1 = clock.read(ends).tolist()
     s0, s1 = clock.rates(ends).scale
     flow = Flow(denoiser, clock, divergence.prepare(x, noise, smooth=integrator.adaptive))
-    zero = torch.zeros(len(x), divergence.columns, dtype=torch.float64, device=x.device)
+    zero = torch.zeros(len(x), divergence.num_probes, dtype=torch.float64, device=x.device)
     y, gain = integrator.integrate(flow, (x / s0, zero), u0, u1)
     z = s1 * y
     density = sde.prior if prior is None else prior
     nats = density.log_prob(z) + dim * (torch.log(s1 / s0).to(gain.device) + gain.mean(1))
-    probes = divergence.columns
+    probes = divergence.num_probes
     spread = dim * gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan)
     return LogProb(nats, spread, z, flow.count.samples / max(1, len(x)))
 

@@ -30,7 +30,7 @@ class Exact(Divergence):
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value, the divergence."""
         return 1
 

@@ -50,7 +50,7 @@ class HutchPlusPlus(Divergence):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value per probe, with the same exact part."""
         return self.probes
 

@@ -47,7 +47,7 @@ class Hutchinson(Divergence):
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value per probe."""
         return self.probes
 

@@ -12,8 +12,8 @@ from sde_gen.denoiser.base import Conditioned, Padded
 from sde_gen.denoiser.parametrization import V
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
-from sde_gen.evaluation import certificate
-from sde_gen.evaluation.certificate.through import ParametrizedOracle
+from sde_gen.evaluation import verification
+from sde_gen.evaluation.verification.parametrized_oracle import ParametrizedOracle
 from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
@@ -26,7 +26,7 @@ COUNT, INDEX = 6, torch.tensor([1, 4, 5])
 LABEL = torch.arange(COUNT) % 3
 Y = torch.linspace(-1, 1, 2 * COUNT, dtype=torch.float64).reshape(COUNT, 2)
 MASK = Mask(mask=torch.tensor([True, False]))
-ROOMS = (certificate, denoiser, guidance, likelihood)
+ROOMS = (verification, denoiser, guidance, likelihood)
 
 
 class Labeled(nn.Module):
