@@ -1,4 +1,4 @@
-"""The one interface between what knows about data and what makes use of it."""
+"""The abstract denoiser."""
 
 import abc
 import copy
@@ -27,7 +27,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         """Predict the clean sample and the noise.
 
         Arguments:
-            x_t: noised samples with shape (B, *event), float32 or float64.
+            x_t: noisy samples with shape (B, *event), float32 or float64.
             t: times with shape () or (B,), float64.
             **cond: conditioning with one row per sample, such as ``label`` with shape (B,).
         """
@@ -73,7 +73,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         return other
 
     def bind(self, **cond: Tensor) -> "Denoiser":
-        """Fix the conditioning, so that solvers need not know of it."""
+        """Fix the conditioning."""
         return Conditioned(self, cond)
 
 

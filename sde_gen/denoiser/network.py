@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, weigh
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, scale
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
 from sde_gen.utils.broadcasting import to_device
@@ -24,7 +24,7 @@ class CachedCoefficients(NamedTuple):
 
 
 class NetworkDenoiser(Denoiser):
-    """A network, the process it was trained on and the meaning of its output.
+    """A network, its process and its parametrization.
 
     This is the only place where dtypes change: coefficients are computed in float64, the network runs in
     its own dtype (or under autocast), the prediction has the dtype of x_t.
@@ -32,7 +32,7 @@ class NetworkDenoiser(Denoiser):
     Arguments:
         net: a module ``net(x, c_noise, **cond)`` with x of shape (B, *event) and c_noise of shape (B,).
         sde: the process.
-        parametrization: the meaning of the network's input, label and output.
+        parametrization: input scaling, noise label and prediction type.
         context: makes what the network is called in, such as autocast.
     """
 
@@ -76,7 +76,7 @@ class NetworkDenoiser(Denoiser):
         dtype = self._dtype(x_t)
         known = self._known.get(float(t)) if self._known and t.ndim == 0 else None
         if known is not None:
-            x_in = weigh(known.c_in, x_t)
+            x_in = scale(known.c_in, x_t)
             with self.context():
                 out = self.net(x_in.to(dtype), known.label.to(x_t.device, dtype).expand(len(x_t)), **cond)
             return combine(known.linear, out.to(x_t.dtype), x_t, known.marginal)

@@ -20,7 +20,7 @@ MIDDLE = 0.3
 
 
 class LogDensity(Protocol):
-    """Anything with a log-density."""
+    """A distribution with a log-density."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats with shape (B,)."""
@@ -28,13 +28,13 @@ class LogDensity(Protocol):
 
 
 class LogProb(NamedTuple):
-    """What the flow says of samples.
+    """Log-densities of samples under the probability flow.
 
     Arguments:
         nats: log p_{t_min}(x) in nats, summed over the event, float64 with shape (B,).
         probe_se: standard error of nats that the divergence's probes cause, with shape (B,); NaN with one
             probe, which shows no spread.
-        z: the latent codes, the samples carried to t = 1, with shape (B, *event).
+        z: the latents, the samples carried to t = 1, with shape (B, *event).
         nfe: evaluations of the denoiser per sample, on average.
     """
 
@@ -69,7 +69,7 @@ def log_prob(
 
     What is integrated beside y is in nats per dimension, and so are an integrator's tolerances for it.
 
-    x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantization bin
+    x is taken as a sample at t_min: with sigma(t_min) well below the width of a quantization bin
     this is the density of the data; a larger t_min blurs it.
 
     Gradients flow to x and to the denoiser's parameters; call it under ``torch.no_grad()`` where none are
@@ -85,7 +85,7 @@ def log_prob(
         divergence: exact or estimated.
         noise: source of the divergence's probes.
         prior: the law of x_1; None takes that of the process.
-        clock: the variable of integration; None takes the angle of the straight path, in which the flow is smooth
+        clock: the variable of integration; None takes the angle variable, in which the flow is smooth
             from data to noise and the same for every process.
 
     Raises:

@@ -29,7 +29,7 @@ class ContinuousBound(Metric):
 
     Arguments:
         bound: draws of times and noise.
-        ending: how the data meet the clean end of the process.
+        ending: data term at t_min.
     """
 
     bound: ELBO = field(default_factory=ELBO)

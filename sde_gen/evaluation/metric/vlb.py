@@ -30,7 +30,7 @@ class ChainBound(Metric):
         steps: number of steps.
         nu: variance of the steps, 0 the posterior's and 1 the transition's; None if the network predicts it.
         repeats: independent draws of all terms.
-        ending: how the data meet the clean end of the process.
+        ending: data term at t_min.
     """
 
     grid: Grid

@@ -46,7 +46,6 @@ class SolverReport:
             adaptive step sizes and other dependence on the samples.
         bias: error at 24 evaluations, or at as many as an adaptive solver takes: root mean square of the end point in
             x / alpha, or norm of the covariance error there.
-            or the norm of the covariance's error there.
         mean: error of the mean at the most steps, for stochastic solvers; NaN for others.
         coupling: largest relative difference between a sample solved in a batch and alone; NaN for solvers
             declared ``batch_coupled``.

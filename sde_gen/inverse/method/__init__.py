@@ -1,4 +1,4 @@
-"""How a sampler is made to answer a measurement: by its denoiser, or by its walk."""
+"""Posterior sampling methods: by the denoiser or by the solver."""
 
 from sde_gen.inverse.method.base import Method
 from sde_gen.inverse.method.denoiser_method import DenoiserMethod

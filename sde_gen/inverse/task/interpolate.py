@@ -36,7 +36,6 @@ class Interpolate(Task):
     is_random: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         for name, image in (("a", self.a), ("b", self.b)):
             if tuple(image.shape[1:]) != tuple(self.event):
                 raise ValueError(

@@ -43,7 +43,6 @@ class Restore(Task):
         """The measurement."""
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.noise_std >= 0:
             raise ValueError(f"noise_std={self.noise_std} must not be negative")
         shape, measured = tuple(self.image.shape[1:]), self.shapes[1]

@@ -30,7 +30,6 @@ class Vary(Task):
     ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if tuple(self.image.shape[1:]) != tuple(self.event):
             raise ValueError(
                 f"the image has shape {tuple(self.image.shape[1:])}; expected the model's, {tuple(self.event)}"

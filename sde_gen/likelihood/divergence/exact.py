@@ -25,7 +25,6 @@ class Exact(Divergence):
     chunk: int = 32
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 

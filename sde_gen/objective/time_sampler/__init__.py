@@ -1,4 +1,4 @@
-"""Laws of training times."""
+"""Distributions of training times."""
 
 from sde_gen.objective.time_sampler.base import TimeSample, TimeSampler
 from sde_gen.objective.time_sampler.importance import Importance
