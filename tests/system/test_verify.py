@@ -75,7 +75,7 @@ def test_every_kind_of_failure_is_found():
 
     failures = " ".join(verify_solver("coupled", Coupled(), "vp", make("sde", "vp")).failures)
     assert "order" in failures
-    assert "alone is another" in failures
+    assert "depends on the batch" in failures
     assert "6 evaluations declared, 5 counted" in failures
 
 
