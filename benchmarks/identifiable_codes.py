@@ -56,7 +56,7 @@ def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
     models = [run.conditioned(labels) for run in runs]
     editor = Editor(sampler=Sampler(solver=RungeKutta4(), grid=Angle(), steps=steps, denoise_final=False))
     first, second = (editor.round_trip(model, x) for model in models)
-    a, b, other = first.codes, second.codes, second.codes.roll(1, 0)
+    a, b, other = first.latents, second.latents, second.latents.roll(1, 0)
     crossed, control = (editor.decode(models[1], z) for z in (a, other))
     return {
         "codes, same image": summary(correlation(a, b)),
@@ -66,8 +66,8 @@ def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
             correlation(a - a.mean(0), other - b.mean(0))
         ),
         "distances in units of the data": {
-            "there and back by the first": distance(first.back, x),
-            "there and back by the second": distance(second.back, x),
+            "there and back by the first": distance(first.reconstruction, x),
+            "there and back by the second": distance(second.reconstruction, x),
             "there by the first, back by the second": distance(crossed, x),
             "back by the second from the code of another image (control)": distance(control, x),
         },

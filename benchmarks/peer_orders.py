@@ -19,8 +19,8 @@ from solver_error import PATHS, Method, Track, methods
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.evaluation.certificate import oracles
-from sde_gen.evaluation.certificate.certify import COARSE, FINE
+from sde_gen.evaluation.verification import oracles
+from sde_gen.evaluation.verification.verify_solver import COARSE, FINE
 
 
 def model(z: Tensor, ratio: float) -> Tensor:

@@ -128,7 +128,7 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         **_DATA,
         "guidance.weak": PATH,
         "guidance.classifier": PATH,
-        "guidance.told": SWITCH,
+        "guidance.pass_label": SWITCH,
     },
     "evaluate": {
         **_RUN,

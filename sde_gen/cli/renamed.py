@@ -349,7 +349,7 @@ TARGETS = {
 KEYS = {"team": "distributed", "compiler": "compile", "dequantisation": "dequantization"}
 """Groups, which are top-level keys of a configuration, by their names in version 0.1."""
 
-OPTIONS = {"film": "gif", "strip": "trajectory_frames"}
+OPTIONS = {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"}
 """Options of commands by their names in version 0.1."""
 
 CHOICES = {

@@ -95,7 +95,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     times = sampler.grid(run.denoiser.sde, sampler.steps)
     sampler.solver.check(run.denoiser, times)
     seeds = spawn_seeds(config.seed, config.n)
-    make = sampler if task is None else partial(task, sampler)
+    make = sampler if task is None else task(sampler)
 
     def draw(index: range, hooks: list[Hook]) -> Tensor:
         part = slice(index.start, index.stop)
@@ -250,7 +250,7 @@ def _save(
     numbers = out / "samples.npz"
     arrays: dict[str, Any] = {"model_space": x.numpy(), "data": run.codec.decode(x).numpy()}
     if task is not None:
-        arrays["given"] = torch.cat([image.cpu() for image in task.given]).numpy()
+        arrays["given"] = torch.cat([image.cpu() for image in task.inputs]).numpy()
     with writing(numbers) as file:
         np.savez_compressed(file, **arrays)
     pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
@@ -293,17 +293,17 @@ def _row(run: Run, task: Task, x: Tensor) -> Tensor:
     """Return inputs, results, and twice the standard deviation of random results, in levels of 255."""
     decode = run.codec.decode_image
     images = decode(x)
-    row = [*(decode(image.cpu()) for image in task.given), images[:MAX_RESULTS_SHOWN]]
-    if task.draws and len(x) > 1:
+    row = [*(decode(image.cpu()) for image in task.inputs), images[:MAX_RESULTS_SHOWN]]
+    if task.is_random and len(x) > 1:
         row.append((2 * images.float().std(0, keepdim=True)).clamp(max=255).to(torch.uint8))
     return torch.cat(row)
 
 
 def _quality(run: Run, task: Task, x: Tensor) -> dict[str, str]:
     """Return the peak signal-to-noise ratio of the results and of their mean, where the reference is known."""
-    if task.truth is None:
+    if task.reference is None:
         return {}
-    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.truth.cpu())
+    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.reference.cpu())
     found = psnr(images, truth)
     error = f" +- {float(found.std() / len(x) ** 0.5):.2f}" if len(x) > 1 else ""
     mean = psnr(images.double().mean(0, keepdim=True), truth)

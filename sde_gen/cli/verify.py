@@ -14,7 +14,7 @@ from sde_gen.cli import build, console
 from sde_gen.cli.app import Command, as_list, load
 from sde_gen.cli.overrides import names
 from sde_gen.denoiser import Denoiser
-from sde_gen.evaluation.certificate import ParametrizedOracle, SolverReport, certify
+from sde_gen.evaluation.verification import ParametrizedOracle, SolverReport, verify_solver
 from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
@@ -36,7 +36,7 @@ def verify(config: DictConfig) -> None:
                 for name, solver in solvers.items():
                     bar.update(task, note=f"{name} on {sde_name}")
                     found.append(
-                        certify(name, solver, sde_name, sde, parametrization=parametrization, **wrap)
+                        verify_solver(name, solver, sde_name, sde, parametrization=parametrization, **wrap)
                     )
                     bar.advance(task)
     _save(out, found)

@@ -27,7 +27,7 @@ class Denoiser(nn.Module, Checked, abc.ABC):
         """Predict the clean sample and the noise.
 
         Arguments:
-            x_t: noised samples with shape (B, *event), float32 or float64.
+            x_t: noisy samples with shape (B, *event), float32 or float64.
             t: times with shape () or (B,), float64.
             **cond: conditioning with one row per sample, such as ``label`` with shape (B,).
         """

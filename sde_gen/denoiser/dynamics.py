@@ -18,12 +18,12 @@ class ProbabilityFlow(Checked):
         \frac{dx}{dt} = \alpha' \hat{x}_0 + \sigma' \hat{\epsilon}
         \quad = f x - \tfrac{1}{2} g^2 \nabla \log p_t(x)
 
-    The first form is finite where f and g are not (the straight path at t = 1).
+    The first form is finite where f and g are not (rectified flow at t = 1).
 
     Source: Song et al., 2021, arXiv:2011.13456, eq. 13.
 
     Arguments:
-        denoiser: what predicts x_0 and eps.
+        denoiser: the denoiser.
     """
 
     denoiser: Denoiser
@@ -51,7 +51,7 @@ class ReverseSDE(Checked):
     Source: Song et al., 2021, arXiv:2011.13456, eq. 6; the family: Huang et al., 2021, arXiv:2106.02808, eq. 14.
 
     Arguments:
-        denoiser: what predicts x_0 and eps.
+        denoiser: the denoiser.
         eta: how much of the forward process' noise is put back.
     """
 

@@ -1,4 +1,4 @@
-"""Denoisers that know the data's density: the oracles of every test."""
+"""Exact denoisers of Gaussian mixtures."""
 
 import math
 
@@ -16,7 +16,7 @@ from sde_gen.utils.types import Shape
 class MixtureDenoiser(Denoiser):
     r"""The exact denoiser of a mixture of Gaussians with full covariances.
 
-    With data :math:`x_0 \sim \sum_k w_k N(\mu_k, C_k)` the noised sample has the law
+    With data :math:`x_0 \sim \sum_k w_k N(\mu_k, C_k)` the noisy sample has the density
 
     .. math::
         p_t(x) = \sum_k w_k N(x; \alpha \mu_k, S_k), \qquad S_k = \alpha^2 C_k + \sigma^2 I,

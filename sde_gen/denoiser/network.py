@@ -10,7 +10,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, weigh
+from sde_gen.denoiser.parametrization.base import LinearCoefficients, Parametrization, combine, scale
 from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
@@ -71,7 +71,7 @@ class NetworkDenoiser(Denoiser):
         if t.ndim == 0 and self._memoizes(t):
             key = float(t), x_t.device, dtype
             coefficients = self._coefficients(key, lambda: self._at(t, x_t.device, dtype))
-            x_in = weigh(coefficients.c_in, x_t)
+            x_in = scale(coefficients.c_in, x_t)
             with self.context():
                 out = self.net(x_in.to(dtype), coefficients.label.expand(len(x_t)), **cond)
             return combine(coefficients.linear, out.to(x_t.dtype), x_t, coefficients.marginal)

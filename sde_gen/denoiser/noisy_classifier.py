@@ -1,4 +1,4 @@
-"""A network that knows the class of noised samples."""
+"""A classifier network of noisy samples."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ class NoisyClassifier(nn.Module, Checked):
     Arguments:
         net: a module ``net(x, c_noise)`` from (B, *event) and (B,) to logits (B, classes).
         sde: the process.
-        parametrization: gives the network's input and noise label; its output is not asked for.
+        parametrization: input scaling and noise label of the network; its output is unused.
     """
 
     def __init__(self, *, net: nn.Module, sde: SDE, parametrization: Parametrization) -> None:

@@ -1,4 +1,4 @@
-"""One network call, seen from every side."""
+"""The prediction of a denoiser in all parametrizations."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +11,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 @dataclass(frozen=True)
 class Prediction:
-    r"""What a denoiser knows about ``x_t``: a pair (x0, eps) with ``x_t = alpha x0 + sigma eps``.
+    r"""A prediction at ``x_t``: a pair (x0, eps) with ``x_t = alpha x0 + sigma eps``.
 
     ``x0`` estimates E[x_0 | x_t] and ``eps`` estimates E[eps | x_t]; either determines the other,
     and with them the score and v:
@@ -22,7 +22,7 @@ class Prediction:
     Source: Tweedie's formula (Efron, 2011); v as in Salimans and Ho, 2022, arXiv:2202.00512.
 
     Arguments:
-        x_t: noised samples with shape (B, *event).
+        x_t: noisy samples with shape (B, *event).
         x0: predicted clean samples with shape (B, *event).
         eps: predicted noise with shape (B, *event).
         alpha: signal coefficient, broadcastable against x_t.
@@ -63,7 +63,7 @@ class Prediction:
         .. math::
             \log \sigma_p^2 = (1 - \nu) \log \mathrm{Var}[x_s | x_t, x_0] + \nu \log \mathrm{Var}[x_t | x_s]
 
-        It may leave [0, 1]: a network says what it likes.
+        A network's output is not restricted to [0, 1].
 
         Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15, whose v is this number.
 

@@ -15,17 +15,17 @@ class TruncatedProcess(Denoiser):
 
     Arguments:
         denoiser: the model, conditioning bound.
-        t_min: the new end, not below the process' own.
+        t_min: the new end, not below the process's.
 
     Raises:
-        ValueError: t_min lies below the process' own, or not below 1.
+        ValueError: t_min lies below the process's, or not below 1.
     """
 
     def __init__(self, denoiser: Denoiser, t_min: float) -> None:
         super().__init__()
         if not denoiser.sde.t_min <= t_min < 1:
             raise ValueError(
-                f"t_min={t_min} must lie in [{denoiser.sde.t_min}, 1), from the process' own end on"
+                f"t_min={t_min} must lie in [{denoiser.sde.t_min}, 1), from the process's end on"
             )
         self.denoiser = denoiser
         self.sde = copy.copy(denoiser.sde)

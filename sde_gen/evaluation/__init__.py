@@ -1,6 +1,6 @@
 """Evaluation: metrics, solver comparison and tuning, verification, results log."""
 
-from sde_gen.evaluation import certificate, metric
+from sde_gen.evaluation import metric, verification
 from sde_gen.evaluation.results_log import Record, ResultsLog
 from sde_gen.evaluation.solver_comparison import (
     Comparison,
@@ -22,10 +22,10 @@ __all__ = [
     "SolverErrors",
     "Tuner",
     "candidate_settings",
-    "certificate",
     "ends",
     "metric",
     "refined",
+    "verification",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Results that outlive their process: appended as they come, never half believed, never mixed."""
+"""Append-only results file, safe under crashes and concurrent writers."""
 
 import fcntl
 import json
@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 
 
 HEADER_PREFIX = b'{"settings": '
-"""How the file of a ledger begins."""
+"""Prefix of the header line of a results file."""
 
 
 class ResultsLog:
@@ -117,7 +117,7 @@ class ResultsLog:
             old = json.loads(first)["settings"]
             why = f"under other settings ({'; '.join(diff_config(old, self.settings))})"
         except (ValueError, KeyError, TypeError):
-            why = "under settings that its damaged first line does not tell"
+            why = "under unknown settings (damaged first line)"
         return (
             f"{self.path} holds results {why}, and results of two kinds have no common mean: choose another folder "
             "with out=..., give the old settings, or forget the old results with fresh=true"

@@ -22,7 +22,7 @@ Ends = tuple[float, float]
 """First and last time of a grid."""
 
 DEPTH = 20
-"""DiscreteData of the Brownian paths: a million equal steps."""
+"""Depth of the Brownian paths: a million equal steps."""
 
 
 class ReferenceSolution(NamedTuple):
@@ -75,7 +75,7 @@ class Comparison(Checked):
         reference: deterministic solver of the flow.
         reference_steps: least number of its steps; without effect on one that chooses its own.
         stochastic_steps: least number of steps of a stochastic solver's reference.
-        progress: told before every solution what it is.
+        progress: called with a description before every solution.
         codec: between data and model space, whose limits samples should keep; None to leave that unknown.
 
     Raises:
@@ -95,7 +95,6 @@ class Comparison(Checked):
     codec: Codec | None = None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.reference.stochastic:
             raise ValueError(
                 f"reference={self.reference} draws noise; the flow's end needs a deterministic solver"

@@ -93,7 +93,7 @@ class Tuner(Checked):
 
     The error of a sample is the root mean square over its dimensions, in model space; settings are compared by the
     median over samples, which single samples that end in another mode do not move. Over all samples it is the
-    error of one coupling of two laws, and so bounds their Wasserstein distance from above.
+    error of one coupling of two distributions, and so bounds their Wasserstein distance from above.
 
     Arguments:
         denoiser: the model, conditioning bound.
@@ -103,7 +103,7 @@ class Tuner(Checked):
         device: where to work.
         tol: the reference's error per dimension at which to stop refining it.
         most_steps: the reference's steps at which to stop in any case.
-        progress: told after every solution of a batch.
+        progress: called after every solution of a batch.
 
     Raises:
         ValueError: there is no setting, or a solver cannot work on the process and its grid.
@@ -119,7 +119,6 @@ class Tuner(Checked):
     progress: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.settings:
             raise ValueError("settings=[]: give at least one to compare")
         for setting in self.settings:

@@ -1,4 +1,4 @@
-"""What steers a denoiser: every guidance takes a denoiser and is one."""
+"""Guidance: denoisers that wrap denoisers."""
 
 from sde_gen.guidance.autoguidance import Autoguidance
 from sde_gen.guidance.cfg import CFG

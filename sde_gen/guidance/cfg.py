@@ -79,8 +79,8 @@ class CFG(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict on the line from the unconditional to the conditional prediction."""
-        free = {name: value for name, value in cond.items() if name not in self.drop}
-        if len(free) == len(cond):
+        uncond = {name: value for name, value in cond.items() if name not in self.drop}
+        if len(uncond) == len(cond):
             raise ValueError(
                 f"guidance needs conditioning to drop, one of {self.drop}; bind it to the denoiser"
             )
@@ -89,12 +89,12 @@ class CFG(Denoiser):
         if self.scale == 1 or not bool(inside.any()):
             return self.denoiser(x_t, t, **cond)
         if self.scale == 0 and bool(inside.all()):
-            return self.denoiser(x_t, t, **free)
+            return self.denoiser(x_t, t, **uncond)
         conditional = self.denoiser(x_t, t, **cond)
         scale = to_device(
             broadcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype
         )
-        guided = on_line(self.denoiser(x_t, t, **free), conditional, scale)
+        guided = on_line(self.denoiser(x_t, t, **uncond), conditional, scale)
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 
     def select(self, index: Tensor, count: int) -> Denoiser:

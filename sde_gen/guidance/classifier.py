@@ -1,4 +1,4 @@
-"""Guidance by a classifier of noised samples."""
+"""Classifier guidance."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 
 class Classifier(Protocol):
-    """Anything that knows the class of a noised sample."""
+    """A classifier of noisy samples."""
 
     def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """Log-probability log p_t(label | x_t) in nats with shape (B,), differentiable in x_t."""
@@ -27,30 +27,30 @@ class ClassifierGuidance(Denoiser):
     .. math::
         \nabla \log p_t(x | y) = \nabla \log p_t(x) + \mathrm{scale}\, \nabla \log p_t(y | x)
 
-    Exact for scale = 1 and an exact classifier (Bayes). A model that is told the class too samples
-    p(x | y) p(y | x)^scale instead, which is no law that is known. In terms of the prediction:
-    :math:`\hat\epsilon` loses and :math:`\hat{x}_0` gains, by sigma and by sigma^2 / alpha times the gradient.
+    Exact for scale = 1 and an exact classifier (Bayes). Around a conditional model the guided score is that of
+    p(x | y) p(y | x)^scale at every t, which are not the marginals of one noisy density. In terms of the prediction,
+    :math:`\hat\epsilon` changes by -sigma and :math:`\hat{x}_0` by sigma^2 / alpha times the gradient.
 
     Sources: Song et al., 2021, arXiv:2011.13456, eq. 14; the scale: Dhariwal and Nichol, 2021, arXiv:2105.05233,
-    section 4, and table 4 for models that are told the class.
+    section 4, and table 4 for conditional models.
 
     Arguments:
         denoiser: the model.
-        classifier: what knows the class of noised samples.
+        classifier: classifier of noisy samples.
         scale: 0 is unguided, 1 Bayes.
-        told: whether the model gets the label too.
+        pass_label: whether the model is given the label too.
 
     Raises:
-        ValueError: scale is not finite; or, when called, no label is given, or alpha is zero, where noise does not
-            tell the class.
+        ValueError: scale is not finite; or, when called, no label is given, or alpha is zero, where x_t
+            contains no signal.
     """
 
     requires: ClassVar[Requirements] = Requirements(
-        labels=True, unconditional_model=True, label_argument="told", classifier=True
+        labels=True, unconditional_model=True, label_argument="pass_label", classifier=True
     )
 
     def __init__(
-        self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0, told: bool = False
+        self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0, pass_label: bool = False
     ) -> None:
         super().__init__()
         if not math.isfinite(scale):
@@ -59,14 +59,14 @@ class ClassifierGuidance(Denoiser):
         self.classifier = classifier
         self.sde = denoiser.sde
         self.scale = scale
-        self.told = told
+        self.pass_label = pass_label
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict with the classifier's gradient added."""
         label = cond.pop("label", None)
         if label is None:
             raise ValueError("classifier guidance needs a label; bind one to the denoiser")
-        prediction = self.denoiser(x_t, t, **cond, **({"label": label} if self.told else {}))
+        prediction = self.denoiser(x_t, t, **cond, **({"label": label} if self.pass_label else {}))
         if self.scale == 0:
             return prediction
         alpha, sigma = self.sde.marginal(t)
@@ -78,11 +78,11 @@ class ClassifierGuidance(Denoiser):
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.classifier.log_prob(x, t, label).sum(), x)
-        push = self.scale * gradient
+        correction = self.scale * gradient
         return replace(
             prediction,
-            x0=prediction.x0 + broadcast_like(sigma**2 / alpha, x_t) * push,
-            eps=prediction.eps - broadcast_like(sigma, x_t) * push,
+            x0=prediction.x0 + broadcast_like(sigma**2 / alpha, x_t) * correction,
+            eps=prediction.eps - broadcast_like(sigma, x_t) * correction,
         )
 
     def select(self, index: Tensor, count: int) -> Denoiser:

@@ -1,4 +1,4 @@
-"""From images to codes and back: encoding, interpolation, and images made anew from a noised one."""
+"""Editing: DDIM inversion, interpolation and analogies of latents, SDEdit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,33 +16,31 @@ from sde_gen.utils.broadcasting import broadcast, broadcast_like, mean_event, su
 
 
 class RoundTrip(NamedTuple):
-    """Samples on their way to codes and back.
+    """Latents and reconstructions of samples.
 
     Arguments:
-        codes: with shape (B, *event).
-        back: what the codes decode to, with shape (B, *event).
-        error: root mean square distance of every sample from its way back, in units of the data, float64 with shape
-            (B,).
+        latents: latents with shape (B, *event).
+        reconstruction: decoded latents with shape (B, *event).
+        error: root mean square error of every reconstruction in model space, float64 with shape (B,).
     """
 
-    codes: Tensor
-    back: Tensor
+    latents: Tensor
+    reconstruction: Tensor
     error: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Editor(Checked):
-    r"""Carry samples along the probability flow in both directions, or noise them part of the way and return.
+    r"""Encode and decode samples by the probability flow (DDIM inversion), or edit them by SDEdit.
 
-    A sample is taken as one at the grid's last time, so that encoding and decoding undo each other up to the solver's
-    error. The code of a sample does not depend on the network, if only it is good enough: the flow is that of the
-    process and the data alone.
+    A sample is taken as one at the grid's last time, so that decoding inverts encoding up to the solver's error. The
+    latent of an exact score is determined by process and data alone: well-trained networks agree on it.
 
     Sources: Song et al., 2021, arXiv:2011.13456, section 4.3; partial noising: Meng et al., 2022, arXiv:2108.01073,
     algorithm 1.
 
     Arguments:
-        sampler: solver, grid and number of steps; its Tweedie step is taken by :meth:`vary` alone.
+        sampler: solver, grid and number of steps; only :meth:`sdedit` takes its final denoising step.
 
     Raises:
         ValueError: for :meth:`encode` and :meth:`decode`, the solver draws noise.
@@ -52,34 +50,34 @@ class Editor(Checked):
 
     @torch.no_grad()
     def encode(self, denoiser: Denoiser, x: Tensor) -> Tensor:
-        """Carry samples (B, *event) to codes at the grid's first time, with the same shape."""
+        """Integrate samples (B, *event) to latents at the grid's first time, with the same shape."""
         times = self._times(denoiser).flip(0)
         return self.sampler.solver.solve(denoiser, x, times, noise=IID.seeded(0))
 
     @torch.no_grad()
     def decode(self, denoiser: Denoiser, z: Tensor, *, hooks: Iterable[Hook] = ()) -> Tensor:
-        """Carry codes (B, *event) back to samples, with the same shape; hooks are called after every step."""
+        """Integrate latents (B, *event) to samples, with the same shape; hooks are called after every step."""
         return self.sampler.solver.solve(denoiser, z, self._times(denoiser), noise=IID.seeded(0), hooks=hooks)
 
     def round_trip(self, denoiser: Denoiser, x: Tensor) -> "RoundTrip":
-        """Encode samples (B, *event) and decode their codes: how far they are off is the error of the steps."""
-        codes = self.encode(denoiser, x)
-        back = self.decode(denoiser, codes)
-        return RoundTrip(codes, back, mean_event((back - x).double().square()).sqrt())
+        """Encode samples (B, *event) and decode their latents; the error is the solver's discretization error."""
+        latents = self.encode(denoiser, x)
+        reconstruction = self.decode(denoiser, latents)
+        error = mean_event((reconstruction - x).double().square()).sqrt()
+        return RoundTrip(latents, reconstruction, error)
 
     @torch.no_grad()
-    def vary(
+    def sdedit(
         self, denoiser: Denoiser, x: Tensor, *, ratio: float, noise: Noise, hooks: Iterable[Hook] = ()
     ) -> Tensor:
-        """Noise samples until sigma / alpha = ratio and sample from there (SDEdit).
+        """Diffuse samples to sigma / alpha = ratio and sample from there (SDEdit).
 
-        A small ratio changes details, a large one all but the coarsest outline. What is sampled does follow the
-        model; how much of x it keeps is for the ratio to say.
+        A small ratio changes details, a large one all but the coarsest outline.
 
         Arguments:
             denoiser: the model, conditioning bound.
-            x: images in model space with shape (B, *event); they need not be the data's, strokes will do.
-            ratio: sigma / alpha at which to begin; the steps are those that the grid has from there on.
+            x: images in model space with shape (B, *event), such as strokes.
+            ratio: sigma / alpha of the first time; the remaining times are those of the grid.
             noise: source of all randomness.
             hooks: called after every step.
 
@@ -99,37 +97,37 @@ class Editor(Checked):
         t = sde.t_from_log_snr(-2 * torch.log(torch.tensor(ratio, dtype=torch.float64))).clamp(max=times[0])
         alpha, sigma = sde.marginal(t)
         x_t = broadcast_like(alpha, x) * x + broadcast_like(sigma, x) * noise.normal(x)
-        rest = torch.cat([t.reshape(1), times[times < t]])
-        x_s = sampler.solver.solve(denoiser, x_t, rest, noise=noise, hooks=hooks)
+        remaining = torch.cat([t.reshape(1), times[times < t]])
+        x_s = sampler.solver.solve(denoiser, x_t, remaining, noise=noise, hooks=hooks)
         return denoiser(x_s, times[-1]).x0 if sampler.denoise_final else x_s
 
     def _times(self, denoiser: Denoiser) -> Tensor:
         if self.sampler.solver.stochastic:
             raise ValueError(
-                f"{type(self.sampler.solver).__name__} draws noise, and codes belong to the probability flow; "
+                f"{type(self.sampler.solver).__name__} is stochastic, but latents are defined by the probability flow; "
                 "use a deterministic solver, such as Heun"
             )
         return self.sampler.grid(denoiser.sde, self.sampler.steps)
 
 
 def interpolate(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    r"""Go from codes a to codes b on a great circle, which keeps the length that codes have.
+    r"""Interpolate latents spherically, which preserves their norm.
 
     .. math::
         \frac{\sin((1 - w) \theta)}{\sin \theta} a + \frac{\sin(w \theta)}{\sin \theta} b, \qquad
         \cos \theta = \frac{a \cdot b}{|a| |b|}
 
-    Source: Shoemake, 1985, SIGGRAPH 19, 245; for codes: Song et al., 2020, arXiv:2010.02502, eq. 67.
+    Source: Shoemake, 1985, SIGGRAPH 19, 245; for latents: Song et al., 2020, arXiv:2010.02502, eq. 67.
 
     Arguments:
-        a: codes with shape (B, *event), none of them zero.
-        b: codes with shape (B, *event).
+        a: latents with shape (B, *event), none of them zero.
+        b: latents with shape (B, *event).
         weight: w with shape () or (B,); 0 gives a, 1 gives b.
     """
     cosine = sum_event(a * b) / torch.sqrt(sum_event(a * a) * sum_event(b * b))
     theta = torch.arccos(cosine.clamp(-1, 1))
     weight = weight.to(theta)
-    near = theta < 1e-4  # the circle is a line
+    near = theta < 1e-4  # linear interpolation
     sine = torch.where(near, 1.0, torch.sin(theta))
     first = torch.where(near, 1 - weight, torch.sin((1 - weight) * theta) / sine)
     second = torch.where(near, weight, torch.sin(weight * theta) / sine)
@@ -137,20 +135,20 @@ def interpolate(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    r"""What is to code c as code b is to code a: ``c + b - a``, given the mean length of the three.
+    r"""Return the latent ``c + b - a``, scaled to the mean norm of the three.
 
-    Sums of codes are longer than codes, which all lie near one sphere; a network has not seen them.
+    Latents concentrate near a sphere; their sums have larger norms, which a network has not been trained on.
 
-    Source: of vectors of words, Mikolov et al., 2013, arXiv:1301.3781.
+    Source: for word vectors, Mikolov et al., 2013, arXiv:1301.3781.
 
     Arguments:
-        a: codes with shape (B, *event).
-        b: codes with shape (B, *event).
-        c: codes with shape (B, *event), so that c + b - a is not zero.
+        a: latents with shape (B, *event).
+        b: latents with shape (B, *event).
+        c: latents with shape (B, *event), so that c + b - a is not zero.
 
     Returns:
         Codes with shape (B, *event).
     """
-    moved = c + b - a
+    shifted = c + b - a
     length = sum(torch.sqrt(sum_event(z * z)) for z in (a, b, c)) / 3
-    return broadcast(length / torch.sqrt(sum_event(moved * moved)), moved) * moved
+    return broadcast(length / torch.sqrt(sum_event(shifted * shifted)), shifted) * shifted

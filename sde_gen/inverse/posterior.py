@@ -1,4 +1,4 @@
-r"""What the denoisers of linear inverse problems share.
+r"""Gaussian posterior denoisers of linear inverse problems.
 
 Given y = A x_0 + n with noise n of standard deviation ``noise_std``, and x_0 given x_t about Gaussian with mean
 :math:`\hat{x}_0` and covariance V, the mean given both is
@@ -98,10 +98,10 @@ class GaussianPosterior(Denoiser):
 
 
 def require_signal(sde_name: str, alpha: Tensor, method: str) -> None:
-    """Refuse a time at which alpha is zero.
+    """Raise ValueError at a time at which alpha is zero.
 
     Raises:
-        ValueError: there x_t tells nothing of x_0, and the derivative of a denoiser by x_t does not help.
+        ValueError: alpha is zero, where x_t contains no signal.
     """
     if bool((alpha == 0).any()):
         raise ValueError(

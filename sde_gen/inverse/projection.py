@@ -23,7 +23,7 @@ class Projection(StepSolver[Any]):
         x_s \leftarrow x_s + A^+ (\alpha_s y + \sigma_s A z - A x_s)
 
     For a mask that is: known pixels are those of the noised known image. No derivative and no further evaluation, but
-    what is not measured hears of the measurement only through the next step: no number of steps makes the method
+    unmeasured coordinates are influenced through the next step only: no number of steps makes the method
     exact (order 0).
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix I.2 and I.3, for any linear A.
@@ -47,7 +47,6 @@ class Projection(StepSolver[Any]):
     pathwise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.operator.linear:
             raise ValueError(
                 f"{type(self.operator).__name__} is not linear, as {type(self).__name__} needs; "
@@ -61,7 +60,7 @@ class Projection(StepSolver[Any]):
         return self.inner.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and what the inner solver refuses."""
+        """Raise ValueError for ascending times, and as the inner solver does."""
         require_descent(type(self).__name__, times)
         self.inner.check(model, times)
 

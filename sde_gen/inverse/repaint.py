@@ -16,7 +16,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 class RePaint(Projection):
     r"""Take every step several times, noised back in between, so that what is unknown can agree with what is known.
 
-    After the projected step from t to s the samples go forward again by the process' own transition,
+    After the projected step from t to s the samples go forward again by the process's transition,
 
     .. math::
         x_t = \mathrm{scale}\, x_s + \mathrm{std}\, z, \qquad q(x_t | x_s) = N(\mathrm{scale}\, x_s, \mathrm{std}^2),
@@ -38,7 +38,6 @@ class RePaint(Projection):
     repeats: int = 10
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         super().__post_init__()
         require_int(1, repeats=self.repeats)
 

@@ -15,19 +15,19 @@ from sde_gen.utils.broadcasting import broadcast_like, sum_event
 
 
 class Particles(NamedTuple):
-    """What is known of the particles at a time.
+    """State of the particles at a time.
 
     Arguments:
         x0: predicted clean samples with shape (B, *event).
         twist: log-twists with shape (B,).
         gradient: their gradients by x_t with shape (B, *event).
-        spare: log-weights that are not used up yet, with shape (B,).
+        log_weights: accumulated log-weights with shape (B,).
     """
 
     x0: Tensor
     twist: Tensor
     gradient: Tensor
-    spare: Tensor
+    log_weights: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +72,6 @@ class TwistedSMC(StepSolver[Particles]):
     batch_coupled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.noise_std > 0:
             raise ValueError(
                 f"noise_std={self.noise_std} must be positive; give a small one for exact measurements"
@@ -85,7 +84,7 @@ class TwistedSMC(StepSolver[Particles]):
             )
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and a start without signal."""
+        """Raise ValueError for ascending times and for a start without signal."""
         require_descent(type(self).__name__, times)
         if float(model.sde.alpha(times[0])) == 0:
             raise ValueError(
@@ -95,22 +94,22 @@ class TwistedSMC(StepSolver[Particles]):
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Particles:
         """Weigh the particles of the prior."""
-        start = self._weigh(model, x, times[0])
-        return start._replace(spare=start.twist)
+        start = self._evaluate_twist(model, x, times[0])
+        return start._replace(log_weights=start.twist)
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Particles, noise: Noise
     ) -> tuple[Tensor, Particles]:
-        """Move, weigh, resample."""
+        """Move, scale, resample."""
         c_t, c_0, std = model.sde.posterior(t, s)
         alpha, sigma = model.sde.marginal(t)
         mean = broadcast_like(c_t, x_t) * x_t + broadcast_like(c_0, x_t) * state.x0
         shift = broadcast_like(c_0 * sigma**2 / alpha, x_t) * state.gradient
         z = noise(x_t, float(t), float(s))
         x_s = mean + shift + broadcast_like(std, x_t) * z
-        pull = sum_event(shift * (0.5 * shift + broadcast_like(std, x_t) * z)) / std.to(x_t) ** 2
-        new = self._weigh(model, x_s, s)
-        weight = state.spare + new.twist - state.twist - pull
+        correction = sum_event(shift * (0.5 * shift + broadcast_like(std, x_t) * z)) / std.to(x_t) ** 2
+        new = self._evaluate_twist(model, x_s, s)
+        weight = state.log_weights + new.twist - state.twist - correction
         chosen = systematic(torch.softmax(weight, 0), float(noise.uniform(x_t)[0]))
         return x_s[chosen], Particles(*(part[chosen] for part in new))
 
@@ -118,7 +117,7 @@ class TwistedSMC(StepSolver[Particles]):
         """One evaluation a step, and one of the prior's particles."""
         return steps + 1
 
-    def _weigh(self, model: Denoiser, x_t: Tensor, t: Tensor) -> Particles:
+    def _evaluate_twist(self, model: Denoiser, x_t: Tensor, t: Tensor) -> Particles:
         """Predict, and evaluate the twist."""
         alpha, sigma = model.sde.marginal(t)
         variance = (self.noise_std**2 + self.gamma * sigma**2 / (alpha**2 + sigma**2)).to(x_t)

@@ -1,4 +1,4 @@
-"""What the two variational bounds share."""
+"""Terms of the variational bounds."""
 
 import math
 

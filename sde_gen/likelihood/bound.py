@@ -11,7 +11,7 @@ from sde_gen.likelihood._terms import prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
 from sde_gen.objective.time_sampler.base import TimeSampler
-from sde_gen.objective.time_sampler.information import Log1pSNR
+from sde_gen.objective.time_sampler.log1p_snr import Log1pSNR
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.broadcasting import broadcast_like, sum_event
@@ -24,7 +24,7 @@ class Bound(NamedTuple):
         nats: the bound on log p(x_0), that is -(prior + diffusion + reconstruction), in nats.
         se: standard error of nats that the draws of times and noise cause; NaN with one repeat.
         prior: KL of x_1 given the data from the prior.
-        diffusion: cost of the way back, the weighted error of the predicted noise.
+        diffusion: weighted error of the predicted noise.
         reconstruction: -log p(x_0 | x_{t_min}), negative where a density exceeds one.
         nfe: evaluations of the denoiser per sample.
     """
@@ -46,11 +46,11 @@ class ELBO(Checked):
         + \frac12 \int_{t_{min}}^1 \frac{g^2}{\sigma^2} E \| \hat\epsilon(x_t, t) - \epsilon \|^2\, dt
         + E[-\log p(x_0 | x_{t_{min}})], \qquad x_t = \alpha x_0 + \sigma \epsilon
 
-    All noise is added to the clean x_0, so nothing is asked of the model at un-noised data. With the exact
-    score, the exact law of x_1 as prior and the exact p(x_0 | x_{t_min}) it is an equality for every x_0; so
+    All noise is added to the clean x_0, so the model is never evaluated at clean data. With the exact
+    score, the exact distribution of x_1 as prior and the exact p(x_0 | x_{t_min}) it is an equality for every x_0; so
     on an exact model it is loose by what the prior and the decoder are wrong, both of which are measured.
 
-    The integral is estimated without bias. Every repeat spreads ``strata`` times evenly over the law of times
+    The integral is estimated without bias. Every repeat spreads ``strata`` times evenly over the distribution of times
     by one uniform number of the sample, every time with fresh noise; the repeats are independent, and their
     spread is the reported error. Gradients flow to x0 and to the denoiser's parameters; evaluate under
     ``torch.no_grad()`` where none are wanted.
@@ -59,12 +59,12 @@ class ELBO(Checked):
     arXiv:2107.00630, sections 3 to 5 (the same with t_min and decoder, in terms of the noise).
 
     Arguments:
-        times: law of the drawn times; its density must be positive on all of [t_min, 1).
+        times: distribution of the times; its density must be positive on all of [t_min, 1).
         strata: times per repeat.
         repeats: independent repeats.
 
     Raises:
-        ValueError: strata or repeats is not positive, or later the law of times leaves out a part of the way.
+        ValueError: strata or repeats is not positive, or later the density of times is zero somewhere.
     """
 
     times: TimeSampler = field(default_factory=Log1pSNR)
@@ -72,7 +72,6 @@ class ELBO(Checked):
     repeats: int = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.strata < 1 or self.repeats < 1:
             raise ValueError(f"strata={self.strata}, repeats={self.repeats}: both must be at least 1")
 
@@ -83,7 +82,7 @@ class ELBO(Checked):
         Arguments:
             denoiser: the model, conditioning bound.
             x0: data in model space with shape (B, *event): continuous, or dequantized levels.
-            decoder: the law of the data given their noised form at t_min.
+            decoder: distribution of the data given x_t at t_min.
             noise: source of times and noise.
         """
         self._check_times(denoiser.sde)
@@ -120,7 +119,7 @@ class ELBO(Checked):
         density = self.times.density(sde, near)
         if not bool((density > 0).all()):
             raise ValueError(
-                f"the law of times has densities {density.tolist()} at t={near.tolist()}: where it is zero a "
+                f"the distribution of times has densities {density.tolist()} at t={near.tolist()}: where it is zero a "
                 "part of the bound would be missing; Log1pSNR covers all times of every process"
             )
 

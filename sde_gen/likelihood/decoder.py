@@ -1,4 +1,4 @@
-"""What a bound says of the data given their noised form at the clean end of the process."""
+"""Decoders: the distribution of the data given x_t at the last time of a bound."""
 
 import abc
 import math
@@ -15,7 +15,7 @@ from sde_gen.utils.broadcasting import sum_event
 
 
 class Decoder(Checked, abc.ABC):
-    """A law p(x_0 | x_t) at the last time t of a bound, as a density in model space.
+    """A distribution p(x_0 | x_t) at the last time t of a bound, as a density in model space.
 
     A probability of a level counts as the density that is constant on the level's bin, so bits per dimension
     of every decoder come from the one formula with the codec's log-determinant.
@@ -34,10 +34,10 @@ class Decoder(Checked, abc.ABC):
 
     @abc.abstractmethod
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """Evaluate the law.
+        """Evaluate the log-density.
 
         Arguments:
-            prediction: what the denoiser says of x_t.
+            prediction: prediction of the denoiser at x_t.
             x0: the data in model space with shape (B, *event).
 
         Returns:
@@ -52,7 +52,7 @@ class GaussianDecoder(Decoder):
     .. math::
         p(x_0 | x_t) = N(x_0;\; \hat x_0(x_t),\; \sigma_t^2 / \alpha_t^2)
 
-    It is the true law up to terms of the order of sigma^2, for data with a density that is smooth on that scale.
+    Exact up to terms of the order of sigma^2, for data with a density that is smooth on that scale.
 
     Source: Song et al., 2021, arXiv:2101.09258.
     """
@@ -76,7 +76,7 @@ class DiscretizedGaussian(Decoder):
     Source: Ho et al., 2020, arXiv:2006.11239, eq. 13, there with the standard deviation of the last step.
 
     Arguments:
-        codec: knows the bins.
+        codec: codec that defines the bins.
     """
 
     codec: Codec
@@ -116,12 +116,15 @@ class LastStep(DiscretizedGaussian):
     code (``_vb_terms_bpd``).
 
     Arguments:
-        codec: knows the bins.
-        posterior_std: standard deviation for nu = 0, which :meth:`of_chain` gives.
-        nu: place of the variance; None takes the denoiser's own.
+        codec: codec that defines the bins.
+        posterior_std: standard deviation for nu = 0; None until :meth:`of_chain` sets it.
+        nu: interpolation weight of the log-variance; None takes the one that the denoiser predicts.
+
+    Raises:
+        ValueError: when evaluated, posterior_std is None.
     """
 
-    posterior_std: float = math.nan
+    posterior_std: float | None = None
     nu: float | None = 0.0
 
     def of_chain(self, sde: SDE, times: Tensor, nu: float | None) -> Decoder:
@@ -130,6 +133,8 @@ class LastStep(DiscretizedGaussian):
 
     def std(self, prediction: Prediction) -> Tensor:
         """The standard deviation of the last step."""
+        if self.posterior_std is None:
+            raise ValueError("posterior_std=None: give a number, or take the decoder from LastStep.of_chain")
         nu = prediction.nu.double() if self.nu is None else self.nu
         log_least, log_most = math.log(self.posterior_std), torch.log(prediction.sigma.double())
         return torch.exp((1 - nu) * log_least + nu * log_most)
@@ -137,7 +142,7 @@ class LastStep(DiscretizedGaussian):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Decoder):
-    r"""The law of a level from its noised value alone, every pixel by itself and all levels alike beforehand.
+    r"""The posterior of a level given its noisy value alone, per pixel, under a uniform prior of the levels.
 
     .. math::
         P(k | x_t) = \prod_i \frac{N(x_{t,i};\; \alpha_t c_{k_i},\; \sigma_t^2)}
@@ -147,7 +152,7 @@ class Categorical(Decoder):
     Source: Kingma et al., 2021, arXiv:2107.00630, section 3.
 
     Arguments:
-        codec: knows the bins.
+        codec: codec that defines the bins.
     """
 
     codec: Codec

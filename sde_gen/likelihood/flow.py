@@ -22,7 +22,7 @@ MIDDLE = 0.3
 
 
 class LogDensity(Protocol):
-    """Anything with a log-density."""
+    """A distribution with a log-density."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats with shape (B,)."""
@@ -30,13 +30,13 @@ class LogDensity(Protocol):
 
 
 class LogProb(NamedTuple):
-    """What the flow says of samples.
+    """Log-densities of samples under the probability flow.
 
     Arguments:
         nats: log p_{t_min}(x) in nats, summed over the event, float64 with shape (B,).
         probe_se: standard error of nats that the divergence's probes cause, with shape (B,); NaN with one
             probe, which shows no spread.
-        z: the latent codes, the samples carried to t = 1, with shape (B, *event).
+        z: the latents, the samples carried to t = 1, with shape (B, *event).
         nfe: evaluations of the denoiser per sample, on average.
     """
 
@@ -71,7 +71,7 @@ def log_prob(
 
     What is integrated beside y is in nats per dimension, and so are an integrator's tolerances for it.
 
-    x is taken as a sample at t_min, un-noised: with sigma(t_min) well below the width of a quantization bin
+    x is taken as a sample at t_min: with sigma(t_min) well below the width of a quantization bin
     this is the density of the data; a larger t_min blurs it.
 
     Gradients flow to x and to the denoiser's parameters; call it under ``torch.no_grad()`` where none are
@@ -87,7 +87,7 @@ def log_prob(
         divergence: exact or estimated.
         noise: source of the divergence's probes; an exact divergence needs none.
         prior: the law of x_1; None takes that of the process.
-        clock: the variable of integration; None takes the angle of the straight path, in which the flow is smooth
+        clock: the variable of integration; None takes the angle variable, in which the flow is smooth
             from data to noise and the same for every process.
 
     Raises:
@@ -106,12 +106,12 @@ def log_prob(
     u0, u1 = clock.read(ends).tolist()
     s0, s1 = clock.rates(ends).scale
     flow = Flow(denoiser, clock, divergence.prepare(x, noise, smooth=integrator.adaptive))
-    zero = torch.zeros(len(x), divergence.columns, dtype=torch.float64, device=x.device)
+    zero = torch.zeros(len(x), divergence.num_probes, dtype=torch.float64, device=x.device)
     y, gain = integrator.integrate(flow, (x / s0, zero), u0, u1)
     z = s1 * y
     density = sde.prior if prior is None else prior
     nats = density.log_prob(z) + dim * (torch.log(s1 / s0).to(gain.device) + gain.mean(1))
-    probes = divergence.columns
+    probes = divergence.num_probes
     spread = dim * gain.std(1, correction=1) / probes**0.5 if probes > 1 else torch.full_like(nats, torch.nan)
     return LogProb(nats, spread, z, flow.count.samples / max(1, len(x)))
 

@@ -69,7 +69,7 @@ def discrete_vlb(
         denoiser: the model, conditioning bound.
         x0: data in model space with shape (B, *event).
         times: descending grid, float64 with shape (T + 1,).
-        decoder: the law of the data given the last state.
+        decoder: distribution of the data given the last state.
         noise: source of the draws.
         nu: place of the variance between the posterior's (0) and the transition's (1) in the logarithm; None
             takes the denoiser's own, :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.

@@ -18,8 +18,8 @@ WHOLE = 2**32, 0
 
 
 def weights(u: float, depth: int) -> dict[Place, float]:
-    """What the draws of the cells around a time count in the path there."""
-    found: dict[Place, float] = {WHOLE: u}
+    """Return the weights of the draws of all cells around a time in the path there."""
+    result: dict[Place, float] = {WHOLE: u}
     halvings = levels(u, depth)
     for level in range(halvings + 1):
         number = math.floor(math.ldexp(u, level))
@@ -27,12 +27,12 @@ def weights(u: float, depth: int) -> dict[Place, float]:
         if v == 0:
             break  # the end of a cell, where smaller ones do not count
         shape = 0.5 - abs(v - 0.5) if level < halvings else math.sqrt(v * (1 - v))
-        found[level, number] = math.sqrt(math.ldexp(1, -level)) * shape
-    return found
+        result[level, number] = math.sqrt(math.ldexp(1, -level)) * shape
+    return result
 
 
 def levels(u: float, depth: int) -> int:
-    """How often the clock is halved around a time: once more for every octave below 1/8."""
+    """Return the number of bisections around a time: once more for every octave below 1/8."""
     return depth + min(max(0, -2 - math.frexp(u)[1]), 64)
 
 
@@ -44,7 +44,7 @@ def in_one_cell(u: float, v: float, depth: int) -> bool:
 
 
 class BrownianPath:
-    """Draws (B, D) of places, kept from one question to the next; memory is used again, for fresh one is slow."""
+    """Draws (B, D) of places, cached between calls; buffers are reused."""
 
     def __init__(self, roots: random.Words, dim: int) -> None:
         self.dim = dim
@@ -52,9 +52,9 @@ class BrownianPath:
         self._kept: dict[Place, NDArray[np.float32]] = {}
 
     def __call__(self, places: list[Place]) -> Iterator[Tensor]:
-        """The draws of places, float32; all others are forgotten."""
+        """Return the draws of places, float32, and drop all others from the cache."""
         count = len(self._roots)
-        spare = [self._kept.pop(place) for place in set(self._kept) - set(places)]
+        buffers = [self._kept.pop(place) for place in set(self._kept) - set(places)]
         new = [place for place in places if place not in self._kept]
         level, number = np.array(new, dtype=np.uint64).reshape(-1, 2).T[:, :, None]
         keys = random.keys(self._roots, level, number)  # (places, B)
@@ -62,8 +62,8 @@ class BrownianPath:
         for start in range(0, len(new), together):
             some = new[start : start + together]
             out = (
-                spare.pop()
-                if spare and together == 1
+                buffers.pop()
+                if buffers and together == 1
                 else np.empty((len(some) * count, self.dim), np.float32)
             )
             random.normals(keys[start : start + together].ravel(), out)
@@ -74,5 +74,5 @@ class BrownianPath:
 def clock(u: float) -> float:
     """The time; what rounding puts beyond the ends belongs to them."""
     if not -1e-9 <= u <= 1 + 1e-9:
-        raise ValueError(f"the Brownian path runs over the clock [0, 1], asked at {u}")
+        raise ValueError(f"the Brownian path is defined on [0, 1], got time {u}")
     return min(max(u, 0.0), 1.0)

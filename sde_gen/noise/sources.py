@@ -1,4 +1,4 @@
-"""Where all randomness enters: a source of Gaussian noise is an object, never global state."""
+"""Explicit sources of Gaussian noise: i.i.d., one stream per sample, or Brownian paths."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Noise(Protocol):
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw N(0, I) like x: a Brownian motion's increment W(u1) - W(u0), divided by sqrt|u1 - u0|.
 
-        The solver picks the clock, from 0 to 1; ours is the time t. Where u1 < u0, as in a step from t
+        The solver picks the time variable in [0, 1]; ours is the time t. Where u1 < u0, as in a step from t
         down to s, the increment over a coarse step is still the sum of those over its parts.
         """
         ...
@@ -72,7 +72,7 @@ class IID(Checked):
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device | str = "cpu") -> "IID":
-        """Make a source with a generator of its own."""
+        """Make a source with a new generator of this seed."""
         return cls(torch.Generator(device).manual_seed(seed))
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
@@ -110,7 +110,7 @@ class PerSample(Checked):
         self.seeds = [int(seed) for seed in seeds]
         for seed in self.seeds:
             if not 0 <= seed < 2**64:
-                raise ValueError(f"seed={seed} must lie in [0, 2^64); sample_seeds makes such seeds")
+                raise ValueError(f"seed={seed} must lie in [0, 2^64); spawn_seeds makes such seeds")
         self._roots = random.keys(np.array(self.seeds, dtype=np.uint64), random.word(0))
         self._draws = 0
 
@@ -148,13 +148,13 @@ class Brownian(PerSample):
 
     Whatever the grid, its number of steps and the order of the questions, a seed stands for the same path,
     so samples of coarse and fine grids can be compared. The clock is halved again and again, and in every cell of
-    level n and number k the path bends by a draw of its own,
+    level n and number k a draw adds to the path,
 
     .. math::
         W(u) = u Z + \sum_{n=0}^{d-1} 2^{-n/2 - 1} h(v_n) Z_{n,k_n} + 2^{-d/2} \sqrt{v_d (1 - v_d)}\, Z_{d,k_d},
         \qquad k_n = \lfloor 2^n u \rfloor, \quad v_n = 2^n u - k_n, \quad h(v) = 1 - |2 v - 1| .
 
-    The last term is the bridge over a smallest cell at one time of it. So the law is exact for any times of which no
+    The last term is the bridge over a smallest cell at one time of it. The distribution is exact for times of which no
     two lie within one smallest cell; on a grid those are neighbors, and refused. Smallest cells have length
     :math:`2^{-d}` from 1/8 to 1; every octave of time below has as many of them as the one from 1/8 to 1/4.
 

@@ -1,4 +1,4 @@
-"""Classification of noised samples."""
+"""Classification of noisy samples."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 
 class NoisyClassifierProtocol(Protocol):
-    """A classifier of noised samples, with the process they were noised by."""
+    """A classifier of noisy samples, with the process they were noised by."""
 
     sde: SDE
 
@@ -25,17 +25,17 @@ class NoisyClassifierProtocol(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(Checked):
-    r"""The cross-entropy of the class given the noised sample.
+    r"""The cross-entropy of the class given the noisy sample.
 
     .. math::
         -E_{t \sim p} \log p_t(y | x_t), \qquad x_t = \alpha x_0 + \sigma \epsilon
 
-    Its minimum at every t is the exact :math:`p_t(y | x_t)`, whatever the law p of the times.
+    Its minimum at every t is the exact :math:`p_t(y | x_t)`, whatever the density p of the times.
 
     Sources: Song et al., 2021, arXiv:2011.13456, appendix I.1; Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4.
 
     Arguments:
-        time_sampler: the law p of the times.
+        time_sampler: the density p of the times.
     """
 
     time_sampler: TimeSampler

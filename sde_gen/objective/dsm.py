@@ -17,7 +17,7 @@ from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 class Loss(NamedTuple):
-    """What the objective says of a batch; every field has shape (B,).
+    """Loss of a batch; every field has shape (B,).
 
     Arguments:
         per_sample: the loss of every sample, whose mean is minimized.
@@ -31,7 +31,7 @@ class Loss(NamedTuple):
 
 
 class NoiseDraw(NamedTuple):
-    """What is random in the loss of a batch, one row per sample.
+    """Random draws of the loss of a batch, one row per sample.
 
     Arguments:
         t: the times, float64 with shape (B,).
@@ -49,7 +49,7 @@ class NoiseDraw(NamedTuple):
 
 
 class Objective(Protocol):
-    """What a trainer minimizes."""
+    """A training objective."""
 
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw what is random for samples like x0 (B, *event), of which nothing but shape and dtype is looked at."""
@@ -72,7 +72,7 @@ class DSM(Checked):
     Sources: Vincent, 2011; Song et al., 2021, arXiv:2011.13456, eq. 7 (there with lambda = w sigma^2).
 
     Arguments:
-        time_sampler: the distribution p of the times.
+        time_sampler: the density p of the times.
         weighting: the weight w.
     """
 

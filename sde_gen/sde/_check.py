@@ -1,12 +1,12 @@
-"""What processes check about their arguments."""
+"""Validation of the arguments of processes."""
 
 
 def check_t_min(t_min: float, *, zero: str = "") -> None:
-    """Refuse a smallest time outside [0, 1).
+    """Raise ValueError for a smallest time outside [0, 1).
 
     Arguments:
         t_min: the smallest time.
-        zero: why t_min = 0 is no time of this process; empty if it is one.
+        zero: reason why t_min = 0 is excluded; empty if it is allowed.
 
     Raises:
         ValueError: t_min is not in [0, 1), or is 0 with a reason against it.

@@ -1,4 +1,4 @@
-"""The kernel of a process of which only drift and diffusion are given."""
+"""The kernel of a process defined by drift and diffusion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class Kernel:
         return kernel
 
     def check(self) -> None:
-        """Refuse integrals that are not accurate."""
+        """Raise ValueError if the integrals are not accurate."""
         rate = float(self.rate.errors.sum())
         noise = float((self.noise.errors / (self.variance_left[:-1] + self.noise.totals())).max())
         if not (rate <= TOLERANCE and noise <= TOLERANCE):

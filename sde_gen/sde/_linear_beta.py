@@ -1,4 +1,4 @@
-"""What VP and sub-VP share: the rate beta, linear in time."""
+"""Base class of VP and sub-VP: the rate beta, linear in time."""
 
 import math
 from dataclasses import dataclass
@@ -33,7 +33,6 @@ class LinearBeta(SDE):
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 <= self.beta_min <= self.beta_max < math.inf or self.beta_max == 0:
             raise ValueError(
                 f"beta_min={self.beta_min}, beta_max={self.beta_max}: "

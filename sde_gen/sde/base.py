@@ -42,7 +42,7 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True)
 class Prior:
-    """The law N(0, std^2 I) that stands for x_1."""
+    """The prior N(0, std^2 I) of x_1."""
 
     std: float
 
@@ -79,7 +79,7 @@ class SDE(Checked, abc.ABC):
     (transition and posterior from alpha and sigma).
 
     Attributes:
-        t_min: the smallest time at which a network is asked; grids end there.
+        t_min: the smallest time at which the denoiser is evaluated; grids end there.
 
     All methods of time take a tensor of shape () or (B,), best in float64, and return the same shape; a number stands
     for a float64 scalar.

@@ -38,7 +38,6 @@ class Cosine(SDE):
     t_min: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not -math.inf < self.log_snr_min < self.log_snr_max < math.inf:
             raise ValueError(
                 f"log_snr_min={self.log_snr_min}, log_snr_max={self.log_snr_max}: "

@@ -98,7 +98,6 @@ class DDPM(SDE):
     t_min: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         betas = tuple(float(beta) for beta in self.betas)
         _check(betas)
         object.__setattr__(self, "betas", betas)

@@ -32,7 +32,6 @@ class EDMProcess(SDE):
     t_min: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
                 f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: "

@@ -1,4 +1,4 @@
-"""A process of which only drift and diffusion are given."""
+"""A process defined by drift and diffusion."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,6 @@ class Table(Checked):
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         times, values = (tuple(float(number) for number in row) for row in (self.times, self.values))
         if len(times) != len(values) or len(times) < 4:
             raise ValueError(
@@ -87,7 +86,6 @@ class Linear(SDE):
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments and integrate."""
         object.__setattr__(self, "breakpoints", tuple(float(time) for time in self.breakpoints))
         if not all(0 < time < 1 for time in self.breakpoints):
             raise ValueError(f"breakpoints={self.breakpoints} must lie strictly between 0 and 1")

@@ -1,4 +1,4 @@
-"""The straight path of flow matching and rectified flow."""
+"""Rectified flow, the linear path of flow matching."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class Rectified(SDE):
-    r"""The straight path from data to noise.
+    r"""The linear path from data to noise.
 
     .. math::
         \alpha = 1 - t, \qquad \sigma = t, \qquad
         f = -\frac{1}{1 - t}, \qquad g^2 = \frac{2 t}{1 - t} .
 
-    At t = 1 nothing is left of the data: the log-SNR, f and g are infinite there, the velocity
+    At t = 1 the signal vanishes: the log-SNR, f and g are infinite there, the velocity
     alpha' x0 + sigma' eps is not.
 
     Sources: Lipman et al., 2023, arXiv:2210.02747, eq. 20 with sigma_min = 0 and time reversed; Liu et al.,
@@ -34,7 +34,6 @@ class Rectified(SDE):
     t_min: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         check_t_min(self.t_min, zero="sigma(0) is zero")
 
     def alpha(self, t: Tensor) -> Tensor:

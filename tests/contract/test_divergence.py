@@ -179,7 +179,7 @@ def test_field_and_shapes(name):
     x = torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(1)).double()
     value, found = make("divergence", name).prepare(x, IID.seeded(0))(field, x)
     torch.testing.assert_close(value, field(x))
-    assert found.shape == (3, make("divergence", name).columns)
+    assert found.shape == (3, make("divergence", name).num_probes)
     assert found.dtype == torch.float64
 
 

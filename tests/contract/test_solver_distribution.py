@@ -116,7 +116,7 @@ def test_bias_of_annealed_langevin_is_the_stated_one(kappa: float, sde: str) -> 
     process = make("sde", sde)
     times, solver = log_snr_times(process, 1), AnnealedLangevin(kappa=kappa, moves=500)
     start = gaussian.marginal(process, times[0], gaussian.POINT)
-    end = gaussian.through(solver, gaussian.denoiser(process, gaussian.POINT), times, start)
+    end = gaussian.propagate(solver, gaussian.denoiser(process, gaussian.POINT), times, start)
     stated = process.sigma(times[-1]) ** 2 / (1 - kappa / 4) * torch.eye(2, dtype=torch.float64)
     torch.testing.assert_close(end.cov, stated, rtol=1e-12, atol=0)
 
@@ -137,7 +137,7 @@ def mean_error(solver: Solver, sde: SDE, times: Tensor, eta: float) -> float:
     point = gaussian.GaussianMoments(
         sde.alpha(times[0]) * (gaussian.DATA.mean + torch.tensor(away)), gaussian.POINT.cov
     )
-    end = gaussian.through(solver, gaussian.denoiser(sde), times, point)
+    end = gaussian.propagate(solver, gaussian.denoiser(sde), times, point)
     return float((end.mean / sde.alpha(times[-1]) - exact).norm())
 
 

@@ -1,3 +1,3 @@
-"""The exact laws of sde_gen.evaluation.certificate, under the name by which tests know them."""
+"""Re-export of sde_gen.evaluation.verification.exact_gaussian for tests."""
 
-from sde_gen.evaluation.certificate.law import *  # noqa: F403
+from sde_gen.evaluation.verification.exact_gaussian import *  # noqa: F403

@@ -1,3 +1,3 @@
-"""The exact answers of sde_gen.evaluation.certificate, under the name by which tests know them."""
+"""Re-export of sde_gen.evaluation.verification.oracles for tests."""
 
-from sde_gen.evaluation.certificate.oracles import *  # noqa: F403
+from sde_gen.evaluation.verification.oracles import *  # noqa: F403

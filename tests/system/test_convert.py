@@ -275,14 +275,14 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
     assert np.abs(four - plain).max() > 1e-3
     told = drawn("told", "label=4")
     np.testing.assert_array_equal(
-        drawn("told", *by, "guidance.told=true", "guidance.scale=0", "label=4"), told
+        drawn("told", *by, "guidance.pass_label=true", "guidance.scale=0", "label=4"), told
     )
-    both = drawn("told", *by, "guidance.told=true", "guidance.scale=3", "label=4")
+    both = drawn("told", *by, "guidance.pass_label=true", "guidance.scale=3", "label=4")
     assert np.abs(both - told).max() > 1e-3
     for run, words, answer in (
         ("free", (*by, "label=5"), "the classes are 0 to 4"),
-        ("told", (*by, "label=4"), "guidance.told=true"),
-        ("free", (*by, "guidance.told=true", "label=4"), "was trained without labels"),
+        ("told", (*by, "label=4"), "guidance.pass_label=true"),
+        ("free", (*by, "guidance.pass_label=true", "label=4"), "was trained without labels"),
         ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
         ("classifier", (), "holds a classifier, which cannot sample"),
     ):

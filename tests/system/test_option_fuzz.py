@@ -81,7 +81,7 @@ def _no_work(monkeypatch, tmp_path):
         (Evaluation, "results"),
         (Comparison, "measure"),
         (Tuner, "errors"),
-        (verify, "certify"),
+        (verify, "verify_solver"),
         (convert, "load_run"),
     ):
         monkeypatch.setattr(owner, name, begin)

@@ -243,7 +243,7 @@ def test_tasks_refuse_images_that_do_not_fit():
     ):
         with pytest.raises(ValueError, match=r"has shape \(1, 8, 8\); expected the model's, \(3, 8, 8\)"):
             task(event=event)
-    assert Colorize(image=grey, event=event, method=method).truth is None
+    assert Colorize(image=grey, event=event, method=method).reference is None
     for mask, answer in ((torch.zeros(8, 8), "hides everything"), (torch.ones(1, 1), "the mask has shape")):
         with pytest.raises(ValueError, match=answer):
             Inpaint(image=torch.zeros(1, *event), event=event, method=method, mask=mask.bool())

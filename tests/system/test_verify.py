@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sde_gen.cli import verify
-from sde_gen.evaluation.certificate import certify
+from sde_gen.evaluation.verification import verify_solver
 from tests.helpers.catalogue import make
 from tests.system import test_commands
 
@@ -72,9 +72,9 @@ def test_every_kind_of_failure_is_found():
         def nfe(self, steps):
             return steps + 1
 
-    failures = " ".join(certify("coupled", Coupled(), "vp", make("sde", "vp")).failures)
+    failures = " ".join(verify_solver("coupled", Coupled(), "vp", make("sde", "vp")).failures)
     assert "order" in failures
-    assert "alone is another" in failures
+    assert "depends on the batch" in failures
     assert "6 evaluations declared, 5 counted" in failures
 
 

@@ -1,4 +1,4 @@
-"""What a network's output means: noise, data, score, v, velocity, or the preconditioned output of EDM."""
+"""Parametrizations (prediction types): noise, data, score, v, velocity, or the preconditioned output of EDM."""
 
 from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearParametrization, Parametrization
 from sde_gen.denoiser.parametrization.edm import EDM

@@ -1,4 +1,4 @@
-"""What a network's output means, as a hub (the prediction) and spokes (the parametrizations)."""
+"""The abstract parametrization: conversion between network outputs and predictions."""
 
 import abc
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 
 class Parametrization(Checked, abc.ABC):
-    """The meaning of a network's input, noise label and output.
+    """Input scaling, noise label and prediction type of a network.
 
     Marginals are float64 with shape () or (B,); implementations broadcast them with ``_tensor.like``.
     """
 
     @abc.abstractmethod
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network sees.
+        """Return the inputs of the network.
 
         Arguments:
-            x_t: noised samples with shape (B, *event).
+            x_t: noisy samples with shape (B, *event).
             marginal: alpha and sigma with shape () or (B,).
             t: times with shape () or (B,).
 
@@ -33,7 +33,7 @@ class Parametrization(Checked, abc.ABC):
 
     @abc.abstractmethod
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
-        """What the network's output (B, *event) says about x_0 and eps."""
+        """Convert the network's output (B, *event) to a prediction."""
 
     @abc.abstractmethod
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
@@ -71,13 +71,13 @@ class LinearParametrization(Parametrization):
         """Its coefficients."""
 
     def c_in(self, marginal: Marginal) -> Tensor | float:
-        """What multiplies the sample that the network sees."""
+        """Return the input scaling c_in."""
         del marginal
         return 1.0
 
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
         """The sample, scaled, and its label."""
-        return weigh(self.c_in(marginal), x_t), self.label(marginal, t)
+        return scale(self.c_in(marginal), x_t), self.label(marginal, t)
 
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
         """Combine sample and output."""
@@ -86,20 +86,20 @@ class LinearParametrization(Parametrization):
 
 def combine(linear: LinearCoefficients, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
     """The prediction with these coefficients."""
-    x0 = _line(linear.x0_x, x_t, linear.x0_out, out)
-    eps = _line(linear.eps_x, x_t, linear.eps_out, out)
+    x0 = _axpy(linear.x0_x, x_t, linear.x0_out, out)
+    eps = _axpy(linear.eps_x, x_t, linear.eps_out, out)
     return Prediction(x_t, x0, eps, broadcast_like(marginal.alpha, x_t), broadcast_like(marginal.sigma, x_t))
 
 
-def weigh(a: Tensor | float, x: Tensor) -> Tensor:
+def scale(a: Tensor | float, x: Tensor) -> Tensor:
     """``a x``."""
     if isinstance(a, Tensor):
         return broadcast_like(a, x) * x
     return x if a == 1 else a * x
 
 
-def _line(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
+def _axpy(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
     """``a x + b y``, without the terms that are not there."""
     if isinstance(a, float) and a == 0:
-        return weigh(b, y)
-    return (broadcast_like(a, x) * x if isinstance(a, Tensor) else a * x).add_(weigh(b, y))
+        return scale(b, y)
+    return (broadcast_like(a, x) * x if isinstance(a, Tensor) else a * x).add_(scale(b, y))

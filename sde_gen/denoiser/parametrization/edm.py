@@ -34,7 +34,6 @@ class EDM(LinearParametrization):
     label: NoiseLabel = LogSigma(scale=0.25)
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.sigma_data > 0:
             raise ValueError(
                 f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation "

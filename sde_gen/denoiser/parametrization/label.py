@@ -1,4 +1,4 @@
-"""Noise labels: the one number that tells a network how noisy its input is."""
+"""Noise labels: the scalar noise level c_noise given to a network."""
 
 import abc
 import math
@@ -13,7 +13,7 @@ from sde_gen.sde.base import Marginal
 from sde_gen.utils.arguments import Checked
 
 LIMIT = 8.0
-"""Largest log(sigma / alpha) that our own networks are told."""
+"""Largest log(sigma / alpha) of a noise label."""
 
 
 class NoiseLabel(Checked, abc.ABC):

@@ -23,7 +23,7 @@ class LearnedVariance(Parametrization):
     Source: Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15; the range of the numbers is that of their code.
 
     Arguments:
-        mean: the meaning of the first half.
+        mean: parametrization of the first half.
     """
 
     mean: Parametrization

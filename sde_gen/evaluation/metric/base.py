@@ -18,7 +18,7 @@ from sde_gen.utils.arguments import Checked
 class MetricResult:
     """A number per image, and what is known of its error; all in the metric's unit, float64 with shape (B,).
 
-    NaN in a part says that it is not known of this image: a metric may look at some images more closely.
+    NaN means not estimated: error components are computed on a subset of images only.
 
     Arguments:
         value: the numbers.
@@ -31,7 +31,7 @@ class MetricResult:
     biases: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What JSON can say of every image: null where a part is not known."""
+        """Convert to one JSON record per image, with null for unknown parts."""
         value = self.value.tolist()
         spread, offset = (
             {name: [x if math.isfinite(x) else None for x in part.tolist()] for name, part in parts.items()}

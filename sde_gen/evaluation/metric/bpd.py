@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,31 +15,49 @@ from sde_gen.likelihood.divergence import Divergence
 from sde_gen.noise import Noise, PerSample, spawn_seeds
 from sde_gen.ode.base import Integrator
 
-REDRAWN, ODE = ("dequantization", "probes"), "ODE"
-"""Names of the parts of the error."""
+RANDOM_ERRORS, ODE = ("dequantization", "probes"), "ODE"
+"""Names of the components of the error."""
+
+
+class Draws(NamedTuple):
+    """Random numbers of one evaluation.
+
+    Arguments:
+        x: dequantized samples in model space with shape (B, *event).
+        probes: noise source of the divergence's probes.
+    """
+
+    x: Tensor
+    probes: Noise
+
+
+def draw(values: Tensor, codec: Codec, seeds: Sequence[int]) -> Draws:
+    """Dequantize data; every stream continues with the probes after the dequantization."""
+    noise = PerSample(seeds)
+    return Draws(codec.encode(values, noise), noise)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BitsPerDim(Metric):
     r"""Bits per dimension by the probability flow, with one uniform dequantization of every image.
 
-    Some images are looked at more closely, to tell the parts of the error of the mean. With b(u, v) the number that
-    comes of the dequantization u and the probes v, and other draws u' and v',
+    The components of the error of the mean are estimated on a subset of the images. With b(u, v) the value for the
+    dequantization u and the probes v, and independent draws u' and v',
 
     .. math::
         e_u^2 = \tfrac12 (b(u, v) - b(u', v))^2, \qquad e_v^2 = \tfrac12 (b(u, v) - b(u, v'))^2
 
-    are unbiased for the variances of b in u and in v (what they do together is in both). The error of the ODE is
-    told by a finer solve, of the same image by the same probes, kept for the whole solve: their errors are the same
-    in both, so the difference has none of them.
+    are unbiased for the variances of b in u and in v (their interaction is in both). The error of the ODE is
+    estimated by a finer solve of the same image with the same probes, fixed for the whole solve, so that the errors of
+    the probes cancel in the difference.
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix D.2.
 
     Arguments:
         integrator: method for the ODE.
         divergence: exact or estimated.
-        closer: one image out of so many, drawn by its seed, is looked at more closely, with five or six solves in place
-            of one; None looks at none.
+        closer: errors are estimated on one image in ``closer``, selected by its seed, at the cost of five or six
+            solves instead of one; None estimates none.
 
     Raises:
         ValueError: closer is below 1.
@@ -52,67 +70,67 @@ class BitsPerDim(Metric):
     unit: ClassVar[str] = "bits/dim"
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.closer is not None and (type(self.closer) is not int or self.closer < 1):
             raise ValueError(
-                f"closer={self.closer!r} must be a whole number from 1 on, or null for no closer look"
+                f"closer={self.closer!r} must be a whole number from 1 on, or null to estimate no errors"
             )
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the integrator couples them."""
+        """Whether the integrator couples the samples of a batch."""
         return self.integrator.batch_coupled
 
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:
-        """Dequantize, solve and convert; look closer at some."""
-        noise = PerSample(seeds)
-        x = codec.encode(values, noise)
-        found = self._bits(denoiser, x, codec, noise)
+        """Dequantize, solve and convert; estimate the errors on a subset."""
+        x, probes = draw(values, codec, seeds)
+        bits = self._bits(denoiser, x, codec, probes)
         if self.closer is None:
-            return MetricResult(value=found)
+            return MetricResult(value=bits)
         index = torch.tensor([i for i, seed in enumerate(seeds) if seed % self.closer == 0], dtype=torch.long)
-        near = index.to(x.device)
-        parts = self._parts(
+        subset = index.to(x.device)
+        components = self._error_components(
             denoiser.select(index, len(x)),
-            values[near],
+            values[subset],
             codec,
             [seeds[i] for i in index.tolist()],
-            found[near],
+            bits[subset],
         )
-        unknown = torch.full_like(found, torch.nan)
-        whole = {name: unknown.index_copy(0, near, part) for name, part in parts.items()}
+        unknown = torch.full_like(bits, torch.nan)
+        errors = {name: unknown.index_copy(0, subset, part) for name, part in components.items()}
         return MetricResult(
-            value=found, random_errors={name: whole[name] for name in REDRAWN}, biases={ODE: whole[ODE]}
+            value=bits,
+            random_errors={name: errors[name] for name in RANDOM_ERRORS},
+            biases={ODE: errors[ODE]},
         )
 
-    def _parts(
-        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int], found: Tensor
+    def _error_components(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int], bits: Tensor
     ) -> dict[str, Tensor]:
-        """Parts of the errors of these images, with shape (b,)."""
+        """Return the error components of these images, with shape (b,)."""
         if not seeds:
-            return {name: found for name in (*REDRAWN, ODE)}
-        other = [spawn_seeds(seed, 1)[0] for seed in seeds]
-        same, other_noise = PerSample(seeds), PerSample(other)
-        x = codec.encode(values, same)  # what same draws next are the probes of before
-        x_other = codec.encode(values, other_noise)
-        spread = {"dequantization": (found - self._bits(denoiser, x_other, codec, same)).abs() / 2**0.5}
-        spread["probes"] = torch.zeros_like(found)
+            return {name: bits for name in (*RANDOM_ERRORS, ODE)}
+        other_seeds = [spawn_seeds(seed, 1)[0] for seed in seeds]
+        first, other = draw(values, codec, seeds), draw(values, codec, other_seeds)
+        b_other_u = self._bits(denoiser, other.x, codec, first.probes)
+        e_u = (bits - b_other_u).abs() / 2**0.5
+        e_v = torch.zeros_like(bits)
         if self.divergence.random:
-            spread["probes"] = (found - self._bits(denoiser, x, codec, other_noise)).abs() / 2**0.5
+            b_other_v = self._bits(denoiser, first.x, codec, other.probes)
+            e_v = (bits - b_other_v).abs() / 2**0.5
         coarse, fine = (
             self._bits(
                 denoiser,
-                x,
+                first.x,
                 codec,
-                PerSample(other),
+                PerSample(other_seeds),
                 integrator=integrator,
                 divergence=self.divergence.with_fixed_probes(),
             )
             for integrator in (self.integrator, self.integrator.refine())
         )
-        return {**spread, ODE: coarse - fine}
+        return {"dequantization": e_u, "probes": e_v, ODE: coarse - fine}
 
     def _bits(
         self,
@@ -124,11 +142,11 @@ class BitsPerDim(Metric):
         integrator: Integrator | None = None,
         divergence: Divergence | None = None,
     ) -> Tensor:
-        found = log_prob(
+        result = log_prob(
             denoiser,
             x,
             integrator=integrator or self.integrator,
             divergence=divergence or self.divergence,
             noise=noise,
         )
-        return bits_per_dim(found.nats, x, codec)
+        return bits_per_dim(result.nats, x, codec)

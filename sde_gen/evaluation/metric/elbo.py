@@ -12,7 +12,7 @@ from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.metric._bits import code_length
 from sde_gen.evaluation.metric.base import Metric, MetricResult
-from sde_gen.evaluation.metric.ending import DataTerm, DequantizedData
+from sde_gen.evaluation.metric.data_term import DataTerm, DequantizedData
 from sde_gen.likelihood import ELBO
 from sde_gen.noise import PerSample
 from sde_gen.utils.broadcasting import event_numel
@@ -29,7 +29,7 @@ class ContinuousBound(Metric):
 
     Arguments:
         bound: draws of times and noise.
-        ending: how the data meet the clean end of the process.
+        ending: data term at t_min.
     """
 
     bound: ELBO = field(default_factory=ELBO)

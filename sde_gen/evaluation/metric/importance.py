@@ -28,7 +28,7 @@ class ImportanceBits(Metric):
     Source: Burda et al., 2016, arXiv:1509.00519, theorem 1.
 
     Arguments:
-        dequantization: law of the draws.
+        dequantization: distribution of the draws.
         draws: their number K.
         integrator: method for the ODE.
         divergence: exact or estimated.
@@ -47,7 +47,6 @@ class ImportanceBits(Metric):
     uses_dequantization: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be at least 1")
         if self.draws > 1 and self.divergence.random:

@@ -12,7 +12,7 @@ from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.metric._bits import code_length
 from sde_gen.evaluation.metric.base import Metric, MetricResult
-from sde_gen.evaluation.metric.ending import DataTerm, DiscreteData
+from sde_gen.evaluation.metric.data_term import DataTerm, DiscreteData
 from sde_gen.grid import Grid
 from sde_gen.likelihood import discrete_vlb
 from sde_gen.noise import PerSample
@@ -30,7 +30,7 @@ class ChainBound(Metric):
         steps: number of steps.
         nu: variance of the steps, 0 the posterior's and 1 the transition's; None if the network predicts it.
         repeats: independent draws of all terms.
-        ending: how the data meet the clean end of the process.
+        ending: data term at t_min.
     """
 
     grid: Grid

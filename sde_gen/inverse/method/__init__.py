@@ -1,8 +1,8 @@
-"""How a sampler is made to answer a measurement: by its denoiser, or by its walk."""
+"""Posterior sampling methods: by the denoiser or by the solver."""
 
 from sde_gen.inverse.method.base import Method
-from sde_gen.inverse.method.guided import DenoiserMethod
-from sde_gen.inverse.method.walked import SolverMethod
+from sde_gen.inverse.method.denoiser_method import DenoiserMethod
+from sde_gen.inverse.method.solver_method import SolverMethod
 
 __all__ = ["DenoiserMethod", "Method", "SolverMethod"]
 

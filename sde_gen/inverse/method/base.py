@@ -11,7 +11,7 @@ from sde_gen.utils.arguments import Checked
 
 
 class Method(Checked, abc.ABC):
-    """What turns sampling from a model into sampling given a measurement."""
+    """A posterior sampling method."""
 
     @property
     def uses_solver(self) -> bool:
@@ -22,13 +22,13 @@ class Method(Checked, abc.ABC):
     def __call__(
         self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
     ) -> tuple[Denoiser, Sampler]:
-        """Give denoiser and sampler the measurement.
+        """Condition denoiser and sampler on the measurement.
 
         Arguments:
             denoiser: the model, conditioning bound.
             sampler: how it is sampled.
             operator: the measurement A.
-            y: what it measured, with shape (1, *measurement).
+            y: measurement with shape (1, *measurement).
 
         Raises:
             ValueError: the method cannot work with this operator.

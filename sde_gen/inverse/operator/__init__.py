@@ -1,4 +1,4 @@
-"""Measurements of samples: what an inverse problem knows of its answer."""
+"""Measurement operators of inverse problems."""
 
 from sde_gen.inverse.operator.average_pool import AveragePool
 from sde_gen.inverse.operator.base import Operator

@@ -22,7 +22,6 @@ class AveragePool(Operator):
     factor: int = 2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.factor < 2:
             raise ValueError(f"factor={self.factor}: expected at least 2, the side of a block in pixels")
 

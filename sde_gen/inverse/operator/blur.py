@@ -22,7 +22,6 @@ class Blur(Operator):
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.std > 0:
             raise ValueError(f"std={self.std} must be positive: the blur's standard deviation in pixels")
 

@@ -14,7 +14,7 @@ from sde_gen.utils.broadcasting import event_numel
 class CompressedSensing(Operator):
     """Products with a random matrix of entries N(0, 1 / rows): (B, *event) -> (B, rows).
 
-    Source: Candes and Tao, 2006, IEEE Transactions on Log1pSNR Theory 52, 5406.
+    Source: Candes and Tao, 2006, IEEE Transactions on Information Theory 52, 5406.
 
     Arguments:
         rows: number of measurements.
@@ -28,7 +28,6 @@ class CompressedSensing(Operator):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.rows < 1:
             raise ValueError(f"rows={self.rows}: at least one measurement is needed")
 

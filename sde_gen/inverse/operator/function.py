@@ -1,4 +1,4 @@
-"""A measurement of the user's own."""
+"""A user-defined measurement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Function(Operator):
 
     @property
     def linear(self) -> bool:
-        """What the constructor was told."""
+        """The flag given to the constructor."""
         return self.is_linear
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -38,7 +38,6 @@ class JPEG(Operator):
     quality: int = 25
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 1 <= self.quality <= 95:
             raise ValueError(f"quality={self.quality}: expected 1, the smallest file, to 95, the best image")
 

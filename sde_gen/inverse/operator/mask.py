@@ -23,7 +23,6 @@ class Mask(Operator):
     mask: Tensor
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.mask.dtype != torch.bool:
             raise ValueError(
                 f"mask has dtype {self.mask.dtype}; expected bool, true where the sample is known"

@@ -1,6 +1,6 @@
-"""What can be done with a model and given images."""
+"""Inverse problems and edits of given images."""
 
-from sde_gen.inverse.task.base import Task
+from sde_gen.inverse.task.base import SampleRequest, Task, TaskSampler
 from sde_gen.inverse.task.colorize import Colorize
 from sde_gen.inverse.task.deblur import Deblur
 from sde_gen.inverse.task.inpaint import Inpaint
@@ -18,8 +18,10 @@ __all__ = [
     "Inpaint",
     "Interpolate",
     "Restore",
+    "SampleRequest",
     "SuperResolution",
     "Task",
+    "TaskSampler",
     "Vary",
     "psnr",
 ]

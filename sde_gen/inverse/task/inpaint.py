@@ -23,7 +23,6 @@ class Inpaint(Restore):
     mask: Tensor
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.mask.shape != tuple(self.event[1:]):
             raise ValueError(
                 f"the mask has shape {tuple(self.mask.shape)}, the model's images {tuple(self.event[1:])}; "

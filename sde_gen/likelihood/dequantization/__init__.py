@@ -1,4 +1,4 @@
-"""From integer levels to points at which a density can be evaluated."""
+"""Dequantization of integer levels."""
 
 from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.likelihood.dequantization.importance import importance_bound

@@ -1,4 +1,4 @@
-"""The abstract way from data to points at which a density can be evaluated."""
+"""The abstract dequantization."""
 
 import abc
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Dequantized(NamedTuple):
 
 
 class Dequantization(Checked, abc.ABC):
-    r"""A law q of points that stand for the data.
+    r"""A distribution q(x | data) of continuous points for discrete data.
 
     .. math::
         \log P(k) \ge E_{x \sim q(x | k)} [\log p_t(x) - \log q(x | k)] ,
@@ -53,7 +53,7 @@ class Dequantization(Checked, abc.ABC):
         """Draw points of the clean data, before any noise of the process: x and log_q.
 
         Raises:
-            ValueError: this law adds noise of the process to the data.
+            ValueError: this distribution adds noise of the process to the data.
         """
         del values, codec, noise
         raise ValueError(

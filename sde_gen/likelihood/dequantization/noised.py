@@ -16,12 +16,12 @@ from sde_gen.sde.base import Prior
 
 @dataclass(frozen=True, kw_only=True)
 class Noised(Dequantization):
-    r"""Clean points x_0 of another dequantization, carried to t = t_min by the process' own noise.
+    r"""Clean points x_0 of another dequantization, carried to t = t_min by the process's noise.
 
     .. math::
         \log p(x_0) \ge E_{q(x_t | x_0)} [\log p_t(x_t) - \log q(x_t | x_0) + \log p(x_0 | x_t)]
 
-    The density of x_t is then asked where the process puts it, not at un-noised points. It takes one more
+    The density of x_t is then asked where the process puts it, not at clean points. It takes one more
     evaluation of the denoiser, for the decoder.
 
     Source: Song et al., 2021, arXiv:2101.09258.

@@ -1,4 +1,4 @@
-"""Dequantization by the process' own noise, truncated to the bin."""
+"""Dequantization by the process's noise, truncated to the bin."""
 
 import math
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class TruncatedNormal(Dequantization):
         x_t = \alpha_t c_k + \sigma_t e, \qquad e \sim N(0, 1) \text{ on } [-\tau', \tau'], \qquad
         \tau' = \frac{\alpha_t}{\sigma_t} \frac{\mathrm{width}}{2}
 
-    with c_k the middle of the bin. t is where tau' = tau, or the process' t_min if that comes later, where the cut
-    lies further out. So x_t is made as the process makes it but for the truncation, and no un-noised point is asked.
+    with c_k the middle of the bin. t is where tau' = tau, or the process's t_min if that comes later, where the cut
+    lies further out. So x_t is made as the process makes it but for the truncation, and no clean point is evaluated.
 
     Source: Zheng et al., 2023, arXiv:2305.03935 (there t is t_min, with tau about 3).
 
@@ -36,7 +36,6 @@ class TruncatedNormal(Dequantization):
     tau: float = 3.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.tau < math.inf:
             raise ValueError(f"tau={self.tau} must be positive and finite")
 

@@ -15,7 +15,7 @@ from sde_gen.noise import Noise
 class UniformDequantization(Dequantization):
     """x uniform on the bin of its level, as the codec encodes for training; continuous data as they are.
 
-    The density is that at the process' t_min, of points that bear no noise: right where sigma / alpha there is far
+    The density is that at the process's t_min, of points that bear no noise: right where sigma / alpha there is far
     below the width of a bin, see :class:`~sde_gen.likelihood.dequantization.Noised` for the bound without that.
 
     Source: Theis et al., 2016, arXiv:1511.01844, section 3.1.

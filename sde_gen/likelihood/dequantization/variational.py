@@ -46,7 +46,7 @@ class Variational(nn.Module, Dequantization):
         self.couplings = nn.ModuleList(_Coupling(math.prod(shape), width, i % 2) for i in range(depth))
 
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
-        """Draw from the flow; the density is that at the process' t_min."""
+        """Draw from the flow; the density is that at the process's t_min."""
         return Dequantized(*self.clean(values, codec, noise), denoiser.sde.t_min)
 
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class Divergence(Checked, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """Number P of unbiased values that it returns for every sample."""
 
     @property

@@ -25,12 +25,11 @@ class Exact(Divergence):
     chunk: int = 32
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value, the divergence."""
         return 1
 

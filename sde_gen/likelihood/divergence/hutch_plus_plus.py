@@ -16,7 +16,7 @@ from sde_gen.utils.broadcasting import event_numel
 class HutchPlusPlus(Divergence):
     r"""The exact trace on a subspace that the Jacobian stretches most, and Hutchinson's estimate on the rest.
 
-    With S of k columns and v from the law of the probes, independent of each other,
+    With S of k columns and v from the distribution of the probes, independent of each other,
 
     .. math::
         Q = \mathrm{orth}(J^T S), \qquad P = I - Q Q^T, \qquad
@@ -31,7 +31,7 @@ class HutchPlusPlus(Divergence):
     Arguments:
         sketch: dimension k of the subspace.
         probes: number of probes of the rest.
-        law: their law, and that of S.
+        law: distribution of the probes and of S.
         chunk: products made at once; more need more memory.
 
     Raises:
@@ -44,13 +44,12 @@ class HutchPlusPlus(Divergence):
     chunk: int = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         for name in ("sketch", "probes", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value per probe, with the same exact part."""
         return self.probes
 

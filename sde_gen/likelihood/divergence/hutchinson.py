@@ -24,7 +24,7 @@ class Hutchinson(Divergence):
 
     Arguments:
         probes: number of probes.
-        law: their law.
+        law: distribution of the probes.
         fresh: whether to draw others at every evaluation; None does wherever the method of integration lets it.
         chunk: products made at once; more need more memory, and on a CPU no less time.
 
@@ -38,7 +38,6 @@ class Hutchinson(Divergence):
     chunk: int = 1
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.probes < 1:
             raise ValueError(
                 f"probes={self.probes} must be at least 1; for the exact trace use divergence=exact"
@@ -47,7 +46,7 @@ class Hutchinson(Divergence):
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
     @property
-    def columns(self) -> int:
+    def num_probes(self) -> int:
         """One value per probe."""
         return self.probes
 

@@ -1,4 +1,4 @@
-"""Laws of random vectors with the unit covariance."""
+"""Random probe vectors with unit covariance."""
 
 import abc
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sde_gen.utils.arguments import Checked
 
 
 class Probe(Checked, abc.ABC):
-    """A law of random vectors with E[v v^T] = I."""
+    """A distribution of random vectors with E[v v^T] = I."""
 
     @abc.abstractmethod
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:

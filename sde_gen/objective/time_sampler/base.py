@@ -1,4 +1,4 @@
-"""The abstract law of training times."""
+"""The abstract distribution of training times."""
 
 import abc
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class TimeSample(NamedTuple):
 
 
 class TimeSampler(Checked, abc.ABC):
-    """A law of times, as a transport of uniform numbers, with its density.
+    """A distribution of times, as a transport of uniform numbers, with its density.
 
     The loss is divided by the density, so its expectation is the integral over t of weight and error: the time
     sampler changes the variance, the weighting alone is the objective.

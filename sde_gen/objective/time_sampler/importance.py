@@ -24,7 +24,6 @@ class Importance(TimeSampler):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.t_max <= 1:
             raise ValueError(f"t_max={self.t_max} must lie in (0, 1]")
 

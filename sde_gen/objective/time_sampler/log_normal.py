@@ -25,7 +25,6 @@ class LogNormal(TimeSampler):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.std > 0:
             raise ValueError(f"std={self.std} must be positive")
 

@@ -1,4 +1,4 @@
-"""Times from two laws."""
+"""Mixture of two distributions of times."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class Mixture(TimeSampler):
     """Each time is drawn from ``first`` with probability ``share``, else from ``second``.
 
     Arguments:
-        first: one law.
-        second: the other.
+        first: first distribution.
+        second: second distribution.
         share: probability of the first.
     """
 
@@ -24,12 +24,11 @@ class Mixture(TimeSampler):
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not 0 < self.share < 1:
             raise ValueError(f"share={self.share} must lie strictly between 0 and 1")
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Choose by u, and use its place within the choice as the uniform number of that law."""
+        """Choose by u, and use its place within the choice as the uniform number of that distribution."""
         one = self.first.times(sde, (u / self.share).clamp(max=1.0))
         two = self.second.times(sde, ((u - self.share) / (1 - self.share)).clamp(min=0.0))
         return torch.where(u < self.share, one, two)

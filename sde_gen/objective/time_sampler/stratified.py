@@ -12,14 +12,14 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class Stratified(TimeSampler):
-    """Another law, fed with the low-discrepancy numbers ``u_i = (u_0 + i / B) mod 1``.
+    """Another distribution, evaluated at the low-discrepancy numbers ``u_i = (u_0 + i / B) mod 1``.
 
-    Every time alone has the law given; together they cover it evenly, so the loss is less noisy.
+    Each time has the given distribution; together they cover it evenly, which reduces the variance of the loss.
 
     Source: Kingma et al., 2021, arXiv:2107.00630, appendix I.1.
 
     Arguments:
-        law: the law of every single time.
+        law: distribution of every single time.
     """
 
     law: TimeSampler = field(default_factory=UniformTime)

@@ -2,10 +2,10 @@
 
 from sde_gen.objective.weighting.base import Weighting
 from sde_gen.objective.weighting.edm import EDMWeighting
-from sde_gen.objective.weighting.law import TimeDensity
 from sde_gen.objective.weighting.likelihood import Likelihood
 from sde_gen.objective.weighting.min_snr import MinSNR
 from sde_gen.objective.weighting.simple import Simple
+from sde_gen.objective.weighting.time_density import TimeDensity
 from sde_gen.objective.weighting.truncated_snr import TruncatedSNR
 
 __all__ = ["EDMWeighting", "Likelihood", "MinSNR", "Simple", "TimeDensity", "TruncatedSNR", "Weighting"]

@@ -18,7 +18,7 @@ class EDMWeighting(Weighting):
     .. math::
         w = p(t)\, s^2 \frac{s^2 + \sigma_d^2}{(s \sigma_d)^2} = p(t) \frac{s^2 + \sigma_d^2}{\sigma_d^2} .
 
-    The law of noise levels belongs to this objective; drawing the times from the same law gives it the
+    The distribution of noise levels is part of this objective; the same distribution as time sampler gives it the
     least variance.
 
     Source: Karras et al., 2022, arXiv:2206.00364, table 1 and appendix B.6.
@@ -34,7 +34,6 @@ class EDMWeighting(Weighting):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.sigma_data > 0:
             raise ValueError(
                 f"sigma_data={self.sigma_data} must be positive: give the data's standard deviation"
@@ -43,5 +42,5 @@ class EDMWeighting(Weighting):
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:
         """Density times 1 + (s / sigma_data)^2."""
-        law = LogNormal(mean=self.mean, std=self.std)
-        return law.density(sde, t) * (1 + (sde.sigma(t) / sde.alpha(t) / self.sigma_data) ** 2)
+        distribution = LogNormal(mean=self.mean, std=self.std)
+        return distribution.density(sde, t) * (1 + (sde.sigma(t) / sde.alpha(t) / self.sigma_data) ** 2)

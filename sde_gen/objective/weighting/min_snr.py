@@ -22,7 +22,6 @@ class MinSNR(Weighting):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.gamma > 0:
             raise ValueError(f"gamma={self.gamma} must be positive; the paper's value is 5")
 

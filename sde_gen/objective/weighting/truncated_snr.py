@@ -13,7 +13,7 @@ from sde_gen.sde.base import SDE
 class TruncatedSNR(Weighting):
     """w = max(SNR, 1) / SNR, the weight max(SNR, 1) on the error of x_0.
 
-    It grows without bound as the signal vanishes: on the straight path keep times away from t = 1.
+    It grows without bound as the signal vanishes: for rectified flow keep times away from t = 1.
 
     Source: Salimans and Ho, 2022, arXiv:2202.00512, section 4.
     """

@@ -12,9 +12,9 @@ from sde_gen.denoiser.base import Conditioned, Padded
 from sde_gen.denoiser.parametrization import V
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
-from sde_gen.evaluation import certificate
-from sde_gen.evaluation.certificate.through import ParametrizedOracle
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, DynamicThreshold
+from sde_gen.evaluation import verification
+from sde_gen.evaluation.verification.parametrized_oracle import ParametrizedOracle
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
 from sde_gen.solver.callbacks import NFECounter
@@ -26,7 +26,7 @@ COUNT, INDEX = 6, torch.tensor([1, 4, 5])
 LABEL = torch.arange(COUNT) % 3
 Y = torch.linspace(-1, 1, 2 * COUNT, dtype=torch.float64).reshape(COUNT, 2)
 MASK = Mask(mask=torch.tensor([True, False]))
-ROOMS = (certificate, denoiser, guidance, likelihood)
+ROOMS = (verification, denoiser, guidance, likelihood)
 
 
 class Labeled(nn.Module):
@@ -79,6 +79,7 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
     Autoguidance: lambda: Autoguidance(
         denoiser=NETWORK.bind(label=LABEL), weak=WEAK.bind(label=LABEL), scale=2.0
     ),
+    Clip: lambda: Clip(denoiser=NETWORK.bind(label=LABEL), low=-0.5, high=0.5),
     DynamicThreshold: lambda: DynamicThreshold(denoiser=NETWORK.bind(label=LABEL), quantile=0.5),
     **{
         method: lambda method=method: method(  # type: ignore[misc]

@@ -39,7 +39,9 @@ def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
     model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     free, held = model(x, T), model(x, T, label=LABELS)
-    found = ClassifierGuidance(denoiser=model, classifier=model, scale=2.5, told=True)(x, T, label=LABELS)
+    found = ClassifierGuidance(denoiser=model, classifier=model, scale=2.5, pass_label=True)(
+        x, T, label=LABELS
+    )
     torch.testing.assert_close(found.x0, held.x0 + 2.5 * (held.x0 - free.x0))
 
 

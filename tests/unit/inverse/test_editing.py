@@ -34,9 +34,9 @@ def test_codes_are_those_of_the_flow_and_lead_back(sde: str) -> None:
     exact = oracles.flow(z, *ratio)
     assert abs(oracles.to_z(process, code, times[0]) - exact).max() < 0.02 * ratio[1]
     trips = [e.round_trip(model, x) for e in (edit, editor(800, DPMSolverPP()))]
-    torch.testing.assert_close(trips[0].codes, code)
-    torch.testing.assert_close(trips[0].back, edit.decode(model, code))
-    off = [(trip.back - x).norm(dim=1) / 2**0.5 for trip in trips]
+    torch.testing.assert_close(trips[0].latents, code)
+    torch.testing.assert_close(trips[0].reconstruction, edit.decode(model, code))
+    off = [(trip.reconstruction - x).norm(dim=1) / 2**0.5 for trip in trips]
     torch.testing.assert_close([trip.error for trip in trips], off)
     coarse, fine = (float(error.max()) for error in off)
     assert fine < coarse / 8 < 0.01  # of order 2: a factor of 16 in four times the steps
@@ -61,7 +61,7 @@ def test_varied_data_are_data(ratio: float) -> None:
     """Samples of the data, noised and denoised by the exact model, keep the data's law."""
     model = gaussian.denoiser(make("sde", "vp"))
     x = model.sample(4000, noise=IID.seeded(0))
-    varied = editor(60, Ancestral()).vary(model, x, ratio=ratio, noise=IID.seeded(1))
+    varied = editor(60, Ancestral()).sdedit(model, x, ratio=ratio, noise=IID.seeded(1))
     assert float((varied.mean(0) - gaussian.DATA.mean).norm()) < 0.05
     assert float((torch.cov(varied.T) - gaussian.DATA.cov).norm()) < 0.05
 
@@ -70,7 +70,7 @@ def test_a_small_ratio_keeps_and_a_large_one_forgets() -> None:
     model = gaussian.denoiser(make("sde", "vp"))
     x = model.sample(2000, noise=IID.seeded(0))
     for ratio, low, high in [(0.05, 0.95, 1.0), (15.0, -0.1, 0.1)]:
-        varied = editor(40, Ancestral()).vary(model, x, ratio=ratio, noise=IID.seeded(1))
+        varied = editor(40, Ancestral()).sdedit(model, x, ratio=ratio, noise=IID.seeded(1))
         together = torch.corrcoef(torch.stack([x[:, 0], varied[:, 0]]))[0, 1]
         assert low < float(together) < high
 
@@ -83,7 +83,7 @@ def test_varied_samples_end_as_the_sampler_says() -> None:
     times = edit.sampler.grid(model.sde, 5)
     first = float(torch.exp(-0.5 * model.sde.log_snr(times[0])))
     for ratio in (1.0, first):
-        noisy, clean = (one.vary(model, x, ratio=ratio, noise=IID.seeded(0)) for one in (edit, final))
+        noisy, clean = (one.sdedit(model, x, ratio=ratio, noise=IID.seeded(0)) for one in (edit, final))
         torch.testing.assert_close(clean, model(noisy, times[-1]).x0)
         assert not torch.equal(noisy, clean)
 
@@ -102,8 +102,8 @@ def test_analogies() -> None:
 def test_samples_do_not_meet() -> None:
     model, edit = oracles.denoiser(make("sde", "vp")), editor(5, Ancestral())
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
-    together = edit.vary(model, x, ratio=1.0, noise=PerSample(range(4)))
-    alone = [edit.vary(model, x[i : i + 1], ratio=1.0, noise=PerSample([i])) for i in range(4)]
+    together = edit.sdedit(model, x, ratio=1.0, noise=PerSample(range(4)))
+    alone = [edit.sdedit(model, x[i : i + 1], ratio=1.0, noise=PerSample([i])) for i in range(4)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-10, atol=1e-10)
 
 
@@ -115,4 +115,4 @@ def test_refuses_nonsense() -> None:
         editor(5, Ancestral()).decode(model, x)
     for ratio in (0.0, -1.0, 1e9):
         with pytest.raises(ValueError, match="outside the grid"):
-            editor(5).vary(model, x, ratio=ratio, noise=IID.seeded(0))
+            editor(5).sdedit(model, x, ratio=ratio, noise=IID.seeded(0))

@@ -160,7 +160,7 @@ def chain_density(model, times, nu):
     start = gaussian.GaussianMoments(
         torch.zeros(2, dtype=torch.float64), sde.sigma(times[0]) ** 2 * torch.eye(2, dtype=torch.float64)
     )
-    end = gaussian.through(Ancestral(nu=nu), model, times, start)
+    end = gaussian.propagate(Ancestral(nu=nu), model, times, start)
     alpha, sigma = sde.marginal(times[-1])
     probes = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
     seen = model(probes, times[-1]).x0

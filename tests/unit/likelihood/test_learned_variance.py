@@ -83,12 +83,16 @@ def test_a_chain_with_the_optimal_variance_has_the_law_of_the_data(name: str) ->
     sde = make("sde", name)
     times = few_times(sde)
     start, model = gaussian.marginal(sde, times[0], DATA), Optimal(sde, times)
-    mean, cov = gaussian.gap(sde, times[-1], gaussian.through(Ancestral(nu=None), model, times, start), DATA)
+    mean, cov = gaussian.moment_errors(
+        sde, times[-1], gaussian.propagate(Ancestral(nu=None), model, times, start), DATA
+    )
     assert mean < 1e-10
     assert cov < 1e-10
     for nu in (0.0, 0.5, 1.0):
         assert (
-            gaussian.gap(sde, times[-1], gaussian.through(Ancestral(nu=nu), model, times, start), DATA)[1]
+            gaussian.moment_errors(
+                sde, times[-1], gaussian.propagate(Ancestral(nu=nu), model, times, start), DATA
+            )[1]
             > 1e-3
         )
 

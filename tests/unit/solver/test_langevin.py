@@ -162,18 +162,20 @@ def test_affine_moves_leave_the_marginal_alone(sde: str) -> None:
     for eta, steps in ((0.5, 3), (2.0, 1)):
         alone = PredictorCorrector(predictor=Still(), corrector=AffineLangevin(eta=eta, steps=steps))
         times = torch.stack(interval(process))
-        end = gaussian.through(
+        end = gaussian.propagate(
             alone,
             gaussian.denoiser(process, gaussian.POINT),
             times,
             gaussian.marginal(process, times[1], gaussian.POINT),
         )
-        assert max(gaussian.gap(process, times[1], end, gaussian.POINT)) < 1e-12
+        assert max(gaussian.moment_errors(process, times[1], end, gaussian.POINT)) < 1e-12
     gaps = []
     for eta in (0.5, 1.0):
         alone = PredictorCorrector(predictor=Still(), corrector=AffineLangevin(eta=eta))
-        end = gaussian.through(alone, gaussian.denoiser(process), times, gaussian.marginal(process, times[1]))
-        mean, cov = gaussian.gap(process, times[1], end)
+        end = gaussian.propagate(
+            alone, gaussian.denoiser(process), times, gaussian.marginal(process, times[1])
+        )
+        mean, cov = gaussian.moment_errors(process, times[1], end)
         assert mean < 1e-12
         gaps.append(cov)
     assert gaps[1] / gaps[0] == pytest.approx(4**2)  # the length goes with eta^2
@@ -186,7 +188,7 @@ def test_affine_moves_mend_a_wrong_law() -> None:
     alone = PredictorCorrector(predictor=Still(), corrector=AffineLangevin(steps=60))
     exact = gaussian.marginal(sde, s)
     wrong = gaussian.GaussianMoments(exact.mean + 1, torch.zeros(2, 2, dtype=torch.float64))
-    end = gaussian.through(alone, gaussian.denoiser(sde), torch.stack([t, s]), wrong)
+    end = gaussian.propagate(alone, gaussian.denoiser(sde), torch.stack([t, s]), wrong)
     assert float((end.mean - exact.mean).norm()) < 0.2
     assert float((end.cov - exact.cov).norm()) < 0.1 * float(exact.cov.norm())
 

@@ -179,7 +179,9 @@ def test_restarts_mend_a_wrong_law() -> None:
     exact = gaussian.marginal(sde, times[0])
     wrong = gaussian.GaussianMoments(exact.mean, 1.5 * exact.cov)
     gaps = [
-        gaussian.gap(sde, times[-1], gaussian.through(solver, gaussian.denoiser(sde), times, wrong))[1]
+        gaussian.moment_errors(
+            sde, times[-1], gaussian.propagate(solver, gaussian.denoiser(sde), times, wrong)
+        )[1]
         for solver in (
             Heun(),
             Restart(ratio_min=0.3, ratio_max=3.0, steps=64, repeats=1),

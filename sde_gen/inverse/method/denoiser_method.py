@@ -13,7 +13,7 @@ from sde_gen.sampler import Sampler
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserMethod(Method):
-    """Sample as ever, from a denoiser that knows the measurement.
+    """Sample from a denoiser conditioned on the measurement.
 
     Arguments:
         guidance: builds it from the keywords denoiser, operator and y, such as a partial

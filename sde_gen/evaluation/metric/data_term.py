@@ -1,4 +1,4 @@
-"""How data meet the clean end of a process when a bound is evaluated."""
+"""Data terms of variational bounds."""
 
 import abc
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ from sde_gen.utils.arguments import Checked
 
 
 class ReconstructionInputs(NamedTuple):
-    """What a bound is evaluated with.
+    """Inputs of a variational bound.
 
     Arguments:
         denoiser: the model, its process ended where the decoder takes over.
         x0: clean points in model space with shape (B, *event).
         log_q: what their choice cost, log q(x0 | data) in nats with shape (B,).
-        decoder: the law of x0 given its noised form there.
+        decoder: distribution of x0 given x_t at t_min.
     """
 
     denoiser: Denoiser
@@ -32,7 +32,7 @@ class ReconstructionInputs(NamedTuple):
 
 
 class DataTerm(Checked, abc.ABC):
-    """A way from data to clean points and a decoder."""
+    """A preparation of data for a bound: clean points and a decoder."""
 
     uses_dequantization: ClassVar[bool] = False
 
@@ -52,7 +52,7 @@ class DataTerm(Checked, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DequantizedData(DataTerm):
-    """Dequantized or continuous data, whose density is bounded down to the process' t_min.
+    """Dequantized or continuous data, whose density is bounded down to the process's t_min.
 
     Arguments:
         dequantization: gives clean points.
@@ -90,7 +90,6 @@ class DiscreteData(DataTerm):
     width: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if not self.width > 0:
             raise ValueError(f"width={self.width} must be positive")
 

@@ -1,4 +1,4 @@
-"""Methods that change the walk."""
+"""Methods that replace the solver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from sde_gen.solver.base import Solver
 
 @dataclass(frozen=True, kw_only=True)
 class SolverMethod(Method):
-    """Sample from the denoiser as it is, by a solver that knows the measurement.
+    """Sample from the given denoiser by a solver conditioned on the measurement.
 
     Arguments:
         solver: builds it from the keywords operator and y, such as a partial

@@ -1,4 +1,4 @@
-"""The unweighted error, averaged over a law of times."""
+"""The unweighted error, averaged over a distribution of times."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class TimeDensity(Weighting):
-    """w = the density of a law of times.
+    """w = the density of a distribution of times.
 
-    With the same law as time sampler every error counts alike. Half uniform times and half importance
-    times, for instance, weigh half for the picture and half for the likelihood.
+    With the same distribution as time sampler all errors have equal weight. Half uniform times and half importance
+    times, for instance, put half of the weight on image quality and half on likelihood.
 
     Arguments:
-        times: the law.
+        times: the distribution.
     """
 
     times: TimeSampler

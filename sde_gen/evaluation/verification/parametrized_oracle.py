@@ -1,4 +1,4 @@
-"""An exact denoiser behind a parametrization."""
+"""An exact denoiser in the form of a perfectly trained network."""
 
 from torch import Tensor
 
@@ -8,11 +8,11 @@ from sde_gen.denoiser.prediction import Prediction
 
 
 class ParametrizedOracle(Denoiser):
-    """A denoiser whose predictions go through a parametrization, as those of a perfectly trained network would.
+    """A denoiser whose predictions pass through a parametrization, like those of a perfectly trained network.
 
     Arguments:
-        denoiser: the exact one.
-        parametrization: turns its predictions into a network's output and back.
+        denoiser: the exact denoiser.
+        parametrization: parametrization that converts its predictions to a network's output and back.
     """
 
     def __init__(self, denoiser: Denoiser, parametrization: Parametrization) -> None:
@@ -22,11 +22,11 @@ class ParametrizedOracle(Denoiser):
         self.sde = denoiser.sde
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Predict, as a network's output and back."""
+        """Return the prediction of the parametrized output."""
         exact, marginal = self.denoiser(x_t, t, **cond), self.sde.marginal(t)
         out = self.parametrization.target(exact.x0, exact.eps, marginal)
         return self.parametrization.predict(out, x_t, marginal)
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Go through for these samples."""
+        """Select the samples of the inner denoiser."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -1,9 +1,9 @@
-"""The law of a stochastic solver on Gaussian data, to rounding and without Monte Carlo.
+"""Mean and covariance of a stochastic solver on Gaussian data, to rounding and without Monte Carlo.
 
 The exact denoiser of one Gaussian is affine in x, so a solver that uses it linearly is affine in its start
-and its noise, x_end = b + A x_start + sum_k B_k z_k. One batch reads all of it off: a row of zeros for b,
-unit starts for A, and for every B_k rows whose noise is a unit impulse in draw k. A last row with everything
-at random checks the superposition, and so that the solver is affine and its rows independent.
+and its noise, x_end = b + A x_start + sum_k B_k z_k. One batch determines all coefficients: a row of zeros gives b,
+unit starts give A, and rows whose noise is a unit impulse in draw k give B_k. A last row of random start and noise
+checks the superposition: that the solver is affine and its rows are independent.
 """
 
 from itertools import pairwise
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser import Denoiser, GaussianDenoiser
-from sde_gen.evaluation.certificate import oracles
+from sde_gen.evaluation.verification import oracles
 from sde_gen.noise import IID
 from sde_gen.sde import SDE
 from sde_gen.solver import Solver
@@ -32,20 +32,20 @@ WHITE = GaussianMoments(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=
 
 
 def denoiser(sde: SDE, data: GaussianMoments = DATA) -> Denoiser:
-    """The exact denoiser of the data."""
+    """Return the exact denoiser of the data."""
     return GaussianDenoiser(sde=sde, mean=data.mean, cov=data.cov)
 
 
 def marginal(sde: SDE, t: Tensor, data: GaussianMoments = DATA) -> GaussianMoments:
-    """The exact law of x_t."""
+    """Return the exact moments of x_t."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     return GaussianMoments(
         alpha * data.mean, alpha**2 * data.cov + sigma**2 * torch.eye(len(data.mean), dtype=torch.float64)
     )
 
 
-class NotAffine(Exception):
-    """The solver's law cannot be read off, which an affine solver's can."""
+class NotAffineError(Exception):
+    """The solver is not affine in its start and its noise."""
 
 
 class Impulses:
@@ -56,8 +56,8 @@ class Impulses:
         width: coordinates of a draw.
 
     Attributes:
-        intervals: the intervals of the path that were asked for.
-        random: the last row's draws.
+        intervals: requested intervals of the Brownian path.
+        random: draws of the last row.
     """
 
     def __init__(self, first: int, width: int) -> None:
@@ -67,30 +67,30 @@ class Impulses:
         self._source = IID.seeded(1)
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
-        """Draw, and remember the interval."""
+        """Draw noise and record the interval."""
         self.intervals.append((u0, u1))
         return self.normal(x)
 
     def normal(self, x: Tensor) -> Tensor:
-        """Zero but for this draw's impulses and the last row."""
+        """Return the unit impulses of this draw, random noise in the last row and zeros elsewhere."""
         z, row = torch.zeros_like(x), self.first + self.width * len(self.random)
         self.random.append(self._source.normal(x[:1])[0])
-        if row < len(x) - 1:  # false in the rehearsal, which only counts draws
+        if row < len(x) - 1:  # false in the first pass, which only counts draws
             z[row : row + self.width] = torch.eye(self.width, dtype=x.dtype).reshape(-1, *x.shape[1:])
         z[-1] = self.random[-1]
         return z
 
     def uniform(self, x: Tensor) -> Tensor:
-        """Refuse: the law would not be Gaussian."""
-        raise NotAffine("the solver draws uniform numbers")
+        """Raise NotAffineError: uniform numbers make the output non-Gaussian."""
+        raise NotAffineError("the solver draws uniform numbers")
 
 
-def through(solver: Solver, model: Denoiser, times: Tensor, start: GaussianMoments) -> GaussianMoments:
-    """The law of the solver's output for a Gaussian start."""
+def propagate(solver: Solver, model: Denoiser, times: Tensor, start: GaussianMoments) -> GaussianMoments:
+    """Return the moments of the solver's output for a Gaussian start."""
     width = len(start.mean)
-    rehearsal = Impulses(1, width)
-    solver.solve(model, start.mean[None], times, noise=rehearsal)
-    draws = len(rehearsal.random)
+    counting = Impulses(1, width)
+    solver.solve(model, start.mean[None], times, noise=counting)
+    draws = len(counting.random)
 
     noise = Impulses(1 + width, width)
     x = start.mean.repeat(2 + width + width * draws, 1)
@@ -98,34 +98,36 @@ def through(solver: Solver, model: Denoiser, times: Tensor, start: GaussianMomen
     x[-1] += torch.tensor([0.3, -0.7], dtype=x.dtype)
     end = solver.solve(model, x, times, noise=noise)
     if len(noise.random) != draws:
-        raise NotAffine("the number of draws depends on the samples")
+        raise NotAffineError("the number of draws depends on the samples")
     check_intervals(noise.intervals, times)
     columns = end[1:-1] - end[0]
     weights = torch.cat([x[-1] - x[0], *noise.random])
     if not torch.allclose(end[-1], end[0] + weights @ columns, rtol=1e-9, atol=1e-9):
-        raise NotAffine("the solver is not affine in its start and its noise, or its samples meet")
+        raise NotAffineError("the solver is not affine in its start and its noise, or couples its samples")
     a, b = columns[:width], columns[width:]
     return GaussianMoments(end[0], a.T @ start.cov @ a + b.T @ b)
 
 
 def check_intervals(intervals: list[tuple[float, float]], times: Tensor) -> None:
-    """A Brownian motion's increments are independent only over intervals that do not overlap."""
+    """Raise NotAffineError if intervals overlap: only increments over disjoint intervals are independent."""
     for u0, u1 in intervals:
         if not float(times[-1]) <= u1 < u0 <= float(times[0]):
-            raise NotAffine(f"the path was asked from {u0} to {u1}, outside the grid or upwards")
+            raise NotAffineError(f"noise requested from {u0} to {u1}, outside the grid or increasing in time")
     for (_, u1), (v0, _) in pairwise(intervals):
         if v0 > u1:
-            raise NotAffine(f"the path was asked twice between {u1} and {v0}")
+            raise NotAffineError(f"noise requested twice between {u1} and {v0}")
 
 
-def gap(sde: SDE, t: Tensor, law: GaussianMoments, data: GaussianMoments = DATA) -> tuple[float, float]:
-    """Errors of mean and covariance against the marginal at t, in x / alpha."""
+def moment_errors(
+    sde: SDE, t: Tensor, moments: GaussianMoments, data: GaussianMoments = DATA
+) -> tuple[float, float]:
+    """Return the errors of mean and covariance against the marginal at t, in x / alpha."""
     exact, alpha = marginal(sde, t, data), sde.alpha(t)
-    mean, cov = (law.mean - exact.mean) / alpha, (law.cov - exact.cov) / alpha**2
+    mean, cov = (moments.mean - exact.mean) / alpha, (moments.cov - exact.cov) / alpha**2
     return float(mean.norm()), float(cov.norm())
 
 
 def errors(solver: Solver, sde: SDE, times: Tensor, data: GaussianMoments = DATA) -> tuple[float, float]:
-    """Errors of mean and covariance at the end of a grid, from the exact marginal at its start."""
-    end = through(solver, denoiser(sde, data), times, marginal(sde, times[0], data))
-    return gap(sde, times[-1], end, data)
+    """Return the errors of mean and covariance at the end of a grid, from the exact marginal at its start."""
+    end = propagate(solver, denoiser(sde, data), times, marginal(sde, times[0], data))
+    return moment_errors(sde, times[-1], end, data)

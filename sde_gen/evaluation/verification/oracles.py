@@ -1,4 +1,4 @@
-"""Exact answers that share no code with what they judge.
+"""Exact solutions that share no code with the package under test.
 
 In the coordinates z = x / alpha and rho = sigma / alpha the probability flow is the same for every process,
 
@@ -45,18 +45,20 @@ GAUSSIAN = MixtureParameters(*(part[:1] for part in MIXTURE))
 """The first component alone."""
 
 RATIOS = (20.0, 0.02)
-"""First and last sigma / alpha of the flow on which solvers are judged; every process reaches both."""
+"""First and last sigma / alpha of the flow on which solvers are verified; every process reaches both."""
 
 
-def denoiser(sde: SDE, law: MixtureParameters = MIXTURE, event: tuple[int, ...] = (2,)) -> MixtureDenoiser:
-    """Our exact denoiser of a law, on any event shape with two dimensions."""
-    means, covs, weights = (torch.tensor(part) for part in law)
+def denoiser(
+    sde: SDE, mixture: MixtureParameters = MIXTURE, event: tuple[int, ...] = (2,)
+) -> MixtureDenoiser:
+    """Return the exact denoiser of a mixture, on any event shape with two dimensions."""
+    means, covs, weights = (torch.tensor(part) for part in mixture)
     return MixtureDenoiser(sde=sde, means=means.reshape(-1, *event), covs=covs, weights=weights)
 
 
-def score(z: Array, rho: float, law: MixtureParameters = MIXTURE) -> Array:
-    """Gradient of log p_rho at z of shape (B, 2), from the law's definition."""
-    means, covs, weights = law
+def score(z: Array, rho: float, mixture: MixtureParameters = MIXTURE) -> Array:
+    """Gradient of log p_rho at z of shape (B, 2), from the definition of the mixture."""
+    means, covs, weights = mixture
     spread = covs + rho**2 * np.eye(2)
     away = means[None] - z[:, None]
     pull = np.linalg.solve(spread[None], away[..., None])[..., 0]  # (B, K, 2)
@@ -65,12 +67,14 @@ def score(z: Array, rho: float, law: MixtureParameters = MIXTURE) -> Array:
     return np.asarray(((r / r.sum(1, keepdims=True))[..., None] * pull).sum(1))
 
 
-def flow(z: Array, rho0: float, rho1: float, law: MixtureParameters = MIXTURE, rtol: float = 1e-12) -> Array:
-    """The probability flow from ratio rho0 to rho1, by an eighth-order method."""
+def flow(
+    z: Array, rho0: float, rho1: float, mixture: MixtureParameters = MIXTURE, rtol: float = 1e-12
+) -> Array:
+    """Integrate the probability flow from ratio rho0 to rho1, by an eighth-order method."""
 
     def slope(log_rho: float, flat: Array) -> Array:
         rho = np.exp(log_rho)
-        return np.asarray(-(rho**2) * score(flat.reshape(z.shape), rho, law)).ravel()
+        return np.asarray(-(rho**2) * score(flat.reshape(z.shape), rho, mixture)).ravel()
 
     solution = solve_ivp(slope, np.log([rho0, rho1]), z.ravel(), method="DOP853", rtol=rtol, atol=1e-2 * rtol)
     assert solution.success
@@ -86,7 +90,7 @@ def gaussian_flow(z: Array, rho0: float, rho1: float) -> Array:
 
 @cache
 def starts(count: int = 24) -> Array:
-    """Starts z with shape (count, 2), drawn from the law at the first ratio."""
+    """Starts z with shape (count, 2), drawn from the marginal at the first ratio."""
     rng = np.random.default_rng(0)
     k = rng.choice(3, size=count, p=MIXTURE.weights)
     spread = np.linalg.cholesky(MIXTURE.covs + RATIOS[0] ** 2 * np.eye(2))[k]
@@ -95,7 +99,7 @@ def starts(count: int = 24) -> Array:
 
 @cache
 def ends(count: int = 24) -> Array:
-    """Where the flow of the mixture takes the starts."""
+    """End points of the flow of the mixture from the starts."""
     return flow(starts(count), *RATIOS)
 
 
