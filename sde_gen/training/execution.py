@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ DEFAULT = torch.get_num_threads()
 """What PyTorch takes by itself: the cores that this process may use, or what the environment says."""
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """What decides over speed and, by the order of sums, over the last bits, but not over what is computed.
 
@@ -94,69 +94,55 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Fastest:
-    """The fastest of some executions, by their medians; within a tie the one with fewer threads.
+    """The fastest of some executions, by the mean time of a trial; within a tie the one with fewer threads.
 
     All are tried in turn, there and back, so that a load that comes and goes meets all alike. Threads of an operator
-    wait for each other after each of its parts; where the cores are shared with other programs that may take tens of
-    times as long as one thread, so a trial that has taken ``patience`` times the best so far is ended and is out.
+    wait for each other when it ends; where the cores are shared with other programs, some trials of several threads
+    then take tens of times as long as others. So the mean counts and not the median, the trials go on for ``budget``
+    seconds, and one that has taken ``patience`` times the best is ended there and counts as long as it took.
 
     Arguments:
         threads: numbers of threads, ascending.
-        rounds: trials of each, after one that does not count; at most.
-        budget: no further round begins after so many seconds.
+        budget: no further round of trials begins after so many seconds.
         tie: how much faster, as a factor, one with more threads has to be.
-        patience: how many times slower one has to be to be out at once.
+        patience: how many times the best mean a trial may take.
         clock: tells the time in seconds.
     """
 
     threads: Sequence[int]
-    rounds: int = 5
-    budget: float = 1.5
+    budget: float = 1.0
     tie: float = 1.05
-    patience: float = 3.0
+    patience: float = 4.0
     clock: Callable[[], float] = time.perf_counter
 
     def __call__(self, formats: Sequence[bool], trial: Trial) -> Execution:
         """Measure; a single candidate is not."""
-        left = [
+        candidates = [
             Execution(threads=threads, channels_last=format) for threads in self.threads for format in formats
         ]
-        if len(left) == 1:
-            return left[0]
-        begin = self.clock()
-        warm: dict[Execution, float] = {}  # the first time memory is allocated and threads are begun
-        for one in left:
-            self._time(trial, one, min(warm.values(), default=math.inf), warm)
-        medians = dict(warm)
-        seconds: dict[Execution, list[float]] = {one: [] for one in warm}
-        for number in range(self.rounds):
-            if len(medians) == 1 or (number and self.clock() - begin > self.budget):
-                break
-            best = min(medians.values())
-            for one in sorted(medians, reverse=number % 2 == 0):
-                found: dict[Execution, float] = {}
-                self._time(trial, one, best, found)
-                seconds[one] += found.values()
-                if not found and len(medians) > 1:
-                    del medians[one]
-            medians = {one: statistics.median(seconds[one] or [medians[one]]) for one in medians}
-        fast = [one for one in left if one in medians and medians[one] <= self.tie * min(medians.values())]
-        return fast[0]
+        if len(candidates) == 1:
+            return candidates[0]
+        best = math.inf
+        for one in candidates:  # the first time memory is allocated and threads are begun: it does not count
+            best = min(best, self._time(trial, one, best))
+        seconds: dict[Execution, list[float]] = {one: [] for one in candidates}
+        begin, turn = self.clock(), candidates
+        while turn is candidates or self.clock() - begin < self.budget:
+            for one in turn:
+                seconds[one].append(self._time(trial, one, best))
+            best, turn = min(map(statistics.fmean, seconds.values())), turn[::-1]
+        return next(one for one in candidates if statistics.fmean(seconds[one]) <= self.tie * best)
 
-    def _time(self, trial: Trial, one: Execution, best: float, found: dict[Execution, float]) -> None:
+    def _time(self, trial: Trial, one: Execution, best: float) -> float:
         begin = self.clock()
 
         def check() -> None:
             if self.clock() - begin > self.patience * best:
                 raise Overdue
 
-        try:
-            with one.applied():
-                trial(one, check)
-                check()
-        except Overdue:
-            return
-        found[one] = self.clock() - begin
+        with one.applied(), suppress(Overdue):
+            trial(one, check)
+        return self.clock() - begin
 
 
 def counts(most: int = DEFAULT) -> list[int]:

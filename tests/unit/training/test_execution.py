@@ -56,33 +56,38 @@ def test_the_memory_format_is_measured_with_the_threads() -> None:
     assert machine.fastest(1, 2, formats=(True, False)) == (2, True)
 
 
-def test_the_first_time_does_not_count_and_no_single_one_decides() -> None:
-    def takes(one: Execution, time: int) -> float:
-        if one.threads == 1:
-            return 0.15 if time == 3 else 0.1  # a disturbance
-        return 0.2 if time == 1 else 0.07
-
-    assert Machine(takes).fastest(1, 2) == (2, False)
+def test_the_first_time_does_not_count() -> None:
+    machine = Machine(lambda one, time: 0.1 if one.threads == 1 else 0.35 if time == 1 else 0.07)
+    assert machine.fastest(1, 2) == (2, False)
 
 
-def test_threads_that_wait_for_each_other_are_not_waited_for() -> None:
-    """On a busy machine a trial may take forty times as long; it is ended, and is not begun again."""
-    machine = Machine(lambda one, _: 0.1 if one.threads == 1 else 4.0)
+def test_threads_that_wait_for_each_other_now_and_then_are_not_taken() -> None:
+    """Nine trials out of ten are faster with two threads, and the tenth takes forty times as long."""
+    machine = Machine(lambda one, time: 0.01 if one.threads == 1 else 0.4 if time % 10 == 0 else 0.008)
     assert machine.fastest(1, 2) == (1, False)
-    assert machine.trials.count(Execution(threads=2, channels_last=False)) == 1
-    assert machine.now < 0.5
 
 
-def test_a_load_that_comes_between_is_met_by_all() -> None:
-    """Every trial is slower than all of before: no one is at an advantage, and one is chosen."""
-    slower = iter(0.01 * 4**i for i in range(100))
-    assert Machine(lambda one, _: next(slower)).fastest(1, 2, 4)[0] in (1, 2, 4)
+def test_nor_are_such_waited_for() -> None:
+    machine = Machine(lambda one, _: 0.1 if one.threads == 1 else 10.0)
+    assert machine.fastest(1, 2) == (1, False)
+    assert machine.now < 2.5
+
+
+def test_a_load_that_comes_meets_all() -> None:
+    """There and back, every one has the same mean in a load that grows evenly: a tie."""
+    number = [0]
+
+    def takes(one: Execution, _: int) -> float:
+        number[0] += 1
+        return 0.1 + 0.001 * number[0]
+
+    assert Machine(takes).fastest(1, 2, tie=1.01) == (1, False)
 
 
 def test_the_budget_ends_the_measurement() -> None:
     machine = Machine(lambda one, _: 1.0)
     machine.fastest(1, 2, budget=1.5)
-    assert machine.now <= 4.1  # the first time, and one round
+    assert machine.now == pytest.approx(4)  # the first time, and one round
 
     single = Machine(lambda one, _: 1.0)
     assert single.fastest(3) == (3, False)
