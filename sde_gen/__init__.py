@@ -3,7 +3,6 @@
 The public names are loaded at first use: ``import sde_gen as sg; sg.solver.Heun()``.
 """
 
-import signal
 import sys
 
 TYPE_CHECKING = False  # a type checker takes it as true; typing itself would double the time of this import
@@ -81,6 +80,8 @@ def __dir__() -> "Iterable[str]":
 
 
 if sys.argv[:1] == ["-m"] and any(word.startswith("sde_gen.") for word in sys.orig_argv):
+    import signal  # only here: it would triple the time of importing the package
+
     # A command is being started: until its work begins, Ctrl-C ends it at once, without a traceback of its imports.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
