@@ -55,14 +55,14 @@ def their_tensors() -> dict[str, torch.Tensor]:
     before, plausible = guided_diffusion.WeightMapper, guided_diffusion.plausible
 
     class Asked(before):  # type: ignore[misc, valid-type]
-        """Make up what is asked for."""
+        """Create every tensor that is mapped."""
 
-        def move(self, ours: str, theirs: str, change: Transform | None = None) -> None:
-            shape = self.needed[ours]
-            flat = shape[:-1] if change is not None and len(shape) == 4 else shape
-            made[theirs] = 0.02 * torch.randn(flat, generator=generator)
-            self.tensors[theirs] = made[theirs]
-            super().move(ours, theirs, change)
+        def copy(self, target: str, source: str, transform: Transform | None = None) -> None:
+            shape = self.needed[target]
+            flat = shape[:-1] if transform is not None and len(shape) == 4 else shape
+            made[source] = 0.02 * torch.randn(flat, generator=generator)
+            self.tensors[source] = made[source]
+            super().copy(target, source, transform)
 
     guided_diffusion.WeightMapper = Asked  # type: ignore[misc]
     guided_diffusion.plausible = lambda *_: None  # there are no tensors before they are asked for

@@ -25,7 +25,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 LONGEST = 100
 """Letters of a folder's name before the rest becomes a hash; file systems take 255."""
 
-MAX_NAMES_LISTED = 45
+MAX_NAMES_LISTED = 40
 """Names that an error lists, at most."""
 
 

@@ -14,6 +14,8 @@ VARIANTS = {
     ("metric", "vlb"): {"ending"},
     ("metric", "vlb_density"): {"ending"},
     ("sde", "linear"): {"breakpoints"},
+    ("solver", "scipy_ode"): {"middle"},
+    ("solver", "torch_diffeq"): {"middle"},
 }
 """Arguments of a yaml that differ on purpose: one of several settings of a class, or an example."""
 

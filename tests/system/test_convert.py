@@ -139,7 +139,7 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert again is not None
     assert same(read(again.ema), read(first.ema))
     for arguments, words in (
-        ([f"run={tmp_path / 'run'}"], "to=... must say"),
+        ([f"run={tmp_path / 'run'}"], "to=... must name"),
         ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm has no effect"),
         ([f"file={tmp_path / 'theirs'}"], "from=... must say"),
         ([], "give file=... and from=..."),

@@ -184,7 +184,7 @@ def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
             decoded += 1
             return square(*arguments, **settings)
 
-        patch.setattr("sde_gen.data.decoded.square", count)
+        patch.setattr("sde_gen.data.tar_images.square", count)
         cache = str(folder / "cache") if cached else None
         splits = Shards(train=str(folder / "train-*.tar"), size=8, workers=1, cache=cache).load()
         settings = {"accumulation": 2, "images": 32, "validate": 0}

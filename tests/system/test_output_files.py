@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_earlier_samples(
 @pytest.mark.filterwarnings("ignore:the checkpoint in")
 def test_a_full_disk_leaves_the_configuration(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = (run / "config.yaml").read_bytes()
-    with small_disk(100):
+    with small_disk(1500):
         answer = mistake(capfd, "train", *POINTS, "engine.images=512", f"run={run}")
     assert f"File too large: '{run}/config.yaml'" in answer
     assert (run / "config.yaml").read_bytes() == before

@@ -228,7 +228,10 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
             [*inpaint, f"mask={runs / 'mask.png'}", "method=twisted_smc", "solver=heun"],
             "provides its own solver",
         ),
-        ([*inpaint, f"mask={runs / 'mask.png'}", "method=repaint", "solver=dormand_prince"], "own steps"),
+        (
+            [*inpaint, f"mask={runs / 'mask.png'}", "method=repaint", "solver=dormand_prince"],
+            "an adaptive solver cannot be inside another",
+        ),
         ([plain, "task=vary", "image=0", "n=100"], "one batch"),
     ):
         assert answer in mistake(capfd, *words), words

@@ -23,7 +23,7 @@ def test_score_is_gradient_of_torch_distributions(rho: float) -> None:
 
 def test_flow_of_gaussian_is_closed_form() -> None:
     z = oracles.starts()
-    result = oracles.flow(z, *oracles.RATIOS, law=oracles.GAUSSIAN)
+    result = oracles.flow(z, *oracles.RATIOS, mixture=oracles.GAUSSIAN)
     np.testing.assert_allclose(result, oracles.gaussian_flow(z, *oracles.RATIOS), atol=1e-10)
 
 

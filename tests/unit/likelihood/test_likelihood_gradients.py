@@ -60,7 +60,7 @@ def test_gradients_are_differences(divergence) -> None:
     ids=["rk4", "dopri5"],
 )
 def test_both_ways_back_agree(method, tolerance, adjoint) -> None:
-    """Gradients through the steps equal those of the adjoint equation, for fixed and adaptive steps; their size is 0.3."""
+    """Gradients through the steps equal those of the adjoint equation, for fixed and adaptive steps; size 0.3."""
     model, x = network(), points().requires_grad_()
     wanted = [model.net.first.weight, model.net.last.bias, x]
     exact = torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
