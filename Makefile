@@ -1,4 +1,4 @@
-# make demo   train on real images, sample, evaluate; say where everything lies
+# make demo   train on real images, sample, evaluate; print where the results are
 # make test   the tests
 # make check  everything that is checked before a change lands
 PYTHON ?= python3
@@ -9,18 +9,22 @@ PYTEST_ARGS ?= -n 2
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
-HOUSE   := pyproject.toml constraints.txt
-# a training uses all cores; tests share them among their workers
+PROJECT := pyproject.toml constraints.txt
+# tests share the cores among their workers
 SINGLE  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# The demo shares its work among processes of one thread: threads wait for each other after every small operator,
+# for long where the cores are busy. A power of two divides the batch.
+PROCESSES ?= $(shell $(PYTHON) -c "import os; n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(); print(1 if n < 2 else 2 if n < 4 else 4)")
+TORCHRUN  = $(if $(filter 1,$(PROCESSES)),,-m torch.distributed.run --standalone --nproc-per-node=$(PROCESSES))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint types layers docs check guard bench format clean
 
 help:
-	@echo "make demo    train on real images, sample, evaluate; say where everything lies"
+	@echo "make demo    train on real images, sample, evaluate; print where the results are"
 	@echo "make test    the tests (make test-slow: the long ones)"
 	@echo "make check   lint, types, layers, docs, test: what CI runs, but for the built wheel"
-	@echo "make format  put the code in form"
+	@echo "make format  format the code and fix what ruff can"
 	@echo "make guard   fail where training, sampling or likelihood has become 15 % more work"
 	@echo "make bench   time training, sampling and likelihood, briefly; tables and JSON to BENCH=runs/bench"
 	@echo "make clean   remove environments, builds and caches; runs stay"
@@ -28,22 +32,22 @@ help:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(HOUSE) | $(VENV)/bin/python
+$(VENV)/.installed: $(PROJECT) | $(VENV)/bin/python
 	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(HOUSE) | $(VENV)/bin/python
+$(VENV)/.installed-dev: $(PROJECT) | $(VENV)/bin/python
 	$(INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-docs: $(HOUSE) | $(VENV)/bin/python
+$(VENV)/.installed-docs: $(PROJECT) | $(VENV)/bin/python
 	$(INSTALL) -e ".[docs]"
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
+	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
 	$(BIN)/python -m sde_gen.sample run=$(RUN) solver=dpm_solver_pp steps=20 n=64 seed=0
-	$(BIN)/python -m sde_gen.evaluate run=$(RUN) metrics=[bpd]
+	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.evaluate run=$(RUN) metrics=[bpd] integrator.steps=64 batch_size=150
 	@$(BIN)/python scripts/report.py $(RUN)
 
 test: $(VENV)/.installed-dev

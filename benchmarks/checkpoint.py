@@ -76,7 +76,7 @@ def work(kind: str, device: str, width: int) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["model=ddpmpp", "engine.accumulation=1", "run=unused", *overrides])
     with init_distributed(partial(instantiate, config.team)) as team:
-        trainer = build.trainer(config, data(), distributed=team)
+        trainer = build.trainer(config, data(), strategy=team)
         folder = Path(team.hear(tempfile.mkdtemp())[0])
         row: Row = {"parameters": sum(x.numel() for x in trainer.denoiser.net.parameters())}
         trainer.denoiser.train()
@@ -92,7 +92,7 @@ def work(kind: str, device: str, width: int) -> None:
         del saved
         nets = {"net": trainer.denoiser.net, "average": trainer.ema_model.net}
         with measured("load", team, trainer.device, row):
-            resume(folder, **nets, adam=trainer.adam, distributed=team, about={}, batch_size=4)
+            resume(folder, **nets, adam=trainer.adam, strategy=team, about={}, batch_size=4)
         blank = build.trainer(config, data()).denoiser.net if team.rank == 0 else None
         with measured("ema", team, trainer.device, row):
             if blank is not None:
@@ -143,7 +143,7 @@ def main() -> None:
     if arguments.worker:
         work(arguments.worker, arguments.device, arguments.width)
         return
-    kinds = [("replicated", 1), ("replicated", arguments.processes), ("sharded", arguments.processes)]
+    kinds = [("ddp", 1), ("ddp", arguments.processes), ("fsdp", arguments.processes)]
     found: dict[tuple[str, int], list[Row]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):
         for kind in kinds:

@@ -52,7 +52,7 @@ def their_tensors() -> dict[str, torch.Tensor]:
     """Random tensors by the names of guided-diffusion: whatever its reader asks for."""
     made: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(0)
-    before, plausible = guided_diffusion.Transfer, guided_diffusion.plausible
+    before, plausible = guided_diffusion.WeightMapper, guided_diffusion.plausible
 
     class Asked(before):  # type: ignore[misc, valid-type]
         """Make up what is asked for."""
@@ -64,12 +64,12 @@ def their_tensors() -> dict[str, torch.Tensor]:
             self.tensors[theirs] = made[theirs]
             super().move(ours, theirs, change)
 
-    guided_diffusion.Transfer = Asked  # type: ignore[misc]
+    guided_diffusion.WeightMapper = Asked  # type: ignore[misc]
     guided_diffusion.plausible = lambda *_: None  # there are no tensors before they are asked for
     try:
         guided_diffusion.read(made, CONFIG)
     finally:
-        guided_diffusion.Transfer, guided_diffusion.plausible = before, plausible  # type: ignore[misc]
+        guided_diffusion.WeightMapper, guided_diffusion.plausible = before, plausible  # type: ignore[misc]
     return made
 
 

@@ -1,6 +1,6 @@
 """Time training on one process and on several: images per second and efficiency.
 
-    python benchmarks/scaling.py [--processes 1 2] [--teams replicated sharded] [--steps 8] [--rounds 3]
+    python benchmarks/scaling.py [--processes 1 2] [--teams ddp fsdp] [--steps 8] [--rounds 3]
                                  [--device cpu] [--batch N] [--out FOLDER]
 
 Weak scaling: every process has ``--batch`` images of a step (16, on CUDA 128), so N processes have N times the global
@@ -62,7 +62,7 @@ def work(team: str, device: str, batch: int, steps: int) -> None:
         ]
         config = compose("train", ["model=ddpmpp", *NETWORKS[device], *overrides])
         with init_distributed(partial(instantiate, config.team)) as members:
-            trainer = build.trainer(config, data(), distributed=members)
+            trainer = build.trainer(config, data(), strategy=members)
             trainer.denoiser.train()
             for step in range(2):
                 trainer.step(step)
@@ -93,9 +93,9 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
     arguments.batch = arguments.batch or (128 if arguments.device == "cuda" else 16)
     if min(arguments.rounds, arguments.steps, arguments.batch, *arguments.processes) < 1:
         parser.error("--rounds, --steps, --batch and --processes must be at least 1")
-    unknown = set(arguments.teams) - set(names("team"))
+    unknown = set(arguments.teams) - set(names("distributed"))
     if unknown:
-        parser.error(f"--teams {', '.join(unknown)}: there are {', '.join(names('team'))}")
+        parser.error(f"--teams {', '.join(unknown)}: there are {', '.join(names('distributed'))}")
     there = torch.cuda.device_count()
     if arguments.device == "cuda" and there < max(arguments.processes):
         parser.error(
@@ -109,7 +109,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--teams", nargs="+", default=["replicated", "sharded"])
+    parser.add_argument("--teams", nargs="+", default=["ddp", "fsdp"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, help="images of a process")

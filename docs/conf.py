@@ -12,13 +12,13 @@ author = "The sde_gen authors"
 project_copyright = "The sde_gen authors"
 release = version = sde_gen.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx_design"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"sde_gen {release}"
 html_static_path = ["_static"]
 
-myst_enable_extensions = ["amsmath", "dollarmath", "smartquotes"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

@@ -57,7 +57,12 @@ def resume(
     known = {key: value for key, value in about.items() if key in found.about}  # by an earlier version, less
     changed = diff_config({**found.about, "validation": None}, {**known, "validation": None})
     if changed:
-        warnings.warn(f"{what} was written with other settings: {'; '.join(changed)}", stacklevel=3)
+        bits = any(line.startswith("execution.") for line in changed)
+        warnings.warn(
+            f"{what} was written with other settings: {'; '.join(changed)}"
+            + ("; with other threads or another memory format the last bits may differ" if bits else ""),
+            stacklevel=3,
+        )
     return found.images
 
 

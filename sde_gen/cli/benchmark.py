@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, console, tuning
+from sde_gen.cli import build, console, threads, tuning
 from sde_gen.cli.app import as_list, door, load, refuse
 from sde_gen.cli.run import Run, load_run
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
@@ -67,6 +67,19 @@ def main(config: DictConfig) -> None:
     for solver in solvers.values():
         compared.check(solver)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+    with threads.in_use(config, run) as said:
+        rows, wild = _rows(config, run, compared, solvers, step_counts)
+    _tell(config, run, rows)
+    if run.device.type == "cpu":
+        console.console.print(f"threads {said}", soft_wrap=True)
+    for one in wild:
+        warnings.warn(one, stacklevel=2)
+
+
+def _rows(
+    config: DictConfig, run: Run, compared: Comparison, solvers: dict[str, Solver], step_counts: list[int]
+) -> tuple[list[Row], list[str]]:
+    """Measure every solver at every number of steps, and name those whose samples are out of range."""
     rows: list[Row] = []
     wild: list[str] = []
     with console.progress() as bar:
@@ -80,9 +93,7 @@ def main(config: DictConfig) -> None:
                     wild.append(f"{name} in {steps} steps: {measured.outside.advice}")
                 _write(config, run, rows)  # at once: the next one may fail
                 bar.advance(task)
-    _tell(config, run, rows)
-    for one in wild:
-        warnings.warn(one, stacklevel=2)
+    return rows, wild
 
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:

@@ -1,12 +1,16 @@
 """Numbers to people: progress bars and tables in the terminal."""
 
+import sys
+import threading
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,8 +20,22 @@ from rich.table import Table
 console = Console(highlight=False)
 
 
-def progress(*, shown: bool = True) -> Progress:
-    """A progress bar with what is done, what is left and a free text; one that is not shown, if another process' is."""
+EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal for a bar."""
+
+
+def progress(*, shown: bool = True, every: float = EVERY) -> Progress:
+    """Progress with what is done, what is left and a free text; none is shown by other processes than the first.
+
+    In a terminal a bar; where the output is a file or a pipe, a line now and then and one at the end.
+
+    Arguments:
+        shown: whether to show it.
+        every: seconds between two lines.
+    """
+    console = Console(stderr=True)
+    if shown and not console.is_terminal:
+        return _Lines(every)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -25,10 +43,53 @@ def progress(*, shown: bool = True) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=console,
         expand=False,
         disable=not shown,
     )
+
+
+class _Lines(Progress):
+    """Progress in lines, told by a thread of its own: the work may be silent for minutes."""
+
+    def __init__(self, every: float) -> None:
+        super().__init__(disable=True)  # no bar
+        self.every, self.done = every, threading.Event()
+        self.teller = threading.Thread(target=self._tell, name="progress", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self.teller.start()
+
+    def stop(self) -> None:
+        """End, with a line of how far it came."""
+        if not self.done.is_set():
+            self.done.set()
+            self.teller.join()
+            self._say()
+
+    def _tell(self) -> None:
+        while not self.done.wait(self.every):
+            self._say()
+
+    def _say(self) -> None:
+        for task in self.tasks:
+            print(line(task), file=sys.stderr, flush=True)
+
+
+def line(task: Task) -> str:
+    """How far a task is, in a line; ``begun`` of its fields was completed before."""
+    begun = task.fields.get("begun", 0)
+    total = "" if task.total is None else f"/{task.total:,.0f}"
+    parts = [f"{task.description}: {task.completed:,.0f}{total}", f"{_clock(task.elapsed)} passed"]
+    if task.total is not None and task.elapsed and begun < task.completed < task.total:
+        left = task.elapsed * (task.total - task.completed) / (task.completed - begun)
+        parts.append(f"{_clock(left)} left")
+    return ", ".join(parts + [note for note in [str(task.fields.get("note", ""))] if note])
+
+
+def _clock(seconds: float | None) -> str:
+    return str(timedelta(seconds=round(seconds or 0)))
 
 
 def print_table(title: str, rows: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import console
+from sde_gen.cli import console, threads
 from sde_gen.cli.app import as_list, door
 from sde_gen.cli.evaluation import Evaluation, Results, plan
 from sde_gen.cli.generation import coupling
@@ -26,21 +26,22 @@ def main(config: DictConfig) -> None:
     crew = WorkQueue.init()
     try:
         with crew.propagate_failure():
-            run, data, found = _evaluate(config, metrics, crew)
+            run = load_run(config)
+            with threads.in_use(config, run) as said:
+                data, found = _evaluate(config, metrics, crew, run)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has said why
     results = [one for one in found if one is not None]
     if results:
         for one in results:
             _save(config, run, one, data)
-        _show(config, run, results, data)
+        _show(config, run, results, data, said)
 
 
 def _evaluate(
-    config: DictConfig, metrics: list[str], crew: WorkQueue
-) -> tuple[Run, Dataset, list[Results | None]]:
+    config: DictConfig, metrics: list[str], crew: WorkQueue, run: Run
+) -> tuple[Dataset, list[Results | None]]:
     """What this process does of the work."""
-    run = load_run(config)
     data = _split(config, run)
     n = len(data) if config.n is None else config.n
     if n > len(data):
@@ -51,7 +52,7 @@ def _evaluate(
         Evaluation(config=config, run=run, data=data, name=name, batches=batches, crew=crew).results()
         for name in metrics
     ]
-    return run, data, found
+    return data, found
 
 
 def _metrics(config: DictConfig) -> list[str]:
@@ -132,7 +133,7 @@ def _trained_on(config: DictConfig, run: Run, one: Results) -> bool | None:
     return None if known is None else bool(known == one.settings["data"])
 
 
-def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -> None:
+def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, said: str) -> None:
     """The metrics side by side, each with what it bounds and the parts of its error."""
     images, of_images = len(results[0].images), len(data)
     which = f"all {images:,}" if images == of_images else f"{images:,} of {of_images:,}, drawn by seed"
@@ -158,6 +159,7 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset) -
             **rows,
             "images of the " + config.split + " split": f"{which}; +- is the standard error over them",
             "that split": SAME[_trained_on(config, run, results[0])],
+            **({"threads": said} if run.device.type == "cpu" else {}),
             "trained on": f"{run.images:,} images",
             "every image's value": f"{config.out}/*.json",
         },

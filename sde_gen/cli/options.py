@@ -89,8 +89,13 @@ RESERVED = {
 }
 """Keys of a node that Hydra reads."""
 
-_RUN = {"run": PATH, "checkpoint": optional(TEXT), "trust": NAMES}
-_TRAINING = {"run": PATH, "device": DEVICE, "loggers": listed(OBJECT, "objects, each with a _target_")}
+_RUN = {"run": PATH, "threads": optional(whole(1)), "checkpoint": optional(TEXT), "trust": NAMES}
+_TRAINING = {
+    "run": PATH,
+    "threads": optional(whole(1)),
+    "device": DEVICE,
+    "loggers": listed(OBJECT, "objects, each with a _target_"),
+}
 
 OPTIONS: dict[str, dict[str, Kind]] = {
     "train": {**_TRAINING, "preview.n": whole(1)},

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from sde_gen.cli import build, console, tuning
+from sde_gen.cli import build, console, threads, tuning
 from sde_gen.cli.app import as_list, door, given, refuse, require_int
 from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels, class_names, open_task
@@ -44,6 +44,7 @@ NAMED = {
     "run",
     "out",
     "device",
+    "threads",
     "batch_size",
     "trust",
     "film",
@@ -69,14 +70,15 @@ def main(config: DictConfig) -> None:
     crew = WorkQueue.init()
     try:
         with crew.propagate_failure():
-            _sample(config, crew)
+            run = load_run(config)
+            with threads.in_use(config, run) as said:
+                _sample(config, crew, run, said)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has said why
 
 
-def _sample(config: DictConfig, crew: WorkQueue) -> None:
+def _sample(config: DictConfig, crew: WorkQueue, run: Run, said: str) -> None:
     """What this process does of the work; the leader saves and tells."""
-    run = load_run(config)
     model, labels, task = apply_guidance(config, run), choose_labels(config, run), open_task(config, run)
     if task is not None and (config.n > config.batch_size or config.strip):
         raise ValueError("a task draws its n samples in one batch of at most batch_size, and leaves no strip")
@@ -132,6 +134,7 @@ def _sample(config: DictConfig, crew: WorkQueue) -> None:
             drawn,
             partial(_strip, config, run, model, drawn.trajectory, labels),
             {
+                **({"threads": said} if run.device.type == "cpu" else {}),
                 **_classes(labels, class_names(config, run)),
                 **({} if outside is None else {"out of range": str(outside)}),
             },

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import door, require_int
 from sde_gen.cli.training import (
     Begun,
@@ -43,6 +43,7 @@ def main(config: DictConfig) -> None:
     require_int(config.preview, "n")
     check_compatible(folder, config)
     check_data(folder, config, splits)
+    chosen = threads.of_training(config, build.device(config.device))
     with init_distributed(partial(build.make, config.distributed)) as strategy:
         with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
             begun = Begun()
@@ -52,7 +53,9 @@ def main(config: DictConfig) -> None:
                 JSONL(folder / "log.jsonl"),
                 ProgressCallback(bar),
             ]
-            trainer = build.trainer(config, splits, callbacks=callbacks, stop=stop, strategy=strategy)
+            trainer = build.trainer(
+                config, splits, callbacks=callbacks, stop=stop, strategy=strategy, chooser=chosen.chooser
+            )
             shape = (config.preview.n, *splits.train.shape)
             labels = (
                 torch.arange(config.preview.n) % splits.train.classes if build.conditional(config) else None
@@ -61,7 +64,7 @@ def main(config: DictConfig) -> None:
             callbacks += [build.make(logger) for logger in config.loggers]
             finished = trainer.run()
         if strategy.rank == 0:
-            report(trainer, folder, finished, begun.finished)
+            report(trainer, folder, finished, begun.finished, chosen)
 
 
 class _Preview(Callback):

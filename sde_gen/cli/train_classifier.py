@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console
+from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import door
 from sde_gen.cli.training import (
     Begun,
@@ -31,6 +31,7 @@ def main(config: DictConfig) -> None:
     splits: Splits = build.make(config.data).load()
     check_compatible(folder, config)
     check_data(folder, config, splits)
+    chosen = threads.of_training(config, build.device(config.device))
     with init_distributed(partial(build.make, config.distributed)) as strategy:
         with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
             begun = Begun()
@@ -42,8 +43,14 @@ def main(config: DictConfig) -> None:
             ]
             callbacks += [build.make(logger) for logger in config.loggers]
             trainer = build.trainer(
-                config, splits, model=build.classifier, callbacks=callbacks, stop=stop, strategy=strategy
+                config,
+                splits,
+                model=build.classifier,
+                callbacks=callbacks,
+                stop=stop,
+                strategy=strategy,
+                chooser=chosen.chooser,
             )
             finished = trainer.run()
         if strategy.rank == 0:
-            report(trainer, folder, finished, begun.finished)
+            report(trainer, folder, finished, begun.finished, chosen)

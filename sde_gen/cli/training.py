@@ -18,6 +18,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import given
 from sde_gen.cli.overrides import folder_name
+from sde_gen.cli.threads import ThreadChoice
 from sde_gen.data import Identity, Splits
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
@@ -141,7 +142,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 
 SAFE_FUNCTIONS = (
-    *("run", "device", "loggers", "preview", "compile", "team", "recipe"),
+    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe"),
     *(
         f"engine.{name}"
         for name in (
@@ -173,7 +174,7 @@ class Begun(Callback):
         self.finished = images >= budget
 
 
-def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None:
+def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice) -> None:
     """Say what was trained and where it lies; a signal ends a sweep, not one job of it.
 
     Arguments:
@@ -181,6 +182,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
         folder: the run folder.
         finished: whether the budget is reached.
         before: whether it was reached before, and nothing trained.
+        threads: how the number of threads was chosen.
     """
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
     title = f"training of {folder}"
@@ -193,6 +195,11 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
         {
             "images": f"{trainer.images:,} of {trainer.settings.images:,}",
             "parameters": f"{parameters:,}",
+            **(
+                {"threads": f"{threads.said(trainer.execution)}{_format(trainer)}"}
+                if trainer.device.type == "cpu"
+                else {}
+            ),
             "checkpoints": str(folder / "checkpoints"),
             **({"previews": str(folder / "previews")} if (folder / "previews").is_dir() else {}),
             "log": str(folder / "log.jsonl"),
@@ -200,6 +207,12 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool) -> None
     )
     if not finished and sweeping():
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _format(trainer: Trainer) -> str:
+    if len(trainer.train.shape) != 3:
+        return ""
+    return "; images channels last" if trainer.execution.channels_last else "; images channels first"
 
 
 class GracefulShutdown:
@@ -247,7 +260,7 @@ class ProgressCallback(Callback):
 
     def on_train_start(self, images: int, budget: int) -> None:
         """Show the bar."""
-        self.task = self.bar.add_task("images", total=budget, completed=images, note="")
+        self.task = self.bar.add_task("images", total=budget, completed=images, begun=images, note="")
 
     def on_step_end(self, images: int) -> None:
         """Move it."""

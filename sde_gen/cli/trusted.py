@@ -70,7 +70,7 @@ PLACES: dict[str, Any] = {
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
-    "team": Strategy,
+    "distributed": Strategy,
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }

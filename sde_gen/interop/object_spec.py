@@ -1,5 +1,7 @@
 """An object in two forms: itself, and what a configuration says of it."""
 
+import itertools
+import sys
 from typing import Any
 
 
@@ -41,4 +43,8 @@ def _plain(value: Any) -> Any:
 
 
 def _name(kind: Any) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    """The public path: the shortest package above the module that exports the object."""
+    packages = list(itertools.accumulate(kind.__module__.split("."), lambda a, b: f"{a}.{b}"))
+    name = kind.__qualname__
+    exported = (path for path in packages[1:] if getattr(sys.modules.get(path), name, None) is kind)
+    return f"{next(exported)}.{name}"

@@ -20,7 +20,7 @@ class TrainingConfig(Checked):
         checkpoint_every: images between two checkpoints.
         keep: how many of the newest checkpoints stay, once a step from the newest one has passed; the best stays too.
         validate: held-out images whose loss is measured at every checkpoint; 0 for none.
-        channels_last: memory format of image networks.
+        channels_last: memory format of image networks; None leaves it to the trainer's chooser of threads and format.
 
     Raises:
         ValueError: a number is out of its range.
@@ -36,7 +36,7 @@ class TrainingConfig(Checked):
     checkpoint_every: int = 50_000
     keep: int = 2
     validate: int = 256
-    channels_last: bool = True
+    channels_last: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the constructor's arguments."""

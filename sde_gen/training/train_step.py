@@ -1,7 +1,8 @@
 """Forward and backward passes: every one a pure function of the weights and of (seed, step)."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class TrainStep:
         precision: number format of the network.
         settings: numbers.
         strategy: the processes that share a batch.
+        channels_last: memory format of images.
     """
 
     objective: Objective
@@ -48,6 +50,7 @@ class TrainStep:
     precision: Precision
     settings: TrainingConfig
     strategy: Strategy
+    channels_last: bool = True
 
     def compute_gradients(
         self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
@@ -76,6 +79,30 @@ class TrainStep:
                 torch.autograd.backward(loss.per_sample.mean() / settings.accumulation)
             seen.append((x0, Loss(*(part.detach() for part in loss))))
         return seen
+
+    def rehearsal(self, denoiser: NetworkDenoiser | NoisyClassifier, count: int) -> Callable[[bool], None]:
+        """Prepare passes on a few samples of the first step, to be timed.
+
+        Returns:
+            What adds a gradient to the denoiser's weights, in the memory format that it is told.
+        """
+        indices, values = self.loader(0)[0]
+        mine = self.loader.local_slice(len(indices))
+        indices, values = indices[mine][:count], values[mine][:count]
+        device = self.train.values.device
+
+        def run(channels_last: bool) -> None:
+            told, generator = (
+                replace(self, channels_last=channels_last),
+                torch.Generator(device).manual_seed(0),
+            )
+            x0, cond = told._batch(self.train, indices, values, generator)
+            draw = self.objective.draw(denoiser.sde, x0, IID(generator))
+            with seeding.deterministic(), seeding.seeded(device, 0), self.precision.context(device):
+                loss = self.objective.loss(denoiser, x0, draw, **cond)
+            torch.autograd.backward(loss.per_sample.mean())
+
+        return run
 
     @torch.no_grad()
     def validation_loss(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
@@ -114,7 +141,7 @@ class TrainStep:
         self, data: Dataset, indices: Tensor, values: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         x0 = self.codec.encode(self.augmentation(values, generator), IID(generator))
-        if self.settings.channels_last and x0.ndim == 4:
+        if self.channels_last and x0.ndim == 4:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         labels = None if data.labels is None else data.labels[indices]
         return x0, self.conditioning(labels, IID(generator))

@@ -1,14 +1,16 @@
 """The training loop."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.resume import plain, resume
@@ -26,6 +28,7 @@ from sde_gen.training.callbacks import Callback
 from sde_gen.training.compile import Compiler, Eager
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater
+from sde_gen.training.execution import Check, Chooser, Execution, Given, in_format, interruptible, rows
 from sde_gen.training.lr_schedule import LRSchedule
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
@@ -63,6 +66,7 @@ class Trainer(Checked):
         stop: asked after every step; true saves and ends.
         strategy: the processes that share a batch; the first one saves and tells.
         compiler: how the network is executed in the passes; the averaged one stays as it is written.
+        chooser: chooses threads and memory format, which every checkpoint names.
 
     Raises:
         ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
@@ -86,6 +90,7 @@ class Trainer(Checked):
     stop: Callable[[], bool] = lambda: False
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
     compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
+    chooser: Chooser = Given()  # noqa: RUF009, frozen
 
     def __post_init__(self) -> None:
         """Put everything on the device and build what has state."""
@@ -98,7 +103,16 @@ class Trainer(Checked):
         if self.strategy.rank == 0:
             self.lr_schedule.check(settings.images)
         self.device = next(self.denoiser.parameters()).device
-        if settings.channels_last and len(self.train.shape) == 3:
+        self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
+        self.batches = Batches(
+            size=len(self.train),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+        passes = self._passes()
+        self.execution = self._choose(passes)
+        self.train_step = replace(passes, channels_last=self.execution.channels_last)
+        if self.execution.channels_last:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema_model = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
         self.ddp_model = copy.copy(self.denoiser)
@@ -107,13 +121,18 @@ class Trainer(Checked):
         self.ema_updater = EMAUpdater(self.ema_model.net, self.denoiser.net)
         self.weights = list(self.denoiser.net.parameters())
         self.adam = self.optimizer.build(self.weights)
-        self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
-        self.batches = Batches(
-            size=len(self.train),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
+        self.metrics = Metrics(self.denoiser.sde, self.device, self.strategy)
+        self.nonfinite_guard = NonFiniteGuard(self.device)
+        self.images = 0
+        self._first_loss: torch.Tensor | None = None
+        self._unpruned: Path | None = None
+        self.about = plain(
+            {**self.about, "precision": str(self.precision.dtype(self.device)), "execution": self._said()}
         )
-        self.train_step = TrainStep(
+
+    def _passes(self) -> TrainStep:
+        settings = self.settings
+        return TrainStep(
             objective=self.objective,
             train=self.train,
             held_out=self.held_out,
@@ -133,12 +152,31 @@ class Trainer(Checked):
             settings=settings,
             strategy=self.strategy,
         )
-        self.metrics = Metrics(self.denoiser.sde, self.device, self.strategy)
-        self.nonfinite_guard = NonFiniteGuard(self.device)
-        self.images = 0
-        self._first_loss: torch.Tensor | None = None
-        self._unpruned: Path | None = None
-        self.about = plain({**self.about, "precision": str(self.precision.dtype(self.device))})
+
+    def _choose(self, train_step: TrainStep) -> Execution:
+        """Threads and memory format, the same in all processes; what is tried is a copy of the network."""
+        settings, event = self.settings, self.train.shape
+        formats = (True, False) if settings.channels_last is None else (settings.channels_last,)
+        count = rows(event, settings.batch_size // (settings.accumulation * self.strategy.size))
+
+        @functools.cache
+        def rehearsal() -> tuple[nn.Module, Callable[[bool], None]]:
+            twin = copy.deepcopy(self.denoiser).train()
+            return twin, train_step.rehearsal(twin, count)
+
+        def warmup_step(execution: Execution, check: Check) -> None:
+            twin, run = rehearsal()
+            in_format(twin, execution)
+            with interruptible(twin, check):
+                run(execution.channels_last)
+
+        chosen = self.chooser(formats if len(event) == 3 else (False,), warmup_step)
+        return self.strategy.all_gather_object(chosen)[0]
+
+    def _said(self) -> dict[str, Any]:
+        """What of the execution decides over the last bits."""
+        threads = {"threads": self.execution.threads} if self.device.type == "cpu" else {}
+        return {**threads, "channels_last": self.execution.channels_last}
 
     def run(self) -> bool:
         """Train from the last checkpoint on.
@@ -151,7 +189,10 @@ class Trainer(Checked):
             OSError: a checkpoint could not be written.
             ValueError: another training is at work in the folder, or its checkpoint is of another network.
         """
-        with locking.alone(self.folder) if self.strategy.rank == 0 else nullcontext():
+        with (
+            self.execution.applied(),
+            locking.alone(self.folder) if self.strategy.rank == 0 else nullcontext(),
+        ):
             if self.strategy.rank == 0:
                 checkpoint.clear(self.store)
             seen = resume(

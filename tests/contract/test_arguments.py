@@ -121,7 +121,7 @@ def test_a_training_is_refused_before_its_data_are_read() -> None:
         ("model.multipliers", 2, "a list of finite numbers"),
         ("time_sampler", "uniform", "an object of TimeSampler, such as "),
         ("preview.sampler.steps", 2.5, "a whole number"),
-        ("parametrization.label", None, "an object of Label, such as "),
+        ("parametrization.label", None, "an object of NoiseLabel, such as "),
     ):
         before = OmegaConf.select(whole, setting)
         OmegaConf.update(whole, setting, value, merge=False)

@@ -148,7 +148,7 @@ def test_law_weights_make_every_error_count_alike(law):
 def test_weights_are_finite_and_positive(name, process):
     sde = make("sde", process)
     t = sde.t_min + (0.999 - sde.t_min) * torch.linspace(0, 1, 64, dtype=torch.float64)
-    weighting = TimeDensity(times=UniformTime()) if name == "law" else make("weighting", name)
+    weighting = TimeDensity(times=UniformTime()) if name == "time_density" else make("weighting", name)
     weight = weighting(sde, t)
     assert weight.shape == t.shape
     assert bool((torch.isfinite(weight) & (weight >= 0)).all())

@@ -1,6 +1,6 @@
 """A training so small that a test can afford many of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sde_gen.objective.weighting import Simple
 from sde_gen.sde import VP
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.training.ema import WarmupEMA
+from sde_gen.training.execution import Chooser, Given
 from sde_gen.training.lr_schedule import LinearLR
 from sde_gen.training.optimizer import Adam
 from sde_gen.training.precision import Float32
@@ -105,7 +106,14 @@ class Convolution(nn.Module):
         return self.drop(self.conv(x)) * (1 if label is None else 1 + label[:, None, None, None] / 10)
 
 
-def image_trainer(folder: Path, splits: Splits, strategy: Strategy | None = None, **settings: Any) -> Trainer:
+def image_trainer(
+    folder: Path,
+    splits: Splits,
+    strategy: Strategy | None = None,
+    chooser: Chooser = Given(),  # noqa: B008, frozen
+    stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
+) -> Trainer:
     """Build a training on images of 256 levels, which are mirrored and dequantized at random."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -119,6 +127,8 @@ def image_trainer(folder: Path, splits: Splits, strategy: Strategy | None = None
         codec=DiscreteData(levels=256),
         augmentation=HorizontalFlip(),
         strategy=strategy or SingleProcess(),
+        chooser=chooser,
+        stop=stop,
         conditioning=Label(classes=splits.train.classes, dropout=0.1)
         if splits.train.classes
         else Unconditional(),

@@ -63,7 +63,7 @@ def test_attention(monkeypatch, tmp_path):
         (likelihood_cost, ["--probes", "0"], "argument --probes: 0 is no whole number of at least 1"),
         (likelihood_cost, ["--device", "abacus"], "device=abacus is not to be had here"),
         (scaling, ["--rounds", "0"], "must be at least 1"),
-        (scaling, ["--teams", "none"], "--teams none: there are replicated, sharded"),
+        (scaling, ["--teams", "none"], "--teams none: there are ddp, fsdp"),
     ],
 )
 def test_mistakes_are_answered_before_anything_is_timed(script, arguments, words, monkeypatch, capsys):

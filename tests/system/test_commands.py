@@ -402,9 +402,11 @@ def test_one_image_has_no_standard_error_and_the_json_stays_valid(run, tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_no_result(run, tmp_path, capfd, monkeypatch):
-    from sde_gen.evaluation.metric import BitsPerDim, Measured
+    from sde_gen.evaluation.metric import BitsPerDim, MetricResult
 
-    monkeypatch.setattr(BitsPerDim, "__call__", lambda *_: Measured(value=torch.tensor([1.0, float("nan")])))
+    monkeypatch.setattr(
+        BitsPerDim, "__call__", lambda *_: MetricResult(value=torch.tensor([1.0, float("nan")]))
+    )
     assert re.search(r"images \[\d+\] of", mistake(capfd, "evaluate", f"run={run}", "n=2", f"out={tmp_path}"))
     assert not (tmp_path / "bpd.json").exists()
 

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 
 from sde_gen.cli import convert
 from sde_gen.cli.app import format_error
+from tests.helpers.catalogue import CONF
 from tests.reference import adm, score_sde
 from tests.reference.unet2d import random_tensors
 from tests.unit.interop import test_diffusers as of_diffusers
@@ -238,7 +239,7 @@ def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
     settings = next((file for file in files if file.startswith("settings")), None)
     config = {
         "file": str(folder / next(iter(files))),
-        "from": {"_target_": f"sde_gen.interop.{name.partition('-')[0]}.load", "_partial_": True},
+        "from": OmegaConf.load(CONF / "from" / f"{name.partition('-')[0]}.yaml"),
         "settings": settings and str(folder / settings),
     }
     try:
@@ -290,7 +291,7 @@ def remove(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    monkeypatch.setattr(convert.show, "table", nothing)
+    monkeypatch.setattr(convert.console, "print_table", nothing)
 
 
 def test_whole_folders_become_runs(examples: dict[str, Files], tmp_path: Path) -> None:

@@ -184,13 +184,13 @@ def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
             decoded += 1
             return square(*arguments, **settings)
 
-        patch.setattr("sde_gen.data.image.square", count)
+        patch.setattr("sde_gen.data.decoded.square", count)
         cache = str(folder / "cache") if cached else None
         splits = Shards(train=str(folder / "train-*.tar"), size=8, workers=1, cache=cache).load()
         settings = {"accumulation": 2, "images": 32, "validate": 0}
         training = image_trainer(out.with_suffix(""), splits, strategy, **settings)
         seen = [
-            training.train_step.compute_gradients(training.ddp_model, step, training.meter.train_step)
+            training.train_step.compute_gradients(training.ddp_model, step, training.metrics.train_step)
             for step in range(4)
         ]
         found = [

@@ -101,7 +101,7 @@ def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
 def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        drawn = drawing(tmp_path, room=3, watched=True).samples()
+        drawn = drawing(tmp_path, room=3, record_trajectory=True).samples()
     assert drawn is not None
     assert [str(note.message) for note in told] == [
         "the memory did not suffice for 8 samples at once; going on with 4",
@@ -132,7 +132,7 @@ def test_whoever_prepares_is_told_every_size(tmp_path: Path) -> None:
         if size > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    drawn = drawing(tmp_path, room=3, prepare=prepare).samples()
+    drawn = drawing(tmp_path, room=3, on_resize=prepare).samples()
     assert drawn is not None
     assert told == [8, 4, 2]
     assert drawn.x.flatten().tolist() == list(range(1, 12))

@@ -78,14 +78,14 @@ def reread(folder: Path) -> None:
     with init_distributed(FSDP) as members, pytest.MonkeyPatch.context() as patch:
         if members.rank:
             patch.setattr(checkpoint, "paths", lambda folder: [])
-        found = checkpoint.latest(folder, run_processes=members)
+        found = checkpoint.latest(folder, strategy=members)
         assert found is not None
         for seed, part in enumerate(checkpoint.PARTS):
             mine = divided(
                 {name: torch.zeros_like(x) for name, x in numbers(64 + seed).items()}, members.size
             )
             members.load(getattr(found, part), mine)
-            assert same({name: members.whole(x) for name, x in mine.items()}, numbers(64 + seed))
+            assert same({name: members.full_tensor(x) for name, x in mine.items()}, numbers(64 + seed))
 
 
 def test_three_processes_write_what_any_number_reads(tmp_path: Path) -> None:
@@ -110,15 +110,15 @@ def save_without_uniting(folder: Path) -> None:
     """Validate and save where nobody may put a tensor together, as previews do."""
     with init_distributed(FSDP) as members:
         settings = {**SETTINGS, "checkpoint_every": 16, "keep": 2}
-        training = trainer(folder, settings=settings, net=double(), codec=Double(), run_processes=members)
+        training = trainer(folder, settings=settings, net=double(), codec=Double(), strategy=members)
         training.stop = lambda: training.images == 40
-        uniting = members.whole
+        uniting = members.full_tensor
 
         def refused(x: Tensor) -> Tensor:
             assert x.ndim == 0, "more than the norm of the gradient"
             return uniting(x)
 
-        members.whole = refused  # type: ignore[method-assign]
+        members.full_tensor = refused  # type: ignore[method-assign]
         training.run()
 
 
@@ -137,7 +137,7 @@ def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
             checkpoint.save(folder, parts(128, members.size), members)
         assert failure.value.errno == errno.ENOSPC
         assert ("in process 1" in str(failure.value)) == (kind is FSDP and where == 1)
-        members.any(False)
+        members.any_rank(False)
         assert [path.name for path in folder.iterdir()] == ["000000000064"]
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], St
 def full_of_the_first(folder: Path) -> None:
     with init_distributed() as members:
         folder.touch()  # a file where a folder should be
-        members.any(False)
+        members.any_rank(False)
         with pytest.raises(OSError, match="was not written"):
             checkpoint.save(folder, Checkpoint(images=1, net={}, ema={}, optimizer={}, about={}), members)
 
@@ -164,7 +164,7 @@ def damaged(folder: Path, kind: Callable[[], Strategy], file: str) -> None:
     with init_distributed(kind) as members:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            found = checkpoint.latest(folder, run_processes=members)
+            found = checkpoint.latest(folder, strategy=members)
         assert found is not None
         assert found.images == 64
         assert any(file in str(warning.message) for warning in told)
@@ -183,7 +183,7 @@ def unreadable(folder: Path) -> None:
 
             patch.setattr(checkpoint, "_digest", fail)
         with pytest.warns(UserWarning, match=r"cannot be read: Input/output error, .*; going back"):
-            found = checkpoint.latest(folder, run_processes=members)
+            found = checkpoint.latest(folder, strategy=members)
         assert found is not None
         assert found.images == 64
 
@@ -212,7 +212,7 @@ def lose(folder: Path, how: str, kind: Callable[[], Strategy] = FSDP) -> None:
     """Process 1 fails, or is killed, after the checkpoint at 48 images."""
     with init_distributed(kind) as members:
         training = trainer(
-            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), run_processes=members
+            folder, settings=SETTINGS, net=double(), codec=Double(), train=points(50), strategy=members
         )
 
         def fail() -> bool:
@@ -252,7 +252,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
 
             return call
 
-        members.any(False)
+        members.any_rank(False)
         if members.rank == where:
             for place, name in (
                 (os, "fsync"),

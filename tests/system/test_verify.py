@@ -13,7 +13,7 @@ from tests.system import test_commands
 BROKEN = """
 from dataclasses import dataclass
 
-from sde_gen._tensor import broadcast_like
+from sde_gen.utils.broadcasting import broadcast_like
 from sde_gen.solver import DPMSolverPP
 
 

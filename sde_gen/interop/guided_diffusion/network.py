@@ -116,7 +116,7 @@ class Body:
         for ours, theirs, stage in stages:
             if not hasattr(stage.block, "norm_in"):
                 yield f"{ours}.block.block", f"{theirs}.0.op"
-            if len(stage.refine):
+            if len(stage.finer):
                 yield f"{ours}.finer.0.block", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}.conv"
 
     def _blocks(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
@@ -124,7 +124,7 @@ class Body:
         for ours, theirs, stage in stages:
             if hasattr(stage.block, "norm_in"):
                 yield f"{ours}.block", f"{theirs}.0"
-            if self.in_blocks and len(stage.refine):
+            if self.in_blocks and len(stage.finer):
                 yield f"{ours}.finer.0", f"{theirs}.{1 + hasattr(stage.attention, 'heads')}"
         yield "middle.0.block", "middle_block.0"
         yield "middle.1.block", "middle_block.2"

@@ -121,12 +121,12 @@ class ADMStage(nn.Module):
         super().__init__()
         self.block = block
         self.attention = nn.Identity() if attention is None else attention
-        self.refine = nn.ModuleList(finer)
+        self.finer = nn.ModuleList(finer)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """One after the other."""
         x = self.attention(self.block(x, embedding))
-        for block in self.refine:
+        for block in self.finer:
             x = block(x, embedding)
         return x
 

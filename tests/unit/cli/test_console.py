@@ -1,7 +1,11 @@
-"""Tables in the terminal: none loses a digit, however narrow."""
+"""Tables in the terminal: none loses a digit, however narrow; progress without a terminal: a line now and then."""
+
+import re
+import time
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from sde_gen.cli import console
 
@@ -19,3 +23,43 @@ def test_a_wide_table_keeps_every_cell(
         assert cell in text
     assert max(map(len, text.splitlines())) <= width
     assert text.count("solver_1") == {30: 9, 80: 2, 200: 1}[width], "every part says whose numbers these are"
+
+
+def test_where_there_is_no_terminal_progress_is_told_in_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.progress(every=0.05) as bar:
+        task = bar.add_task("images", total=1000, completed=200, begun=200, note="")
+        time.sleep(0.2)  # the work itself says nothing
+        silent = capfd.readouterr()
+        bar.update(task, completed=600, note="loss 0.5")
+        time.sleep(0.2)
+        moved = capfd.readouterr().err
+        bar.update(task, completed=1000)
+    assert not silent.out
+    assert set(silent.err.splitlines()) == {"images: 200/1,000, 0:00:00 passed"}
+    assert re.match(r"images: 600/1,000, 0:00:00 passed, 0:00:0\d left, loss 0.5\n", moved)
+    assert re.fullmatch(
+        r"(images: .*\n)*images: 1,000/1,000, 0:00:0\d passed, loss 0.5\n", capfd.readouterr().err
+    )
+
+
+def test_what_is_left_is_told_by_what_was_done_here() -> None:
+    now = [0.0]
+    bar = Progress(get_time=lambda: now[0], disable=True)
+    task = bar.add_task("images", total=1000, completed=400, begun=400, note="")
+    now[0] = 60.0
+    bar.update(task, completed=500)
+    assert console.line(bar.tasks[0]) == "images: 500/1,000, 0:01:00 passed, 0:05:00 left"
+
+
+def test_a_process_that_does_not_lead_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.progress(shown=False, every=0.01) as bar:
+        bar.add_task("images", total=10, note="")
+        time.sleep(0.05)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.progress() as bar:
+        bar.add_task("images", total=10, note="")
+    assert "\x1b[" in capfd.readouterr().err

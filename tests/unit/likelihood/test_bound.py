@@ -157,7 +157,7 @@ def test_a_wrong_prediction_costs_half_its_square_per_log_snr(name):
 def chain_density(model, times, nu):
     """The law of the data that the ancestral solver and the Gaussian decoder draw, read off by impulses."""
     sde = model.sde
-    start = gaussian.Gaussian(
+    start = gaussian.GaussianMoments(
         torch.zeros(2, dtype=torch.float64), sde.sigma(times[0]) ** 2 * torch.eye(2, dtype=torch.float64)
     )
     end = gaussian.through(Ancestral(nu=nu), model, times, start)

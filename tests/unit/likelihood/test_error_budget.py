@@ -57,7 +57,7 @@ def test_rows_of_batches_join():
         )
         for n in (2, 3)
     ]
-    text = json.dumps([row for part in parts for row in part.select()], allow_nan=False)
+    text = json.dumps([row for part in parts for row in part.rows()], allow_nan=False)
     whole = MetricResult.of_rows(json.loads(text))
     assert whole.value.tolist() == [2 + 1 / 3] * 2 + [3 + 1 / 3] * 3
     assert whole.random_errors["a"].isnan().tolist() == [False, True, False, True, True]

@@ -169,7 +169,7 @@ class Textbook:
 def chain() -> tuple[Denoiser, Textbook, Tensor, Tensor]:
     """A network in our terms and in the textbook's, clean samples, and the times of all steps."""
     betas, net = cosine_betas(steps=STEPS), Net()
-    mean = Eps(label=Time(scale=STEPS, biases=-1.0))
+    mean = Eps(label=Time(scale=STEPS, offset=-1.0))
     ours = NetworkDenoiser(net=net, sde=DDPM(betas=betas), parametrization=LearnedVariance(mean=mean))
     x0 = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1)).double()
     times = torch.arange(STEPS, 0, -1, dtype=torch.float64) / STEPS

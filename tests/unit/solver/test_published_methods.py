@@ -60,8 +60,8 @@ class Listed:
         self.intervals.append((u0, u1))
         return next(self.draws)
 
-    fresh = lambda self, x: next(self.draws)  # noqa: E731
-    uniform = fresh
+    normal = lambda self, x: next(self.draws)  # noqa: E731
+    uniform = normal
 
 
 def setting(sde: str, steps: int = 7) -> tuple[SDE, Tensor, Tensor, Tensor]:

@@ -142,7 +142,7 @@ def test_when_settled_nothing_more_is_compiled():
     Blocks().compile(net, lambda: net(x, x[:, 0]))
     graphs = counted["stats"]["unique_graphs"]
     assert graphs == 2
-    with Blocks().settled():
+    with Blocks().no_recompile():
         assert torch.equal(net(other, other[:, 0]), written(other, other[:, 0]))
         net(x, x[:, 0])
         assert counted["stats"]["unique_graphs"] == graphs

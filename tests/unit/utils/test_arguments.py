@@ -59,7 +59,7 @@ def drawn(**other: Any) -> object:
 
 WRONG: list[tuple[str, Callable[[], object]]] = [
     (
-        "sde=VP must be an object of SDE, such as Cosine(), DDPM(), EDM(); VP is the class: write VP(...)",
+        "sde=VP must be an object of SDE, such as Cosine(), DDPM(), EDMProcess(); VP is the class: write VP(...)",
         lambda: network(sde=VP),
     ),
     ("sde='vp' must be an object of SDE", lambda: network(sde="vp")),
@@ -115,7 +115,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
         lambda: discrete_vlb(gaussian(VP()), X, [1.0, 0.5], decoder=GaussianDecoder(), noise=IID.seeded(0)),
     ),
     (
-        "decoder=Gaussian must be an object of Decoder",
+        "decoder=GaussianDecoder must be an object of Decoder",
         lambda: ELBO()(gaussian(VP()), X, decoder=GaussianDecoder, noise=IID.seeded(0)),
     ),
 ]
@@ -247,6 +247,6 @@ def test_a_setting_is_named_by_where_the_user_sets_it() -> None:
         "_partial_": True,
     }
     with pytest.raises(
-        ValueError, match=r"^objective\.time_sampler=Uniform must be an object of TimeSampler"
+        ValueError, match=r"^objective\.time_sampler=UniformTime must be an object of TimeSampler"
     ):
         build.make(config.objective)

@@ -1,0 +1,127 @@
+"""What the commands share to choose threads and memory format on the CPU."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.cli.app import require_int
+from sde_gen.cli.run import Run
+from sde_gen.training.execution import (
+    DEFAULT,
+    Check,
+    Chooser,
+    Execution,
+    Fastest,
+    Given,
+    counts,
+    interruptible,
+    rows,
+)
+
+SAYING = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+"""Variables of the environment that say how many threads there are to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadChoice:
+    """A chooser, and its reason in words.
+
+    Arguments:
+        chooser: chooses.
+        why: where the number of threads comes from.
+    """
+
+    chooser: Chooser
+    why: str
+
+    def said(self, execution: Execution) -> str:
+        """A line for a table."""
+        return f"{execution.threads} ({self.why})"
+
+
+def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | None = None) -> ThreadChoice:
+    """Decide who chooses: the setting, the environment, the training that goes on, or a measurement.
+
+    The memory format of a training that goes on stays, whoever chooses the threads.
+
+    Arguments:
+        threads: the setting; None for none.
+        device: where the network lies; on other devices than the CPU nothing is measured.
+        stored: what the checkpoint says that the training goes on from.
+    """
+    stored = stored or {}
+    before: Any = stored.get("channels_last")
+    known = before if isinstance(before, bool) else None
+    if threads is not None:
+        measured = known is None and device.type == "cpu"
+        given = Fastest(threads=[threads]) if measured else Given(threads=threads, channels_last=known)
+        return ThreadChoice(chooser=given, why=f"threads={threads}")
+    if device.type != "cpu":
+        return ThreadChoice(chooser=Given(channels_last=known), why="PyTorch's default")
+    said = [name for name in SAYING if os.environ.get(name)]
+    if said:
+        return ThreadChoice(chooser=Given(channels_last=known), why=f"{said[0]}={os.environ[said[0]]}")
+    if isinstance(stored.get("threads"), int):
+        excess = f", more than the {DEFAULT} cores here: threads={DEFAULT} is faster, but other bits"
+        why = "as the training began" + (excess if stored["threads"] > DEFAULT else "")
+        return ThreadChoice(chooser=Given(threads=stored["threads"], channels_last=known), why=why)
+    return ThreadChoice(
+        chooser=Fastest(threads=counts()), why=f"of {DEFAULT} the fastest number, measured at the start"
+    )
+
+
+def of_training(config: DictConfig, device: torch.device) -> ThreadChoice:
+    """Decide for a training, which goes on as it began if its folder holds a checkpoint.
+
+    Raises:
+        ValueError: threads is no positive whole number.
+    """
+    _check(config)
+    stored: dict[str, Any] = {}
+    for path in reversed(checkpoint.paths(Path(config.run) / "checkpoints")):
+        about = checkpoint.about(path)
+        if about:
+            engine = (about.get("config") or {}).get("engine") or {}
+            found = about.get("execution") or {"channels_last": engine.get("channels_last")}
+            stored = found if isinstance(found, dict) else {}
+            break
+    return choice(config.threads, device, stored)
+
+
+@contextmanager
+def in_use(config: DictConfig, run: Run) -> Iterator[str]:
+    """Inside the block a network is executed with the threads that its calls are fastest with; say which.
+
+    Its memory format stays.
+
+    Raises:
+        ValueError: threads is no positive whole number.
+    """
+    _check(config)
+    count = rows(run.data_spec.shape, config.get("batch_size", config.n))
+    denoiser = run.conditioned(run.labels(count))
+    x = torch.zeros(count, *run.data_spec.shape, device=run.device)
+    t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
+
+    @torch.no_grad()
+    def trial(execution: Execution, check: Check) -> None:
+        del execution
+        with interruptible(run.denoiser.net, check):
+            denoiser(x, t)
+
+    chosen = choice(config.threads, run.device)
+    execution = chosen.chooser((False,), trial)
+    with execution.applied():
+        yield chosen.said(execution)
+
+
+def _check(config: DictConfig) -> None:
+    if config.threads is not None:
+        require_int(config, "threads")
