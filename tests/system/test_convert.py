@@ -141,7 +141,7 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     for arguments, words in (
         ([f"run={tmp_path / 'run'}"], "to=... must name"),
         ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm has no effect"),
-        ([f"file={tmp_path / 'theirs'}"], "from=... must say"),
+        ([f"file={tmp_path / 'theirs'}"], "from=... must name"),
         ([], "give file=... and from=..."),
     ):
         capfd.readouterr()
