@@ -142,10 +142,10 @@ class Shards(StreamingSource):
             warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
         return index.rows(np.array([reason is None for reason in reasons]))
 
-    def _keep(self, folder: Path, found: Members) -> dict[str, Any]:
+    def _keep(self, folder: Path, index: Members) -> dict[str, Any]:
         with create(folder / "members.npz") as file:
-            np.savez(file, **found._asdict())
-        return {"images": len(found.label)}
+            np.savez(file, **index._asdict())
+        return {"images": len(index.label)}
 
 
 def expand(pattern: str) -> list[Path]:
@@ -166,17 +166,17 @@ def expand(pattern: str) -> list[Path]:
         "".join(itertools.chain(*zip(texts[::3], (*numbers, ""), strict=True)))
         for numbers in itertools.product(*ranges)
     ]
-    found = [
+    files = [
         Path(name) for path in paths for name in (sorted(glob.glob(path)) if glob.has_magic(path) else [path])
     ]
-    missing = [path for path in found if not path.is_file()]
+    missing = [path for path in files if not path.is_file()]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(found)} shards {pattern} are not there, such as {missing[0]}"
+            f"{len(missing)} of the {len(files)} shards {pattern} are not there, such as {missing[0]}"
         )
-    if not found:
+    if not files:
         raise ValueError(
             f"there is no shard {pattern}; give tar files, such as path/train-{{000000..000146}}.tar or "
             "path/train-*.tar, with data.train=..."
         )
-    return found
+    return files

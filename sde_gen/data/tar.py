@@ -64,13 +64,13 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
         ValueError: a file is not a tar file, is compressed or truncated, or contains an invalid image; or only some
             samples have a label.
     """
-    found = [_members(number, path, field) for number, path in enumerate(shards)]
+    parts = [_members(number, path, field) for number, path in enumerate(shards)]
     together = Members(
-        shard=np.concatenate([part.shard for part in found]),
-        offset=np.concatenate([part.offset for part in found]),
-        size=np.concatenate([part.size for part in found]),
-        label=np.concatenate([part.label for part in found]),
-        share=np.concatenate([part.share for part in found]),
+        shard=np.concatenate([part.shard for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+        size=np.concatenate([part.size for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        share=np.concatenate([part.share for part in parts]),
     )
     if not len(together.label):
         raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
