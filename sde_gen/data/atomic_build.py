@@ -1,4 +1,4 @@
-"""Folders that are made once, by one process, and whole or not at all."""
+"""Atomic creation of folders by one of several processes."""
 
 import contextlib
 import errno
@@ -13,28 +13,28 @@ from zipfile import BadZipFile
 from sde_gen.utils import atomic
 
 HEADER = "header.json"
-"""The file that is written last: what the folder was made of, and what it holds."""
+"""Name of the file with the folder's settings and summary, which is written last."""
 
 
 def build_atomically(
     folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Open a folder that was made under the same settings; make it if it is not there.
+    """Open a folder built with the same settings, or build it if it is missing.
 
-    It appears whole or not at all. Of several processes, of one ``torchrun`` or of none, one makes it and the others
-    wait.
+    The build is atomic. Of several concurrent processes, with or without ``torchrun``, one builds the folder and the
+    others wait.
 
     Arguments:
         folder: the folder.
-        settings: all that decides over the content, as far as JSON can say it.
-        fill: writes the content into the folder that it is given, and says in JSON what is to be known of it.
+        settings: all settings that determine the content, as plain JSON.
+        fill: function that writes the content into a given folder and returns a summary as plain JSON.
 
     Returns:
-        What ``fill`` said when the folder was made.
+        Summary that ``fill`` returned when the folder was built.
 
     Raises:
-        ValueError: the folder was made under other settings, is damaged, or is somebody else's.
-        OSError: the disk is full; nothing is left behind.
+        ValueError: the folder was built with other settings, is damaged, or has other content.
+        OSError: the disk is full; the partial folder is removed.
     """
     folder = folder.resolve()  # the current folder, and what a link leads to, have names too
     if not (folder / HEADER).exists():
@@ -61,10 +61,10 @@ def build_atomically(
 
 @contextmanager
 def checked_read(folder: Path) -> Iterator[None]:
-    """Read what the folder holds.
+    """Read a file or summary of the folder.
 
     Raises:
-        ValueError: it is not what was written; the message says what to do.
+        ValueError: the content is damaged; the message contains the remedy.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is in the block; a killed one leaves no lock behind."""
+    """Hold an exclusive lock between processes, which is released if the process is killed."""
     with path.open("a") as file:
         # without locks each process makes the folder, and the first to be done names it
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Augmentation on the device, a pure function of the generator given."""
+"""Augmentation on the device, with explicit random generators."""
 
 import abc
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from sde_gen.utils.broadcasting import broadcast
 
 
 class Augmentation(Checked, abc.ABC):
-    """A random change of a batch."""
+    """Abstract random transformation of a batch."""
 
     batch_coupled: ClassVar[bool] = True
-    """Whether what becomes of a sample may depend on what others hold, and not on their number alone. If it does not,
-    say so: each process then reads its share of a batch on the disk, which stands for the others' samples, too."""
+    """True if the result for a sample may depend on the values of other samples, such as in mixup. If False, each
+    process reads only its part of a batch from disk, and the other rows are placeholders."""
 
     @abc.abstractmethod
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
-        """Change values with shape (B, *event)."""
+        """Transform values with shape (B, *event)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class NoAugmentation(Augmentation):
     batch_coupled: ClassVar[bool] = False
 
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the batch."""
+        """Return the batch unchanged."""
         del generator
         return values
 

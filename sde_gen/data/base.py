@@ -1,4 +1,4 @@
-"""What a data set is: two splits of samples that are indexed by number."""
+"""Data sets of two splits, whose samples are indexed by number."""
 
 import abc
 import hashlib
@@ -19,12 +19,12 @@ class Dataset:
     """One split of a data set.
 
     Arguments:
-        values: integer levels (uint8 where they fit) or float32 numbers with shape (N, *event): a tensor, or rows
-            that are read when they are asked for, which were checked when they were written.
+        values: integer levels (uint8 where possible) or float32 numbers with shape (N, *event): a tensor, or rows
+            read on demand, which were validated when written.
         labels: classes, int64 with shape (N,), or None.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
-        class_names: their names in the order of their numbers; empty where they have none.
+        class_names: names of the classes in order of their numbers; empty if unnamed.
     """
 
     values: Tensor | LazyImages
@@ -52,7 +52,7 @@ class Dataset:
             )
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Return the number of samples."""
         return len(self.values)
 
     @property
@@ -61,31 +61,31 @@ class Dataset:
         return tuple(self.values.shape[1:])
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Move the tensors to a device, once; rows on the disk go there when they are read."""
+        """Move the tensors to a device; rows on disk are moved when they are read."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, values=self.values.to(device), labels=labels)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ wherever the data do, and are the same on every device.
+        """Return a hash of the data, 16 hexadecimal digits, independent of the device.
 
-        Of values in memory, or in a cache of the same, every one counts, and so does every label. Of images in tar
-        files, which would all have to be read, the names of the files and the images' places and sizes count.
+        It covers every label, and every value in memory or in a cache. For images in tar files it covers the names of
+        the files and the images' offsets and sizes, so that no image must be read.
         """
         labels = [] if self.labels is None else [self.labels]
         values = self.values
-        known = contents(values) if isinstance(values, Tensor) else values.fingerprint
-        return digest(labels, known)
+        fingerprint = contents(values) if isinstance(values, Tensor) else values.fingerprint
+        return digest(labels, fingerprint)
 
 
 def contents(values: Tensor) -> str:
-    """Shape and SHA-256 of numbers in memory, as a cache of them knows itself."""
+    """Return shape and SHA-256 of a tensor, the fingerprint that a cache of it has."""
     raw = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     kind = "" if values.dtype == torch.uint8 else str(values.dtype)
     return f"{kind}{tuple(values.shape)}{hashlib.sha256(raw.data).hexdigest()}"
 
 
 def _check(values: Tensor, levels: int | None) -> None:
-    """Look at every number."""
+    """Raise a ValueError if a value is not finite or not a level."""
     if levels is None:
         if not bool(torch.isfinite(values).all()):
             bad = int((~torch.isfinite(values.flatten(1))).any(1).sum())
@@ -103,20 +103,20 @@ def _check(values: Tensor, levels: int | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits(Checked):
-    """The two splits of a data set, disjoint."""
+    """Disjoint training and test splits of a data set."""
 
     train: Dataset
     test: Dataset
 
 
 class DatasetSource(Checked, abc.ABC):
-    """Where a data set comes from: hyper-parameters only, until it is loaded."""
+    """Source of a data set: hyper-parameters, from which the data are loaded on demand."""
 
     places: ClassVar[frozenset[str]] = frozenset()
-    """Names of the settings that are paths: the same data may lie elsewhere when they are opened again."""
+    """Names of the settings that are paths, which may change when a run is reopened."""
 
     idle: ClassVar[frozenset[str]] = frozenset()
-    """Names of the settings that do not decide over the data."""
+    """Names of the settings that do not affect the data."""
 
     @abc.abstractmethod
     def load(self) -> Splits:
@@ -151,7 +151,7 @@ def split(
 
 
 def random_mask(count: int, test_fraction: float, seed: int) -> Tensor:
-    """A mask of about ``test_fraction`` of the samples, at least one, drawn by seed."""
+    """Draw a mask of about ``test_fraction`` of the samples, at least one, from a seed."""
     check_fraction(test_fraction)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     mask = torch.zeros(count, dtype=torch.bool)
@@ -160,15 +160,15 @@ def random_mask(count: int, test_fraction: float, seed: int) -> Tensor:
 
 
 def hash_fraction(name: str) -> float:
-    """A number in [0, 1) drawn by a hash of the name: whether it is below a fraction depends on no other name."""
+    """Hash a name to a number in [0, 1), so that each name is assigned to a split independently of all others."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def check_fraction(test_fraction: float) -> None:
-    """Refuse shares of a test split that would leave one of the splits empty.
+    """Check the fraction of the test split.
 
     Raises:
-        ValueError: it does not lie strictly between 0 and 1.
+        ValueError: the fraction is not strictly between 0 and 1.
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie strictly between 0 and 1")

@@ -1,4 +1,4 @@
-"""The order of the data: a pure function of (seed, step), so that resuming needs no state."""
+"""Order of the training data, a pure function of (seed, step), so that resuming needs no state."""
 
 from dataclasses import dataclass, field
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(kw_only=True)
 class Batches:
-    """Endless epochs, each a permutation drawn from (seed, epoch); a batch may span two of them.
+    """Infinite sequence of epochs, each a permutation drawn from (seed, epoch); a batch may span two epochs.
 
     Arguments:
         size: number of samples of the data set.
-        batch_size: samples of a batch, over all processes.
-        seed: draws the permutations.
+        batch_size: global batch size over all processes.
+        seed: seed of the permutations.
     """
 
     size: int
@@ -27,7 +27,7 @@ class Batches:
             raise ValueError(f"size={self.size}, batch_size={self.batch_size}: both must be positive")
 
     def indices(self, step: int) -> Tensor:
-        """Indices into the data set, int64 with shape (batch_size,)."""
+        """Return the sample indices of a step, int64 with shape (batch_size,)."""
         place, end = step * self.batch_size, (step + 1) * self.batch_size
         pieces = []
         while place < end:

@@ -1,4 +1,4 @@
-"""Decoded images on the disk, mapped into memory: for sets that are larger than memory."""
+"""Memory-mapped cache of decoded images, for data sets larger than memory."""
 
 import hashlib
 import math
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
 
 class MemmapImages(LazyImages):
-    """Rows in a file of bytes, one after the other.
+    """Images stored contiguously in a memory-mapped file.
 
-    The file is mapped, not read: the operating system keeps of it what fits into memory nobody else needs, one copy
-    for all processes of a machine.
+    The operating system's page cache holds one copy for all processes of a machine and evicts it under memory pressure.
 
     Arguments:
         path: the file.
         shape: (N, *event).
-        fingerprint: SHA-256 of its content.
+        fingerprint: SHA-256 of the content.
 
     Raises:
         ValueError: the file has another size.
@@ -52,16 +51,16 @@ class MemmapImages(LazyImages):
 
     @property
     def fingerprint(self) -> str:
-        """Shape and SHA-256 of the content."""
+        """Return shape and SHA-256 of the content."""
         return f"{self._shape}{self._fingerprint}"
 
     def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Copy the rows."""
+        """Copy rows of the mapped file."""
         self._map.take(places, axis=0, out=out, mode="clip")  # "raise" would copy twice; places are checked
 
 
 class _Part:
-    """A split that grows on the disk."""
+    """Writer that appends the images of a split to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,7 +77,7 @@ class _Part:
         self.file.close()
 
     def append(self, image: Tensor, label: int | None, classes: int) -> None:
-        """Add an image."""
+        """Append an image and its label."""
         if label is not None:
             if not 0 <= label < classes:
                 raise ValueError(f"label {label} lies outside the {classes} classes 0 to {classes - 1}")
@@ -91,11 +90,11 @@ class _Part:
 
     @property
     def labeled(self) -> bool:
-        """Whether every image has a class."""
+        """Return True if every image has a label."""
         return len(self.labels) == self.count
 
     def content(self) -> dict[str, Any]:
-        """What is to be known of it."""
+        """Return the summary that is stored with the cache."""
         if not self.count:
             raise ValueError(f"the {self.path.stem} split has no image")
         return {
@@ -106,20 +105,19 @@ class _Part:
 
 
 def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], "ImageStream"]) -> Splits:
-    """Open a cache; make it of a stream of images if it is not there.
+    """Open a cache, or build it from a stream of images if it is missing.
 
-    Its files are ``train.bytes`` and ``test.bytes``, uint8 with shape (N, C, H, W) and nothing else, and
-    ``train.labels.npy`` and ``test.labels.npy``, int64 with shape (N,), where there are classes and every
-    image has one.
+    The files are ``train.bytes`` and ``test.bytes``, raw uint8 with shape (N, C, H, W), and, if all images have
+    labels, ``train.labels.npy`` and ``test.labels.npy``, int64 with shape (N,).
 
     Arguments:
-        folder: where it lies.
-        settings: all that decides over the images.
-        stream: begins to read the images.
+        folder: folder of the cache.
+        settings: all settings that determine the images.
+        stream: function that opens the stream of images.
 
     Raises:
-        ValueError: it was made under other settings or is damaged, or the images are.
-        OSError: the disk is full; nothing is left behind.
+        ValueError: the cache was built with other settings, or cache or images are damaged.
+        OSError: the disk is full; the partial cache is removed.
     """
 
     def fill(growing: Path) -> dict[str, Any]:

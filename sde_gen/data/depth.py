@@ -1,21 +1,21 @@
-"""Bits per channel of an image file, which Pillow cuts to 8 without a word."""
+"""Bits per channel of an image file, which Pillow silently truncates to 8."""
 
 import re
 
 from PIL import Image
 
 BITS_PER_SAMPLE = 258
-"""The tag of TIFF."""
+"""TIFF tag BitsPerSample."""
 
 DEEP = re.compile(r";(12|16|32|64)[BFLN]")
-"""Raw modes of more than 8 bits a channel; that of a BMP with 16 bits a pixel, ``BGR;16``, is none."""
+"""Raw modes of more than 8 bits per channel; ``BGR;16``, of a BMP with 16 bits per pixel, is not one of them."""
 
 HEAD = 2**16
-"""Bytes of a file in which a header is looked for."""
+"""Number of bytes of a file that are searched for a header."""
 
 
 def deep(image: Image.Image) -> bool:
-    """Whether an image file that is opened, but not decoded yet, has more than 8 bits a channel, grey or color."""
+    """Return True if an opened image file that is not decoded yet has more than 8 bits per channel."""
     if image.mode.startswith(("I", "F")):
         return True
     bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, 8)
@@ -27,13 +27,13 @@ def deep(image: Image.Image) -> bool:
 
 
 def _deep_tile(codec: str, arguments: object) -> bool:
-    """Whether what Pillow tells its decoder is of more than 8 bits."""
-    told = arguments if isinstance(arguments, tuple) else (arguments,)
-    if codec == "SGI16" or (codec == "sgi_rle" and told[-1] == 2):
+    """Return True if the arguments of Pillow's decoder contain a raw mode of more than 8 bits."""
+    values = arguments if isinstance(arguments, tuple) else (arguments,)
+    if codec == "SGI16" or (codec == "sgi_rle" and values[-1] == 2):
         return True
-    if codec.startswith("ppm") and told[-1] > 255:
+    if codec.startswith("ppm") and values[-1] > 255:
         return True
-    return any(isinstance(word, str) and DEEP.search(word) for word in told)
+    return any(isinstance(word, str) and DEEP.search(word) for word in values)
 
 
 def _deep_header(image: Image.Image) -> bool:

@@ -25,10 +25,10 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             content = answer.read()
-        found = hashlib.sha256(gzip.decompress(content)).hexdigest()
-        if found != sha256_of_content:
+        digest = hashlib.sha256(gzip.decompress(content)).hexdigest()
+        if digest != sha256_of_content:
             raise ValueError(
-                f"{url} holds something else than expected: SHA-256 {found}, not {sha256_of_content}"
+                f"{url} holds something else than expected: SHA-256 {digest}, not {sha256_of_content}"
             )
         atomic.write(path, content)
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:

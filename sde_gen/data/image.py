@@ -1,4 +1,4 @@
-"""Any image file as 8 bits a channel: upright, without transparency, resized and cropped."""
+"""Conversion of image files to 8 bits per channel: rotated by EXIF, without alpha, resized and cropped."""
 
 import os
 import struct
@@ -19,7 +19,7 @@ UNREADABLE = (
     *(OSError, SyntaxError, ValueError, TypeError, RuntimeError),
     *(LookupError, EOFError, OverflowError, struct.error, Image.DecompressionBombError),
 )
-"""What Pillow raises for a file that is no image, or a damaged one."""
+"""Exceptions of Pillow for a file that is not an image or is damaged."""
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,17 +30,17 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to undo an Orientation of EXIF."""
+"""Inverse transformations of the EXIF orientations."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 def square(image: Image.Image, *, size: int, channels: int, background: str | None = "white") -> Tensor:
-    """Turn an image upright, resize its shorter side and crop the center.
+    """Rotate an image by its EXIF orientation, resize its shorter side and crop the center.
 
     Arguments:
-        image: the image; it is decoded here.
+        image: the opened image; this function decodes it.
         size: side of the square.
         channels: 1 for grey, 3 for color.
         background: as for :func:`plain`.
@@ -49,37 +49,37 @@ def square(image: Image.Image, *, size: int, channels: int, background: str | No
         uint8 with shape (channels, size, size).
 
     Raises:
-        ValueError: it has more than 8 bits a channel.
-        OSError: it is damaged; Pillow raises further ones of UNREADABLE.
+        ValueError: the image has more than 8 bits per channel.
+        OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
     return fitted(plain(image, background=background), (channels, size, size))
 
 
 def plain(image: Image.Image, *, background: str | None = "white") -> Image.Image:
-    """Decode an image, turn it upright and take its transparency away.
+    """Decode an image, rotate it by its EXIF orientation and remove the alpha channel.
 
     Arguments:
-        image: an image file that is opened; more than 8 bits a channel are known by the file alone.
-        background: the color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
-            transparency, so that the colors show that are stored under it.
+        image: an opened image file; the bit depth is checked from the file.
+        background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel and uses the
+            stored colors.
 
     Raises:
-        ValueError: it has more than 8 bits a channel, of grey or of color.
-        OSError: it is damaged; Pillow raises further ones of UNREADABLE.
+        ValueError: the image has more than 8 bits per channel.
+        OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
     if deep(image):
         raise ValueError(f"more than 8 bits a channel, mode {image.mode}; convert it to 8")
-    found = upright(image)
-    if not found.has_transparency_data:
-        return found
-    drawn = found.convert("RGBA")
+    rotated = upright(image)
+    if not rotated.has_transparency_data:
+        return rotated
+    drawn = rotated.convert("RGBA")
     if background is not None:
         drawn = Image.alpha_composite(Image.new("RGBA", drawn.size, background), drawn)
     return drawn.convert("RGB")
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as the Orientation of its EXIF says; no other tag is looked at, whatever it holds."""
+    """Rotate an image by its EXIF orientation; all other tags are ignored."""
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -90,7 +90,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, shape: Shape) -> Tensor:
-    """Resize an image without transparency until it covers a shape, and crop the center.
+    """Resize an image without alpha channel to cover a shape, and crop the center.
 
     Arguments:
         image: the image.
@@ -106,10 +106,10 @@ def fitted(image: Image.Image, shape: Shape) -> Tensor:
 
 
 def check_square(size: int, channels: int, background: str | None) -> None:
-    """Refuse squares that :func:`square` cannot make.
+    """Check the arguments of :func:`square`.
 
     Raises:
-        ValueError: size or channels is out of its range, or the background is no color.
+        ValueError: size or channels is out of range, or the background is not a color.
     """
     if size < 1 or channels not in (1, 3):
         raise ValueError(f"size={size}, channels={channels}: expected a positive size and 1 or 3 channels")
@@ -117,10 +117,10 @@ def check_square(size: int, channels: int, background: str | None) -> None:
 
 
 def check_background(background: str | None) -> None:
-    """Refuse backgrounds that are no color.
+    """Check the background color.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the background is not a color.
     """
     try:
         color = (0, 0, 0) if background is None else ImageColor.getrgb(background)
@@ -134,18 +134,18 @@ def check_background(background: str | None) -> None:
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> Iterator[Out]:
-    """Do the same work on images for all items, some of them at a time, and yield the results in their order.
+    """Map a function over items in a thread pool and yield the results in order.
 
-    No more results wait to be asked for than a few for every thread, so memory is bounded however many items there
-    are. Pillow decodes without Python's lock.
+    Only a few results per thread are pending at a time, so that memory is bounded. Pillow releases the global
+    interpreter lock while it decodes.
 
     Arguments:
-        work: what to do.
-        items: what to do it for.
-        threads: how many at a time; None for one per core.
+        work: function of an item.
+        items: the items.
+        threads: number of threads; None for one per core.
 
     Raises:
-        Exception: what ``work`` raised, when it is that item's turn.
+        Exception: exception of ``work``, raised at the position of its item.
     """
     Image.init()  # a thread that finds another one loading Pillow's formats would do without them
     threads = threads or os.cpu_count() or 1

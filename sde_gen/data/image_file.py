@@ -1,4 +1,4 @@
-"""Images given by a person, read by the rule of image folders."""
+"""Single image files from the user, read like those of an image folder."""
 
 import warnings
 from pathlib import Path
@@ -12,21 +12,21 @@ from sde_gen.utils.types import Shape
 
 
 def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> Tensor:
-    """Read one image in that of several shapes which is nearest to its own, by the rule of image folders.
+    """Read an image in the best matching of several shapes, like an image of an image folder.
 
-    Its size decides first, then whether it has colors, then the order of the shapes. Where the size is another, it is
-    resized and cropped, which a warning says, as it says that colors are lost.
+    The match is by size, then by color or grey, then by the order of the shapes. Images of other sizes are resized and
+    cropped; this and the loss of colors are warned about.
 
     Arguments:
         path: any file that Pillow reads.
-        shapes: what it may become, each (C, H, W) with C = 1 or 3.
-        background: color on which transparent pixels are laid, as for :func:`sde_gen.data.plain`.
+        shapes: candidate shapes, each (C, H, W) with C = 1 or 3.
+        background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
 
     Returns:
         uint8 with one of the shapes.
 
     Raises:
-        ValueError: there is no such file, it cannot be read, or it has more than 8 bits a channel.
+        ValueError: the file is missing or unreadable, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path) as file:
@@ -51,7 +51,7 @@ def _size(size: Shape) -> str:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether there is no color in an image without transparency, however it is stored."""
+    """Return True if an image without alpha channel has no colors, also if it is stored as RGB."""
     if image.mode in ("1", "L"):
         return True
     red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)

@@ -1,4 +1,4 @@
-"""Which images a folder holds, and what its sub-folders mean: classes, or splits."""
+"""Discovery of the images of a folder, with classes and splits from its sub-folders."""
 
 import os
 from collections import deque
@@ -9,19 +9,19 @@ from typing import NamedTuple, NoReturn
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 TRAIN = ("train", "training")
-"""Names of a folder that is a training split."""
+"""Folder names of the training split."""
 
 TEST = ("test", "testing", "val", "valid", "validation")
-"""Names of a folder that is held out beside it, the first that is there."""
+"""Folder names of the test split in order of precedence."""
 
 
 class Found(NamedTuple):
     """One image file.
 
     Attributes:
-        name: its path inside the folder of all.
-        label: name of its class; None for an image in no folder of a class.
-        test: whether it belongs to the test split; None where the folders do not say it.
+        name: path relative to the root folder.
+        label: name of the class; None for an image outside class folders.
+        test: True for the test split; None if the folders define no splits.
     """
 
     name: Path
@@ -34,8 +34,8 @@ class Layout(NamedTuple):
 
     Attributes:
         images: the files.
-        labels: names of the classes, sorted; none where an image has no class.
-        notes: what was decided about the folder that its owner should know.
+        labels: names of the classes, sorted; empty if an image has no class.
+        notes: messages about ambiguous folders and their interpretation.
     """
 
     images: list[Found]
@@ -44,12 +44,12 @@ class Layout(NamedTuple):
 
 
 def layout(root: Path, *, train: str | None = None, test: str | None = None) -> Layout:
-    """Find the images of a folder. Hidden names are left out, links are followed.
+    """Find the images of a folder; hidden names are ignored, links are followed.
 
     Arguments:
         root: the folder.
-        train: sub-folder of the training split; None finds out by the names :data:`TRAIN` and :data:`TEST`.
-        test: sub-folder of the test split; None draws one.
+        train: sub-folder of the training split; None looks for the names :data:`TRAIN` and :data:`TEST`.
+        test: sub-folder of the test split; None if it is to be drawn.
 
     Raises:
         ValueError: a folder is missing or cannot be read, or it is not clear whether sub-folders are splits.
@@ -81,31 +81,31 @@ def layout(root: Path, *, train: str | None = None, test: str | None = None) -> 
 
 
 def files(top: Path, *above: Path) -> Iterator[Path]:
-    """All files below a folder but hidden ones; every folder once, however many links lead there.
+    """Iterate over all files below a folder except hidden ones; each folder is visited once, despite links.
 
     Arguments:
         top: the folder.
-        above: folders that no link leads into again.
+        above: parent folders, into which links are not followed.
 
     Raises:
         ValueError: a folder cannot be read.
     """
-    seen = {_identity(folder) for folder in above}
+    visited = {_identity(folder) for folder in above}
     waiting = deque([top])
     while waiting:
         for place, folders, names in os.walk(waiting.popleft(), onerror=_refuse):
             folder = Path(place)
-            if _identity(folder) in seen:
+            if _identity(folder) in visited:
                 folders.clear()
                 continue
-            seen.add(_identity(folder))
+            visited.add(_identity(folder))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting.extend(folder / name for name in folders if (folder / name).is_symlink())
             yield from (folder / name for name in sorted(names) if not name.startswith("."))
 
 
 def _split(root: Path, base: Path, test: bool | None) -> list[Found]:
-    """The images of one split, or of all."""
+    """Return the images of one split, or of the whole folder."""
     loose, folders = _entries(base)
     images = [Found((base / name).relative_to(root), None, test) for name in loose]
     above = {root, base, *root.resolve().parents}
@@ -121,7 +121,7 @@ def _split(root: Path, base: Path, test: bool | None) -> list[Found]:
 def _splits(
     root: Path, folders: list[str], train: str | None, test: str | None
 ) -> tuple[tuple[str, str | None] | None, list[str]]:
-    """The folders of both splits, or None where folders are classes; and what to say of it."""
+    """Return the folders of both splits, or None if the folders are classes, and notes for the user."""
     if train is not None or test is not None:
         missing = [f"{root / name} is not there" for name in (train, test) if name and name not in folders]
         if train is None or train == test:
@@ -150,13 +150,13 @@ def _splits(
 
 
 def _holds(root: Path, name: str) -> bool:
-    """Whether there is an image below a sub-folder."""
-    found = files(root / name, root, *root.resolve().parents)
-    return any(path.suffix.lower() in SUFFIXES for path in found)
+    """Return True if there is an image below a sub-folder."""
+    paths = files(root / name, root, *root.resolve().parents)
+    return any(path.suffix.lower() in SUFFIXES for path in paths)
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the images right in a folder, and of its sub-folders, without hidden ones."""
+    """List the images directly in a folder and its sub-folders, without hidden names."""
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
@@ -167,8 +167,8 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _refuse(error: OSError) -> NoReturn:
@@ -178,5 +178,5 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _some(names: list[str]) -> str:
-    """The first of some names, and how many there are."""
+    """Abbreviate a list of names to the first few and their number."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

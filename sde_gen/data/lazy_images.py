@@ -1,4 +1,4 @@
-"""Samples that stay on the disk until they are asked for."""
+"""Samples on disk that are read on demand."""
 
 import abc
 import copy
@@ -12,14 +12,14 @@ from sde_gen.utils.types import Shape
 
 
 class LazyImages(abc.ABC):
-    """Samples that are indexed like a tensor of uint8 with shape (N, *event), and read from the disk by that.
+    """Samples indexed like a tensor of uint8 with shape (N, *event) and read from disk on access.
 
-    What a row holds depends on its number alone, so any process reads any rows, in any order and as often as it
-    likes: a training that goes on needs no state of its data.
+    A row depends only on its index, so that every process can read any rows in any order, and resuming a training needs
+    no state of the data.
 
     Attributes:
         dtype: uint8.
-        device: where the rows go once they are read.
+        device: device to which rows are moved after reading.
     """
 
     dtype = torch.uint8
@@ -33,11 +33,11 @@ class LazyImages(abc.ABC):
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """A text that differs wherever the samples do; nothing is read for it."""
+        """Identifier of the samples, computed without reading them."""
 
     @abc.abstractmethod
     def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Read the rows at places (B,), all inside the set, into ``out`` with shape (B, *event).
+        """Read the rows at valid indices (B,) into ``out`` with shape (B, *event).
 
         Raises:
             ValueError: a sample is damaged; the message names it.
@@ -47,19 +47,19 @@ class LazyImages(abc.ABC):
         return self.shape[0]
 
     def to(self, device: torch.device | str) -> "LazyImages":
-        """The same rows for another device; none is read."""
+        """Return the same rows for another device, without reading any."""
         there = copy.copy(self)
         there.device = torch.device(device)
         return there
 
     def fetch(self, indices: Tensor | list[int] | slice) -> Tensor:
-        """Read rows into memory of the host, page-locked if they go to a GPU.
+        """Read rows into host memory, page-locked if the target device is a GPU.
 
         Returns:
             uint8 with shape (B, *event), on the CPU.
 
         Raises:
-            IndexError: there is no such row.
+            IndexError: an index is out of range.
             ValueError: a sample is damaged.
         """
         if isinstance(indices, slice):
@@ -75,7 +75,7 @@ class LazyImages(abc.ABC):
         return rows
 
     def __getitem__(self, indices: Tensor | list[int] | slice | int) -> Tensor:
-        """The rows, on the device; one event for one number."""
+        """Return the rows on the device, or a single event for an integer."""
         if isinstance(indices, int):
             return self[[indices]][0]
         return self.fetch(indices).to(self.device, non_blocking=True)

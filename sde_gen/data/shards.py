@@ -1,4 +1,4 @@
-"""Images in tar files, as WebDataset lays them out."""
+"""Data sets from tar files in the WebDataset layout."""
 
 import glob
 import itertools
@@ -24,26 +24,25 @@ from sde_gen.utils.atomic import create
 
 @dataclass(frozen=True, kw_only=True)
 class Shards(StreamingSource):
-    """Images in tar files, resized and cropped to squares: read and decoded when a batch asks for them, or cached.
+    """Images in tar files, resized and cropped to squares; decoded on demand for each batch, or cached.
 
-    The headers of the files are read first, and say where every image lies. So an epoch is a permutation of all
-    images and not of some buffer of them, a training goes on at any image, and a process reads no more than its share.
-    What a sample is, says :func:`sde_gen.data.members`. Without shards of its own, the test split is drawn by a
-    hash of the names of shard and sample, so that more shards move no image from one split to the other.
+    An index of all images is built from the headers of the files. So an epoch is a permutation of all images rather
+    than of a shuffle buffer, training resumes at any image, and each process reads only its part of a batch.
+    The format of a sample is described in :func:`sde_gen.data.members`. Without separate test shards, samples are
+    assigned to the test split by a hash of shard and key, so that adding shards moves no image between the splits.
 
     Arguments:
         train: the files: a path with ``{000000..000146}``, or with ``*``, ``?`` and ``[...]``.
-        test: those of the test split; None takes a share of the others.
+        test: files of the test split; None holds out a fraction of the training files' samples.
         size: side of the square; the shorter side is resized to it, then the center is cropped.
         channels: 1 for grey, 3 for color.
-        test_fraction: share of the test split.
+        test_fraction: fraction of the test split.
         label: name of the label in a sample's JSON.
-        background: color on which transparent pixels are laid, by a name or as #rrggbb; None leaves out the
-            transparency.
-        skip_corrupt: decode every image once, and leave out, with a warning, those that cannot be.
-        workers: how many images are decoded at a time, in each process.
-        index: folder that keeps where the images lie; None finds it out at every start.
-        cache: folder of a copy of the decoded images; None decodes them anew in every epoch.
+        background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
+        skip_corrupt: decode every image once, and skip unreadable ones with a warning.
+        workers: number of images decoded in parallel, per process.
+        index: folder for the index of the images; None rebuilds it at every start.
+        cache: folder for a copy of the decoded images; None decodes them again in every epoch.
     """
 
     train: str
@@ -67,11 +66,11 @@ class Shards(StreamingSource):
             raise ValueError(f"workers={self.workers}: at least 1 image has to be decoded at a time")
 
     def load(self) -> Splits:
-        """Find the images, or open their cache."""
+        """Index the images, or open their cache."""
         return self.indexed() if self.cache is None else super().load()
 
     def stream(self) -> ImageStream:
-        """Find the images, and decode them in their order."""
+        """Index the images and decode them in order."""
         splits = self.indexed()
         return ImageStream(self._samples(splits), splits.train.classes)
 
@@ -85,19 +84,19 @@ class Shards(StreamingSource):
                     yield Sample(image, label, data is splits.test)
 
     def indexed(self) -> Splits:
-        """Find the images; they are decoded when they are asked for."""
+        """Index the images, which are decoded on demand."""
         shards = expand(self.train)
         held_out = [] if self.test is None else expand(self.test)
         files = [*shards, *held_out]
         if self.index is None:
-            found = self._find(files)
+            index = self._find(files)
         else:
             settings = {key: getattr(self, key) for key in ("train", "test", "label", "skip_corrupt")}
             settings |= {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
             build_atomically(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
             with checked_read(Path(self.index)), np.load(Path(self.index) / "members.npz") as columns:
-                found = Members(**columns)
-        test = found.share < self.test_fraction if self.test is None else found.shard >= len(shards)
+                index = Members(**columns)
+        test = index.share < self.test_fraction if self.test is None else index.shard >= len(shards)
         if test.all() or not test.any():
             raise ValueError(
                 f"{len(test)} images, of which {test.sum()} are the test split's: both splits need some; give other "
@@ -105,11 +104,11 @@ class Shards(StreamingSource):
             )
         # those held out in the order of their hashes: the first n are a fair sample of their classes
         held = np.flatnonzero(test)
-        held = held[np.argsort(found.share[held], kind="stable")]
-        classes = int(found.label.max()) + 1
+        held = held[np.argsort(index.share[held], kind="stable")]
+        classes = int(index.label.max()) + 1
 
         def part(places: NDArray[np.int64]) -> Dataset:
-            chosen = found.rows(places)
+            chosen = index.rows(places)
             return Dataset(
                 values=self._decoded(files, chosen),
                 labels=torch.from_numpy(chosen.label) if classes else None,
@@ -119,10 +118,10 @@ class Shards(StreamingSource):
 
         return Splits(train=part(np.flatnonzero(~test)), test=part(held))
 
-    def _decoded(self, files: Sequence[Path], found: Members) -> TarImages:
+    def _decoded(self, files: Sequence[Path], index: Members) -> TarImages:
         return TarImages(
             files,
-            found,
+            index,
             size=self.size,
             channels=self.channels,
             background=self.background,
@@ -130,33 +129,33 @@ class Shards(StreamingSource):
         )
 
     def _find(self, files: Sequence[Path]) -> Members:
-        """Where the images lie; without those that cannot be decoded, if they are to be left out."""
-        found = members(files, field=self.label)
+        """Return the index of the images, without undecodable ones if ``skip_corrupt`` is set."""
+        index = members(files, field=self.label)
         if not self.skip_corrupt:
-            return found
-        rows = self._decoded(files, found)
+            return index
+        rows = self._decoded(files, index)
         reasons = list(in_threads(rows.fault, range(len(rows))))
         corrupt = [reason for reason in reasons if reason is not None]
         if corrupt:
             listing = "; ".join(corrupt[:10])
             listing += f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else ""
             warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
-        return found.rows(np.array([reason is None for reason in reasons]))
+        return index.rows(np.array([reason is None for reason in reasons]))
 
-    def _keep(self, folder: Path, found: Members) -> dict[str, Any]:
+    def _keep(self, folder: Path, index: Members) -> dict[str, Any]:
         with create(folder / "members.npz") as file:
-            np.savez(file, **found._asdict())
-        return {"images": len(found.label)}
+            np.savez(file, **index._asdict())
+        return {"images": len(index.label)}
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a pattern stands for, in its order.
+    """Expand a pattern to the list of files, in order.
 
-    ``{000..146}`` stands for all numbers between, as wide as the first; ``*``, ``?`` and ``[...]`` for the files
-    that are there.
+    ``{000..146}`` expands to all numbers of the range, zero-padded like the first; ``*``, ``?`` and ``[...]`` match
+    existing files.
 
     Raises:
-        ValueError: there are none, or one of them is missing.
+        ValueError: no file matches, or a file of a range is missing.
     """
     texts = re.split(r"\{(\d+)\.\.(\d+)\}", pattern)  # text, first, last, text, first, last, ..., text
     ranges = [
@@ -167,17 +166,17 @@ def expand(pattern: str) -> list[Path]:
         "".join(itertools.chain(*zip(texts[::3], (*numbers, ""), strict=True)))
         for numbers in itertools.product(*ranges)
     ]
-    found = [
+    files = [
         Path(name) for path in paths for name in (sorted(glob.glob(path)) if glob.has_magic(path) else [path])
     ]
-    missing = [path for path in found if not path.is_file()]
+    missing = [path for path in files if not path.is_file()]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(found)} shards {pattern} are not there, such as {missing[0]}"
+            f"{len(missing)} of the {len(files)} shards {pattern} are not there, such as {missing[0]}"
         )
-    if not found:
+    if not files:
         raise ValueError(
             f"there is no shard {pattern}; give tar files, such as path/train-{{000000..000146}}.tar or "
             "path/train-*.tar, with data.train=..."
         )
-    return found
+    return files

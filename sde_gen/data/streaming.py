@@ -18,8 +18,8 @@ class Sample(NamedTuple):
 
     Attributes:
         image: uint8 with shape (C, H, W).
-        label: its class, or None.
-        test: whether it belongs to the test split.
+        label: class, or None.
+        test: True for the test split.
     """
 
     image: Tensor
@@ -31,9 +31,9 @@ class ImageStream(NamedTuple):
     """A sequence of images and the classes of their labels.
 
     Attributes:
-        samples: every image once, all of one shape; a split with a missing label is taken without labels.
+        samples: every image once, all of one shape; a split with a missing label is loaded without labels.
         classes: number of classes, 0 without labels.
-        class_names: their names in the order of their numbers; empty if they have none.
+        class_names: names of the classes in order of their numbers; empty if unnamed.
     """
 
     samples: Iterable[Sample]
@@ -46,8 +46,8 @@ class StreamingSource(DatasetSource):
     """A source of 8-bit images that can be read as a stream.
 
     Arguments:
-        cache: folder of a copy of the decoded images, made once and then mapped into memory: for sets larger than
-            memory. None keeps the images in memory.
+        cache: folder for a copy of the decoded images, built once and memory-mapped, for sets larger than memory; None
+            keeps the images in memory.
     """
 
     cache: str | None = None

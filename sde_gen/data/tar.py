@@ -1,4 +1,4 @@
-"""Where the images lie in tar files: found once, then read at random."""
+"""Index of the images in tar files, for random access."""
 
 import json
 import tarfile
@@ -15,24 +15,24 @@ from sde_gen.data.base import hash_fraction
 SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp"})
 
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-"""How compressed files begin."""
+"""Magic bytes of compressed files."""
 
 IMAGES = b"\x89PNG", b"\xff\xd8\xff", b"RIFF"
-"""How images begin."""
+"""Magic bytes of image files."""
 
 LONGEST = 2**24
-"""Bytes of a member that may hold a label."""
+"""Maximum size of a label file in bytes."""
 
 
 class Members(NamedTuple):
-    """Images in tar files, one number each for every image.
+    """Index of images in tar files: arrays with one entry per image.
 
     Attributes:
-        shard: which of the files, int64.
-        offset: the image's first byte, int64.
-        size: number of its bytes, int64.
-        label: its class, int64; -1 without one.
-        share: a number in [0, 1) drawn by a hash of the names of file and sample, float64.
+        shard: index of the tar file, int64.
+        offset: offset of the image's first byte, int64.
+        size: number of bytes, int64.
+        label: class, int64; -1 without one.
+        share: hash of the names of file and sample in [0, 1), by which splits are drawn, float64.
     """
 
     shard: NDArray[np.int64]
@@ -42,17 +42,17 @@ class Members(NamedTuple):
     share: NDArray[np.float64]
 
     def rows(self, places: NDArray[np.int64] | NDArray[np.bool_]) -> "Members":
-        """Some of them, in the order given."""
+        """Select entries by index, in the given order."""
         shard, offset, size, label, drawn = self
         return Members(shard[places], offset[places], size[places], label[places], drawn[places])
 
 
 def members(shards: Sequence[Path], *, field: str) -> Members:
-    """Find the images in tar files by their headers.
+    """Index the images in tar files from the headers of their members.
 
-    A sample is the members of one file that share a key, their path up to the first dot of its last part: one image,
-    ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, where there are classes, ``key.cls`` with a number or
-    ``key.json`` with one in a field. Names that begin with a dot, of folders too, are left out.
+    A sample consists of the members of one file with the same key, their path up to the first dot of the file name: one
+    image, ``key.png``, ``.jpg``, ``.jpeg`` or ``.webp``, and, for labeled data, ``key.cls`` with a number or
+    ``key.json`` with a number in a field. Hidden files and folders are ignored.
 
     Source of the convention: Aizman, Maltby and Breuel, 2020, arXiv:2001.01858 (WebDataset).
 
@@ -61,16 +61,16 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
         field: name of the label in ``key.json``.
 
     Raises:
-        ValueError: a file is no tar file, is compressed or cut short, or holds an image that is none; or some
-            samples have a label and some have none.
+        ValueError: a file is not a tar file, is compressed or truncated, or contains an invalid image; or only some
+            samples have a label.
     """
-    found = [_members(number, path, field) for number, path in enumerate(shards)]
+    parts = [_members(number, path, field) for number, path in enumerate(shards)]
     together = Members(
-        shard=np.concatenate([part.shard for part in found]),
-        offset=np.concatenate([part.offset for part in found]),
-        size=np.concatenate([part.size for part in found]),
-        label=np.concatenate([part.label for part in found]),
-        share=np.concatenate([part.share for part in found]),
+        shard=np.concatenate([part.shard for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+        size=np.concatenate([part.size for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        share=np.concatenate([part.share for part in parts]),
     )
     if not len(together.label):
         raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
@@ -85,7 +85,7 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
 
 
 def _members(number: int, path: Path, field: str) -> Members:
-    """The images of one file."""
+    """Index the images of one file."""
     samples = _samples(path, field)
     offset, size, label = (
         np.array(column, dtype=np.int64)
@@ -106,7 +106,7 @@ class _Image(NamedTuple):
 
 
 def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
-    """Image and label of the samples of a file by their keys."""
+    """Return images and labels of a file by key."""
     images: dict[str, _Image] = {}
     labels: dict[str, int] = {}
     with path.open("rb") as file:
@@ -133,7 +133,7 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
 
 @contextmanager
 def _described(path: Path) -> Iterator[None]:
-    """Say of which file a header is that makes no sense."""
+    """Add the file's name to errors of invalid headers."""
     try:
         yield
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # lengths may be any number
@@ -157,7 +157,7 @@ def _sort(
     images: dict[str, _Image],
     labels: dict[str, int],
 ) -> None:
-    """Take a member for an image, a label or neither; hidden ones, such as ``._a.png``, are neither."""
+    """Add a member to the images or labels of its key; hidden ones, such as ``._a.png``, are ignored."""
     if any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/")):
         return
     folder, _, name = member.name.rpartition("/")
@@ -201,6 +201,6 @@ def _content(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, size
 
 
 def name_of(path: Path, offset: int) -> str:
-    """Name of the member whose content begins there, for messages."""
+    """Return the name of the member at an offset, for error messages."""
     with tarfile.open(path, "r:") as archive:
         return next(member.name for member in archive if member.offset_data == offset)

@@ -1,4 +1,4 @@
-"""Rows that are images in tar files."""
+"""Random access to images in tar files."""
 
 import io
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from sde_gen.utils.types import Shape
 
 
 class TarImages(LazyImages):
-    """Rows that are images in tar files, decoded when they are read.
+    """Images in tar files, decoded on access.
 
     Arguments:
         shards: the files.
-        members: where the images lie in them.
+        members: index of the images.
         size: side of the squares.
         channels: 1 for grey, 3 for color.
-        background: color under transparent pixels, as for :func:`sde_gen.data.plain`.
-        workers: how many images are decoded at a time.
+        background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
+        workers: number of images decoded in parallel.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class TarImages(LazyImages):
 
     @property
     def fingerprint(self) -> str:
-        """Shape, background, the names of the files, and where the images lie in them."""
+        """Return a hash of shape, background, names of the files and index of the images."""
         names = [path.name for path in self.shards]
         return f"{self.shape}{self.background}{names}{digest(map(torch.from_numpy, self.members))}"
 
     def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Decode the images."""
+        """Read and decode images by index."""
         for row, image in zip(out, in_threads(self._read, places.tolist(), self.workers), strict=True):
             row[:] = image.numpy()
 
     def fault(self, place: int) -> str | None:
-        """Why an image cannot be decoded, if so."""
+        """Return the reason why an image cannot be decoded, or None if it can."""
         try:
             self._decode(place)
         except UNREADABLE as error:

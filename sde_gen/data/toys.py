@@ -13,12 +13,12 @@ from sde_gen.data.base import Dataset, DatasetSource, Splits
 
 @dataclass(frozen=True, kw_only=True)
 class Toy(DatasetSource):
-    """Points drawn by seed; the test split has a seed of its own.
+    """Points in the plane, sampled with separate seeds for training and test split.
 
     Arguments:
-        count: points of the training split.
-        test_count: points of the test split.
-        seed: draws the points.
+        count: number of points of the training split.
+        test_count: number of points of the test split.
+        seed: random seed.
     """
 
     count: int = 10_000
@@ -30,7 +30,7 @@ class Toy(DatasetSource):
             raise ValueError(f"count={self.count}, test_count={self.test_count}: both splits need points")
 
     def load(self) -> Splits:
-        """Draw the points."""
+        """Sample the points of both splits."""
         train, test = (
             Dataset(
                 values=self.draw(count, np.random.default_rng([self.seed, part])).float(),
@@ -76,7 +76,7 @@ class SwissRoll(Toy):
     spread: float = 0.5
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Draw from scikit-learn's swiss roll, seen from the side."""
+        """Draw from scikit-learn's swiss roll, projected to the plane of the spiral."""
         from sklearn.datasets import make_swiss_roll  # slow to import: for those who need it
 
         points, _ = make_swiss_roll(count, noise=self.spread, random_state=int(rng.integers(2**31)))
@@ -88,7 +88,7 @@ class Checkerboard(Toy):
     """The dark fields of a 4x4 board on [-2, 2]^2."""
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Draw a column, one of its two fields, and a point in the field."""
+        """Draw a column, one of the two fields in it, and a point in the field."""
         column = rng.integers(0, 4, count)
         row = 2 * rng.integers(0, 2, count) + column % 2
         return torch.from_numpy(np.stack([column, row], axis=1) + rng.random((count, 2)) - 2)
@@ -99,9 +99,9 @@ class Ring(Toy):
     """Eight Gaussians on a circle.
 
     Arguments:
-        components: how many.
-        radius: of the circle.
-        spread: standard deviation of each.
+        components: number of Gaussians.
+        radius: radius of the circle.
+        spread: standard deviation of each Gaussian.
     """
 
     components: int = 8

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Atomic creation of an output folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from sde_gen.utils import atomic
 
 
 def require_absent(out: Path) -> None:
-    """Check that there is nothing at a place, not even a link to nowhere.
+    """Check that a path does not exist, not even as a broken link.
 
     Raises:
-        ValueError: there is.
+        ValueError: the path exists.
     """
     if out.exists() or out.is_symlink():
         raise ValueError(f"{out} is there already; choose another folder with out=...")
@@ -19,10 +19,10 @@ def require_absent(out: Path) -> None:
 
 @contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
-    """Make a folder beside its place, to be filled, and move it there in the end; after any error nothing is left.
+    """Yield a temporary folder and rename it to its final path on success; remove it after any error.
 
     Raises:
-        ValueError: there is something at the place, or nothing can be written there.
+        ValueError: the path exists or cannot be written.
     """
     require_absent(out)
     try:

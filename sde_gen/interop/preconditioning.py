@@ -1,4 +1,4 @@
-"""The process and the preconditioning of EDM, which several projects have."""
+"""Process and preconditioning of EDM, shared by several importers."""
 
 import math
 
@@ -9,13 +9,13 @@ from sde_gen.sde import edm
 
 
 def karras(*, low: float, high: float, deviation: float) -> tuple[ObjectSpec, ObjectSpec]:
-    """The process between two noise levels, and a network that is told log(sigma) / 4 at all of them.
+    """Return process and preconditioning of EDM with the noise label log(sigma) / 4.
 
     Source: Karras et al., 2022, arXiv:2206.00364, table 1.
 
     Arguments:
         low: sigma_min.
-        high: sigma_max; where our own label would have ended before it, one without an end is taken.
+        high: sigma_max; beyond the range of the default label an unbounded label is used.
         deviation: sigma_data.
     """
     told = (

@@ -16,8 +16,8 @@ class Affine(Codec):
     """Continuous data: ``x = (y - shift) / scale``.
 
     Arguments:
-        shift: what becomes zero.
-        scale: what becomes one.
+        shift: value that is mapped to zero.
+        scale: unit of the model space.
     """
 
     shift: float = 0.0
@@ -28,18 +28,18 @@ class Affine(Codec):
             raise ValueError(f"scale={self.scale} must be positive")
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Shift and scale; continuous data needs no noise."""
+        """Shift and scale; continuous data need no dequantization noise."""
         del noise
         return (values.to(torch.float32) - self.shift) / self.scale
 
     def decode(self, x: Tensor) -> Tensor:
-        """Undo it."""
+        """Invert the shift and scale."""
         return x * self.scale + self.shift
 
     def decode_image(self, x: Tensor) -> Tensor:
-        """The numbers themselves, for a scatter plot."""
+        """Return the values in units of the data, for a scatter plot."""
         return self.decode(x)
 
     def log_det(self, event: Shape) -> float:
-        """-D log(scale) nats."""
+        """Return -D log(scale) in nats."""
         return -math.prod(event) * math.log(self.scale)

@@ -10,22 +10,22 @@ from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
 Levels = Annotated[int, "for continuous data use codec=affine"]
-"""The annotation of the data's number of integer levels."""
+"""Annotation of a constructor argument that is the number of integer levels of the data."""
 
 
 class Codec(Checked, abc.ABC):
     """A map from data to model space, its inverse and its log-determinant: bits per dim needs no offset by hand.
 
-    Integer levels fill bins: level k stands for all x between two edges. Continuous data have no bins.
+    Each integer level k corresponds to a bin, an interval of x. Continuous data have no bins.
     """
 
     @abc.abstractmethod
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Carry data to model space.
+        """Map data to model space.
 
         Arguments:
             values: data with shape (B, *event): integer levels, or numbers for continuous data.
-            noise: dequantizes integer levels; None stands for the middle of every bin.
+            noise: noise for the dequantization of integer levels; None returns the centers of the bins.
 
         Returns:
             float32 with shape (B, *event).
@@ -33,11 +33,11 @@ class Codec(Checked, abc.ABC):
 
     @abc.abstractmethod
     def decode(self, x: Tensor) -> Tensor:
-        """Carry model space (B, *event) back to data: integer levels, or numbers for continuous data."""
+        """Map model space (B, *event) to data: integer levels, or numbers for continuous data."""
 
     @abc.abstractmethod
     def decode_image(self, x: Tensor) -> Tensor:
-        """Carry model space (B, *event) to what a picture shows: uint8 of full range, or the numbers of vectors."""
+        """Map model space (B, *event) to displayable values: full-range uint8 for images, numbers for vectors."""
 
     @abc.abstractmethod
     def log_det(self, event: Shape) -> float:
@@ -45,11 +45,11 @@ class Codec(Checked, abc.ABC):
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The smallest and the largest value of data in model space; None where they have none."""
+        """Smallest and largest value of the data in model space; None if unbounded."""
         return None
 
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The edges of the bins that hold x, float64 like x; the outermost are at -inf and inf.
+        """Return the edges of the bins that contain x, float64 like x; the outermost are at -inf and inf.
 
         Raises:
             ValueError: the data are continuous.
@@ -58,7 +58,7 @@ class Codec(Checked, abc.ABC):
         raise ValueError(_continuous(self))
 
     def middles(self) -> Tensor:
-        """The middle of every level's bin in model space, ascending, float64 with shape (levels,).
+        """Return the centers of the bins in model space, ascending, float64 with shape (levels,).
 
         Raises:
             ValueError: the data are continuous.
@@ -67,13 +67,13 @@ class Codec(Checked, abc.ABC):
 
 
 class Lossy(Codec):
-    """A codec from which the data do not return exactly, such as the encoder of an autoencoder.
+    """A codec that is not exactly invertible, such as an autoencoder.
 
-    Densities in its model space say nothing about bits of the data: it has no log-determinant.
+    It has no log-determinant: densities in its model space do not give bits per dim of the data.
     """
 
     def log_det(self, event: Shape) -> float:
-        """Refuse.
+        """Raise an error: a lossy codec has no log-determinant.
 
         Raises:
             ValueError: always.

@@ -1,4 +1,4 @@
-"""Values of samples that no data and no noise explain."""
+"""Detection of sample values outside the range of the data."""
 
 from dataclasses import dataclass
 
@@ -7,27 +7,27 @@ from torch import Tensor
 from sde_gen.data.codec.base import Codec
 
 OVERSHOOT = 0.1
-"""How far samples of a good model lie beyond the data's limits, in units of the distance between these: at most 1 value
-in 1,000 with solvers and steps that suffice."""
+"""Margin beyond the data's limits, in units of their distance; with enough solver steps, at most 1 value in 1,000 of a
+trained model's samples lies outside it."""
 
 DEVIATIONS = 4.0
-"""Standard deviations of the noise at the last time that are allowed for too."""
+"""Further margin in standard deviations of the noise at the last time."""
 
 NOTABLE, FAR = 0.01, 1.0
-"""The share of values from which it is notable, and the distance from the limits, in units of that between them, from
-which a single value is."""
+"""Thresholds of a warning: the fraction of values outside, and the distance of a single value from the limits in units
+of the distance between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfRange:
-    """How many values of samples lie outside the range that data and noise explain.
+    """Fraction of sample values outside the expected range.
 
     Arguments:
-        share: of all values.
-        farthest: the value that is farthest from the middle of the range.
-        low: smallest value that is explained, in model space.
-        high: largest one.
-        notable: whether so many, or one so far away, mean that something went wrong.
+        share: fraction of all values.
+        farthest: value farthest from the center of the range.
+        low: lower bound of the expected range in model space.
+        high: upper bound of the expected range.
+        notable: True if the fraction, or a single value, exceeds its threshold.
     """
 
     share: float
@@ -38,7 +38,7 @@ class OutOfRange:
 
     @classmethod
     def of(cls, x: Tensor, codec: Codec, *, sigma: float = 0.0) -> "OutOfRange | None":
-        """Count the values of samples that lie outside; None where the codec has no limits.
+        """Count the sample values outside the expected range; None if the codec has no limits.
 
         With w the distance between the limits of the data, the range is widened by 0.1 w and 4 sigma on both sides.
         Samples of a trained model have fewer than 0.1 % of their values outside. More than 1 %, or one value farther
@@ -47,7 +47,7 @@ class OutOfRange:
         Arguments:
             x: finite samples in model space with shape (B, *event).
             codec: the map from data to model space.
-            sigma: standard deviation of the noise that is left in them, or may be.
+            sigma: standard deviation of the residual noise of the samples, or an upper bound.
         """
         if codec.limits is None:
             return None
@@ -67,13 +67,13 @@ class OutOfRange:
         )
 
     def __str__(self) -> str:
-        """The share and the range."""
+        """Format the fraction and the range."""
         share = "no value" if self.share == 0 else f"{100 * self.share:.2g} % of the values"
         return f"{share} outside [{self.low:.3g}, {self.high:.3g}]"
 
     @property
     def advice(self) -> str:
-        """What was found, and what it may come from."""
+        """Format the warning, with possible causes."""
         return (
             f"{self}, the farthest at {self.farthest:.4g}: more than data and noise explain; the steps are too few for "
             "this solver and grid, guidance is too strong, or the model is hardly trained"

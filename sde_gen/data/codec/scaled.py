@@ -1,4 +1,4 @@
-"""Integer levels that come as numbers already scaled."""
+"""Integer levels stored as scaled numbers."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ class Scaled(Codec):
 
     Arguments:
         levels: number of levels.
-        first: the number that stands for level 0.
-        last: the number that stands for the last level.
-        low: where level 0 begins in model space.
-        high: where the last level ends.
+        first: stored value of level 0.
+        last: stored value of the last level.
+        low: lower edge of level 0 in model space.
+        high: upper edge of the last level.
 
     Raises:
-        ValueError: not first < last, or what :class:`UniformCodec` refuses; or later a number is no level.
+        ValueError: not first < last, or the other arguments are invalid for :class:`UniformCodec`.
     """
 
     levels: Levels
@@ -58,21 +58,21 @@ class Scaled(Codec):
         return self._uniform.encode(k, noise)
 
     def decode(self, x: Tensor) -> Tensor:
-        """The scaled number of the level whose bin holds x, float32."""
+        """Return the stored value of the level whose bin contains x, float32."""
         step = (self.last - self.first) / (self.levels - 1)
         return (self.first + step * self._uniform.decode(x).double()).float()
 
     def decode_image(self, x: Tensor) -> Tensor:
-        """Levels spread over 0..255, uint8."""
+        """Return the levels scaled to 0..255, uint8."""
         return self._uniform.decode_image(x)
 
     def log_det(self, event: Shape) -> float:
-        """That of the levels."""
+        """Return the log-determinant of the integer levels."""
         return self._uniform.log_det(event)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Low and high."""
+        """Interval of the model space, (low, high)."""
         return self.low, self.high
 
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:

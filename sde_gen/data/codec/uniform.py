@@ -23,8 +23,8 @@ class UniformCodec(Codec):
 
     Arguments:
         levels: number of levels of the data; a property of the data, never assumed.
-        low: where level 0 begins in model space.
-        high: where the last level ends.
+        low: lower edge of level 0 in model space.
+        high: upper edge of the last level.
     """
 
     levels: Levels
@@ -43,7 +43,7 @@ class UniformCodec(Codec):
             raise ValueError(f"low={self.low}, high={self.high}: expected low < high")
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Dequantize and scale; without noise, the middle of every bin."""
+        """Dequantize and scale; without noise, return the centers of the bins."""
         k = values.to(torch.float32)
         if noise is None:
             y = k + 0.5
@@ -53,25 +53,25 @@ class UniformCodec(Codec):
         return self.low + (self.high - self.low) / self.levels * y
 
     def decode(self, x: Tensor) -> Tensor:
-        """The level whose bin holds x, int64; values outside the interval take the nearest level."""
+        """Return the level whose bin contains x, int64; values outside the interval are clamped."""
         y = (x - self.low) * (self.levels / (self.high - self.low))
         return torch.floor(y).clamp(0, self.levels - 1).long()
 
     def decode_image(self, x: Tensor) -> Tensor:
-        """Levels spread over 0..255, uint8."""
+        """Return the levels scaled to 0..255, uint8."""
         return torch.round(self.decode(x) * (255 / (self.levels - 1))).to(torch.uint8)
 
     def log_det(self, event: Shape) -> float:
-        """D log((high - low) / levels) nats."""
+        """Return D log((high - low) / levels) in nats."""
         return math.prod(event) * math.log((self.high - self.low) / self.levels)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Low and high."""
+        """Interval of the model space, (low, high)."""
         return self.low, self.high
 
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Equal bins between low and high, the first and the last without end."""
+        """Return the edges of equal bins on [low, high]; the outermost edges are infinite."""
         k, width = self.decode(x), (self.high - self.low) / self.levels
         low, high = self.low + width * k.double(), self.low + width * (k.double() + 1)
         return (
@@ -80,6 +80,6 @@ class UniformCodec(Codec):
         )
 
     def middles(self) -> Tensor:
-        """low, and half a bin more, and so on."""
+        """Return the centers of the bins."""
         width = (self.high - self.low) / self.levels
         return self.low + width * (torch.arange(self.levels, dtype=torch.float64) + 0.5)

@@ -1,4 +1,4 @@
-"""What a network is told beside the noised sample."""
+"""Conditioning of the network besides noisy sample and time."""
 
 from sde_gen.data.conditioning.base import Conditioning
 from sde_gen.data.conditioning.label import Label

@@ -9,7 +9,7 @@ from sde_gen.utils.arguments import Checked
 
 
 class Conditioning(Checked, abc.ABC):
-    """What of a batch's labels the network is told in training."""
+    """Abstract map from the labels of a training batch to conditioning inputs of the denoiser."""
 
     @abc.abstractmethod
     def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ class Conditioning(Checked, abc.ABC):
 
         Arguments:
             labels: classes with shape (B,), or None for data without.
-            noise: source of what is random.
+            noise: source of randomness.
 
         Returns:
             Keyword arguments of the denoiser, each with one row per sample.

@@ -1,4 +1,4 @@
-"""Class labels, some of them dropped."""
+"""Class labels with random dropout."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from sde_gen.noise import Noise
 
 @dataclass(frozen=True, kw_only=True)
 class Label(Conditioning):
-    """The network is told the class of a sample, or, now and then, only that there is one.
+    """Class labels, randomly replaced by the null class for classifier-free guidance.
 
-    A dropped label becomes the null class, which a network also takes for no label at all: one network is then
-    conditional and unconditional model, as classifier-free guidance needs.
+    The null class also stands for a missing label, so that one network is both the conditional and the unconditional
+    model.
 
     Source: Ho and Salimans, 2022, arXiv:2207.12598, algorithm 1.
 
@@ -38,7 +38,7 @@ class Label(Conditioning):
             )
 
     def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
-        """Drop labels."""
+        """Replace random labels by the null class."""
         if labels is None:
             raise ValueError("the data have no labels to condition on; use conditioning=none")
         if self.dropout == 0:

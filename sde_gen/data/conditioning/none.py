@@ -10,9 +10,9 @@ from sde_gen.noise import Noise
 
 @dataclass(frozen=True, kw_only=True)
 class Unconditional(Conditioning):
-    """The network is told nothing."""
+    """Unconditional training without labels."""
 
     def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
-        """Leave the labels out."""
+        """Ignore the labels."""
         del labels, noise
         return {}

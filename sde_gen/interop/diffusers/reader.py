@@ -28,26 +28,27 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
 
     Arguments:
         path: the weights.
-        config: what ``scheduler_config.json`` says; None where it lies with the network or in a folder ``scheduler``
-            beside it.
+        config: content of ``scheduler_config.json``; None to search the network's folder and a folder ``scheduler`` in
+            or beside it.
 
     Raises:
         ValueError: a file is missing; or as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
     """
     folder = path.parent
     if config is None:
-        places = [folder, folder / "scheduler", folder.parent / "scheduler"]
-        found = next(
-            (at / "scheduler_config.json" for at in places if (at / "scheduler_config.json").is_file()), None
-        )
-        if found is None:
+        candidates = [
+            parent / "scheduler_config.json"
+            for parent in (folder, folder / "scheduler", folder.parent / "scheduler")
+        ]
+        scheduler = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if scheduler is None:
             raise ValueError(
-                f"there is no scheduler_config.json in or beside {folder}; it says on what process the network was "
-                "trained: give it as settings=..."
+                f"there is no scheduler_config.json in or beside {folder}; it defines the process that the network "
+                "was trained on: give it as settings=..."
             )
-        config = files.json_of(found)
+        config = files.json_of(scheduler)
     if not (folder / "config.json").is_file():
-        raise ValueError(f"there is no {folder / 'config.json'}, which says what the network is")
+        raise ValueError(f"there is no {folder / 'config.json'}, which defines the network")
     stored = files.read(path)
     imported = read(files.tensors(stored), files.json_of(folder / "config.json"), config)
     return replace(imported, notes=imported.notes + files.became(stored))
@@ -56,17 +57,16 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
 def read(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]
 ) -> ConvertedModel:
-    """Put a network of theirs in our terms.
+    """Convert a ``UNet2DModel`` and its scheduler.
 
-    On a chain the network is told the number of its step, from 0, and what the output is, ``prediction_type`` says; on
-    EDM's levels it is told a fourth of their logarithm, and on the straight path a thousand times the time. Images lie
-    on [-1, 1]; with ``center_input_sample`` on [0, 1], and the network centers them. With ``fourier`` features the
-    network is told sigma, of which it takes the logarithm, and gives the score: -1 times the noise, divided by sigma,
-    so that the last convolutions change their sign here. Its images lie on [0, 1]; those that the network centers lie
-    on [-1, 1] here, where the noise is twice theirs.
+    The noise label is the step of the chain, counted from 0, for discrete schedulers, log(sigma) / 4 for EDM, and
+    1000 t for rectified flow; the prediction type is ``prediction_type``. Images have range [-1, 1], or [0, 1] with
+    ``center_input_sample``, where the network centers its input. With ``fourier`` features the label is log(sigma) and
+    the output the score, -noise / sigma, so that the last convolutions change sign. Images then have range [0, 1];
+    with centered input they have range [-1, 1] here and twice the noise level of the original.
 
-    What belongs to their samplers (``clip_sample``, ``thresholding``, fixed variances, grids) is not taken over.
-    Without a label their networks with classes cannot be asked; here the null class adds nothing to the embedding.
+    Settings of the samplers (``clip_sample``, ``thresholding``, fixed variances, grids) are not imported. The original
+    class-conditional networks have no unconditional mode; here the null class adds zero to the embedding.
 
     Source: von Platen et al., diffusers 0.42, models/unets/unet_2d.py and schedulers.
 
@@ -76,8 +76,7 @@ def read(
         scheduler: those of the scheduler, with its ``_class_name``.
 
     Raises:
-        ValueError: a setting that is missing or that our networks do not have, or tensors that do not fit; the message
-            names them.
+        ValueError: settings are missing or unsupported, or tensors do not fit; the message names them.
     """
     choice({"_class_name": "UNet2DModel", **config}, "_class_name", "unet2dmodel")
     layout = layout_of(config)
@@ -123,10 +122,10 @@ def read(
 
 
 def layout_of(config: Mapping[str, Any]) -> Layout:
-    """Which of our networks theirs is.
+    """Return the layout of the network that the settings define.
 
     Raises:
-        ValueError: none.
+        ValueError: the settings are not supported.
     """
     sizes = Sizes(config)
     if sizes.skips:

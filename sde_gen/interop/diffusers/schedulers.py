@@ -1,4 +1,4 @@
-"""The schedulers of diffusers: which process a network was trained on, and what its output means."""
+"""Conversion of diffusers schedulers to process and parametrization."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ from sde_gen.sde.ve import VE
 
 
 class Conventions(NamedTuple):
-    """The process, and what the output of the network means.
+    """Process and parametrization of a converted network.
 
     Attributes:
         sde: the process.
-        parametrization: what the output means.
-        sign: of the last convolutions, which makes it so.
-        notes: what is not taken over and worth knowing.
+        parametrization: the parametrization.
+        sign: factor of the last convolutions.
+        notes: messages about settings that are not imported.
     """
 
     sde: ObjectSpec
@@ -61,30 +61,30 @@ CHAINS = (
     "SASolver",
     "UniPCMultistep",
 )
-"""Schedulers that walk along the chain of a table of betas: the walk is theirs, the chain is what is read."""
+"""Schedulers defined by a beta table; only the table is imported, not the sampler."""
 
 LEVELS = ("EDMDPMSolverMultistep", "EDMEuler")
 """Schedulers of EDM's preconditioning."""
 
 FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
-"""Schedulers of the straight path."""
+"""Schedulers of rectified flow."""
 
 PREDICTIONS = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 
 
 def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Conventions:
-    """What a scheduler says of the network beside it.
+    """Convert a scheduler to process and parametrization.
 
     Source: von Platen et al., diffusers 0.42, schedulers.
 
     Arguments:
         scheduler: its ``scheduler_config.json``.
-        outputs: numbers that the network gives for every number of the image.
-        fourier: whether the network takes the logarithm of its label, and divides its output by it.
-        unit: how many times larger data and noise are here, of such a network.
+        outputs: outputs of the network per channel of the image.
+        fourier: True if the network takes the logarithm of its label and divides its output by the label.
+        unit: scale of data and noise relative to the original, for ``fourier`` networks.
 
     Raises:
-        ValueError: another scheduler, or a setting of it that has no counterpart here; the message names it.
+        ValueError: scheduler or setting is not supported; the message names it.
     """
     settings = need(scheduler, "_class_name")
     name = settings.removesuffix("Scheduler") if isinstance(settings, str) else ""
@@ -114,7 +114,7 @@ def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool,
 
 
 def _exploding(settings: Mapping[str, Any], unit: float) -> Conventions:
-    """VE, on data ``unit`` times larger than theirs; the network gives the score, -1 times the noise by its level."""
+    """Return VE on data scaled by ``unit``; the network predicts the score, -noise / sigma."""
     sde = ObjectSpec(
         VE,
         sigma_min=unit * real(settings, "sigma_min"),
@@ -125,14 +125,14 @@ def _exploding(settings: Mapping[str, Any], unit: float) -> Conventions:
 
 
 def _levels(settings: Mapping[str, Any]) -> Conventions:
-    """EDM; ``v_prediction`` is the same with the other sign."""
+    """Return EDM; ``v_prediction`` has the opposite sign."""
     kind = choice({"prediction_type": "epsilon", **settings}, "prediction_type", "epsilon", "v_prediction")
     low, high, deviation = (real(settings, f"sigma_{key}") for key in ("min", "max", "data"))
     return Conventions(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
 
 
 def _flow(settings: Mapping[str, Any]) -> Conventions:
-    """The straight path, whose network is told a thousand times the time and gives the velocity."""
+    """Return rectified flow with the noise label 1000 t and velocity prediction."""
     _refuse(settings, "invert_sigmas")
     steps = whole({"num_train_timesteps": 1000, **settings}, "num_train_timesteps", maximum=MOST_STEPS)
     notes = []
@@ -146,7 +146,7 @@ def _flow(settings: Mapping[str, Any]) -> Conventions:
 
 
 def _chain(settings: Mapping[str, Any], outputs: int) -> Conventions:
-    """The chain of a table of betas."""
+    """Return the chain of a beta table."""
     _refuse(settings, "use_flow_sigmas")
     choice({"timestep_type": "discrete", **settings}, "timestep_type", "discrete")
     steps, betas = _betas(settings)
@@ -161,7 +161,7 @@ def _chain(settings: Mapping[str, Any], outputs: int) -> Conventions:
 
 
 def _betas(settings: Mapping[str, Any]) -> tuple[int, Any]:
-    """Their number, and the table."""
+    """Return the number of betas and their table."""
     if settings.get("trained_betas") is not None:
         table = reals(settings, "trained_betas", MOST_STEPS)
         return len(table), table

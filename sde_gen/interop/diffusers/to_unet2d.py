@@ -1,4 +1,4 @@
-"""The arguments of diffusers' UNet2DModel for a network of ours."""
+"""Conversion of a network's configuration to the arguments of diffusers' UNet2DModel."""
 
 import dataclasses
 import inspect
@@ -14,8 +14,8 @@ Config = Mapping[str, Any]
 
 
 def filled(net: type, model: Config) -> dict[str, Any]:
-    """The keywords of a network's constructor, those that a configuration leaves out too."""
-    defaults = {name: one.default for name, one in inspect.signature(net).parameters.items()}
+    """Complete the keywords of a network's constructor by their defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(net).parameters.items()}
     return {
         **{
             name: _described(value)
@@ -27,14 +27,14 @@ def filled(net: type, model: Config) -> dict[str, Any]:
 
 
 def _described(value: Any) -> Any:
-    """A default as a configuration describes it."""
+    """Convert a default to its configuration."""
     if dataclasses.is_dataclass(value):
         return {"_target_": public_path(type(value)), **vars(value)}
     return value
 
 
 def kind(node: Any) -> str | None:
-    """The name of the class that a configuration means."""
+    """Return the class name of a configuration."""
     return None if not node else str(node["_target_"]).rpartition(".")[2]
 
 
@@ -143,7 +143,7 @@ def _common(model: Config, shape: tuple[int, ...], classes: int) -> dict[str, An
 
 
 def _blocks(model: Config, down: str, up: str) -> dict[str, Any]:
-    """Kinds of block; those without attention have a word before them."""
+    """Return the block types; ``down`` and ``up`` are prefixes of those without attention."""
     attention, levels = set(model["attention_levels"]), range(len(model["multipliers"]))
     joined = "Skip" if down == "Skip" else ""
     return {
@@ -157,15 +157,15 @@ def _blocks(model: Config, down: str, up: str) -> dict[str, Any]:
 
 
 def _word(change: str | None, direction: str) -> str:
-    """What their name of a block without attention says of the change of resolution."""
+    """Return the name prefix of a block without attention for a change of resolution."""
     return f"Resnet{direction}sample" if change is None else ""
 
 
 def _attended(key: str, changes: list[str | None], attended: set[int]) -> str:
-    """What changes the resolution at levels with attention, by numbers of pairs of levels: the same at all of them.
+    """Return the type of resampling at levels with attention, which must be the same at all of them.
 
     Raises:
-        ValueError: it is not the same.
+        ValueError: the levels differ.
     """
     kinds = {changes[pair] for pair in attended} or set(changes)
     if len(kinds) > 1 and attended:
@@ -193,7 +193,7 @@ def _label(model: Config, usual: str) -> dict[str, Any]:
 
 
 def _norms(model: Config) -> dict[str, Any]:
-    """Groups everywhere, and in the attention in the middle."""
+    """Return the settings of group normalization."""
     norms, rule = model["norms"], kind(model["norms"])
     if rule == "GCDGroups" and all(int(model["width"] * m) % 32 == 0 for m in model["multipliers"]):
         groups, eps = 32, 1e-5
@@ -213,7 +213,7 @@ def _norms(model: Config) -> dict[str, Any]:
 
 
 def _head(model: Config) -> int | None:
-    """Channels of a head of attention, which are the same at every level of theirs; None for one head."""
+    """Return the channels per attention head, the same at every level; None for a single head."""
     levels = {
         *model["attention_levels"],
         *([len(model["multipliers"]) - 1] if model["middle_attention"] else []),

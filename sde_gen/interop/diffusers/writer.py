@@ -1,4 +1,4 @@
-"""A network of ours as a folder of diffusers, which its own pipelines load and sample from."""
+"""Export of a network to a diffusers pipeline folder."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,19 +21,19 @@ from sde_gen.utils.atomic import put
 
 PREDICTIONS = {"Eps": "epsilon", "X0": "sample", "V": "v_prediction"}
 VERSION = "0.30.0"
-"""The version of diffusers whose settings these are."""
+"""Version of diffusers that defines the settings."""
 
 
 class Kind(NamedTuple):
-    """A network of ours that diffusers has.
+    """Export of a class of networks to diffusers.
 
     Attributes:
-        net: its class.
-        unet: from the run's configuration, the shape and the number of classes to the arguments of UNet2DModel.
-        layout: where the tensors go.
-        scheduler: from the run's configuration to the arguments of the scheduler.
-        pipeline: the name of the pipeline that draws from both.
-        sign: of the last convolutions.
+        net: class of the network.
+        unet: map from the run's configuration, shape and number of classes to the arguments of UNet2DModel.
+        layout: mapping of the tensors.
+        scheduler: map from the run's configuration to the arguments of the scheduler.
+        pipeline: name of the pipeline.
+        sign: factor of the last convolutions.
     """
 
     net: type
@@ -45,21 +45,21 @@ class Kind(NamedTuple):
 
 
 def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, Tensor], out: Path) -> None:
-    """Write ``model_index.json``, ``unet`` and ``scheduler``; the folder appears whole or not at all.
+    """Write ``model_index.json``, ``unet`` and ``scheduler`` atomically.
 
-    The chain becomes a list of betas, and nothing is clipped: ``DDPMPipeline`` then draws what ``ancestral`` draws at
-    the chain's steps, and ``DDIMPipeline`` what ``ddim`` does. Of VE ``ScoreSdeVePipeline`` draws without its corrector
-    what ``reverse_diffusion`` draws.
+    The chain is exported as a list of betas without clipping: ``DDPMPipeline`` then samples like ``ancestral`` at the
+    chain's steps, and ``DDIMPipeline`` like ``ddim``. For VE, ``ScoreSdeVePipeline`` without its corrector samples like
+    ``reverse_diffusion``.
 
     Arguments:
         config: the run's ``model``, ``sde``, ``parametrization``, ``codec`` and ``conditioning``, each a ``_target_``
-            with its keywords; and ``betas``, the numbers of its chain.
+            with its keywords; and ``betas``, the values of the chain.
         shape: event shape (C, H, W).
-        state: weights by the names of our network.
-        out: the folder to make.
+        state: weights by name.
+        out: the folder to create.
 
     Raises:
-        ValueError: the network, its process or its label is none that diffusers has; the message says what would do.
+        ValueError: diffusers does not support the network, process or label; the message names what is supported.
     """
     target = str(config["model"]["_target_"])
     if target not in KINDS:
@@ -101,7 +101,7 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
 
 
 def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The chain, what the output means, and that images lie on [-1, 1]."""
+    """Return the scheduler of a discrete chain, for images on [-1, 1]."""
     sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
     if _kind(sde) != "DDPM":
         raise ValueError(
@@ -137,7 +137,7 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exploding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """VE, told the logarithm of its level, of data on [0, 1], or on [-1, 1] where the network centers them itself."""
+    """Return the scheduler of VE with the label log(sigma), for data on [0, 1], or [-1, 1] with centered input."""
     sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
     if _kind(sde) != "VE":
         raise ValueError(f"the process of a network with skip blocks is {_kind(sde)}; expected VE")
@@ -163,7 +163,7 @@ KINDS = {
     "sde_gen.model.ADM": Kind(ADM, to_unet2d.adm, ADMLayout, _chain, "DDPMPipeline"),
     "sde_gen.model.UNet": Kind(UNet, to_unet2d.skip, NCSNppLayout, _exploding, "ScoreSdeVePipeline", -1.0),
 }
-"""The networks that diffusers has, by the names of our classes."""
+"""Supported networks by class name."""
 
 
 def _check_data(codec: Mapping[str, Any], low: float) -> None:

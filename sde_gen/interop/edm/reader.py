@@ -1,4 +1,4 @@
-"""Networks of EDM, under its own preconditioning and those of VP, VE and improved DDPM."""
+"""Networks of EDM with the preconditioning of EDM, VP, VE or improved DDPM."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,11 +27,11 @@ from sde_gen.sde.vp import VP
 
 
 class Layout(Protocol):
-    """One of their networks in our terms, made of the arguments of its constructor.
+    """Mapping of an EDM network to a network of sde_gen, built from the original constructor's arguments.
 
     Attributes:
-        known: the arguments beside ``img_resolution`` and ``img_channels``.
-        channels: of the image.
+        known: supported arguments besides ``img_resolution`` and ``img_channels``.
+        channels: channels of the image.
         size: side of the image.
         classes: number of classes, 0 for none.
         levels: number of resolutions.
@@ -46,17 +46,17 @@ class Layout(Protocol):
     blocks: int
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
 
     def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
-        """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
+        """Copy the tensors, named without ``model.``; of several outputs per channel only the first is copied."""
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
 
 
 class Conventions(NamedTuple):
-    """The process, what the output means, and the sign of the last convolutions that makes it so."""
+    """Process, parametrization, and the sign by which the last convolutions are multiplied."""
 
     sde: ObjectSpec
     parametrization: ObjectSpec
@@ -67,15 +67,15 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
     "SongUNet": SongUNetLayout,
     "DhariwalUNet": DhariwalUNetLayout,
 }
-"""Their classes of networks."""
+"""Supported network classes of EDM."""
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
-    """Read a snapshot's pickle, of which the averaged network is taken, or a file with a state dictionary.
+    """Read the averaged network (EMA) of a snapshot's pickle, or a file with a state dictionary.
 
     Arguments:
-        path: the file; a pickle is one that ends in ``.pkl``.
-        config: as :func:`read` wants it; None for a pickle, which knows how its network was made.
+        path: the file; the suffix ``.pkl`` marks a pickle.
+        config: as in :func:`read`; None for a pickle, which contains the network's arguments.
 
     Raises:
         ValueError: as :func:`~sde_gen.interop.formats.pickled.read`,
@@ -84,18 +84,18 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     if path.suffix != ".pkl":
         return read(files.tensors(files.read(path)), given(config))
     if config is not None:
-        raise ValueError(f"{path} says itself how its network was made: leave settings=... out")
-    found = persistent.network(pickled.read(path))
-    return read(files.tensors(found.tensors), {**found.arguments, "precond": found.kind})
+        raise ValueError(f"{path} contains the settings of its network: leave settings=... out")
+    network = persistent.network(pickled.read(path))
+    return read(files.tensors(network.tensors), {**network.arguments, "precond": network.kind})
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
-    """Put a network of theirs in our terms: what it predicts of x_0 is their D(x; sigma).
+    """Convert a network of EDM: the prediction of x_0 equals EDM's D(x; sigma).
 
-    Their x is the clean image and noise of standard deviation sigma; ours is that times alpha, at the time where
-    sigma is the ratio of noise to signal. Images lie on [-1, 1]. Augmentation labels are the conditioning ``augment``.
-    Under the preconditioning of improved DDPM the label is the step of the chain whose sigma is nearest; and of two
-    outputs a channel they use the first, and so do we.
+    EDM's noisy x is x_0 plus noise of standard deviation sigma; x_t here is alpha times that, at the time where
+    sigma is the noise-to-signal ratio. Images have range [-1, 1]. Augmentation labels are the conditioning ``augment``.
+    With the preconditioning of improved DDPM the label is the step of the chain with the nearest sigma, and of two
+    outputs per channel only the first is used, as in EDM.
 
     Source: Karras et al., 2022, arXiv:2206.00364, table 1.
 
@@ -105,7 +105,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
             name.
 
     Raises:
-        ValueError: a setting that is missing or unknown, or tensors that do not fit; the message names them.
+        ValueError: settings are missing or unknown, or tensors do not fit; the message names them.
     """
     precond, own = _of(PRECONDITIONINGS, need(config, "precond"), "precond")
     model_type, layout_of = _of(NETWORKS, config.get("model_type", own.network), "model_type")
@@ -118,12 +118,12 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     with torch.device("meta"):
         mapper = WeightMapper(_bare(tensors), layout.spec().make())
     layout.map_weights(mapper, own.outputs)
-    mapper.ignore("u", "the noise levels of the chain, which the process knows")
+    mapper.ignore("u", "the noise levels of the chain, which the process defines")
     state = mapper.finish()
     for head in layout.output_layers():
         for name in (f"{head}.weight", f"{head}.bias"):
             state[name] = conventions.sign * state[name]
-    told = ObjectSpec(
+    label = ObjectSpec(
         ClassLabel, classes=layout.classes, dropout=real({"label_dropout": 0.0, **config}, "label_dropout")
     )
     return ConvertedModel(
@@ -132,7 +132,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
             "sde": conventions.sde.config(),
             "parametrization": conventions.parametrization.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (told if layout.classes else ObjectSpec(Unconditional)).config(),
+            "conditioning": (label if layout.classes else ObjectSpec(Unconditional)).config(),
         },
         shape=(layout.channels, layout.size, layout.size),
         levels=256,
@@ -143,10 +143,13 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
 
 class Preconditioning(NamedTuple):
-    """One of theirs: its settings and what it assumes of them, the network it assumes, and what it means.
+    """A preconditioning of EDM: default settings, default network, and conversion to process and parametrization.
 
     Attributes:
-        outputs: numbers that the network gives for every number of the image, of which the first is used.
+        defaults: default values of the settings.
+        network: class of the network where ``model_type`` is not given.
+        conventions: conversion of the settings.
+        outputs: outputs of the network per channel of the image, of which the first is used.
     """
 
     defaults: dict[str, float]
@@ -156,7 +159,7 @@ class Preconditioning(NamedTuple):
 
     @property
     def known(self) -> frozenset[str]:
-        """Its settings."""
+        """Names of the settings."""
         return frozenset(self.defaults)
 
 
@@ -185,7 +188,7 @@ def _iddpm(settings: Mapping[str, Any]) -> Conventions:
 
 
 def _edm(settings: Mapping[str, Any]) -> Conventions:
-    """Of a network that stands for every noise level, the levels that their sampler takes."""
+    """Use the noise levels of EDM's sampler where the network has no bounds."""
     low, high = (
         real(settings, "sigma_min"),
         80.0 if settings["sigma_max"] == math.inf else real(settings, "sigma_max"),
@@ -203,14 +206,14 @@ PRECONDITIONINGS = {
         {"sigma_min": 0, "sigma_max": math.inf, "sigma_data": 0.5}, "DhariwalUNet", _edm
     ),
 }
-"""Their classes of preconditioning."""
+"""Supported preconditioning classes of EDM."""
 
 
 def _of(known: Mapping[str, Any], name: Any, key: str) -> tuple[str, Any]:
-    word = name.rpartition(".")[2] if isinstance(name, str) else ""
-    if word not in known:
+    kind = name.rpartition(".")[2] if isinstance(name, str) else ""
+    if kind not in known:
         raise ValueError(f"{key}={shown(name)} is not supported; expected {' or '.join(known)}")
-    return word, known[word]
+    return kind, known[kind]
 
 
 def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,11 +24,11 @@ from sde_gen.model.adm.adm import ADM
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
-    """Read a file, which holds a state dictionary alone.
+    """Read a file of a state dictionary.
 
     Arguments:
         path: the file.
-        config: as :func:`read` wants it.
+        config: as in :func:`read`.
 
     Raises:
         ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
@@ -37,10 +37,10 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
-    """Put a network of theirs in our terms: the process is their chain, the label the number of its step.
+    """Convert a ``UNetModel`` of guided-diffusion; the process is its discrete chain, the noise label the step number.
 
-    Images lie on [-1, 1]. Without a label their networks with classes cannot be asked; here the null class adds nothing
-    to the embedding, which no training has seen.
+    Images have range [-1, 1]. The original class-conditional networks have no unconditional mode; here the null class
+    adds zero to the embedding, an input that was never trained.
 
     Source: Dhariwal and Nichol, 2021, arXiv:2105.05233; names and order: guided-diffusion, unet.py.
 
@@ -51,7 +51,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
             ``rescale_timesteps``; or the flags of their scripts, with what the scripts assume.
 
     Raises:
-        ValueError: a setting that our network does not have, or tensors that do not fit; the message names them.
+        ValueError: settings are not supported, or tensors do not fit; the message names them.
     """
     config = of_unet(config)
     body = Body(config)
@@ -95,7 +95,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
 
 def _up_heads(config: Mapping[str, Any]) -> dict[str, int]:
-    """Heads on the way up, where there are others than on the way down; heads of so many channels do not look at it."""
+    """Return the number of heads of the decoder if it differs from the encoder's and heads have no fixed width."""
     config = {**ASSUMED, "num_heads_upsample": -1, **config}
     settings = config["num_heads_upsample"] != -1 and config["num_head_channels"] == -1
     heads = whole(config, "num_heads_upsample") if settings else config["num_heads"]
@@ -103,7 +103,7 @@ def _up_heads(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _with_null_class(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A row of zeros after the classes."""
+    """Append a row of zeros, the embedding of the null class."""
     rows = tensors.get("label_emb.weight")
     if rows is None or rows.ndim != 2:
         return dict(tensors)

@@ -27,17 +27,17 @@ TRAINING = frozenset(
         "noise_perturbation_factor",
     }
 )
-"""Settings of a model that only their training looks at."""
+"""Settings of a model that only affect its training."""
 
 
 class Layout(Protocol):
-    """One of their networks in our terms, made of the section ``model`` and the number of classes of the data.
+    """Mapping of a k-diffusion network to a network of sde_gen, from the section ``model`` and the number of classes.
 
     Attributes:
-        known: the settings that are its own.
-        classes: number of classes that the network is told, 0 for none.
+        known: settings specific to this type of network.
+        classes: number of classes of the conditioning, 0 for none.
         shape: event shape (C, H, W).
-        repeated: number of blocks or layers, at least.
+        repeated: lower bound of the number of blocks or layers.
     """
 
     known: frozenset[str]
@@ -46,10 +46,10 @@ class Layout(Protocol):
     repeated: int
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
 
     def map_weights(self, mapper: WeightMapper) -> None:
-        """Move their tensors, named without ``inner_model.``, to our network."""
+        """Copy the tensors, named without ``inner_model.``."""
 
 
 NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {
@@ -57,18 +57,18 @@ NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {
     "image_transformer_v1": ImageTransformerV1Layout,
     "image_transformer_v2": ImageTransformerV2Layout,
 }
-"""Their kinds of network."""
+"""Supported model types of k-diffusion."""
 
 
 def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
-    """Read a file of their ``convert_for_inference.py``, or the averaged weights of a training's checkpoint.
+    """Read a file of k-diffusion's ``convert_for_inference.py``, or the EMA weights of a training checkpoint.
 
     Arguments:
         path: a file of safetensors, or of torch.save.
-        config: their configuration; None for that which the file holds.
+        config: the original configuration; None to use the one in the file.
 
     Raises:
-        ValueError: neither the file nor the caller says how the network was made; or as
+        ValueError: neither the file nor the caller contains the configuration; or as
             :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
     """
     found = files.read(path)
@@ -88,13 +88,12 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
-    """Put a network of theirs in our terms: what it predicts of x_0 is their denoiser's D(x; sigma).
+    """Convert a network of k-diffusion: the prediction of x_0 equals its denoiser's D(x; sigma).
 
-    Images lie on [-1, 1]; the network is told log(sigma) / 4. Nine numbers that describe the augmentation are the
-    conditioning ``augment``, zero where it is not given. Those of ``mapping_cond`` come after them in ``image_v1`` and
-    are the conditioning ``condition`` of ``image_transformer_v2``. A class that is not given is the one that their
-    training puts in place of dropped labels. Attention of ``image_v1`` drops weights in their code in evaluation too;
-    here, in training alone.
+    Images have range [-1, 1]; the noise label is log(sigma) / 4. The nine augmentation parameters are the conditioning
+    ``augment``, zero by default. Those of ``mapping_cond`` follow them in ``image_v1`` and are the conditioning
+    ``condition`` of ``image_transformer_v2``. A missing class is the null class of the original training. The original
+    ``image_v1`` applies attention dropout in evaluation too; here it is applied in training only.
 
     Source: Crowson, 2023, k-diffusion 0.1.1, ``config.py``, ``layers.py`` and ``models``; ``image_transformer_v2``:
     Crowson et al., 2024, arXiv:2401.11605, and commit 21d12c9 of their code; the preconditioning: Karras et al., 2022,
@@ -102,11 +101,10 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
     Arguments:
         tensors: the state dictionary.
-        config: their configuration: the section ``model`` and, for classes, ``dataset``.
+        config: the original configuration: the section ``model`` and, for classes, ``dataset``.
 
     Raises:
-        ValueError: a setting that is missing, unknown, or that our networks do not have, or tensors that do not fit;
-            the message names them.
+        ValueError: settings are missing, unknown or unsupported, or tensors do not fit; the message names them.
     """
     model, data = section(config, "model"), section(config, "dataset") if config.get("dataset") else {}
     kind = choice(model, "type", *NETWORKS)
@@ -141,7 +139,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
 
 def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by their names in the network itself, of which preconditioning and augmentation are wrappers."""
+    """Remove the name prefixes of the wrappers for preconditioning and augmentation."""
     wrapper = "inner_model."
     return {name.removeprefix(wrapper).removeprefix(wrapper): value for name, value in tensors.items()}
 

@@ -24,11 +24,11 @@ from sde_gen.sde.vp import VP
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
-    """Read a file: a training's checkpoint, of which the averaged weights are taken, or a state dictionary.
+    """Read the EMA weights of a training checkpoint, or a state dictionary.
 
     Arguments:
         path: the file.
-        config: as :func:`read` wants it.
+        config: as in :func:`read`.
 
     Raises:
         ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
@@ -46,24 +46,23 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
-    """Put a network of theirs in our terms.
+    """Convert a network of score_sde.
 
-    What is theirs and what becomes of it: VP and sub-VP networks get the label 999 t (of a discrete chain its step)
-    and give -sigma times the score, the noise. VE networks get the noise level (of a discrete chain the number of the
-    level, 0 being the noisiest) and give the score, by ``scale_by_sigma`` after a division by the level; the sign of
-    the last convolutions is turned then, so that they give the noise. VE data on [0, 1], which their networks see as
-    2 x - 1, lie on [-1, 1] here, where the noise is twice theirs; VP data on [0, 1] stay, and the network centers them.
+    VP and sub-VP networks have the noise label 999 t (the step of a discrete chain) and predict the noise, -sigma times
+    the score. VE networks have the noise level as label (the index of the level in a discrete chain, 0 being the
+    noisiest) and predict the score, with ``scale_by_sigma`` after a division by the level; the last convolutions
+    change sign, so that they predict the noise. VE data on [0, 1], centered to 2 x - 1 by the original networks, have
+    range [-1, 1] here and twice the noise level; VP data on [0, 1] keep their range, and the network centers them.
 
     Source: Song et al., 2021, arXiv:2011.13456; conventions: score_sde_pytorch, models/utils.py and models/ncsnpp.py.
 
     Arguments:
         tensors: the state dictionary, without ``module.``.
-        config: their configuration as a dictionary, with the sections ``model``, ``data`` and ``training``; of the last
-            ``sde`` is needed (vpsde, subvpsde or vesde) and ``continuous``.
+        config: the original configuration as a dictionary, with the sections ``model``, ``data`` and ``training``, of
+            which ``sde`` is needed (vpsde, subvpsde or vesde) and ``continuous``.
 
     Raises:
-        ValueError: a setting that is missing or that their code has no use for, or tensors that do not fit; the message
-            names them.
+        ValueError: settings are missing or unsupported, or tensors do not fit; the message names them.
     """
     model, data, training = (section(config, name) for name in ("model", "data", "training"))
     centered = flag(data, "centered")
@@ -104,7 +103,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
 
 class _Conventions(NamedTuple):
-    """The process, what the output means, and the factor of the last convolutions that makes it so."""
+    """Return process, parametrization, and the factor by which the last convolutions are multiplied."""
 
     sde: ObjectSpec
     parametrization: ObjectSpec
@@ -114,7 +113,7 @@ class _Conventions(NamedTuple):
 def _exploding(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
 ) -> _Conventions:
-    """VE, on data ``unit`` times larger than theirs."""
+    """Return VE on data scaled by ``unit``."""
     levels, divided = whole(model, "num_scales", maximum=MOST_STEPS) - 1, flag(model, "scale_by_sigma")
     if not flag({"continuous": True, **training}, "continuous"):
         label = ObjectSpec(NearestTime, scale=-float(levels), offset=float(levels))
@@ -141,7 +140,7 @@ def _exploding(
 def _preserving(
     model: Mapping[str, Any], training: Mapping[str, Any], *, fourier: bool, unit: int
 ) -> _Conventions:
-    """VP, sub-VP, or the chain that VP was made from; data of any unit."""
+    """Return VP, sub-VP, or the discrete chain of VP."""
     del unit
     if flag(model, "scale_by_sigma"):
         raise ValueError(
@@ -165,14 +164,14 @@ def _preserving(
 
 
 def averaged(tensors: Mapping[str, Tensor], shadow: list[Tensor]) -> dict[str, Tensor]:
-    """The averaged weights of a training's checkpoint: a list without names, in the order of the parameters.
+    """Assign names to the EMA weights of a checkpoint, a list in the order of the parameters.
 
     Arguments:
-        tensors: the state dictionary beside it, whose buffers and fixed frequencies have no average.
-        shadow: ``shadow_params`` of their EMA.
+        tensors: state dictionary of the checkpoint; its buffers and fixed frequencies have no average.
+        shadow: ``shadow_params`` of the EMA.
 
     Raises:
-        ValueError: the list is not as long as there are parameters, or a shape differs.
+        ValueError: length of the list or shapes differ from the parameters.
     """
     learned = [name for name in tensors if (name != "sigmas" and not name.endswith(".W")) or "NIN" in name]
     if len(learned) != len(shadow):
