@@ -81,7 +81,7 @@ def test_every_kind_of_failure_is_found():
 def test_mistakes(tmp_path, capfd):
     for argument, words in [
         ("solvers=[hoin]", "did you mean"),
-        ("solvers=[nowhere.yaml]", "there is no file"),
+        ("solvers=[nowhere.yaml]", "file not found"),
         ("sdes=[vip]", "did you mean"),
         ("parametrizations=[epsilon]", "eps"),
     ]:

@@ -45,7 +45,7 @@ class ContinuousBound(Metric):
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:
-        """Prepare, bound, and convert."""
+        """Return the bound in bits per dimension."""
         noise = PerSample(seeds)
         with torch.no_grad():
             model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)

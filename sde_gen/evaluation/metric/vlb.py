@@ -49,7 +49,7 @@ class ChainBound(Metric):
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:
-        """Prepare, bound, and convert."""
+        """Return the bound in bits per dimension."""
         noise = PerSample(seeds)
         with torch.no_grad():
             model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)
