@@ -107,7 +107,7 @@ def counts(training: Trainer) -> Iterator[tuple[str, Counts]]:
     """Everything that is counted, by name."""
     training.step(0)  # the optimizer makes its state
     yield "training step", counted(lambda: training.step(1))
-    training.train_step.compute_gradients(training.ddp_model, 1, training.metrics.train_step)
+    training.train_step.compute_gradients(training.ddp_model, 1, training.metrics.forward_backward_timer)
     unskipped = torch.zeros(())
     parts = {  # too small for the whole step to show what becomes of them: one operator for all weights, or hundreds
         "optimizer": lambda: optimizer.step(training.adam, lr=1e-3, skip=unskipped),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sde_gen.utils import regular_file
-from sde_gen.utils.one_line import line, said
+from sde_gen.utils.one_line import brief, line
 
 NAME = "checkpoint.json"
 """The file that is written last; beside it lies its SHA-256."""
@@ -52,26 +52,26 @@ def read(path: Path) -> Manifest:
         raise ValueError(f"{file} was not written by this package ({line(str(error), 100)})") from error
     images, about, sums = header
     if not isinstance(images, int) or not 0 <= images < 10**15:
-        raise ValueError(f"{file} was not written by this package (it tells of images={said(images)})")
+        raise ValueError(f"{file} was not written by this package (it has images={brief(images)})")
     if not isinstance(about, dict) or not isinstance(sums, dict):
         raise ValueError(f"{file} was not written by this package (about and sha256 are no objects)")
     if not isinstance(about.get("validation"), int | float | None):
         raise ValueError(
-            f"{file} was not written by this package (it tells of validation={said(about['validation'])})"
+            f"{file} was not written by this package (it has validation={brief(about['validation'])})"
         )
     for name, known in sums.items():
         if Path(name).name != name or not name.isprintable() or not isinstance(known, str):
-            raise ValueError(f"{file} was not written by this package (it tells of a file {said(name)})")
+            raise ValueError(f"{file} was not written by this package (it lists a file {brief(name)})")
     return header
 
 
-def verify_checksum(path: Path, found: "hashlib._Hash", sha256: str) -> None:
+def verify_checksum(path: Path, digest: "hashlib._Hash", sha256: str) -> None:
     """Verify the checksum of a file.
 
     Raises:
         ValueError: they differ.
     """
-    if found.hexdigest() != sha256.strip():
+    if digest.hexdigest() != sha256.strip():
         raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")
 
 

@@ -33,9 +33,9 @@ def check(build: Callable[[], nn.Module], tensors: Mapping[str, TensorSource], *
     """
     with _bounded(PARTS_OF_TENSOR * len(tensors) + FEWEST_PARTS, what):
         net = build()
-    mine = net.state_dict()
-    compare(mine, tensors, what=what)
-    constants = sum(buffer.numel() for name, buffer in net.named_buffers() if name not in mine)
+    expected = net.state_dict()
+    compare(expected, tensors, what=what)
+    constants = sum(buffer.numel() for name, buffer in net.named_buffers() if name not in expected)
     if constants > LARGEST_CONSTANTS:
         raise ValueError(
             f"{what} is of another network: beside its tensors this one has {constants:,} numbers"

@@ -44,20 +44,20 @@ def resume(
     Raises:
         ValueError: the checkpoint is of another network or batch size, or holds numbers that are not finite.
     """
-    found = checkpoint.latest(folder, strategy=strategy)
-    if found is None:
+    saved = checkpoint.latest(folder, strategy=strategy)
+    if saved is None:
         return None
     what = f"the checkpoint in {folder.parent}"
-    if found.images % batch_size:
+    if saved.images % batch_size:
         raise ValueError(
-            f"{what} has seen {found.images:,} images, which is no multiple of batch_size={batch_size}; "
+            f"{what} has seen {saved.images:,} images, which is no multiple of batch_size={batch_size}; "
             "keep its batch size or choose another run folder"
         )
-    load_into(net, found.net, what=what, strategy=strategy)
-    load_into(ema_model, found.ema, what=what, strategy=strategy)
-    from_tensors(adam, found.optimizer, strategy)
-    _check_finite(folder, found.images, net, ema_model, adam, strategy)
-    stored = upgrade(found.about)
+    load_into(net, saved.net, what=what, strategy=strategy)
+    load_into(ema_model, saved.ema, what=what, strategy=strategy)
+    from_tensors(adam, saved.optimizer, strategy)
+    _check_finite(folder, saved.images, net, ema_model, adam, strategy)
+    stored = upgrade(saved.about)
     known = {key: value for key, value in about.items() if key in stored}  # by an earlier version, less
     changed = diff_config({**stored, "validation": None}, {**known, "validation": None})
     if changed:
@@ -67,7 +67,7 @@ def resume(
             + ("; with other threads or another memory format the last bits may differ" if bits else ""),
             stacklevel=3,
         )
-    return found.images
+    return saved.images
 
 
 def _check_finite(
@@ -97,10 +97,10 @@ def plain(about: dict[str, Any]) -> dict[str, Any]:
     """Return metadata as it is loaded from JSON.
 
     Raises:
-        ValueError: they cannot be said in JSON.
+        ValueError: they are not JSON-serializable.
     """
     try:
         copy: dict[str, Any] = json.loads(json.dumps(about))
     except TypeError as error:
-        raise ValueError(f"about={about} must be plain data that JSON can say ({error})") from error
+        raise ValueError(f"about={about} must be plain data that JSON can represent ({error})") from error
     return copy

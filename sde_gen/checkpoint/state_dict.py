@@ -22,29 +22,29 @@ def load_into(
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
     """
-    mine = net.state_dict()
-    compare(mine, tensors, what=what)
-    strategy.load(tensors, mine)
+    state = net.state_dict()
+    compare(state, tensors, what=what)
+    strategy.load(tensors, state)
 
 
-def compare(mine: Mapping[str, TensorSource], tensors: Mapping[str, TensorSource], *, what: str) -> None:
+def compare(expected: Mapping[str, TensorSource], tensors: Mapping[str, TensorSource], *, what: str) -> None:
     """Compare names and shapes of stored tensors with those of a network.
 
     Raises:
         ValueError: as :func:`load_into`.
     """
-    missing = sorted(mine.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - mine.keys())
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - expected.keys())
     other = [
-        f"{name} {tuple(tensors[name].shape)} for {tuple(mine[name].shape)}"
-        for name in sorted(mine.keys() & tensors.keys())
-        if tensors[name].shape != mine[name].shape
+        f"{name} {tuple(tensors[name].shape)} for {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
     ]
     if missing or unexpected or other:
         parts = [
-            f"{len(found)} {kind} ({', '.join(line(x, 80) for x in found[:3])}{', ...' if len(found) > 3 else ''})"
-            for kind, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
-            if found
+            f"{len(keys)} {kind} ({', '.join(line(x, 80) for x in keys[:3])}{', ...' if len(keys) > 3 else ''})"
+            for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+            if keys
         ]
         raise ValueError(
             f"{what} is of another network: tensors {'; '.join(parts)}; "
@@ -53,13 +53,13 @@ def compare(mine: Mapping[str, TensorSource], tensors: Mapping[str, TensorSource
 
 
 def finite(tensors: Iterable[Tensor], strategy: Strategy) -> bool:
-    """Whether all numbers are finite; every process asks for what it keeps."""
+    """Return whether all values are finite; every process passes the tensors or shards that it holds."""
     zeros = [strategy.full_tensor((x.detach() * 0).sum()) for x in tensors if x.is_floating_point()]
     return all(float(zero) == 0 for zero in zeros)
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The per-parameter state of an optimizer as ``<index>.<name>`` tensors."""
+    """Return the per-parameter state of an optimizer as ``<index>.<name>`` tensors."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
@@ -86,9 +86,9 @@ def from_tensors(
             )
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:  # in the parameter's memory format, which fused kernels rely on
-            shared[key] = mine = torch.empty_like(parameter, requires_grad=False)
+            shared[key] = entry_tensor = torch.empty_like(parameter, requires_grad=False)
         else:
-            mine = value[()].clone()
-        state.setdefault(int(index), {})[name] = mine
+            entry_tensor = value[()].clone()
+        state.setdefault(int(index), {})[name] = entry_tensor
     strategy.load(tensors, shared)
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -57,7 +57,7 @@ class Saved:
 
 
 def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProcess()) -> Path:  # noqa: B008, without state
-    """Write folder/<images>, aside first and moved into place in one step; every process calls.
+    """Write folder/<images> atomically; every process calls.
 
     A process killed meanwhile, or a full disk, leaves what was there before.
 
@@ -85,22 +85,22 @@ def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = Single
 
     Arguments:
         path: its folder.
-        parts: what is wanted of it; nothing else is looked at.
+        parts: names of the parts to read; no others are opened.
         strategy: the processes.
 
     Raises:
         ValueError: a file is missing or damaged, whichever process found it; the message names it.
     """
-    found, problem = None, None
+    saved, problem = None, None
     try:
-        found = _verified(path, parts, strategy)
+        saved = _verified(path, parts, strategy)
     except ValueError as error:
         problem = str(error)
-    problems = [told for told in strategy.all_gather_object(problem) if told]
+    problems = [message for message in strategy.all_gather_object(problem) if message]
     if problems:
         raise ValueError(problems[0])
-    assert found is not None
-    return found
+    assert saved is not None
+    return saved
 
 
 def paths(folder: Path) -> list[Path]:
@@ -113,7 +113,7 @@ def latest(
     parts: Collection[str] = PARTS,
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> Saved | None:
-    """The newest checkpoint that is whole; damaged ones are named in a warning. None if there is none at all.
+    """Load the newest undamaged checkpoint, with a warning that names damaged ones; return None if there is none.
 
     Arguments:
         folder: the folder of checkpoints, as the first process sees it.
@@ -124,22 +124,21 @@ def latest(
         ValueError: there are checkpoints, and all are damaged.
     """
     damaged: list[str] = []
-    looked = strategy.all_gather_object(paths(folder))[0]
-    while looked:
-        path = looked.pop()
+    candidates = strategy.all_gather_object(paths(folder))[0]
+    while candidates:
+        path = candidates.pop()
         try:
-            found = load(path, parts, strategy)
+            saved = load(path, parts, strategy)
         except ValueError as error:
-            if strategy.all_gather_object(not path.exists())[
-                0
-            ]:  # a training beside has deleted it: there are newer ones
-                looked, damaged = strategy.all_gather_object(paths(folder))[0], []
+            deleted = strategy.all_gather_object(not path.exists())[0]
+            if deleted:  # by a concurrent training, which has written newer ones
+                candidates, damaged = strategy.all_gather_object(paths(folder))[0], []
             else:
                 damaged.append(str(error))
             continue
         if damaged:
             warnings.warn(f"{'; '.join(damaged)}; going back to {path}", stacklevel=2)
-        return found
+        return saved
     if damaged:
         raise ValueError(f"every checkpoint is damaged: {'; '.join(damaged)}")
     return None
@@ -176,7 +175,7 @@ def clear(folder: Path) -> None:
 
 
 def prune(folder: Path, newest: Path, *, keep: int) -> None:
-    """Delete all checkpoints but the last ``keep`` up to the newest whole one, and the best; what was left aside, too.
+    """Delete all checkpoints but the last ``keep`` up to the newest whole one, and the best; and temporary folders.
 
     Those after the newest are damaged: the training went back behind them. They take no place of a whole one, and are
     replaced once it has come as far again.
@@ -216,11 +215,11 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
     header = manifest.read(path)
     sums = {path / name: sha256 for name, sha256 in header.sha256.items()}
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
-    absent = [part for part, found in files.items() if not found]
+    absent = [part for part, names in files.items() if not names]
     if absent:
-        raise ValueError(f"the checkpoint {path} is incomplete: it tells of no file of {absent[0]}")
+        raise ValueError(f"the checkpoint {path} is incomplete: it lists no file of {absent[0]}")
     try:
-        for file in (wanted := [file for found in files.values() for file in found]):
+        for file in (wanted := [file for group in files.values() for file in group]):
             regular_file.check(file)
         tensors = {part: open_shards(files[part]) if part in files else {} for part in PARTS}
         for file in wanted[strategy.rank :: strategy.size]:  # which are as long as their headers say
@@ -231,8 +230,8 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
 
 
 def _digest(path: Path) -> "hashlib._Hash":
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with regular_file.opened(path) as file:
         for block in iter(lambda: file.read(2**20), b""):
-            found.update(block)
-    return found
+            digest.update(block)
+    return digest

@@ -66,11 +66,11 @@ def benchmark(config: DictConfig) -> None:
     for solver in solvers.values():
         compared.check(solver)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
-    with threads.in_use(config, run) as said:
+    with threads.in_use(config, run) as summary:
         rows, wild = _rows(config, run, compared, solvers, step_counts)
     _tell(config, run, rows)
     if run.device.type == "cpu":
-        console.console.print(f"threads {said}", soft_wrap=True)
+        console.console.print(f"threads {summary}", soft_wrap=True)
     for one in wild:
         warnings.warn(one, stacklevel=2)
 

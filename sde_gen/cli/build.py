@@ -231,7 +231,7 @@ def trainer(
             "training split's images (data.test=null), or use conditioning=none"
         )
     settings: TrainingConfig = make(config.engine)
-    torch.manual_seed(settings.seed)  # initial weights; everything later has generators of its own
+    torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
     return Trainer(
         denoiser=model(config, data_spec).to(device(config.device)),
         objective=make(config.objective),
@@ -282,13 +282,13 @@ def _commit(checkout: Path) -> dict[str, str]:
     """Return the commit, if the package lies in its own checkout and git is installed; ``+`` if files were changed."""
     git = ["git", "-C", str(checkout)]
     try:
-        top, commit = _said([*git, "rev-parse", "--show-toplevel", "HEAD"])
-        changed = _said([*git, "status", "--porcelain", "--untracked-files=no"])
+        top, commit = _output_lines([*git, "rev-parse", "--show-toplevel", "HEAD"])
+        changed = _output_lines([*git, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.CalledProcessError):
         return {}
     # an environment inside another project's checkout has that project's commit
     return {"commit": commit + ("+" if changed else "")} if Path(top).resolve() == checkout else {}
 
 
-def _said(command: list[str]) -> list[str]:
+def _output_lines(command: list[str]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

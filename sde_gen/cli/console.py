@@ -51,35 +51,35 @@ def progress(*, shown: bool = True, every: float = EVERY) -> Progress:
 
 
 class _Lines(Progress):
-    """Progress in lines, told by a thread of its own: the work may be silent for minutes."""
+    """Progress printed as lines by a background thread, at regular intervals."""
 
     def __init__(self, every: float) -> None:
         super().__init__(disable=True)  # no bar
         self.every, self.done = every, threading.Event()
-        self.teller = threading.Thread(target=self._tell, name="progress", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self.teller.start()
+        """Start the thread."""
+        self.thread.start()
 
     def stop(self) -> None:
-        """End, with a line of how far it came."""
+        """Stop the thread and print a last line."""
         if not self.done.is_set():
             self.done.set()
-            self.teller.join()
-            self._say()
+            self.thread.join()
+            self._print()
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         while not self.done.wait(self.every):
-            self._say()
+            self._print()
 
-    def _say(self) -> None:
+    def _print(self) -> None:
         for task in self.tasks:
             print(line(task), file=sys.stderr, flush=True)
 
 
 def line(task: Task) -> str:
-    """How far a task is, in a line; ``begun`` of its fields was completed before."""
+    """Return the progress of a task in a line; its field ``begun`` counts work completed in an earlier run."""
     begun = task.fields.get("begun", 0)
     total = "" if task.total is None else f"/{task.total:,.0f}"
     parts = [f"{task.description}: {task.completed:,.0f}{total}", f"{_clock(task.elapsed)} passed"]
@@ -131,7 +131,7 @@ def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
 
 
 def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns that fit beside each other, with the first one in every part."""
+    """Return groups of columns that fit beside each other, with the first one in every part."""
     parts, border = [[0]], 3
     for index in range(1, len(widths)):
         used = 1 + sum(widths[column] + border for column in parts[-1])

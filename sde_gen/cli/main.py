@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def usage() -> str:
-    """Describe the commands."""
+    """Return the help text that lists the commands."""
     lines = ["Usage: sde-gen COMMAND [key=value ...]", ""]
     lines += [f"  {name:<18}{description}" for name, description in COMMANDS.items()]
     lines += [

@@ -359,7 +359,7 @@ def _shell(word: _Word) -> str:
 
 
 def _how_to_quote(word: _Word) -> str:
-    return f": a value with any of = , ( ) [ ] {{ }} : needs quotes for the shell and quotes of its own: {_shell(word)}"
+    return f": a value with any of = , ( ) [ ] {{ }} : needs quotes for the shell and quotes for Hydra: {_shell(word)}"
 
 
 def keys(config: DictConfig, prefix: str = "", *, hidden: bool = False) -> Iterator[str]:

@@ -386,5 +386,5 @@ def upgrade(config: Any) -> Any:
 
 
 def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
-    """Rename what the metadata of a checkpoint says of its configuration."""
+    """Rename the configuration in the metadata of a checkpoint."""
     return {**about, "config": upgrade(about["config"])} if "config" in about else about

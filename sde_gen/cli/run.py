@@ -30,7 +30,7 @@ from sde_gen.data.codec import Codec
 from sde_gen.data.identity import there
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
 from sde_gen.training.precision import Float32, Precision, contexts
-from sde_gen.utils.one_line import line, said
+from sde_gen.utils.one_line import brief, line
 
 PARTS_READ = ("ema",)
 """Parts of a checkpoint that are read here."""
@@ -217,9 +217,9 @@ def _facts(stored: Any, folder: Path) -> DataSpec:
         for number in (data_spec.classes, data_spec.levels or 0):
             operator.index(number)
         if min(data_spec.shape, default=1) < 1 or math.prod(data_spec.shape) > LARGEST_EVENT:
-            raise TypeError(f"shape={said(data_spec.shape)}")
+            raise TypeError(f"shape={brief(data_spec.shape)}")
         if not (0 <= data_spec.classes <= MOST_CLASSES and 0 <= (data_spec.levels or 0) <= MOST_LEVELS):
-            raise TypeError(f"classes={said(data_spec.classes)}, levels={said(data_spec.levels)}")
+            raise TypeError(f"classes={brief(data_spec.classes)}, levels={brief(data_spec.levels)}")
     except (TypeError, KeyError) as error:
         raise ValueError(
             f"the checkpoint in {folder} has invalid data metadata ({line(str(error), 200)})"

@@ -1,4 +1,4 @@
-"""What the commands share to choose threads and memory format on the CPU."""
+"""Choice of threads and memory format on the CPU, shared by the commands."""
 
 import os
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ from sde_gen.training.execution import (
     rows,
 )
 
-SAYING = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
-"""Variables of the environment that say how many threads there are to be."""
+THREAD_VARS = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+"""Environment variables that set the number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class ThreadChoice:
     chooser: Chooser
     why: str
 
-    def said(self, execution: Execution) -> str:
-        """A line for a table."""
+    def summary(self, execution: Execution) -> str:
+        """Return the number of threads and its reason, for a table."""
         return f"{execution.threads} ({self.why})"
 
 
@@ -54,7 +54,7 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
     Arguments:
         threads: the setting; None for none.
         device: where the network lies; on other devices than the CPU nothing is measured.
-        stored: what the checkpoint says that the training goes on from.
+        stored: the execution stored in the checkpoint from which the training resumes.
     """
     stored = stored or {}
     before: Any = stored.get("channels_last")
@@ -65,9 +65,11 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
         return ThreadChoice(chooser=given, why=f"threads={threads}")
     if device.type != "cpu":
         return ThreadChoice(chooser=Given(channels_last=known), why="PyTorch's default")
-    said = [name for name in SAYING if os.environ.get(name)]
-    if said:
-        return ThreadChoice(chooser=Given(channels_last=known), why=f"{said[0]}={os.environ[said[0]]}")
+    variables = [name for name in THREAD_VARS if os.environ.get(name)]
+    if variables:
+        return ThreadChoice(
+            chooser=Given(channels_last=known), why=f"{variables[0]}={os.environ[variables[0]]}"
+        )
     if isinstance(stored.get("threads"), int):
         excess = f", more than the {DEFAULT} cores here: threads={DEFAULT} is faster, but other bits"
         why = "as the training began" + (excess if stored["threads"] > DEFAULT else "")
@@ -89,15 +91,15 @@ def of_training(config: DictConfig, device: torch.device) -> ThreadChoice:
         about = checkpoint.about(path)
         if about:
             engine = (about.get("config") or {}).get("engine") or {}
-            found = about.get("execution") or {"channels_last": engine.get("channels_last")}
-            stored = found if isinstance(found, dict) else {}
+            execution = about.get("execution") or {"channels_last": engine.get("channels_last")}
+            stored = execution if isinstance(execution, dict) else {}
             break
     return choice(config.threads, device, stored)
 
 
 @contextmanager
 def in_use(config: DictConfig, run: Run) -> Iterator[str]:
-    """Inside the block a network is executed with the threads that its calls are fastest with; say which.
+    """Return a context that runs the network with its fastest number of threads; yield a summary of the choice.
 
     Its memory format stays.
 
@@ -119,7 +121,7 @@ def in_use(config: DictConfig, run: Run) -> Iterator[str]:
     chosen = choice(config.threads, run.device)
     execution = chosen.chooser((False,), trial)
     with execution.applied():
-        yield chosen.said(execution)
+        yield chosen.summary(execution)
 
 
 def _check(config: DictConfig) -> None:

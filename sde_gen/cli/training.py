@@ -115,7 +115,7 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
         if changed and old.places != now.places and not _named():
             raise ValueError(
                 f"{folder} holds a training on other data ({_listing(old.places)}, now {_listing(now.places)}: "
-                f"{'; '.join(changed)}): give this training a folder of its own with run=..., or run={folder} to go on "
+                f"{'; '.join(changed)}): give this training a separate folder with run=..., or run={folder} to go on "
                 "there with these data"
             )
         return
@@ -127,7 +127,9 @@ def _refuse_to_end(
     """Raise ValueError where the command changes a finished training."""
     new = _known(json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), old)
     if not changed:  # then it does not matter how they were found
-        old, new = ({key: value for key, value in one.items() if key != "data"} for one in (old, new))
+        old, new = (
+            {key: value for key, value in settings.items() if key != "data"} for settings in (old, new)
+        )
     lines = [line for line in diff_config(old, new) if not line.startswith(NOT_TRAINING)]
     if lines or changed:
         raise ValueError(
@@ -247,7 +249,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
             "images": f"{trainer.images:,} of {trainer.settings.images:,}",
             "parameters": f"{parameters:,}",
             **(
-                {"threads": f"{threads.said(trainer.execution)}{_format(trainer)}"}
+                {"threads": f"{threads.summary(trainer.execution)}{_format(trainer)}"}
                 if trainer.device.type == "cpu"
                 else {}
             ),
@@ -300,7 +302,7 @@ class SaveConfig(Callback):
         self.config, self.folder = config, folder
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """Save the configuration."""
+        """Save the configuration unless the training is finished."""
         if images < budget:  # else nothing is trained with it
             atomic.write(self.folder / "config.yaml", OmegaConf.to_yaml(self.config, resolve=True))
 
@@ -312,11 +314,11 @@ class ProgressCallback(Callback):
         self.bar = bar
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """Show the bar."""
+        """Add the progress bar, starting at ``images``."""
         self.task = self.bar.add_task("images", total=budget, completed=images, begun=images, note="")
 
     def on_step_end(self, images: int) -> None:
-        """Advance the bar."""
+        """Advance the progress bar to ``images``."""
         self.bar.update(self.task, completed=images)
 
     def on_log(self, record: Record) -> None:

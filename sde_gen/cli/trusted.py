@@ -33,7 +33,7 @@ from sde_gen.training.ema import EMA
 from sde_gen.training.lr_schedule import LRSchedule
 from sde_gen.training.optimizer import Optimizer
 from sde_gen.training.precision import Precision
-from sde_gen.utils.one_line import line, said
+from sde_gen.utils.one_line import brief, line
 
 
 class Network(Protocol):
@@ -48,7 +48,7 @@ class Classifier(Protocol):
     """A network of a classifier of noised samples."""
 
     def __call__(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Logits."""
+        """Return logits."""
         ...
 
 
@@ -95,7 +95,7 @@ NUMBERS = bool, int, float
 
 
 class _Place(typing.NamedTuple):
-    """Where in the configuration, and what is known of it."""
+    """Place in the configuration, with its constraints."""
 
     name: str
     trust: tuple[str, ...]
@@ -119,7 +119,7 @@ def check(config: Any, trust: tuple[str, ...] = ()) -> dict[str, Any]:
         ValueError: a part holds what does not belong there; the message names it.
     """
     if not isinstance(config, dict):
-        raise ValueError(f"the stored configuration is {said(config)}; expected one part for each kind")
+        raise ValueError(f"the stored configuration is {brief(config)}; expected one part for each kind")
     found = {key: config[key] for key in PLACES if config.get(key) is not None}
     for key, node in found.items():
         place = _Place(key, trust)
@@ -148,7 +148,7 @@ def _bounded(node: Any, place: _Place) -> None:
                 inner.extend(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, int) and abs(value) > LARGEST and place.name in SIZED:
                 raise ValueError(
-                    f"the stored {place.name} has a size of {said(value)}; the largest is {LARGEST:,}"
+                    f"the stored {place.name} has a size of {brief(value)}; the largest is {LARGEST:,}"
                 )
         layer, depth = inner, depth + 1
 
@@ -159,15 +159,15 @@ def _check(node: Any, kind: Any, place: _Place) -> None:
         _check_object(node, kind, place)
     elif isinstance(node, str) and "${" in node:
         raise ValueError(
-            f"the stored configuration holds the interpolation {said(node)} in {place.name}, which no training writes; "
-            "the run folder has been tampered with"
+            f"the stored configuration holds the interpolation {brief(node)} in {place.name}, which no "
+            "training writes; the run folder has been tampered with"
         )
     elif node != "???" and not any(_holds(node, one, place) for one in _alternatives(kind)):
-        raise ValueError(f"the stored {place.name} is {said(node)}; expected {_name(kind)}")
+        raise ValueError(f"the stored {place.name} is {brief(node)}; expected {_name(kind)}")
 
 
 def _holds(node: Any, kind: Any, place: _Place) -> bool:
-    """Whether plain data, and all within, are of the kind."""
+    """Return whether plain data, and all nested values, are of the kind."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if node is None:
         return kind in (Any, types.NoneType)
@@ -193,7 +193,7 @@ def _holds(node: Any, kind: Any, place: _Place) -> bool:
         if kind is not Any and not (isinstance(origin, type) and issubclass(origin, collections.abc.Mapping)):
             return False
         for key, value in node.items():
-            _check(value, arguments[1] if arguments else Any, place.inside(f"{place.name}.{said(key)}"))
+            _check(value, arguments[1] if arguments else Any, place.inside(f"{place.name}.{brief(key)}"))
         return True
     return False
 
@@ -204,13 +204,13 @@ def _check_object(node: dict[str, Any], kind: Any, place: _Place) -> None:
     others = sorted(key for key in node if key.startswith("_") and key not in ("_target_", "_partial_"))
     if not isinstance(target, str) or not isinstance(partial, bool) or others:
         raise ValueError(
-            f"the stored {place.name} is {said(node)}; expected _target_ with the name of a class, and no other word "
+            f"the stored {place.name} is {brief(node)}; expected _target_ with the name of a class, and no other word "
             "with an underscore but _partial_ with true or false"
         )
     found, ours = _resolve(target, place)
     if ours and not any(_fits(found, partial, one) for one in _alternatives(kind)):
         raise ValueError(
-            f"the stored configuration asks for {said(target)} as {place.name}, where {_name(kind)} is expected"
+            f"the stored configuration names {brief(target)} as {place.name}, where {_name(kind)} is expected"
         )
     names, kinds = _signature(found)
     for key, value in node.items():
@@ -218,7 +218,7 @@ def _check_object(node: dict[str, Any], kind: Any, place: _Place) -> None:
             continue
         if ours and key not in names:
             raise ValueError(
-                f"the stored {place.name} has the argument {said(key)}, which {_name(found)} does not take"
+                f"the stored {place.name} has the argument {brief(key)}, which {_name(found)} does not take"
             )
         _check(value, kinds.get(key, Any), place.inside(f"{place.name}.{key}"))
 
@@ -235,7 +235,7 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
             found = _import(target)
         except Exception as error:  # whatever the modules on the way raise
             raise ValueError(
-                f"the stored configuration asks for {said(target)} as {place.name}, which cannot be imported "
+                f"the stored configuration names {brief(target)} as {place.name}, which cannot be imported "
                 f"({line(str(error), 200)})"
             ) from error
         home = str(getattr(found, "__module__", "")).partition(".")[0]
@@ -247,7 +247,7 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
         if home == "sde_gen" and not private:
             return found, True
     raise ValueError(
-        f"the stored configuration asks for {said(target)} as {place.name}, which is not part of sde_gen, or no class; "
+        f"the stored configuration names {brief(target)} as {place.name}, which is not part of sde_gen, or no class; "
         f"if you trust that package, add trust=[{line(package, 60)}]"
     )
 
@@ -303,7 +303,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def _fits(found: Any, partial: bool, kind: Any) -> bool:
-    """Whether an object of ours is of the kind.
+    """Return whether an object of this package is of the kind.
 
     A place without a kind, in a class of a trusted package, takes what some other place takes.
     """
@@ -320,7 +320,7 @@ def _fits(found: Any, partial: bool, kind: Any) -> bool:
 
 
 def _is(found: type, kind: Any) -> bool:
-    """Whether a class is of the kind: derived from it, or like the protocol."""
+    """Return whether a class is of the kind: derived from it, or like the protocol."""
     if not isinstance(kind, type) or kind.__module__ == "builtins" or inspect.isabstract(found):
         return False
     if getattr(kind, "_is_protocol", False) and kind not in found.__mro__:
@@ -332,7 +332,7 @@ def _is(found: type, kind: Any) -> bool:
 
 
 def _like(found: type, name: str, method: Any) -> bool:
-    """Whether a class has a method with the arguments of the protocol's; those of a function have the same names too.
+    """Return whether a class has a method with the protocol's arguments; those of functions match by name, too.
 
     Networks are called with arguments by name, and plain functions without.
     """
@@ -361,7 +361,7 @@ def _arguments(function: Any) -> tuple[list[tuple[str, Any]], set[str], bool]:
 
 
 def _makes_numbers(function: Any, kind: Any) -> bool:
-    """Whether a function makes, of numbers alone, the numbers that the place asks for: such as a table of betas."""
+    """Return whether a function computes, from numbers alone, the numbers expected here, such as a table of betas."""
     kinds = _hints(function)
     made, origin = kinds.pop("return", None), typing.get_origin(kind)
     return (

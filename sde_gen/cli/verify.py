@@ -21,12 +21,12 @@ from sde_gen.utils.images import attempt, save_figure
 
 def verify(config: DictConfig) -> None:
     """Measure every solver on every process, and save a table, a JSON and a picture; fail if a certificate does."""
-    solvers = {_name(one): build.make(_load("solver", one)) for one in _chosen(config.solvers, "solver")}
-    sdes = {_name(one): _load("sde", one) for one in _chosen(config.sdes, "sde")}
+    solvers = {_name(name): build.make(_load("solver", name)) for name in _chosen(config.solvers, "solver")}
+    sdes = {_name(name): _load("sde", name) for name in _chosen(config.sdes, "sde")}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
     parametrizations = ["", *as_list(config.parametrizations)]
-    found = []
+    reports = []
     with console.progress() as bar:
         task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")
         for sde_name, sde_config in sdes.items():
@@ -35,17 +35,17 @@ def verify(config: DictConfig) -> None:
                 wrap = {"wrap": _through(parametrization, sde_config)} if parametrization else {}
                 for name, solver in solvers.items():
                     bar.update(task, note=f"{name} on {sde_name}")
-                    found.append(
+                    reports.append(
                         verify_solver(name, solver, sde_name, sde, parametrization=parametrization, **wrap)
                     )
                     bar.advance(task)
-    _save(out, found)
-    failed = [one for one in found if one.failures]
-    for one in failed:
-        where = f"{one.solver} on {one.sde}" + (
-            f" through {one.parametrization}" if one.parametrization else ""
+    _save(out, reports)
+    failed = [report for report in reports if report.failures]
+    for report in failed:
+        where = f"{report.solver} on {report.sde}" + (
+            f" through {report.parametrization}" if report.parametrization else ""
         )
-        console.console.print(f"FAILED {where}: {'; '.join(one.failures)}", soft_wrap=True)
+        console.console.print(f"FAILED {where}: {'; '.join(report.failures)}", soft_wrap=True)
     if failed:
         raise SystemExit(1)
 
@@ -54,19 +54,21 @@ def _chosen(choice: object, kind: str) -> list[str]:
     return names(kind) if choice is None else as_list(choice)
 
 
-def _name(one: str) -> str:
-    return Path(str(one)).stem
+def _name(name: str) -> str:
+    return Path(str(name)).stem
 
 
-def _load(kind: str, one: str) -> DictConfig:
+def _load(kind: str, name: str) -> DictConfig:
     """Load a name in conf, or a yaml file of the user."""
-    if not str(one).endswith(".yaml"):
-        return load(kind, str(one))
-    if not Path(one).is_file():
-        raise ValueError(f"file not found: {one}; give one, or a name: {', '.join(names(kind))}")
-    config = OmegaConf.load(one)
+    if not str(name).endswith(".yaml"):
+        return load(kind, str(name))
+    if not Path(name).is_file():
+        raise ValueError(
+            f"file not found: {name}; give an existing file, or a name: {', '.join(names(kind))}"
+        )
+    config = OmegaConf.load(name)
     if not isinstance(config, DictConfig) or "_target_" not in config:
-        raise ValueError(f"{one} names no _target_; it should name a class and its arguments")
+        raise ValueError(f"{name} names no _target_; it should name a class and its arguments")
     return config
 
 
@@ -76,28 +78,28 @@ def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
     return lambda denoiser: ParametrizedOracle(denoiser, parametrization)
 
 
-def _save(out: Path, found: list[SolverReport]) -> None:
-    rows = [{key: _plain(value) for key, value in asdict(one).items()} for one in found]
+def _save(out: Path, reports: list[SolverReport]) -> None:
+    rows = [{key: _plain(value) for key, value in asdict(report).items()} for report in reports]
     write(out / "verify.json", json.dumps({**build.versions(), "certificates": rows}, indent=1))
-    sdes = list(dict.fromkeys(one.sde for one in found))
-    for parametrization in dict.fromkeys(one.parametrization for one in found):
-        table = [one for one in found if one.parametrization == parametrization]
+    sdes = list(dict.fromkeys(report.sde for report in reports))
+    for parametrization in dict.fromkeys(report.parametrization for report in reports):
+        table = [report for report in reports if report.parametrization == parametrization]
         lines = []
-        for name in dict.fromkeys(one.solver for one in table):
-            mine = {one.sde: one for one in table if one.solver == name}
-            first = next(iter(mine.values()))
+        for name in dict.fromkeys(report.solver for report in table):
+            by_sde = {report.sde: report for report in table if report.solver == name}
+            first = next(iter(by_sde.values()))
             lines.append(
                 [
                     name,
                     "noise" if first.stochastic else "flow",
-                    "own steps" if first.declared is None else str(first.declared),
-                    *(_cell(mine[sde]) for sde in sdes),
-                    f"{max((one.bias for one in mine.values()), default=math.nan):.0e}",
+                    "adaptive" if first.declared is None else str(first.declared),
+                    *(_cell(by_sde[sde]) for sde in sdes),
+                    f"{max((report.bias for report in by_sde.values()), default=math.nan):.0e}",
                 ]
             )
         title = "measured order" + (f", through {parametrization}" if parametrization else "")
         console.print_summary(title, ["solver", "kind", "declared", *sdes, "bias"], lines)
-    picture, own = out / "verify.png", [one for one in found if not one.parametrization]
+    picture, own = out / "verify.png", [report for report in reports if not report.parametrization]
     made = attempt(lambda: save_figure(_figure(own, sdes), picture), picture)
     console.console.print(
         "order: slope over three doublings, of the end point or of the covariance; bias: the largest error with "
@@ -106,24 +108,24 @@ def _save(out: Path, found: list[SolverReport]) -> None:
     )
 
 
-def _cell(one: SolverReport) -> str:
-    text = "exact" if math.isinf(one.order) else "" if math.isnan(one.order) else f"{one.order:.2f}"
-    return f"{text}!" if one.failures else text or "ok"
+def _cell(report: SolverReport) -> str:
+    text = "exact" if math.isinf(report.order) else "" if math.isnan(report.order) else f"{report.order:.2f}"
+    return f"{text}!" if report.failures else text or "ok"
 
 
 def _plain(value: object) -> object:
-    """JSON has neither NaN nor infinity."""
+    """Replace NaN and infinity, which JSON lacks."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else "exact"
     return value
 
 
-def _figure(found: list[SolverReport], sdes: list[str]) -> Figure:
-    solvers = list(dict.fromkeys(one.solver for one in found))
+def _figure(reports: list[SolverReport], sdes: list[str]) -> Figure:
+    solvers = list(dict.fromkeys(report.solver for report in reports))
     gain = np.full((len(solvers), len(sdes)), np.nan)
-    for one in found:
-        if one.declared and math.isfinite(one.order):
-            gain[solvers.index(one.solver), sdes.index(one.sde)] = one.order - one.declared
+    for report in reports:
+        if report.declared and math.isfinite(report.order):
+            gain[solvers.index(report.solver), sdes.index(report.sde)] = report.order - report.declared
     figure = Figure(figsize=(2 + 0.7 * len(sdes), 1.5 + 0.25 * len(solvers)), dpi=120, layout="tight")
     axes = figure.add_subplot()
     colors = axes.imshow(gain, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")

@@ -29,7 +29,7 @@ class TensorSource(Protocol):
 
     @property
     def shape(self) -> torch.Size:
-        """The tensor's shape."""
+        """Shape of the full tensor."""
         ...
 
     def __getitem__(self, region: Region, /) -> Tensor:

@@ -104,7 +104,7 @@ class SingleProcess:
         return net
 
     def shard(self, net: nn.Module) -> None:
-        """Keep all weights."""
+        """Leave the network unsharded."""
 
     def no_sync(self, net: nn.Module) -> AbstractContextManager[object]:
         """Return an empty context."""

@@ -51,7 +51,7 @@ class WorkQueue:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the main process, of rank 0."""
+        """Return whether this is the main process, of rank 0."""
         return self.rank == 0
 
     def broadcast_object(self, name: str, make: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from sde_gen.utils.diff import diff_config
 
 Record = Mapping[str, Any]
-"""One result: what JSON can say, and under ``image`` the number of the image it belongs to."""
+"""One result: JSON-serializable values, and under ``image`` the number of the image it belongs to."""
 
 
 HEADER_PREFIX = b'{"settings": '
@@ -28,7 +28,7 @@ class ResultsLog:
 
     Arguments:
         path: the file.
-        settings: all that decides over a result, as far as JSON can say it.
+        settings: all JSON-serializable settings that affect a result.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -45,8 +45,8 @@ class ResultsLog:
             fresh: forget what it holds.
 
         Raises:
-            ValueError: its results were computed under other settings, or nobody can say under which; or it is
-                somebody else's.
+            ValueError: its results were computed under other settings, or under unknown
+                ones; or it is not a results file of this package.
         """
         self._rows, self._read = {}, 0
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class SolverErrors(NamedTuple):
         reference_error: that of the reference, as far as it is known.
         nfe: network evaluations per sample.
         seconds: time for all samples.
-        outside: values that no data and no noise explain; None where nobody knows the data's limits.
+        outside: values that no data and no noise explain; None if the data's limits are unknown.
     """
 
     errors: Tensor | None

@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Number of steps."""
+        """Number of steps of the grid."""
         return len(self.times) - 1
 
     @property
@@ -68,7 +68,7 @@ def candidate_settings(
 
 
 class TuningReference(NamedTuple):
-    """Where the probability flow takes a batch.
+    """Reference solution of the probability flow for a batch.
 
     Arguments:
         x: clean samples with shape (B, *event).

@@ -56,12 +56,12 @@ class BatchLoader:
         self._prefetched: tuple[int, Future[list[Tensor]]] | None = None
 
     def local_slice(self, count: int) -> slice:
-        """The share of this process in a micro-batch of so many samples."""
+        """Return the slice of this process in a micro-batch of ``count`` samples."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def shares(self, parts: list[MicroBatch]) -> list[slice]:
-        """The share of this process in every micro-batch, as rows of the whole batch."""
+        """Return the slice of this process in every micro-batch, as rows of the whole batch."""
         ends = list(itertools.accumulate(len(part.indices) for part in parts))
         shares = (self.local_slice(len(part.indices)) for part in parts)
         return [
@@ -70,36 +70,36 @@ class BatchLoader:
         ]
 
     def __call__(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of a step."""
+        """Return the micro-batches of a step."""
         values = self.data.values
         parts = to_device(self.batches.indices(step), values.device).chunk(self.accumulation)
         if isinstance(values, Tensor):
             return [MicroBatch(part, values[part]) for part in parts]
-        found = self._read(step, values)
+        batches = self._read(step, values)
         return [
-            MicroBatch(part, self._to_device(read, values)) for part, read in zip(parts, found, strict=True)
+            MicroBatch(part, self._to_device(read, values)) for part, read in zip(parts, batches, strict=True)
         ]
 
     def _read(self, step: int, rows: LazyImages) -> list[Tensor]:
-        """What this process needs of a step, on the host; the next step's is asked for."""
+        """Return the local samples of a step, on the host, and start prefetching those of the next step."""
         before, self._prefetched = self._prefetched, None
         if before is not None and before[0] == step:
-            found = before[1].result()
-        else:  # the first one, or one that is played again
-            found = _fetch(rows, self._local_indices(step))
+            samples = before[1].result()
+        else:  # the first step, or a repeated one
+            samples = _fetch(rows, self._local_indices(step))
         if step + 1 < self.steps:
             self._prefetched = step + 1, self._pool.submit(_fetch, rows, self._local_indices(step + 1))
-        return found
+        return samples
 
     def _local_indices(self, step: int) -> list[Tensor]:
         parts = self.batches.indices(step).chunk(self.accumulation)
         return [part if self.whole else part[self.local_slice(len(part))] for part in parts]
 
-    def _to_device(self, found: Tensor, rows: LazyImages) -> Tensor:
-        """The micro-batch on the device; the share of this process stands for those of the others, too."""
-        values = to_device(found, rows.device)
+    def _to_device(self, samples: Tensor, rows: LazyImages) -> Tensor:
+        """Return the micro-batch on the device; the share of this process stands for those of the others, too."""
+        values = to_device(samples, rows.device)
         return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
 
 
-def _fetch(rows: LazyImages, wanted: list[Tensor]) -> list[Tensor]:
-    return [rows.fetch(indices) for indices in wanted]
+def _fetch(rows: LazyImages, parts: list[Tensor]) -> list[Tensor]:
+    return [rows.fetch(indices) for indices in parts]

@@ -20,7 +20,7 @@ class Callback(Checked):
         """The training starts or resumes at ``images`` of ``budget``."""
 
     def on_step_end(self, images: int) -> None:
-        """A step ended."""
+        """A training step ended after ``images`` images in total."""
 
     def on_log(self, record: Record) -> None:
         """A record of the log is complete."""
@@ -52,7 +52,7 @@ class JSONL(Callback):
             atomic.write(self.path, "".join(lines))
 
     def on_log(self, record: Record) -> None:
-        """Append a line."""
+        """Append the record as a line."""
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 

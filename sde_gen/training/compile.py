@@ -36,7 +36,7 @@ class Eager(Compiler):
     """Eager execution, operator by operator."""
 
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
-        """Change nothing."""
+        """Leave the network as it is."""
         del net, warmup_step
 
 
@@ -45,8 +45,8 @@ class Blocks(Compiler):
     """Compile every block by itself: the modules that the network holds in lists (``nn.ModuleList``).
 
     Blocks of one shape share their code, so this takes much less time than to compile the network as a whole. Results
-    differ from the eager ones in rounding. Where a block can not be compiled, the network stays as it was and a warning
-    says why.
+    differ from the eager ones in rounding. Where a block can not be compiled, the network stays as it was and a
+    warning gives the reason.
 
     Arguments:
         kinds: how many kinds of block and input may be compiled; further ones are executed as they are written.
@@ -103,8 +103,8 @@ class Graphs(Blocks):
     """Compile every block, and let CUDA replay its kernels as one graph instead of launching them one by one.
 
     That takes the host out of the way where the kernels of a step are short: small networks, small batches. Inputs of
-    a graph have one place in memory, so a block costs a copy of its input, and every shape a graph of its own. On a
-    device without CUDA the network stays as it was and a warning says so.
+    a graph have one place in memory, so a block costs a copy of its input, and every shape a separate graph.
+    On a device without CUDA the network is left unchanged, with a warning.
 
     Source: CUDA graphs through ``torch.compile(mode="reduce-overhead")``.
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 DEFAULT = torch.get_num_threads()
-"""What PyTorch takes by itself: the cores that this process may use, or what the environment says."""
+"""PyTorch's default number of threads: the cores available to this process, or the value set by the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """What decides over speed and, by the order of sums, over the last bits, but not over what is computed.
+    """Threads and memory format: they change the speed and, by the order of summation, the last bits of results.
 
     Arguments:
         threads: threads of an operator on the CPU.
@@ -31,7 +31,6 @@ class Execution:
     channels_last: bool
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if type(self.threads) is not int or self.threads < 1:
             raise ValueError(
                 f"threads={self.threads}: expected a whole number of at least 1, or null to measure"
@@ -39,7 +38,7 @@ class Execution:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Use so many threads inside the block."""
+        """Return a context that uses ``threads`` threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -49,32 +48,32 @@ class Execution:
 
 
 class Overdue(Exception):
-    """A trial took longer than what it is compared with, so it was ended."""
+    """A trial was stopped because it took much longer than the best one."""
 
 
 Check = Callable[[], None]
-"""Raises :class:`Overdue` when the time is up; a trial calls it now and then."""
+"""Callable that raises :class:`Overdue` when the time is up; a trial calls it repeatedly."""
 
 Trial = Callable[[Execution, Check], object]
-"""Does some of the work as it is said; to be timed."""
+"""Callable that performs a sample of the work with the given execution; its run time is measured."""
 
 
 class Chooser(Protocol):
-    """A way to choose the execution of a training or a network."""
+    """Strategy that chooses the execution of a training or a network."""
 
     def __call__(self, formats: Sequence[bool], trial: Trial) -> Execution:
-        """Choose.
+        """Choose the execution.
 
         Arguments:
             formats: choices of ``channels_last``, the first one wherever nothing is measured.
-            trial: what may be timed.
+            trial: the work to time.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """No measurement.
+    """Fixed choice without measurement.
 
     Arguments:
         threads: threads; None takes those that PyTorch has now.
@@ -85,7 +84,7 @@ class Given:
     channels_last: bool | None = None
 
     def __call__(self, formats: Sequence[bool], trial: Trial) -> Execution:
-        """What is given, as far as it is among the choices."""
+        """Return the given values; a memory format that is not available is replaced by the first choice."""
         del trial
         known = self.channels_last is not None and self.channels_last in formats
         threads = torch.get_num_threads() if self.threads is None else self.threads
@@ -106,7 +105,7 @@ class Fastest:
         budget: no further round of trials begins after so many seconds.
         tie: how much faster, as a factor, one with more threads has to be.
         patience: how many times the best mean a trial may take.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
     """
 
     threads: Sequence[int]
@@ -116,43 +115,45 @@ class Fastest:
     clock: Callable[[], float] = time.perf_counter
 
     def __call__(self, formats: Sequence[bool], trial: Trial) -> Execution:
-        """Measure; a single candidate is not."""
+        """Time all candidates and return the fastest; a single candidate is returned without measurement."""
         candidates = [
             Execution(threads=threads, channels_last=format) for threads in self.threads for format in formats
         ]
         if len(candidates) == 1:
             return candidates[0]
         best = math.inf
-        for one in candidates:  # the first time memory is allocated and threads are begun: it does not count
-            best = min(best, self._time(trial, one, best))
-        seconds: dict[Execution, list[float]] = {one: [] for one in candidates}
+        for execution in candidates:  # warm-up, not counted: allocates memory and starts threads
+            best = min(best, self._time(trial, execution, best))
+        seconds: dict[Execution, list[float]] = {execution: [] for execution in candidates}
         begin, turn = self.clock(), candidates
         while turn is candidates or self.clock() - begin < self.budget:
-            for one in turn:
-                seconds[one].append(self._time(trial, one, best))
+            for execution in turn:
+                seconds[execution].append(self._time(trial, execution, best))
             best, turn = min(map(statistics.fmean, seconds.values())), turn[::-1]
-        return next(one for one in candidates if statistics.fmean(seconds[one]) <= self.tie * best)
+        return next(
+            execution for execution in candidates if statistics.fmean(seconds[execution]) <= self.tie * best
+        )
 
-    def _time(self, trial: Trial, one: Execution, best: float) -> float:
+    def _time(self, trial: Trial, execution: Execution, best: float) -> float:
         begin = self.clock()
 
         def check() -> None:
             if self.clock() - begin > self.patience * best:
                 raise Overdue
 
-        with one.applied(), suppress(Overdue):
-            trial(one, check)
+        with execution.applied(), suppress(Overdue):
+            trial(execution, check)
         return self.clock() - begin
 
 
 def counts(most: int = DEFAULT) -> list[int]:
-    """Numbers of threads worth a trial: powers of two below ``most``, and itself."""
+    """Return the numbers of threads to try: the powers of two below ``most``, and ``most``."""
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
 @contextmanager
 def interruptible(net: nn.Module, check: Check) -> Iterator[None]:
-    """Inside the block the network checks the time before each of its modules, and with each gradient of a weight."""
+    """Return a context in which the network calls ``check`` before each module and at each gradient of a weight."""
 
     def forward(*_: object) -> None:
         check()
@@ -179,9 +180,9 @@ def in_format(net: nn.Module, execution: Execution) -> None:
 
 
 def rows(event: Sequence[int], most: int) -> int:
-    """How many samples a trial needs: the threads of an operator meet once for each, however many there are."""
+    """Return the number of samples of a trial, at most ``most``, of about :data:`ENOUGH` values in total."""
     return max(1, min(most, ENOUGH // math.prod(event)))
 
 
 ENOUGH = 2**14
-"""Numbers in a trial's samples: so few that a network on one core is done in less than a second."""
+"""Values in the samples of a trial; one core evaluates a network on them in less than a second."""

@@ -1,4 +1,4 @@
-"""Learning rate schedules."""
+"""Learning rate schedules: linear warm-up, then constant, linear or cosine decay."""
 
 import abc
 import math
@@ -43,10 +43,10 @@ class LRSchedule(Checked, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantLR(LRSchedule):
-    """No decay."""
+    """Constant learning rate after the warm-up."""
 
     def decay(self, progress: float) -> float:
-        """Return 1."""
+        """Return one: no decay."""
         del progress
         return 1.0
 

@@ -34,7 +34,7 @@ class Metrics:
     Arguments:
         sde: the process.
         device: the device that works.
-        strategy: the processes whose numbers are put together; all ask for a record at the same step.
+        strategy: the processes whose values are gathered; all call :meth:`record` at the same step.
     """
 
     def __init__(self, sde: SDE, device: torch.device, strategy: Strategy) -> None:
@@ -43,11 +43,11 @@ class Metrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget."""
+        """Clear the accumulated values and restart the timers."""
         synchronize(self.device)
         self.losses: list[Loss] = []
         self.norms: list[Tensor] = []
-        self.train_step = Stopwatch(self.device)
+        self.forward_backward_timer = Stopwatch(self.device)
         self.begin = time.perf_counter()
 
     def step(self, losses: list[Loss], grad_norm: Tensor) -> None:
@@ -65,8 +65,8 @@ class Metrics:
         self.begin += time.perf_counter() - start
 
     def record(self) -> dict[str, float | dict[str, float | None]]:
-        """The numbers so far; at least one step is needed."""
-        inside, seconds = self.train_step.seconds(), time.perf_counter() - self.begin
+        """Return the record of the steps since the last reset, at least one."""
+        inside, seconds = self.forward_backward_timer.seconds(), time.perf_counter() - self.begin
         per_sample, t, error = (
             self.strategy.all_gather(torch.cat(part)).double().cpu()
             for part in zip(*self.losses, strict=True)
@@ -88,7 +88,7 @@ class Metrics:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MiB: of the device's tensors on CUDA, of the process elsewhere."""
+    """Return the peak memory in MiB: of the device's tensors on CUDA, of the process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux

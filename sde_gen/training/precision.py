@@ -18,10 +18,10 @@ class Precision(Checked, abc.ABC):
 
     @abc.abstractmethod
     def dtype(self, device: torch.device) -> torch.dtype:
-        """The format of convolutions and matrix products on this device."""
+        """Return the format of convolutions and matrix products on this device."""
 
     def context(self, device: torch.device) -> AbstractContextManager[object]:
-        """What a forward pass runs in."""
+        """Return the autocast context of a forward pass."""
         return contexts(device, self.dtype(device))()
 
 
@@ -30,7 +30,7 @@ class Float32(Precision):
     """float32 everywhere; on CUDA see :func:`exact_float32`."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """float32."""
+        """Return float32."""
         del device
         return torch.float32
 
@@ -40,7 +40,7 @@ class BFloat16(Precision):
     """bfloat16 autocast: products in bfloat16, normalization, loss and weights in float32."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """bfloat16; float32 and a warning where the device does not multiply in it."""
+        """Return bfloat16; warn and return float32 if the device has no bfloat16 products."""
         if multiplies_bfloat16(device):
             return torch.bfloat16
         warnings.warn(f"{device} has no products in bfloat16: the network works in float32", stacklevel=2)
@@ -52,37 +52,37 @@ class Auto(Precision):
     """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """Ask the device."""
+        """Return bfloat16 if the device multiplies in it, else float32."""
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
 
 
 def exact_float32() -> None:
-    """Make convolutions of float32 on CUDA what they are called, for this process: what starts one calls it.
+    """Disable TF32 convolutions on CUDA in this process; called once at its start.
 
-    By itself PyTorch lets cuDNN round their factors to 10 bits (TF32). Then likelihoods and samples of
+    By default PyTorch lets cuDNN round their factors to 10 bits (TF32). Then likelihoods and samples of
     ``precision=float32`` would be off in the fourth digit, other ones than on a CPU, with matrix products exact.
     """
     torch.backends.cudnn.allow_tf32 = False
 
 
 def contexts(device: torch.device, dtype: torch.dtype) -> Callable[[], AbstractContextManager[object]]:
-    """What makes the context of a forward pass with products in a format."""
+    """Return a factory of contexts for forward passes with products in a number format."""
     return nullcontext if dtype == torch.float32 else partial(torch.autocast, device.type, dtype)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
+    """Return whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
     if device.type == "cuda":
-        with torch.cuda.device(device):  # what is asked is the current one
+        with torch.cuda.device(device):  # the query concerns the current device
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     return not _processor().isdisjoint({"amx_bf16", "avx512_bf16"})
 
 
-@cache  # asked at every step of a training
+@cache  # called at every training step
 def _processor() -> frozenset[str]:
-    """What Linux says of the processor, in words."""
+    """Return the words of /proc/cpuinfo, which include the flags of the processor."""
     try:
         return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:

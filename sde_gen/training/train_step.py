@@ -85,19 +85,17 @@ class TrainStep:
         """Prepare passes on a few samples of the first step, to be timed.
 
         Returns:
-            What adds a gradient to the denoiser's weights, in the memory format that it is told.
+            A function of ``channels_last`` that adds a gradient to the denoiser's weights.
         """
         indices, values = self.loader(0)[0]
-        mine = self.loader.local_slice(len(indices))
-        indices, values = indices[mine][:count], values[mine][:count]
+        local = self.loader.local_slice(len(indices))
+        indices, values = indices[local][:count], values[local][:count]
         device = self.train.values.device
 
         def run(channels_last: bool) -> None:
-            told, generator = (
-                replace(self, channels_last=channels_last),
-                torch.Generator(device).manual_seed(0),
-            )
-            x0, cond = told._batch(self.train, indices, values, generator)
+            variant = replace(self, channels_last=channels_last)
+            generator = torch.Generator(device).manual_seed(0)
+            x0, cond = variant._batch(self.train, indices, values, generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
             with seeding.deterministic(), seeding.seeded(device, 0), self.precision.context(device):
                 loss = self.objective.loss(denoiser, x0, draw, **cond)

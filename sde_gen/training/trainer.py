@@ -70,7 +70,7 @@ class Trainer(Checked):
         upgrade: renames settings of an earlier version in the metadata of a checkpoint.
 
     Raises:
-        ValueError: a batch cannot be shared evenly, or ``about`` cannot be said in JSON.
+        ValueError: a batch cannot be shared evenly, or ``about`` is not JSON-serializable.
     """
 
     denoiser: NetworkDenoiser | NoisyClassifier
@@ -129,7 +129,11 @@ class Trainer(Checked):
         self._first_loss: torch.Tensor | None = None
         self._unpruned: Path | None = None
         self.about = plain(
-            {**self.about, "precision": str(self.precision.dtype(self.device)), "execution": self._said()}
+            {
+                **self.about,
+                "precision": str(self.precision.dtype(self.device)),
+                "execution": self._execution_record(),
+            }
         )
 
     def _passes(self) -> TrainStep:
@@ -156,7 +160,7 @@ class Trainer(Checked):
         )
 
     def _choose(self, train_step: TrainStep) -> Execution:
-        """Threads and memory format, the same in all processes; what is tried is a copy of the network."""
+        """Choose threads and memory format, the same in all processes, by trials on a copy of the network."""
         settings, event = self.settings, self.train.shape
         formats = (True, False) if settings.channels_last is None else (settings.channels_last,)
         count = rows(event, settings.batch_size // (settings.accumulation * self.strategy.size))
@@ -175,8 +179,8 @@ class Trainer(Checked):
         chosen = self.chooser(formats if len(event) == 3 else (False,), warmup_step)
         return self.strategy.all_gather_object(chosen)[0]
 
-    def _said(self) -> dict[str, Any]:
-        """What of the execution decides over the last bits."""
+    def _execution_record(self) -> dict[str, Any]:
+        """Return the part of the execution that changes the last bits of results."""
         threads = {"threads": self.execution.threads} if self.device.type == "cpu" else {}
         return {**threads, "channels_last": self.execution.channels_last}
 
@@ -197,7 +201,7 @@ class Trainer(Checked):
         ):
             if self.strategy.rank == 0:
                 checkpoint.clear(self.store)
-            seen = resume(
+            images = resume(
                 self.store,
                 net=self.denoiser.net,
                 ema_model=self.ema_model.net,
@@ -207,8 +211,8 @@ class Trainer(Checked):
                 batch_size=self.settings.batch_size,
                 upgrade=self.upgrade,
             )
-            if seen is not None:
-                self.images, self._unpruned = seen, self.store / f"{seen:012d}"
+            if images is not None:
+                self.images, self._unpruned = images, self.store / f"{images:012d}"
             self._notify(lambda callback: callback.on_train_start(self.images, self.settings.images))
             self.denoiser.train()
             self.compiler.compile(self.denoiser.net, self.warmup_step)
@@ -223,7 +227,7 @@ class Trainer(Checked):
 
     def step(self, step: int) -> None:
         """Take a step of the optimizer: a function of the weights, of ``settings.seed`` and of the step's number."""
-        losses, total, norm = self._gradient(step, self.metrics.train_step)
+        losses, total, norm = self._gradient(step, self.metrics.forward_backward_timer)
         if self._first_loss is None:
             self._first_loss = total
         self.images += self.settings.batch_size
@@ -250,7 +254,7 @@ class Trainer(Checked):
     def warmup_step(self) -> None:
         """Run forward and backward passes of a step, and discard the gradients."""
         with seeding.deterministic():
-            self.train_step.compute_gradients(self.denoiser, 0, self.metrics.train_step)
+            self.train_step.compute_gradients(self.denoiser, 0, self.metrics.forward_backward_timer)
         self.adam.zero_grad(set_to_none=True)
 
     def _after_step(self, stopping: bool) -> None:

@@ -1,1 +1,1 @@
-"""Helpers without a subject of their own: broadcasting, types, hashing, atomic files, images, locking, timing."""
+"""Shared helpers: broadcasting, types, hashing, atomic files, images, locking, timing."""

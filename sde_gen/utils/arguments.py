@@ -1,6 +1,6 @@
 """Arguments are held against their annotations where an object is made: a wrong one is refused at once, in one line.
 
-What a class says in its signature is enough: numbers are numbers and finite, whole numbers are whole, texts are texts,
+The signature of a class is sufficient: numbers are numbers and finite, whole numbers are whole, texts are texts,
 and an object is an object of the annotated class, not the class itself. Ranges remain with the classes.
 """
 
@@ -85,7 +85,7 @@ class Planned:
     partial: bool = False
 
     def is_a(self, kind: type) -> bool:
-        """Whether the object will be one of this class; what a function makes is seen later."""
+        """Return whether the object will be an instance of a class; results of functions are not checked here."""
         if self.partial:
             return issubclass(functools.partial, kind) or (kind is type and isinstance(self.target, type))
         return not isinstance(self.target, type) or issubclass(self.target, kind)
@@ -132,7 +132,7 @@ def check_arguments(
         settings: the names by which a configuration sets them; None for a call from Python.
 
     Raises:
-        ValueError: one of them is not what its annotation says.
+        ValueError: one of them does not match its annotation.
     """
     parameters = _parameters(target)
     for name, value in given.items():
@@ -146,7 +146,7 @@ def check_arguments(
 
 
 def _fits(value: Any, hint: Any, infinite: bool) -> bool:
-    """Whether a value is what an annotation says; what is not understood fits."""
+    """Return whether a value matches an annotation; unsupported annotations match everything."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     kind = hint if origin is None else origin
     if kind is Annotated:
@@ -199,13 +199,13 @@ def _is_list(value: Any, parts: tuple[Any, ...], infinite: bool) -> bool:
         if not isinstance(value, list):
             return False
     if len(parts) == 1 or (len(parts) == 2 and parts[1] is ...):
-        return all(_fits(one, parts[0], infinite) for one in value)
+        return all(_fits(item, parts[0], infinite) for item in value)
     same = len(parts) == len(value)
     return not parts or (same and all(_fits(*pair, infinite) for pair in zip(value, parts, strict=True)))
 
 
 def _follows(value: Any, protocol: type) -> bool:
-    """Whether an object has a method of a protocol; it may leave out what will not be asked. A planned one passes."""
+    """Return whether an object has at least one method of a protocol; planned objects pass."""
     methods = (
         name
         for name, member in vars(protocol).items()
@@ -219,7 +219,7 @@ YAML = {None: "null", True: "true", False: "false"}
 
 
 def _shown(value: Any, words: Mapping[Any, str]) -> str:
-    """The value as the user would write it, cut where it is long."""
+    """Return the value as the user would write it, cut where it is long."""
     if value is None or isinstance(value, bool):
         return words[value]
     if isinstance(value, str) and words is YAML:
@@ -277,16 +277,18 @@ def _names_below(kind: type) -> set[str]:
     """Public classes of this kind that live beside it."""
     home = kind.__module__.rpartition(".")[0]
     below: list[type] = kind.__subclasses__()
-    mine = {
-        f"{one.__name__}()"
-        for one in below
-        if not _is_abstract(one) and one.__module__.startswith(home) and not one.__name__.startswith("_")
+    names = {
+        f"{subclass.__name__}()"
+        for subclass in below
+        if not _is_abstract(subclass)
+        and subclass.__module__.startswith(home)
+        and not subclass.__name__.startswith("_")
     }
-    return mine.union(*map(_names_below, below))
+    return names.union(*map(_names_below, below))
 
 
 def _advice(value: Any, hint: Any) -> str:
-    """What to do, where that is known."""
+    """Return a hint for correcting the value, or an empty string."""
     if isinstance(value, type) and any(_is_subclass(value, kind) for kind in _leaves(hint)):
         return f"; {value.__name__} is the class: write {value.__name__}(...)"
     if isinstance(value, float) and int in _leaves(hint) and value.is_integer():

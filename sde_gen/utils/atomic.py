@@ -1,9 +1,9 @@
-"""Files and folders that appear on the disk whole or not at all.
+"""Atomic writes of files and folders.
 
-What is written lies aside first, in the same folder under ``.<name>.<8 hexadecimal digits>.new``. Once it is flushed
-to the disk it takes its name in one step, so a killed process or a full disk leaves what was there before. The writer
-holds a lock on what lies aside: by it the next writer in that folder tells what a killed process left, which it
-deletes, from what another process is writing.
+Data are written to a temporary path in the same folder, ``.<name>.<8 hexadecimal digits>.new``, flushed to the disk
+and renamed, so a killed process or a full disk leaves the previous content. The writer holds a lock on the temporary
+path, by which the next writer in that folder distinguishes leftovers of a killed process, which it deletes, from
+files that another process is writing.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 LONGEST = 200
-"""Bytes of a name that the name aside repeats; file systems take 255."""
+"""Bytes of a name that the temporary name repeats; file systems allow 255."""
 
 ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.new", re.DOTALL)
-"""The names of what lies aside."""
+"""Pattern of temporary names."""
 
 ABANDONED = 24 * 3600
-"""Seconds without a change after which something aside is taken for left behind, where a file system has no locks."""
+"""Seconds without a change after which a temporary file counts as abandoned, on file systems without locks."""
 
 
 def flush(path: Path) -> None:
@@ -51,7 +51,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to be filled inside the block, which takes its name at the end; after any error nothing is left.
+    """Yield a file to write inside the block, renamed to ``path`` at the end and deleted after any error.
 
     Raises:
         OSError: it could not be written; the message names it, and what was there before is untouched.
@@ -66,14 +66,14 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             os.rename(aside, target)
             flush(target.parent)
     except OSError as error:
-        if error.errno is None:  # of another library, which tells more
+        if error.errno is None:  # raised by another library, with a more detailed message
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Give a folder to be filled inside the block, which takes its name at the end; after any error nothing is left.
+    """Yield a folder to fill inside the block, renamed to ``path`` at the end and deleted after any error.
 
     Its files are made by :func:`create` or :func:`put`.
 
@@ -90,18 +90,18 @@ def folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Give a folder beside a place, under a name of its own, that is deleted after the block."""
+    """Yield a temporary folder beside a path, deleted after the block."""
     with _aside(path, _new_folder, shutil.rmtree) as (aside, _):
         yield aside
 
 
 def create(path: Path) -> BufferedWriter:
-    """Open a new file in a folder that lies aside itself; :func:`folder` flushes it."""
+    """Open a new file in a temporary folder; :func:`folder` flushes it."""
     return path.open("xb")
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a new file in a folder that lies aside itself, and flush it to the disk.
+    """Write a new file in a temporary folder and flush it to the disk.
 
     Raises:
         OSError: it could not be written; the message names it.
@@ -116,7 +116,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes left aside in a folder."""
+    """Delete temporary files and folders that killed processes left in a folder."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if ASIDE.fullmatch(name):
@@ -127,22 +127,22 @@ def sweep(folder: Path) -> None:
 def _aside(
     path: Path, make: Callable[[Path], int], delete: Callable[[Path], object]
 ) -> Iterator[tuple[Path, int]]:
-    """Make something aside of a place, locked inside the block; delete it after the block unless it was renamed."""
+    """Make a temporary file or folder beside a path, locked inside the block; delete it unless it was renamed."""
     sweep(path.parent)
     while True:
         name = os.fsdecode(os.fsencode(path.name)[:LONGEST])
         aside = path.with_name(f".{name}.{secrets.token_hex(4)}.new")
         number = make(aside)
-        with contextlib.suppress(OSError):  # a file system without locks: then only its age tells
+        with contextlib.suppress(OSError):  # a file system without locks: its age decides
             fcntl.flock(number, fcntl.LOCK_EX)
-        if _is(aside, number):  # else another process took it for left behind before it was locked
+        if _is_same(aside, number):  # else another process deleted it as abandoned before it was locked
             break
         os.close(number)
     try:
         yield aside, number
     finally:
         with contextlib.suppress(OSError):
-            if _is(aside, number):
+            if _is_same(aside, number):
                 delete(aside)
         os.close(number)
 
@@ -156,8 +156,8 @@ def _new_folder(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _is(path: Path, number: int) -> bool:
-    """Whether the opened file or folder still has that name."""
+def _is_same(path: Path, number: int) -> bool:
+    """Return whether a path still names the opened file or folder."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(number))
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def _is(path: Path, number: int) -> bool:
 
 
 def _delete_abandoned(path: Path) -> None:
-    """Delete a file or folder aside unless its writer is at work."""
+    """Delete a temporary file or folder unless its writer holds the lock."""
     with contextlib.suppress(OSError):
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -179,7 +179,7 @@ def _delete_abandoned(path: Path) -> None:
             except OSError:  # a file system without locks
                 if time.time() - about.st_mtime < ABANDONED:
                     return
-            if _is(path, number):
+            if _is_same(path, number):
                 (shutil.rmtree if stat.S_ISDIR(about.st_mode) else os.unlink)(path)
         finally:
             os.close(number)

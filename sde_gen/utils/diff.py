@@ -1,10 +1,10 @@
-"""What differs between the run that wrote a checkpoint and the one that goes on with it."""
+"""Differences between two nested configurations."""
 
 from typing import Any
 
 
 def diff_config(old: Any, new: Any, name: str = "") -> list[str]:
-    """Name what differs between two nested descriptions, as ``name: old -> new``."""
+    """Return the differences between two nested configurations, as ``name: old -> new``."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [

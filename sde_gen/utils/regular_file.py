@@ -33,20 +33,20 @@ def opened(path: Path, most: int | None = None) -> BinaryIO:
 
 
 def content(path: Path, most: int) -> bytes:
-    """All bytes of a regular file; the arguments and errors are those of :func:`check`."""
+    """Return all bytes of a regular file; the arguments and errors are those of :func:`check`."""
     with opened(path, most) as file:
-        found = file.read(most + 1)
-    if len(found) > most:  # some files of the kernel do not say their sizes
+        data = file.read(most + 1)
+    if len(data) > most:  # some files of the kernel do not report their sizes
         raise _too_large(path, most)
-    return found
+    return data
 
 
-def _check(found: os.stat_result, path: Path, most: int | None) -> None:
-    if stat.S_ISDIR(found.st_mode):
+def _check(status: os.stat_result, path: Path, most: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    if most is not None and found.st_size > most:
+    if most is not None and status.st_size > most:
         raise _too_large(path, most)
 
 

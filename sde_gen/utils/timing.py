@@ -1,4 +1,4 @@
-"""How long a device works, without waiting for it."""
+"""Stopwatch of the computing time of a device, without synchronization."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Stopwatch:
         """Add the time of the block."""
         if self.device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            stream = torch.cuda.current_stream(self.device)  # by itself an event asks the first device
+            stream = torch.cuda.current_stream(self.device)  # an event records on the first device by default
             begin.record(stream)
             yield
             end.record(stream)
@@ -35,7 +35,7 @@ class Stopwatch:
             self._seconds += time.perf_counter() - start
 
     def seconds(self) -> float:
-        """The time so far; waits for the device."""
+        """Return the total time; waits for the device."""
         synchronize(self.device)
         self._seconds += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
         self._events = []
@@ -43,6 +43,6 @@ class Stopwatch:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait for all work queued on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

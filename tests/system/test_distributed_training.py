@@ -190,7 +190,9 @@ def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
         settings = {"accumulation": 2, "images": 32, "validate": 0}
         training = image_trainer(out.with_suffix(""), splits, strategy, **settings)
         seen = [
-            training.train_step.compute_gradients(training.ddp_model, step, training.metrics.train_step)
+            training.train_step.compute_gradients(
+                training.ddp_model, step, training.metrics.forward_backward_timer
+            )
             for step in range(4)
         ]
         found = [

@@ -38,7 +38,7 @@ class Measured:
 @pytest.fixture
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment that says nothing of threads, and two of them."""
-    for name in threads.SAYING:
+    for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "Fastest", Measured)
     before = torch.get_num_threads()

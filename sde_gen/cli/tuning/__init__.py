@@ -1,4 +1,4 @@
-"""Tune the solver for a run: what ``python -m sde_gen.benchmark tune=true`` does."""
+"""Solver tuning for a run: ``python -m sde_gen.benchmark tune=true``."""
 
 from sde_gen.cli.tuning.search import tune
 from sde_gen.cli.tuning.setting import settings

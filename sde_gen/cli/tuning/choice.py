@@ -10,7 +10,7 @@ from sde_gen.evaluation.solver_tuning import Setting, Tuner
 
 
 def named(setting: Setting) -> dict[str, object]:
-    """A setting by its names."""
+    """Return the names that describe a setting."""
     return {"solver": setting.solver, "grid": setting.grid, "steps": setting.steps}
 
 
@@ -52,13 +52,13 @@ class Selection:
 
 
 def evaluate_selection(judge: Tuner, nfe: int, best: Setting, default: Setting) -> Selection:
-    """Hold what was found against the default, which stays unless beaten by two standard errors."""
+    """Compare the best setting with the default, which is kept unless beaten by two standard errors."""
     usual, seconds = _timed(judge, default)
     kept = Selection(nfe=nfe, setting=default, errors=usual, usual=usual, seconds=seconds)
     errors, seconds = _timed(judge, best)
-    found = Selection(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
-    gain, se = found.gain()
-    return found if se is not None and gain > 2 * se else kept
+    tuned = Selection(nfe=nfe, setting=best, errors=errors, usual=usual, seconds=seconds)
+    gain, se = tuned.gain()
+    return tuned if se is not None and gain > 2 * se else kept
 
 
 def _timed(judge: Tuner, setting: Setting) -> tuple[Tensor, float]:

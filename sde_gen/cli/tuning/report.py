@@ -28,11 +28,11 @@ def report(
     """
     out = Path(config.out)
     about = {"run": str(config.run), "n": config.n, "seed": config.seed, "reference_error": reference}
-    found = {
+    records = {
         "choices": [choice.record() for choice in choices],
         "tried": [{**named(setting), "median": median} for setting, median in tried],
     }
-    write(out / "tuning.json", json.dumps({**about, **found}, indent=1))
+    write(out / "tuning.json", json.dumps({**about, **records}, indent=1))
     picture = out / "tuning.png"
     attempt(lambda: save_figure(_figure(tried, choices), picture), picture)
     console.print_summary(
@@ -45,7 +45,7 @@ def report(
 
 
 def notes(config: DictConfig, choices: Sequence[Selection], reference: float) -> Iterator[str]:
-    """What to know of the table, and what to do with it."""
+    """Yield remarks on the table and the command that uses a setting."""
     against = config.tuning.against
     yield f"errors are medians per dimension of clean samples; the reference itself is off by {reference:.0e}"
     yield f"gain: how many times less that is than with the default, {against.solver} on {against.grid}"

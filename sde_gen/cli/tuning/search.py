@@ -25,7 +25,7 @@ def tune(config: DictConfig) -> None:
     found, defaults = _settings(config.tuning, run.denoiser.sde, budgets)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
     seeds = spawn_seeds(config.seed, 2 * config.n)
-    with threads.in_use(config, run) as said, console.progress() as bar:
+    with threads.in_use(config, run) as summary, console.progress() as bar:
         task = bar.add_task("solutions", total=None, note="")
         tuner = Tuner(
             denoiser=run.conditioned(run.labels(config.n)),
@@ -47,7 +47,7 @@ def tune(config: DictConfig) -> None:
             write(choices[-1].setting, out / f"tuned-{nfe}.yaml")
     report(config, tried, choices, max(tuner.reference.error, other.reference.error))
     if run.device.type == "cpu":
-        console.console.print(f"threads {said}", soft_wrap=True)
+        console.console.print(f"threads {summary}", soft_wrap=True)
 
 
 def _budgets(wishes: DictConfig) -> tuple[list[int], list[int]]:

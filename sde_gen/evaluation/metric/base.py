@@ -73,12 +73,12 @@ class Metric(Checked, abc.ABC):
 
     @property
     def uses_dequantization(self) -> bool:
-        """Whether the number depends on a choice of dequantization."""
+        """Return whether the number depends on a choice of dequantization."""
         return False
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether an image's number depends on the others of its batch, as it may where steps are chosen for all."""
+        """Return whether a value depends on the rest of the batch, as with step sizes shared by a batch."""
         return False
 
     @abc.abstractmethod

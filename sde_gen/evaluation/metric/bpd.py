@@ -77,7 +77,7 @@ class BitsPerDim(Metric):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the integrator couples the samples of a batch."""
+        """Return whether the integrator couples the samples of a batch."""
         return self.integrator.batch_coupled
 
     def __call__(

@@ -57,7 +57,7 @@ class ImportanceBits(Metric):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the integrator couples them."""
+        """Return whether the integrator couples the samples of a batch."""
         return self.integrator.batch_coupled
 
     def __call__(

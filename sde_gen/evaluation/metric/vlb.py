@@ -43,21 +43,21 @@ class ChainBound(Metric):
 
     @property
     def uses_dequantization(self) -> bool:
-        """Whether its data term does."""
+        """Return whether the data term uses dequantization."""
         return self.ending.uses_dequantization
 
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:
-        """Prepare, bound, and convert."""
+        """Return the bound in bits per dimension."""
         noise = PerSample(seeds)
         with torch.no_grad():
             model, x0, log_q, decoder = self.ending(denoiser, values, codec, noise)
             times = self.grid(model.sde, self.steps)
-            found = discrete_vlb(
+            bound = discrete_vlb(
                 model, x0, times, decoder=decoder, noise=noise, nu=self.nu, repeats=self.repeats
             )
         return MetricResult(
-            value=code_length(found.nats, log_q, x0, codec),
-            random_errors={"draws": found.se / (event_numel(x0) * math.log(2))},
+            value=code_length(bound.nats, log_q, x0, codec),
+            random_errors={"draws": bound.se / (event_numel(x0) * math.log(2))},
         )

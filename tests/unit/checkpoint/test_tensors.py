@@ -148,7 +148,7 @@ def test_a_part_without_files_or_with_files_elsewhere_is_refused(tmp_path):
     (path / "checkpoint.json.sha256").write_text(hashlib.sha256(json.dumps(header).encode()).hexdigest())
     for file in path.glob("*.safetensors"):
         shutil.move(file, tmp_path)
-    with pytest.raises(ValueError, match=r"it tells of a file \'\.\./net"):
+    with pytest.raises(ValueError, match=r"it lists a file \'\.\./net"):
         checkpoint.load(path)
 
 

@@ -120,7 +120,7 @@ def test_a_network_is_interrupted_at_its_modules_and_gradients(checks: int) -> N
 
 def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """First to last: the setting, the environment, the training that goes on, a measurement; on a GPU none."""
-    for name in threads.SAYING:
+    for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
     stored = {"threads": 3, "channels_last": False}
     assert choice(None, CPU).chooser == Fastest(threads=counts())

@@ -44,7 +44,7 @@ def test_error_is_gathered_by_noise_level():
 def test_speed_and_share_of_time():
     meter = Metrics(VP(), CPU, SingleProcess())
     meter.step([losses([0.0] * 30, [1.0] * 30)], torch.tensor(1.0))
-    with meter.train_step.running():
+    with meter.forward_backward_timer.running():
         time.sleep(0.06)
     time.sleep(0.02)
     with meter.paused():

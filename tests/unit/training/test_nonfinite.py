@@ -233,7 +233,9 @@ def test_the_reproducer_reproduces_the_step(tmp_path):
     net = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
     fresh.denoiser.net.load_state_dict(net)
     fresh.denoiser.train()
-    played = fresh.train_step.compute_gradients(fresh.denoiser, told["step"], fresh.metrics.train_step)
+    played = fresh.train_step.compute_gradients(
+        fresh.denoiser, told["step"], fresh.metrics.forward_backward_timer
+    )
     assert torch.equal(torch.cat([x0 for x0, _ in played]), tensors["x0"])
     assert torch.equal(torch.cat([loss.per_sample for _, loss in played]), tensors["per_sample"])
 

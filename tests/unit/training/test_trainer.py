@@ -127,7 +127,9 @@ def test_all_that_is_random_in_a_step_does_not_depend_on_how_it_is_cut(tmp_path,
         for parts in (1, accumulation)
     )
     for training in (whole, cut):
-        seen = training.train_step.compute_gradients(training.ddp_model, 0, training.metrics.train_step)
+        seen = training.train_step.compute_gradients(
+            training.ddp_model, 0, training.metrics.forward_backward_timer
+        )
         assert len(seen) == training.settings.accumulation
         training.drawn = [torch.cat(part) for part in zip(*((x0, *loss) for x0, loss in seen), strict=True)]
         training.adam.zero_grad(set_to_none=True)
