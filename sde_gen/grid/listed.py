@@ -25,13 +25,11 @@ class _List(Grid):
         """Return the listed times after checking their number and their range."""
         times = self.given(sde)
         if steps != len(times) - 1:
-            raise ValueError(
-                f"steps={steps}: the list has {len(times)} entries, from one to the next; say steps={len(times) - 1}"
-            )
+            raise ValueError(f"steps={steps}: the list has {len(times)} entries; set steps={len(times) - 1}")
         slack = 1e-9  # what rounding of a change of variable may add at the ends
         if not (float(times.min()) >= sde.t_min * (1 - slack) and float(times.max()) <= 1 + slack):
             raise ValueError(
-                f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1]: a network is asked there only"
+                f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1], the range of the process"
             )
         return times.clamp(sde.t_min, 1.0)
 

@@ -1,4 +1,4 @@
-"""Requirements of a guidance on models, labels and data."""
+"""Requirements of a guidance: labels, models and data range."""
 
 from dataclasses import dataclass
 

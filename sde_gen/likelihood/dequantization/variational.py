@@ -117,7 +117,7 @@ def load(path: Path | str) -> Variational:
     with safetensors.safe_open(str(path), "pt") as file:
         about = (file.metadata() or {}).get("about")
     if about is None:
-        raise ValueError(f"{path} holds no dequantization; write one by Variational.save")
+        raise ValueError(f"{path} contains no dequantization; write one by Variational.save")
     flow = Variational(**{**json.loads(about), "shape": tuple(json.loads(about)["shape"])})
     flow.load_state_dict(safetensors.torch.load_file(str(path)))
     return flow.eval().requires_grad_(False)
