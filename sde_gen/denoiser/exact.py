@@ -88,7 +88,7 @@ class MixtureDenoiser(Denoiser):
         )
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Return itself: nothing is held for a sample."""
+        """Return the denoiser itself, which stores no values per sample."""
         del index, count
         return self
 

@@ -25,7 +25,7 @@ ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
 class Coefficients(NamedTuple):
-    """Quantities that depend on time alone: scalars, and the label with shape (1,) as the network takes it."""
+    """Time-dependent coefficients: scalars, and the noise label with shape (1,) that the network expects."""
 
     marginal: Marginal
     c_in: float
@@ -107,7 +107,7 @@ class NetworkDenoiser(Denoiser):
         )
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Return the denoiser itself: nothing is stored per sample."""
+        """Return the denoiser itself, which stores no values per sample."""
         del index, count
         return self
 

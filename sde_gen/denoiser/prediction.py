@@ -53,12 +53,12 @@ class Prediction:
         return cls(x_t, (x_t - sigma * eps) / alpha, eps, alpha, sigma, aux)
 
     def with_x0(self, x0: Tensor) -> "Prediction":
-        """Replace the predicted clean sample, and the noise with it: what every guidance does."""
+        """Replace the predicted clean sample, and the noise consistently, as guidance does."""
         return replace(self, x0=x0, eps=(self.x_t - self.alpha * x0) / self.sigma)
 
     @property
     def nu(self) -> Tensor:
-        r"""Where the logarithm of a step's variance lies between the posterior's (0) and the transition's (1).
+        r"""Interpolation weight of a step's log-variance between the posterior's (0) and the transition's (1).
 
         .. math::
             \log \sigma_p^2 = (1 - \nu) \log \mathrm{Var}[x_s | x_t, x_0] + \nu \log \mathrm{Var}[x_t | x_s]
@@ -72,8 +72,8 @@ class Prediction:
         """
         if self.aux is None:
             raise ValueError(
-                "nu=None asks for the denoiser's own variance, but it predicts none; give a number, or a network with "
-                "a learned variance (parametrization LearnedVariance)"
+                "nu=None requires a predicted variance, but the denoiser predicts none; give a number, or a network "
+                "with a learned variance (parametrization LearnedVariance)"
             )
         return self.aux
 

@@ -11,7 +11,7 @@ from sde_gen.denoiser.prediction import Prediction
 class TruncatedProcess(Denoiser):
     """A denoiser whose process ends at another t_min: densities and bounds are then those of x at that time.
 
-    Nothing else of the process changes. The given denoiser stays as it is.
+    The process is otherwise unchanged, and the given denoiser is not modified.
 
     Arguments:
         denoiser: the model, conditioning bound.

@@ -31,7 +31,7 @@ class DDPMLeading(Chain):
             raise ValueError(f"offset={self.offset}: the chain's first step is 1")
 
     def numbers(self, count: int) -> Tensor:
-        """Count down."""
+        """Return every k-th step in descending order, from ``offset + (S - 1) k`` to ``offset``."""
         return self.offset + torch.arange(count).flip(0) * (self.chain // count)
 
 
@@ -43,7 +43,7 @@ class DDPMLinspace(Chain):
     """
 
     def numbers(self, count: int) -> Tensor:
-        """Round."""
+        """Return the steps ``round(linspace(N, 1, S))``."""
         return torch.linspace(self.chain, 1, count, dtype=torch.float64).round().long()
 
 
@@ -55,6 +55,6 @@ class DDPMTrailing(Chain):
     """
 
     def numbers(self, count: int) -> Tensor:
-        """Round."""
+        """Return the steps ``round(N - i N / S)``, i = 0, ..., S - 1."""
         stride = self.chain / count
         return (self.chain - stride * torch.arange(count, dtype=torch.float64)).round().long()

@@ -15,23 +15,21 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class _List(Grid):
-    """A grid that is given, and so has a number of steps of its own."""
+    """A grid with prescribed times, and so with a fixed number of steps."""
 
     @abc.abstractmethod
     def given(self, sde: SDE) -> Tensor:
-        """The times of the list."""
+        """Return the listed times, float64 with shape (S + 1,)."""
 
     def make(self, sde: SDE, steps: int) -> Tensor:
-        """The list, if it has so many steps and lies in the process' range."""
+        """Return the listed times after checking their number and their range."""
         times = self.given(sde)
         if steps != len(times) - 1:
-            raise ValueError(
-                f"steps={steps}: the list has {len(times)} entries, from one to the next; say steps={len(times) - 1}"
-            )
+            raise ValueError(f"steps={steps}: the list has {len(times)} entries; set steps={len(times) - 1}")
         slack = 1e-9  # what rounding of a change of variable may add at the ends
         if not (float(times.min()) >= sde.t_min * (1 - slack) and float(times.max()) <= 1 + slack):
             raise ValueError(
-                f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1]: a network is asked there only"
+                f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1], the range of the process"
             )
         return times.clamp(sde.t_min, 1.0)
 
@@ -54,7 +52,7 @@ class Listed(_List):
         object.__setattr__(self, "times", _ordered("times", self.times))
 
     def given(self, sde: SDE) -> Tensor:
-        """The times."""
+        """Return the times as float64 with shape (S + 1,)."""
         del sde
         return torch.tensor(self.times, dtype=torch.float64)
 
@@ -82,7 +80,7 @@ class ListedRatios(_List):
             )
 
     def given(self, sde: SDE) -> Tensor:
-        """Times at log_snr = -2 log ratio."""
+        """Return the times at which ``log_snr = -2 log ratio``."""
         return sde.t_from_log_snr(-2 * torch.log(torch.tensor(self.ratios, dtype=torch.float64)))
 
 
@@ -104,12 +102,12 @@ class ListedLogSNRs(_List):
         object.__setattr__(self, "log_snrs", _ordered("log_snrs", self.log_snrs, ascend=True))
 
     def given(self, sde: SDE) -> Tensor:
-        """Times at the log-SNRs."""
+        """Return the times at the listed log-SNRs."""
         return sde.t_from_log_snr(torch.tensor(self.log_snrs, dtype=torch.float64))
 
 
 def _ordered(name: str, values: Iterable[float], *, ascend: bool = False) -> tuple[float, ...]:
-    """The values as numbers, if they are a list of some that go one way."""
+    """Return the values as floats after checking that they are finite and strictly monotone."""
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):

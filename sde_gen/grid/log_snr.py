@@ -15,5 +15,5 @@ class LogSNR(RatioGrid):
     """
 
     def log_snrs(self, first: Tensor, last: Tensor, u: Tensor) -> Tensor:
-        """Interpolate linearly."""
+        """Interpolate the log-SNR linearly between the ends."""
         return first + u * (last - first)

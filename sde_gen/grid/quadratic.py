@@ -19,6 +19,6 @@ class Quadratic(Curve):
     """
 
     def times(self, sde: SDE, t_max: Tensor, t_min: Tensor, u: Tensor) -> Tensor:
-        """Interpolate sqrt(t)."""
+        """Interpolate sqrt(t) linearly between the ends."""
         del sde
         return (t_max.sqrt() + u * (t_min.sqrt() - t_max.sqrt())) ** 2

@@ -10,7 +10,7 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class TimeOf(RatioGrid):
-    r"""The noise-to-signal ratios that another process passes in equal steps of its own time.
+    r"""The noise-to-signal ratios that another process attains in equal steps of its time.
 
     .. math::
         \lambda = \lambda'\big(\tau_{max} + u (\tau_{min} - \tau_{max})\big), \qquad

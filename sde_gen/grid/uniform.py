@@ -16,6 +16,6 @@ class Uniform(Curve):
     """
 
     def times(self, sde: SDE, t_max: Tensor, t_min: Tensor, u: Tensor) -> Tensor:
-        """Interpolate t."""
+        """Interpolate t linearly between the ends."""
         del sde
         return t_max + u * (t_min - t_max)

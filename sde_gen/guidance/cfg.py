@@ -98,7 +98,7 @@ class CFG(Denoiser):
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Guide these samples."""
+        """Return the guided denoiser of the samples ``index`` (b,)."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))
 
     def _rescaled(self, guided: Prediction, conditional: Tensor) -> Prediction:

@@ -86,5 +86,5 @@ class ClassifierGuidance(Denoiser):
         )
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Guide these samples."""
+        """Return the guided denoiser of the samples ``index`` (b,)."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))

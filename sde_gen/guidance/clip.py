@@ -50,5 +50,5 @@ class Clip(Denoiser):
         return prediction.with_x0(prediction.x0.clamp(self.low, self.high))
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Clip these samples."""
+        """Return the clipped denoiser of the samples ``index`` (b,)."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -55,5 +55,5 @@ class DynamicThreshold(Denoiser):
         return prediction.with_x0(bounded)
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Bound these samples."""
+        """Return the thresholded denoiser of the samples ``index`` (b,)."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))

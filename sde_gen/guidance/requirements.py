@@ -1,11 +1,11 @@
-"""Declaration of what a guidance needs from the model and beside it."""
+"""Requirements of a guidance: labels, models and data range."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What a guidance needs, declared by its class as ``requires``.
+    """Requirements of a guidance, declared by its class as ``requires``.
 
     Arguments:
         labels: labels of the samples.

@@ -56,7 +56,7 @@ class Projection(StepSolver[Any]):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the inner solver couples the samples of a batch."""
+        """True if the inner solver couples the samples of a batch."""
         return self.inner.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
@@ -65,18 +65,18 @@ class Projection(StepSolver[Any]):
         self.inner.check(model, times)
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Any:
-        """Make the inner solver's state."""
+        """Return the inner solver's initial state."""
         return self.inner.init(model, x, times)
 
     def reinit(self, model: Denoiser, x: Tensor, times: Tensor, state: Any) -> Any:
-        """Go on: every step begins with this."""
+        """Return the state unchanged: every step restarts the inner solver."""
         del model, x, times
         return state
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        """One step, then the projection."""
+        """Take a step of the inner solver and project its result onto the noised measurement."""
         state = self.inner.reinit(model, x_t, torch.stack([t, s]), state)
         x_s, state = self.inner.step(model, x_t, t, s, state, noise)
         alpha, sigma = model.sde.marginal(s)
@@ -86,9 +86,9 @@ class Projection(StepSolver[Any]):
         return self.operator.project(x_s, noised), state
 
     def nfe(self, steps: int) -> int:
-        """Those of the inner solver."""
+        """Return the number of evaluations of the inner solver, restarted at every step."""
         return self.inner.nfe_reinit(steps)
 
     def nfe_reinit(self, steps: int) -> int:
-        """As many, since every step begins with it."""
+        """Return :meth:`nfe`, since every step restarts the inner solver."""
         return self.nfe(steps)

@@ -44,7 +44,7 @@ class RePaint(Projection):
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        """One step, taken several times."""
+        """Take the step ``repeats`` times, with noise added back in between."""
         x_s, new = super().step(model, x_t, t, s, state, noise)
         scale, std = model.sde.transition(s, t)
         for _ in range(self.repeats - 1):
@@ -53,5 +53,5 @@ class RePaint(Projection):
         return x_s, new
 
     def nfe(self, steps: int) -> int:
-        """Those of the inner solver, as often as every step is taken."""
+        """Return the number of evaluations, ``repeats`` times that of the projected solver."""
         return self.repeats * super().nfe(steps)

@@ -100,7 +100,7 @@ class TwistedSMC(StepSolver[Particles]):
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Particles, noise: Noise
     ) -> tuple[Tensor, Particles]:
-        """Move, scale, resample."""
+        """Propagate the particles by the twisted proposal, compute their weights and resample them."""
         c_t, c_0, std = model.sde.posterior(t, s)
         alpha, sigma = model.sde.marginal(t)
         mean = broadcast_like(c_t, x_t) * x_t + broadcast_like(c_0, x_t) * state.x0
@@ -114,11 +114,11 @@ class TwistedSMC(StepSolver[Particles]):
         return x_s[chosen], Particles(*(part[chosen] for part in new))
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step, and one of the prior's particles."""
+        """Return the number of evaluations, one per step and one of the initial particles."""
         return steps + 1
 
     def _evaluate_twist(self, model: Denoiser, x_t: Tensor, t: Tensor) -> Particles:
-        """Predict, and evaluate the twist."""
+        """Predict x_0, and evaluate the twist and its gradient."""
         alpha, sigma = model.sde.marginal(t)
         variance = (self.noise_std**2 + self.gamma * sigma**2 / (alpha**2 + sigma**2)).to(x_t)
         with torch.enable_grad():

@@ -39,18 +39,18 @@ def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
 
 
 def estimate(values: Tensor) -> MeanEstimate:
-    """The mean of one number per image, with its standard error (NaN for one image)."""
+    """Return the mean of one number per image, with its standard error (NaN for one image)."""
     n = len(values)
     se = float(values.double().std()) / n**0.5 if n > 1 else math.nan
     return MeanEstimate(float(values.double().mean()), se, n)
 
 
 class ErrorBudget(NamedTuple):
-    """A mean over images, and where its error comes from.
+    """A mean over images with the decomposition of its error.
 
     Arguments:
         total: the mean, and its standard error from all that varies between images, random draws included.
-        random_errors: by name, the part of that standard error which random draws cause; NaN where nothing is known.
+        random_errors: by name, the part of that standard error caused by random draws; NaN if unknown.
         biases: by name, how far the mean lies above the truth, over the images of which that is known.
     """
 
@@ -68,14 +68,14 @@ class ErrorBudget(NamedTuple):
             share: how much of the standard error is small.
         """
         return {
-            name: found
-            for name, found in self.biases.items()
-            if not abs(found.mean) + (found.se if found.n > 1 else 0.0) <= share * self.total.se
+            name: bias
+            for name, bias in self.biases.items()
+            if not abs(bias.mean) + (bias.se if bias.n > 1 else 0.0) <= share * self.total.se
         }
 
 
 def budget(values: Tensor, random_errors: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> ErrorBudget:
-    r"""Give the mean of one number per image, and the parts of its error.
+    r"""Compute the mean of one number per image and the decomposition of its error.
 
     A standard error e_i of every number contributes :math:`\sqrt{\overline{e^2} / n}` to that of the mean.
 

@@ -102,7 +102,7 @@ class ELBO(Checked):
         )
 
     def _diffusion(self, denoiser: Denoiser, x0: Tensor, noise: Noise) -> Tensor:
-        """One repeat of the integral, with shape (B,)."""
+        """Return a stratified estimate of the integral, with shape (B,)."""
         sde, start = denoiser.sde, noise.uniform(x0)
         total = torch.zeros_like(start)
         for index in range(self.strata):
@@ -125,7 +125,7 @@ class ELBO(Checked):
 
 
 def _reconstruction(denoiser: Denoiser, x0: Tensor, decoder: Decoder, noise: Noise) -> Tensor:
-    """One draw of -log p(x_0 | x_{t_min}), with shape (B,)."""
+    """Return a single-draw estimate of E[-log p(x_0 | x_{t_min})], with shape (B,)."""
     t = torch.tensor(denoiser.sde.t_min, dtype=torch.float64)
     alpha, sigma = denoiser.sde.marginal(t)
     return -decoder.log_prob(denoiser(alpha * x0 + sigma * noise.normal(x0), t), x0)

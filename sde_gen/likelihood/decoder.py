@@ -58,7 +58,7 @@ class GaussianDecoder(Decoder):
     """
 
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """The Gaussian density."""
+        """Return log N(x0; x0_hat, sigma^2 / alpha^2)."""
         std = (prediction.sigma / prediction.alpha).double()
         z = (x0 - prediction.x0).double() / std
         return sum_event(-0.5 * z**2 - torch.log(std) - 0.5 * math.log(2 * math.pi))
@@ -100,17 +100,17 @@ class DiscretizedGaussian(Decoder):
 
 @dataclass(frozen=True, kw_only=True)
 class LastStep(DiscretizedGaussian):
-    r"""As :class:`DiscretizedGaussian`, with the variance that the chain's steps have, carried on to clean data.
+    r"""Discretized Gaussian with the variance of the chain's steps, extended to the step to clean data.
 
     Of a chain with the times t_{T-1}, t_T at its end, the last step to clean data has
 
     .. math::
         \log \sigma_p^2 = (1 - \nu) \log \mathrm{Var}[x_{t_T} | x_{t_{T-1}}, x_0] + \nu \log (\sigma_{t_T}^2) ,
 
-    whose own posterior variance is zero: the one before takes its place. With DDPM's chain and its grid this is the
-    decoder of guided-diffusion: fixed small variances are nu = 0, learned ones nu = None. Their fixed large variance
-    has nu = 0 in this step alone. There the Gaussian's distribution function is approximated by a hyperbolic tangent
-    and masses are at least 1e-12; here both are exact.
+    where the variance of the preceding step replaces the posterior variance, which is zero. With DDPM's chain and its
+    grid this is the decoder of guided-diffusion: fixed small variances are nu = 0, learned ones nu = None. Their fixed
+    large variance has nu = 0 in this step only. There the Gaussian's distribution function is approximated by a
+    hyperbolic tangent and masses are at least 1e-12; here both are exact.
 
     Sources: Ho et al., 2020, arXiv:2006.11239, eq. 13; Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15, and their
     code (``_vb_terms_bpd``).
@@ -118,7 +118,7 @@ class LastStep(DiscretizedGaussian):
     Arguments:
         codec: codec that defines the bins.
         posterior_std: standard deviation for nu = 0; None until :meth:`of_chain` sets it.
-        nu: interpolation weight of the log-variance; None takes the one that the denoiser predicts.
+        nu: interpolation weight of the log-variance; None uses the one predicted by the denoiser.
 
     Raises:
         ValueError: when evaluated, posterior_std is None.
@@ -132,7 +132,7 @@ class LastStep(DiscretizedGaussian):
         return replace(self, posterior_std=float(sde.posterior(times[-2], times[-1]).std), nu=nu)
 
     def std(self, prediction: Prediction) -> Tensor:
-        """The standard deviation of the last step."""
+        """Return the standard deviation of the last step."""
         if self.posterior_std is None:
             raise ValueError("posterior_std=None: give a number, or take the decoder from LastStep.of_chain")
         nu = prediction.nu.double() if self.nu is None else self.nu
@@ -142,7 +142,7 @@ class LastStep(DiscretizedGaussian):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Decoder):
-    r"""The posterior of a level given its noisy value alone, per pixel, under a uniform prior of the levels.
+    r"""Per-pixel posterior of a level given its noisy value, under a uniform prior of the levels.
 
     .. math::
         P(k | x_t) = \prod_i \frac{N(x_{t,i};\; \alpha_t c_{k_i},\; \sigma_t^2)}
@@ -158,13 +158,13 @@ class Categorical(Decoder):
     codec: Codec
 
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """The softmax over all levels, accumulated one level at a time."""
+        """Return the log-softmax over all levels, accumulated level by level."""
         std = (prediction.sigma / prediction.alpha).double()
-        seen = (prediction.x_t / prediction.alpha).double()
+        y = (prediction.x_t / prediction.alpha).double()
         middles = self.codec.middles()
-        own = middles.to(x0.device)[self.codec.decode(x0)]
-        total = torch.full_like(seen, -math.inf)
+        middle = middles.to(x0.device)[self.codec.decode(x0)]
+        total = torch.full_like(y, -math.inf)
         for center in middles.tolist():
-            total = torch.logaddexp(total, -0.5 * ((seen - center) / std) ** 2)
-        mass = -0.5 * ((seen - own) / std) ** 2 - total
+            total = torch.logaddexp(total, -0.5 * ((y - center) / std) ** 2)
+        mass = -0.5 * ((y - middle) / std) ** 2 - total
         return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))

@@ -69,7 +69,7 @@ def log_prob(
         \log p_{t_{min}}(x) = \log p_1(x_1) + D \log \frac{s(u_1)}{s(u_0)}
         + D \int_{u_0}^{u_1} \frac1D \nabla_y \cdot \frac{dy}{du}\, du .
 
-    What is integrated beside y is in nats per dimension, and so are an integrator's tolerances for it.
+    The integral carried along with y is in nats per dimension, and so are an integrator's tolerances for it.
 
     x is taken as a sample at t_min: with sigma(t_min) well below the width of a quantization bin
     this is the density of the data; a larger t_min blurs it.
@@ -86,8 +86,8 @@ def log_prob(
         integrator: method for the ODE, carrying y and the integral together.
         divergence: exact or estimated.
         noise: source of the divergence's probes; an exact divergence needs none.
-        prior: the law of x_1; None takes that of the process.
-        clock: the variable of integration; None takes the angle variable, in which the flow is smooth
+        prior: distribution of x_1; None uses the prior of the process.
+        clock: the variable of integration; None uses the angle variable, in which the flow is smooth
             from data to noise and the same for every process.
 
     Raises:
@@ -140,13 +140,13 @@ class Flow(Field):
     count: Count = field(default_factory=Count)
 
     def __call__(self, t: Tensor, y: State) -> State:
-        """The slopes of samples in the clock's units (b, *event), and of the gain (b, P)."""
+        """Return dy/du with shape (b, *event) and its divergence per dimension with shape (b, P)."""
         self.count.samples += len(y[0])
         slope, divergence = self.divergence(self.at(t), y[0])
         return slope, divergence / event_numel(y[0])
 
     def at(self, u: Tensor) -> Callable[[Tensor], Tensor]:
-        """The slope at one value of the variable, with shape () or (b,)."""
+        """Return the field y -> dy/du at u with shape () or (b,)."""
         t = self.clock.time(u).clamp(self.denoiser.sde.t_min, 1.0)
         scale, x0, eps = self.clock.rates(t)
 
@@ -157,11 +157,11 @@ class Flow(Field):
         return slope
 
     def select(self, index: Tensor, count: int) -> "Flow":
-        """The flow of some samples, counted together with the others."""
+        """Return the flow of some samples, with a shared count of evaluations."""
         return replace(
             self, denoiser=self.denoiser.select(index, count), divergence=self.divergence.select(index)
         )
 
     def parameters(self) -> Sequence[Tensor]:
-        """Those of the denoiser."""
+        """Return the parameters of the denoiser."""
         return tuple(self.denoiser.parameters())

@@ -45,7 +45,7 @@ def discrete_vlb(
     nu: float | None = 0.0,
     repeats: int = 1,
 ) -> VLB:
-    r"""Evaluate the bound of the chain that goes down a grid by Gaussian steps.
+    r"""Evaluate the bound of the chain of Gaussian steps along a descending grid.
 
     .. math::
         -\log p(x_0) \le KL(q(x_{t_0} | x_0) \| N(0, \sigma_{t_0}^2 I))
@@ -59,8 +59,8 @@ def discrete_vlb(
         \log \sigma_p^2 = (1 - \nu) \log \tilde\beta + \nu \log \beta, \qquad
         \tilde\beta = \mathrm{Var}[x_s | x_t, x_0], \quad \beta = \mathrm{Var}[x_t | x_s] .
 
-    So the number is about the model that this solver samples from on this grid, steps and all. Every term is
-    estimated without bias, from one draw of x_t given x_0 per repeat.
+    The bound thus refers to the discrete model from which this solver samples on this grid. Every term is an unbiased
+    estimate from one draw of x_t given x_0 per repeat.
 
     Sources: Ho et al., 2020, arXiv:2006.11239, eq. 5 and 8; Nichol and Dhariwal, 2021, arXiv:2102.09672,
     eq. 15 (variances, learned ones too).
@@ -71,8 +71,8 @@ def discrete_vlb(
         times: descending grid, float64 with shape (T + 1,).
         decoder: distribution of the data given the last state.
         noise: source of the draws.
-        nu: place of the variance between the posterior's (0) and the transition's (1) in the logarithm; None
-            takes the denoiser's own, :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.
+        nu: interpolation weight of the log-variance between the posterior's (0) and the transition's (1); None
+            uses the one predicted by the denoiser, :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.
         repeats: independent repeats.
 
     Raises:
@@ -89,8 +89,8 @@ def discrete_vlb(
     prior = prior_kl(denoiser.sde, x0, times[0])
     decoder = decoder.of_chain(denoiser.sde, times, nu)
     draws = [_draw(denoiser, x0, times, decoder, noise, nu) for _ in range(repeats)]
-    steps = torch.stack([one for one, _ in draws])
-    reconstruction = torch.stack([one for _, one in draws])
+    steps = torch.stack([kl for kl, _ in draws])
+    reconstruction = torch.stack([term for _, term in draws])
     total = prior + steps.sum(2) + reconstruction
     return VLB(
         -total.mean(0),
@@ -105,17 +105,17 @@ def discrete_vlb(
 def _draw(
     denoiser: Denoiser, x0: Tensor, times: Tensor, decoder: Decoder, noise: Noise, nu: float | None
 ) -> tuple[Tensor, Tensor]:
-    """One draw of every step's KL, with shape (B, T), and of the reconstruction, with shape (B,)."""
+    """Draw the KL of every step, with shape (B, T), and the reconstruction term, with shape (B,)."""
     sde = denoiser.sde
 
-    def look(t: Tensor) -> Prediction:
+    def predict(t: Tensor) -> Prediction:
         alpha, sigma = sde.marginal(t)
         return denoiser(alpha * x0 + sigma * noise.normal(x0), t)
 
     steps = []
     for t, s in pairwise(times):
-        prediction = look(t)
+        prediction = predict(t)
         _, c_0, std = sde.posterior(t, s)
         log_ratio = (prediction.nu.double() if nu is None else nu) * torch.log(sde.transition(s, t).std / std)
         steps.append(gaussian_kl(c_0 * (x0 - prediction.x0).double(), std, std * torch.exp(log_ratio)))
-    return torch.stack(steps, 1), -decoder.log_prob(look(times[-1]), x0)
+    return torch.stack(steps, 1), -decoder.log_prob(predict(times[-1]), x0)

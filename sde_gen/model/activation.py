@@ -50,5 +50,5 @@ class ActivationLayer(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the activation."""
+        """Apply the activation elementwise."""
         return self.activation(x)

@@ -35,7 +35,7 @@ class GroupNormRule(abc.ABC):
         """Return the normalization of a residual block."""
 
     def joined(self, channels: int, *, attended: bool) -> nn.GroupNorm:
-        """That of features with those of the encoder path beside them, on a level with attention or without."""
+        """Return the normalization of features concatenated with skip connections, by attention on the level."""
         del attended
         return self.block(channels)
 
@@ -59,23 +59,23 @@ class QuarterGroups(GroupNormRule):
     eps: float = 1e-6
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """Return the normalization."""
+        """Return :func:`norm` of the channels."""
         return norm(channels, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuarterGroupsConcatenated(QuarterGroups):
-    """As :class:`QuarterGroups`, but 32 groups in attention and in the decoder path to it: the NCSN++ of diffusers.
+    """:class:`QuarterGroups`, but with 32 groups in attention and in the decoder path to it (NCSN++ of diffusers).
 
     The two differ below 128 channels.
     """
 
     def joined(self, channels: int, *, attended: bool) -> nn.GroupNorm:
-        """32 groups where attention follows."""
+        """Return a normalization with 32 groups if attention follows, else that of a block."""
         return FixedGroups(groups=32).block(channels) if attended else self.block(channels)
 
     def attention(self, channels: int) -> nn.GroupNorm:
-        """32 groups."""
+        """Return a normalization with 32 groups."""
         return FixedGroups(groups=32).block(channels)
 
 
@@ -84,7 +84,7 @@ class GCDGroups(GroupNormRule):
     """32 groups, or as many of them as divide the channels evenly (Dhariwal and Nichol, 2021, arXiv:2105.05233)."""
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """Return the normalization."""
+        """Return a normalization with ``gcd(channels, 32)`` groups."""
         return GroupNorm(math.gcd(channels, 32), channels, eps=1e-5)
 
 
@@ -108,7 +108,7 @@ class FixedGroups(GroupNormRule):
             raise ValueError(f"groups={self.groups}, eps={self.eps}: both must be positive")
 
     def block(self, channels: int) -> nn.GroupNorm:
-        """Return the normalization."""
+        """Return a normalization with ``groups`` groups, which must divide the channels."""
         if channels % self.groups:
             raise ValueError(f"{channels} channels cannot be normalized in {self.groups} equal groups")
         return GroupNorm(self.groups, channels, eps=self.eps)

@@ -37,7 +37,7 @@ def levels(u: float, depth: int) -> int:
 
 
 def in_one_cell(u: float, v: float, depth: int) -> bool:
-    """Whether two times lie inside the same smallest cell."""
+    """Return True if two times lie inside the same smallest cell."""
     halvings = levels(max(u, v), depth)
     a, b = math.ldexp(u, halvings), math.ldexp(v, halvings)
     return math.floor(a) == math.floor(b) and not a.is_integer() and not b.is_integer()

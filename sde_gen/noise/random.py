@@ -14,20 +14,20 @@ CHUNK = 32_768
 """Words that are made at once, to stay in a core's cache."""
 
 
-def _mix(words: Words, spare: Words) -> Words:
+def _mix(words: Words, scratch: Words) -> Words:
     """Scramble words in place, every bit of one by all of its bits, one-to-one.
 
     Source: the finalizer of SplitMix64, Steele et al., 2014, OOPSLA, which passes BigCrush on a mere counter.
     """
     for shift, factor in _ROUNDS:
-        np.bitwise_xor(words, np.right_shift(words, np.uint64(shift), out=spare), out=words)
+        np.bitwise_xor(words, np.right_shift(words, np.uint64(shift), out=scratch), out=words)
         if factor > 1:
             np.multiply(words, np.uint64(factor), out=words)
     return words
 
 
 def keys(roots: Words, *place: Words) -> Words:
-    """One key per root and place, which broadcast; one-to-one in the root, and in each number of the place."""
+    """Return a key per root and place, which broadcast; injective in the root and in each number of the place."""
     words = roots
     for number in place:
         words = words + (number + np.ones_like(number)) * _STEP
@@ -36,18 +36,18 @@ def keys(roots: Words, *place: Words) -> Words:
 
 
 def word(number: int) -> Words:
-    """A number of [0, 2^64) as a place."""
+    """Return a number of [0, 2^64) as a place with shape (1,)."""
     return np.array([number], dtype=np.uint64)
 
 
 def uniforms(words: Words) -> NDArray[np.float64]:
-    """One number of [0, 1) per key, from its upper 53 bits."""
+    """Return a number of [0, 1) per key, from its upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 @lru_cache(maxsize=16)
 def _counters(count: int) -> Words:
-    """Scrambled counters (count,), so that keys of a small difference have nothing in common."""
+    """Scrambled counters (count,), so that streams of neighboring keys are independent."""
     words = np.arange(1, count + 1, dtype=np.uint64) * _STEP
     return _mix(words, np.empty_like(words))
 
@@ -64,8 +64,8 @@ def normals(words: Words, out: NDArray[np.float32]) -> None:
     for start in range(0, len(words), rows):
         key, z = words[start : start + rows, None], out[start : start + rows]
         shape, size = (len(key), width), len(key) * width
-        bits, spare = (buffer[:size].reshape(shape) for buffer in buffers)
-        _mix(np.add(key, _counters(width), out=bits), spare)
+        bits, scratch = (buffer[:size].reshape(shape) for buffer in buffers)
+        _mix(np.add(key, _counters(width), out=bits), scratch)
         radius, angle = (
             buffers[1, :size].view(np.float32)[half : half + size].reshape(shape) for half in (0, size)
         )

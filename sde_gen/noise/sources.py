@@ -146,7 +146,7 @@ class PerSample(Checked):
 class Brownian(PerSample):
     r"""One Brownian path W per sample on the clock [0, 1], a function of seed and time alone.
 
-    Whatever the grid, its number of steps and the order of the questions, a seed stands for the same path,
+    Whatever the grid, its number of steps and the order of the questions, a seed determines the same path,
     so samples of coarse and fine grids can be compared. The clock is halved again and again, and in every cell of
     level n and number k a draw adds to the path,
 

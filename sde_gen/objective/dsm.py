@@ -44,15 +44,15 @@ class NoiseDraw(NamedTuple):
     eps: Tensor
 
     def select(self, index: slice) -> "NoiseDraw":
-        """The draws of some samples: those of a process that shares the batch with others."""
+        """Return the draws of some samples, such as a process's share of the global batch."""
         return NoiseDraw(*(part[index] for part in self))
 
 
 class Objective(Protocol):
-    """A training objective."""
+    """A training objective: random draws, and the loss of a model given these draws."""
 
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
-        """Draw what is random for samples like x0 (B, *event), of which nothing but shape and dtype is looked at."""
+        """Draw times and noise for samples with the shape (B, *event) and dtype of x0."""
         ...
 
     def loss(self, model: Any, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
@@ -84,12 +84,12 @@ class DSM(Checked):
         return self.loss(denoiser, x0, self.draw(denoiser.sde, x0, noise), **cond)
 
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
-        """Draw times and noise."""
+        """Draw the times t ~ p and the noise eps ~ N(0, I)."""
         t, density = self.time_sampler(sde, noise.uniform(x0))
         return NoiseDraw(t, density, noise.normal(x0))
 
     def loss(self, denoiser: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
-        """Evaluate the loss of what was drawn."""
+        """Evaluate the loss at the given times and noise."""
         sde, (t, density, eps) = denoiser.sde, draw
         alpha, sigma = sde.marginal(t)
         prediction = denoiser(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps, t, **cond)

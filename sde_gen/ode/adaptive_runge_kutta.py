@@ -121,7 +121,7 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
         return len(self.pair.tableau.c) - 1
 
     def variable(self, model: FlatField) -> TimeVariable:
-        """Return the identity."""
+        """Return the identity, which integrates in the field's time."""
         del model
         return Identity()
 
@@ -130,7 +130,7 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
         return self.first_step * length
 
     def slope(self, model: FlatField, x: Tensor, t: Tensor) -> Tensor:
-        """Evaluate the field."""
+        """Evaluate the field at t (B,) and x (B, D)."""
         return model(t, x)
 
     def attempt(self, model: FlatField, x: Tensor, slope: Tensor, span: Interval) -> Trial:

@@ -47,7 +47,7 @@ class FunctionField(Field):
     slope: Slope
 
     def __call__(self, t: Tensor, y: State) -> State:
-        """Call the function."""
+        """Return dy/dt, the function's value at t and y."""
         return self.slope(t, y)
 
 
@@ -56,7 +56,7 @@ class Integrator(Checked, abc.ABC):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether a sample's result depends on the others of its batch."""
+        """True if a sample's result depends on the others of its batch."""
         return False
 
     @property
@@ -66,12 +66,12 @@ class Integrator(Checked, abc.ABC):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the step sizes are adaptive, which needs a smooth field."""
+        """True for adaptive step sizes, which need a smooth field."""
         return False
 
     @property
     def differentiable(self) -> bool:
-        """Whether gradients flow through it, to the state at t0 and to the field's parameters."""
+        """True if gradients flow to the state at t0 and to the field's parameters."""
         return True
 
     @abc.abstractmethod

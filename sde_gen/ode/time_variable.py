@@ -34,20 +34,20 @@ class TimeVariable(Checked, abc.ABC):
 
 @dataclass(frozen=True)
 class Identity(TimeVariable):
-    """Time itself, or whatever a field has for time."""
+    """The identity, u = t."""
 
     def read(self, t: Tensor) -> Tensor:
-        """The times."""
+        """Return the argument unchanged, as u = t."""
         return t
 
     def time(self, u: Tensor) -> Tensor:
-        """The times."""
+        """Return the argument unchanged, as u = t."""
         return u
 
 
 @dataclass(frozen=True)
 class FlowVariable(TimeVariable):
-    """A variable, and the flow in it.
+    """A variable of integration and the probability flow expressed in it.
 
     Arguments:
         sde: the process.
@@ -57,7 +57,7 @@ class FlowVariable(TimeVariable):
 
     @abc.abstractmethod
     def rates(self, t: Tensor) -> FlowCoefficients:
-        """Scale and coefficients of the slope at times."""
+        """Return the scale of x and the coefficients of the slope at the times t."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DiffusionTime(Identity, FlowVariable):
     r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
 
     def rates(self, t: Tensor) -> FlowCoefficients:
-        """Derivatives of alpha and sigma."""
+        """Return scale 1 and the derivatives of alpha and sigma."""
         return FlowCoefficients(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
 
 
@@ -79,9 +79,9 @@ class AngleVariable(FlowVariable):
         y = \frac{x}{\alpha + \sigma / m}, \qquad \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad
         \frac{dy}{du} = \sin 2u\, (m\, \hat\epsilon - \hat{x}_0) .
 
-    y is in units of the data from end to end. No derivative of alpha and sigma is needed, so that roughness of theirs
-    does not matter, and the slope is smooth up to pure noise, where u = pi / 2.
-    :class:`~sde_gen.solver.StraightAdams` says more of it, and has m y for y.
+    y is in units of the data from end to end. No derivative of alpha and sigma is needed, so the smoothness of the
+    noise schedule does not matter, and the slope is smooth up to pure noise, where u = pi / 2.
+    :class:`~sde_gen.solver.StraightAdams` describes it in detail, with m y for y.
 
     Arguments:
         middle: the ratio m = sigma / alpha in the middle of the path.
@@ -95,7 +95,7 @@ class AngleVariable(FlowVariable):
         return torch.atan2(sigma.sqrt(), (self.middle * alpha).sqrt())
 
     def time(self, u: Tensor) -> Tensor:
-        """Where ``sigma / alpha = m tan^2 u``."""
+        """Return the time at which ``sigma / alpha = m tan^2 u``."""
         return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
 
     def rates(self, t: Tensor) -> FlowCoefficients:
@@ -109,7 +109,7 @@ class AngleVariable(FlowVariable):
 
 @dataclass(frozen=True)
 class HalfLogSNR(TimeVariable):
-    """``lam = log(alpha / sigma)``, that of exponential integrators.
+    """``lam = log(alpha / sigma)``, the variable of exponential integrators.
 
     Arguments:
         sde: the process.
@@ -122,5 +122,5 @@ class HalfLogSNR(TimeVariable):
         return 0.5 * self.sde.log_snr(t)
 
     def time(self, u: Tensor) -> Tensor:
-        """Where ``log_snr = 2 lam``."""
+        """Return the time at which ``log_snr = 2 lam``."""
         return self.sde.t_from_log_snr(2 * u)

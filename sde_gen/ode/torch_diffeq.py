@@ -59,8 +59,8 @@ class Method:
             y: the state at times[0].
             times: monotone times, float64 with shape (N + 1,), where fixed methods step.
             knots: some of the times, the first and the last among them, with shape (M + 1,).
-            adjoint: what else than y gradients are wanted of, which then come by a second solve, backwards; None
-                takes them through every step.
+            adjoint: parameters whose gradients are computed by the adjoint equation, solved backwards; None
+                differentiates through every step.
             first_step: length of the first step that adaptive methods try; None leaves it to torchdiffeq, whose choice
                 depends on y and bends gradients, by 1 % in a test.
 
@@ -77,10 +77,10 @@ class Method:
             t = t.detach().double().cpu().clamp(low, high)
             return field(t, tuple(part.to(first.dtype) for part, first in zip(z, y, strict=True)))
 
-        solve, more = torchdiffeq.odeint, {}
+        solve, options = torchdiffeq.odeint, {}
         if adjoint is not None:
             back = {**self._options(times.flip(0), first_step, device), "norm": "seminorm"}
-            solve, more = (
+            solve, options = (
                 torchdiffeq.odeint_adjoint,
                 {"adjoint_params": tuple(adjoint), "adjoint_options": back},
             )
@@ -93,7 +93,7 @@ class Method:
                 rtol=self.rtol,
                 atol=self.atol,
                 options=self._options(times, first_step, device),
-                **more,
+                **options,
             )
         except (
             AssertionError
@@ -105,7 +105,7 @@ class Method:
         return tuple(states.to(first.dtype) for states, first in zip(path, y, strict=True))
 
     def _options(self, times: Tensor, first_step: float | None, device: torch.device) -> dict[str, Any]:
-        """Where to step: at the last time instead of beyond, or at all of them."""
+        """Return the times at which the method must step: the last one, or all for fixed step sizes."""
         if self.method in ADAPTIVE:
             return {"step_t": times[-1:].to(device), "first_step": first_step}
         return {"grid_constructor": lambda *_: times.to(device)}
@@ -116,8 +116,8 @@ class TorchDiffEq(Integrator):
     """A Runge-Kutta method of the torchdiffeq package.
 
     Adaptive methods control one norm over the whole batch, so a sample's result depends, within the
-    tolerance, on the others of its batch. No method asks the field outside [t0, t1], where a process
-    may have no meaning.
+    tolerance, on the others of its batch. No method evaluates the field outside [t0, t1], where a process
+    may be undefined.
 
     Sources: Chen, 2018, https://github.com/rtqichen/torchdiffeq; dopri5: Dormand and Prince, 1980; the adjoint: Chen et
     al., 2018, arXiv:1806.07366, algorithm 1, with the tolerance for the state alone: Kidger et al., 2021,
@@ -129,7 +129,7 @@ class TorchDiffEq(Integrator):
         rtol: relative tolerance of adaptive methods.
         atol: absolute tolerance of adaptive methods.
         steps: number of steps of the other methods; None for adaptive ones.
-        adjoint: whether gradients come by a second solve, backwards, of the adjoint equation. It keeps nothing of the
+        adjoint: whether gradients come by a second solve, backwards, of the adjoint equation. It stores nothing of the
             first one, so memory does not grow with the number of steps, and errs by the tolerance; without it
             gradients are those of the very steps taken, all of which are kept.
         first_step: size of the first step that adaptive methods attempt, relative to the interval; None leaves it to
@@ -160,7 +160,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the method is adaptive."""
+        """True for adaptive methods."""
         return self.adaptive
 
     @property
@@ -170,7 +170,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the method is adaptive."""
+        """True for adaptive methods."""
         return self.method in ADAPTIVE
 
     def refine(self) -> "TorchDiffEq":

@@ -94,7 +94,7 @@ class Kernel:
         return 2 * self.log_alpha_left.to(t.device)[panel] - torch.log(self._grown(panel, t))
 
     def _grown(self, panel: Tensor, t: Tensor) -> Tensor:
-        """sigma^2(a) + G(t)."""
+        """Return ``sigma^2(a) + G(t)``, with a the left edge of the panel."""
         variance = self.variance_left.to(t.device)[panel] + self.noise(panel, t)
         return variance.clamp(min=0)  # rounding at t = 0
 

@@ -41,11 +41,11 @@ class LinearBeta(SDE):
         check_t_min(self.t_min, zero="sigma(0) is zero")
 
     def beta(self, t: Tensor) -> Tensor:
-        """Beta at t."""
+        """Return ``beta(t) = beta_min + (beta_max - beta_min) t``."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def integral(self, t: Tensor) -> Tensor:
-        """Integral of beta from 0 to t."""
+        """Return B(t), the integral of beta from 0 to t."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
     def t_from_integral(self, integral: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ class LinearBeta(SDE):
         return torch.where(integral > 0, 2 * integral / (self.beta_min + root), 0.0 * integral)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """exp(-B / 2)."""
+        """Return ``alpha(t) = exp(-B / 2)``."""
         return torch.exp(-0.5 * self.integral(t))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """-beta alpha / 2."""
+        """Return ``alpha'(t) = -beta alpha / 2``."""
         return -0.5 * self.beta(t) * self.alpha(t)
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """-beta / 2."""
+        """Return ``f(t) = -beta / 2``."""
         return -0.5 * self.beta(t)

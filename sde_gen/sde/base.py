@@ -64,7 +64,7 @@ class Prior:
 
 
 class SDE(Checked, abc.ABC):
-    r"""A linear diffusion process dx = f(t) x dt + g(t) dw with f, g functions of time alone.
+    r"""A linear diffusion process dx = f(t) x dt + g(t) dw with f and g functions of time only.
 
     A process is two functions, :meth:`alpha` and :meth:`sigma`, with
 
@@ -93,11 +93,11 @@ class SDE(Checked, abc.ABC):
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """Signal coefficient."""
+        """Return the signal coefficient of q(x_t | x_0) with the shape of t."""
 
     @abc.abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """Noise standard deviation."""
+        """Return the noise standard deviation of q(x_t | x_0) with the shape of t."""
 
     def marginal(self, t: Tensor, like: Tensor | None = None) -> Marginal:
         """Alpha and sigma of q(x_t | x_0), computed in float64.
@@ -174,7 +174,7 @@ class SDE(Checked, abc.ABC):
 
     @property
     def prior(self) -> Prior:
-        """N(0, sigma(1)^2 I)."""
+        """Prior N(0, sigma(1)^2 I) of the noise at t = 1."""
         return Prior(float(self.sigma(torch.ones((), dtype=torch.float64))))
 
 

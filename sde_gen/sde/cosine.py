@@ -55,28 +55,28 @@ class Cosine(SDE):
         return torch.sin(math.atan(math.exp(0.5 * self.log_snr_min)) + self.speed * (1 - t))
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Sine of the angle."""
+        """Return ``sigma(t) = sin(angle)``."""
         return torch.sin(math.atan(math.exp(-0.5 * self.log_snr_max)) + self.speed * t)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """-speed sigma."""
+        """Return ``alpha'(t) = -speed sigma``."""
         return -self.speed * self.sigma(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """Speed alpha."""
+        """Return ``sigma'(t) = speed alpha``."""
         return self.speed * self.alpha(t)
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Fraction of the way at the angle atan(exp(-log_snr / 2))."""
+        """Return the time at which the angle is ``atan(exp(-log_snr / 2))``."""
         angle = torch.atan(torch.exp(-0.5 * log_snr))
         return (angle - math.atan(math.exp(-0.5 * self.log_snr_max))) / self.speed
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """-speed tan(angle)."""
+        """Return ``f(t) = -speed tan(angle)``."""
         return -self.speed * self.sigma(t) / self.alpha(t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(2 speed tan(angle))."""
+        """Return ``g(t) = sqrt(2 speed tan(angle))``."""
         return torch.sqrt(2 * self.speed * self.sigma(t) / self.alpha(t))
 
 

@@ -47,7 +47,7 @@ def sigmoid_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float 
 
 
 def zero_snr_betas(*, betas: Sequence[float], beta_limit: float = 0.999) -> tuple[float, ...]:
-    r"""Make of a table that whose last step leaves nothing of the data.
+    r"""Rescale a table to zero signal after the last step (zero terminal SNR).
 
     .. math::
         \alpha'_n = \alpha_1 \frac{\alpha_n - \alpha_N}{\alpha_1 - \alpha_N} .
@@ -110,32 +110,32 @@ class DDPM(SDE):
         return increasing(np.linspace(0, 1, len(values)), values)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """exp(-B / 2)."""
+        """Return ``alpha(t) = exp(-B / 2)``."""
         return torch.exp(-0.5 * self.integral(t))
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sqrt(1 - exp(-B)), by expm1."""
+        """Return ``sigma(t) = sqrt(1 - exp(-B))``, by expm1."""
         return torch.sqrt(-torch.expm1(-self.integral(t)))
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """-B' alpha / 2."""
+        """Return ``alpha'(t) = -B' alpha / 2``."""
         return -0.5 * self.integral.derivative(t) * self.alpha(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """B' exp(-B) / (2 sigma)."""
+        """Return ``sigma'(t) = B' exp(-B) / (2 sigma)``."""
         return 0.5 * self.integral.derivative(t) * torch.exp(-self.integral(t)) / self.sigma(t)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """-B - log(1 - exp(-B))."""
+        """Return ``-B - log(1 - exp(-B))``."""
         integral = self.integral(t)
         return -integral - torch.log(-torch.expm1(-integral))
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """-B' / 2."""
+        """Return ``f(t) = -B' / 2``."""
         return -0.5 * self.integral.derivative(t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(B')."""
+        """Return ``g(t) = sqrt(B')``."""
         return torch.sqrt(self.integral.derivative(t))
 
 

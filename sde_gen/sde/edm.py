@@ -40,33 +40,33 @@ class EDMProcess(SDE):
         object.__setattr__(self, "t_min", self.sigma_min / self.sigma_max)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """One."""
+        """Return ``alpha(t) = 1``."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma_max t."""
+        """Return ``sigma(t) = sigma_max t``."""
         return self.sigma_max * t
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """Zero."""
+        """Return ``alpha'(t) = 0``."""
         return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """sigma_max."""
+        """Return ``sigma'(t) = sigma_max``."""
         return torch.full_like(t, self.sigma_max)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """-2 log sigma."""
+        """Return ``-2 log(sigma_max t)``."""
         return -2 * torch.log(self.sigma_max * t)
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """exp(-log_snr / 2) / sigma_max."""
+        """Return ``t = exp(-log_snr / 2) / sigma_max``."""
         return torch.exp(-0.5 * log_snr) / self.sigma_max
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """Zero."""
+        """Return ``f(t) = 0``."""
         return torch.zeros_like(t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sigma_max sqrt(2 t)."""
+        """Return ``g(t) = sigma_max sqrt(2 t)``."""
         return self.sigma_max * torch.sqrt(2 * t)

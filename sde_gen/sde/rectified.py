@@ -37,33 +37,33 @@ class Rectified(SDE):
         check_t_min(self.t_min, zero="sigma(0) is zero")
 
     def alpha(self, t: Tensor) -> Tensor:
-        """1 - t."""
+        """Return ``alpha(t) = 1 - t``."""
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
-        """The time itself."""
+        """Return ``sigma(t) = t``."""
         return 1 * t
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """-1."""
+        """Return ``alpha'(t) = -1``."""
         return -torch.ones_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """1."""
+        """Return ``sigma'(t) = 1``."""
         return torch.ones_like(t)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """2 log((1 - t) / t), by log1p."""
+        """Return ``2 log((1 - t) / t)``, by log1p."""
         return 2 * (torch.log1p(-t) - torch.log(t))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The logistic function of -log_snr / 2."""
+        """Return ``t = sigmoid(-log_snr / 2)``."""
         return torch.sigmoid(-0.5 * log_snr)
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """-1 / (1 - t)."""
+        """Return ``f(t) = -1 / (1 - t)``."""
         return -1 / (1 - t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(2 t / (1 - t))."""
+        """Return ``g(t) = sqrt(2 t / (1 - t))``."""
         return torch.sqrt(2 * t / (1 - t))

@@ -29,15 +29,15 @@ class SubVP(LinearBeta):
     """
 
     def sigma(self, t: Tensor) -> Tensor:
-        """1 - exp(-B), by expm1."""
+        """Return ``sigma(t) = 1 - exp(-B)``, by expm1."""
         return -torch.expm1(-self.integral(t))
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """Beta exp(-B)."""
+        """Return ``sigma'(t) = beta exp(-B)``."""
         return self.beta(t) * torch.exp(-self.integral(t))
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """-B - 2 log(1 - exp(-B))."""
+        """Return ``-B - 2 log(1 - exp(-B))``."""
         integral = self.integral(t)
         return -integral - 2 * torch.log(-torch.expm1(-integral))
 
@@ -46,5 +46,5 @@ class SubVP(LinearBeta):
         return self.t_from_integral(2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr)))
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(beta (1 - exp(-2 B)))."""
+        """Return ``g(t) = sqrt(beta (1 - exp(-2 B)))``."""
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.integral(t)))

@@ -48,33 +48,33 @@ class VE(SDE):
         return math.log(self.sigma_max / self.sigma_min)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """One."""
+        """Return ``alpha(t) = 1``."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sigma_min exp(rate t)."""
+        """Return ``sigma(t) = sigma_min exp(rate t)``."""
         return self.sigma_min * torch.exp(self.rate * t)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
-        """Zero."""
+        """Return ``alpha'(t) = 0``."""
         return torch.zeros_like(t)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
-        """Rate sigma."""
+        """Return ``sigma'(t) = rate sigma``."""
         return self.rate * self.sigma(t)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """-2 (log sigma_min + rate t)."""
+        """Return ``-2 (log sigma_min + rate t)``."""
         return -2 * (math.log(self.sigma_min) + self.rate * t)
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Solve the linear equation."""
+        """Return ``t = (-log_snr / 2 - log sigma_min) / rate``."""
         return (-0.5 * log_snr - math.log(self.sigma_min)) / self.rate
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """Zero."""
+        """Return ``f(t) = 0``."""
         return torch.zeros_like(t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """Sigma sqrt(2 rate)."""
+        """Return ``g(t) = sigma sqrt(2 rate)``."""
         return self.sigma(t) * math.sqrt(2 * self.rate)

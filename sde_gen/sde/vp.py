@@ -45,5 +45,5 @@ class VP(LinearBeta):
         return self.t_from_integral(torch.logaddexp(torch.zeros_like(log_snr), -log_snr))
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(beta)."""
+        """Return ``g(t) = sqrt(beta)``."""
         return torch.sqrt(self.beta(t))

@@ -140,7 +140,7 @@ class AncestralTwoStage(TableSolver[Coefficients]):
         history: History,
         noise: Noise,
     ) -> tuple[Tensor, History]:
-        """Take both stages."""
+        """Evaluate both stages and add the noise."""
         m, keep, weight, std, last_keep, w_0, w_1, std_1, std_2 = row
         first = self.value(model(x_t, t))
         x_m = (keep * x_t).add_(first, alpha=weight)

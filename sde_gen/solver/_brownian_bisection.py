@@ -15,7 +15,7 @@ class BrownianBisection:
     .. math::
         W_{h/2} \mid W_h \sim N(W_h / 2,\; h / 4),
 
-    so the path has the law of a Brownian motion, whatever the rule that rejects. What is known of the future of a
+    so the path is distributed as a Brownian motion, whatever the rejection rule. What is known of the future of a
     sample is a stack of increments, the nearest on top.
 
     Sources: Levy, 1948 (the midpoint given the ends); rejection with memory: Gaines and Lyons, 1997, SIAM J. Appl.

@@ -117,11 +117,11 @@ class X0Integral(FlowIntegral):
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
-        """The predicted clean sample."""
+        """Return the predicted clean sample x0."""
         return prediction.x0
 
     def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
-        """``sigma_s / sigma_t``."""
+        """Return ``sigma_s / sigma_t``, the coefficient of x_t."""
         return self.sigma[end] / self.sigma[start]
 
     def kernel(self, u: Tensor, end: Tensor) -> Tensor:
@@ -154,16 +154,16 @@ class EpsIntegral(FlowIntegral):
 
     @classmethod
     def check(cls, solver: str, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start, or an end, without signal."""
+        """Raise ValueError for a grid that starts or ends where alpha is zero."""
         require_signal(solver, model, times.max())
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
-        """The predicted noise."""
+        """Return the predicted noise eps."""
         return prediction.eps
 
     def x_coef(self, start: Tensor, end: Tensor) -> Tensor:
-        """``alpha_s / alpha_t``."""
+        """Return ``alpha_s / alpha_t``, the coefficient of x_t."""
         return self.alpha[end] / self.alpha[start]
 
     def kernel(self, u: Tensor, end: Tensor) -> Tensor:
@@ -172,6 +172,6 @@ class EpsIntegral(FlowIntegral):
         return -sigma * torch.exp(lam - u)
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in lam."""
+        """Integrate the interpolating polynomials in lam, exactly."""
         places = at(self.lam, nodes), self.lam[start], self.lam[end]
         return adams(lambda u: self.kernel(u, end), *places)

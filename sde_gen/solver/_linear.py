@@ -54,5 +54,5 @@ class LinearSolver(TableSolver[Row]):
         return x_s, history
 
     def nfe(self, steps: int) -> int:
-        """One evaluation per step."""
+        """Return the number of evaluations, one per step."""
         return steps

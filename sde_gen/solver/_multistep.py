@@ -36,7 +36,7 @@ MAX_WEIGHT_SUM = 3.0
 
 
 class StepCoefficients(NamedTuple):
-    """One step: ``x_s = x_coef x_t + sum weights values``, newest value first.
+    """Coefficients of a step: ``x_s = x_coef x_t + sum weights values``, newest value first.
 
     ``repeated`` are the weights of a second evaluation, at the first result, and of the values before it.
     """
@@ -101,7 +101,7 @@ class MultistepSolver(TableSolver[StepCoefficients]):
         return x_s, values
 
     def nfe(self, steps: int) -> int:
-        """One evaluation a step; order 4 has one more at the start."""
+        """Return the number of evaluations: one per step, and another at the start for order 4."""
         return steps + int(min(self.order, steps + 1) > 3)
 
 
@@ -124,7 +124,7 @@ def limit_extrapolation(integral: FlowIntegral, start: Tensor, end: Tensor, node
         integral: the flow.
         start: indices with shape (R,).
         end: indices with shape (R,).
-        nodes: indices of nodes with shape (R, k), -1 where a row has fewer; the first stands for DDIM's step.
+        nodes: indices of nodes with shape (R, k), -1 where a row has fewer; the first defines DDIM's step.
 
     Returns:
         Weights with shape (R, k), 0 where there is no node.

@@ -150,5 +150,5 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
         return x_s, values
 
     def nfe(self, steps: int) -> int:
-        """One evaluation per step."""
+        """Return the number of evaluations, one per step."""
         return steps

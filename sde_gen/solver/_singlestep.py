@@ -33,7 +33,7 @@ class ExponentialSolver(SinglestepSolver):
     through: ClassVar[tuple[tuple[int, ...], ...]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids on which the integral does not exist."""
+        """Raise ValueError for grids on which the integral does not exist."""
         self.integral.check(type(self).__name__, model, times)
 
     def prepare(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
@@ -62,8 +62,8 @@ def between(sde: SDE, times: Tensor, r: float) -> Tensor:
     """Times at the fraction r of every step in lam, or in e^lam next to where that is zero."""
     lam = 0.5 * sde.log_snr(times)
     t, s = lam[:-1], lam[1:]
-    there = t + r * (s - t)
+    lam_r = t + r * (s - t)
     if bool(lam.isinf().any()):
         noisy = torch.minimum(t, s) < 0
-        there = torch.where(noisy, torch.log(t.exp() + r * (s.exp() - t.exp())), there)
-    return sde.t_from_log_snr(2 * there)
+        lam_r = torch.where(noisy, torch.log(t.exp() + r * (s.exp() - t.exp())), lam_r)
+    return sde.t_from_log_snr(2 * lam_r)

@@ -1,4 +1,4 @@
-"""Solvers whose coefficients depend on the grid alone, computed for all of its steps at once."""
+"""Solvers whose coefficients depend only on the grid, computed for all of its steps at once."""
 
 import abc
 from collections.abc import Sequence

@@ -143,7 +143,7 @@ class AdaptiveSDE(Solver):
         path: BrownianBisection,
         previous: Tensor,
     ) -> SDETrial:
-        """Attempt the path's next step from the samples x at times t (B,); where its length is 0 nothing moves."""
+        """Attempt the next step of the samples x at times t (B,); one of length 0 leaves its sample unchanged."""
         s = t - path.length
         s = torch.where(s - end < SMALLEST * path.length, end, s)  # rounding of a sum of halves
         h, w = broadcast_like(t - s, x), path.increment

@@ -30,7 +30,7 @@ class Ancestral(LinearSolver):
     Nichol and Dhariwal, 2021, arXiv:2102.09672, eq. 15 (interpolation of their logarithms, and learned variances).
 
     Arguments:
-        nu: place of the variance between tilde beta (0) and beta (1), in the logarithm; None takes the denoiser's own,
+        nu: interpolation weight of the log-variance between tilde beta (0) and beta (1); None uses the predicted one,
             :attr:`Prediction.nu <sde_gen.denoiser.Prediction.nu>`.
 
     Raises:
@@ -48,12 +48,12 @@ class Ancestral(LinearSolver):
             )
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse ascending times."""
+        """Raise ValueError for ascending times."""
         del model
         require_descent(type(self).__name__, times)
 
     def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> Coefficients:
-        """Coefficients of all steps."""
+        """Return the coefficients of all steps."""
         c_t, c_0, tilde_std = sde.posterior(t, s)
         nu = 0.0 if self.nu is None else self.nu  # of a learned variance the least
         std = tilde_std ** (1 - nu) * sde.transition(s, t).std ** nu

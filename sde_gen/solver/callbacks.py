@@ -13,7 +13,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True)
 class StepInfo:
-    """One step of a solver, the argument of hooks.
+    """Description of a solver's step, passed to hooks.
 
     Arguments:
         index: number of the step, from 0.
@@ -36,7 +36,7 @@ class Hook(Protocol):
     """A function called after every step."""
 
     def __call__(self, info: StepInfo) -> None:
-        """Receive a step."""
+        """Process the step described by info."""
         ...
 
 
@@ -71,7 +71,7 @@ class StopOnNaN:
         self._found: list[tuple[str, Tensor]] = []
 
     def __call__(self, info: StepInfo) -> None:
-        """Check x_s."""
+        """Record which samples of x_s are finite."""
         if info.index == 0:
             self._found = []
         where = f"in step {info.index + 1} of {info.steps}, from t={info.t:.6g} to s={info.s:.6g}"
@@ -97,7 +97,7 @@ class Progress(Checked):
     callback: Callable[[int, int], None]
 
     def __call__(self, info: StepInfo) -> None:
-        """Report."""
+        """Report the number of finished steps."""
         self.callback(info.index + 1, info.steps)
 
 
@@ -131,7 +131,7 @@ class NFECounter(Checked):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop counting."""
+        """Remove the forward hook."""
         self._handle.remove()
 
 

@@ -85,5 +85,5 @@ class DDIM(TableSolver[Coefficients]):
         return x_s + row.noise * noise(x_t, float(t), float(s)) if row.noise else x_s, history
 
     def nfe(self, steps: int) -> int:
-        """One evaluation per step."""
+        """Return the number of evaluations, one per step."""
         return steps

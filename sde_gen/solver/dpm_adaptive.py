@@ -63,11 +63,11 @@ class DPMAdaptive(AdaptiveSolver):
 
     @property
     def stages(self) -> int:
-        """One or two, and one at the begin."""
+        """Evaluations of an attempt, one or two; the evaluation at its start is reused."""
         return self.higher_order - 1
 
     def variable(self, model: Denoiser) -> HalfLogSNR:
-        """``log(alpha / sigma)``."""
+        """Return the variable ``lam = log(alpha / sigma)``."""
         return HalfLogSNR(model.sde)
 
     def initial_step(self, length: float) -> float:
@@ -76,7 +76,7 @@ class DPMAdaptive(AdaptiveSolver):
         return 0.05
 
     def slope(self, model: Denoiser, x: Tensor, t: Tensor) -> Tensor:
-        """The predicted noise."""
+        """Return the predicted noise eps."""
         return model(x, t).eps
 
     def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Interval) -> Trial:

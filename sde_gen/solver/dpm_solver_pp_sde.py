@@ -173,7 +173,7 @@ class DPMSolverPPSDE3M(SDEMultistepSolver):
 
     @property
     def order(self) -> int:
-        """3 without noise, else 2; with other weights, theirs."""
+        """Order 3 without noise, else 2; with other weights, the order of these."""
         return 2 if self.eta > 0 else 3 if self.weights is None else self.weights.order(self.points)
 
     def coefficients(self, integral: SDEIntegral, steps: int) -> list[StepCoefficients]:

@@ -61,8 +61,8 @@ class DPMSolverSDE(SDEMultistepSolver):
     def coefficients(self, integral: NoiseSDEIntegral, steps: int) -> list[StepCoefficients]:
         """Return the coefficients of every step."""
         i, nodes = torch.arange(steps), window(torch.arange(steps), self.predictions)
-        whole = TaylorWeights().weights(integral, i, i + 1, nodes)
-        weights = limit_weights(integral, i, i + 1, nodes, whole).tolist()
+        taylor = TaylorWeights().weights(integral, i, i + 1, nodes)
+        weights = limit_weights(integral, i, i + 1, nodes, taylor).tolist()
         keep = integral.x_coef(i, i + 1).tolist()
         return [StepCoefficients(k, w[: n + 1]) for n, (k, w) in enumerate(zip(keep, weights, strict=True))]
 
@@ -92,11 +92,11 @@ class DPMSolver2Ancestral(AncestralTwoStage):
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
-        """The predicted noise."""
+        """Return the predicted noise eps."""
         return prediction.eps
 
     def stages(self, start: Tensor, end: Tensor) -> Stages:
-        """To the middle, and through its slope down to rho_d."""
+        """Return the stages: from rho_t to rho_m, and by the slope there from rho_t to rho_d."""
         down, up = ancestral_step(start, end, self.eta)
         middle, one, none = torch.sqrt(start * down), torch.ones_like(up), torch.zeros_like(up)
         return Stages(middle, one, middle - start, none, one, none, down - start, none, up)

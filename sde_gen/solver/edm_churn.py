@@ -132,5 +132,5 @@ class EDMChurn(TableSolver[Coefficients]):
         return z.add_(d + d_s, alpha=0.5 * row.alpha_s * row.d_ratio), history
 
     def nfe(self, steps: int) -> int:
-        """One or two evaluations a step."""
+        """Return the number of evaluations, one or two per step."""
         return self.stages * steps

@@ -61,7 +61,7 @@ class Corrector(Checked, abc.ABC):
     def move(
         self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
     ) -> Tensor:
-        """One move at the time ``at`` with the noise z of N(0, I), shape (B, *event); None stands for s."""
+        """Take a Langevin step at the time ``at`` (None: s) with z ~ N(0, I) of shape (B, *event)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Langevin(Corrector):
     def move(
         self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
     ) -> Tensor:
-        """One move."""
+        """Take a Langevin step on the samples x (B, *event)."""
         at = s if at is None else at
         g = model(x, at).score
         tiny = torch.finfo(x.dtype).tiny  # a score of zero, as at the mode of a Gaussian
@@ -176,7 +176,7 @@ class AffineLangevin(Corrector):
     def move(
         self, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor, at: Tensor | None = None
     ) -> Tensor:
-        """One move."""
+        """Take a Langevin step on the samples x (B, *event)."""
         at = s if at is None else at
         h = 0.5 * self.eta**2 * model.sde.posterior(t, s).std ** 2
         std = torch.sqrt(h * (2 - h / model.sde.sigma(at) ** 2).clamp(min=0))  # rounding at eta = 2
@@ -262,5 +262,5 @@ class AnnealedLangevin(StepSolver[None]):
         return x, state
 
     def nfe(self, steps: int) -> int:
-        """One evaluation for every move."""
+        """Return the number of evaluations, one per Langevin step."""
         return self.moves * steps

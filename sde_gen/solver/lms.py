@@ -16,7 +16,7 @@ class RatioIntegral(EpsIntegral):
     r"""Noise prediction, polynomials in rho: ``x_s = alpha_s/alpha_t x_t + alpha_s int eps d rho``."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
-        """Integrate in rho."""
+        """Integrate the interpolating polynomials in rho = sigma / alpha, exactly."""
         rho, alpha = torch.exp(-self.lam), self.alpha[end].unsqueeze(-1)
         return adams(lambda u: alpha.expand_as(u), at(rho, nodes), rho[start], rho[end])
 

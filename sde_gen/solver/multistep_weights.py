@@ -104,7 +104,7 @@ class TaylorWeights(MultistepWeights):
 
     D_2 tends to h^2 m'' / 2, not to h^2 m'', so the third order is of order 2. With two predictions D_1 = D_{1,0} and
     D_2 = 0, where the authors' default has A_0 / 2 in place of A_1. Next to alpha = 0, where h is infinite, x_s
-    depends on m_0 alone.
+    depends only on m_0.
 
     Sources: Lu et al., 2022, arXiv:2206.00927, eq. 3.4 and their code (``multistep_dpm_solver_third_update``), and
     arXiv:2211.01095, algorithm 2; for SDE-DPM-Solver++ (3M) the code of k-diffusion, which has half_slope=False.

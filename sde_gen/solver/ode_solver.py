@@ -71,7 +71,7 @@ class ODESolver(Solver):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the integrator couples the samples of a batch."""
+        """True if the integrator couples the samples of a batch."""
         return self.integrator.batch_coupled
 
     def nfe(self, steps: int) -> int | None:

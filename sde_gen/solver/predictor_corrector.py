@@ -1,4 +1,4 @@
-"""Predictor-corrector sampling."""
+"""Predictor-corrector sampling: a solver's step, followed by Langevin steps."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

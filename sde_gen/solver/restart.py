@@ -45,7 +45,7 @@ class Restart(StepSolver[RestartState]):
         ratio_min: sigma / alpha below which to restart.
         ratio_max: sigma / alpha to go back to.
         steps: steps of every restart.
-        repeats: number of restarts K; 0 is the inner solver alone.
+        repeats: number of restarts K; 0 is the inner solver without restarts.
 
     Raises:
         ValueError: the inner solver is stochastic or needs evaluations for its start, or a number is out of its range.
@@ -75,7 +75,7 @@ class Restart(StepSolver[RestartState]):
 
     @property
     def order(self) -> int:
-        """That of the inner solver without restarts, else 0."""
+        """Order of the inner solver without restarts, else 0."""
         return 0 if self.stochastic else self.inner.order
 
     @property
@@ -102,7 +102,7 @@ class Restart(StepSolver[RestartState]):
             if not (last <= self.ratio_min * (1 + 1e-9) and self.ratio_max <= first * (1 + 1e-9)):
                 raise ValueError(
                     f"ratio_min={self.ratio_min} and ratio_max={self.ratio_max} must lie within the grid's "
-                    f"sigma / alpha, which goes from {first:.3g} to {last:.3g}"
+                    f"sigma / alpha, which ranges from {first:.3g} to {last:.3g}"
                 )
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> RestartState:

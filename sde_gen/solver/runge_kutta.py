@@ -27,7 +27,7 @@ class Euler(RungeKuttaSolver):
     tableau: ClassVar[Tableau] = Tableau(c=(0,), a=(), b=(1,))
 
     def clock(self, sde: SDE) -> FlowVariable:
-        """Time."""
+        """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
 
@@ -51,7 +51,7 @@ class Midpoint(RungeKuttaSolver):
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1 / 2), a=((1 / 2,),), b=(0, 1))
 
     def clock(self, sde: SDE) -> FlowVariable:
-        """Time."""
+        """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
 
@@ -73,7 +73,7 @@ class Heun(RungeKuttaSolver):
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1), a=((1,),), b=(1 / 2, 1 / 2))
 
     def clock(self, sde: SDE) -> FlowVariable:
-        """Time."""
+        """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
 
@@ -120,5 +120,5 @@ class RungeKutta4(RungeKuttaSolver):
             )
 
     def clock(self, sde: SDE) -> FlowVariable:
-        """The angle."""
+        """Return the angle variable with ``tan^2 u = sigma / (m alpha)``."""
         return AngleVariable(sde, self.middle)

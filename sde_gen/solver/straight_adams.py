@@ -15,7 +15,7 @@ from sde_gen.solver._multistep import combine
 from sde_gen.solver._table import History, TableSolver
 
 PREDICTOR, CORRECTOR = 4, 5
-"""Evaluations that a prediction and a correction combine, once there are so many."""
+"""Largest number of evaluations combined by a prediction and by a correction."""
 
 BALANCE, CLOCK, LONG = 1 / 5, 2.5, math.pi / 20
 """Of the path and of its time, as multiples of middle, and the angle from which a step is long. Found on mixtures
@@ -104,7 +104,7 @@ class StraightAdams(TableSolver[Coefficients]):
         return combine(row.x, x_t, row.weights, slopes), slopes
 
     def nfe(self, steps: int) -> int:
-        """One evaluation per step."""
+        """Return the number of evaluations, one per step."""
         return steps
 
 

@@ -16,7 +16,7 @@ from sde_gen.solver.base import StepSolver
 from sde_gen.utils.broadcasting import broadcast_like
 
 METHODS = {"euler": ("ito", 1, 1), "heun": ("stratonovich", 2, 2), "midpoint": ("stratonovich", 2, 2)}
-"""Calculus, evaluations a step and weak order of a method; the calculi agree, for g depends on t alone."""
+"""Calculus, evaluations per step and weak order of a method; the calculi agree, since g depends only on t."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class TorchSDE(StepSolver[None]):
     .. math::
         dx = (s - t) f_\eta(x, t(\tau))\, d\tau + \sqrt{t - s}\; \eta\, g(t(\tau))\, dw_\tau,
 
-    so that the only Brownian increment it can ask for is the one over [0, 1], which our noise gives.
+    so that the only Brownian increment that it queries is the one over [0, 1], given by the noise source.
 
     Sources: Li et al., 2020, arXiv:2001.01328, https://github.com/google-research/torchsde;
     the SDE: :class:`~sde_gen.denoiser.ReverseSDE`.
@@ -60,18 +60,18 @@ class TorchSDE(StepSolver[None]):
         return METHODS[self.method][2]
 
     def nfe(self, steps: int) -> int:
-        """Evaluations of the method in so many steps."""
+        """Return the number of evaluations of the denoiser in the given number of steps."""
         return METHODS[self.method][1] * steps
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to go up, and a start where g is infinite."""
+        """Raise ValueError for ascending times, or where g is infinite at the first time."""
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        """One step."""
+        """Solve the SDE from t to s by one step of the method."""
         unit = torch.tensor([0.0, 1.0], dtype=torch.float64)
         flat = x_t.reshape(len(x_t), math.prod(x_t.shape[1:]))
         interval = _Interval(ReverseSDE(model, self.eta), METHODS[self.method][0], x_t, t, s)
@@ -83,7 +83,7 @@ class TorchSDE(StepSolver[None]):
 
 
 class _Interval:
-    """The reverse-time SDE between two times, in the words of torchsde."""
+    """The reverse-time SDE between two times, with the interface of torchsde."""
 
     noise_type = "diagonal"
 
@@ -92,7 +92,7 @@ class _Interval:
         self.last: tuple[float, Tensor, Tensor] | None = None
 
     def f(self, tau: Tensor, y: Tensor) -> Tensor:
-        """Drift with shape (B, D); torchsde asks twice at the start, which is answered from memory."""
+        """Drift with shape (B, D); cached, because torchsde evaluates it twice at the start."""
         if self.last is None or self.last[0] != float(tau) or self.last[1] is not y:
             drift = self.reverse.drift(y.reshape(self.x.shape), self._time(tau)).reshape(y.shape)
             self.last = float(tau), y, (self.s - self.t) * drift
@@ -108,7 +108,7 @@ class _Interval:
 
 
 class _Increment:
-    """The Brownian motion of one interval, which only knows its whole increment."""
+    """Brownian motion on one interval, restricted to its total increment."""
 
     levy_area_approximation = "none"
 

@@ -28,30 +28,30 @@ class UniPCIntegral(X0Integral, abc.ABC):
         """Exact weights but where there are two nodes, the step's begin and another at ``lam_t + r h``."""
         exact = super().weights(start, end, nodes)
         h, alpha = self.lam[end] - self.lam[start], self.alpha[end]
-        there = nodes >= 0
+        valid = nodes >= 0
         other = torch.where(nodes != start.unsqueeze(-1), nodes, -1).amax(-1)
         slope = -0.5 * alpha * self.b(h) * h / (self.lam[other] - self.lam[start])
         level = -alpha * torch.expm1(-h) - slope
         lines = torch.where(nodes == start.unsqueeze(-1), level.unsqueeze(-1), slope.unsqueeze(-1))
-        use = (there.sum(-1) == 2) & h.isfinite()
-        return torch.where(use.unsqueeze(-1), lines.masked_fill(~there, 0), exact)
+        use = (valid.sum(-1) == 2) & h.isfinite()
+        return torch.where(use.unsqueeze(-1), lines.masked_fill(~valid, 0), exact)
 
 
 class BH1Integral(UniPCIntegral):
-    """B(h) = h."""
+    """UniPC with B(h) = h."""
 
     @staticmethod
     def b(h: Tensor) -> Tensor:
-        """``-h``."""
+        """Return ``B(-h) = -h``."""
         return -h
 
 
 class BH2Integral(UniPCIntegral):
-    """B(h) = e^h - 1."""
+    """UniPC with B(h) = e^h - 1."""
 
     @staticmethod
     def b(h: Tensor) -> Tensor:
-        """``e^-h - 1``."""
+        """Return ``B(-h) = e^-h - 1``."""
         return torch.expm1(-h)
 
 
@@ -66,7 +66,7 @@ class UniPC(MultistepSolver, abc.ABC):
         x^c_s = a\, x^c_t + c_{-1} m_s + \sum_{j \ge 0} c_j m_{t_j} .
 
     So x^c_s - x_s is a combination of predictions alone, and a step from x_t by p + 1 of them is the whole method:
-    the samples that hooks see are the predictor's, as is the last, which nothing corrects.
+    the samples that hooks see are the predictor's, as is the last, which is not corrected.
 
     Where two nodes are involved (the predictor of p = 2, the corrector of p = 1) the paper takes half of B(h); with
     more, B cancels, and the exact integrals remain.
@@ -98,7 +98,7 @@ class UniPC(MultistepSolver, abc.ABC):
 
     @property
     def order(self) -> int:
-        """One more than the predictor's, at most 3; one more than that of the last step, which nothing corrects."""
+        """Order of the predictor plus one, at most 3 and at most one above that of the last, uncorrected step."""
         last = 3 if self.last_points is None else self.last_points + 1
         return min(self.predictor_order + 1, 3, last)
 

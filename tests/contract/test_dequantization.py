@@ -265,7 +265,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="holds no dequantization"):
+    with pytest.raises(ValueError, match="contains no dequantization"):
         load(tmp_path / "other")
 
 

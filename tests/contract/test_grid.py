@@ -238,7 +238,7 @@ def test_a_list_is_what_was_given(name: str, sde: str) -> None:
     torch.testing.assert_close(grid(process, 6), times, rtol=1e-9, atol=1e-12)
     assert process.t_min <= float(grid(process, 6)[-1])
     for steps in (5, 7):
-        with pytest.raises(ValueError, match="say steps=6"):
+        with pytest.raises(ValueError, match="set steps=6"):
             grid(process, steps)
 
 

@@ -42,7 +42,7 @@ def test_a_list_of_times_is_a_grid_too(run, tmp_path, capfd):
     listed = ["grid=listed", "grid.times=[1,0.6,0.3,0.1]", "solvers=[heun,ancestral]"]
     enter("benchmark", f"run={run}", *listed, "steps=3", "n=2", f"out={tmp_path}")
     assert all(row["median"] > 0 for row in rows(tmp_path))
-    assert "say steps=3" in mistake(capfd, "benchmark", f"run={run}", *listed, f"out={tmp_path}")
+    assert "set steps=3" in mistake(capfd, "benchmark", f"run={run}", *listed, f"out={tmp_path}")
 
 
 def test_fresh_noise_has_no_error_and_this_is_said(run, tmp_path, capfd):
@@ -72,7 +72,7 @@ def test_the_defaults_hold_what_sample_takes(run, tmp_path):
         (["reference.steps=many"], "steps=many"),
         (["tune=perhaps"], "true or false"),
         (["solver@reference.solver=ancestral"], "deterministic"),
-        (["grid=listed", "grid.times=[1,0.5]", "steps=2"], "say steps=1"),
+        (["grid=listed", "grid.times=[1,0.5]", "steps=2"], "set steps=1"),
         (["tuning.nfe=[5]"], "tune=true"),
         (["tune=true", "solvers=[heun]"], "solvers=[heun] has no effect"),
         (["tune=true", "steps=3"], "no effect"),

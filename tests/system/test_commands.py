@@ -451,7 +451,7 @@ def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp
         (["grid=listed", "grid.times=0.5"], "grid.times=0.5 must be a list of finite numbers"),
         (["grid=listed", "grid.times=abc"], "grid.times=abc must be a list of finite numbers"),
         (["grid=listed", "grid.times=[1,half]"], "must be a list of finite numbers"),
-        (["grid=listed", "grid.times=[1,0.5]"], "say steps=1"),
+        (["grid=listed", "grid.times=[1,0.5]"], "set steps=1"),
         (["grid=listed_log_snrs", "grid.log_snrs=[5,0,-5]", "steps=2"], "that ascend"),
         (["sde=ve"], "sde"),
         (["solver=euler_maruyama", "solver.eta=-1"], "eta=-1"),

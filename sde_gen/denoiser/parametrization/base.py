@@ -37,10 +37,10 @@ class Parametrization(Checked, abc.ABC):
 
     @abc.abstractmethod
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """The output (B, *event) of a network that knows x_0 and eps: ``predict`` of it returns them."""
+        """Return the regression target (B, *event): the output for which ``predict`` returns x_0 and eps."""
 
     def linear(self, marginal: Marginal) -> "LinearCoefficients | None":
-        """Its coefficients, so that those of a whole grid can be made at once; None if it is not linear."""
+        """Return the linear coefficients, to precompute them for a whole grid; None if the map is not linear."""
         del marginal
         return None
 
@@ -68,7 +68,7 @@ class LinearParametrization(Parametrization):
 
     @abc.abstractmethod
     def linear(self, marginal: Marginal) -> LinearCoefficients:
-        """Its coefficients."""
+        """Return the coefficients of x0 and eps in terms of x_t and the output, each with the shape of t."""
 
     def c_in(self, marginal: Marginal) -> Tensor | float:
         """Return the input scaling c_in."""
@@ -76,30 +76,30 @@ class LinearParametrization(Parametrization):
         return 1.0
 
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The sample, scaled, and its label."""
+        """Return ``c_in x_t`` and the noise label."""
         return scale(self.c_in(marginal), x_t), self.label(marginal, t)
 
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
-        """Combine sample and output."""
+        """Combine sample and output linearly to x0 and eps."""
         return combine(self.linear(marginal), out, x_t, marginal)
 
 
 def combine(linear: LinearCoefficients, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
-    """The prediction with these coefficients."""
+    """Return the prediction with the given linear coefficients."""
     x0 = _axpy(linear.x0_x, x_t, linear.x0_out, out)
     eps = _axpy(linear.eps_x, x_t, linear.eps_out, out)
     return Prediction(x_t, x0, eps, broadcast_like(marginal.alpha, x_t), broadcast_like(marginal.sigma, x_t))
 
 
 def scale(a: Tensor | float, x: Tensor) -> Tensor:
-    """``a x``."""
+    """Return ``a x`` with shape (B, *event), for a of the shape of t or a number."""
     if isinstance(a, Tensor):
         return broadcast_like(a, x) * x
     return x if a == 1 else a * x
 
 
 def _axpy(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """``a x + b y``, without the terms that are not there."""
+    """``a x + b y``, omitting a term whose coefficient is zero."""
     if isinstance(a, float) and a == 0:
         return scale(b, y)
     return (broadcast_like(a, x) * x if isinstance(a, Tensor) else a * x).add_(scale(b, y))

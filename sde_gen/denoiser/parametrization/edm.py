@@ -23,7 +23,7 @@ class EDM(LinearParametrization):
         c_{in} = \frac{1}{\sqrt{V}} .
 
     Source: Karras et al., 2022, arXiv:2206.00364, table 1, there for alpha = 1; the form for any alpha
-    follows by applying theirs to x_t / alpha at the noise level sigma / alpha.
+    follows by applying their preconditioning to x_t / alpha at the noise level sigma / alpha.
 
     Arguments:
         sigma_data: standard deviation of the data in model space, about zero.
@@ -53,11 +53,11 @@ class EDM(LinearParametrization):
         )
 
     def c_in(self, marginal: Marginal) -> Tensor:
-        """``1 / sqrt(V)``."""
+        """Return ``c_in = 1 / sqrt(V)``, which scales the input to unit variance."""
         return self._variance(marginal).rsqrt()
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """The F of (x0, eps)."""
+        """Return the output F that predicts x0 and eps exactly."""
         alpha, sigma = marginal
         std = torch.sqrt(self._variance(marginal))
         return (

@@ -22,11 +22,11 @@ class Eps(LinearParametrization):
     label: NoiseLabel = LogSigma(scale=0.25)
 
     def linear(self, marginal: Marginal) -> LinearCoefficients:
-        """``eps = out``."""
+        """Return the coefficients of ``eps = out`` and ``x0 = (x_t - sigma out) / alpha``."""
         alpha, sigma = marginal
         return LinearCoefficients(x0_x=1 / alpha, x0_out=-sigma / alpha, eps_x=0.0, eps_out=1.0)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """The noise."""
+        """Return the noise eps."""
         del x0, marginal
         return eps

@@ -36,17 +36,17 @@ class Time(NoiseLabel):
     offset: float = 0.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
-        """The scaled time."""
+        """Return ``scale * t + offset``."""
         del marginal
         return self.scale * t + self.offset
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearestTime(Time):
-    """``scale * t + offset``, rounded: for networks that know whole numbers alone, in equal steps of time."""
+    """``scale * t + offset``, rounded: for networks trained on integer steps that are uniform in time."""
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
-        """The whole number that is nearest to the scaled time."""
+        """Return the scaled time, rounded to the nearest integer."""
         return torch.round(super().__call__(marginal, t))
 
 
@@ -54,11 +54,11 @@ class NearestTime(Time):
 class NearestStep(NoiseLabel):
     """The number of the chain's step, from 0, whose noise level sigma / alpha is nearest.
 
-    Networks that know steps alone are told so at every noise level (Karras et al., 2022, arXiv:2206.00364, table 1,
-    where c_noise of improved DDPM is an argmin).
+    Networks trained on discrete steps can thus be evaluated at every noise level (Karras et al., 2022,
+    arXiv:2206.00364, table 1, where c_noise of improved DDPM is an argmin).
 
     Arguments:
-        betas: the chain's table, as :class:`~sde_gen.sde.DDPM` takes it.
+        betas: the chain's table, as in :class:`~sde_gen.sde.DDPM`.
     """
 
     betas: Sequence[float] = field(repr=False)
@@ -66,14 +66,14 @@ class NearestStep(NoiseLabel):
     @cached_property
     def _between(self) -> Tensor:
         """Noise levels half way between those of two steps."""
-        kept = torch.cumsum(
+        decay = torch.cumsum(
             -torch.log1p(-torch.tensor([*self.betas], dtype=torch.float64)), 0
         )  # -log alpha^2
-        levels = torch.expm1(kept).sqrt()
+        levels = torch.expm1(decay).sqrt()
         return (levels[1:] + levels[:-1]) / 2
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
-        """The number."""
+        """Return the index of the step with the nearest noise level, with the shape of t."""
         level = marginal.sigma / marginal.alpha
         return torch.bucketize(level, self._between.to(level)).to(t)
 

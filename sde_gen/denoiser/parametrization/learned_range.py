@@ -29,15 +29,15 @@ class LearnedVariance(Parametrization):
     mean: Parametrization
 
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the first half."""
+        """Return the inputs of the parametrization of the mean."""
         return self.mean.inputs(x_t, marginal, t)
 
     def predict(self, out: Tensor, x_t: Tensor, marginal: Marginal) -> Prediction:
-        """Split (B, 2 C, H, W)."""
+        """Split the output (B, 2 C, H, W) into the mean and the interpolation weight nu of the variance."""
         mean, variance = out.chunk(2, dim=1)
         return replace(self.mean.predict(mean, x_t, marginal), aux=(variance + 1) / 2)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """That of the first half; of the variance x0 and eps say nothing, which is the middle, nu = 1/2."""
+        """Return the target of the mean, and zeros for the variance, which x0 and eps leave open: nu = 1/2."""
         mean = self.mean.target(x0, eps, marginal)
         return torch.cat([mean, torch.zeros_like(mean)], dim=1)

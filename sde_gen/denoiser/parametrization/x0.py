@@ -22,11 +22,11 @@ class X0(LinearParametrization):
     label: NoiseLabel = LogSigma(scale=0.25)
 
     def linear(self, marginal: Marginal) -> LinearCoefficients:
-        """``x0 = out``."""
+        """Return the coefficients of ``x0 = out`` and ``eps = (x_t - alpha out) / sigma``."""
         alpha, sigma = marginal
         return LinearCoefficients(x0_x=0.0, x0_out=1.0, eps_x=1 / sigma, eps_out=-alpha / sigma)
 
     def target(self, x0: Tensor, eps: Tensor, marginal: Marginal) -> Tensor:
-        """The clean sample."""
+        """Return the clean sample x0."""
         del eps, marginal
         return x0

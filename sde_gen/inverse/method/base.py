@@ -15,7 +15,7 @@ class Method(Checked, abc.ABC):
 
     @property
     def uses_solver(self) -> bool:
-        """Whether the sampler's solver takes the steps."""
+        """True if the method keeps or wraps the sampler's solver, False if it replaces it."""
         return True
 
     @abc.abstractmethod

@@ -25,5 +25,5 @@ class DenoiserMethod(Method):
     def __call__(
         self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
     ) -> tuple[Denoiser, Sampler]:
-        """Wrap the denoiser."""
+        """Return the guided denoiser and the given sampler."""
         return self.guidance(denoiser=denoiser, operator=operator, y=y), sampler

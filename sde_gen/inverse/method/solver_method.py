@@ -25,11 +25,11 @@ class SolverMethod(Method):
 
     @property
     def uses_solver(self) -> bool:
-        """Whether the solver wraps another one, as :class:`~sde_gen.inverse.RePaint` does."""
+        """True if the solver wraps another one, as :class:`~sde_gen.inverse.RePaint` does."""
         return bool(getattr(getattr(self.solver, "func", self.solver), "wraps_solver", False))
 
     def __call__(
         self, denoiser: Denoiser, sampler: Sampler, operator: Operator, y: Tensor
     ) -> tuple[Denoiser, Sampler]:
-        """Replace the solver."""
+        """Return the given denoiser and the sampler with the conditioned solver."""
         return denoiser, replace(sampler, solver=self.solver(operator=operator, y=y))

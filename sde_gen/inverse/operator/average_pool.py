@@ -26,7 +26,7 @@ class AveragePool(Operator):
             raise ValueError(f"factor={self.factor}: expected at least 2, the side of a block in pixels")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Average the blocks."""
+        """Return the means of the blocks."""
         if x.ndim != 4 or x.shape[-1] % self.factor or x.shape[-2] % self.factor:
             raise ValueError(
                 f"factor={self.factor} must divide the height and width of images (C, H, W), got {tuple(x.shape[1:])}"

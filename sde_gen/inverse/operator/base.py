@@ -15,7 +15,7 @@ class Operator(Checked, abc.ABC):
 
     @property
     def linear(self) -> bool:
-        """Whether A is a linear map."""
+        """True if A is a linear map."""
         return True
 
     @abc.abstractmethod
@@ -37,7 +37,7 @@ class Operator(Checked, abc.ABC):
 
         Arguments:
             y: measurements with shape (B, *measurement).
-            x: samples with shape (B, *event); a linear operator asks for their shape only.
+            x: samples with shape (B, *event); a linear operator uses only their shape.
 
         Returns:
             A^T y with shape (B, *event).

@@ -17,7 +17,7 @@ class Function(Operator):
         is_linear: whether it is a linear map, which some methods need; they check it no further.
 
     Raises:
-        ValueError: when called where a derivative is asked for, the function has none.
+        ValueError: when called with gradients, the function is not differentiable.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ class Function(Operator):
         return self.is_linear
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Call the function."""
+        """Return the function's value at samples (B, *event)."""
         y = self.function(x)
         if x.requires_grad and not y.requires_grad:
             raise ValueError(

@@ -18,7 +18,7 @@ class Grey(Operator):
     """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Average the channels."""
+        """Return the mean over the channels, (B, 1, H, W)."""
         if x.ndim != 4 or x.shape[1] < 2:
             raise ValueError(f"colorization needs images (C, H, W) with C > 1, got {tuple(x.shape[1:])}")
         return x.mean(1, keepdim=True)

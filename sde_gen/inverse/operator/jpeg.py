@@ -15,8 +15,8 @@ from sde_gen.inverse.operator.base import Operator
 class JPEG(Operator):
     r"""Compress and decompress: images (B, C, H, W) in [-1, 1], grey or RGB, to 256 levels of the same shape.
 
-    JPEG rounds the cosine coefficients of blocks, so that its derivative is zero almost everywhere and helps nobody.
-    In its place stands the identity, which is the derivative of rounding on average over where a bin begins,
+    JPEG rounds the cosine coefficients of blocks, so that its derivative is zero almost everywhere.
+    It is replaced by the identity, which is the derivative of rounding on average over where a bin begins,
 
     .. math::
         E_u[\lfloor c + u \rfloor] = c, \qquad u \sim U[0, 1).
@@ -43,7 +43,7 @@ class JPEG(Operator):
 
     @property
     def linear(self) -> bool:
-        """It is not."""
+        """False: rounding is not linear."""
         return False
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -51,12 +51,12 @@ class JPEG(Operator):
         if x.ndim != 4 or x.shape[1] not in (1, 3):
             raise ValueError(f"JPEG needs images (C, H, W) with 1 or 3 channels, got {tuple(x.shape[1:])}")
         levels = torch.floor((x.detach() + 1) * 128).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-        found = torch.from_numpy(np.stack([self._through(image) for image in levels])).to(x)
-        y = (found.reshape(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2) + 0.5) / 128 - 1
+        decoded = torch.from_numpy(np.stack([self._through(image) for image in levels])).to(x)
+        y = (decoded.reshape(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2) + 0.5) / 128 - 1
         return y + (x - x.detach())  # y and a zero whose derivative is the identity
 
     def adjoint(self, y: Tensor, x: Tensor) -> Tensor:
-        """That of the identity."""
+        """Return y, the transposed identity applied to it."""
         return y
 
     def _through(self, image: np.ndarray) -> np.ndarray:

@@ -18,5 +18,5 @@ class Deblur(Restore):
 
     @property
     def operator(self) -> Operator:
-        """The blur."""
+        """Return the Gaussian blur with standard deviation ``std``."""
         return Blur(std=self.std)

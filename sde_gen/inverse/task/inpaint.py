@@ -34,5 +34,5 @@ class Inpaint(Restore):
 
     @property
     def operator(self) -> Operator:
-        """The mask."""
+        """Return the mask of the known pixels."""
         return Mask(mask=self.mask)

@@ -44,7 +44,7 @@ class Interpolate(Task):
 
     @property
     def inputs(self) -> Sequence[Tensor]:
-        """Both images."""
+        """Return the two images to interpolate between."""
         return [self.a, self.b]
 
     @property

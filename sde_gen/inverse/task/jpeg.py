@@ -18,5 +18,5 @@ class Decompress(Restore):
 
     @property
     def operator(self) -> Operator:
-        """The compression."""
+        """Return the JPEG compression of the given quality."""
         return JPEG(quality=self.quality)

@@ -40,7 +40,7 @@ class Restore(Task):
     @property
     @abc.abstractmethod
     def operator(self) -> Operator:
-        """The measurement."""
+        """Return the measurement operator A."""
 
     def __post_init__(self) -> None:
         if not self.noise_std >= 0:

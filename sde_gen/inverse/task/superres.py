@@ -18,5 +18,5 @@ class SuperResolution(Restore):
 
     @property
     def operator(self) -> Operator:
-        """Means of blocks."""
+        """Return the averaging of blocks of pixels."""
         return AveragePool(factor=self.factor)

@@ -37,7 +37,7 @@ class Vary(Task):
 
     @property
     def inputs(self) -> Sequence[Tensor]:
-        """The image."""
+        """Return the image to vary."""
         return [self.image]
 
     @property

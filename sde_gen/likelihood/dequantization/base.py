@@ -43,7 +43,7 @@ class Dequantization(Checked, abc.ABC):
         """Draw one point per sample.
 
         Arguments:
-            denoiser: the model, conditioning bound, for its process and, where q asks it, its predictions.
+            denoiser: the model, conditioning bound, for its process and, where q depends on them, its predictions.
             values: data with shape (B, *event), integer levels or continuous.
             codec: from data to model space.
             noise: source of the draws.

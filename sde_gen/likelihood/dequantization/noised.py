@@ -21,8 +21,8 @@ class Noised(Dequantization):
     .. math::
         \log p(x_0) \ge E_{q(x_t | x_0)} [\log p_t(x_t) - \log q(x_t | x_0) + \log p(x_0 | x_t)]
 
-    The density of x_t is then asked where the process puts it, not at clean points. It takes one more
-    evaluation of the denoiser, for the decoder.
+    The density is thus evaluated at noisy points x_t of the process, not at clean points. The decoder needs one
+    more evaluation of the denoiser.
 
     Source: Song et al., 2021, arXiv:2101.09258.
 

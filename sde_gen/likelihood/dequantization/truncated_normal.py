@@ -15,7 +15,7 @@ from sde_gen.utils.broadcasting import sum_event
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedNormal(Dequantization):
-    r"""The noise of the process at a time t, cut where it would leave the bin; nothing to train.
+    r"""The noise of the process at a time t, truncated to the bin, without trainable parameters.
 
     .. math::
         x_t = \alpha_t c_k + \sigma_t e, \qquad e \sim N(0, 1) \text{ on } [-\tau', \tau'], \qquad

@@ -22,7 +22,7 @@ class UniformDequantization(Dequantization):
     """
 
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
-        """Encode with noise."""
+        """Encode the levels with uniform noise on the bin."""
         return Dequantized(*self.clean(values, codec, noise), denoiser.sde.t_min)
 
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:

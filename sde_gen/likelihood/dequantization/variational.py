@@ -58,8 +58,8 @@ class Variational(nn.Module, Dequantization):
         start = noise.normal(middle)
         z, log_scale = start.flatten(1), torch.zeros(len(start), dtype=torch.float64, device=start.device)
         for coupling in self.couplings:
-            z, more = coupling(z, middle.flatten(1))
-            log_scale = log_scale + more
+            z, log_det = coupling(z, middle.flatten(1))
+            log_scale = log_scale + log_det
         z = z.reshape(middle.shape)
         x = codec.encode(values, _Given(z))  # codecs make places in a bin from Gaussian numbers
         normal = Prior(1.0)
@@ -88,8 +88,8 @@ class _Coupling(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the moved z (B, D) and the logarithm of the scale's product, float64 with shape (B,)."""
-        known = torch.cat([z * (1 - self.moved), condition], 1)
-        log_scale, shift = (self.moved * part for part in self.net(known).chunk(2, 1))
+        inputs = torch.cat([z * (1 - self.moved), condition], 1)
+        log_scale, shift = (self.moved * part for part in self.net(inputs).chunk(2, 1))
         log_scale = 3 * torch.tanh(
             log_scale / 3
         )  # a factor of at most 20, so that no step of training explodes
@@ -107,7 +107,7 @@ class _Given(IID):
 
 
 def load(path: Path | str) -> Variational:
-    """Read what :meth:`Variational.save` wrote.
+    """Load a flow saved by :meth:`Variational.save`.
 
     Raises:
         ValueError: there is no such file, or it is another one.
@@ -117,7 +117,7 @@ def load(path: Path | str) -> Variational:
     with safetensors.safe_open(str(path), "pt") as file:
         about = (file.metadata() or {}).get("about")
     if about is None:
-        raise ValueError(f"{path} holds no dequantization; write one by Variational.save")
+        raise ValueError(f"{path} contains no dequantization; write one by Variational.save")
     flow = Variational(**{**json.loads(about), "shape": tuple(json.loads(about)["shape"])})
     flow.load_state_dict(safetensors.torch.load_file(str(path)))
     return flow.eval().requires_grad_(False)

@@ -29,7 +29,7 @@ class Divergence(Checked, abc.ABC):
     """A way to compute or estimate the trace of the Jacobian of a field.
 
     The field is evaluated once, and what is differentiated is kept for all products with the Jacobian. Gradients flow
-    to x and to whatever the field depends on; under ``torch.no_grad()`` nothing is kept for them.
+    to x and to the parameters of the field; under ``torch.no_grad()`` no graph is retained.
     """
 
     @property
@@ -39,7 +39,7 @@ class Divergence(Checked, abc.ABC):
 
     @property
     def random(self) -> bool:
-        """Whether its values are estimates, by probes."""
+        """True for stochastic estimates with random probes, False for the exact divergence."""
         return True
 
     def with_fixed_probes(self) -> "Divergence":

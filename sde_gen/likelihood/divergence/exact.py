@@ -30,16 +30,16 @@ class Exact(Divergence):
 
     @property
     def num_probes(self) -> int:
-        """One value, the divergence."""
+        """Return 1, for the divergence itself."""
         return 1
 
     @property
     def random(self) -> bool:
-        """Nothing is."""
+        """False: the divergence is exact."""
         return False
 
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
-        """Nothing is random."""
+        """Return the evaluation of the full trace, without probes."""
         del x, noise, smooth
         return _Diagonal(self.chunk)
 

@@ -50,7 +50,7 @@ class HutchPlusPlus(Divergence):
 
     @property
     def num_probes(self) -> int:
-        """One value per probe, with the same exact part."""
+        """Number of probes; their values share the exact part."""
         return self.probes
 
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:

@@ -47,15 +47,15 @@ class Hutchinson(Divergence):
 
     @property
     def num_probes(self) -> int:
-        """One value per probe."""
+        """Number of probes, each of which gives a value."""
         return self.probes
 
     def with_fixed_probes(self) -> "Hutchinson":
-        """Probes for a whole solve."""
+        """Return the estimator with the same probes for a whole solve."""
         return replace(self, fresh=False)
 
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
-        """Draw the probes, or make them be drawn."""
+        """Draw the probes, once for the solve or at every evaluation."""
         if self.fresh and smooth:
             raise ValueError(
                 "fresh=true: fresh probes at every evaluation are noise to a method that chooses its steps; take fixed "
@@ -90,7 +90,7 @@ class _Quadratic:
 
 @dataclass(frozen=True)
 class _Fresh:
-    """Forms of other vectors every time."""
+    """The forms of new vectors at every evaluation."""
 
     draw: Callable[[], _Quadratic]
 
@@ -98,5 +98,5 @@ class _Fresh:
         return self.draw()(field, x)
 
     def select(self, index: Tensor) -> "_Fresh":
-        """What is drawn is drawn for the whole batch, whoever asks."""
+        """Select the samples after drawing for the whole batch, so that a sample's probes do not depend on it."""
         return _Fresh(lambda: self.draw().select(index))

@@ -32,5 +32,5 @@ class GaussianProbe(Probe):
     r"""Gaussian vectors: the estimate has variance 2 |S|^2."""
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
-        """Gaussian numbers."""
+        """Draw v ~ N(0, I) with the shape of x."""
         return noise.normal(x)

@@ -55,15 +55,15 @@ class ConvResample(LevelResample):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainResample(LevelResample):
-    """The resampler and nothing that is learned."""
+    """Resampling without learned parameters."""
 
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Halve."""
+        """Return the module that halves height and width."""
         del channels, options
         return _Down(resampler)
 
     def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Double."""
+        """Return the module that doubles height and width."""
         del channels, options
         return _Up(resampler)
 

@@ -42,10 +42,10 @@ class AttentionPattern(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalAttention(AttentionPattern):
-    """All tokens."""
+    """Attention of every token to all tokens."""
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build the module."""
+        """Build the attention module of a block on the given grid of tokens."""
         del grid, index
         return _Whole()
 
@@ -70,7 +70,7 @@ class NeighborhoodAttention(AttentionPattern):
             raise ValueError(f"size={self.size}: a neighborhood has an odd number of tokens a side")
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build the module."""
+        """Build the attention module of a block on the given grid of tokens."""
         del index
         if min(grid.height, grid.width) < self.size:
             raise ValueError(
@@ -98,7 +98,7 @@ class ShiftedWindowAttention(AttentionPattern):
             raise ValueError(f"size={self.size}: a window has at least one token a side")
 
     def mixer(self, grid: TokenGrid, index: int) -> nn.Module:
-        """Build the module."""
+        """Build the attention module of a block on the given grid of tokens."""
         if grid.height % self.size or grid.width % self.size:
             raise ValueError(
                 f"{grid.height}x{grid.width} tokens do not fall into windows of {self.size}x{self.size}; "

@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize (..., width)."""
+        """Normalize features of shape (..., width) over the last dimension."""
         out: Tensor = _rms(x) * self.scale.to(x.dtype)
         return out
 

@@ -98,7 +98,7 @@ class SpreadRotation(Rotation):
     """
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
-        """Build the rotations."""
+        """Build the rotary embedding of the heads."""
         return _Spread(heads, _part(head, 8), grid)
 
 
@@ -110,7 +110,7 @@ class LearnedRotation(Rotation):
     """
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
-        """Build the rotations."""
+        """Build the rotary embedding of the heads."""
         return _Learned(heads, _part(head, 4), grid)
 
 

@@ -108,7 +108,7 @@ class ResBlock(nn.Module):
         self.activation = activation
 
     def resample(self, x: Tensor) -> Tensor:
-        """Keep the resolution."""
+        """Return the features at unchanged resolution."""
         return x
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:

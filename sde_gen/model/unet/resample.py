@@ -32,11 +32,11 @@ class Box(Resampler):
     """Averages of 2x2 blocks down, nearest neighbors up (Ho et al., 2020, arXiv:2006.11239)."""
 
     def down(self, x: Tensor) -> Tensor:
-        """Average blocks."""
+        """Average blocks of 2 x 2 pixels."""
         return F.avg_pool2d(x, 2)
 
     def up(self, x: Tensor) -> Tensor:
-        """Repeat pixels."""
+        """Repeat every pixel in a block of 2 x 2."""
         return F.interpolate(x, scale_factor=2, mode="nearest")
 
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:

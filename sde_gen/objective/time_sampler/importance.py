@@ -28,7 +28,7 @@ class Importance(TimeSampler):
             raise ValueError(f"t_max={self.t_max} must lie in (0, 1]")
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Interpolate log-SNR."""
+        """Interpolate the log-SNR linearly between its values at t_min and 1."""
         first, last = self._ends(sde)
         return sde.t_from_log_snr(first + (last - first) * u).clamp(sde.t_min, self.t_max)  # rounding
 

@@ -48,6 +48,6 @@ class LogNormal(TimeSampler):
         if not bool(high > low):
             raise ValueError(
                 f"mean={self.mean}, std={self.std}: no noise level of {type(sde).__name__} lies there; its "
-                f"log(sigma / alpha) goes from {-0.5 * sde.log_snr(ends)[0]:.3g} to {-0.5 * sde.log_snr(ends)[1]:.3g}"
+                f"log(sigma / alpha) ranges from {-0.5 * sde.log_snr(ends)[0]:.3g} to {-0.5 * sde.log_snr(ends)[1]:.3g}"
             )
         return low, high

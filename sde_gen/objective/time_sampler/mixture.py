@@ -28,11 +28,11 @@ class Mixture(TimeSampler):
             raise ValueError(f"share={self.share} must lie strictly between 0 and 1")
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Choose by u, and use its place within the choice as the uniform number of that distribution."""
-        one = self.first.times(sde, (u / self.share).clamp(max=1.0))
-        two = self.second.times(sde, ((u - self.share) / (1 - self.share)).clamp(min=0.0))
-        return torch.where(u < self.share, one, two)
+        """Select a component by u, and rescale u to the uniform number of that component."""
+        first = self.first.times(sde, (u / self.share).clamp(max=1.0))
+        second = self.second.times(sde, ((u - self.share) / (1 - self.share)).clamp(min=0.0))
+        return torch.where(u < self.share, first, second)
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
-        """The mixture of the two densities."""
+        """Return the density of the mixture, ``share p_1(t) + (1 - share) p_2(t)``."""
         return self.share * self.first.density(sde, t) + (1 - self.share) * self.second.density(sde, t)

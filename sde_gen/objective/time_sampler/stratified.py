@@ -25,10 +25,10 @@ class Stratified(TimeSampler):
     law: TimeSampler = field(default_factory=UniformTime)
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Spread and delegate."""
+        """Transform stratified numbers, ``(u_0 + i / B) mod 1``, to times."""
         offsets = torch.arange(len(u), dtype=u.dtype, device=u.device) / len(u)
         return self.law.times(sde, torch.remainder(u[0] + offsets, 1.0))
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
-        """The density of every single time."""
+        """Return the marginal density of each time."""
         return self.law.density(sde, t)

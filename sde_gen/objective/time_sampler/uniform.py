@@ -14,9 +14,9 @@ class UniformTime(TimeSampler):
     """t ~ U[t_min, 1]."""
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Stretch."""
+        """Return ``t_min + (1 - t_min) u``."""
         return sde.t_min + (1 - sde.t_min) * u
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
-        """One over the length of the interval."""
+        """Return the constant density ``1 / (1 - t_min)``."""
         return torch.full_like(t, 1 / (1 - sde.t_min))

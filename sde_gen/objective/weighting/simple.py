@@ -14,6 +14,6 @@ class Simple(Weighting):
     """w = 1, L_simple of Ho et al., 2020, arXiv:2006.11239, eq. 14."""
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:
-        """One."""
+        """Return 1 with the shape of t."""
         del sde
         return torch.ones_like(t)

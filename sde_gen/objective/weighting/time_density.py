@@ -23,5 +23,5 @@ class TimeDensity(Weighting):
     times: TimeSampler
 
     def __call__(self, sde: SDE, t: Tensor) -> Tensor:
-        """The density."""
+        """Return the density p(t) of the time sampler."""
         return self.times.density(sde, t)
