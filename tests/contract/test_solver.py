@@ -1,4 +1,4 @@
-"""What every solver owes: its order on every process, its count of evaluations, samples that do not meet."""
+"""Contract of all solvers: order on every process, number of evaluations, samples independent of the batch."""
 
 from functools import cache
 from itertools import pairwise

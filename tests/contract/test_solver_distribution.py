@@ -1,4 +1,4 @@
-"""What every stochastic solver owes: the mean and covariance of the process, at its declared order, exactly judged."""
+"""Distributions of stochastic solvers: mean and covariance of the process, at the declared order, exactly judged."""
 
 from collections.abc import Callable
 

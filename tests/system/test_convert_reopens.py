@@ -1,4 +1,4 @@
-"""Whatever is converted, and whatever a training can store, all commands can open: with all options it samples."""
+"""Converted networks and stored trainings open in all commands and sample, with all options."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -180,7 +180,7 @@ CHOICES = {
         for name in names(kind)
     },
 }
-"""What a training may be told about what is opened again."""
+"""Choices of a training that matter when it is opened again."""
 
 
 @pytest.mark.parametrize(

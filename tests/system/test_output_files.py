@@ -1,4 +1,4 @@
-"""What the commands leave: numbers first, whole or not at all, and nothing of killed ones."""
+"""Output files of the commands: numbers first, whole or not at all, and nothing of killed processes."""
 
 import json
 import os

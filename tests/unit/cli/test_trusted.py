@@ -1,4 +1,4 @@
-"""What a stored configuration may build: every class and function of the package is tried in every place."""
+"""Targets allowed in a stored configuration: every class and function of the package is tried in every place."""
 
 import collections.abc
 import importlib

@@ -60,7 +60,7 @@ def test_gradients_are_differences(divergence) -> None:
     ids=["rk4", "dopri5"],
 )
 def test_both_ways_back_agree(method, tolerance, adjoint) -> None:
-    """ParametrizedOracle every step and by the adjoint equation, in fixed and in chosen steps; gradients are of the size 0.3."""
+    """Backpropagation and the adjoint equation, in fixed and adaptive steps; gradients are of the size 0.3."""
     model, x = network(), points().requires_grad_()
     wanted = [model.net.first.weight, model.net.last.bias, x]
     exact = torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
