@@ -77,6 +77,7 @@ def schedulers() -> Iterator[dict[str, Any]]:
         yield {"_class_name": f"{name}Scheduler", "num_train_timesteps": 1000}
 
 
+@pytest.mark.slow
 def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
     """One network; what is opened is the same process and the same meaning as what was read."""
     tensors = random_tensors(from_diffusers.PLAIN)
