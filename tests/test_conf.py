@@ -1,4 +1,4 @@
-"""Configuration is the constructor: every yaml binds to a signature, every recipe and every door composes."""
+"""Configuration is the constructor: every yaml binds to a signature, every recipe and every command composes."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""What the documents say is run: their Python blocks, their commands, their links and their yaml."""
+"""Documentation that runs: Python blocks, commands, links and yaml."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What conditioning owes: classes as they are, dropped at the rate that is asked for."""
+"""Contract of conditioning: classes unchanged, dropped at the requested rate."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a network of classes owes: logits of the samples one by one, a use for every parameter."""
+"""Contract of all encoders: logits of single samples, a use for every parameter."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every grid owes on every process."""
+"""Contract of all grids on all processes."""
 
 import math
 

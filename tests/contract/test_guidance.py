@@ -1,4 +1,4 @@
-"""What guidance owes: exact lines between exact denoisers, and Bayes' theorem, on every process."""
+"""Contract of guidance: exact lines between exact denoisers, and Bayes' theorem, on every process."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What every method for inverse problems owes with every solver: samples near the exact posterior of a Gaussian."""
+"""Contract of all methods for inverse problems with all solvers: samples near the exact posterior of a Gaussian."""
 
 import math
 from typing import Any

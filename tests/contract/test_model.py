@@ -1,4 +1,4 @@
-"""What every network keeps: shapes, a zero start, live parameters, independence within the batch."""
+"""Contract of all networks: shapes, a zero start, live parameters, independence within the batch."""
 
 import pytest
 import torch

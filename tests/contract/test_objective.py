@@ -1,4 +1,4 @@
-"""The training objective: laws of times, weightings, and the loss against quadrature with an exact denoiser."""
+"""Contract of the objective: densities of times, weightings, and the loss against quadrature with an exact denoiser."""
 
 import pytest
 import torch

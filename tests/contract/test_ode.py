@@ -1,4 +1,4 @@
-"""What every integrator owes: closed-form answers in both directions, and states of several tensors."""
+"""Contract of all integrators: closed-form answers in both directions, and states of several tensors."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a measurement owes: linearity where it says so, its transpose, and a clear word on what does not fit."""
+"""Contract of all measurements: linearity where declared, the transpose, clear errors for inputs that do not fit."""
 
 import io
 

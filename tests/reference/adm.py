@@ -1,4 +1,4 @@
-"""What the networks of guided-diffusion and improved-diffusion compute, read off their description alone.
+"""Networks of guided-diffusion and improved-diffusion, written from their description alone.
 
 It walks through a network once and asks for tensors by their names and shapes; so it says too which tensors a file
 has. Nothing of it knows our networks.

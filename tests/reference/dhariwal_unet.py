@@ -1,4 +1,4 @@
-"""What EDM's DhariwalUNet computes, read off its description alone, with heads and groups as theirs at every width.
+"""DhariwalUNet of EDM, written from its description alone, with heads and groups as theirs at every width.
 
 It walks through the network once and asks for tensors by their names and shapes; so it says too which tensors a file
 has. Nothing of it knows our networks.

@@ -1,4 +1,4 @@
-"""What k-diffusion's networks compute, read off their description alone: the oracle of the imported ones.
+"""Networks of k-diffusion, written from their description alone: the oracle of the imported ones.
 
 Each walks through a network once and asks for tensors by their names and shapes, so it says too which tensors a file
 has. Nothing of it knows our networks.

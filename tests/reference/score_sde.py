@@ -1,4 +1,4 @@
-"""What score_sde_pytorch's NCSN++ computes, read off its description alone: the oracle of the imported networks.
+"""NCSN++ of score_sde_pytorch, written from its description alone: the oracle of the imported networks.
 
 It walks through the network once, in the order in which their code numbers the modules, and asks for tensors by their
 names and shapes; so it says too which tensors a file has. Nothing of it knows our networks.

@@ -1,4 +1,4 @@
-"""What diffusers' UNet2DModel computes, read off its description alone: the oracle of the imported networks.
+"""UNet2DModel of diffusers, written from its description alone: the oracle of the imported networks.
 
 It walks through the network once and asks for tensors by their names and shapes; so it says too which tensors a file
 has. Nothing of it knows our networks.

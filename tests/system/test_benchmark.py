@@ -1,4 +1,4 @@
-"""The benchmark door as a user finds it: references on every grid, solvers without an error, settings nobody reads."""
+"""The benchmark command: references on every grid, solvers without an error, unused settings."""
 
 import json
 

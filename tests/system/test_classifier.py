@@ -1,4 +1,4 @@
-"""The door that trains a classifier of noised samples."""
+"""Training a classifier of noised samples with the train_classifier command."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The doors as a user finds them: a run from training to benchmark, and every mistake answered in a line."""
+"""All commands on a small run, from training to benchmark, and a one-line error for every mistake."""
 
 import hashlib
 import json

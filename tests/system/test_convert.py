@@ -1,4 +1,4 @@
-"""The door convert: from a foreign file to samples and bits per dimension, and mistakes in a line."""
+"""The convert command: from a foreign file to samples and bits per dimension, and mistakes in a line."""
 
 import json
 import math

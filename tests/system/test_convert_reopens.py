@@ -1,4 +1,4 @@
-"""Whatever is converted, and whatever a training can store, all commands can open: with all options it samples."""
+"""Converted networks and stored trainings open in all commands and sample, with all options."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -77,6 +77,7 @@ def schedulers() -> Iterator[dict[str, Any]]:
         yield {"_class_name": f"{name}Scheduler", "num_train_timesteps": 1000}
 
 
+@pytest.mark.slow
 def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
     """One network; what is opened is the same process and the same meaning as what was read."""
     tensors = random_tensors(from_diffusers.PLAIN)
@@ -180,7 +181,7 @@ CHOICES = {
         for name in names(kind)
     },
 }
-"""What a training may be told about what is opened again."""
+"""Choices of a training that matter when it is opened again."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A run whose data lie on the disk, through the doors."""
+"""Runs on data on the disk, through all commands."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the commands leave: numbers first, whole or not at all, and nothing of killed ones."""
+"""Output files of the commands: numbers first, whole or not at all, and nothing of killed processes."""
 
 import json
 import os
@@ -116,6 +116,7 @@ def _hang(folder: Path, started: Path) -> None:
     enter("sample", f"run={folder}", "n=2", "steps=2")
 
 
+@pytest.mark.slow
 def test_what_a_killed_sample_left_is_cleared_by_the_next(run: Path, tmp_path: Path) -> None:
     with children() as begin:
         child = begin(_hang, run, tmp_path / "started")

@@ -1,4 +1,4 @@
-"""The door that certifies: what holds, what does not, and solvers of the user's own."""
+"""The verify command: valid solvers, invalid ones, and solvers of user code."""
 
 import json
 import sys

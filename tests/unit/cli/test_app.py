@@ -1,4 +1,4 @@
-"""What every door does before its task."""
+"""Setup common to all commands."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What results say of the code that made them."""
+"""Versions of the code recorded in results."""
 
 import subprocess
 from dataclasses import replace

@@ -124,7 +124,7 @@ def test_an_index_is_made_once_and_knows_when_the_shards_change(tmp_path, monkey
             source.load()
 
 
-def test_patterns(tmp_path):
+def test_shard_patterns_expand_ranges_and_wildcards(tmp_path):
     for name in ("a-08-0", "a-08-1", "a-09-0", "a-09-1", "a-10-0", "a-10-1", "b"):
         (tmp_path / name).touch()
     assert [path.name for path in expand(str(tmp_path / "a-{08..10}-{0..1}"))] == [

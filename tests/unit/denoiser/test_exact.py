@@ -163,7 +163,7 @@ def test_gaussian_is_a_mixture_of_one() -> None:
     torch.testing.assert_close(model.log_prob(x, t), expected)
 
 
-def test_what_is_refused() -> None:
+def test_mixture_denoiser_refuses_invalid_parameters() -> None:
     sde, means, covs = make("sde", "vp"), torch.zeros(2, 3), torch.eye(3).expand(2, 3, 3)
     bad = {
         "shape": {"covs": torch.eye(3)},

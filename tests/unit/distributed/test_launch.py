@@ -1,4 +1,4 @@
-"""Who else was begun with this process, as torchrun or submitit tell it."""
+"""Ranks and world size from the environment of torchrun or submitit."""
 
 import pickle
 import sys

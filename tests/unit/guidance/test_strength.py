@@ -1,4 +1,4 @@
-"""How strongly guidance pushes: every scale, limit and gain in a value known from elsewhere."""
+"""Strength of guidance: every scale, limit and gain in a value known from elsewhere."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The variational bounds against exact mixtures, Gaussians and laws on levels, with expectations by quadrature."""
+"""Variational bounds against exact mixtures, Gaussians and distributions on levels, with expectations by quadrature."""
 
 import itertools
 import math

@@ -47,7 +47,7 @@ def test_doubts_are_systematic_errors_that_are_not_small():
     assert set(budget(values, {}, {"large": offset["large"]}).significant_biases(share=3)) == set()
 
 
-def test_rows_of_batches_join():
+def test_metric_result_round_trips_through_rows_of_batches():
     nan = math.nan
     parts = [
         MetricResult(

@@ -1,4 +1,4 @@
-"""The parts of HDiT: where attention reaches, what rotations tell, and what a network is told."""
+"""Parts of HDiT: the reach of attention, rotary embeddings, and the inputs of the conditioning."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Random numbers as functions of a key: the published generator, and the law of what is made of it."""
+"""Random numbers as functions of a key: the published generator, and the distributions derived from it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Sources of noise: laws, streams, and the Brownian path."""
+"""Sources of noise: distributions, streams, and the Brownian path."""
 
 import math
 from itertools import pairwise
@@ -94,7 +94,7 @@ def test_all_bits_of_a_seed_count(kind: type[PerSample]) -> None:
 
 
 @pytest.mark.parametrize("kind", [PerSample, Brownian])
-def test_what_is_refused(kind: type[PerSample]) -> None:
+def test_noise_refuses_invalid_seeds_and_batch_sizes(kind: type[PerSample]) -> None:
     for seed in (-1, 2**64):
         with pytest.raises(ValueError, match="seed"):
             kind([seed])

@@ -1,4 +1,4 @@
-"""What single processes promise beyond the contract of all."""
+"""Properties of single processes beyond the common contract."""
 
 import copy
 import itertools

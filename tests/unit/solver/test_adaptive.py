@@ -253,7 +253,7 @@ def straight() -> tuple[Denoiser, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["dormand_prince", "bogacki_shampine"])
-def test_goes_through_where_there_is_no_signal(kind: str) -> None:
+def test_adaptive_solver_integrates_through_zero_signal(kind: str) -> None:
     model, x, exact, times = straight()
     solver = KINDS[kind](rtol=1e-7, atol=1e-7)
     down = integrate(solver, model, x, times).x

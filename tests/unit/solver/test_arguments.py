@@ -1,4 +1,4 @@
-"""What a user may get wrong: each is refused when the solver is made, and says what would do."""
+"""Invalid arguments of solvers: each is refused by the constructor, with a remedy in the message."""
 
 from collections.abc import Callable
 

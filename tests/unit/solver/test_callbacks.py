@@ -1,4 +1,4 @@
-"""What watches a solver."""
+"""Callbacks of the solvers."""
 
 import pytest
 import torch

@@ -56,7 +56,7 @@ def test_noise_prediction_refuses_to_start_without_signal(name: str) -> None:
 
 
 @pytest.mark.parametrize("sde", names("sde"))
-def test_first_solvers_agree(sde: str) -> None:
+def test_ddim_and_dpm_solver_1_agree(sde: str) -> None:
     """DDIM without noise and DPM-Solver-1 are one method, written from two papers."""
     process = make("sde", sde)
     model, times = oracles.denoiser(process), oracles.ratio_times(process, 7)

@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 
 from sde_gen import ode, solver
-from sde_gen.cli.renamed import RENAMED
+from sde_gen.cli.renamed import TARGETS
 from sde_gen.noise import IID
 from sde_gen.solver import ODESolver
 from tests.helpers import oracles
@@ -22,7 +22,7 @@ NAMES = ("dormand_prince", "bogacki_shampine", "scipy_ode", "torch_diffeq")
 
 @pytest.mark.parametrize(("path", "name"), zip(STORED, NAMES, strict=True))
 def test_stored_solver_opens_as_its_successor(path: str, name: str) -> None:
-    stored = instantiate({"_target_": RENAMED[f"sde_gen.solver.{path}"], **STORED[path]})
+    stored = instantiate({"_target_": TARGETS[f"sde_gen.solver.{path}"], **STORED[path]})
     assert stored == make("solver", name)
 
 

@@ -1,4 +1,4 @@
-"""What a step reads: the same samples from memory, from a cache and from shards, a step ahead, each process its own."""
+"""Batches of a step: the same samples from memory, a cache and shards, read a step ahead, separate for each process."""
 
 import threading
 import time

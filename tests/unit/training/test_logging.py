@@ -1,4 +1,4 @@
-"""What is gathered and written down of a training."""
+"""Metrics gathered and logged in training."""
 
 import importlib
 import json

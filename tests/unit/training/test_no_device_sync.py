@@ -1,4 +1,4 @@
-"""Neither a walk nor a step of training asks the device for a number, so that a GPU is never waited for.
+"""Sampling and training steps never synchronize with the device, so that a GPU is never waited for.
 
 Samples without memory (the device ``meta``) have no numbers: whoever asks for one gets an error. Times and their
 coefficients lie on the host, as they do with samples on a GPU.
