@@ -151,7 +151,7 @@ def format_error(error: BaseException) -> str:
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {line}"
-    return line
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def require_int(config: DictConfig, *keys: str, least: int = 1) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 
@@ -107,12 +108,17 @@ def print_table(
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(_printable(name), _printable(value))
     console.print(title, soft_wrap=True, style="italic", markup=False)
     console.print(table)
     width = max(map(len, paths), default=0)
     for name, path in paths.items():
         console.print(f"{name:<{width}}  {path}", soft_wrap=True, markup=False)
+
+
+def _printable(text: str) -> Text:
+    """A text without markup and control characters: names of classes and folders may be anybody's."""
+    return Text("".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text))
 
 
 def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -126,7 +132,7 @@ def print_summary(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
         for index in part:
             grid.add_column(columns[index], justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
-            grid.add_row(*(row[index] for index in part))
+            grid.add_row(*(_printable(row[index]) for index in part))
         console.print(grid)
 
 

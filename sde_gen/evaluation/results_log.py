@@ -10,6 +10,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
+from sde_gen.utils import regular_file
 from sde_gen.utils.diff import diff_config
 
 Record = Mapping[str, Any]
@@ -104,6 +105,8 @@ class ResultsLog:
     @contextmanager
     def _locked(self) -> Iterator[BufferedRandom]:
         """Keep others from the file, read from its start, write at its end; a killed process leaves no lock."""
+        if self.path.exists():
+            regular_file.check(self.path)
         with self.path.open("a+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)

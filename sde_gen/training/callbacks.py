@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sde_gen.utils import atomic
+from sde_gen.utils import atomic, regular_file
 from sde_gen.utils.arguments import Checked
 
 Record = Mapping[str, Any]
@@ -47,7 +47,8 @@ class JSONL(Callback):
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            text = self.path.read_text()
+            regular_file.check(self.path)
+            text = self.path.read_text(errors="replace")
             lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
             atomic.write(self.path, "".join(lines))
 
@@ -60,7 +61,13 @@ class JSONL(Callback):
 def _images(line: str) -> float:
     try:
         return int(json.loads(line)["images"])
-    except (ValueError, KeyError):  # a line truncated by a kill
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # a line truncated by a kill, or edited
         return float("inf")
 
 

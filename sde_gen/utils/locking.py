@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sde_gen.utils import regular_file
+
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
@@ -12,9 +14,13 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another training is at work there.
+        OSError: the lock is no regular file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    path = folder / ".lock"
+    if path.exists():
+        regular_file.check(path)
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

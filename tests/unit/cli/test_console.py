@@ -63,3 +63,12 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
     with console.progress() as bar:
         bar.add_task("images", total=10, note="")
     assert "\x1b[" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mcat", "[/cat]", "[red]cat"])
+def test_tables_show_names_without_markup_and_control_characters(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.print_table("samples", {"class": name})
+    console.print_summary("samples", ["class", "n"], [[name, "1"]])
+    assert capsys.readouterr().out.count(name.replace("\x1b", " ")) == 2
