@@ -150,7 +150,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_TRAINING = (
-    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe"),
+    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe", "threads"),
     *(
         f"engine.{name}"
         for name in (

@@ -73,22 +73,6 @@ def require_steps(name: str, solver: Solver) -> None:
         )
 
 
-def require_finite_velocity(velocity: Tensor, t: float) -> None:
-    """Stop an adaptive method that would shorten its steps without end.
-
-    Arguments:
-        velocity: of the probability flow, with any shape.
-        t: the time.
-
-    Raises:
-        FloatingPointError: the velocity is not finite.
-    """
-    if not bool(torch.isfinite(velocity).all()):
-        raise FloatingPointError(
-            f"the velocity is not finite at t={t:.6g}; are the samples there, and the denoiser's output?"
-        )
-
-
 def require_descent(solver: str, times: Tensor) -> None:
     """Refuse to draw noise toward larger times.
 

@@ -344,7 +344,9 @@ def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: P
 def test_a_finished_training_says_what_it_does_not_do(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [*SMALL, *GREY, "conditioning=class", "run=runs/g"]
     (home / "d").rename(home / "d3")
-    enter("train", *words, "data.root=d3", "device=cpu", "engine.log_every=16")  # the same data, elsewhere
+    enter(
+        "train", *words, "data.root=d3", "device=cpu", "threads=1", "engine.log_every=16"
+    )  # the same data, elsewhere
     assert "was finished before, and nothing is trained" in " ".join(capfd.readouterr().out.split())
     images(home / "d2", "cat", "dog", seed=4)
     said = mistake(capfd, "train", *words, "data.root=d2", "optimizer.lr=0.1")

@@ -13,6 +13,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+import sde_gen as sg
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import renamed
 from sde_gen.training.precision import Auto
@@ -145,3 +146,12 @@ def test_every_old_class_has_one_name_today():
     for old, new in renamed.TARGETS.items():
         assert get_object(new), old
         assert renamed.TARGETS.get(new, new) == new
+
+
+@pytest.mark.filterwarnings("ignore:.* of the values outside")
+def test_a_run_loaded_in_python_gives_the_samples_of_the_command(tmp_path: Path) -> None:
+    enter("sample", f"run={OLD}", "n=5", "steps=3", "seed=7", "batch_size=2", f"out={tmp_path}")
+    expected = torch.from_numpy(np.load(tmp_path / "samples.npz")["model_space"])
+    run = sg.load(str(OLD))
+    assert torch.equal(run.sample(5, sampler=sg.Sampler(steps=3), seed=7, batch_size=2), expected)
+    assert not torch.equal(run.sample(5, sampler=sg.Sampler(steps=3), seed=8), expected)
