@@ -45,7 +45,7 @@ $(VENV)/.installed-docs: $(PROJECT) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.train sde=vp model=ncsnpp run=$(RUN)
+	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.train sde=vp model=ncsnpp run=$(RUN) engine.batch_size=128 optimizer.lr=2e-3
 	$(BIN)/python -m sde_gen.sample run=$(RUN) solver=dpm_solver_pp steps=20 n=64 seed=0
 	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.evaluate run=$(RUN) metrics=[bpd] integrator.steps=64 batch_size=150
 	@$(BIN)/python scripts/report.py $(RUN)
