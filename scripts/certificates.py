@@ -18,12 +18,13 @@ CI runs all of it. This page is written by `scripts/certificates.py` from its fi
 
 The order is the slope of the error over three doublings of the number of steps, in float64 on equal steps of the
 log-SNR. Deterministic solvers are judged by their end point on the probability flow of a mixture of Gaussians,
-against SciPy's eighth-order method on the mixture's definition; stochastic ones by the covariance of their law on
+against SciPy's eighth-order method on the mixture's definition; stochastic ones by the covariance of their output on
 Gaussian data, which is read off without Monte Carlo. A certificate also holds that the evaluations counted are
 those declared, and that a sample alone is the same as in a batch. Solvers of order 0 keep a bias that more steps
 alone do not remove; adaptive ones choose their own steps and are held to an error below 1e-3 at their default
 tolerance. The bias is the largest error over the processes with 24 evaluations, or as many as an adaptive solver
-chooses.
+chooses. It is blank for `annealed_langevin`, which refuses so few steps, and for `adaptive_sde`, whose
+output has no closed form.
 
 """
 
@@ -57,7 +58,7 @@ def certificates(found: dict) -> str:
     for name in dict.fromkeys(one["solver"] for one in table):
         mine = {one["sde"]: one for one in table if one["solver"] == name}
         first = next(iter(mine.values()))
-        declared = "own steps" if first["declared"] is None else first["declared"]
+        declared = "adaptive" if first["declared"] is None else first["declared"]
         known = [one["bias"] for one in mine.values() if one["bias"] is not None]
         bias = f"{max(known):.0e}" if known else ""
         lines.append(f"| `{name}` | {declared} | {' | '.join(cell(mine[sde]) for sde in sdes)} | {bias} |")

@@ -126,7 +126,7 @@ def _figure(reports: list[SolverReport], sdes: list[str]) -> Figure:
     for report in reports:
         if report.declared and math.isfinite(report.order):
             gain[solvers.index(report.solver), sdes.index(report.sde)] = report.order - report.declared
-    figure = Figure(figsize=(2 + 0.7 * len(sdes), 1.5 + 0.25 * len(solvers)), dpi=120, layout="tight")
+    figure = Figure(figsize=(2 + 0.7 * len(sdes), 1.5 + 0.25 * len(solvers)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     colors = axes.imshow(gain, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
     axes.set_xticks(range(len(sdes)), sdes, rotation=45, ha="right")
