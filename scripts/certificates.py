@@ -1,4 +1,4 @@
-"""Write docs/solver_certificates.md from what ``sde_gen.verify`` and benchmarks/peer_orders.py measured.
+"""Write docs/solver_certificates.md from the results of ``sde_gen.verify`` and benchmarks/peer_orders.py.
 
 python -m sde_gen.verify out=benchmarks/results/certificates
 python scripts/certificates.py
@@ -12,33 +12,35 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 HEAD = """# Solver certificates
 
-What every solver of this package does, measured against exact answers. `python -m sde_gen.verify` measures it
-again, also for solvers and processes of your own (`solvers=[my/solver.yaml]`), and fails where a certificate does;
-CI runs all of it. This page is written by `scripts/certificates.py` from its figures ({versions}).
+Measured orders and biases of every solver of this package, against exact solutions. `python -m sde_gen.verify`
+repeats the measurements, also for your own solvers and processes (`solvers=[my/solver.yaml]`), and fails if a
+certificate fails; CI runs all of it. `scripts/certificates.py` writes this page from its figures
+({versions}).
 
-The order is the slope of the error over three doublings of the number of steps, in float64 on equal steps of the
-log-SNR. Deterministic solvers are judged by their end point on the probability flow of a mixture of Gaussians,
-against SciPy's eighth-order method on the mixture's definition; stochastic ones by the covariance of their output on
-Gaussian data, which is read off without Monte Carlo. A certificate also holds that the evaluations counted are
-those declared, and that a sample alone is the same as in a batch. Solvers of order 0 keep a bias that more steps
-alone do not remove; adaptive ones choose their own steps and are held to an error below 1e-3 at their default
-tolerance. The bias is the largest error over the processes with 24 evaluations, or as many as an adaptive solver
-chooses. It is blank for `annealed_langevin`, which refuses so few steps, and for `adaptive_sde`, whose
-output has no closed form.
+The order is the slope of the error over three doublings of the number of steps, in float64 on equal steps in
+log-SNR. The error of a deterministic solver is that of its end point on the probability flow of a mixture of
+Gaussians, against SciPy's eighth-order method on the definition of the mixture; the error of a stochastic solver is
+that of its output covariance on Gaussian data, computed without Monte Carlo. A certificate also verifies the declared
+number of evaluations and batch independence. Solvers of order 0 have a bias that more steps alone do not remove;
+adaptive solvers must have an error below 1e-3 at their default tolerance. The bias is the largest error over the
+processes with 24 evaluations, or as many as an adaptive solver takes. It is blank for `annealed_langevin`, which
+rejects so few steps, and for `adaptive_sde`, whose output distribution has no closed form.
 
 """
 
 PEERS = """
 ## Other packages on the same problem
 
-The same mixture, the same steps, float64 ({versions}). The slopes of the error from 12 to 96 steps and from 64 to
-512, the larger one. A number at the end of a name is the order that the package gives the method.
+The same mixture and steps, float64
+({versions}).
+The larger of the slopes of the error from 12 to 96 and from 64 to 512 steps. A number at the end of a name is the order
+as declared by the package.
 
 """
 
 
 def cell(one: dict) -> str:
-    """Measured order of a certificate."""
+    """Format the measured order of a certificate."""
     if one["failures"]:
         return "fails"
     order = one["order"]
@@ -46,12 +48,12 @@ def cell(one: dict) -> str:
 
 
 def versions(found: dict, *names: str) -> str:
-    """Versions in words."""
+    """Format package versions."""
     return ", ".join(f"{name} {found[name]}" for name in names if name in found)
 
 
 def certificates(found: dict) -> str:
-    """The table of our solvers."""
+    """Format the table of the solvers of this package."""
     table = [one for one in found["certificates"] if not one["parametrization"]]
     sdes = list(dict.fromkeys(one["sde"] for one in table))
     lines = [f"| solver | declared | {' | '.join(sdes)} | bias |", "|---" * (len(sdes) + 3) + "|"]
@@ -66,7 +68,7 @@ def certificates(found: dict) -> str:
 
 
 def peers(found: dict) -> str:
-    """The table of other packages."""
+    """Format the table of other packages."""
     lines = ["| solver | EDM path | VP path |", "|---|---|---|"]
     for row in found["rows"]:
         cells = ["no result" if row[path] is None else f"{row[path]:.2f}" for path in ("EDM", "VP")]
