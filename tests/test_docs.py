@@ -65,7 +65,7 @@ COMMANDS = [
     pytest.param(match.group(1), match.group(2), id=f"{title(page)}: {match.group(1)} {match.group(2)}")
     for page in PAGES
     for _, block in blocks(page, "sh")
-    for match in re.finditer(r"python -m sde_gen\.(\w+) *([^#\n]*)", block)
+    for match in re.finditer(r"python -m sde_gen\.(\w+) *([^#\n]*)", block.replace("\\\n", " "))
 ]
 
 
