@@ -23,6 +23,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"sde_gen {release}"
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
