@@ -2,7 +2,7 @@
 
     python benchmarks/guidance_scale.py RUN CLASSIFIER [--n 200] [--scales 0 1 2 4 8] [--steps 20] [--out FOLDER]
 
-RUN is a run trained with conditioning=class, CLASSIFIER one of train_classifier on the same data and process. Per
+RUN is a run trained with conditioning=class, CLASSIFIER one of objective=cross_entropy on the same data and process. Per
 scale: the share of samples that the classifier, judging at the least noise, finds in the class that was asked for, with
 its standard error; the mean distance between samples of one class, as a share of that between held-out images of one
 class; and what guidance by the gradient of the classifier itself gives. Prints a table, writes JSON and a picture with

@@ -14,12 +14,13 @@ from torch import nn
 
 from sde_gen import __version__
 from sde_gen.cli.options import accepts
+from sde_gen.cli.overrides import CONF, names
 from sde_gen.cli.renamed import upgrade_about
+from sde_gen.cli.trusted import Classifier, Network, is_of
 from sde_gen.data import DatasetSource, Identity, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
-from sde_gen.sde import SDE
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 from sde_gen.utils.types import Shape
@@ -50,58 +51,54 @@ def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
     return built
 
 
-def denoiser(config: DictConfig, data_spec: DataSpec, **more: Any) -> NetworkDenoiser:
-    """Build the network, its process and its prediction type; the process is made once.
+def trained_class(config: DictConfig) -> type[Any]:
+    """Return the class of what a training trains: the one that its objective declares, else a denoiser."""
+    node = config.get("objective")
+    found: type = getattr(node and get_object(node._target_), "trains", NetworkDenoiser)
+    return found
+
+
+def model(config: DictConfig, data_spec: DataSpec, **more: Any) -> Any:
+    """Build what is trained: the network, its process and its prediction type; the process is made once.
 
     Arguments:
         config: the configuration of a training.
         data_spec: shape, levels and classes of the data.
-        more: further arguments: the context in which the network is called.
+        more: further arguments: the context in which a denoiser's network is called.
     """
     sde = make(config.sde)
-    return NetworkDenoiser(
+    shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
+    return trained_class(config)(
         net=network(config, data_spec),
         sde=sde,
-        parametrization=_parametrization(config, sde),
+        parametrization=make(config.parametrization, **shared),
         **more,
     )
 
 
 def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
-    """Build the network of a score model."""
-    takes_classes = conditional(config) and accepts(config.model, "num_classes")
-    classes = {"num_classes": data_spec.classes} if takes_classes else {}
-    built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **classes})
-    return built
-
-
-def encoder(config: DictConfig, data_spec: DataSpec) -> nn.Module:
-    """Build the network of a classifier of noised samples."""
-    facts_of_net = {**data_spec.fill(config.encoder), "num_classes": data_spec.classes}
-    built: nn.Module = make(config.encoder, _convert_="all", **facts_of_net)
-    return built
-
-
-def classifier(config: DictConfig, data_spec: DataSpec) -> NoisyClassifier:
-    """Build the network of a classifier of noised samples, its process and the scaling of its input.
+    """Build the network of a score model or of a classifier.
 
     Raises:
-        ValueError: the data have no labels.
+        ValueError: it is the other of the two than the objective trains.
     """
-    if data_spec.classes < 2:
-        raise ValueError("the data have no classes; use data with labels, such as data=digits")
-    sde = make(config.sde)
-    return NoisyClassifier(
-        net=encoder(config, data_spec),
-        sde=sde,
-        parametrization=_parametrization(config, sde),
-    )
+    trained, found = trained_class(config), get_object(config.model._target_)
+    kind = Classifier if trained is NoisyClassifier else Network
+    if found.__module__.startswith("sde_gen.") and not is_of(found, kind):
+        raise ValueError(
+            f"{found.__name__} is not the network of a {trained.__name__}, which the objective trains: "
+            f"model={' or '.join(networks(kind))} is"
+        )
+    classes = accepts(config.model, "num_classes") and conditional(config)
+    given = {"num_classes": data_spec.classes} if classes else {}
+    built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **given})
+    return built
 
 
-def _parametrization(config: DictConfig, sde: SDE) -> Any:
-    """Build the prediction type, of the same process where it takes one."""
-    shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
-    return make(config.parametrization, **shared)
+def networks(kind: Any) -> list[str]:
+    """Names of the networks of a kind, :class:`Network` or :class:`Classifier`."""
+    targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
+    return [name for name, target in targets.items() if is_of(get_object(target), kind)]
 
 
 def conditional(config: DictConfig) -> bool:
@@ -208,7 +205,7 @@ def trainer(
     config: DictConfig,
     splits: Splits,
     *,
-    model: Callable[[DictConfig, DataSpec], Any] = denoiser,
+    model: Callable[[DictConfig, DataSpec], Any] = model,
     **more: Any,
 ) -> Trainer:
     """Build the training of a configuration of the command ``train``.
@@ -220,21 +217,24 @@ def trainer(
         more: further arguments: callbacks and when to stop.
     """
     data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
-    if config.get("model", {}).get("num_classes", 0):
-        raise ValueError(
-            f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
-            "to train with them use conditioning=class"
-        )
     if conditional(config) and splits.train.labels is not None and splits.test.labels is None:
         raise ValueError(
             "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
             "training split's images (data.test=null), or use conditioning=none"
         )
+    objective = make(config.objective)
+    if getattr(objective, "requires_labels", False):
+        _require_labels(config, data_spec)
+    elif config.model.get("num_classes", 0):
+        raise ValueError(
+            f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
+            "to train with them use conditioning=class"
+        )
     settings: TrainingConfig = make(config.engine)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
     return Trainer(
         denoiser=model(config, data_spec).to(device(config.device)),
-        objective=make(config.objective),
+        objective=objective,
         train=splits.train,
         held_out=splits.test,
         codec=codec(config, data_spec),
@@ -256,6 +256,14 @@ def trainer(
         upgrade=upgrade_about,
         **more,
     )
+
+
+def _require_labels(config: DictConfig, data_spec: DataSpec) -> None:
+    """Refuse a training without the label of every sample, which its objective needs."""
+    if data_spec.classes < 2:
+        raise ValueError("the data have no classes; use data with labels, such as data=digits")
+    if not conditional(config) or config.conditioning.get("dropout", 0) > 0:
+        raise ValueError("the objective needs the label of every sample: use conditioning=target")
 
 
 def identity(config: DictConfig, splits: Splits) -> Identity:

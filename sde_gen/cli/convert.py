@@ -18,6 +18,7 @@ from sde_gen.cli import build, console
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.run import load_run
+from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
 from sde_gen.interop.output_folder import atomic_directory, require_absent
@@ -78,9 +79,10 @@ def take_in(config: DictConfig, out: Path) -> None:
     parts = files.parts_of(path)
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
-    classifies = "encoder" in stored
-    net = (build.classifier if classifies else build.denoiser)(OmegaConf.create(stored), data_spec).net
-    hint = "a classifier needs none" if classifies else "evaluate needs data=..."
+    made_of = OmegaConf.create(stored)
+    net = build.model(made_of, data_spec).net
+    generates = build.trained_class(made_of) is NetworkDenoiser
+    hint = "evaluate needs data=..." if generates else "a classifier needs none"
     load_into(net, found.state, what=str(path))
     origin = {
         "format": config["from"]._target_.split(".")[-2],

@@ -5,13 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from sde_gen import __version__
-from sde_gen.cli import options
+from sde_gen.cli import options, renamed
 from sde_gen.cli.help import groups
 from sde_gen.cli.overrides import CONF, names, suggest
 
 COMMANDS = {
-    "train": "train a score network, or continue a training",
-    "train_classifier": "train a classifier of noisy samples",
+    "train": "train a score network or a classifier, or continue a training",
     "sample": "generate samples from a run",
     "evaluate": "compute likelihoods of held-out data",
     "benchmark": "compare solvers on a run",
@@ -46,6 +45,12 @@ def main() -> None:
     elif name == "--complete":
         print("\n".join(complete(rest[0] if rest else "")))
     else:
+        if name in renamed.COMMANDS:
+            print(
+                f"error: {name} is part of train since version 0.2: write {renamed.COMMANDS[name]}",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
         print(f"error: command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}", file=sys.stderr)
         raise SystemExit(2)
 

@@ -90,12 +90,6 @@ RESERVED = {
 """Keys of a node that Hydra reads."""
 
 _RUN = {"run": PATH, "threads": optional(whole(1)), "checkpoint": optional(TEXT), "trust": NAMES}
-_TRAINING = {
-    "run": PATH,
-    "threads": optional(whole(1)),
-    "device": DEVICE,
-    "loggers": listed(OBJECT, "objects, each with a _target_"),
-}
 
 _DATA: dict[str, Kind] = {
     **{f"data.{name}": optional(PATH) for name in ("root", "path", "train", "test", "cache", "index")},
@@ -105,8 +99,13 @@ _DATA: dict[str, Kind] = {
 """Settings for where the data of a run lie now."""
 
 OPTIONS: dict[str, dict[str, Kind]] = {
-    "train": {**_TRAINING, "preview.n": whole(1)},
-    "train_classifier": _TRAINING,
+    "train": {
+        "run": PATH,
+        "threads": optional(whole(1)),
+        "device": DEVICE,
+        "loggers": listed(OBJECT, "objects, each with a _target_"),
+        "preview.n": whole(1),
+    },
     "sample": {
         **_RUN,
         "n": whole(1),

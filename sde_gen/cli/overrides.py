@@ -314,14 +314,15 @@ class _CommandLine:
 def _check_renamed(word: _Word, command: str) -> None:
     """Answer the names of version 0.1 with those of today."""
     root, dot, rest = word.key.partition(".")
-    group, at, package = root.partition("@")
-    group = renamed.KEYS.get(group, group)
+    old, at, package = root.partition("@")
+    group = renamed.KEYS.get(old, old)
     if command == "sample" and not dot:
         group = renamed.OPTIONS.get(group, group)
     key = f"{group}{at}{renamed.KEYS.get(package, package)}{dot}{rest}"
     value = word.value
-    if not dot and value not in names(group):
-        value = ",".join(renamed.CHOICES.get(group, {}).get(part, part) for part in value.split(","))
+    if not dot:
+        choices = renamed.CHOICES.get(old) or renamed.CHOICES.get(group, {})
+        value = ",".join(choices.get(part, part) for part in value.split(","))
     if (key, value) != (word.key, word.value):
         raise ValueError(f"{word.given} has another name since version 0.2: write {word.prefix}{key}={value}")
 

@@ -346,7 +346,12 @@ TARGETS = {
 }
 """Public paths of classes by their paths in version 0.1."""
 
-KEYS = {"team": "distributed", "compiler": "compile", "dequantisation": "dequantization"}
+KEYS = {
+    "team": "distributed",
+    "compiler": "compile",
+    "dequantisation": "dequantization",
+    "encoder": "model",
+}
 """Groups, which are top-level keys of a configuration, by their names in version 0.1."""
 
 OPTIONS = {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"}
@@ -354,10 +359,14 @@ OPTIONS = {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidan
 
 CHOICES = {
     "distributed": {"replicated": "ddp", "sharded": "fsdp"},
+    "encoder": {"residual": "encoder", "adm": "adm_encoder"},
     "time_sampler": {"information": "log1p_snr"},
     "weighting": {"law": "time_density"},
 }
 """By group, files by their names in version 0.1."""
+
+COMMANDS = {"train_classifier": "python -m sde_gen.train objective=cross_entropy"}
+"""Commands of version 0.1, and what to write for them."""
 
 
 def upgrade(config: Any) -> Any:
@@ -371,6 +380,8 @@ def upgrade(config: Any) -> Any:
     """
     if not isinstance(config, dict):
         return config
+    if "encoder" in config:  # a classifier's: the command was named after the objective
+        config = {"objective": {"_target_": "sde_gen.objective.CrossEntropy"}, **config}
     config = {KEYS.get(key, key) if isinstance(key, str) else key: value for key, value in config.items()}
     nodes: list[Any] = [config]
     while nodes:  # without recursion: stored configurations may be nested to any depth

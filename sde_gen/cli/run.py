@@ -86,7 +86,7 @@ def load_run(config: DictConfig) -> Run:
     """
     folder = Path(config.run)
     found, stored, data_spec = _open(folder, config.checkpoint, tuple(as_list(config.trust)))
-    if "model" not in stored:
+    if build.trained_class(stored) is not NetworkDenoiser:
         raise ValueError(
             f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
         )
@@ -96,7 +96,7 @@ def load_run(config: DictConfig) -> Run:
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
         _compare(partial(build.network, stored, data_spec), stored.model, found, what)
-        denoiser = build.denoiser(stored, data_spec, context=contexts(where, dtype))
+        denoiser = build.model(stored, data_spec, context=contexts(where, dtype))
         codec = build.codec(stored, data_spec)
         load_into(denoiser.net, found.ema, what=what)
     return Run(
@@ -119,8 +119,10 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
         ValueError: as :func:`load_run`; or it was trained on other data, another process or another codec.
     """
     found, stored, data_spec = _open(folder, None, ())
-    if "encoder" not in stored:
-        raise ValueError(f"{folder} holds no classifier; train one with python -m sde_gen.train_classifier")
+    if build.trained_class(stored) is not NoisyClassifier:
+        raise ValueError(
+            f"{folder} holds no classifier; train one with {renamed.COMMANDS['train_classifier']}"
+        )
     for kind in ("sde", "codec"):
         if stored[kind] != run.config[kind]:
             raise ValueError(
@@ -136,8 +138,8 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
     _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
-        _compare(partial(build.encoder, stored, data_spec), stored.encoder, found, what)
-        classifier = build.classifier(stored, data_spec)
+        _compare(partial(build.network, stored, data_spec), stored.model, found, what)
+        classifier: NoisyClassifier = build.model(stored, data_spec)
         load_into(classifier.net, found.ema, what=what)
     return classifier.to(run.device).eval().requires_grad_(False)
 
@@ -171,8 +173,7 @@ def _open(
             "and only the code that trained it can rebuild it"
         )
     config = renamed.upgrade(about["config"])
-    network = isinstance(config, dict) and (config.get("model") or config.get("encoder"))
-    if not network:
+    if not (isinstance(config, dict) and config.get("model")):
         raise ValueError(
             f"the checkpoint in {folder} contains no network: it was not written by the command train"
         )

@@ -1,4 +1,4 @@
-"""Train a score network: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
+"""Train a score network or a classifier: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
 import warnings
 from functools import partial
@@ -9,10 +9,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.app import Command, require_int
+from sde_gen.cli.app import Command, reject_unused, require_int
+from sde_gen.cli.options import accepts
+from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
-from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import StopOnNaN
@@ -23,12 +25,19 @@ from sde_gen.utils.types import Shape
 
 def train(config: DictConfig) -> None:
     """Train, or continue from the last checkpoint of the run folder."""
+    config = with_stored(config)
     require_int(config.preview, "n")
-    fit(config, build.denoiser, _previews)
+    if build.trained_class(config) is not NetworkDenoiser:
+        reject_unused("a classifier draws no samples", "preview")
+    unused = [key for key in ("time_sampler", "weighting") if not accepts(config.objective, key)]
+    reject_unused("the objective does not use it", *unused)
+    fit(config, _previews)
 
 
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
-    """Build the pictures of samples."""
+    """Build the pictures of samples; a classifier has none."""
+    if build.trained_class(config) is not NetworkDenoiser:
+        return []
     sampler: Sampler = build.make(config.preview.sampler)
     shape = (config.preview.n, *trainer.train.shape)
     labels = torch.arange(config.preview.n) % trainer.train.classes if build.conditional(config) else None

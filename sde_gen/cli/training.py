@@ -18,10 +18,8 @@ from rich.progress import Progress
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import cli_overrides
-from sde_gen.cli.build import DataSpec
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
-from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.threads import ThreadChoice, of_training
 from sde_gen.data import Identity, Splits
 from sde_gen.distributed.strategy import init_distributed
@@ -184,17 +182,14 @@ class Begun(Callback):
 
 def fit(
     config: DictConfig,
-    model: Callable[[DictConfig, DataSpec], Any],
-    previews: Callable[[DictConfig, Trainer], Sequence[Callback]] = lambda config, trainer: (),
+    previews: Callable[[DictConfig, Trainer], Sequence[Callback]],
 ) -> None:
     """Train, or continue from the last checkpoint of the run folder.
 
     Arguments:
         config: the composed configuration.
-        model: builds what is trained.
         previews: builds further callbacks, which need the trainer.
     """
-    config = with_stored(config)
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
@@ -214,7 +209,6 @@ def fit(
             trainer = build.trainer(
                 config,
                 splits,
-                model=model,
                 callbacks=callbacks,
                 stop=stop,
                 strategy=strategy,

@@ -60,11 +60,10 @@ PLACES: dict[str, Any] = {
     "data": DatasetSource,
     "distributed": Strategy,
     "ema": EMA,
-    "encoder": Classifier,
     "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
-    "model": Network,
+    "model": Network | Classifier,
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,
@@ -76,7 +75,7 @@ PLACES: dict[str, Any] = {
 }
 """The parts of a stored configuration that may be built, and their kinds; nothing else of it is handed on."""
 
-SIZED = frozenset({"codec", "conditioning", "encoder", "model", "parametrization", "sde"})
+SIZED = frozenset({"codec", "conditioning", "model", "parametrization", "sde"})
 """Those whose whole numbers are sizes."""
 
 LARGEST = 2**20
@@ -131,7 +130,7 @@ def check(config: Any, trust: tuple[str, ...] = ()) -> dict[str, Any]:
 def _bounded(node: Any, place: _Place) -> None:
     """Limit depth, count and sizes, without recursion: the numbers may be anybody's."""
     count, layer, depth = 0, [node], 0
-    most = MOST_OF_NETWORK if PLACES[place.name] in (Network, Classifier) else MOST
+    most = MOST_OF_NETWORK if place.name == "model" else MOST
     while layer:
         if depth > DEEPEST:
             raise ValueError(
@@ -313,13 +312,13 @@ def _fits(found: Any, partial: bool, kind: Any) -> bool:
     if not isinstance(found, type):
         return not partial and inspect.isfunction(found) and _makes_numbers(found, kind)
     if origin is type:
-        return partial and _is(found, arguments[0])
+        return partial and is_of(found, arguments[0])
     if origin is collections.abc.Callable:
-        return partial and _is(found, arguments[1])
-    return not partial and _is(found, origin or kind)
+        return partial and is_of(found, arguments[1])
+    return not partial and is_of(found, origin or kind)
 
 
-def _is(found: type, kind: Any) -> bool:
+def is_of(found: type, kind: Any) -> bool:
     """Return whether a class is of the kind: derived from it, or like the protocol."""
     if not isinstance(kind, type) or kind.__module__ == "builtins" or inspect.isabstract(found):
         return False
@@ -376,10 +375,8 @@ def _makes_numbers(function: Any, kind: Any) -> bool:
 
 def _name(kind: Any) -> str:
     """A kind for a message."""
-    if kind in (Network, nn.Module):
+    if kind in (PLACES["model"], Network, nn.Module):
         return "a network"
-    if kind is Classifier:
-        return "a classifier's network"
     if typing.get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return line(str(kind).replace("sde_gen.", "").replace("collections.abc.", "").replace("typing.", ""), 80)

@@ -1,26 +1,18 @@
 """Classification of noisy samples."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
+from sde_gen.denoiser.noisy_classifier import NoisyClassifier
 from sde_gen.noise import Noise
 from sde_gen.objective.dsm import Loss, NoiseDraw
 from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.time_sampler.stratified import Stratified
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast_like
-
-
-class NoisyClassifierProtocol(Protocol):
-    """A classifier of noisy samples, with the process they were noised by."""
-
-    sde: SDE
-
-    def log_probs(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Log-probabilities of all classes with shape (B, classes)."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +30,12 @@ class CrossEntropy(Checked):
         time_sampler: the density p of the times.
     """
 
-    time_sampler: TimeSampler
+    trains: ClassVar[type] = NoisyClassifier
+    requires_labels: ClassVar[bool] = True
 
-    def __call__(
-        self, classifier: NoisyClassifierProtocol, x0: Tensor, *, noise: Noise, label: Tensor
-    ) -> Loss:
+    time_sampler: TimeSampler = field(default_factory=Stratified)
+
+    def __call__(self, classifier: NoisyClassifier, x0: Tensor, *, noise: Noise, label: Tensor) -> Loss:
         """Evaluate the loss on clean samples x0 (B, *event) of classes (B,); its error is the top-1 error."""
         return self.loss(classifier, x0, self.draw(classifier.sde, x0, noise), label=label)
 
@@ -51,9 +44,7 @@ class CrossEntropy(Checked):
         t, density = self.time_sampler(sde, noise.uniform(x0))
         return NoiseDraw(t, density, noise.normal(x0))
 
-    def loss(
-        self, classifier: NoisyClassifierProtocol, x0: Tensor, draw: NoiseDraw, *, label: Tensor
-    ) -> Loss:
+    def loss(self, classifier: NoisyClassifier, x0: Tensor, draw: NoiseDraw, *, label: Tensor) -> Loss:
         """Evaluate the loss at the given times and noise."""
         t, alpha, sigma = draw.t, *classifier.sde.marginal(draw.t)
         logs = classifier.log_probs(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * draw.eps, t)

@@ -12,7 +12,7 @@ LABELS = torch.arange(20_000) % 3
 
 @pytest.mark.parametrize("name", names("conditioning"))
 def test_is_a_function_of_labels_and_noise(name: str) -> None:
-    told = make("conditioning", name, **({"classes": 3} if name == "class" else {}))
+    told = make("conditioning", name, **({} if name == "none" else {"classes": 3}))
     first, again = (told(LABELS, IID.seeded(0)) for _ in range(2))
     assert first.keys() == again.keys()
     assert all(torch.equal(first[key], again[key]) and len(first[key]) == len(LABELS) for key in first)

@@ -10,6 +10,7 @@ import sde_gen as sg
 from tests.helpers.catalogue import CONF, names
 
 VARIANTS = {
+    ("conditioning", "target"): {"dropout"},
     ("metric", "vlb_last_step"): {"steps", "ending"},
     ("metric", "vlb"): {"ending"},
     ("metric", "vlb_density"): {"ending"},

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from tests.helpers.catalogue import make, names
+from sde_gen.cli.build import networks
+from sde_gen.cli.trusted import Classifier
+from tests.helpers.catalogue import make
 
 
 def build(name: str, **overrides):
     torch.manual_seed(0)
-    net = make("encoder", name, **{"shape": [2, 8, 8], "num_classes": 5, "width": 8, **overrides}).eval()
+    net = make("model", name, **{"shape": [2, 8, 8], "num_classes": 5, "width": 8, **overrides}).eval()
     with torch.no_grad():
         for parameter in net.parameters():  # some begin at zero, and would hide what comes before them
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -20,7 +22,7 @@ def batch(n: int = 3):
     return torch.randn(n, 2, 8, 8, generator=generator), torch.linspace(-1, 1, n)
 
 
-@pytest.mark.parametrize("name", names("encoder"))
+@pytest.mark.parametrize("name", networks(Classifier))
 def test_gives_a_logit_per_class_sample_by_sample(name: str) -> None:
     net, (x, c) = build(name), batch()
     together = net(x, c).detach()
@@ -30,7 +32,7 @@ def test_gives_a_logit_per_class_sample_by_sample(name: str) -> None:
     assert float((net(x, c + 1).detach() - together).abs().max()) > 1e-6, "the noise label must be heard"
 
 
-@pytest.mark.parametrize("name", names("encoder"))
+@pytest.mark.parametrize("name", networks(Classifier))
 def test_every_parameter_matters(name: str) -> None:
     net, (x, c) = build(name), batch()
     net(x, c).square().sum().backward()
@@ -40,7 +42,7 @@ def test_every_parameter_matters(name: str) -> None:
             assert float(parameter.grad.abs().max()) > 0, key
 
 
-@pytest.mark.parametrize("name", names("encoder"))
+@pytest.mark.parametrize("name", networks(Classifier))
 def test_refuses_the_impossible(name: str) -> None:
     for bad, words in [
         ({"num_classes": 1}, "at least two classes"),

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sde_gen.cli.build import networks
+from sde_gen.cli.trusted import Network
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID
-from tests.helpers.catalogue import make, names
+from tests.helpers.catalogue import make
 
 SHAPES = {"mlp": (3,)}
 MAX_WEIGHT_SUM = "sde_gen.model.transformer.attention"
@@ -22,7 +24,7 @@ SMALL = {
         ],
     },
 }
-MODELS = names("model")
+MODELS = networks(Network)
 
 
 def build(name, **overrides):

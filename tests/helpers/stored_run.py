@@ -21,21 +21,20 @@ SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")
 """Of networks like NCSN++."""
 
 
-def config_of(*words: str, door: str = "train") -> dict[str, Any]:
+def config_of(*words: str) -> dict[str, Any]:
     """What a training with these words stores."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        stored = OmegaConf.to_container(compose(door, [*words, "run=somewhere"]), resolve=True)
+        stored = OmegaConf.to_container(compose("train", [*words, "run=somewhere"]), resolve=True)
     plain: dict[str, Any] = json.loads(json.dumps(stored))
     return plain
 
 
 def write(folder: Path, config: dict[str, Any], data_spec: DataSpec) -> Path:
     """Leave a run folder with random weights; the path of its checkpoint."""
-    make = build.classifier if "encoder" in config else build.denoiser
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tensors = make(OmegaConf.create(config), data_spec).net.state_dict()
+        tensors = build.model(OmegaConf.create(config), data_spec).net.state_dict()
     about = {"config": config, "facts": vars(data_spec)}
     saved = Checkpoint(images=64, net=tensors, ema=tensors, optimizer={}, about=about)
     return checkpoint.save(folder / "checkpoints", saved)

@@ -1,31 +1,34 @@
-"""Training a classifier of noised samples with the train_classifier command."""
+"""Training a classifier of noised samples with ``objective=cross_entropy``."""
 
 import json
+import shutil
+from hashlib import sha256
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.cli import train_classifier
 from sde_gen.cli.run import load_classifier, load_run
 from sde_gen.data import Digits
+from tests.helpers.stored_run import header_of, tell
 from tests.system import test_commands
 
-SMALL = ["encoder.width=16", "engine.images=19200", "engine.log_every=4800", "engine.checkpoint_every=9600"]
+SMALL = [
+    "objective=cross_entropy",
+    "model.width=16",
+    "engine.images=19200",
+    "engine.log_every=4800",
+    "engine.checkpoint_every=9600",
+]
 
 
 def opening(folder):
     return OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"})
 
 
-@pytest.fixture(autouse=True)
-def _door(monkeypatch):
-    monkeypatch.setitem(test_commands.COMMANDS, "train_classifier", train_classifier.main)
-
-
 def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
     folder = tmp_path / "classifier"
-    test_commands.enter("train_classifier", *SMALL, f"run={folder}")
+    test_commands.enter("train", *SMALL, f"run={folder}")
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < records[0]["loss"] < 3
     assert not (folder / "previews").exists()
@@ -46,6 +49,49 @@ def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(tmp_path):
 def test_mistakes(tmp_path, capfd):
     for arguments, words in [
         (["data=checkerboard"], "no classes"),
-        (["encoder.multipliers=[1,1,1,1,1]"], "multiples of 16"),
+        (["model.multipliers=[1,1,1,1,1]"], "multiples of 16"),
+        (["conditioning=class"], "use conditioning=target"),
+        (["conditioning=none"], "use conditioning=target"),
+        (["model=ncsnpp"], "model=adm_encoder or encoder is"),
+        (["weighting=min_snr"], "the objective does not use it"),
+        (["preview.n=4"], "a classifier draws no samples"),
+        (["encoder=adm"], "write model=adm_encoder"),
+        (["encoder.width=8"], "write model.width=8"),
     ]:
-        assert words in test_commands.mistake(capfd, "train_classifier", *arguments, f"run={tmp_path / 'no'}")
+        words_given = ("objective=cross_entropy", *arguments, f"run={tmp_path / 'no'}")
+        assert words in test_commands.mistake(capfd, "train", *words_given), arguments
+    words_given = ("model=encoder", f"run={tmp_path / 'no'}")
+    assert "Encoder is not the network of a NetworkDenoiser" in test_commands.mistake(
+        capfd, "train", *words_given
+    )
+
+
+def test_a_classifier_of_an_earlier_version_opens_and_continues(tmp_path):
+    """Its network was called encoder, by a command of its own; converted ones stored no objective."""
+    folder, words = (
+        tmp_path / "classifier",
+        [*SMALL[:1], "model.width=8", "model.blocks=1", "engine.validate=16"],
+    )
+    budget = [f"engine.{key}=256" for key in ("images", "log_every", "checkpoint_every")]
+    test_commands.enter("train", *words, *budget, f"run={folder}")
+    test_commands.enter("train", *test_commands.TINY, f"run={tmp_path / 'run'}")
+    run, x, t = load_run(opening(tmp_path / "run")), torch.zeros(2, 1, 8, 8), torch.tensor(0.5).double()
+    expected = load_classifier(folder, run).log_probs(x, t)
+    shutil.copytree(folder, tmp_path / "new")
+    path = folder / "checkpoints" / f"{256:012d}"
+    told = header_of(path)
+    config = told["about"]["config"]
+    config["encoder"] = config.pop("model")
+    for key in ("weighting", "preview"):
+        del config[key]
+    for objective in ({"objective": config.pop("objective")}, {}):
+        tell(path, {**told, "about": {**told["about"], "config": {**config, **objective}}})
+        assert torch.equal(load_classifier(folder, run).log_probs(x, t), expected)
+        if objective:
+            shutil.copytree(folder, tmp_path / "old")
+    weights = []
+    for name in ("old", "new"):
+        test_commands.enter("train", "engine.images=512", f"run={tmp_path / name}")
+        path = tmp_path / name / "checkpoints" / f"{512:012d}" / "ema.safetensors"
+        weights.append(sha256(path.read_bytes()).digest())
+    assert weights[0] == weights[1]

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.build import DataSpec, networks
 from sde_gen.cli.overrides import names
 from sde_gen.cli.run import Run, load_classifier
+from sde_gen.cli.trusted import Classifier, Network
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Angle
 from sde_gen.interop.converted_model import ConvertedModel
@@ -95,7 +96,7 @@ def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
         told = stored_run.header_of(path)
         stored_run.tell(path, {**told, "about": {**told["about"], "config": found.config}})
         again = opened(tmp_path / "run").denoiser
-        assert again.sde == build.denoiser(OmegaConf.create(found.config), run.data_spec).sde, said
+        assert again.sde == build.model(OmegaConf.create(found.config), run.data_spec).sde, said
     assert tried == 30 + len(CHAINS) + 4 + 2
 
 
@@ -173,7 +174,7 @@ def test_every_network_that_is_converted_samples(name: str, tmp_path: Path) -> N
 CHOICES = {
     **{
         f"model-{name}": (*SMALL[: 0 if name in ("mlp", "hdit", "kunet") else 2], f"model={name}")
-        for name in names("model")
+        for name in networks(Network)
     },
     **{
         f"{kind}-{name}": (*SMALL, f"{kind}={name}")
@@ -200,12 +201,13 @@ def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "encoder", [names("encoder")[0], *(pytest.param(n, marks=pytest.mark.slow) for n in names("encoder")[1:])]
+    "encoder",
+    ["encoder", *(pytest.param(n, marks=pytest.mark.slow) for n in networks(Classifier) if n != "encoder")],
 )
 def test_every_classifier_opens(encoder: str, tmp_path: Path) -> None:
     data_spec = DataSpec(shape=(1, 8, 8), levels=17, classes=10)
     stored_run.write(tmp_path / "run", config_of(*SMALL, "conditioning=class"), data_spec)
-    config = config_of(f"encoder={encoder}", "encoder.width=8", "encoder.blocks=1", door="train_classifier")
+    config = config_of("objective=cross_entropy", f"model={encoder}", "model.width=8", "model.blocks=1")
     stored_run.write(tmp_path / "classifier", config, data_spec)
     run = opened(tmp_path / "run")
     t = torch.tensor(0.5, dtype=torch.float64)

@@ -23,6 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.checkpoint import store as checkpoint
+from sde_gen.cli.build import networks
+from sde_gen.cli.trusted import Network
 from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
 from sde_gen.data.image import square
@@ -36,7 +38,6 @@ from sde_gen.objective.weighting import Simple
 from sde_gen.training import Callback
 from tests.contract import test_model
 from tests.helpers import tar_images
-from tests.helpers.catalogue import names
 from tests.helpers.subprocesses import together
 from tests.helpers.tiny_run import Net, image_trainer, points, read, trainer, weights
 from tests.system.test_commands import TINY, enter
@@ -288,7 +289,7 @@ def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Strat
 def divided(out: Path) -> None:
     """Share out every network, blocks within blocks too, and take its gradients."""
     with init_distributed(FSDP) as strategy:
-        for name in names("model"):
+        for name in networks(Network):
             net = test_model.randomize(test_model.build(name))
             x, c_noise = test_model.batch(name)
             exact = net(x, c_noise)

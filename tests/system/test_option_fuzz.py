@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, train_classifier, verify
+from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, verify
 from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.evaluation import Evaluation
 from sde_gen.cli.generation import SampleGeneration
@@ -24,7 +24,6 @@ from sde_gen.training import Trainer
 
 COMMANDS = {
     "train": train,
-    "train_classifier": train_classifier,
     "sample": sample,
     "evaluate": evaluate,
     "benchmark": benchmark,
@@ -34,7 +33,7 @@ COMMANDS = {
 TINY = ["model.width=8", "model.blocks=1", "model.attention_levels=[]", "run=run"]
 CALLS = [
     ("train", TINY),
-    ("train_classifier", ["encoder.width=8", "encoder.blocks=1", "run=classifier"]),
+    ("train", ["objective=cross_entropy", "model.width=8", "model.blocks=1", "run=classifier"]),
     ("sample", ["run=RUN", "n=2"]),
     ("sample", ["run=RUN", "n=2", "task=superres", "image=0"]),
     ("sample", ["run=RUN", "n=2", "guidance=autoguidance", "guidance.weak=RUN"]),
@@ -59,7 +58,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz") / "run"
     config = composed("train", TINY)
     data_spec = build.DataSpec(shape=(1, 8, 8), levels=17, classes=10)
-    net = build.denoiser(config, data_spec).net.state_dict()
+    net = build.model(config, data_spec).net.state_dict()
     about = {
         "config": OmegaConf.to_container(config, resolve=True),
         "facts": vars(data_spec),
@@ -204,9 +203,7 @@ def test_every_wrong_argument_of_every_file_is_answered_in_a_line(kind):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_has_its_kind(command):
     """A setting of a command's yaml is an option, or an argument of an object."""
-    config = composed(
-        command, [] if command in ("train", "train_classifier", "verify") else ["run=somewhere"]
-    )
+    config = composed(command, [] if command in ("train", "verify") else ["run=somewhere"])
     described = {
         place
         for place in leaves(config)

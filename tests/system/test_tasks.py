@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen.cli import sample, train, train_classifier
+from sde_gen.cli import sample, train
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
 from sde_gen.cli.run import load_run, open_data
 from sde_gen.grid import Angle
@@ -24,7 +24,7 @@ from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
 from tests.helpers.catalogue import names
 
-COMMANDS = {"train": train.main, "train_classifier": train_classifier.main, "sample": sample.main}
+COMMANDS = {"train": train.main, "sample": sample.main}
 SHORT = [
     *(f"engine.{key}=256" for key in ("images", "log_every", "checkpoint_every")),
     "engine.validate=16",
@@ -60,7 +60,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tasks")
     enter("train", *TINY, "conditioning=class", f"run={folder / 'class'}")
     enter("train", *TINY, f"run={folder / 'plain'}")
-    enter("train_classifier", *SHORT, "encoder.width=8", f"run={folder / 'classifier'}")
+    enter("train", *SHORT, "objective=cross_entropy", "model.width=8", f"run={folder / 'classifier'}")
     Image.fromarray(np.kron([[0, 1], [1, 1]], np.full((4, 4), 255)).astype(np.uint8)).save(
         folder / "mask.png"
     )

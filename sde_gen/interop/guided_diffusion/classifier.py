@@ -23,6 +23,7 @@ from sde_gen.model.classifier.pooling import (
     MultiScalePooling,
     NormalizedMultiScalePooling,
 )
+from sde_gen.objective.cross_entropy import CrossEntropy
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
@@ -72,7 +73,8 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     sde, label = chain(config)
     return ConvertedModel(
         config={
-            "encoder": spec.config(),
+            "model": spec.config(),
+            "objective": ObjectSpec(CrossEntropy).config(),
             "sde": sde.config(),
             "parametrization": ObjectSpec(Eps, label=label).config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),

@@ -8,11 +8,11 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import sde_gen
-from sde_gen.cli import benchmark, convert, evaluate, main, sample, train, train_classifier, verify
+from sde_gen.cli import benchmark, convert, evaluate, main, sample, train, verify
 from sde_gen.cli.help import command_help, groups, settings
 from sde_gen.cli.overrides import CONF, names, validate_overrides
 
-MODULES = (train, train_classifier, sample, evaluate, benchmark, convert, verify)
+MODULES = (train, sample, evaluate, benchmark, convert, verify)
 
 
 def script(monkeypatch, capsys, *arguments):
@@ -63,10 +63,19 @@ def test_unknown_commands_are_answered_in_a_line(monkeypatch, capsys):
     )
 
 
+def test_the_command_of_classifiers_names_the_new_one(monkeypatch, capsys):
+    words = "train_classifier is part of train since version 0.2: write python -m sde_gen.train objective=cross_entropy"
+    assert script(monkeypatch, capsys, "train_classifier") == (2, "", f"error: {words}\n")
+    module = subprocess.run(
+        [sys.executable, "-m", "sde_gen.train_classifier", "data=digits"], capture_output=True, text=True
+    )
+    assert (module.returncode, module.stderr) == (2, f"error: {words}\n")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("sde-gen tr", ["train", "train_classifier"]),
+        ("sde-gen tr", ["train"]),
         ("sde-gen sample guid", ["guidance=", "guidance@threshold="]),
         ("sde-gen sample solver=heu", ["heun"]),
         ("sde-gen sample grid.t_max=", []),

@@ -29,7 +29,6 @@ HOMES = {
     "data": ("data",),
     "distributed": ("distributed",),
     "ema": ("training.ema",),
-    "encoder": ("model",),
     "engine": ("training.config",),
     "grid": ("grid",),
     "lr_schedule": ("training.lr_schedule",),

@@ -189,7 +189,7 @@ def scheduler_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), data_spec)
+    ours = build.model(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 

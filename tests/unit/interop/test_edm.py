@@ -32,7 +32,7 @@ GOLDEN = Path(os.environ.get("SDE_GEN_GOLDEN", "nowhere")) / "net_edm_song_ddpmp
 
 def denoiser(found: ConvertedModel, dtype: torch.dtype = torch.float64) -> NetworkDenoiser:
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(read_back(found.config), data_spec)
+    made = build.model(read_back(found.config), data_spec)
     made.net.load_state_dict(found.state)
     return made.to(dtype).eval()
 

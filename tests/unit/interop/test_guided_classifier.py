@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def classifier(found: ConvertedModel) -> NoisyClassifier:
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.classifier(read_back(found.config), data_spec)
+    ours = build.model(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     return ours.double().eval()
 

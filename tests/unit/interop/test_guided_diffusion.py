@@ -36,7 +36,7 @@ def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> 
     tensors, given, config = golden()
     found = guided_diffusion.read(tensors, config)
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), data_spec)
+    ours = build.model(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     ours = ours.to(dtype).eval()
     x = given["in/x"].to(dtype).requires_grad_()
@@ -105,7 +105,7 @@ def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
     theirs = adm.forward(config, weights, x, seen, classes)
     found = guided_diffusion.read(tensors, config)
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), data_spec)
+    ours = build.model(read_back(found.config), data_spec)
     ours.net.load_state_dict(found.state)
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps

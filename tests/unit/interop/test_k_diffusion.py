@@ -159,7 +159,7 @@ WALKS = {name: getattr(k_diffusion_reference, name) for name in KINDS}
 
 def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    ours = build.denoiser(read_back(found.config), data_spec).double()
+    ours = build.model(read_back(found.config), data_spec).double()
     ours.net.load_state_dict(found.state)
     return ours.eval()
 

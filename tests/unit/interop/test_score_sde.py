@@ -37,7 +37,7 @@ def golden(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor],
 
 def denoiser(found: ConvertedModel) -> NetworkDenoiser:
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    made = build.denoiser(read_back(found.config), data_spec)
+    made = build.model(read_back(found.config), data_spec)
     made.net.load_state_dict(found.state)
     return made.double().eval()
 
