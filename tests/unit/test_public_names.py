@@ -1,8 +1,10 @@
 """The public namespace: names loaded at first use, no foreign names in completion, no noise where nothing is drawn."""
 
+import ast
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +22,12 @@ def test_import_loads_neither_torch_nor_hydra():
 def test_every_public_name_resolves():
     assert set(sg.__all__) < set(dir(sg))
     assert all(getattr(sg, name) is not None for name in sg.__all__)
+
+
+def test_the_stub_for_type_checkers_has_the_same_names():
+    stub = ast.parse(Path(sg.__file__).with_suffix(".pyi").read_text())
+    names = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names == set(sg.__all__)
 
 
 def test_unknown_name_is_an_attribute_error():
