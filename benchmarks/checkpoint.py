@@ -35,7 +35,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.resume import resume
 from sde_gen.checkpoint.state_dict import load_into, to_tensors
 from sde_gen.cli import build, console
-from sde_gen.cli.overrides import CONF
+from sde_gen.cli.config_files import CONF
 from sde_gen.data import Dataset, Splits
 from sde_gen.distributed.strategy import Strategy, init_distributed
 from sde_gen.utils.timing import synchronize

@@ -32,8 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.frozen_step import FrozenStep
 from sde_gen.cli import build
-from sde_gen.cli.app import load
-from sde_gen.cli.overrides import CONF
+from sde_gen.cli.config_files import CONF, load
 from sde_gen.data import Dataset, Splits
 from sde_gen.grid import LogSNR
 from sde_gen.likelihood import log_prob

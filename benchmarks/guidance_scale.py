@@ -2,11 +2,11 @@
 
     python benchmarks/guidance_scale.py RUN CLASSIFIER [--n 200] [--scales 0 1 2 4 8] [--steps 20] [--out FOLDER]
 
-RUN is a run trained with conditioning=class, CLASSIFIER one of objective=cross_entropy on the same data and process. Per
-scale: the share of samples that the classifier, judging at the least noise, finds in the class that was asked for, with
-its standard error; the mean distance between samples of one class, as a share of that between held-out images of one
-class; and what guidance by the gradient of the classifier itself gives. Prints a table, writes JSON and a picture with
-one row per scale.
+RUN is a run trained with conditioning=class, CLASSIFIER one of objective=cross_entropy on the same data and process.
+Per scale: the share of samples that the classifier, judging at the least noise, finds in the class that was asked for,
+with its standard error; the mean distance between samples of one class, as a share of that between held-out images of
+one class; and what guidance by the gradient of the classifier itself gives. Prints a table, writes JSON and a picture
+with one row per scale.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, load_run, open_classifier, open_data
+from sde_gen.cli.run import Run, load_classifier, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.denoiser import Denoiser, NoisyClassifier
 from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, ClassifierGuidance
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     run = load_run(OmegaConf.create({"run": str(args.run), "checkpoint": None, "trust": [], "device": "cpu"}))
-    classifier = open_classifier(args.classifier, run)
+    classifier = load_classifier(args.classifier, run)
     test = open_data(run).test
     assert test.labels is not None
     label = torch.arange(args.n) % run.data_spec.classes

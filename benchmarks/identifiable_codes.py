@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.grid import Angle
 from sde_gen.inverse.editing import Editor
 from sde_gen.noise import PerSample, spawn_seeds

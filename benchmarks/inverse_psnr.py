@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.method import Guided, Method, Walked

@@ -27,7 +27,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sde_gen.cli import build, console
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.likelihood import bits_per_dim, log_prob

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sde_gen.cli import build, console
-from sde_gen.cli.overrides import CONF
+from sde_gen.cli.config_files import CONF
 from sde_gen.data import Splits
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record

@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from benchmarks import machine
 from benchmarks.machine import about, count, name, quartiles, rounds, seconds
 from sde_gen.cli import console
-from sde_gen.cli.app import load
-from sde_gen.cli.overrides import names
+from sde_gen.cli.config_files import load, names
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.denoiser.parametrization import EDM
 from sde_gen.grid import Angle

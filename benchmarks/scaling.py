@@ -29,7 +29,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from sde_gen.cli import build, console
-from sde_gen.cli.overrides import CONF, names
+from sde_gen.cli.config_files import CONF, names
 from sde_gen.data import Dataset, Splits
 from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training.precision import exact_float32

@@ -29,8 +29,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import load
-from sde_gen.cli.overrides import names
+from sde_gen.cli.config_files import load, names
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.denoiser.parametrization import EDM
 from sde_gen.denoiser.prediction import Prediction

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sde_gen.cli import build, console
-from sde_gen.cli.overrides import CONF
+from sde_gen.cli.config_files import CONF
 from sde_gen.data import Dataset, Splits
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.denoiser.parametrization import Eps

@@ -10,8 +10,8 @@ import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from sde_gen.cli.app import load
-from sde_gen.cli.overrides import CONF, validate_overrides
+from sde_gen.cli.config_files import CONF, load
+from sde_gen.cli.overrides import validate_overrides
 from sde_gen.sde import SDE
 
 ROOT = Path(__file__).parent.parent

@@ -14,16 +14,14 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sde_gen import __version__
 from sde_gen.cli import options
+from sde_gen.cli.config_files import CONF
 from sde_gen.cli.help import command_help
-from sde_gen.cli.overrides import CONF as CONF
-from sde_gen.cli.overrides import names as names
-from sde_gen.cli.overrides import suggest as suggest
-from sde_gen.cli.overrides import validate_overrides as validate_overrides
+from sde_gen.cli.overrides import validate_overrides
 from sde_gen.distributed.launch import should_report
 from sde_gen.training.precision import exact_float32
 
@@ -68,7 +66,7 @@ class Command:
 
     def run(self, config: DictConfig) -> None:
         """Check the options and run the task; mistakes are raised."""
-        options.check(config, self.name, CONF)
+        options.check(config, self.name)
         self.function(config)
 
     def run_or_exit(self, config: DictConfig) -> None:
@@ -190,16 +188,3 @@ def reject_unused(reason: str, *keys: str) -> None:
 def as_list(value: Any) -> list[Any]:
     """Return a list, also where the user gave its only element alone."""
     return list(value) if isinstance(value, ListConfig) else [value]
-
-
-def load(kind: str, name: str) -> DictConfig:
-    """Read conf/<kind>/<name>.yaml.
-
-    Raises:
-        ValueError: there is no such file; the message names the nearest.
-    """
-    if name not in names(kind):
-        raise ValueError(f"{kind}={name} is unknown; {suggest(name, names(kind))}")
-    config = OmegaConf.load(CONF / kind / f"{name}.yaml")
-    assert isinstance(config, DictConfig)
-    return config

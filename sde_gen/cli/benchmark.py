@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console, threads, tuning
-from sde_gen.cli.app import Command, as_list, load, reject_unused
+from sde_gen.cli.app import Command, as_list, reject_unused
+from sde_gen.cli.config_files import load
 from sde_gen.cli.run import Run, load_run
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
+from sde_gen.cli.config_files import CONF, names
+from sde_gen.cli.kinds import Classifier, Network, is_of
 from sde_gen.cli.options import accepts
-from sde_gen.cli.overrides import CONF, names
 from sde_gen.cli.renamed import upgrade_about
-from sde_gen.cli.trusted import Classifier, Network, is_of
 from sde_gen.data import DatasetSource, Identity, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute

@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 
 from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import Command, as_list
+from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import Evaluation, Results, plan
 from sde_gen.cli.generation import coupling
-from sde_gen.cli.overrides import suggest
-from sde_gen.cli.run import Run, load_run, moved_data, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data import Dataset
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate

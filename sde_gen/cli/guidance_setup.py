@@ -13,7 +13,8 @@ from torch import Tensor
 from sde_gen.cli import build
 from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.options import annotated
-from sde_gen.cli.run import Run, classes_of, load_classifier, load_run, moved_data, open_data
+from sde_gen.cli.run import Run, classes_of, load_classifier, load_run
+from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.guidance import Requirements

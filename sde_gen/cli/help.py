@@ -1,6 +1,5 @@
 """``--help`` of a command: its groups and settings, described by the comments of its yaml."""
 
-import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from sde_gen.cli.overrides import CONF, names
+from sde_gen.cli.config_files import CONF, LINE, groups, names
 
 COLUMN = 34
 """Column at which descriptions begin."""
@@ -31,48 +30,11 @@ class Setting(NamedTuple):
     description: str
 
 
-class Group(NamedTuple):
-    """A group of files of which a command takes one.
-
-    Arguments:
-        name: folder in conf.
-        place: key of the node that the file fills.
-        choice: name of the default file, ``null`` for none.
-        description: the comment behind it.
-    """
-
-    name: str
-    place: str
-    choice: str
-    description: str
-
-    @property
-    def key(self) -> str:
-        """The name on the command line."""
-        return self.name if self.name == self.place else f"{self.name}@{self.place}"
-
-
-_LINE = re.compile(
-    r"^(?P<indent> *)(?P<item>- )?(?P<key>[\w@./]+): *(?P<value>(?:[^#\s].*?)?)(?: *# (?P<comment>.*))?$"
-)
-
-
-def groups(command: str) -> list[Group]:
-    """List the groups of a command, in their order in its yaml."""
-    found = []
-    for line in (CONF / f"{command}.yaml").read_text().splitlines():
-        match = _LINE.match(line)
-        if match and match["item"]:
-            name, _, place = match["key"].partition("@")
-            found.append(Group(name, place or name, match["value"], match["comment"] or ""))
-    return found
-
-
 def settings(text: str, prefix: str = "") -> Iterator[Setting]:
     """Iterate over the values of a yaml file with their comments; nodes of Hydra and defaults are left out."""
     parents: list[tuple[int, str]] = []
     for line in text.splitlines():
-        match = _LINE.match(line)
+        match = LINE.match(line)
         if not match or match["item"]:
             continue
         depth, key = len(match["indent"]), match["key"]

@@ -1,6 +1,5 @@
 """A trained run opened from Python: ``sde_gen.load("runs/digits-vp-ncsnpp")``."""
 
-import builtins
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli.overrides import CONF
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.config_files import kinds, names
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import NetworkDenoiser
@@ -134,9 +134,8 @@ def list_names(kind: str | None = None) -> Sequence[str]:
     Raises:
         ValueError: an unknown kind.
     """
-    kinds = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
     if kind is None:
-        return kinds
-    if kind not in kinds:
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(kinds)}")
-    return builtins.list(sorted(path.stem for path in (CONF / kind).glob("*.yaml")))
+        return kinds()
+    if kind not in kinds():
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(kinds())}")
+    return names(kind)

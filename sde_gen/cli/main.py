@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from sde_gen import __version__
 from sde_gen.cli import options, renamed
-from sde_gen.cli.help import groups
-from sde_gen.cli.overrides import CONF, names, suggest
+from sde_gen.cli.config_files import groups, kinds, names, suggest
 
 COMMANDS = {
     "train": "train a score network or a classifier, or continue a training",
@@ -70,12 +69,11 @@ def usage() -> str:
 
 def print_names(arguments: Sequence[str]) -> None:
     """Print the files of some groups, or the groups."""
-    kinds = sorted(path.name for path in CONF.iterdir() if path.is_dir())
     if not arguments:
-        print("\n".join(kinds))
+        print("\n".join(kinds()))
     for kind in arguments:
-        if kind not in kinds:
-            print(f"error: group {kind} is unknown; {suggest(kind, kinds)}", file=sys.stderr)
+        if kind not in kinds():
+            print(f"error: group {kind} is unknown; {suggest(kind, kinds())}", file=sys.stderr)
             raise SystemExit(2)
         print("\n".join(names(kind)))
 
@@ -87,7 +85,7 @@ def complete(line: str) -> list[str]:
         return _starting([*COMMANDS, "list", "completion"], words[-1] if words else "")
     command, last = words[0], words[-1]
     if command == "list":
-        return _starting([path.name for path in CONF.iterdir() if path.is_dir()], last)
+        return _starting(kinds(), last)
     if command not in COMMANDS:
         return []
     key, equals, value = last.partition("=")

@@ -11,11 +11,12 @@ import reprlib
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from sde_gen.cli.config_files import EXTENSIBLE, choices, described, required
 
 MANY = 10**8
 """Samples, steps and images of a call, at most."""
@@ -176,25 +177,21 @@ OPTIONS: dict[str, dict[str, Kind]] = {
 }
 """By command, all settings of its yaml that no constructor checks."""
 
-EXTENSIBLE = {"evaluate": {"metric"}}
-"""By command, nodes that take further entries by any name."""
 
-
-def check(config: DictConfig, command: str, files: Path) -> None:
+def check(config: DictConfig, command: str) -> None:
     """Refuse options of the wrong kind, and objects that are missing; whole floats such as 1e5 become integers.
 
     Arguments:
         config: the composed configuration of a command.
         command: its name.
-        files: the folder of configuration files.
 
     Raises:
         ValueError: a setting is wrong; the message names it.
         MissingMandatoryValue: one that must be given is not.
     """
-    for key in required(command, files):
-        _check_node(config, command, key, files)
-    for key in choices(command, files):
+    for key in required(command):
+        _check_node(config, command, key)
+    for key in choices(command):
         _check_choice(config, key)
     check_nodes(config)
     for key, kind in OPTIONS[command].items():
@@ -212,7 +209,7 @@ def check_nodes(config: DictConfig) -> None:
         _convert(node)
 
 
-def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None:
+def _check_node(config: DictConfig, command: str, key: str) -> None:
     """Check that a node holds settings by name, and a _target_ where the command builds an object of it."""
     parent, _, name = key.rpartition(".")
     if parent in EXTENSIBLE.get(command, set()) and name not in OmegaConf.select(config, parent):
@@ -222,7 +219,7 @@ def _check_node(config: DictConfig, command: str, key: str, files: Path) -> None
         raise ValueError(
             f"{key}={shown(node)}: {command} needs the settings that stand there, such as {key}.NAME=..."
         )
-    if "_target_" not in node and key in described(command, files):
+    if "_target_" not in node and key in described(command):
         raise ValueError(f"{key}={shown(node)}: it has no _target_, the class of which it holds the settings")
 
 
@@ -266,49 +263,6 @@ def as_plain(node: DictConfig, key: str) -> Any:
 def _exact(value: Any) -> Any:
     """Return a float that is a whole number as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
-
-
-@functools.cache
-def required(command: str, files: Path) -> tuple[str, ...]:
-    """Return the nodes that a command requires; the others may be null."""
-    raw = OmegaConf.load(files / f"{command}.yaml")
-    assert isinstance(raw, DictConfig)
-    groups = [place for place, chosen in choices(command, files).items() if chosen is not None]
-    return tuple(
-        sorted(
-            {*EXTENSIBLE.get(command, set()), *groups, *_mappings(raw, "")},
-            key=lambda key: (key.count("."), key),
-        )
-    )
-
-
-@functools.cache
-def choices(command: str, files: Path) -> dict[str, str | None]:
-    """Return the groups of a command: by the key of the node that a file fills, the default."""
-    found: dict[str, str | None] = {}
-    for entry in OmegaConf.to_container(OmegaConf.load(files / f"{command}.yaml").defaults):  # type: ignore[union-attr]
-        if isinstance(entry, dict):
-            for group, chosen in entry.items():
-                if not str(group).startswith(("override ", "recipe")):
-                    found[str(group).rpartition("@")[2]] = chosen
-    return found
-
-
-@functools.cache
-def described(command: str, files: Path) -> frozenset[str]:
-    """Return the nodes of which a command builds objects."""
-    raw = OmegaConf.load(files / f"{command}.yaml")
-    assert isinstance(raw, DictConfig)
-    mine = [key for key in _mappings(raw, "") if "_target_" in OmegaConf.select(raw, key)]
-    return frozenset([*choices(command, files), *mine])
-
-
-def _mappings(node: DictConfig, prefix: str) -> Iterator[str]:
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not (prefix == "" and key == "hydra"):
-            yield f"{prefix}{key!s}"
-            yield from _mappings(child, f"{prefix}{key!s}.")
 
 
 def _nodes(config: Any) -> Iterator[DictConfig]:

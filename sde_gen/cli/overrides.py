@@ -1,6 +1,5 @@
 """Overrides on the command line: checked and made readable before Hydra composes the configuration."""
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,36 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
-
-PACKAGE = Path(__file__).resolve().parents[1]
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-"""The configuration: inside the package in a wheel, beside it in a checkout."""
+from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest
 
 LONGEST = 100
 """Letters of a folder's name before the rest becomes a hash; file systems take 255."""
-
-MAX_NAMES_LISTED = 40
-"""Names that an error lists, at most."""
-
-
-def names(kind: str) -> list[str]:
-    """Names to choose from in conf/<kind>."""
-    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
-
-
-def suggest(word: str, known: Sequence[str]) -> str:
-    """Return a hint: the names most like the word, or all of them.
-
-    Of settings such as ``optimizer.lr`` the last part counts first: it is what one remembers.
-    """
-    last = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]]
-    close = difflib.get_close_matches(word, last or known, n=3, cutoff=0 if last else 0.5)
-    if not close:
-        ends = difflib.get_close_matches(word, [key.rpartition(".")[2] for key in known], n=3, cutoff=0.7)
-        close = [key for key in known if key.rpartition(".")[2] in ends][:3]
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"there are {', '.join(known)}" if len(known) <= MAX_NAMES_LISTED else "--help lists what there is"
 
 
 def folder_name(words: Iterable[str]) -> str:
@@ -195,7 +168,7 @@ class _CommandLine:
         if word.group is None or word.parsed is None or word.prefix == "~" or word.group.startswith("hydra"):
             return word
         known, place = names(word.group), word.place
-        default = options.choices(self.command, CONF).get(place)
+        default = choices(self.command).get(place)
         written = []
         for value in word.values():
             if isinstance(value, dict):
@@ -280,7 +253,7 @@ class _CommandLine:
             return
         base = compose(self.command, [word for word in self._choices() if word[0] not in "+~"])
         before, after = set(keys(base, hidden=True)), set(keys(config, hidden=True))
-        free = options.EXTENSIBLE.get(self.command, set())
+        free = EXTENSIBLE.get(self.command, set())
         for key in sorted(after - before):
             parent, _, name = key.rpartition(".")
             node = OmegaConf.select(config, parent) if parent else config
@@ -294,9 +267,7 @@ class _CommandLine:
             if parent and parent not in after:
                 continue  # it went with the whole
             node = OmegaConf.select(config, parent) if parent else config
-            optional = key in options.choices(self.command, CONF) and key not in options.required(
-                self.command, CONF
-            )
+            optional = key in choices(self.command) and key not in required(self.command)
             if (
                 parent not in free
                 and not optional

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console
-from sde_gen.cli.app import Command, as_list, load
-from sde_gen.cli.overrides import names
+from sde_gen.cli.app import Command, as_list
+from sde_gen.cli.config_files import load, names
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.verification import ParametrizedOracle, SolverReport, verify_solver
 from sde_gen.utils.atomic import write

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen.cli.build import networks
-from sde_gen.cli.trusted import Classifier
+from sde_gen.cli.kinds import Classifier
 from tests.helpers.catalogue import make
 
 

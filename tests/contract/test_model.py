@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen.cli.build import networks
-from sde_gen.cli.trusted import Network
+from sde_gen.cli.kinds import Network
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID
 from tests.helpers.catalogue import make

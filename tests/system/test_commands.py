@@ -15,8 +15,7 @@ from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import benchmark, build, evaluate, options, sample, train
-from sde_gen.cli.app import load
-from sde_gen.cli.overrides import CONF
+from sde_gen.cli.config_files import choices, load
 from sde_gen.model import NCSNpp
 
 COMMANDS = {
@@ -401,7 +400,7 @@ def test_help_shows_groups_settings_and_an_example(door, capfd):
         line.partition("=")[0].strip().rpartition("@")[2]
         for line in out.partition("Settings")[0].splitlines()
     }
-    assert taken >= set(options.choices(door, CONF))
+    assert taken >= set(choices(door))
     assert "augmentation" not in shown or door == "train", "groups of other commands are not listed"
 
 

@@ -13,9 +13,9 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build
 from sde_gen.cli.build import DataSpec, networks
-from sde_gen.cli.overrides import names
+from sde_gen.cli.config_files import names
+from sde_gen.cli.kinds import Classifier, Network
 from sde_gen.cli.run import Run, load_classifier
-from sde_gen.cli.trusted import Classifier, Network
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Angle
 from sde_gen.interop.converted_model import ConvertedModel

@@ -17,7 +17,8 @@ from PIL import Image
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build
 from sde_gen.cli.guidance_setup import choose_labels
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.data import Identity, ImageFolder, Shards, Splits
 from tests.helpers.tar_images import shards
 from tests.system.test_commands import enter, mistake

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli.build import networks
-from sde_gen.cli.trusted import Network
+from sde_gen.cli.kinds import Network
 from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
 from sde_gen.data.image import square

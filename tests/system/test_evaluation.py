@@ -17,7 +17,8 @@ from torch import nn
 
 from sde_gen.cli import evaluate
 from sde_gen.cli.evaluation import plan
-from sde_gen.cli.run import Run, load_run, open_data
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.data import Digits, Splits
 from sde_gen.evaluation.metric import BitsPerDim
 from sde_gen.likelihood import budget

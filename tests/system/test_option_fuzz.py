@@ -14,9 +14,9 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, verify
 from sde_gen.cli.app import MISTAKES, format_error
+from sde_gen.cli.config_files import CONF, choices, names, required
 from sde_gen.cli.evaluation import Evaluation
 from sde_gen.cli.generation import SampleGeneration
-from sde_gen.cli.overrides import CONF, names
 from sde_gen.data.digits import Digits
 from sde_gen.evaluation.solver_comparison import Comparison
 from sde_gen.evaluation.solver_tuning import Tuner
@@ -159,7 +159,7 @@ def test_some_wrong_settings_are_answered_in_a_line(command, words, run):
     config = composed(command, [word.replace("RUN", str(run)) for word in words])
     assert answer(lambda: COMMANDS[command].main.run(config.copy())) is None or "file=nowhere" in words
     cases = cases_of(config)
-    mine = {*options.OPTIONS[command], *options.required(command, CONF)}
+    mine = {*options.OPTIONS[command], *required(command)}
     own = [case for case in cases if case[0] in mine]
     draw = random.Random(command)
     try_all(command, config, draw.sample(own, min(len(own), 8)))
@@ -216,7 +216,7 @@ def test_every_option_of_a_command_has_its_kind(command):
         if isinstance(OmegaConf.select(config, place, throw_on_missing=False), DictConfig | ListConfig)
         and isinstance(OmegaConf.select(config, place), DictConfig)
     }
-    groups = set(options.choices(command, CONF))
+    groups = set(choices(command))
     unknown = set(leaves(config)) - described - nodes - groups - set(options.OPTIONS[command])
     inside = {place for place in unknown if any(place.startswith(f"{one}.") for one in described)}
     assert unknown - inside == set()

@@ -13,7 +13,8 @@ from PIL import Image
 
 from sde_gen.cli import sample, train
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
-from sde_gen.cli.run import load_run, open_data
+from sde_gen.cli.run import load_run
+from sde_gen.cli.run_data import open_data
 from sde_gen.grid import Angle
 from sde_gen.guidance import CFG
 from sde_gen.inverse.method import SolverMethod

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.cli.app import load
+from sde_gen.cli.config_files import load
 from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import notes
 from sde_gen.evaluation.solver_tuning import Tuner, candidate_settings

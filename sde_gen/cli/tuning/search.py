@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, console, threads
-from sde_gen.cli.app import as_list, load
+from sde_gen.cli.app import as_list
+from sde_gen.cli.config_files import load
 from sde_gen.cli.run import load_run
 from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import report

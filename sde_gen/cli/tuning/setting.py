@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import renamed, trusted
-from sde_gen.cli.app import load
+from sde_gen.cli.config_files import load
 from sde_gen.evaluation.solver_tuning import Setting
 from sde_gen.utils import atomic
 

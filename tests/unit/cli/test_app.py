@@ -15,7 +15,6 @@ from torch.distributed import TCPStore
 
 from sde_gen.cli.app import Command
 from sde_gen.cli.options import check
-from sde_gen.cli.overrides import CONF
 from sde_gen.distributed import launch
 from sde_gen.distributed.launch import should_report
 from tests.helpers.subprocesses import ROOT, free_port
@@ -85,7 +84,6 @@ def test_options_of_the_wrong_kind_are_named(change, line):
         check(
             OmegaConf.merge(SAMPLE, OmegaConf.create(change)) if "grid" not in change else _with(change),
             "sample",
-            CONF,
         )
     assert "\n" not in str(found.value)
 
@@ -122,7 +120,7 @@ def test_whole_floats_become_integers_where_integers_are_expected():
             "precision": {"_target_": "sde_gen.model.NCSNpp", "attention_levels": [1.0, 2, 2.5]},
         }
     )
-    check(config, "sample", CONF)
+    check(config, "sample")
     assert (config.n, type(config.n)) == (100, int)
     assert (config.compile.images, type(config.compile.images)) == (100_000, int)
     assert (config.compile.seed, type(config.compile.grad_clip)) == (1.5, float)

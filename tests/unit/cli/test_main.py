@@ -9,8 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 import sde_gen
 from sde_gen.cli import benchmark, convert, evaluate, main, sample, train, verify
-from sde_gen.cli.help import command_help, groups, settings
-from sde_gen.cli.overrides import CONF, names, validate_overrides
+from sde_gen.cli.config_files import CONF, groups, names
+from sde_gen.cli.help import command_help, settings
+from sde_gen.cli.overrides import validate_overrides
 
 MODULES = (train, sample, evaluate, benchmark, convert, verify)
 

@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sde_gen.cli.overrides import CONF, folder_name, suggest, validate_overrides
+from sde_gen.cli.config_files import CONF, suggest
+from sde_gen.cli.overrides import folder_name, validate_overrides
 
 
 @pytest.fixture(autouse=True)

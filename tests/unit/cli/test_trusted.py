@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 import sde_gen
 from sde_gen.cli import trusted
 from sde_gen.cli.build import DataSpec
+from sde_gen.cli.kinds import signature
 from sde_gen.objective import CrossEntropy
 from tests.helpers import stored_run
 from tests.helpers.catalogue import CONF, names
@@ -116,7 +117,7 @@ def test_every_argument_of_what_is_taken_takes_its_kind_and_nothing_else(everyth
         for partial in (False, True):
             for name, value in admitted(kind, everything, _partial_=partial).items():
                 (classes if inspect.isclass(value) else functions).add(name)
-                waiting += trusted._signature(value)[1].values()
+                waiting += signature(value)[1].values()
     assert len(kinds) > 30
     assert functions == TABLES
     homes = {home.split(".")[0] for homes in HOMES.values() for home in homes} | {"ode"}  # of a solver
