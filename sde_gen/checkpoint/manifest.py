@@ -2,11 +2,11 @@
 
 import hashlib
 import json
+import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sde_gen.utils import regular_file
-from sde_gen.utils.one_line import brief, line
+from sde_gen.utils import atomic
 
 NAME = "checkpoint.json"
 """The file that is written last; beside it lies its SHA-256."""
@@ -16,6 +16,13 @@ LARGEST = 2**24
 
 LARGEST_SUM = 2**10
 """Bytes of the file with its checksum, at most."""
+
+LONGEST_MESSAGE = 400
+"""Letters of a message, at most."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist = 2, 4, 4
 
 
 class Manifest(NamedTuple):
@@ -40,8 +47,8 @@ def read(path: Path) -> Manifest:
     """
     file = path / NAME
     try:
-        text = regular_file.content(file, LARGEST)
-        digest = regular_file.content(path / f"{NAME}.sha256", LARGEST_SUM).decode(errors="replace")
+        text = atomic.read_regular(file, LARGEST)
+        digest = atomic.read_regular(path / f"{NAME}.sha256", LARGEST_SUM).decode(errors="replace")
     except OSError as error:
         raise ValueError(unreadable(path, error)) from error
     verify_checksum(file, hashlib.sha256(text), digest)
@@ -81,3 +88,27 @@ def unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"the checkpoint {path} is incomplete: there is no {name}"
     return f"the checkpoint {path} cannot be read: {error.strerror or error}, {name}"
+
+
+def brief(value: Any) -> str:
+    """Return the representation of a value, shortened and printable."""
+    return _SHORT.repr(value)
+
+
+def line(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """Return a text in one printable line; where it is longer, its middle is left out."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+
+
+def diff_config(old: Any, new: Any, name: str = "") -> list[str]:
+    """Return the differences between two nested configurations, as ``name: old -> new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in diff_config(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if old == new else [f"{name}: {old} -> {new}"]

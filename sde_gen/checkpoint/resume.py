@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.manifest import diff_config
 from sde_gen.checkpoint.state_dict import finite, from_tensors, load_into, to_tensors
 from sde_gen.distributed.strategy import Strategy
-from sde_gen.utils.diff import diff_config
 
 
 def resume(

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.distributed.storage import TensorSource
 from sde_gen.distributed.strategy import SingleProcess, Strategy
-from sde_gen.utils.one_line import line
 
 
 def load_into(

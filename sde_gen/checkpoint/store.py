@@ -16,7 +16,7 @@ from sde_gen.checkpoint import manifest
 from sde_gen.checkpoint.tensors import LazyTensor, open_shards
 from sde_gen.checkpoint.writer import CheckpointWriter
 from sde_gen.distributed.strategy import SingleProcess, Strategy
-from sde_gen.utils import regular_file
+from sde_gen.utils import atomic
 
 PARTS = ("net", "ema", "optimizer")
 """The parts of a checkpoint that hold tensors, and the fields they come from."""
@@ -220,7 +220,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
         raise ValueError(f"the checkpoint {path} is incomplete: it lists no file of {absent[0]}")
     try:
         for file in (wanted := [file for group in files.values() for file in group]):
-            regular_file.check(file)
+            atomic.check_regular(file)
         tensors = {part: open_shards(files[part]) if part in files else {} for part in PARTS}
         for file in wanted[strategy.rank :: strategy.size]:  # which are as long as their headers say
             manifest.verify_checksum(file, _digest(file), sums[file])
@@ -231,7 +231,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
 
 def _digest(path: Path) -> "hashlib._Hash":
     digest = hashlib.sha256()
-    with regular_file.opened(path) as file:
+    with atomic.open_regular(path) as file:
         for block in iter(lambda: file.read(2**20), b""):
             digest.update(block)
     return digest

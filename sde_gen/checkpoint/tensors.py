@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.distributed.storage import Region, TensorShard
-from sde_gen.utils.one_line import line
 
 
 def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sde_gen.checkpoint import outline
 from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
@@ -24,7 +25,6 @@ from sde_gen.data import Identity
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
 from sde_gen.training.precision import Float32, Precision, contexts
-from sde_gen.utils.one_line import brief, line
 
 PARTS_READ = ("ema",)
 """Parts of a checkpoint that are read here."""

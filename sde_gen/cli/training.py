@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import Progress
 
 from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.manifest import diff_config
 from sde_gen.cli import build, console
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.overrides import folder_name
@@ -26,7 +27,6 @@ from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training import JSONL, Callback, Trainer
 from sde_gen.training.callbacks import Record
 from sde_gen.utils import atomic
-from sde_gen.utils.diff import diff_config
 
 
 def sweeping() -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.cli.kinds import NUMBERS, Classifier, Network, alternatives, fits, signature
 from sde_gen.data import Augmentation, DatasetSource
 from sde_gen.data.codec import Codec
@@ -32,7 +33,6 @@ from sde_gen.training.ema import EMA
 from sde_gen.training.lr_schedule import LRSchedule
 from sde_gen.training.optimizer import Optimizer
 from sde_gen.training.precision import Precision
-from sde_gen.utils.one_line import brief, line
 
 PLACES: dict[str, Any] = {
     "augmentation": Augmentation,

@@ -15,7 +15,7 @@ from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE, Marginal
 from sde_gen.utils.broadcasting import to_device
-from sde_gen.utils.memo import Memo, is_constant
+from sde_gen.utils.hashing import Memo, is_constant
 
 MAX_TIMES = 4096
 """Number of times whose coefficients a denoiser stores at most."""

@@ -10,8 +10,8 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from sde_gen.utils import regular_file
-from sde_gen.utils.diff import diff_config
+from sde_gen.checkpoint.manifest import diff_config
+from sde_gen.utils import atomic
 
 Record = Mapping[str, Any]
 """One result: JSON-serializable values, and under ``image`` the number of the image it belongs to."""
@@ -106,7 +106,7 @@ class ResultsLog:
     def _locked(self) -> Iterator[BufferedRandom]:
         """Keep others from the file, read from its start, write at its end; a killed process leaves no lock."""
         if self.path.exists():
-            regular_file.check(self.path)
+            atomic.check_regular(self.path)
         with self.path.open("a+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)

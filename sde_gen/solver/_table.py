@@ -10,7 +10,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver.base import StepSolver
-from sde_gen.utils.memo import Memo, is_constant
+from sde_gen.utils.hashing import Memo, is_constant
 
 Row = TypeVar("Row")
 History = tuple[Tensor, ...]

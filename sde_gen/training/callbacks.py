@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sde_gen.utils import atomic, regular_file
+from sde_gen.utils import atomic
 from sde_gen.utils.arguments import Checked
 
 Record = Mapping[str, Any]
@@ -47,7 +47,7 @@ class JSONL(Callback):
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            regular_file.check(self.path)
+            atomic.check_regular(self.path)
             text = self.path.read_text(errors="replace")
             lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
             atomic.write(self.path, "".join(lines))

@@ -35,7 +35,7 @@ from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Optimizer
 from sde_gen.training.precision import Precision
 from sde_gen.training.train_step import TrainStep
-from sde_gen.utils import locking
+from sde_gen.utils import atomic
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.timing import Stopwatch
 
@@ -197,7 +197,7 @@ class Trainer(Checked):
         """
         with (
             self.execution.applied(),
-            locking.alone(self.folder) if self.strategy.rank == 0 else nullcontext(),
+            atomic.alone(self.folder) if self.strategy.rank == 0 else nullcontext(),
         ):
             if self.strategy.rank == 0:
                 checkpoint.clear(self.store)

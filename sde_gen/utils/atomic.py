@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders.
+"""Atomic writes of files and folders, locks of folders, and reads of regular files alone.
 
 Data are written to a temporary path in the same folder, ``.<name>.<8 hexadecimal digits>.new``, flushed to the disk
 and renamed, so a killed process or a full disk leaves the previous content. The writer holds a lock on the temporary
@@ -7,6 +7,7 @@ files that another process is writing.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -183,3 +184,74 @@ def _delete_abandoned(path: Path) -> None:
                 (shutil.rmtree if stat.S_ISDIR(about.st_mode) else os.unlink)(path)
         finally:
             os.close(number)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second training out of the folder while the block runs; a killed process leaves no lock behind.
+
+    Raises:
+        ValueError: another training is at work there.
+        OSError: the lock is no regular file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    if path.exists():
+        check_regular(path)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another training is at work in {folder}; wait for its end or choose another run folder"
+            ) from None
+        except OSError:  # a file system without locks: then only care helps
+            pass
+        yield
+
+
+def check_regular(path: Path, most: int | None = None) -> None:
+    """Refuse what is no regular file, or leads to none, or is too large.
+
+    Arguments:
+        path: the file.
+        most: its bytes, at most.
+
+    Raises:
+        OSError: it is, or it cannot be read; its ``filename`` is the path.
+    """
+    _check_status(os.stat(path), path, most)
+
+
+def open_regular(path: Path, most: int | None = None) -> BinaryIO:
+    """Open a regular file to be read; the arguments and errors are those of :func:`check_regular`."""
+    check_regular(path, most)
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # should it have become a pipe meanwhile
+    try:
+        _check_status(os.fstat(number), path, most)
+        return os.fdopen(number, "rb")
+    except OSError:
+        os.close(number)
+        raise
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return all bytes of a regular file; the arguments and errors are those of :func:`check_regular`."""
+    with open_regular(path, most) as file:
+        data = file.read(most + 1)
+    if len(data) > most:  # some files of the kernel do not report their sizes
+        raise _too_large(path, most)
+    return data
+
+
+def _check_status(status: os.stat_result, path: Path, most: int | None) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    if most is not None and status.st_size > most:
+        raise _too_large(path, most)
+
+
+def _too_large(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"More than {most:,} bytes", str(path))

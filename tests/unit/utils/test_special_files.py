@@ -6,7 +6,7 @@ import pytest
 
 from sde_gen.evaluation.results_log import ResultsLog
 from sde_gen.training import JSONL
-from sde_gen.utils.locking import alone
+from sde_gen.utils.atomic import alone
 
 
 def _lock(path):
