@@ -67,7 +67,7 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class MetricEvaluation:
     """One metric of a run on some batches of a data set, shared by the processes of a work queue.
 
     Arguments:

@@ -22,7 +22,7 @@ from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.cli.threads import ThreadChoice, of_training
-from sde_gen.data import Identity, Splits
+from sde_gen.data import DataIdentity, Splits
 from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training import JSONL, Callback, Trainer
 from sde_gen.training.callbacks import Record
@@ -103,7 +103,7 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
         if not isinstance(about.get("config"), dict):
             continue  # damaged, or of another origin: the trainer reports it
         about = upgrade_about(about)
-        old, now = Identity.read(about.get("data")), build.identity(config, splits)
+        old, now = DataIdentity.read(about.get("data")), build.identity(config, splits)
         changed = old.differences(now)
         if int(path.name) >= config.engine.images:
             _refuse_to_end(folder, config, about["config"], changed, int(path.name))

@@ -8,7 +8,7 @@ from sde_gen.data.digits import Digits
 from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
-from sde_gen.data.identity import Identity
+from sde_gen.data.identity import DataIdentity
 from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.lazy_images import LazyImages
@@ -21,6 +21,7 @@ __all__ = [
     "Augmentation",
     "Batches",
     "Checkerboard",
+    "DataIdentity",
     "Dataset",
     "DatasetSource",
     "Digits",
@@ -28,7 +29,6 @@ __all__ = [
     "FashionMNIST",
     "HorizontalFlip",
     "HuggingFace",
-    "Identity",
     "ImageFolder",
     "ImageStream",
     "LazyImages",

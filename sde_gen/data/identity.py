@@ -12,7 +12,7 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class DataIdentity:
     """Names of the classes, and size and fingerprint of both splits; unknown entries are omitted.
 
     Samples in memory or in a cache are identified by a SHA-256 of their values and labels, samples in tar files by the
@@ -33,7 +33,7 @@ class Identity:
     places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, splits: Splits, places: Mapping[str, str] | None = None) -> "Identity":
+    def of(cls, splits: Splits, places: Mapping[str, str] | None = None) -> "DataIdentity":
         """Return the identity of a data set; data in memory are hashed completely."""
         parts = {name: getattr(splits, name) for name in SPLITS}
         return cls(
@@ -44,7 +44,7 @@ class Identity:
         )
 
     @classmethod
-    def read(cls, stored: Any) -> "Identity":
+    def read(cls, stored: Any) -> "DataIdentity":
         """Restore an identity from the JSON of :meth:`plain`; None, stored by earlier versions, is an unknown identity.
 
         Raises:
@@ -75,7 +75,7 @@ class Identity:
         }
         return {"class_names": list(self.class_names), **parts, "places": dict(self.places)}
 
-    def differences(self, other: "Identity") -> list[str]:
+    def differences(self, other: "DataIdentity") -> list[str]:
         """Describe the differences from another data set; empty if there are none or either is unknown."""
         differences = []
         if self.class_names and other.class_names and self.class_names != other.class_names:

@@ -24,7 +24,7 @@ HALF = torch.tensor(0.5, dtype=torch.float64)
 ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
-class Coefficients(NamedTuple):
+class DenoiserCoefficients(NamedTuple):
     """Time-dependent coefficients: scalars, and the noise label with shape (1,) that the network expects."""
 
     marginal: Marginal
@@ -63,7 +63,7 @@ class NetworkDenoiser(Denoiser):
         self._constant = (
             is_constant(sde, parametrization) and parametrization.linear(sde.marginal(HALF)) is not None
         )
-        self._coefficients = Memo[Coefficients](MAX_TIMES)
+        self._coefficients = Memo[DenoiserCoefficients](MAX_TIMES)
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict the clean sample and the noise."""
@@ -93,13 +93,13 @@ class NetworkDenoiser(Denoiser):
             and not torch.compiler.is_compiling()
         )
 
-    def _at(self, t: Tensor, device: torch.device, dtype: torch.dtype) -> Coefficients:
+    def _at(self, t: Tensor, device: torch.device, dtype: torch.dtype) -> DenoiserCoefficients:
         """Compute the coefficients at one time."""
         marginal = self.sde.marginal(t)
         linear = self.parametrization.linear(marginal)
         assert linear is not None  # checked by the constructor
         c_in, label = self.parametrization.inputs(ONE, marginal, t)
-        return Coefficients(
+        return DenoiserCoefficients(
             marginal,
             float(c_in),
             to_device(label.reshape(1), device, dtype),

@@ -10,7 +10,7 @@ from sde_gen.evaluation.solver_comparison import (
     ends,
     refined,
 )
-from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
+from sde_gen.evaluation.solver_tuning import SolverSetting, Tuner, candidate_settings
 
 __all__ = [
     "Comparison",
@@ -18,8 +18,8 @@ __all__ = [
     "Record",
     "ReferenceSolution",
     "ResultsLog",
-    "Setting",
     "SolverErrors",
+    "SolverSetting",
     "Tuner",
     "candidate_settings",
     "ends",

@@ -18,7 +18,7 @@ from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
 
-class Setting(NamedTuple):
+class SolverSetting(NamedTuple):
     """A setting to try.
 
     Arguments:
@@ -46,7 +46,7 @@ class Setting(NamedTuple):
 
 def candidate_settings(
     sde: SDE, solvers: Mapping[str, Solver], grids: Mapping[str, Grid], nfe: int
-) -> Iterator[Setting]:
+) -> Iterator[SolverSetting]:
     """All solvers on all grids, with as many steps as the evaluations allow.
 
     Arguments:
@@ -64,7 +64,7 @@ def candidate_settings(
         method = cast(StepSolver[Any], solver)
         steps = max((n for n in range(1, nfe + 1) if method.nfe(n) <= nfe), default=0)
         for grid, rule in grids.items() if steps else ():
-            yield Setting(name, grid, method, rule(sde, steps))
+            yield SolverSetting(name, grid, method, rule(sde, steps))
 
 
 class TuningReference(NamedTuple):
@@ -111,7 +111,7 @@ class Tuner(Checked):
 
     denoiser: Denoiser
     shape: Shape
-    settings: Sequence[Setting]
+    settings: Sequence[SolverSetting]
     seeds: Sequence[int]
     device: torch.device | str = "cpu"
     tol: float = 1e-5
@@ -143,7 +143,7 @@ class Tuner(Checked):
             error, x = float(_distance(finer, x).median()), finer
         return TuningReference(x, error, steps)
 
-    def errors(self, setting: Setting) -> Tensor:
+    def errors(self, setting: SolverSetting) -> Tensor:
         """Errors per dimension of the clean samples, float64 with shape (B,).
 
         Raises:
@@ -151,7 +151,7 @@ class Tuner(Checked):
         """
         return _distance(self._clean(setting.method, setting.times), self.reference.x)
 
-    def optimize(self, setting: Setting, rounds: int = 3) -> Setting:
+    def optimize(self, setting: SolverSetting, rounds: int = 3) -> SolverSetting:
         """Move the inner times of a setting, one after the other, as long as the error falls.
 
         A time moves by a fraction of its distance to its neighbor, in either direction; the fraction is halved
@@ -180,7 +180,7 @@ class Tuner(Checked):
                     reach[i] /= 2
         return setting if times is setting.times else setting._replace(grid="listed", times=times)
 
-    def _cost(self, setting: Setting) -> float:
+    def _cost(self, setting: SolverSetting) -> float:
         return float(self.errors(setting).clamp(min=1e-12).log().mean())
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class TorchDiffEqMethod:
     """A method of torchdiffeq with its tolerances; where it steps is said at every call.
 
     Arguments:
@@ -155,8 +155,8 @@ class TorchDiffEq(Integrator):
         if not self.batch_coupled and (self.steps is None or self.steps < 1):
             raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")
 
-    def _method(self) -> Method:
-        return Method(method=self.method, rtol=self.rtol, atol=self.atol)
+    def _method(self) -> TorchDiffEqMethod:
+        return TorchDiffEqMethod(method=self.method, rtol=self.rtol, atol=self.atol)
 
     @property
     def batch_coupled(self) -> bool:

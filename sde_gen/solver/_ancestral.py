@@ -54,7 +54,7 @@ class Stages(NamedTuple):
     second_noise: Tensor
 
 
-class Coefficients(NamedTuple):
+class AncestralCoefficients(NamedTuple):
     """Time of the second stage, and the coefficients of both stages in x."""
 
     middle: Tensor
@@ -69,7 +69,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AncestralTwoStage(TableSolver[Coefficients]):
+class AncestralTwoStage(TableSolver[AncestralCoefficients]):
     """An ancestral solver with two evaluations a step.
 
     Arguments:
@@ -106,7 +106,7 @@ class AncestralTwoStage(TableSolver[Coefficients]):
     def stages(self, start: Tensor, end: Tensor) -> Stages:
         """Both stages of the steps between ratios, with shape (steps,)."""
 
-    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+    def prepare(self, sde: SDE, times: Tensor) -> list[AncestralCoefficients]:
         """Return the coefficients of every step."""
         ratio = torch.exp(-0.5 * sde.log_snr(times))
         stages = self.stages(ratio[:-1], ratio[1:])
@@ -122,7 +122,7 @@ class AncestralTwoStage(TableSolver[Coefficients]):
             alpha_s * stages.first_noise,
             alpha_s * stages.second_noise,
         )
-        return list(map(Coefficients, middles, *(column.tolist() for column in columns)))
+        return list(map(AncestralCoefficients, middles, *(column.tolist() for column in columns)))
 
     @staticmethod
     def middles(sde: SDE, ratio: Tensor, times: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class AncestralTwoStage(TableSolver[Coefficients]):
         x_t: Tensor,
         t: Tensor,
         s: Tensor,
-        row: Coefficients,
+        row: AncestralCoefficients,
         history: History,
         noise: Noise,
     ) -> tuple[Tensor, History]:

@@ -12,7 +12,7 @@ from sde_gen.sde.base import SDE
 from sde_gen.solver._table import History, TableSolver
 
 
-class Coefficients(NamedTuple):
+class DDIMCoefficients(NamedTuple):
     """``x_s = x0 hat x_0 + eps hat eps + noise z``."""
 
     x0: float
@@ -21,7 +21,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(TableSolver[Coefficients]):
+class DDIM(TableSolver[DDIMCoefficients]):
     r"""Denoise with the predicted x_0 and noise, part of which is drawn anew.
 
     .. math::
@@ -60,14 +60,14 @@ class DDIM(TableSolver[Coefficients]):
                 f"eta={self.eta}: with noise DDIM goes from large to small times only; use eta=0 to encode"
             )
 
-    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+    def prepare(self, sde: SDE, times: Tensor) -> list[DDIMCoefficients]:
         """Return the coefficients of every step."""
         alpha, sigma = (part[1:] for part in sde.marginal(times))
         if self.eta == 0:
-            return list(map(Coefficients, alpha.tolist(), sigma.tolist(), [0.0] * len(alpha)))
+            return list(map(DDIMCoefficients, alpha.tolist(), sigma.tolist(), [0.0] * len(alpha)))
         fresh = -torch.expm1(-sde.log_snr(times).diff())
         eps, noise = sigma * torch.sqrt(1 - self.eta**2 * fresh), self.eta * sigma * torch.sqrt(fresh)
-        return list(map(Coefficients, alpha.tolist(), eps.tolist(), noise.tolist()))
+        return list(map(DDIMCoefficients, alpha.tolist(), eps.tolist(), noise.tolist()))
 
     def apply(
         self,
@@ -75,7 +75,7 @@ class DDIM(TableSolver[Coefficients]):
         x_t: Tensor,
         t: Tensor,
         s: Tensor,
-        row: Coefficients,
+        row: DDIMCoefficients,
         history: History,
         noise: Noise,
     ) -> tuple[Tensor, History]:

@@ -14,7 +14,7 @@ from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_descent, require_order, require_signal
 
 
-class Coefficients(NamedTuple):
+class EDMChurnCoefficients(NamedTuple):
     """Time of the increased noise, reached by ``up x + std z``, and the step from ``alpha`` to ``alpha_s``."""
 
     t: Tensor
@@ -26,7 +26,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDMChurn(TableSolver[Coefficients]):
+class EDMChurn(TableSolver[EDMChurnCoefficients]):
     r"""Add noise to a higher level, then take a step of Heun's or Euler's method from there to the next time.
 
     In z = x / alpha and rho = sigma / alpha, in which the probability flow of every process is dz = eps drho,
@@ -97,7 +97,7 @@ class EDMChurn(TableSolver[Coefficients]):
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())
 
-    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+    def prepare(self, sde: SDE, times: Tensor) -> list[EDMChurnCoefficients]:
         """Return the coefficients of every step."""
         t = times[:-1]
         ratio = torch.exp(-0.5 * sde.log_snr(times))
@@ -110,7 +110,7 @@ class EDMChurn(TableSolver[Coefficients]):
         up, std = sde.transition(t, ups)
         alpha = sde.alpha(times)
         columns = (up, self.s_noise * std, sde.alpha(ups), alpha[1:], ratio[1:] - high)
-        return list(map(Coefficients, ups, *(column.tolist() for column in columns)))
+        return list(map(EDMChurnCoefficients, ups, *(column.tolist() for column in columns)))
 
     def apply(
         self,
@@ -118,7 +118,7 @@ class EDMChurn(TableSolver[Coefficients]):
         x_t: Tensor,
         t: Tensor,
         s: Tensor,
-        row: Coefficients,
+        row: EDMChurnCoefficients,
         history: History,
         noise: Noise,
     ) -> tuple[Tensor, History]:

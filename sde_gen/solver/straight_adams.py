@@ -22,7 +22,7 @@ BALANCE, CLOCK, LONG = 1 / 5, 2.5, math.pi / 20
 drawn for the purpose; none of them matters much: benchmarks/solver_error.py draws others."""
 
 
-class Coefficients(NamedTuple):
+class StraightAdamsCoefficients(NamedTuple):
     """Factor of x and weights of the slopes, newest first."""
 
     x: float
@@ -30,7 +30,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StraightAdams(TableSolver[Coefficients]):
+class StraightAdams(TableSolver[StraightAdamsCoefficients]):
     r"""Predict by Adams-Bashforth, correct by Adams-Moulton, on a straight path between data and noise.
 
     Whatever the process, with n = m / 5 and m the ratio ``middle``,
@@ -82,9 +82,9 @@ class StraightAdams(TableSolver[Coefficients]):
                 "model space; 0.3 suits images on [-1, 1]"
             )
 
-    def prepare(self, sde: SDE, times: Tensor) -> list[Coefficients]:
+    def prepare(self, sde: SDE, times: Tensor) -> list[StraightAdamsCoefficients]:
         """Return the coefficients of every step."""
-        return list(map(Coefficients, *coefficients(sde, times, self.middle)))
+        return list(map(StraightAdamsCoefficients, *coefficients(sde, times, self.middle)))
 
     def apply(
         self,
@@ -92,7 +92,7 @@ class StraightAdams(TableSolver[Coefficients]):
         x_t: Tensor,
         t: Tensor,
         s: Tensor,
-        row: Coefficients,
+        row: StraightAdamsCoefficients,
         history: History,
         noise: Noise,
     ) -> tuple[Tensor, History]:

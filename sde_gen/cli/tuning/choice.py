@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.evaluation.solver_tuning import Setting, Tuner
+from sde_gen.evaluation.solver_tuning import SolverSetting, Tuner
 
 
-def named(setting: Setting) -> dict[str, object]:
+def named(setting: SolverSetting) -> dict[str, object]:
     """Return the names that describe a setting."""
     return {"solver": setting.solver, "grid": setting.grid, "steps": setting.steps}
 
@@ -27,7 +27,7 @@ class Selection:
     """
 
     nfe: int
-    setting: Setting
+    setting: SolverSetting
     errors: Tensor
     usual: Tensor
     seconds: float
@@ -51,7 +51,7 @@ class Selection:
         }
 
 
-def evaluate_selection(judge: Tuner, nfe: int, best: Setting, default: Setting) -> Selection:
+def evaluate_selection(judge: Tuner, nfe: int, best: SolverSetting, default: SolverSetting) -> Selection:
     """Compare the best setting with the default, which is kept unless beaten by two standard errors."""
     usual, seconds = _timed(judge, default)
     kept = Selection(nfe=nfe, setting=default, errors=usual, usual=usual, seconds=seconds)
@@ -61,7 +61,7 @@ def evaluate_selection(judge: Tuner, nfe: int, best: Setting, default: Setting) 
     return tuned if se is not None and gain > 2 * se else kept
 
 
-def _timed(judge: Tuner, setting: Setting) -> tuple[Tensor, float]:
+def _timed(judge: Tuner, setting: SolverSetting) -> tuple[Tensor, float]:
     """Errors, and the time to get them when the reference is there."""
     assert judge.reference
     begin = time.perf_counter()

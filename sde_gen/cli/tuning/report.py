@@ -10,13 +10,16 @@ from omegaconf import DictConfig
 
 from sde_gen.cli import console
 from sde_gen.cli.tuning.choice import Selection, named
-from sde_gen.evaluation.solver_tuning import Setting
+from sde_gen.evaluation.solver_tuning import SolverSetting
 from sde_gen.utils.atomic import write
 from sde_gen.utils.images import attempt, save_figure
 
 
 def report(
-    config: DictConfig, tried: Sequence[tuple[Setting, float]], choices: Sequence[Selection], reference: float
+    config: DictConfig,
+    tried: Sequence[tuple[SolverSetting, float]],
+    choices: Sequence[Selection],
+    reference: float,
 ) -> None:
     """Leave numbers and plot, and print the table.
 
@@ -71,7 +74,7 @@ def _row(choice: Selection) -> list[str]:
     ]
 
 
-def _figure(tried: Sequence[tuple[Setting, float]], choices: Sequence[Selection]) -> Figure:
+def _figure(tried: Sequence[tuple[SolverSetting, float]], choices: Sequence[Selection]) -> Figure:
     figure = Figure(figsize=(6, 4), dpi=120, layout="tight")
     axes = figure.add_subplot()
     lines: dict[str, list[tuple[int, float]]] = {}

@@ -14,7 +14,7 @@ from sde_gen.cli.run import load_run
 from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import report
 from sde_gen.cli.tuning.setting import write
-from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
+from sde_gen.evaluation.solver_tuning import SolverSetting, Tuner, candidate_settings
 from sde_gen.noise import spawn_seeds
 from sde_gen.sde import SDE
 
@@ -65,7 +65,7 @@ def _budgets(wishes: DictConfig) -> tuple[list[int], list[int]]:
 
 def _settings(
     wishes: DictConfig, sde: SDE, budgets: Sequence[int]
-) -> tuple[dict[int, list[Setting]], dict[int, Setting]]:
+) -> tuple[dict[int, list[SolverSetting]], dict[int, SolverSetting]]:
     """By number of evaluations, what to try, and the default among it."""
     against = wishes.against
     solvers = _made("solver", [*as_list(wishes.solvers), against.solver])

@@ -13,9 +13,9 @@ from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import schedulers
-from sde_gen.interop.diffusers.unet2d import Layout, Sizes, renamed
+from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
-from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
 from sde_gen.interop.formats import files
 from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import choice, plausible
@@ -121,7 +121,7 @@ def read(
     )
 
 
-def layout_of(config: Mapping[str, Any]) -> Layout:
+def layout_of(config: Mapping[str, Any]) -> UNet2DLayout:
     """Return the layout of the network that the settings define.
 
     Raises:
@@ -129,7 +129,7 @@ def layout_of(config: Mapping[str, Any]) -> Layout:
     """
     sizes = Sizes(config)
     if sizes.skips:
-        return NCSNppLayout(config)
+        return UNet2DSkipLayout(config)
     return (
         ADMLayout(config)
         if sizes.modulated or any(sizes.down_inside + sizes.up_inside)

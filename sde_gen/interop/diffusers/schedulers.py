@@ -24,7 +24,7 @@ from sde_gen.sde.rectified import Rectified
 from sde_gen.sde.ve import VE
 
 
-class Conventions(NamedTuple):
+class SchedulerConventions(NamedTuple):
     """Process and parametrization of a converted network.
 
     Attributes:
@@ -72,7 +72,9 @@ FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
 PREDICTIONS = {"epsilon": Eps, "sample": X0, "v_prediction": V}
 
 
-def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float) -> Conventions:
+def conventions_of(
+    scheduler: Mapping[str, Any], *, outputs: int, fourier: bool, unit: float
+) -> SchedulerConventions:
     """Convert a scheduler to process and parametrization.
 
     Source: von Platen et al., diffusers 0.42, schedulers.
@@ -98,7 +100,7 @@ def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool,
             f"{shown(settings)} with time_embedding_type={'fourier' if fourier else 'positional or learned'} is not "
             "supported: networks with fourier features are of ScoreSdeVeScheduler, and only they"
         )
-    readers: dict[str, Callable[[Mapping[str, Any]], Conventions]] = {
+    readers: dict[str, Callable[[Mapping[str, Any]], SchedulerConventions]] = {
         **dict.fromkeys(CHAINS, lambda settings: _chain(settings, outputs)),
         **dict.fromkeys(LEVELS, _levels),
         **dict.fromkeys(FLOWS, _flow),
@@ -113,7 +115,7 @@ def conventions_of(scheduler: Mapping[str, Any], *, outputs: int, fourier: bool,
     return readers[name](scheduler)
 
 
-def _exploding(settings: Mapping[str, Any], unit: float) -> Conventions:
+def _exploding(settings: Mapping[str, Any], unit: float) -> SchedulerConventions:
     """Return VE on data scaled by ``unit``; the network predicts the score, -noise / sigma."""
     sde = ObjectSpec(
         VE,
@@ -121,17 +123,19 @@ def _exploding(settings: Mapping[str, Any], unit: float) -> Conventions:
         sigma_max=unit * real(settings, "sigma_max"),
         t_min=real({"sampling_eps": 1e-5, **settings}, "sampling_eps"),
     )
-    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=unit)), -1.0)
+    return SchedulerConventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=unit)), -1.0)
 
 
-def _levels(settings: Mapping[str, Any]) -> Conventions:
+def _levels(settings: Mapping[str, Any]) -> SchedulerConventions:
     """Return EDM; ``v_prediction`` has the opposite sign."""
     kind = choice({"prediction_type": "epsilon", **settings}, "prediction_type", "epsilon", "v_prediction")
     low, high, deviation = (real(settings, f"sigma_{key}") for key in ("min", "max", "data"))
-    return Conventions(*karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0)
+    return SchedulerConventions(
+        *karras(low=low, high=high, deviation=deviation), 1.0 if kind == "epsilon" else -1.0
+    )
 
 
-def _flow(settings: Mapping[str, Any]) -> Conventions:
+def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
     """Return rectified flow with the noise label 1000 t and velocity prediction."""
     _refuse(settings, "invert_sigmas")
     steps = whole({"num_train_timesteps": 1000, **settings}, "num_train_timesteps", maximum=MOST_STEPS)
@@ -142,10 +146,10 @@ def _flow(settings: Mapping[str, Any]) -> Conventions:
         )
     sde = ObjectSpec(Rectified)
     output = ObjectSpec(Velocity, sde=sde, label=ObjectSpec(Time, scale=float(steps)))
-    return Conventions(sde, output, notes=tuple(notes))
+    return SchedulerConventions(sde, output, notes=tuple(notes))
 
 
-def _chain(settings: Mapping[str, Any], outputs: int) -> Conventions:
+def _chain(settings: Mapping[str, Any], outputs: int) -> SchedulerConventions:
     """Return the chain of a beta table."""
     _refuse(settings, "use_flow_sigmas")
     choice({"timestep_type": "discrete", **settings}, "timestep_type", "discrete")
@@ -157,7 +161,7 @@ def _chain(settings: Mapping[str, Any], outputs: int) -> Conventions:
     if outputs == 2:
         choice(settings, "variance_type", "learned_range")
         output = ObjectSpec(LearnedVariance, mean=output)
-    return Conventions(ObjectSpec(DDPM, betas=betas), output)
+    return SchedulerConventions(ObjectSpec(DDPM, betas=betas), output)
 
 
 def _betas(settings: Mapping[str, Any]) -> tuple[int, Any]:

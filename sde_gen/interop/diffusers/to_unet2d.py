@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
 from sde_gen.interop.object_spec import public_path
 from sde_gen.interop.settings import shown
 from sde_gen.model.unet.base import UNet
@@ -112,7 +112,7 @@ def skip(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]
         "norm_eps": 1e-6,
         "attention_head_dim": None,
     }
-    source = filled(UNet, NCSNppLayout(unet).spec().config())
+    source = filled(UNet, UNet2DSkipLayout(unet).spec().config())
     for key in {**source, **model}:
         if source.get(key) != model.get(key) and key != "embedding":
             raise ValueError(

@@ -69,7 +69,7 @@ KNOWN = {*DEFAULTS, "sample_size", "block_out_channels", "down_block_types", "up
 """All arguments of their constructor."""
 
 
-class Layout(Protocol):
+class UNet2DLayout(Protocol):
     """One of their kinds of network in our terms.
 
     Attributes:
@@ -88,7 +88,7 @@ class Layout(Protocol):
         """Our names of the convolutions whose sum is the output."""
 
 
-class Kind:
+class BlockKind:
     """What a name of a block says.
 
     Arguments:
@@ -181,8 +181,8 @@ class Sizes:
 
     def _kinds(self) -> None:
         """Read the kinds of block, fine to coarse."""
-        down = [Kind(name, "down") for name in listed(self.settings, "down_block_types")]
-        up = [Kind(name, "up") for name in reversed(listed(self.settings, "up_block_types"))]
+        down = [BlockKind(name, "down") for name in listed(self.settings, "down_block_types")]
+        up = [BlockKind(name, "up") for name in reversed(listed(self.settings, "up_block_types"))]
         for name, kinds in (("down", down), ("up", up)):
             if len(kinds) != self.levels:
                 raise ValueError(
@@ -201,7 +201,7 @@ class Sizes:
         self.down_inside = self._inside(down[:-1], "downsample_type")
         self.up_inside = self._inside(up[1:], "upsample_type")
 
-    def _inside(self, kinds: list[Kind], key: str) -> list[bool]:
+    def _inside(self, kinds: list[BlockKind], key: str) -> list[bool]:
         """Whether the resolution changes inside residual blocks after these kinds of block."""
         given = {key: "conv" if self.settings[key] is None else self.settings[key]}
         by_key = choice(given, key, "conv", "resnet") == "resnet"

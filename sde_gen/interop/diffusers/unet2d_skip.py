@@ -15,7 +15,7 @@ from sde_gen.model.unet.progressive import SkipInput, SkipOutput
 from sde_gen.model.unet.resample import FIR
 
 
-class NCSNppLayout:
+class UNet2DSkipLayout:
     """Their network of skip blocks: NCSN++ with the image in and out at every level.
 
     Arguments:

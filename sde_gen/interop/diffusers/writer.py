@@ -9,9 +9,9 @@ import safetensors.torch
 from torch import Tensor
 
 from sde_gen.interop.diffusers import to_unet2d
-from sde_gen.interop.diffusers.unet2d import Layout
+from sde_gen.interop.diffusers.unet2d import UNet2DLayout
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
-from sde_gen.interop.diffusers.unet2d_skip import NCSNppLayout
+from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
 from sde_gen.interop.output_folder import atomic_directory
 from sde_gen.interop.weight_mapper import InverseWeightMapper
 from sde_gen.model.adm.adm import ADM
@@ -24,7 +24,7 @@ VERSION = "0.30.0"
 """Version of diffusers that defines the settings."""
 
 
-class Kind(NamedTuple):
+class PipelineExport(NamedTuple):
     """Export of a class of networks to diffusers.
 
     Attributes:
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
     net: type
     unet: Callable[[Mapping[str, Any], tuple[int, ...], int], dict[str, Any]]
-    layout: Callable[[Mapping[str, Any]], Layout]
+    layout: Callable[[Mapping[str, Any]], UNet2DLayout]
     scheduler: Callable[[Mapping[str, Any]], dict[str, Any]]
     pipeline: str
     sign: float = 1.0
@@ -159,9 +159,11 @@ def _exploding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 KINDS = {
-    "sde_gen.model.DDPMUNet": Kind(DDPMUNet, to_unet2d.plain, DDPMLayout, _chain, "DDPMPipeline"),
-    "sde_gen.model.ADM": Kind(ADM, to_unet2d.adm, ADMLayout, _chain, "DDPMPipeline"),
-    "sde_gen.model.UNet": Kind(UNet, to_unet2d.skip, NCSNppLayout, _exploding, "ScoreSdeVePipeline", -1.0),
+    "sde_gen.model.DDPMUNet": PipelineExport(DDPMUNet, to_unet2d.plain, DDPMLayout, _chain, "DDPMPipeline"),
+    "sde_gen.model.ADM": PipelineExport(ADM, to_unet2d.adm, ADMLayout, _chain, "DDPMPipeline"),
+    "sde_gen.model.UNet": PipelineExport(
+        UNet, to_unet2d.skip, UNet2DSkipLayout, _exploding, "ScoreSdeVePipeline", -1.0
+    ),
 }
 """Supported networks by class name."""
 

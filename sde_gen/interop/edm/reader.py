@@ -26,7 +26,7 @@ from sde_gen.sde.ve import VE
 from sde_gen.sde.vp import VP
 
 
-class Layout(Protocol):
+class EDMLayout(Protocol):
     """Mapping of an EDM network to a network of sde_gen, built from the original constructor's arguments.
 
     Attributes:
@@ -55,7 +55,7 @@ class Layout(Protocol):
         """Return the names of the convolutions whose sum is the output."""
 
 
-class Conventions(NamedTuple):
+class EDMConventions(NamedTuple):
     """Process, parametrization, and the sign by which the last convolutions are multiplied."""
 
     sde: ObjectSpec
@@ -63,7 +63,7 @@ class Conventions(NamedTuple):
     sign: float
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
+NETWORKS: dict[str, Callable[[Mapping[str, Any]], EDMLayout]] = {
     "SongUNet": SongUNetLayout,
     "DhariwalUNet": DhariwalUNetLayout,
 }
@@ -154,7 +154,7 @@ class Preconditioning(NamedTuple):
 
     defaults: dict[str, float]
     network: str
-    conventions: Callable[[Mapping[str, Any]], Conventions]
+    conventions: Callable[[Mapping[str, Any]], EDMConventions]
     outputs: int = 1
 
     @property
@@ -163,37 +163,37 @@ class Preconditioning(NamedTuple):
         return frozenset(self.defaults)
 
 
-def _vp(settings: Mapping[str, Any]) -> Conventions:
+def _vp(settings: Mapping[str, Any]) -> EDMConventions:
     low = real(settings, "beta_min")
     sde = ObjectSpec(
         VP, beta_min=low, beta_max=low + real(settings, "beta_d"), t_min=real(settings, "epsilon_t")
     )
-    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(Time, scale=real(settings, "M") - 1)), 1.0)
+    return EDMConventions(sde, ObjectSpec(Eps, label=ObjectSpec(Time, scale=real(settings, "M") - 1)), 1.0)
 
 
-def _ve(settings: Mapping[str, Any]) -> Conventions:
+def _ve(settings: Mapping[str, Any]) -> EDMConventions:
     sde = ObjectSpec(
         VE, sigma_min=real(settings, "sigma_min"), sigma_max=real(settings, "sigma_max"), t_min=0.0
     )
-    return Conventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=2.0)), -1.0)
+    return EDMConventions(sde, ObjectSpec(Eps, label=ObjectSpec(LogRatio, unit=2.0)), -1.0)
 
 
-def _iddpm(settings: Mapping[str, Any]) -> Conventions:
+def _iddpm(settings: Mapping[str, Any]) -> EDMConventions:
     steps = whole(settings, "M", maximum=MOST_STEPS)
     limit = 1 - real(settings, "C_1")
     betas = ObjectSpec(cosine_betas, steps=steps, offset=real(settings, "C_2"), beta_limit=limit)
-    return Conventions(
+    return EDMConventions(
         ObjectSpec(DDPM, betas=betas), ObjectSpec(Eps, label=ObjectSpec(NearestStep, betas=betas)), 1.0
     )
 
 
-def _edm(settings: Mapping[str, Any]) -> Conventions:
+def _edm(settings: Mapping[str, Any]) -> EDMConventions:
     """Use the noise levels of EDM's sampler where the network has no bounds."""
     low, high = (
         real(settings, "sigma_min"),
         80.0 if settings["sigma_max"] == math.inf else real(settings, "sigma_max"),
     )
-    return Conventions(*karras(low=low or 0.002, high=high, deviation=real(settings, "sigma_data")), 1.0)
+    return EDMConventions(*karras(low=low or 0.002, high=high, deviation=real(settings, "sigma_data")), 1.0)
 
 
 PRECONDITIONINGS = {

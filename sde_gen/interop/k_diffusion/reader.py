@@ -30,7 +30,7 @@ TRAINING = frozenset(
 """Settings of a model that only affect its training."""
 
 
-class Layout(Protocol):
+class KDiffusionLayout(Protocol):
     """Mapping of a k-diffusion network to a network of sde_gen, from the section ``model`` and the number of classes.
 
     Attributes:
@@ -52,7 +52,7 @@ class Layout(Protocol):
         """Copy the tensors, named without ``inner_model.``."""
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any], int], Layout]] = {
+NETWORKS: dict[str, Callable[[Mapping[str, Any], int], KDiffusionLayout]] = {
     "image_v1": ImageV1Layout,
     "image_transformer_v1": ImageTransformerV1Layout,
     "image_transformer_v2": ImageTransformerV2Layout,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from sde_gen.evaluation.solver_tuning import Setting, Tuner, candidate_settings
+from sde_gen.evaluation.solver_tuning import SolverSetting, Tuner, candidate_settings
 from sde_gen.grid import Angle, Listed, LogSNR, Uniform
 from sde_gen.noise import PerSample
 from sde_gen.solver import DDIM, Ancestral, DPMSolverPP, DPMSolverPP3M, Heun, StraightAdams
@@ -22,12 +22,12 @@ def tuner(settings, sde: str = "vp", seeds=range(24), **more) -> Tuner:
     return Tuner(denoiser=model, shape=(2,), settings=settings, seeds=seeds, **given)
 
 
-def tried(nfe: int, sde: str = "vp") -> dict[tuple[str, str], Setting]:
+def tried(nfe: int, sde: str = "vp") -> dict[tuple[str, str], SolverSetting]:
     return {(c.solver, c.grid): c for c in candidate_settings(make("sde", sde), SOLVERS, GRIDS, nfe)}
 
 
-def on(times: torch.Tensor) -> Setting:
-    return Setting("dpm_solver_pp_3m", "listed", DPMSolverPP3M(), times)
+def on(times: torch.Tensor) -> SolverSetting:
+    return SolverSetting("dpm_solver_pp_3m", "listed", DPMSolverPP3M(), times)
 
 
 def clean(sde, times: torch.Tensor, count: int = 24) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_a_single_step_has_no_times_to_move() -> None:
 @pytest.mark.parametrize("sde", names("sde"))
 def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
     """The grid begins at t = 1, where some processes have alpha = 0; the times found are a grid again."""
-    start = Setting("straight_adams", "uniform", StraightAdams(), Uniform()(make("sde", sde), 4))
+    start = SolverSetting("straight_adams", "uniform", StraightAdams(), Uniform()(make("sde", sde), 4))
     found = tuner([start], sde, seeds=range(8))
     moved = found.optimize(start, rounds=1)
     assert found.errors(moved).log().mean() < found.errors(start).log().mean()
@@ -130,7 +130,7 @@ def test_times_move_from_where_there_is_no_signal(sde: str) -> None:
 
 def test_moves_shrink_until_the_time_is_the_best() -> None:
     """One inner time, against SciPy's search on a line."""
-    start = Setting("ddim", "uniform", DDIM(), Uniform()(make("sde", "vp"), 2))
+    start = SolverSetting("ddim", "uniform", DDIM(), Uniform()(make("sde", "vp"), 2))
     found = tuner([start])
 
     def cost(t: float) -> float:
@@ -157,4 +157,4 @@ def test_refuses_what_it_cannot_compare() -> None:
         tuner([])
     start = Uniform()(make("sde", "rectified"), 3)
     with pytest.raises(ValueError, match="is zero"):
-        tuner([Setting("dpm_solver_3", "uniform", make("solver", "dpm_solver_3"), start)], "rectified")
+        tuner([SolverSetting("dpm_solver_3", "uniform", make("solver", "dpm_solver_3"), start)], "rectified")
