@@ -1,4 +1,4 @@
-"""Networks of other projects: their files in, ours out; nothing in a file is ever executed."""
+"""Import and export of networks of other projects, without executing anything in a file."""
 
 from sde_gen.interop import diffusers, edm, guided_diffusion, k_diffusion, score_sde
 

@@ -9,7 +9,7 @@ class ObjectSpec:
 
     Arguments:
         kind: the class, or a function that makes a value.
-        keywords: numbers, texts; other specifications; classes, which stand for themselves; and lists of all these.
+        keywords: numbers, strings, other specifications, classes (passed as they are), and lists of all these.
     """
 
     def __init__(self, kind: Any, /, **keywords: Any) -> None:

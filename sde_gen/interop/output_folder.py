@@ -14,7 +14,7 @@ def require_absent(out: Path) -> None:
         ValueError: the path exists.
     """
     if out.exists() or out.is_symlink():
-        raise ValueError(f"{out} is there already; choose another folder with out=...")
+        raise ValueError(f"{out} already exists; choose another folder with out=...")
 
 
 @contextmanager

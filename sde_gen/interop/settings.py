@@ -1,4 +1,4 @@
-"""Settings of other projects: looked up with errors that name them, and believed only where they are possible."""
+"""Checked access to settings of other projects: errors name the setting, and impossible values are rejected."""
 
 import math
 import reprlib
@@ -6,32 +6,32 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 LARGEST = 2**14
-"""Channels, sides and counts, at most: far more than any published network has."""
+"""Maximum of channels, sides and counts: far more than any published network has."""
 
 MOST_LEVELS = 16
-"""Levels of a network, at most: a side of 32768 halved down to one."""
+"""Maximum number of levels: a side of 32768 halved to one."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 MOST_TIMES = 64
-"""How many times more channels a level has than the finest, at most."""
+"""Maximum channel multiplier of a level."""
 
 MOST_TAPS = 64
-"""Taps of a filter, at most."""
+"""Maximum number of filter taps."""
 
 MOST_CLASSES = 2**20
-"""Classes, at most."""
+"""Maximum number of classes."""
 
 MOST_STEPS = 100_000
-"""Steps of a chain, at most."""
+"""Maximum number of steps of a chain."""
 
 
 def given(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The settings, where a format cannot do without.
+    """Return the settings of a format that requires them.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no settings.
     """
     if config is None:
         raise ValueError(
@@ -41,10 +41,10 @@ def given(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The settings of a section.
+    """Return the settings of a section.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the section is missing.
     """
     found = config.get(name)
     if not isinstance(found, Mapping):
@@ -53,21 +53,21 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def need(settings: Mapping[str, Any], key: str) -> Any:
-    """A setting that must be there.
+    """Return a required setting.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the setting is missing.
     """
     if settings.get(key) is None:
-        raise ValueError(f"the configuration does not say {key}; it says {listing(settings)}")
+        raise ValueError(f"the configuration does not contain {key}; it contains {listing(settings)}")
     return settings[key]
 
 
 def choice(settings: Mapping[str, Any], key: str, *known: str) -> str:
-    """A setting that is one of some words, in any case.
+    """Return a setting with one of several values, in upper or lower case.
 
     Raises:
-        ValueError: it is missing, or another.
+        ValueError: the setting is missing or has another value.
     """
     word = need(settings, key)
     if not isinstance(word, str) or word.lower() not in known:
@@ -76,10 +76,10 @@ def choice(settings: Mapping[str, Any], key: str, *known: str) -> str:
 
 
 def whole(settings: Mapping[str, Any], key: str, *, minimum: int = 1, maximum: int = LARGEST) -> int:
-    """A setting that is a whole number between two others.
+    """Return an integer setting within bounds.
 
     Raises:
-        ValueError: it is missing, or something else.
+        ValueError: the setting is missing or has another type.
     """
     return _whole(need(settings, key), key, minimum, maximum)
 
@@ -87,19 +87,19 @@ def whole(settings: Mapping[str, Any], key: str, *, minimum: int = 1, maximum: i
 def wholes(
     settings: Mapping[str, Any], key: str, *, minimum: int = 1, maximum: int = LARGEST, length: int = LARGEST
 ) -> list[int]:
-    """A setting that is a list of whole numbers between two others, not too long.
+    """Return a setting that is a list of integers within bounds, with bounded length.
 
     Raises:
-        ValueError: it is missing, or something else.
+        ValueError: the setting is missing or has another type.
     """
     return [_whole(value, key, minimum, maximum) for value in listed(settings, key, length)]
 
 
 def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
-    """A setting that is the channels of every level in units of the width.
+    """Return the channel multipliers of all levels.
 
     Raises:
-        ValueError: it is missing, empty, or something else.
+        ValueError: the setting is missing, empty or has another type.
     """
     found = reals(settings, key, MOST_LEVELS)
     if not found or not all(0 < one <= MOST_TIMES for one in found):
@@ -110,10 +110,10 @@ def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
 
 
 def listed(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> list[Any]:
-    """A setting that is a list, not too long.
+    """Return a setting that is a list with bounded length.
 
     Raises:
-        ValueError: it is missing, something else or longer.
+        ValueError: the setting is missing, too long or has another type.
     """
     values = need(settings, key)
     if not isinstance(values, list | tuple) or len(values) > maximum:
@@ -122,10 +122,10 @@ def listed(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> lis
 
 
 def real(settings: Mapping[str, Any], key: str) -> float:
-    """A setting that is a finite number.
+    """Return a setting that is a finite number.
 
     Raises:
-        ValueError: it is missing, or something else.
+        ValueError: the setting is missing or has another type.
     """
     value = need(settings, key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
@@ -134,19 +134,19 @@ def real(settings: Mapping[str, Any], key: str) -> float:
 
 
 def reals(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> list[float]:
-    """A setting that is a list of finite numbers, not too long.
+    """Return a setting that is a list of finite numbers, with bounded length.
 
     Raises:
-        ValueError: it is missing, or something else.
+        ValueError: the setting is missing or has another type.
     """
     return [real({key: value}, key) for value in listed(settings, key, maximum)]
 
 
 def flag(settings: Mapping[str, Any], key: str) -> bool:
-    """A setting that is true or false.
+    """Return a boolean setting.
 
     Raises:
-        ValueError: it is missing, or something else.
+        ValueError: the setting is missing or has another type.
     """
     value = need(settings, key)
     if not isinstance(value, bool) and value not in (0, 1):
@@ -155,34 +155,33 @@ def flag(settings: Mapping[str, Any], key: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a few words of a single line, however long or deep it is."""
+    """Format any value as a short single line."""
     return " ".join(_SHORT.repr(value).split())
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, short."""
+    """Return the first line of a message, shortened."""
     lines = (" ".join(line.split()) for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:200]
 
 
 def listing(names: Collection[Any]) -> str:
-    """Names of settings in a line, some of them where there are many."""
+    """Format names of settings as a single line, with an ellipsis if there are many."""
     some = [shown(str(name)).strip("'\"") for name in list(names)[:24]]
     return ", ".join(some) + (", ..." if len(names) > 24 else "") or "nothing"
 
 
 def plausible(tensors: Mapping[str, Any], blocks: int) -> None:
-    """Check that a network is not too large for its weights before it is made.
+    """Check that a network is not too large for its weights before building it.
 
     A residual block has more than two tensors.
 
     Raises:
-        ValueError: a file of so few tensors cannot hold so many blocks.
+        ValueError: the file has too few tensors for the number of blocks.
     """
     if 2 * blocks > len(tensors):
         raise ValueError(
-            f"the settings ask for {blocks} residual blocks on the way down alone; {len(tensors)} tensors do not "
-            "fit such a network"
+            f"the settings require {blocks} residual blocks in the encoder alone, too many for {len(tensors)} tensors"
         )
 
 
@@ -196,7 +195,7 @@ def _whole(value: Any, key: str, minimum: int, maximum: int) -> int:
 
 
 def _finite(value: float) -> bool:
-    """Whether a number is one that a float can be: a whole number may be larger than any."""
+    """Return whether a number is finite as a float, which large integers are not."""
     try:
         return math.isfinite(value)
     except OverflowError:

@@ -12,7 +12,7 @@ from sde_gen.sde.base import SDE
 from sde_gen.solver._table import History, TableSolver
 
 
-class LinearCoefficients(NamedTuple):
+class LinearStepCoefficients(NamedTuple):
     """``x_s = x x_t + x0 hat x_0 + eps hat eps + noise z``, with numbers or tensors (steps,)."""
 
     x: float | Tensor = 1.0
@@ -29,7 +29,7 @@ class LinearSolver(TableSolver[Row]):
     """A solver with one evaluation a step, linear in x, the prediction and the noise."""
 
     @abc.abstractmethod
-    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearCoefficients:
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearStepCoefficients:
         """Coefficients of the steps from t to s, both with shape (steps,)."""
 
     def prepare(self, sde: SDE, times: Tensor) -> list[Row]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearCoefficients, LinearSolver, Row
+from sde_gen.solver._linear import LinearStepCoefficients, LinearSolver, Row
 from sde_gen.solver._table import History
 from sde_gen.solver._validation import require_descent
 
@@ -52,12 +52,12 @@ class Ancestral(LinearSolver):
         del model
         require_descent(type(self).__name__, times)
 
-    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearCoefficients:
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearStepCoefficients:
         """Return the coefficients of all steps."""
         c_t, c_0, tilde_std = sde.posterior(t, s)
         nu = 0.0 if self.nu is None else self.nu  # of a learned variance the least
         std = tilde_std ** (1 - nu) * sde.transition(s, t).std ** nu
-        return LinearCoefficients(x=c_t, x0=c_0, noise=std)
+        return LinearStepCoefficients(x=c_t, x0=c_0, noise=std)
 
     def apply(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise

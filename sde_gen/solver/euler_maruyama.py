@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearCoefficients, LinearSolver
+from sde_gen.solver._linear import LinearStepCoefficients, LinearSolver
 from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 
 
@@ -49,11 +49,11 @@ class EulerMaruyama(LinearSolver):
             require_descent(type(self).__name__, times)
             require_finite_diffusion(type(self).__name__, model, times[0])
 
-    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearCoefficients:
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearStepCoefficients:
         """Coefficients of all steps."""
         h, alpha_dot, sigma_dot = s - t, sde.alpha_dot(t), sde.sigma_dot(t)
         if self.eta == 0:
-            return LinearCoefficients(x0=h * alpha_dot, eps=h * sigma_dot)
+            return LinearStepCoefficients(x0=h * alpha_dot, eps=h * sigma_dot)
         g = sde.diffusion(t)
         eps = sigma_dot + 0.5 * self.eta**2 * g**2 / sde.sigma(t)
-        return LinearCoefficients(x0=h * alpha_dot, eps=h * eps, noise=self.eta * g * torch.sqrt(-h))
+        return LinearStepCoefficients(x0=h * alpha_dot, eps=h * eps, noise=self.eta * g * torch.sqrt(-h))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearCoefficients, LinearSolver
+from sde_gen.solver._linear import LinearStepCoefficients, LinearSolver
 from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 
 
@@ -50,8 +50,8 @@ class ReverseDiffusion(LinearSolver):
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 
-    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearCoefficients:
+    def coefficients(self, sde: SDE, t: Tensor, s: Tensor) -> LinearStepCoefficients:
         """Coefficients of all steps, with the score as -eps / sigma."""
         scale, std = sde.transition(s, t)
         eps = -0.5 * (1 + self.eta**2) * std**2 / sde.sigma(t)
-        return LinearCoefficients(x=2 - scale, eps=eps, noise=self.eta * std)
+        return LinearStepCoefficients(x=2 - scale, eps=eps, noise=self.eta * std)

@@ -176,7 +176,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SystemExit):
         enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "from=diffusers")
-    assert "link is there already" in capfd.readouterr().err
+    assert "link already exists" in capfd.readouterr().err
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -215,7 +215,7 @@ def test_what_is_not_as_it_was_is_told(tmp_path: Path, capfd: pytest.CaptureFixt
         ("[" * 1000, "more than 32 deep"),
         ("a: " + "x" * convert.LARGEST_SETTINGS, "no settings have"),
         ("!!python/object/apply:os.system ['true']", "neither JSON nor YAML"),
-        ("- 1\n- 2", "holds no settings by name"),
+        ("- 1\n- 2", "is not a dictionary of settings"),
     ],
 )
 def test_settings_that_are_bombs_are_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -348,7 +348,7 @@ def test_mistakes_are_answered_in_a_line(
 
     theirs = ["from=score_sde", f"file={path}", f"settings={settings}"]
     assert "settings=" in mistake(*theirs[:2])
-    assert "there is no file" in mistake(theirs[0], f"file={path}x", theirs[2])
+    assert "file not found" in mistake(theirs[0], f"file={path}x", theirs[2])
     shutil.copy(path, tmp_path / "cut.pth")
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:5000])
     assert "cut.pth" in mistake(theirs[0], f"file={tmp_path / 'cut.pth'}", theirs[2])

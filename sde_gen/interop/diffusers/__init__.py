@@ -1,4 +1,4 @@
-"""Networks of diffusers, in both directions."""
+"""Import and export of diffusers networks."""
 
 from sde_gen.interop.diffusers.reader import load
 from sde_gen.interop.diffusers.writer import save

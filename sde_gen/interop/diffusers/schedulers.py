@@ -92,7 +92,7 @@ def conventions_of(
     name = settings.removesuffix("Scheduler") if isinstance(settings, str) else ""
     if name == "CMStochasticIterative":
         raise ValueError(
-            "CMStochasticIterativeScheduler: a consistency model gives the end of a path and not the mean of the clean "
+            "CMStochasticIterativeScheduler: a consistency model predicts the end of a path and not the mean of the clean "
             "images, so it has no score; take in the network that it was distilled from (EDM's, with from=edm)"
         )
     if fourier != (name == "ScoreSdeVe"):

@@ -39,10 +39,10 @@ def kind(node: Any) -> str | None:
 
 
 def plain(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """For the U-Net of DDPM.
+    """Convert the configuration of DDPM's U-Net.
 
     Raises:
-        ValueError: a setting that they do not have.
+        ValueError: diffusers does not support a setting.
     """
     model = config["model"]
     if kind(model["change"]) != "ConvResample":
@@ -58,10 +58,10 @@ def plain(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any
 
 
 def adm(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """For ADM.
+    """Convert the configuration of ADM.
 
     Raises:
-        ValueError: a setting that they do not have.
+        ValueError: diffusers does not support a setting.
     """
     model = config["model"]
     pairs = len(model["multipliers"]) - 1
@@ -96,10 +96,10 @@ def adm(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
 
 
 def skip(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """For NCSN++ with the image in and out at every level, as it was imported from there.
+    """Convert the configuration of NCSN++ with progressive inputs and outputs, as imported from diffusers.
 
     Raises:
-        ValueError: a setting that they do not have.
+        ValueError: diffusers does not support a setting.
     """
     model = config["model"]
     unet = {
@@ -178,7 +178,7 @@ def _block(word: str, direction: str) -> str:
 
 
 def _label(model: Config, usual: str) -> dict[str, Any]:
-    """Features of the noise label."""
+    """Return the settings of the embedding of the noise label."""
     features = kind(model["embedding"]) or usual
     if features == "LearnedEmbedding":
         return {"time_embedding_type": "learned", "num_train_timesteps": int(model["embedding"]["steps"])}

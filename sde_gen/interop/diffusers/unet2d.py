@@ -1,4 +1,4 @@
-"""The UNet2DModel of diffusers: its settings, and where the tensors of its blocks go."""
+"""Settings and residual and attention blocks of diffusers' UNet2DModel."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -28,13 +28,13 @@ BLOCK = {
     "norm2": "norm_out",
     "conv2": "conv_out",
 }
-"""Their names of the parts of a residual block, and ours."""
+"""Parts of a residual block: names in diffusers and here."""
 
 ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out"}
-"""Their names of the dense layers of an attention, and ours."""
+"""Dense layers of attention: names in diffusers and here."""
 
 EARLIER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What those layers were called in files of diffusers before 0.13."""
+"""Names of these layers in diffusers before 0.13."""
 
 DEFAULTS: dict[str, Any] = {
     "center_input_sample": False,
@@ -62,45 +62,45 @@ DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
 }
-"""What their constructor takes beside size, widths and kinds of block, and what it assumes."""
+"""Defaults of the constructor's arguments except sizes, widths and block types."""
 
 
 KNOWN = {*DEFAULTS, "sample_size", "block_out_channels", "down_block_types", "up_block_types"}
-"""All arguments of their constructor."""
+"""All arguments of the constructor."""
 
 
 class UNet2DLayout(Protocol):
-    """One of their kinds of network in our terms.
+    """Mapping of a UNet2DModel to a network of sde_gen.
 
     Attributes:
-        sizes: what the network says of itself.
+        sizes: settings shared by all types of network.
     """
 
     sizes: "Sizes"
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
-        """Move their tensors to our network, or ours to theirs."""
+        """Copy the tensors, from or to diffusers."""
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
 
 
 class BlockKind:
-    """What a name of a block says.
+    """Type of a block, parsed from its name.
 
     Arguments:
         name: as in ``down_block_types`` or ``up_block_types``.
         direction: ``down`` or ``up``.
 
     Raises:
-        ValueError: there is no such block, or our networks do not have it.
+        ValueError: the block does not exist or is not supported.
     """
 
     def __init__(self, name: Any, direction: str) -> None:
-        word = name.removeprefix("UNetRes") if isinstance(name, str) else name  # as files of 2022 have it
+        word = name.removeprefix("UNetRes") if isinstance(name, str) else name  # files written in 2022
         both = direction.capitalize()
         known = (
             f"{both}Block2D",
@@ -116,19 +116,19 @@ class BlockKind:
 
 
 class Sizes:
-    """What every UNet2DModel says of itself.
+    """Settings shared by all types of UNet2DModel.
 
     Arguments:
-        config: the arguments of their constructor by name.
+        config: arguments of the constructor by name.
 
     Attributes:
-        skips: whether its blocks are those with a skip of the image.
-        down_inside: whether the resolution changes inside a residual block on the way down, or by a convolution, for
-            each pair of neighboring levels, fine to coarse.
-        up_inside: the same on the way up, fine to coarse too.
+        skips: True for skip blocks, which pass the image through all levels.
+        down_inside: for each pair of adjacent levels, fine to coarse: True if a residual block of the encoder changes
+            the resolution, False if a convolution does.
+        up_inside: the same for the decoder, also fine to coarse.
 
     Raises:
-        ValueError: a setting is missing, or one that our networks do not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -180,7 +180,7 @@ class Sizes:
         self.head = None if settings["attention_head_dim"] is None else whole(settings, "attention_head_dim")
 
     def _kinds(self) -> None:
-        """Read the kinds of block, fine to coarse."""
+        """Return the types of the blocks, fine to coarse."""
         down = [BlockKind(name, "down") for name in listed(self.settings, "down_block_types")]
         up = [BlockKind(name, "up") for name in reversed(listed(self.settings, "up_block_types"))]
         for name, kinds in (("down", down), ("up", up)):
@@ -202,14 +202,14 @@ class Sizes:
         self.up_inside = self._inside(up[1:], "upsample_type")
 
     def _inside(self, kinds: list[BlockKind], key: str) -> list[bool]:
-        """Whether the resolution changes inside residual blocks after these kinds of block."""
+        """Return for each block type whether a residual block after it changes the resolution."""
         given = {key: "conv" if self.settings[key] is None else self.settings[key]}
         by_key = choice(given, key, "conv", "resnet") == "resnet"
         return [by_key if kind.attends and not kind.skips else kind.inside for kind in kinds]
 
 
 def block(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
-    """Move a residual block."""
+    """Copy a residual block."""
     for name, part in BLOCK.items():
         mapper.copy_layer(f"{target}.{part}", f"{source}.{name}")
     if f"{target}.skip.weight" in mapper.needed:
@@ -217,14 +217,14 @@ def block(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) 
 
 
 def attention(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
-    """Move an attention, whose dense layers are 1x1 convolutions here."""
+    """Copy an attention block, with its dense layers as 1x1 convolutions."""
     normalization(mapper, target, source)
     for name, part in ATTENTION.items():
         mapper.copy_layer(f"{target}.{part}", f"{source}.{name}", AS_CONVOLUTION)
 
 
 def joined_attention(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
-    """Move an attention to one whose queries, keys and values come of one convolution."""
+    """Copy an attention block, with queries, keys and values merged into one convolution."""
     normalization(mapper, target, source)
     parts = [f"{source}.{name}" for name in ("to_q", "to_k", "to_v")]
     mapper.concat(f"{target}.qkv.weight", [f"{part}.weight" for part in parts], AS_CONVOLUTION)
@@ -233,13 +233,13 @@ def joined_attention(mapper: WeightMapper | InverseWeightMapper, target: str, so
 
 
 def normalization(mapper: WeightMapper | InverseWeightMapper, target: str, source: str) -> None:
-    """Move that of an attention, where it has one."""
+    """Copy the normalization of an attention block, if there is one."""
     if f"{target}.norm.weight" in mapper.needed:
         mapper.copy_layer(f"{target}.norm", f"{source}.group_norm")
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names that diffusers has for them now."""
+    """Return the tensors by their current names in diffusers."""
     found = {}
     for name, value in tensors.items():
         head, _, kind = name.rpartition(".")
@@ -256,15 +256,15 @@ def _halves_swapped(weight: Tensor) -> Tensor:
 
 
 def _with_null_class(rows: Tensor) -> Tensor:
-    """A row of zeros after the classes."""
+    """Append a row of zeros for the null class."""
     return torch.cat([rows, torch.zeros_like(rows[:1])])
 
 
 AS_CONVOLUTION = Transform(lambda w: w[..., None, None], lambda w: w[..., 0, 0])
-"""A dense layer's weight as that of a 1x1 convolution."""
+"""Weight of a dense layer as that of a 1x1 convolution."""
 
 HALVES_SWAPPED = Transform(_halves_swapped, _halves_swapped)
-"""Columns for sinusoids in the other order."""
+"""Columns with cosines and sines exchanged."""
 
 WITH_NULL_CLASS = Transform(_with_null_class, lambda rows: rows[:-1])
-"""Rows of classes, with one for no class."""
+"""Class embeddings with a row of zeros for the null class."""

@@ -1,4 +1,4 @@
-"""The UNet2DModel of diffusers with plain blocks: that of DDPM, and that of ADM."""
+"""Mapping of diffusers' UNet2DModel with plain blocks (DDPM and ADM)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,13 +23,13 @@ from sde_gen.model.unet.resample import Box, CenteredBox
 
 
 class Plain:
-    """What their networks of plain blocks say beside their sizes, and the features and norms that follow from it.
+    """Settings of networks with plain blocks besides their sizes.
 
     Arguments:
-        sizes: what the network says of itself.
+        sizes: settings shared by all types of network.
 
     Raises:
-        ValueError: a setting is missing, or one that our networks do not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -58,7 +58,7 @@ class Plain:
                 )
 
     def embedding(self) -> ObjectSpec:
-        """Features of the noise label."""
+        """Return the specification of the embedding of the noise label."""
         if self.label == "learned":
             return ObjectSpec(LearnedEmbedding, size=self.width, steps=self.steps)
         if self.label == "fourier":
@@ -66,7 +66,7 @@ class Plain:
         return ObjectSpec(Positional if self.to_the_last else CosinePositional, size=self.width)
 
     def norms(self) -> ObjectSpec:
-        """The rule of the normalizations."""
+        """Return the specification of the group normalization rule."""
         if self.middle_groups == self.groups:
             return ObjectSpec(FixedGroups, groups=self.groups, eps=self.eps)
         return ObjectSpec(
@@ -74,30 +74,30 @@ class Plain:
         )
 
     def resampler(self) -> ObjectSpec:
-        """The change of resolution."""
+        """Return the specification of the resampler."""
         return ObjectSpec(CenteredBox if self.padded else Box)
 
     def label_layers(self, mapper: WeightMapper | InverseWeightMapper) -> None:
-        """Move what makes features of the noise label, and the first layer that sees them."""
+        """Copy the embedding of the noise label and its first dense layer."""
         if self.label == "learned":
             mapper.copy("embedding.rows.weight", "time_proj.weight")
         if self.label == "fourier":
             mapper.copy("embedding.frequencies", "time_proj.weight")
-            mapper.ignore("time_proj.W", "a second name of time_proj.weight")
-        # the order of our sinusoids is another one
+            mapper.ignore("time_proj.W", "an alias of time_proj.weight")
+        # sines and cosines are in the opposite order here
         swap = self.label == "positional" and self.sine_first != self.to_the_last
         mapper.copy_layer("embed.0", "time_embedding.linear_1", HALVES_SWAPPED if swap else None)
         mapper.copy_layer("embed.2", "time_embedding.linear_2")
 
 
 class DDPMLayout:
-    """Their network of plain blocks, the embedding added in them, the resolution changed by convolutions: that of DDPM.
+    """Mapping of DDPM: plain blocks with an added embedding, resampling by convolutions.
 
     Arguments:
-        config: the arguments of their constructor by name.
+        config: arguments of the constructor by name.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ class DDPMLayout:
         self.plain = Plain(self.sizes)
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         sizes = self.sizes
         return ObjectSpec(
             DDPMUNet,
@@ -126,7 +126,7 @@ class DDPMLayout:
         )
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
-        """Move their tensors to our network, or ours to theirs."""
+        """Copy the tensors, from or to diffusers."""
         ends(mapper, self)
         for target, source, attends in stages(self.sizes):
             block(mapper, f"{target}.0", source.format("resnets"))
@@ -146,24 +146,24 @@ class DDPMLayout:
             mapper.copy_layer(f"{up}.{last}.block", f"up_blocks.{level}.upsamplers.0.conv")
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
         return ["out"]
 
 
 class ADMLayout(DDPMLayout):
-    """Their network of plain blocks that the embedding scales and shifts, or that change the resolution: that of ADM.
+    """Mapping of ADM: plain blocks with scale-shift normalization, or with resampling inside blocks.
 
     Blocks may change the resolution at some levels, and convolutions at others.
 
     Arguments:
-        config: the arguments of their constructor by name.
+        config: arguments of the constructor by name.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         sizes = self.sizes
         heads: dict[str, int] = {"heads": 1} if sizes.head is None else {"head_channels": sizes.head}
         return ObjectSpec(
@@ -186,7 +186,7 @@ class ADMLayout(DDPMLayout):
         )
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
-        """Move their tensors to our network, or ours to theirs."""
+        """Copy the tensors, from or to diffusers."""
         ends(mapper, self)
         for target, source, attends in stages(self.sizes):
             block(mapper, f"{target}.block", source.format("resnets"))
@@ -209,7 +209,7 @@ class ADMLayout(DDPMLayout):
                 mapper.copy_layer(f"{up}.finer.0.block", f"{finer}.conv")
 
     def _changes(self) -> dict[str, Any]:
-        """How the resolution changes: everywhere alike, or level by level."""
+        """Return the specification of the level change, or a list of them by level if they differ."""
         down, up = (
             [None if inside else ObjectSpec(ConvResample) for inside in direction]
             for direction in (self.sizes.down_inside, self.sizes.up_inside)
@@ -221,7 +221,7 @@ class ADMLayout(DDPMLayout):
 
 
 def ends(mapper: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None:
-    """Move what comes before the first block and after the last."""
+    """Copy the layers before the first and after the last block."""
     layout.plain.label_layers(mapper)
     if layout.sizes.classes:
         mapper.copy("classes.weight", "class_embedding.weight", WITH_NULL_CLASS)
@@ -230,7 +230,7 @@ def ends(mapper: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None
 
 
 def stages(sizes: Sizes) -> Iterator[tuple[str, str, bool]]:
-    """Our names of the stages, theirs with a place for the kind of module, and whether they attend."""
+    """Yield name, name in diffusers with a placeholder for the module type, and presence of attention of every stage."""
     many = sizes.blocks + 1
     for level in range(sizes.levels):
         attends = level in sizes.attention
@@ -242,7 +242,7 @@ def stages(sizes: Sizes) -> Iterator[tuple[str, str, bool]]:
 
 
 def changes(sizes: Sizes) -> Iterator[tuple[int, str, str]]:
-    """Numbers of their blocks after which the resolution changes, with our stages of it on the way down and up."""
+    """Return the indices of diffusers' blocks that end with a resampling, with the resampling stages here."""
     for level in range(sizes.levels - 1):
         place = (level + 1) * (sizes.blocks + 1) - 1
         yield level, f"down.{place}", f"up.{place}"

@@ -1,4 +1,4 @@
-"""The UNet2DModel of diffusers with skip blocks: that of NCSN++."""
+"""Mapping of diffusers' UNet2DModel with skip blocks (NCSN++)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ from sde_gen.model.unet.resample import FIR
 
 
 class UNet2DSkipLayout:
-    """Their network of skip blocks: NCSN++ with the image in and out at every level.
+    """Mapping of NCSN++ with progressive inputs and outputs.
 
     Arguments:
-        config: the arguments of their constructor by name.
+        config: arguments of the constructor by name.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -55,11 +55,11 @@ class UNet2DSkipLayout:
         if sizes.channels != 3 or sizes.outputs != 1:
             raise ValueError(
                 f"in_channels={sizes.channels}, out_channels={sizes.channels * sizes.outputs} with skip blocks: "
-                "theirs have 3"
+                "expected 3"
             )
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         sizes = self.sizes
         return ObjectSpec(
             UNet,
@@ -80,10 +80,10 @@ class UNet2DSkipLayout:
         )
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
-        """Move their tensors to our network, or ours to theirs."""
+        """Copy the tensors, from or to diffusers."""
         levels, blocks = self.sizes.levels, self.sizes.blocks
         mapper.copy("embedding.frequencies", "time_proj.weight")
-        mapper.ignore("time_proj.W", "a second name of time_proj.weight")
+        mapper.ignore("time_proj.W", "an alias of time_proj.weight")
         for target, source in (
             ("embed.0", "time_embedding.linear_1"),
             ("embed.2", "time_embedding.linear_2"),
@@ -116,5 +116,5 @@ class UNet2DSkipLayout:
                 mapper.copy_layer(f"output.heads.{level}.conv", f"up_blocks.{level}.skip_conv")
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
         return [f"output.heads.{level}.conv" for level in range(self.sizes.levels)]

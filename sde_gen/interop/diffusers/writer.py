@@ -105,13 +105,13 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
     sde, parametrization, codec = (config[key] for key in ("sde", "parametrization", "codec"))
     if _kind(sde) != "DDPM":
         raise ValueError(
-            f"the process {_kind(sde)} is no chain; schedulers of diffusers have chains: train with sde=ddpm"
+            f"the process {_kind(sde)} is not a discrete chain, which schedulers of diffusers need: train with sde=ddpm"
         )
     learned = _kind(parametrization) == "LearnedVariance"
     if learned != (config["model"]["outputs"] == 2):
         raise ValueError(
             f"outputs={config['model']['outputs']} of {_kind(parametrization)}: expected 2 of LearnedVariance, and "
-            "else 1"
+            "1 otherwise"
         )
     mean = parametrization["mean"] if learned else parametrization
     output, label = _kind(mean), mean.get("label") or {}

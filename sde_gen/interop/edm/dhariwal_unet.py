@@ -1,4 +1,4 @@
-"""The DhariwalUNet of EDM: which of our U-Nets it is, and where its tensors go."""
+"""Mapping of EDM's DhariwalUNet to a U-Net of sde_gen."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from sde_gen.model.adm.adm import ADM
 from sde_gen.model.norms import QuarterGroups
 
 BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
-"""Their names of the parts of a residual block, and ours."""
+"""Parts of a residual block: names in EDM and here."""
 
 HEAD = 64
-"""Channels of a head of attention, at least: as many heads as there are, and no attention to fewer channels."""
+"""Minimum number of channels of an attention head; with fewer channels there is no attention."""
 
 DEFAULTS: dict[str, Any] = {
     "label_dim": 0,
@@ -29,17 +29,17 @@ DEFAULTS: dict[str, Any] = {
     "dropout": 0.1,
     "label_dropout": 0.0,
 }
-"""What their constructor takes beside resolution and channels, and what it assumes."""
+"""Defaults of the constructor's arguments except resolution and channels."""
 
 
 class DhariwalUNetLayout:
-    """Their DhariwalUNet of some arguments of its constructor.
+    """Mapping of a DhariwalUNet.
 
     Arguments:
-        config: those arguments by name, with ``img_resolution`` and ``img_channels``.
+        config: arguments of the constructor by name, with ``img_resolution`` and ``img_channels``.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     known = frozenset(DEFAULTS)
@@ -60,7 +60,7 @@ class DhariwalUNetLayout:
         )
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         return ObjectSpec(
             ADM,
             shape=[self.channels, self.size, self.size],
@@ -78,7 +78,7 @@ class DhariwalUNetLayout:
         )
 
     def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
-        """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
+        """Copy the tensors, named without ``model.``; of several outputs per channel only the first is copied."""
         for target, source in (
             ("embed.0", "map_layer0"),
             ("embed.2", "map_layer1"),
@@ -103,11 +103,11 @@ class DhariwalUNetLayout:
             mapper.copy(f"out.{kind}", f"out_conv.{kind}", lambda x: x.reshape(outputs, -1, *x.shape[1:])[0])
             if outputs > 1:
                 mapper.unused[f"out_conv.{kind}[{self.channels}:]"] = (
-                    "outputs that their preconditioning drops"
+                    "outputs that the preconditioning of EDM ignores"
                 )
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
         return ["out"]
 
     def _attention(self, mapper: WeightMapper, target: str, source: str) -> None:
@@ -118,7 +118,7 @@ class DhariwalUNetLayout:
             mapper.copy(f"{target}.qkv.{kind}", f"{source}.qkv.{kind}", _in_thirds(heads))
 
     def _blocks(self) -> Iterator[tuple[str, str, bool]]:
-        """Our names of the residual blocks, theirs, and whether they attend."""
+        """Yield name, name in EDM and presence of attention of every residual block."""
         number = 0
         for level in range(self.levels):
             if level:
@@ -141,18 +141,18 @@ class DhariwalUNetLayout:
 
 
 def _rows_with_null_class(weight: Tensor) -> Tensor:
-    """A dense layer of unit vectors as a table of rows, with a row of zeros for no class."""
+    """Return the weight of a dense layer on one-hot vectors as an embedding table, with zeros for the null class."""
     return torch.cat([weight.T, torch.zeros_like(weight.T[:1])])
 
 
 def _in_thirds(heads: int) -> Callable[[Tensor], Tensor]:
-    """Queries of all heads, then keys, then values; theirs take turns within a head."""
+    """Return the reordering from interleaved queries, keys and values to queries, then keys, then values."""
     return lambda x: x.reshape(heads, -1, 3, *x.shape[1:]).movedim(2, 0).reshape(x.shape)
 
 
 def _leave_average(mapper: WeightMapper, name: str) -> None:
-    """Leave the filter of a change of resolution out, which is an average."""
-    mapper.ignore(name, "the average that resampling is")
+    """Ignore the filter of a resampling, after checking that it is the average."""
+    mapper.ignore(name, "the averaging filter, which is not stored here")
     value = mapper.tensors.get(name)
     if value is not None and not bool((value == 0.25).all()):
-        mapper.problems.append(f"{name} is another filter than the average")
+        mapper.problems.append(f"{name} is not the averaging filter")

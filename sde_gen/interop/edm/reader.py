@@ -35,7 +35,7 @@ class EDMLayout(Protocol):
         size: side of the image.
         classes: number of classes, 0 for none.
         levels: number of resolutions.
-        blocks: residual blocks a level.
+        blocks: residual blocks per level.
     """
 
     known: frozenset[str]

@@ -1,4 +1,4 @@
-"""The SongUNet of EDM: which of our U-Nets it is, and where its tensors go."""
+"""Mapping of EDM's SongUNet to a U-Net of sde_gen."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from sde_gen.model.unet.resample import FIR
 from sde_gen.model.unet.song_unet import SongUNet
 
 BLOCK = {"norm0": "norm_in", "conv0": "conv_in", "affine": "embed", "norm1": "norm_out", "conv1": "conv_out"}
-"""Their names of the parts of a residual block, and ours."""
+"""Parts of a residual block: names in EDM and here."""
 
 DEFAULTS: dict[str, Any] = {
     "label_dim": 0,
@@ -43,17 +43,17 @@ DEFAULTS: dict[str, Any] = {
     "decoder_type": "standard",
     "resample_filter": [1, 1],
 }
-"""What their constructor takes beside resolution and channels, and what it assumes."""
+"""Defaults of the constructor's arguments except resolution and channels."""
 
 
 class SongUNetLayout:
-    """Their SongUNet of some arguments of its constructor.
+    """Mapping of a SongUNet.
 
     Arguments:
-        config: those arguments by name, with ``img_resolution`` and ``img_channels``.
+        config: arguments of the constructor by name, with ``img_resolution`` and ``img_channels``.
 
     Raises:
-        ValueError: a setting is missing, or none of theirs.
+        ValueError: a setting is missing or unknown.
     """
 
     known = frozenset(DEFAULTS)
@@ -77,7 +77,7 @@ class SongUNetLayout:
         self.dropout = real(settings, "dropout")
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         inputs = {"standard": NoInput, "skip": SkipInput, "residual": ResidualInput}
         return ObjectSpec(
             SongUNet,
@@ -100,7 +100,7 @@ class SongUNetLayout:
         )
 
     def map_weights(self, mapper: WeightMapper, outputs: int) -> None:
-        """Move their tensors, named without ``model.``, to our network; of every channel's outputs the first."""
+        """Copy the tensors, named without ``model.``; of several outputs per channel only the first is copied."""
         mapper.copy_layer("embed.0", "map_layer0")
         mapper.copy_layer("embed.2", "map_layer1")
         if self.fourier:
@@ -125,11 +125,13 @@ class SongUNetLayout:
                 source = f"dec.{self._at(level)}_aux_conv.{kind}"
                 mapper.copy(f"{head}.conv.{kind}", source, _first_of(outputs))
                 if outputs > 1:
-                    mapper.unused[f"{source}[{self.channels}:]"] = "outputs that their preconditioning drops"
+                    mapper.unused[f"{source}[{self.channels}:]"] = (
+                        "outputs that the preconditioning of EDM ignores"
+                    )
         self._filters(mapper)
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
         return [f"{head}.conv" for head, _ in self._heads()]
 
     def _heads(self) -> list[tuple[str, int]]:
@@ -138,21 +140,21 @@ class SongUNetLayout:
         return [("output.head", 0)]
 
     def _filters(self, mapper: WeightMapper) -> None:
-        """Leave their filters out where they are those of the configuration."""
+        """Ignore the filters, after checking that they are those of the configuration."""
         line = torch.tensor(self.taps) / sum(self.taps)
         for name, value in mapper.tensors.items():
             if name.endswith(".resample_filter"):
-                mapper.ignore(name, "the filter, which the configuration says")
+                mapper.ignore(name, "the filter, which the configuration defines")
                 if value.shape != (1, 1, len(line), len(line)) or not torch.allclose(
                     value[0, 0], line.outer(line).to(value)
                 ):
-                    mapper.problems.append(f"{name} is another filter than resample_filter={self.taps}")
+                    mapper.problems.append(f"{name} is not the filter resample_filter={self.taps}")
 
     def _at(self, level: int) -> str:
         return f"{self.size >> level}x{self.size >> level}"
 
     def _blocks(self) -> Iterator[tuple[str, str]]:
-        """Our names of the residual blocks, and theirs."""
+        """Yield name and name in EDM of every residual block."""
         last = self.levels - 1
         yield from (("middle_in", f"dec.{self._at(last)}_in0"), ("middle_out", f"dec.{self._at(last)}_in1"))
         for level in range(self.levels):
@@ -167,7 +169,7 @@ class SongUNetLayout:
                 yield f"ascend.{step - 1}", f"dec.{at}_up"
 
     def _attentions(self) -> Iterator[tuple[str, str]]:
-        """Our names of the attentions, and theirs of the blocks they are part of."""
+        """Yield the names of every attention block, and of the block in EDM that contains it."""
         yield "middle_attention", f"dec.{self._at(self.levels - 1)}_in0"
         for level in self.attention:
             for n in range(self.blocks):
@@ -183,7 +185,7 @@ def _block(mapper: WeightMapper, target: str, source: str) -> None:
 
 
 def _attention(mapper: WeightMapper, target: str, source: str) -> None:
-    """Their query, key and value are one convolution whose channels take turns."""
+    """Copy an attention block; in EDM queries, keys and values are interleaved channels of one convolution."""
     mapper.copy_layer(f"{target}.norm", f"{source}.norm2")
     mapper.copy_layer(f"{target}.out", f"{source}.proj")
     for turn, part in enumerate(("query", "key", "value")):

@@ -1,4 +1,4 @@
-"""Archives of torch.save: their pickle is followed as data, and their tensors are views of the archive's members."""
+"""Reader of torch.save archives that executes nothing; tensors are views of the archive's members."""
 
 import io
 import zipfile
@@ -13,37 +13,37 @@ from sde_gen.interop.formats.stored import PARAMETERS, TENSOR, place, tensor
 from sde_gen.interop.settings import first_line, shown
 
 LARGEST = 64 * 2**30
-"""Bytes of an archive's contents, at most: more than any published network of the field."""
+"""Maximum number of bytes in an archive: more than any published network of the field."""
 
 DEEPEST = 64
-"""Dictionaries, lists and tuples within one another, at most."""
+"""Maximum nesting depth of dictionaries, lists and tuples."""
 
 DICTIONARY, SHAPE, BYTES = "collections.OrderedDict", "torch.Size", "_codecs.encode"
 
 
 def read(path: Path) -> Any:
-    """What an archive holds: tensors in dictionaries, lists and tuples, numbers, texts and bytes.
+    """Read an archive: tensors in dictionaries, lists and tuples; numbers, strings and bytes.
 
-    PyTorch's own restricted unpickler (``weights_only``) is not asked: what it calls can be told to fill the memory, to
-    compare without end, and to overrun the stack. Here nothing is called at all. Storages are made when a tensor
-    needs them, from a member that has just their size.
+    PyTorch's restricted unpickler (``weights_only``) is not used: the functions that it calls can be made to fill the
+    memory, to run without end, or to overflow the stack. Here nothing is called. Storages are created when a tensor
+    needs them, from a member of exactly their size.
 
     Source: PyTorch 2.13, serialization.py, for archives since version 1.6: ``<name>/data.pkl`` is the pickle,
-    ``<name>/data/<key>`` the numbers of a storage, ``<name>/byteorder`` their order, where it is written.
+    ``<name>/data/<key>`` the data of a storage, ``<name>/byteorder`` the optional byte order.
 
     Raises:
-        ValueError: it is damaged, lies about sizes, or asks for more than tensors.
+        ValueError: the archive is damaged, declares wrong sizes, or contains unsupported objects.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             _check(archive, path)
             return _contents(archive, path)
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} is no whole zip archive ({first_line(error)})") from error
+        raise ValueError(f"{path} is not a complete zip archive ({first_line(error)})") from error
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> None:
-    """Refuse archives that lie about their sizes, compress, or name places outside or twice."""
+    """Reject archives with wrong sizes, compression, paths outside the archive, or duplicate names."""
     total, available = 0, path.stat().st_size
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
@@ -53,7 +53,7 @@ def _check(archive: zipfile.ZipFile, path: Path) -> None:
         total += member.file_size
     if total > min(available, LARGEST):
         raise ValueError(
-            f"{path} claims to hold {total:,} bytes, but has {available:,} (at most {LARGEST:,} are read)"
+            f"{path} declares {total:,} bytes, but has {available:,} (at most {LARGEST:,} are read)"
         )
 
 
@@ -61,31 +61,35 @@ def _contents(archive: zipfile.ZipFile, path: Path) -> Any:
     members = [member.filename for member in archive.infolist()]
     pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1 or len(set(members)) < len(members):
-        raise ValueError(f"{path} is damaged, or no archive of torch.save (it has {len(pickles)} data.pkl)")
+        raise ValueError(
+            f"{path} is damaged or not an archive of torch.save (it has {len(pickles)} data.pkl)"
+        )
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in members and archive.read(f"{folder}byteorder") != b"little":
-        raise ValueError(f"{path}: its numbers have their bytes in another order; save it on another machine")
+        raise ValueError(f"{path}: its byte order is not that of this machine; save it on another machine")
     try:
         found = parse(io.BytesIO(archive.read(pickles[0])))
         return _Contents(archive, folder).plain(found, 0)
     except ValueError as error:
         if isinstance(error, _More):
             raise ValueError(
-                f"{path} holds more than tensors and is not executed ({error}); save its state_dict alone"
+                f"{path} contains objects other than tensors and is not executed ({error}); save only its state_dict"
             ) from error
-        raise ValueError(f"{path} is damaged, or no archive of torch.save ({first_line(error)})") from error
+        raise ValueError(
+            f"{path} is damaged or not an archive of torch.save ({first_line(error)})"
+        ) from error
 
 
 class _More(ValueError):
-    """Something else than tensors and containers."""
+    """The pickle contains objects other than tensors and containers."""
 
 
 class _Contents:
-    """What the parts of a pickle stand for; each is looked at once, however often it is named.
+    """Converter of the objects of a pickle; each is converted once, however often it is referenced.
 
     Arguments:
-        archive: where the storages lie.
-        folder: in which of its folders.
+        archive: the archive with the storages.
+        folder: their folder in the archive.
     """
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
@@ -94,11 +98,11 @@ class _Contents:
         self.done: dict[int, Any] = {}
 
     def plain(self, value: Any, depth: int, name: str = "it") -> Any:
-        """A part in terms of tensors and containers."""
+        """Convert an object to tensors and containers."""
         if value is None or isinstance(value, bool | int | float | str | bytes):
             return value
         if depth > DEEPEST:
-            raise ValueError(f"it has more than {DEEPEST} containers within one another")
+            raise ValueError(f"its containers are nested more than {DEEPEST} levels deep")
         if id(value) not in self.done:
             self.done[id(value)] = self._inside(value, depth + 1, name)
         return self.done[id(value)]
@@ -127,7 +131,7 @@ class _Contents:
         raise _More(shown(value.kind))
 
     def _storage(self, value: Elsewhere, name: str) -> Tensor:
-        """The numbers of a storage, which are read once."""
+        """Return the data of a storage, which is read once."""
         at = place(value, name)
         found = self.storages.get((at.key, at.dtype))
         if found is None:
@@ -146,7 +150,7 @@ class _Contents:
 
 
 def _key(key: Any) -> Any:
-    """A key whose hash needs no more than a look at it."""
+    """Return a key if it is hashed in constant time."""
     if key is None or isinstance(key, str | int | float | bytes):
         return key
-    raise ValueError("a key that is neither a text nor a number")
+    raise ValueError("a key that is neither a string nor a number")

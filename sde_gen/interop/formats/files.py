@@ -1,4 +1,4 @@
-"""Foreign files as plain tensors: nothing in them is executed, and sizes are checked before anything is allocated."""
+"""Reader of weight files; executes nothing and checks sizes before allocation."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ from sde_gen.interop.formats import archive
 from sde_gen.interop.settings import first_line, shown
 
 LARGEST_JSON = 16 * 2**20
-"""Bytes of a JSON file, at most: the index of a file of 100 000 tensors has half of them."""
+"""Maximum size of a JSON file in bytes: twice that of the index of 100 000 tensors."""
 
 INDEX = ".safetensors.index."
-"""What the name of an index has, which says in which of several files every tensor lies."""
+"""Part of the name of an index, which maps tensors to files."""
 
 KINDS = ("safetensors", "safetensors.index.json", "bin")
 IN_FOLDERS = (
@@ -24,20 +24,20 @@ IN_FOLDERS = (
     *(f"diffusion_pytorch_model.{variant}.safetensors" for variant in ("fp16", "bf16")),
     *(f"diffusion_pytorch_model.safetensors.index.{variant}.json" for variant in ("fp16", "bf16")),
 )
-"""Names of the weights in a folder, the precise ones first."""
+"""File names of weights in a folder, float32 first."""
 
 MOST_VIEWS = 4
-"""How often the numbers of a file are those of a tensor, at most, in the mean: once, but for a few second names."""
+"""Maximum mean number of tensors that view a number of a file: 1 except for a few aliases."""
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-"""What weights are stored as; all become float32."""
+"""Supported dtypes; all are converted to float32."""
 
 
 def weights_of(path: Path) -> Path:
-    """The file of weights that a path means: itself, or that in a folder or in the folder ``unet`` in it.
+    """Return the weight file of a path: the file itself, or that in a folder or its subfolder ``unet``.
 
     Raises:
-        ValueError: a folder holds none.
+        ValueError: a folder contains no weight file.
     """
     if not path.is_dir():
         return path
@@ -48,10 +48,10 @@ def weights_of(path: Path) -> Path:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files that a file of weights consists of: itself, or those an index names, which lie in its folder.
+    """Return the parts of a weight file: the file itself, or those listed in an index, in the same folder.
 
     Raises:
-        ValueError: the index is damaged, or names a place outside its folder.
+        ValueError: the index is damaged, or lists a path outside its folder.
     """
     return (
         [path]
@@ -61,10 +61,10 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def json_of(path: Path) -> dict[str, Any]:
-    """The settings of a JSON file by name.
+    """Read the settings in a JSON file.
 
     Raises:
-        ValueError: the file is missing, too large, no JSON, too deep, or no dictionary.
+        ValueError: the file is missing, too large, not JSON, nested too deeply, or not a dictionary.
     """
     try:
         size = path.stat().st_size
@@ -76,14 +76,14 @@ def json_of(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({first_line(error)})") from error
+        raise ValueError(f"{path} is not JSON ({first_line(error)})") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no settings by name")
+        raise ValueError(f"{path} is not a dictionary of settings")
     return found
 
 
 def read(path: Path) -> Any:
-    """What a file holds: tensors in dictionaries and lists, numbers and strings.
+    """Read a file: tensors in dictionaries and lists, numbers and strings.
 
     A ``.safetensors`` file has nothing but tensors; of an index, whose name has ``.safetensors.index.``, the files are
     read that it names. A file of ``torch.save`` is read by :func:`~sde_gen.interop.formats.archive.read`, which knows
@@ -97,7 +97,7 @@ def read(path: Path) -> Any:
             which.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"file not found: {path}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     if INDEX in path.name:
@@ -115,31 +115,31 @@ def read(path: Path) -> Any:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The texts by name that a whole ``.safetensors`` file holds beside its tensors; none is no error.
+    """Return the metadata of a ``.safetensors`` file, a dictionary of strings that may be empty.
 
     Raises:
-        ValueError: it is no whole safetensors file.
+        ValueError: the file is not a complete safetensors file.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({first_line(error)})") from error
+        raise ValueError(f"{path} is not a complete safetensors file ({first_line(error)})") from error
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({first_line(error)})") from error
+        raise ValueError(f"{path} is not a complete safetensors file ({first_line(error)})") from error
 
 
 def _of_several(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the files that an index names."""
+    """Read the tensors of the files that an index lists."""
     index, found = _index(path), {}
     for part in parts_of(path):
         if not part.is_file():
-            raise ValueError(f"{path} names {part.name}, which is not there")
+            raise ValueError(f"{path} names {part.name}, which does not exist")
         for name, value in _safetensors(part).items():
             if index.get(name) != part.name:
                 raise ValueError(f"{part} holds {shown(name)}, which {path.name} places elsewhere")
@@ -150,10 +150,10 @@ def _of_several(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _index(path: Path) -> dict[str, str]:
-    """The names of files by the names of tensors."""
+    """Return the map from tensor names to file names."""
     places = json_of(path).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise ValueError(f"{path} has no weight_map, which says where the tensors lie")
+        raise ValueError(f"{path} has no weight_map, which lists the files of the tensors")
     for name in places.values():
         fits = (
             isinstance(name, str)
@@ -166,10 +166,10 @@ def _index(path: Path) -> dict[str, str]:
 
 
 def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
-    """The tensors by name at a place of what :func:`read` found, float32; prefixes ``module.`` are taken off.
+    """Return the dictionary of tensors at a path of the result of :func:`read`, as float32 and without ``module.``.
 
     Raises:
-        ValueError: there is no dictionary of tensors at that place.
+        ValueError: there is no dictionary of tensors at that path.
     """
     at = found
     for key in path:
@@ -182,7 +182,7 @@ def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
         or not at
         or not all(isinstance(value, torch.Tensor) for value in at.values())
     ):
-        raise ValueError(f"{'.'.join(path) or 'the file'} is no dictionary of tensors")
+        raise ValueError(f"{'.'.join(path) or 'the file'} is not a dictionary of tensors")
     for name, value in at.items():
         _check_tensor(shown(str(name)), value)
     _check_views(at)
@@ -190,30 +190,28 @@ def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
 
 
 def became(found: Any) -> tuple[str, ...]:
-    """What is worth knowing of the precision of tensors by name, a sentence for every other than float32."""
+    """Return notes about conversions to float32, one for every other dtype."""
     kinds = {str(value.dtype).removeprefix("torch.") for value in found.values()} - {"float32"}
-    return tuple(f"weights of {kind} became float32" for kind in sorted(kinds))
+    return tuple(f"{kind} weights were converted to float32" for kind in sorted(kinds))
 
 
 def _check_tensor(name: str, value: torch.Tensor) -> None:
-    """Refuse what is no plain array of floats, or claims more numbers than it has."""
+    """Reject tensors that are not dense floats, or whose shape exceeds their storage."""
     if value.layout != torch.strided or value.is_quantized or value.dtype not in FLOATS:
         kind = value.dtype if value.layout == torch.strided else value.layout
         raise ValueError(f"{name} is {kind}; expected floats of 16, 32 or 64 bits")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         there = value.untyped_storage().nbytes()
-        raise ValueError(
-            f"{name} claims the shape {tuple(value.shape)}, of which only {there:,} bytes are there"
-        )
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but only {there:,} bytes are stored")
 
 
 def _check_views(tensors: dict[Any, torch.Tensor]) -> None:
-    """Refuse many views of the same numbers: in float32 each may become numbers of its own."""
+    """Reject many views of the same storage, because the conversion to float32 may copy each of them."""
     there = {
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()
     }
     claimed = sum(value.numel() * value.element_size() for value in tensors.values())
     if claimed > MOST_VIEWS * sum(there.values()):
         raise ValueError(
-            f"{len(tensors)} tensors claim {claimed:,} bytes, of which only {sum(there.values()):,} are there"
+            f"{len(tensors)} tensors have {claimed:,} bytes, of which only {sum(there.values()):,} are stored"
         )

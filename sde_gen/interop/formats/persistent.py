@@ -1,4 +1,4 @@
-"""Network pickles of EDM and StyleGAN: constructor arguments and tensors, of objects that are never made."""
+"""Network pickles of EDM and StyleGAN: constructor arguments and tensors, without building the objects."""
 
 import io
 from collections.abc import Iterator
@@ -17,19 +17,19 @@ SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 DICTIONARIES = ("collections.OrderedDict", "dnnlib.util.EasyDict")
 MODULES = "torch.nn.modules.container."
 DEEPEST = 32
-"""Modules within one another, at most."""
+"""Maximum nesting depth of modules."""
 
 MOST_PARTS = 2**15
-"""Modules and values of arguments, at most: each is looked at as often as it is named."""
+"""Maximum number of visited modules and argument values; shared ones count repeatedly."""
 
 
 class Persistent(NamedTuple):
-    """A network as its pickle tells of it.
+    """Description of a pickled network.
 
     Arguments:
-        kind: the name of its class.
-        arguments: what its constructor was called with, by name.
-        tensors: its parameters and buffers by name.
+        kind: class name.
+        arguments: keyword arguments of the constructor.
+        tensors: parameters and buffers by name.
     """
 
     kind: str
@@ -38,24 +38,21 @@ class Persistent(NamedTuple):
 
 
 def network(found: Any, key: str = "ema") -> Persistent:
-    """The network of a snapshot.
+    """Return the network of a snapshot.
 
-    Source of the format: Karras et al., 2019, StyleGAN2-ADA and EDM, torch_utils/persistence.py: an object is the name
-    of its class, the source code of its module, which is not looked at, and the dictionary of its attributes.
+    Source of the format: Karras et al., 2019, StyleGAN2-ADA and EDM, torch_utils/persistence.py: an object is stored as
+    its class name, the source code of its module (ignored here) and the dictionary of its attributes.
 
     Arguments:
-        found: what :func:`~sde_gen.interop.formats.pickled.read` found.
-        key: of the network in the snapshot.
-
-    Raises:
-        ValueError: there is no network, or it holds something that is neither a tensor nor a plain value.
+        found: result of :func:`~sde_gen.interop.formats.pickled.read`.
+        key: key of the network in the snapshot.
     """
     if not isinstance(found, dict) or key not in found:
         known = ", ".join(map(str, list(found)[:8])) if isinstance(found, dict) else type(found).__name__
         raise ValueError(f"the pickle has no network {key!r}; it has {known}")
     kind, state = _object(found[key], key)
     if state.get("_init_args", ()) not in ((), []):
-        raise ValueError(f"{kind} was made with arguments without names, which is not supported")
+        raise ValueError(f"{kind} was built with positional arguments, which are not supported")
     walk = _Walk()
     arguments = {
         str(name): walk.plain(value, str(name), 0)
@@ -65,18 +62,18 @@ def network(found: Any, key: str = "ema") -> Persistent:
 
 
 def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
-    """Class and attributes of a persistent object."""
+    """Return class name and attributes of a persistent object."""
     if not isinstance(value, PickledCall) or value.kind != OBJECT or len(value.arguments) != 1:
-        raise ValueError(f"{where} is no persistent object, but {_what(value)}")
+        raise ValueError(f"{where} is not a persistent object, but {_what(value)}")
     meta = dict(_pairs(value.arguments[0], where))
     kind, state = meta.get("class_name"), meta.get("state")
     if meta.get("type") != "class" or not isinstance(kind, str):
-        raise ValueError(f"{where} is no object of a class")
+        raise ValueError(f"{where} is not an instance of a class")
     return kind, {str(name): one for name, one in _pairs(state, where)}
 
 
 class _Walk:
-    """Looks at the parts of a network, each as often as it is named, but not without end."""
+    """Visitor of the parts of a network, with limits on depth and number."""
 
     def __init__(self) -> None:
         self.left = MOST_PARTS
@@ -85,12 +82,12 @@ class _Walk:
     def _step(self, name: str, depth: int) -> None:
         self.left -= 1
         if depth > DEEPEST:
-            raise ValueError(f"{shown(name)} has parts within one another more than {DEEPEST} times")
+            raise ValueError(f"{shown(name)} has modules nested more than {DEEPEST} levels deep")
         if self.left < 0:
             raise ValueError(f"{shown(name)}: the network has more than {MOST_PARTS} parts")
 
     def tensors(self, state: dict[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers of a module's attributes, those of the modules in it too."""
+        """Return parameters and buffers of a module and its submodules."""
         self._step(prefix, depth)
         for kind in ("_parameters", "_buffers"):
             for name, value in _pairs(state.get(kind, {}), f"{prefix}{kind}"):
@@ -117,13 +114,13 @@ class _Walk:
         return found
 
     def _storage(self, value: Any, name: str) -> Tensor:
-        """The numbers of a storage, which are looked at once."""
+        """Return the data of a storage, which is read once."""
         if id(value) not in self.storages:
             self.storages[id(value)] = _storage(value, name)
         return self.storages[id(value)]
 
     def plain(self, value: Any, name: str, depth: int) -> Any:
-        """A number, a text, a list or a dictionary of them."""
+        """Convert a number, a string, or a list or dictionary of them."""
         self._step(name, depth)
         if isinstance(value, PickledCall) and value.kind in SCALARS and len(value.arguments) == 2:
             dtype, data = value.arguments[0], _bytes(value.arguments[1])
@@ -145,15 +142,15 @@ class _Walk:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise ValueError(
-            f"the argument {shown(name)} is {_what(value)}; expected numbers, texts, lists or dictionaries"
+            f"the argument {shown(name)} is {_what(value)}; expected numbers, strings, lists or dictionaries"
         )
 
 
 def _storage(value: Any, name: str) -> Tensor:
-    """The numbers of a storage, which lies in the pickle as a small file of torch.save before version 1.6.
+    """Read the data of a storage, which a pickle contains as a file of torch.save before version 1.6.
 
-    That file is five pickles (a magic number, a version, facts of the machine, the storage's description, the keys),
-    then the count of numbers in eight bytes, and the numbers.
+    This file consists of five pickles (magic number, version, system information, description of the storage, keys),
+    the number of elements in eight bytes, and the elements.
     """
     called = (
         isinstance(value, PickledCall)
@@ -162,7 +159,9 @@ def _storage(value: Any, name: str) -> Tensor:
     )
     data = _bytes(value.arguments[0]) if called else None
     if data is None:
-        raise ValueError(f"the numbers of {name} are not stored as torch.storage does, but as {_what(value)}")
+        raise ValueError(
+            f"the numbers of {name} are not stored in the format of torch.storage, but as {_what(value)}"
+        )
     file = io.BytesIO(data)
     try:
         described = [parse(file) for _ in range(5)][3]
@@ -176,7 +175,7 @@ def _storage(value: Any, name: str) -> Tensor:
 
 
 def _bytes(value: Any) -> bytes | None:
-    """Bytes, which protocol 2 writes as a text to be encoded."""
+    """Return bytes, which protocol 2 stores as an encoded string."""
     if (
         isinstance(value, PickledCall)
         and value.kind == "_codecs.encode"
@@ -188,7 +187,7 @@ def _bytes(value: Any) -> bytes | None:
 
 
 def _pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
-    """Keys and values of a dictionary."""
+    """Return the pairs of keys and values of a dictionary."""
     if isinstance(value, dict):
         return list(value.items())
     if isinstance(value, PickledCall) and value.kind in DICTIONARIES:

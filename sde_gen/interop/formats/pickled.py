@@ -1,4 +1,4 @@
-"""Pickles as data: what a pickle would call is written down, and nothing is called."""
+"""Restricted unpickler: calls are recorded, not executed."""
 
 import mmap
 import pickletools
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 LARGEST = 16 * 2**30
-"""Bytes of a pickle, at most."""
+"""Maximum size of a pickle in bytes."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that a pickle names.
+    """Class or function that a pickle refers to.
 
     Arguments:
         path: module and name, joined by a dot.
@@ -23,13 +23,13 @@ class Name:
 
 @dataclass(eq=False)
 class PickledCall:
-    """An object that a pickle wants made.
+    """Recorded construction of an object.
 
     Arguments:
-        kind: module and name of what would be called.
-        arguments: with what.
-        state: what the object would be given then.
-        items: pairs of keys and values that would be set then.
+        kind: module and name of the callable.
+        arguments: positional arguments of the call.
+        state: state that would be set on the object.
+        items: pairs of keys and values that would be assigned to the object.
     """
 
     kind: str
@@ -40,42 +40,42 @@ class PickledCall:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """An object that lies outside the pickle.
+    """Reference to an object outside the pickle.
 
     Arguments:
-        place: what the pickle says of its place.
+        place: persistent id.
     """
 
     place: Any
 
 
 def read(path: Path) -> Any:
-    """What a pickle file holds: dictionaries, lists, numbers, texts, bytes, and descriptions of all other objects.
+    """Read a pickle file: dictionaries, lists, numbers, strings, bytes, and descriptions of all other objects.
 
     Raises:
-        ValueError: the file is missing, too large, or no whole pickle.
+        ValueError: the file is missing, too large, or not a complete pickle.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"file not found: {path}")
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
     try:
         if path.stat().st_size == 0:
-            raise ValueError("it ends before its beginning")
-        # of the mapped file only what is there can be read, whatever sizes it claims, and only that is in memory
+            raise ValueError("it is empty")
+        # a mapped file cannot be read beyond its end, whatever sizes it declares
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             return parse(cast(BinaryIO, mapped))
     except ValueError as error:
-        raise ValueError(f"{path} is no whole pickle ({error})") from error
+        raise ValueError(f"{path} is not a complete pickle ({error})") from error
 
 
 def parse(file: BinaryIO) -> Any:
-    """The next pickle of a file, which is left behind its end.
+    """Parse the next pickle of a file and leave the file position after it.
 
-    The machine is that of PEP 307, 3154 and 574 without its last step: calls become :class:`PickledCall`.
+    Implements the stack machine of PEP 307, 3154 and 574, with :class:`PickledCall` in place of calls.
 
     Raises:
-        ValueError: it is no whole pickle, or uses an operation that Python's protocols 2 to 5 do not write.
+        ValueError: the pickle is incomplete, or uses an opcode that Python's protocols 2 to 5 do not write.
     """
     machine = _Machine()
     try:
@@ -85,11 +85,11 @@ def parse(file: BinaryIO) -> Any:
             machine.take(operation.name, argument)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{error or type(error).__name__}".splitlines()[0][:200]) from error
-    raise ValueError("it ends before its end")
+    raise ValueError("it is truncated")
 
 
 class _Machine:
-    """Stack, marks and memo of a pickle."""
+    """Stack, marks and memo of the pickle machine."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -97,7 +97,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def take(self, name: str, argument: Any) -> None:
-        """Follow one operation."""
+        """Execute an opcode."""
         stack = self.stack
         if name in _IDLE:
             return
@@ -118,7 +118,7 @@ class _Machine:
             count = _TUPLES[name]
             values = tuple(stack[-count:])
             if len(values) < count:
-                raise ValueError("a tuple of more than there is")
+                raise ValueError("a tuple larger than the stack")
             stack[-count:] = [values]
         elif name == "TUPLE":
             marked = tuple(self._marked())
@@ -134,7 +134,7 @@ class _Machine:
         elif name == "BUILD":
             state = stack.pop()
             if not isinstance(stack[-1], PickledCall):
-                raise ValueError("a state for what is no object")
+                raise ValueError("a state for a value that is not an object")
             stack[-1].state = state
         elif name == "BINPERSID":
             stack.append(Elsewhere(stack.pop()))
@@ -150,7 +150,7 @@ class _Machine:
             raise ValueError(f"operation {name} is not read")
 
     def _marked(self) -> list[Any]:
-        """What lies above the last mark, which is forgotten."""
+        """Remove the last mark and return the stack above it."""
         above, self.stack = self.stack, self.marks.pop()
         return above
 
@@ -161,10 +161,10 @@ class _Machine:
         elif isinstance(into, dict):
             # Python hashes tuples within tuples by recursion, and a million of them end the process
             if not all(key is None or isinstance(key, str | int | float | bytes) for key, _ in pairs):
-                raise ValueError("a key that is neither a text nor a number")
+                raise ValueError("a key that is neither a string nor a number")
             into.update(pairs)
         else:
-            raise ValueError("items for what is no dictionary")
+            raise ValueError("items for a value that is not a dictionary")
 
 
 _IDLE = frozenset({"PROTO", "FRAME"})
@@ -188,23 +188,23 @@ _VALUES = frozenset(
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a name that is no text")
+        raise ValueError("a name that is not a string")
     return value
 
 
 def _named(value: Any) -> str:
     if not isinstance(value, Name):
-        raise ValueError("a call of what is no name")
+        raise ValueError("a call whose target is not a global")
     return value.path
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, tuple):
-        raise ValueError("arguments that are no tuple")
+        raise ValueError("arguments that are not a tuple")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError("members for what is no list")
+        raise ValueError("members for a value that is not a list")
     return value

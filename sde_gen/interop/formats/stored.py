@@ -1,4 +1,4 @@
-"""Tensors as the pickles of PyTorch tell of them: numbers that lie elsewhere, a place in them, a shape and strides."""
+"""Tensors in PyTorch pickles: a reference to a storage, an offset, a shape and strides."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,12 +29,12 @@ TENSOR = "torch._utils._rebuild_tensor_v2"
 
 
 class Place(NamedTuple):
-    """Where a storage lies.
+    """Reference to a storage.
 
     Attributes:
-        dtype: of its numbers.
-        key: its name.
-        many: how many numbers it has.
+        dtype: data type.
+        key: name of the storage.
+        many: number of elements.
     """
 
     dtype: torch.dtype
@@ -43,15 +43,15 @@ class Place(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Return the size in bytes."""
         return self.many * torch.empty((), dtype=self.dtype).element_size()
 
 
 def place(value: Any, name: str) -> Place:
-    """What a pickle says of the storage of a tensor.
+    """Parse the reference to the storage of a tensor.
 
     Raises:
-        ValueError: it says something else.
+        ValueError: the reference has another form.
     """
     settings = value.place if isinstance(value, Elsewhere) else None
     if isinstance(settings, tuple) and len(settings) >= 5:
@@ -59,25 +59,25 @@ def place(value: Any, name: str) -> Place:
         known = isinstance(kind, Name) and kind.path in DTYPES and isinstance(key, str)
         if known and isinstance(count, int) and 0 <= count < 2**40:
             return Place(DTYPES[kind.path], key, count)
-    raise ValueError(f"the numbers of {name} are of a kind that is not known")
+    raise ValueError(f"the storage of {name} has an unknown type")
 
 
 def tensor(value: Any, name: str, storage: Callable[[Any, str], Tensor]) -> Tensor:
-    """The tensor that was to be made: a view of its storage.
+    """Return a pickled tensor as a view of its storage.
 
     Arguments:
-        value: what the pickle would call, and with what.
-        name: the tensor's, for messages.
-        storage: from what the pickle has in the place of a storage, and the name, to the numbers.
+        value: recorded call that builds the tensor.
+        name: name of the tensor, for messages.
+        storage: function from the pickle's storage reference and the name to the data.
 
     Raises:
-        ValueError: it is no tensor, or does not lie within its storage.
+        ValueError: the value is not a tensor, or exceeds its storage.
     """
     if isinstance(value, PickledCall) and value.kind in PARAMETERS and value.arguments:
         value = value.arguments[0]
     if not isinstance(value, PickledCall) or value.kind != TENSOR or len(value.arguments) < 4:
         raise ValueError(
-            f"{name} is no tensor, but {value.kind if isinstance(value, PickledCall) else type(value).__name__}"
+            f"{name} is not a tensor, but {value.kind if isinstance(value, PickledCall) else type(value).__name__}"
         )
     stored, offset, shape, strides = value.arguments[:4]
     numbers = [offset, *(shape if isinstance(shape, tuple) else [None])]

@@ -1,4 +1,4 @@
-"""Classifiers of noised images of guided-diffusion."""
+"""Classifiers of noisy images of guided-diffusion."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,11 +27,11 @@ from sde_gen.objective.cross_entropy import CrossEntropy
 
 
 def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
-    """Read a file, which holds a state dictionary alone.
+    """Read a file with a state dictionary.
 
     Arguments:
         path: the file.
-        config: as :func:`read` wants it.
+        config: as in :func:`read`.
 
     Raises:
         ValueError: as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
@@ -40,18 +40,18 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
-    """Put a classifier of theirs in our terms: for the runs of the same chain, on images on [-1, 1].
+    """Convert a classifier, for runs with the same chain and images in [-1, 1].
 
     Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4; names and order: guided-diffusion, unet.py.
 
     Arguments:
         tensors: the state dictionary.
-        config: the arguments of their ``EncoderUNetModel`` by name, ``attention_resolutions`` being factors of halving
-            as there and ``out_channels`` the classes, and of the chain: ``noise_schedule`` (linear or cosine),
-            ``steps`` (1000) and ``rescale_timesteps``; or the flags of their scripts, with what the scripts assume.
+        config: either the arguments of ``EncoderUNetModel`` by name, with ``attention_resolutions`` as downsampling
+            factors and ``out_channels`` as number of classes, and the settings of the chain: ``noise_schedule`` (linear
+            or cosine), ``steps`` (1000) and ``rescale_timesteps``; or the flags of the original scripts.
 
     Raises:
-        ValueError: a setting that our network does not have, or tensors that do not fit; the message names them.
+        ValueError: settings are not supported, or tensors do not fit; the message names them.
     """
     config = of_classifier(config)
     body = Body(config)
@@ -93,7 +93,7 @@ POOLS = {
     "spatial": MultiScalePooling,
     "spatial_v2": NormalizedMultiScalePooling,
 }
-"""Their words, and our rules."""
+"""Pooling by its name in guided-diffusion."""
 
 
 def _move_pool(mapper: WeightMapper, pool: str) -> None:
@@ -115,5 +115,5 @@ def _move_pool(mapper: WeightMapper, pool: str) -> None:
 
 
 def _third(number: int) -> Callable[[Tensor], Tensor]:
-    """Of queries, keys and values one, without the place of a convolution."""
+    """Return the map from the convolution of queries, keys and values to the weight of one of them."""
     return lambda x: x.chunk(3)[number].flatten(1) if x.ndim > 1 else x.chunk(3)[number]

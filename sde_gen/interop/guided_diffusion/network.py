@@ -1,4 +1,4 @@
-"""What the networks of guided-diffusion share: the way down, the middle, and the chain they were trained on."""
+"""Parts shared by the networks of guided-diffusion: encoder, middle block and chain."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -22,7 +22,7 @@ BLOCK = {
     "out_layers.0": "norm_out",
     "out_layers.3": "conv_out",
 }
-"""Their names of the parts of a residual block, and ours."""
+"""Parts of a residual block: names in guided-diffusion and here."""
 
 
 ASSUMED: dict[str, Any] = {
@@ -36,20 +36,20 @@ ASSUMED: dict[str, Any] = {
     "steps": 1000,
     "rescale_timesteps": False,
 }
-"""What their constructors and their chain assume."""
+"""Defaults of the constructors and of the chain."""
 
 
 class Body:
-    """Their network of some arguments of its constructor, in our terms.
+    """Settings of a network converted to keywords of sde_gen.
 
     Arguments:
-        config: those arguments by name.
+        config: arguments of the constructor by name.
 
     Attributes:
-        repeated: number of residual blocks, at least.
+        repeated: lower bound of the number of residual blocks.
 
     Raises:
-        ValueError: a setting is missing, or one that our networks do not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -78,18 +78,18 @@ class Body:
         }
 
     def check_file(self, tensors: Mapping[str, Tensor], *, images: bool) -> None:
-        """Say so where the file holds another of their networks: of images, or of classes."""
+        """Raise ValueError if the file contains another type of network, such as a classifier."""
         stem = tensors.get("input_blocks.0.0.weight")
         if stem is not None and stem.ndim == 4 and stem.shape[1] == 2 * self.channels:
             raise ValueError(
-                "the file holds a super-resolution network (SuperResModel), which sees a second image; it is not read"
+                "the file contains a super-resolution network (SuperResModel), which is not supported"
             )
         if stem is not None and images != any(name.startswith("output_blocks.") for name in tensors):
             holds, other = ("a classifier", "_classifier") if images else ("a network of images", "")
             raise ValueError(f"the file holds {holds}: read it with from=guided_diffusion{other}")
 
     def map_weights(self, mapper: WeightMapper, net: ADM | ADMEncoder, up: Iterable[Any] = ()) -> None:
-        """Move embedding, stem, the way down, the middle and, where there is one, the way up."""
+        """Copy embedding, stem, encoder, middle block and, if present, decoder."""
         for target, source in (
             ("embed.0", "time_embed.0"),
             ("embed.2", "time_embed.2"),
@@ -110,7 +110,7 @@ class Body:
         self._attention(mapper, "middle.0.attention", "middle_block.1", cast(ADMStage, net.middle[0]))
 
     def _changes(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
-        """Our names of the convolutions that change the resolution, and theirs."""
+        """Yield name and original name of the convolutions that change the resolution."""
         if self.in_blocks or not self.learned:
             return
         for target, source, stage in stages:
@@ -120,7 +120,7 @@ class Body:
                 yield f"{target}.finer.0.block", f"{source}.{1 + hasattr(stage.attention, 'heads')}.conv"
 
     def _blocks(self, stages: list[tuple[str, str, ADMStage]]) -> Iterator[tuple[str, str]]:
-        """Our names of the residual blocks, and theirs."""
+        """Yield name and original name of the residual blocks."""
         for target, source, stage in stages:
             if hasattr(stage.block, "norm_in"):
                 yield f"{target}.block", f"{source}.0"
@@ -130,7 +130,7 @@ class Body:
         yield "middle.1.block", "middle_block.2"
 
     def _attention(self, mapper: WeightMapper, target: str, source: str, stage: ADMStage) -> None:
-        """Queries, keys and values of all heads here and in their new order, head by head in the old."""
+        """Copy an attention block; with the old order queries, keys and values are grouped by head."""
         heads = cast(HeadedAttention, stage.attention).heads
 
         def ordered(x: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class Body:
 
 
 def chain(config: Mapping[str, Any]) -> tuple[ObjectSpec, ObjectSpec]:
-    """The process, and the label of a time, the number of its step: from 0, or as if there were 1000 of them."""
+    """Return process and noise label, which is the step number from 0, or rescaled to 1000 steps."""
     config = {**ASSUMED, **config}
     steps = whole(config, "steps", maximum=MOST_STEPS)
     unit = 1000 / steps if flag(config, "rescale_timesteps") else 1.0
@@ -158,7 +158,7 @@ def chain(config: Mapping[str, Any]) -> tuple[ObjectSpec, ObjectSpec]:
 
 
 def _stages(down: Iterable[Any], up: Iterable[Any]) -> Iterator[tuple[str, str, ADMStage]]:
-    """Our names of the stages, theirs, and the stages."""
+    """Yield name, original name and stage of all stages."""
     for number, stage in enumerate(down):
         yield f"down.{number}", f"input_blocks.{number + 1}", stage
     for number, stage in enumerate(up):
@@ -166,7 +166,7 @@ def _stages(down: Iterable[Any], up: Iterable[Any]) -> Iterator[tuple[str, str, 
 
 
 def _heads(config: Mapping[str, Any], attended: list[int]) -> dict[str, int]:
-    """Channels of a head, or the number of heads."""
+    """Return the keyword for the channels per head or the number of heads."""
     if config["num_head_channels"] == -1:
         return {"heads": whole(config, "num_heads")}
     size = whole(config, "num_head_channels")

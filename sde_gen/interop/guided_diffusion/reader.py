@@ -46,9 +46,9 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
 
     Arguments:
         tensors: the state dictionary.
-        config: the arguments of their ``UNetModel`` by name, ``attention_resolutions`` being factors of halving as
-            there, ``predict_xstart``, and of the chain: ``noise_schedule`` (linear or cosine), ``steps`` (1000) and
-            ``rescale_timesteps``; or the flags of their scripts, with what the scripts assume.
+        config: either the arguments of ``UNetModel`` by name, with ``attention_resolutions`` as downsampling factors,
+            ``predict_xstart``, and the settings of the chain: ``noise_schedule`` (linear or cosine), ``steps`` (1000)
+            and ``rescale_timesteps``; or the flags of the original scripts.
 
     Raises:
         ValueError: settings are not supported, or tensors do not fit; the message names them.

@@ -1,4 +1,4 @@
-"""Settings of guided-diffusion's networks: the arguments of their classes, or the flags of their scripts."""
+"""Settings of guided-diffusion's networks: arguments of the classes, or flags of the scripts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ SHARED = frozenset(
     "conv_resample dims num_heads num_head_channels num_heads_upsample use_scale_shift_norm resblock_updown "
     "use_new_attention_order noise_schedule steps rescale_timesteps".split()
 )
-"""Arguments of both of their classes, and of the chain."""
+"""Arguments common to both classes, and settings of the chain."""
 
 HARMLESS = frozenset(
     "use_checkpoint use_fp16 classifier_use_fp16 use_kl rescale_learned_sigmas sigma_small".split()
 )
-"""Settings that change nothing of what a network computes or means: of memory, precision and training."""
+"""Settings of memory, precision and training, which do not affect the outputs."""
 
 UNET_FLAGS: dict[str, Any] = {
     "image_size": 64,
@@ -34,10 +34,10 @@ UNET_FLAGS: dict[str, Any] = {
     "resblock_updown": False,
     "use_new_attention_order": False,
 }
-"""Flags of the networks of images, and what both projects' scripts assume."""
+"""Flags of the image networks, with the defaults of both projects' scripts."""
 
 SAME = (SHARED | {"predict_xstart"}) - {"image_size", "attention_resolutions", "channel_mult"}
-"""Flags that are arguments of the class by the same name, and in the same form."""
+"""Flags that are equal to the argument of the same name."""
 
 CLASSIFIER_FLAGS: dict[str, Any] = {
     "image_size": 64,
@@ -68,21 +68,21 @@ HINTS = {
     "timestep_respacing": "choose steps when sampling, such as grid=ddpm_linspace",
     "classifier_scale": "give it to sample as guidance.scale",
     "pool": "a classifier is read by from=guided_diffusion_classifier",
-    "num_classes": "of a classifier out_channels says it",
-    "large_size": "super-resolution networks are not read",
-    "small_size": "super-resolution networks are not read",
+    "num_classes": "out_channels of a classifier is its number of classes",
+    "large_size": "super-resolution networks are not supported",
+    "small_size": "super-resolution networks are not supported",
 }
-"""What to do instead, of settings that are not taken."""
+"""Advice for unsupported settings."""
 
 
 def of_unet(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a ``UNetModel`` by name, with ``noise_schedule``, ``steps`` and ``rescale_timesteps``.
+    """Return the arguments of a ``UNetModel`` by name, with ``noise_schedule``, ``steps`` and ``rescale_timesteps``.
 
     Arguments:
-        config: those; or the flags of a script, where a ``num_channels`` or another flag shows that they are meant.
+        config: these arguments, or the flags of a script, recognized by ``num_channels`` or another flag.
 
     Raises:
-        ValueError: a setting is unknown, or has another form than the others.
+        ValueError: a setting is unknown, or arguments and flags are mixed.
     """
     if not _flags(config):
         _refuse_unknown(config, SHARED | HARMLESS | {"num_classes", "predict_xstart"}, "UNetModel")
@@ -101,13 +101,13 @@ def of_unet(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_classifier(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an ``EncoderUNetModel`` by name, with those of the chain.
+    """Return the arguments of an ``EncoderUNetModel`` by name, with the settings of the chain.
 
     Arguments:
-        config: those; or the flags of a script.
+        config: these arguments, or the flags of a script.
 
     Raises:
-        ValueError: a setting is unknown, or has another form than the others.
+        ValueError: a setting is unknown, or arguments and flags are mixed.
     """
     if not _flags(config):
         _refuse_unknown(config, SHARED | HARMLESS | {"pool"}, "EncoderUNetModel")
@@ -141,7 +141,7 @@ def _refuse_unknown(config: Mapping[str, Any], known: frozenset[str] | set[str],
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a class as they are, a text of multipliers aside."""
+    """Return the arguments of a class, with parsed multipliers."""
     if not isinstance(factors := need(config, "attention_resolutions"), list | tuple):
         raise ValueError(
             f"attention_resolutions={shown(factors)}: expected a list of factors of halving, such as [2, 4]; sizes of "
@@ -153,7 +153,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Sizes of images in a text as factors of halving, and what the scripts do not ask for."""
+    """Convert a string of image sizes to downsampling factors."""
     size, text = whole(settings, "image_size"), settings[key]
     if not isinstance(text, str | int):
         raise ValueError(
@@ -184,7 +184,7 @@ def _multipliers(settings: Any, size: Any) -> list[float]:
 
 
 def _chain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The chain; the two projects' scripts assume different labels where it has not 1000 steps."""
+    """Return the chain; for other than 1000 steps the two projects have different default labels."""
     steps = whole({"diffusion_steps": 1000, **settings}, "diffusion_steps", maximum=MOST_STEPS)
     rescale = (
         settings.get("rescale_timesteps", False) if steps == 1000 else need(settings, "rescale_timesteps")

@@ -1,4 +1,4 @@
-"""The image_transformer_v1 of k-diffusion: an HDiT of one level, and where its tensors go."""
+"""Mapping of k-diffusion's image_transformer_v1 to an HDiT with one level."""
 
 import math
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from sde_gen.model.transformer.rotary import LearnedRotation
 
 
 class ImageTransformerV1Layout(TransformerLayout):
-    """Their image_transformer_v1 of a configuration: an HDiT of one level.
+    """Mapping of an image_transformer_v1 to an HDiT with one level.
 
-    Their features are rotated in neighboring pairs, ours in pairs half a head apart; their numbers of a patch lie
-    channel by channel, ours pixel by pixel: rows and columns are put in another order. Their heads know the logarithm
-    of what cosines are multiplied with, at most that of 100.
+    The original rotates adjacent pairs of features and stores patches channel by channel; here pairs are half a head
+    apart and patches stored pixel by pixel, so rows and columns of the weights are permuted. The original stores the
+    logarithm of the scale of the cosine similarity, clamped at log 100.
 
     Arguments:
         model: the section ``model``.
         classes: number of classes of the data.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     defaults: Mapping[str, Any] = {
@@ -47,13 +47,13 @@ class ImageTransformerV1Layout(TransformerLayout):
         self.width, self.depth = whole(settings, "width"), whole(settings, "depth")
         if self.width % self.head:
             raise ValueError(
-                f"width={self.width}: expected a multiple of {self.head}, the features of their heads"
+                f"width={self.width}: expected a multiple of {self.head}, the features of a head"
             )
         self.hidden = whole({"d_ff": settings["d_ff"] or _round(8 * self.width / 3)}, "d_ff")
         self.dropout, self.repeated = real(settings, "dropout_rate"), self.depth
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         reach = ObjectSpec(GlobalAttention, head=self.head)
         level = ObjectSpec(
             Level, width=self.width, depth=self.depth, hidden=self.hidden, reach=reach, dropout=self.dropout
@@ -71,12 +71,12 @@ class ImageTransformerV1Layout(TransformerLayout):
             augmentations=9,
             conditions=0,
             rotation=ObjectSpec(LearnedRotation),
-            eps=self.head * 1e-6,  # theirs is added to a mean
+            eps=self.head * 1e-6,  # the original adds it to the mean
             aspect=self.patch[0] / self.patch[1],
         )
 
     def map_weights(self, mapper: WeightMapper) -> None:
-        """Move their tensors to our network."""
+        """Copy the tensors."""
         self.shared(mapper, 2)
         cut = (self.channels, *self.patch)
         mapper.copy(
@@ -100,7 +100,7 @@ class ImageTransformerV1Layout(TransformerLayout):
             self.feed_forward(mapper, f"middle.{index}.feed_forward", f"blocks.{index}.ff")
 
     def _paired(self, weight: Tensor) -> Tensor:
-        """Rows of queries and keys: the first of every pair, then the second."""
+        """Permute the rows of queries and keys: the first of every pair, then the second."""
         query, key, value = weight.chunk(3)
         apart = (
             part.view(-1, self.head // 2, 2, part.shape[-1]).transpose(1, 2).flatten(0, 2)
@@ -110,12 +110,12 @@ class ImageTransformerV1Layout(TransformerLayout):
 
 
 def _scale(logarithm: Tensor) -> Tensor:
-    """In float64: to float32 alone, the exponential would be another number than theirs."""
+    """Return the clamped exponential, computed in float64 to match the original's float32 value."""
     return logarithm.double().clamp(max=math.log(100)).exp()
 
 
 def _round(x: float) -> int:
-    """The roundest number within 5 % of x: their rule for the units of a feed-forward layer."""
+    """Return the roundest number within 5 % of x, k-diffusion's rule for the width of a feed-forward layer."""
     for power in reversed(range(math.ceil(math.log2(x)))):
         found: int = round(x / 2**power) * 2**power
         if abs(found - x) <= 0.05 * x:

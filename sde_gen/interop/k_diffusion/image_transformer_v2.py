@@ -1,4 +1,4 @@
-"""The image_transformer_v2 of k-diffusion: which HDiT it is, and where its tensors go."""
+"""Mapping of k-diffusion's image_transformer_v2 to an HDiT."""
 
 import abc
 import math
@@ -25,24 +25,24 @@ from sde_gen.model.transformer.hdit import HDiT, Level
 from sde_gen.model.transformer.rotary import SpreadRotation
 
 MOST_TOKENS = 2**18
-"""Patches of an image, at most: what neighborhoods are made of grows with them, and no weight does."""
+"""Maximum number of patches of an image, which no weight limits but the memory of neighborhoods depends on."""
 
 WIDEST = 32
-"""Patches in the side of a neighborhood or a window, at most."""
+"""Maximum side of a neighborhood or a window in patches."""
 
 FEED_FORWARD = {"up": "up_proj", "down": "down_proj"}
-"""Our names of the dense layers of a feed-forward layer, and theirs."""
+"""Dense layers of a feed-forward layer: names here and in k-diffusion."""
 
 
 class TransformerLayout(abc.ABC):
-    """What both versions have in common.
+    """Base of the mappings of both versions.
 
     Arguments:
-        said: the section ``model`` with what their configuration assumes.
+        said: the section ``model`` with the original defaults.
         classes: number of classes of the data.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     def __init__(self, settings: Mapping[str, Any], classes: int) -> None:
@@ -63,16 +63,16 @@ class TransformerLayout(abc.ABC):
 
     @abc.abstractmethod
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
 
     @abc.abstractmethod
     def map_weights(self, mapper: WeightMapper) -> None:
-        """Move their tensors to our network."""
+        """Copy the tensors."""
 
     def shared(self, mapper: WeightMapper, depth: int) -> None:
-        """Move what they tell the layers with, and the last normalization."""
+        """Copy the mapping network, the embeddings and the last normalization."""
         mapper.copy("embedding.frequencies", "time_emb.weight", lambda w: w.squeeze(1))
-        mapper.copy("embed.weight", "time_in_proj.weight", HALVES_SWAPPED)  # our sines come first
+        mapper.copy("embed.weight", "time_in_proj.weight", HALVES_SWAPPED)  # sines come first here
         mapper.copy("augmentation.0.frequencies", "aug_emb.weight")
         mapper.copy("augmentation.1.weight", "aug_in_proj.weight", HALVES_SWAPPED)
         if self.classes:
@@ -87,21 +87,21 @@ class TransformerLayout(abc.ABC):
         mapper.copy("norm.scale", "out_norm.scale")
 
     def feed_forward(self, mapper: WeightMapper, target: str, source: str) -> None:
-        """Move a feed-forward layer and its normalization."""
+        """Copy a feed-forward layer and its normalization."""
         mapper.copy(f"{target}.norm.embed.weight", f"{source}.norm.linear.weight")
         for part, name in FEED_FORWARD.items():
             mapper.copy(f"{target}.{part}.weight", f"{source}.{name}.weight")
 
 
 class ImageTransformerV2Layout(TransformerLayout):
-    """Their image_transformer_v2 of a configuration.
+    """Mapping of an image_transformer_v2.
 
     Arguments:
         model: the section ``model``.
         classes: number of classes of the data.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     defaults: Mapping[str, Any] = {
@@ -149,7 +149,7 @@ class ImageTransformerV2Layout(TransformerLayout):
         self.repeated = sum(self.depths) + self.mapping_depth
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         columns = zip(self.widths, self.depths, self.hidden, self.reaches, self.dropout, strict=True)
         return ObjectSpec(
             HDiT,
@@ -172,7 +172,7 @@ class ImageTransformerV2Layout(TransformerLayout):
         )
 
     def map_weights(self, mapper: WeightMapper) -> None:
-        """Move their tensors to our network."""
+        """Copy the tensors."""
         self.shared(mapper, self.mapping_depth)
         if self.conditions:
             mapper.copy("condition.weight", "mapping_cond_in_proj.weight")
@@ -193,7 +193,7 @@ class ImageTransformerV2Layout(TransformerLayout):
             self.feed_forward(mapper, f"{target}.feed_forward", f"{source}.ff")
 
     def _layers(self) -> Iterator[tuple[str, str]]:
-        """Our names of layers, and theirs."""
+        """Yield names of the layers here and in k-diffusion."""
         last = len(self.widths) - 1
         for level, depth in enumerate(self.depths):
             for index in range(depth):
@@ -205,7 +205,7 @@ class ImageTransformerV2Layout(TransformerLayout):
 
 
 def _reach(settings: Any) -> ObjectSpec | None:
-    """Which tokens a token attends to, in their words."""
+    """Return the specification of the attention pattern."""
     if not isinstance(settings, Mapping):
         raise ValueError(
             f"self_attns={shown(settings)} is not supported; expected settings by name for every level"

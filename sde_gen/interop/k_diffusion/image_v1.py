@@ -1,4 +1,4 @@
-"""The image_v1 of k-diffusion: which of our U-Nets it is, and where its tensors go."""
+"""Mapping of k-diffusion's image_v1 to a U-Net of sde_gen."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,10 +17,10 @@ BLOCK = {
     "norm_out.embed": "main.4.mapper",
     "conv_out": "main.6",
 }
-"""Our names of the parts of a residual block, and theirs."""
+"""Parts of a residual block: names here and in k-diffusion."""
 
 ATTENTION = {"norm.embed": "norm_in.mapper", "qkv": "qkv_proj", "out": "out_proj"}
-"""Our names of the parts of an attention, and theirs."""
+"""Parts of an attention block: names here and in k-diffusion."""
 
 DEFAULTS: dict[str, Any] = {
     "patch_size": 1,
@@ -33,18 +33,18 @@ DEFAULTS: dict[str, Any] = {
     "has_variance": False,
     "dropout_rate": 0.0,
 }
-"""What their configuration assumes."""
+"""Defaults of the configuration."""
 
 
 class ImageV1Layout:
-    """Their image_v1 of a configuration.
+    """Mapping of an image_v1.
 
     Arguments:
         model: the section ``model``.
-        classes: of the data, of which this network is not told.
+        classes: number of classes of the data, ignored by this network.
 
     Raises:
-        ValueError: a setting is missing, or one that our network does not have.
+        ValueError: a setting is missing or not supported.
     """
 
     known = frozenset({*DEFAULTS, "mapping_out", "depths", "channels", "self_attn_depths"})
@@ -53,7 +53,7 @@ class ImageV1Layout:
         del classes
         settings = {**DEFAULTS, **model}
         for key, why in (
-            ("unet_cond_dim", "an image beside the image"),
+            ("unet_cond_dim", "an image as conditioning"),
             ("cross_cond_dim", "cross-attention"),
         ):
             if settings[key] != 0:
@@ -79,7 +79,7 @@ class ImageV1Layout:
         self.variance, self.dropout = flag(settings, "has_variance"), real(settings, "dropout_rate")
 
     def spec(self) -> ObjectSpec:
-        """Our network, without the stages that theirs skips."""
+        """Return the specification of the network, without skipped stages."""
         first = self.skipped
         return ObjectSpec(
             KDiffusionUNet,
@@ -96,9 +96,9 @@ class ImageV1Layout:
         )
 
     def map_weights(self, mapper: WeightMapper) -> None:
-        """Move their tensors to our network; of the outputs all but the one of the variance."""
+        """Copy the tensors, without the variance output."""
         mapper.copy("embedding.frequencies", "timestep_embed.weight", lambda w: w.squeeze(1))
-        if self.augmentations:  # our sines come first; the mapping network sees sums with them
+        if self.augmentations:  # sines come first here, in the input of the mapping network
             mapper.copy("augmentation.weight", "mapping_cond.weight", lambda w: HALVES_SWAPPED(w.mT).mT)
         mapper.copy_layer("mapping.0", "mapping.0", HALVES_SWAPPED)
         mapper.copy_layer("mapping.2", "mapping.2")
@@ -110,7 +110,7 @@ class ImageV1Layout:
                 mapper.copy(f"out.{kind}", name)
                 continue
             mapper.copy(f"out.{kind}", name, lambda w: w[:-1])
-            mapper.unused[f"{name}[{outputs}:]"] = "the variance, which only their training uses"
+            mapper.unused[f"{name}[{outputs}:]"] = "the variance, which only the original training uses"
         self._skip(mapper)
         for target, source in self._layers():
             for part, name in (ATTENTION if f"{target}.qkv.weight" in mapper.needed else BLOCK).items():
@@ -121,20 +121,20 @@ class ImageV1Layout:
             _leave_filter(mapper, name, gain)
 
     def _layers(self) -> Iterator[tuple[str, str]]:
-        """Our names of blocks and attentions, and theirs."""
+        """Yield names of blocks and attention blocks here and in k-diffusion."""
         levels = len(self.depths)
         for level in range(self.skipped, levels):
             count = self.depths[level] * (1 + self.attends[level])
             down, up = level - self.skipped, levels - 1 - level
             halves = int(
                 level > self.skipped
-            )  # our list of layers begins with the change of resolution, if there is one
+            )  # here the list of layers begins with the change of resolution, if there is one
             for index in range(count):
                 yield f"down.{down}.layers.{index + halves}", f"u_net.d_blocks.{level}.{index + 1}"
                 yield f"up.{up}.layers.{index}", f"u_net.u_blocks.{up}.{index}"
 
     def _filters(self) -> Iterator[tuple[str, int]]:
-        """Their names of the filters, and the sum of each."""
+        """Yield name and gain of every filter."""
         levels = len(self.depths)
         for level in range(self.skipped + 1, levels):
             count = self.depths[level] * (1 + self.attends[level])
@@ -142,19 +142,19 @@ class ImageV1Layout:
             yield f"u_net.u_blocks.{levels - 1 - level}.{count}.kernel", 4
 
     def _skip(self, mapper: WeightMapper) -> None:
-        """Leave the stages out that their network has and does not use."""
+        """Ignore the tensors of skipped stages."""
         last = len(self.depths) - 1
         stages = [f"u_net.d_blocks.{level}." for level in range(self.skipped)]
         stages += [f"u_net.u_blocks.{last - level}." for level in range(self.skipped)]
         for name in mapper.tensors:
             if name.startswith(tuple(stages)):
-                mapper.ignore(name, "of a stage that skip_stages leaves out")
+                mapper.ignore(name, "part of a stage that skip_stages skips")
 
 
 def _leave_filter(mapper: WeightMapper, name: str, gain: int) -> None:
-    """Leave a filter of a change of resolution out, which is that of our network."""
-    mapper.ignore(name, "the filter that resampling is")
+    """Ignore the filter of a resampling, after checking that it is the filter used here."""
+    mapper.ignore(name, "the resampling filter, which is not stored here")
     value = mapper.tensors.get(name)
     line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     if value is not None and not torch.equal(value, gain * torch.outer(line, line)):
-        mapper.problems.append(f"{name} is another filter than (1, 3, 3, 1)")
+        mapper.problems.append(f"{name} is not the filter (1, 3, 3, 1)")

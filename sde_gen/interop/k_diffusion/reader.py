@@ -82,7 +82,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     config = settings if config is None else config
     if not isinstance(config, Mapping):
         raise ValueError(
-            f"{path} does not say how its network was made: give their configuration as settings=..."
+            f"{path} contains no configuration of its network: give the original configuration as settings=..."
         )
     return read(tensors, config)
 
@@ -151,5 +151,5 @@ def _parsed(text: str | None, path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: the configuration in its metadata is no JSON ({str(error)[:100]})"
+            f"{path}: the configuration in its metadata is not JSON ({str(error)[:100]})"
         ) from error

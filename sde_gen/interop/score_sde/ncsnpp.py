@@ -1,4 +1,4 @@
-"""The network of score_sde_pytorch: which of our U-Nets it is, and where its tensors go."""
+"""Mapping of score_sde_pytorch's networks to U-Nets of sde_gen."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,7 +36,7 @@ from sde_gen.model.unet.progressive import (
 from sde_gen.model.unet.resample import FIR, Box
 
 Names = Mapping[str, str]
-"""Their names of the parts of a module, and ours."""
+"""Parts of a module: names in score_sde and here."""
 
 PLAIN = {"": ""}
 BLOCK = {
@@ -49,7 +49,7 @@ BLOCK = {
 ATTENTION = {"GroupNorm_0": "norm", "NIN_0": "query", "NIN_1": "key", "NIN_2": "value", "NIN_3": "out"}
 DOWN = {True: {"Conv2d_0": "conv"}, False: {"Conv_0": "1"}}
 UP = {True: {"Conv2d_0": ""}, False: {"Conv_0": ""}}
-"""Convolutions that change the resolution, with a filter and without."""
+"""Resampling convolutions, with and without a filter."""
 
 ACTIVATIONS: dict[str, Any] = {
     "swish": None,
@@ -57,7 +57,7 @@ ACTIVATIONS: dict[str, Any] = {
     "lrelu": ObjectSpec(LeakyReLU, slope=0.2),
     "elu": ObjectSpec(ELU),
 }
-"""Their words, and our activations."""
+"""Activations by their name in score_sde."""
 
 DDPM: dict[str, Any] = {
     "embedding_type": "positional",
@@ -67,18 +67,18 @@ DDPM: dict[str, Any] = {
     "progressive_input": "none",
     "skip_rescale": False,
 }
-"""What their DDPM is among the options of their NCSN++; its normalizations have 32 groups."""
+"""Options of NCSN++ that give DDPM; its normalizations have 32 groups."""
 
 
 class NCSNppLayout:
-    """Their NCSN++ of a configuration, with every option it has, or their DDPM.
+    """Mapping of NCSN++, with all its options, or of DDPM.
 
     Arguments:
-        model: their section ``model``.
-        data: their section ``data``.
+        model: the section ``model``.
+        data: the section ``data``.
 
     Raises:
-        ValueError: a setting is missing, or none of theirs.
+        ValueError: a setting is missing or unknown.
     """
 
     def __init__(self, model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ class NCSNppLayout:
         self.attention = [level for level in range(self.levels) if size // 2**level in resolutions]
 
     def spec(self) -> ObjectSpec:
-        """Our network."""
+        """Return the specification of the network."""
         inputs = {"none": NoInput, "residual": ResidualInput, "input_skip": SkipInput}
         outputs = {"none": NoOutput, "residual": ResidualOutput, "output_skip": SkipOutput}
         change = ResBlockResample if self.biggan else ConvResample if self.learned_change else PlainResample
@@ -143,7 +143,7 @@ class NCSNppLayout:
         return ObjectSpec(FIR, taps=self.taps, **turned)
 
     def map_weights(self, tensors: Mapping[str, Tensor]) -> WeightMapper:
-        """Their tensors, moved to our network; it remains to ``finish``."""
+        """Return a mapper with all tensors copied, before its ``finish``."""
         plausible(tensors, self.levels * self.blocks)
         with torch.device("meta"):
             mapper = WeightMapper(tensors, self.spec().make())
@@ -152,7 +152,7 @@ class NCSNppLayout:
                 if source == "Dense_0" and not self.conditional:
                     for kind in ("weight", "bias"):
                         mapper.ignore(
-                            f"all_modules.{number}.{source}.{kind}", "their network is told no noise level"
+                            f"all_modules.{number}.{source}.{kind}", "the network has no noise label"
                         )
                     mapper.zero_layer(f"{prefix}.{target}")
                 else:
@@ -164,11 +164,11 @@ class NCSNppLayout:
         if not self.conditional:
             mapper.zero_layer("embed.0")
             mapper.zero_layer("embed.2")
-        mapper.ignore("sigmas", "the noise levels of the training, which the process knows")
+        mapper.ignore("sigmas", "the noise levels of the training, which the process defines")
         return mapper
 
     def output_layers(self) -> list[str]:
-        """Our names of the convolutions whose sum is the output."""
+        """Return the names of the convolutions whose sum is the output."""
         return (
             [f"output.heads.{index}.conv" for index in range(self.levels)]
             if self.leave == "output_skip"
@@ -176,7 +176,7 @@ class NCSNppLayout:
         )
 
     def _modules(self) -> Iterator[tuple[str, Names]]:
-        """Our names of their modules in their order, with the names of the parts."""
+        """Yield the modules in their original order, with their names here and those of their parts."""
         if self.fourier:
             yield "embedding", {"W": "frequencies"}
         if self.conditional:
@@ -217,7 +217,7 @@ class NCSNppLayout:
 
 
 def _move(mapper: WeightMapper, target: str, source: str) -> None:
-    """Move a layer; a NIN is a 1x1 convolution written as a matrix."""
+    """Copy a layer; a NIN is a 1x1 convolution stored as a matrix."""
     if source.endswith(".W"):
         mapper.copy(target, source)
     elif "NIN" in source:

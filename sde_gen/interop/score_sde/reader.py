@@ -41,7 +41,7 @@ def load(path: Path, config: Mapping[str, Any] | None) -> ConvertedModel:
     if shadow is None:
         return read(state, given(config))
     if not isinstance(shadow, list):
-        raise ValueError("ema.shadow_params is no list of tensors")
+        raise ValueError("ema.shadow_params is not a list of tensors")
     return read(averaged(state, list(files.tensors(dict(enumerate(shadow))).values())), given(config))
 
 

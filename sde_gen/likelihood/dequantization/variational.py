@@ -113,7 +113,7 @@ def load(path: Path | str) -> Variational:
         ValueError: there is no such file, or it is another one.
     """
     if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}; train a flow by fit and write it by Variational.save")
+        raise ValueError(f"file not found: {path}; train a flow by fit and write it by Variational.save")
     with safetensors.safe_open(str(path), "pt") as file:
         about = (file.metadata() or {}).get("about")
     if about is None:

@@ -117,7 +117,7 @@ LIES = {
 def test_a_pickle_that_would_end_the_process_is_refused(tmp_path: Path, name: str) -> None:
     path = rewritten(tmp_path, lambda _: b"\x80\x02" + LIES[name])
     if name == "the text of a shape":  # tuples are data; that there are no tensors is found later
-        with pytest.raises(ValueError, match="is no dictionary of tensors"):
+        with pytest.raises(ValueError, match="is not a dictionary of tensors"):
             files.tensors(archive.read(path))
         return
     with pytest.raises(ValueError, match=r"is not executed|is damaged, or no archive") as refusal:
@@ -132,7 +132,7 @@ def test_a_pickle_that_would_end_the_process_is_refused(tmp_path: Path, name: st
         (b"K\x03t", b"J\x00\xe1\xf5\x05t", "100000000 numbers of the storage '0' there are 12 bytes"),
         (b"K\x03t", b"K\x02t", "2 numbers of the storage '0' there are 12 bytes"),
         (b"FloatStorage", b"DoubleStorage", "there are 12 bytes"),
-        (b"FloatStorage", b"QInt8Storage", "a kind that is not known"),
+        (b"FloatStorage", b"QInt8Storage", "has an unknown type"),
         (b"X\x01\0\0\0" + b"0", b"X\x01\0\0\0" + b"7", "there are None bytes"),
         (b"K\x03\x85", b"K\x04\x85", r"of shape \(4,\) does not lie within its 3 stored numbers"),
         (b"K\x01\x85", b"K\x02\x85", r"does not lie within"),
@@ -206,7 +206,7 @@ def test_many_views_of_the_same_numbers_are_refused(tmp_path: Path) -> None:
     torch.save({f"{n}": half for n in range(4)}, tmp_path / "few.pth")
     assert len(files.tensors(archive.read(tmp_path / "few.pth"))) == 4
     torch.save({f"{n}": half for n in range(5)}, tmp_path / "many.pth")
-    with pytest.raises(ValueError, match="5 tensors claim 10,240 bytes, of which only 2,048 are there"):
+    with pytest.raises(ValueError, match="5 tensors have 10,240 bytes, of which only 2,048 are stored"):
         files.tensors(archive.read(tmp_path / "many.pth"))
 
 

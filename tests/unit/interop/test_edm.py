@@ -296,7 +296,7 @@ def test_improved_ddpm_is_theirs_at_and_between_the_steps_of_its_chain() -> None
         ({"encoder_type": "both"}, "encoder_type"),
         ({"img_resolution": None}, "img_resolution"),
         ({"sigma_mim": 3}, "no setting sigma_mim"),
-        ({"resample_filter": [1, 3, 3, 1]}, "another filter"),
+        ({"resample_filter": [1, 3, 3, 1]}, "is not the filter"),
         ({"model_channels": 16}, "do not fit"),
     ],
 )
@@ -473,7 +473,7 @@ def test_a_dhariwal_network_computes_what_theirs_does(
         with pytest.raises(ValueError, match=words):
             edm.read(state, {**config, key: value})
     state["model.enc.4x4_down.skip.resample_filter"] *= 2
-    with pytest.raises(ValueError, match="another filter"):
+    with pytest.raises(ValueError, match="is not the averaging filter"):
         edm.read(state, config)
 
 

@@ -135,7 +135,7 @@ def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
         ({"pool": "max"}, "pool='max' is not supported"),
         ({"num_head_channels": -1}, "pool=attention needs num_head_channels"),
         ({"num_head_channels": 48}, "num_head_channels=48 does not divide"),
-        ({"num_classes": 5}, "no setting num_classes: of a classifier out_channels says it"),
+        ({"num_classes": 5}, "no setting num_classes: out_channels of a classifier is its number of classes"),
         ({"classifier_depth": 2}, "their scripts has no setting in_channels"),
         ({"attention_resolutions": "4"}, "flag of their scripts"),
         ({"resblock_updown": None}, "does not say resblock_updown"),

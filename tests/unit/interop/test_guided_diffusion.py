@@ -224,9 +224,9 @@ def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
         ({"attention_resolutions": [2, 4]}, "expected sizes of images in a text"),
         ({"attention_resolutions": "16,"}, "expected sizes of images"),
         ({"image_size": 48}, "their scripts know 512, 256, 128, 64, 32"),
-        ({"rescale_timesteps": None}, "does not say rescale_timesteps"),
+        ({"rescale_timesteps": None}, "does not contain rescale_timesteps"),
         ({"classifier_scale": 1.0}, "guidance.scale"),
-        ({"large_size": 256}, "super-resolution networks are not read"),
+        ({"large_size": 256}, "super-resolution networks are not supported"),
     ],
 )
 def test_flags_that_are_wrong_are_named(change: dict[str, Any], words: str) -> None:
@@ -252,7 +252,7 @@ def test_damaged_tensors_are_named_in_a_line(name: str) -> None:
 def test_a_missing_setting_is_named() -> None:
     tensors, _, config = golden()
     del config["model_channels"]
-    with pytest.raises(ValueError, match="does not say model_channels"):
+    with pytest.raises(ValueError, match="does not contain model_channels"):
         guided_diffusion.read(tensors, config)
 
 

@@ -289,7 +289,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
 
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file(tensors, path)
-    with pytest.raises(ValueError, match=r"does not say .* settings=\.\.\."):
+    with pytest.raises(ValueError, match=r"contains no configuration .* settings=\.\.\."):
         k_diffusion.load(path)
     assert same(path, config)
     safetensors.torch.save_file(tensors, path, metadata={"config": json.dumps(config)})
@@ -298,7 +298,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
     other["model"]["sigma_data"] = 0.7
     assert k_diffusion.load(path, other).config["parametrization"]["sigma_data"] == 0.7
     safetensors.torch.save_file(tensors, path, metadata={"config": "{"})
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         k_diffusion.load(path)
     assert same(path, config)
     spoiled = {name: torch.zeros_like(value) for name, value in tensors.items()}
@@ -307,7 +307,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
     assert same(tmp_path / "a.pth")
     del training["config"]
     torch.save(training, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="does not say"):
+    with pytest.raises(ValueError, match="contains no configuration"):
         k_diffusion.load(tmp_path / "a.pth")
     assert same(tmp_path / "a.pth", config)
     torch.save(tensors, tmp_path / "a.pth")
@@ -416,7 +416,7 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
     assert "extra.weight is not known" in refused(**{"inner_model.extra.weight": torch.ones(1)})
     assert f"{bare} holds NaN" in refused(**{name: torch.full_like(tensors[name], torch.nan)})
     kernel = "inner_model.u_net.d_blocks.1.0.kernel"
-    assert "another filter" in refused(**{kernel: torch.ones(4, 4) / 16})
+    assert "is not the filter" in refused(**{kernel: torch.ones(4, 4) / 16})
     for odd in ("timestep_embed.weight", "mapping_cond.weight", "mapping.0.weight"):
         assert odd in refused(**{f"inner_model.{odd}": torch.ones(8)})
     with pytest.raises(ValueError, match="no section 'model'"):

@@ -71,5 +71,5 @@ def test_messages_are_one_short_line() -> None:
 
 def test_a_network_that_a_file_cannot_hold_is_not_made() -> None:
     settings.plausible(dict.fromkeys(range(10)), blocks=5)
-    with pytest.raises(ValueError, match="ask for 6 residual blocks"):
+    with pytest.raises(ValueError, match="require 6 residual blocks"):
         settings.plausible(dict.fromkeys(range(10)), blocks=6)
