@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from sde_gen.utils import atomic
 
 NAME = "checkpoint.json"
-"""The file that is written last; beside it lies its SHA-256."""
+"""File name of the manifest, which is written last, together with a file of its SHA-256."""
 
 LARGEST = 2**24
-"""Bytes of that file, at most."""
+"""Maximum size of the manifest in bytes."""
 
 LARGEST_SUM = 2**10
-"""Bytes of the file with its checksum, at most."""
+"""Maximum size of the checksum file in bytes."""
 
 LONGEST_MESSAGE = 400
 """Letters of a message, at most."""
@@ -31,7 +31,7 @@ class Manifest(NamedTuple):
     Attributes:
         images: number of training images seen.
         about: metadata of the training.
-        sha256: the SHA-256 of every file, by its name.
+        sha256: SHA-256 by file name.
     """
 
     images: int
@@ -43,7 +43,7 @@ def read(path: Path) -> Manifest:
     """Read and validate the manifest of a checkpoint, without its tensors.
 
     Raises:
-        ValueError: it is missing, damaged or invalid; the message names the file.
+        ValueError: the manifest is missing, damaged or invalid; the message names the file.
     """
     file = path / NAME
     try:
@@ -61,7 +61,7 @@ def read(path: Path) -> Manifest:
     if not isinstance(images, int) or not 0 <= images < 10**15:
         raise ValueError(f"{file} was not written by this package (it has images={brief(images)})")
     if not isinstance(about, dict) or not isinstance(sums, dict):
-        raise ValueError(f"{file} was not written by this package (about and sha256 are no objects)")
+        raise ValueError(f"{file} was not written by this package (about and sha256 are not objects)")
     if not isinstance(about.get("validation"), int | float | None):
         raise ValueError(
             f"{file} was not written by this package (it has validation={brief(about['validation'])})"
@@ -76,7 +76,7 @@ def verify_checksum(path: Path, digest: "hashlib._Hash", sha256: str) -> None:
     """Verify the checksum of a file.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the checksums differ.
     """
     if digest.hexdigest() != sha256.strip():
         raise ValueError(f"{path} is damaged: its checksum differs from the one written with it")
@@ -86,7 +86,7 @@ def unreadable(path: Path, error: OSError) -> str:
     """Return a one-line message about a checkpoint that cannot be read."""
     name = Path(error.filename).name if error.filename else "a file"
     if isinstance(error, FileNotFoundError):
-        return f"the checkpoint {path} is incomplete: there is no {name}"
+        return f"the checkpoint {path} is incomplete: {name} is missing"
     return f"the checkpoint {path} cannot be read: {error.strerror or error}, {name}"
 
 

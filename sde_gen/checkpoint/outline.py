@@ -11,25 +11,25 @@ from sde_gen.checkpoint.state_dict import compare
 from sde_gen.distributed.storage import TensorSource
 
 PARTS_OF_TENSOR = 16
-"""Modules and parameters that a network has for each of its tensors, at most; ours have two."""
+"""Maximum number of modules and parameters per tensor of a network; networks of this package have two."""
 
 FEWEST_PARTS = 1000
-"""So many are allowed to any network."""
+"""Number of modules and parameters that is always allowed."""
 
 LARGEST_CONSTANTS = 2**26
-"""Numbers that a network keeps beside its tensors, at most."""
+"""Maximum number of elements in buffers that are not stored."""
 
 
 def check(build: Callable[[], nn.Module], tensors: Mapping[str, TensorSource], *, what: str) -> None:
-    """Build a network without memory, and compare it with stored tensors.
+    """Build a network on the meta device and compare it with stored tensors.
 
     Arguments:
-        build: makes the network.
-        tensors: the stored ones.
-        what: they are of, for the message.
+        build: function that builds the network.
+        tensors: stored tensors by name.
+        what: description of their source, for the message.
 
     Raises:
-        ValueError: they are of another network, or the network is larger than they say.
+        ValueError: the tensors are of another network, or the network is larger than they are.
     """
     with _bounded(PARTS_OF_TENSOR * len(tensors) + FEWEST_PARTS, what):
         net = build()
@@ -38,13 +38,13 @@ def check(build: Callable[[], nn.Module], tensors: Mapping[str, TensorSource], *
     constants = sum(buffer.numel() for name, buffer in net.named_buffers() if name not in expected)
     if constants > LARGEST_CONSTANTS:
         raise ValueError(
-            f"{what} is of another network: beside its tensors this one has {constants:,} numbers"
+            f"{what} is of another network: this one has {constants:,} additional numbers in buffers"
         )
 
 
 @contextmanager
 def _bounded(most: int, what: str) -> Iterator[None]:
-    """Inside the block tensors have no memory, and modules no more than so many parts."""
+    """Return a context on the meta device in which at most ``most`` modules and parameters can be registered."""
     count = 0
 
     def counted(*_: object) -> None:

@@ -26,23 +26,23 @@ def resume(
     batch_size: int,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> int | None:
-    """Load the last checkpoint, if there is one, and warn where it was written with other settings.
+    """Load the last checkpoint, if there is one, and warn if it was written with other settings.
 
     Arguments:
         folder: the folder of checkpoints.
         net: the network.
-        ema_model: the network of averaged weights.
+        ema_model: the network with EMA weights.
         adam: the optimizer.
         strategy: the strategy, which may shard these.
-        about: the settings now, plain data.
-        batch_size: images of a step.
-        upgrade: renames what an earlier version called otherwise in the settings of the checkpoint.
+        about: current settings as plain data.
+        batch_size: images per step.
+        upgrade: function that renames settings of earlier versions in the checkpoint.
 
     Returns:
         Images seen, or None without a checkpoint.
 
     Raises:
-        ValueError: the checkpoint is of another network or batch size, or holds numbers that are not finite.
+        ValueError: the checkpoint is of another network or batch size, or contains non-finite values.
     """
     saved = checkpoint.latest(folder, strategy=strategy)
     if saved is None:
@@ -50,7 +50,7 @@ def resume(
     what = f"the checkpoint in {folder.parent}"
     if saved.images % batch_size:
         raise ValueError(
-            f"{what} has seen {saved.images:,} images, which is no multiple of batch_size={batch_size}; "
+            f"{what} has seen {saved.images:,} images, which is not a multiple of batch_size={batch_size}; "
             "keep its batch size or choose another run folder"
         )
     load_into(net, saved.net, what=what, strategy=strategy)
@@ -58,13 +58,13 @@ def resume(
     from_tensors(adam, saved.optimizer, strategy)
     _check_finite(folder, saved.images, net, ema_model, adam, strategy)
     stored = upgrade(saved.about)
-    known = {key: value for key, value in about.items() if key in stored}  # by an earlier version, less
+    known = {key: value for key, value in about.items() if key in stored}  # earlier versions stored less
     changed = diff_config({**stored, "validation": None}, {**known, "validation": None})
     if changed:
         bits = any(line.startswith("execution.") for line in changed)
         warnings.warn(
             f"{what} was written with other settings: {'; '.join(changed)}"
-            + ("; with other threads or another memory format the last bits may differ" if bits else ""),
+            + ("; with another number of threads or memory format the last bits may differ" if bits else ""),
             stacklevel=3,
         )
     return saved.images

@@ -17,7 +17,7 @@ def load_into(
     what: str,
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
-    """Load weights that must fit exactly; every process reads what it keeps.
+    """Load weights, which must match exactly; every process reads its shard.
 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; the message names the first ones.
@@ -69,7 +69,7 @@ def from_tensors(
     tensors: Mapping[str, TensorSource],
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
 ) -> None:
-    """Undo :func:`to_tensors`; every process reads what it keeps.
+    """Invert :func:`to_tensors`; every process reads its shard.
 
     Raises:
         ValueError: the tensors do not belong to these parameters.

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, verified when read, no code inside."""
+"""Checkpoints: atomic writing, verified reading, no executable content."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.utils import atomic
 
 PARTS = ("net", "ema", "optimizer")
-"""The parts of a checkpoint that hold tensors, and the fields they come from."""
+"""Parts of a checkpoint with tensors, and their fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A complete checkpoint on the disk; tensors are loaded by indexing, ``saved.ema[name][()]``.
+    """Complete checkpoint on disk; tensors are loaded by indexing, ``saved.ema[name][()]``.
 
     Arguments:
-        images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not asked for are empty.
+        images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not requested are empty.
     """
 
     images: int
@@ -57,12 +57,12 @@ class Saved:
 
 
 def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProcess()) -> Path:  # noqa: B008, without state
-    """Write folder/<images> atomically; every process calls.
+    """Write folder/<images> atomically; a collective operation.
 
-    A process killed meanwhile, or a full disk, leaves what was there before.
+    A killed process or a full disk leaves earlier checkpoints untouched.
 
     Raises:
-        OSError: the checkpoint could not be written, by whichever process; nothing of it is left.
+        OSError: a process could not write the checkpoint; no part of it is left.
     """
     writer = CheckpointWriter(folder, checkpoint.images, checkpoint.about)
     try:
@@ -81,15 +81,15 @@ def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProces
 
 
 def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = SingleProcess()) -> Saved:  # noqa: B008, without state
-    """Verify a checkpoint; every process calls, and reads a share of the files for that.
+    """Verify and open a checkpoint; a collective operation in which every process verifies some of the files.
 
     Arguments:
-        path: its folder.
-        parts: names of the parts to read; no others are opened.
+        path: folder of the checkpoint.
+        parts: names of the parts to open.
         strategy: the processes.
 
     Raises:
-        ValueError: a file is missing or damaged, whichever process found it; the message names it.
+        ValueError: a file is missing or damaged; all processes raise the error, which names the file.
     """
     saved, problem = None, None
     try:
@@ -116,12 +116,12 @@ def latest(
     """Load the newest undamaged checkpoint, with a warning that names damaged ones; return None if there is none.
 
     Arguments:
-        folder: the folder of checkpoints, as the first process sees it.
-        parts: what is wanted, as in :func:`load`.
-        strategy: the processes; every one calls.
+        folder: the folder of checkpoints; the listing of rank 0 counts.
+        parts: names of the parts to open.
+        strategy: the processes; a collective operation.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged.
+        ValueError: all checkpoints are damaged.
     """
     damaged: list[str] = []
     candidates = strategy.all_gather_object(paths(folder))[0]
@@ -145,7 +145,7 @@ def latest(
 
 
 def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
-    """The checkpoint of least validation loss; None if none was validated.
+    """Load the checkpoint with the smallest validation loss; return None if none was validated.
 
     Raises:
         ValueError: it is damaged.
@@ -155,35 +155,35 @@ def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
             return load(path, parts)
         except ValueError:
             if path.exists():
-                raise  # else a training beside has deleted it: there is a better one
+                raise  # otherwise a concurrent training has deleted it, because there is a better one
     return None
 
 
 def best_path(folder: Path) -> Path | None:
-    """The checkpoint of least validation loss; None if none was validated."""
+    """Return the path of the checkpoint with the smallest validation loss, None if none was validated."""
     while True:
         found = paths(folder)
         best = _best(found)
-        if all(path.exists() for path in found):  # else a training beside has deleted one meanwhile
+        if all(path.exists() for path in found):  # otherwise a concurrent training has deleted one
             return best
 
 
 def clear(folder: Path) -> None:
-    """Delete temporary folders of killed trainings; call it with the run folder locked."""
+    """Delete temporary folders of killed trainings; the run folder must be locked."""
     for path in folder.glob(".[0-9]*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def prune(folder: Path, newest: Path, *, keep: int) -> None:
-    """Delete all checkpoints but the last ``keep`` up to the newest whole one, and the best; and temporary folders.
+    """Delete temporary folders and all checkpoints but the best and the last ``keep`` up to ``newest``.
 
-    Those after the newest are damaged: the training went back behind them. They take no place of a whole one, and are
-    replaced once it has come as far again.
+    Checkpoints with more images than ``newest`` are damaged, and the training fell back to an earlier one. They do not
+    count, and are replaced when the training reaches them again.
 
     Arguments:
         folder: the folder of checkpoints.
-        newest: the one that was just written.
-        keep: how many stay.
+        newest: the checkpoint that was just written.
+        keep: number of checkpoints to keep.
     """
     whole = [path for path in paths(folder) if path.name <= newest.name]
     best = _best(whole)
@@ -217,7 +217,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
     absent = [part for part, names in files.items() if not names]
     if absent:
-        raise ValueError(f"the checkpoint {path} is incomplete: it lists no file of {absent[0]}")
+        raise ValueError(f"the checkpoint {path} is incomplete: it lists no file of the part {absent[0]}")
     try:
         for file in (wanted := [file for group in files.values() for file in group]):
             atomic.check_regular(file)

@@ -24,7 +24,7 @@ def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:
 
 
 class _Block(NamedTuple):
-    """A piece on the disk: the rows from begin to end of a tensor with that many, and the shape of each."""
+    """Rows begin to end of a tensor in a file, the number of rows of the tensor, and its dtype and row shape."""
 
     begin: int
     end: int
@@ -34,13 +34,13 @@ class _Block(NamedTuple):
 
 
 class LazyTensor:
-    """A tensor on the disk; indexing reads the selected region only.
+    """Tensor on disk; indexing reads the selected region only.
 
     Arguments:
-        name: its name in the files.
-        shape: its shape.
-        blocks: where its rows lie, in their order.
-        opened: opens a file.
+        name: name in the files.
+        shape: shape of the tensor.
+        blocks: its rows in order.
+        opened: function that opens a file.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LazyTensor:
         self.name, self.shape, self.blocks, self.opened = name, torch.Size(shape), blocks, opened
 
     def __getitem__(self, region: Region) -> Tensor:
-        """Read a region, in the memory of the CPU."""
+        """Read a region into CPU memory."""
         if not self.shape:
             found: Tensor = self.opened(self.blocks[0].file).get_tensor(self.name)
             return found
@@ -69,7 +69,7 @@ def open_shards(files: Sequence[Path]) -> dict[str, LazyTensor]:
     """Open the tensors of several files; only headers are read, and no code is executed.
 
     Raises:
-        ValueError: a file is none of ours, or the rows do not make up whole tensors; the message names the file.
+        ValueError: a file was not written by this package, or rows are missing; the message names the file.
     """
     opened: Callable[[Path], Any] = functools.lru_cache(64)(functools.partial(safe_open, framework="pt"))
     found: dict[str, list[_Block]] = {}
@@ -103,7 +103,7 @@ def _rows(header: dict[str, str]) -> dict[str, tuple[int, int]]:
 
 
 def _check(name: str, blocks: Sequence[_Block]) -> None:
-    """The blocks are of one tensor, and each begins where the one before ends."""
+    """Check that the blocks have the same dtype and row shape, and that each begins where the previous one ends."""
     first, end = blocks[0], 0
     for block in blocks:
         if (block.begin, block.size, block.kind) != (end, first.size, first.kind):

@@ -33,7 +33,7 @@ class CheckpointWriter:
     def begin(self) -> None:
         """Create the temporary folder; called by one process, before any process writes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.tmp_dir, ignore_errors=True)  # of a process killed while it wrote
+        shutil.rmtree(self.tmp_dir, ignore_errors=True)  # left by a killed process
         self.tmp_dir.mkdir()
 
     def write(self, part: str, shards: Mapping[str, TensorShard], suffix: str = "") -> dict[str, str]:
@@ -59,7 +59,7 @@ class CheckpointWriter:
         flush(self.tmp_dir)
         if (
             self.final.exists()
-        ):  # the same counter again: that one was damaged, or the run would go on from it
+        ):  # the same number again: that checkpoint is damaged, or the run would have resumed from it
             shutil.rmtree(self.old, ignore_errors=True)
             os.rename(self.final, self.old)
         os.rename(self.tmp_dir, self.final)

@@ -1,4 +1,4 @@
-"""Data sets in memory and on the disk, the order of their batches, and augmentation."""
+"""Data sets in memory and on disk, batches, augmentation."""
 
 from sde_gen.data import codec, conditioning
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation

@@ -36,10 +36,10 @@ def build_atomically(
         ValueError: the folder was built with other settings, is damaged, or has other content.
         OSError: the disk is full; the partial folder is removed.
     """
-    folder = folder.resolve()  # the current folder, and what a link leads to, have names too
+    folder = folder.resolve()  # resolves links and "."
     if not (folder / HEADER).exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} exists and was not made by us; choose another folder")
+            raise ValueError(f"{folder} exists and was not built by this package; choose another folder")
         _make(folder, settings, fill)
     with checked_read(folder):
         header = json.loads((folder / HEADER).read_bytes())
@@ -53,8 +53,8 @@ def build_atomically(
     if changed:
         listing = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise ValueError(
-            f"{folder} was made under other settings ({listing}); choose another folder, or delete it to "
-            "make it again"
+            f"{folder} was built with other settings ({listing}); choose another folder, or delete it to "
+            "rebuild it"
         )
     return content
 
@@ -70,13 +70,13 @@ def checked_read(folder: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         why = f"no {error}" if isinstance(error, KeyError) else f"{error}"
-        raise ValueError(f"{folder} is damaged ({why}); delete it, it is made again") from error
+        raise ValueError(f"{folder} is damaged ({why}); delete it to rebuild it") from error
 
 
 def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_name(f".{folder.name}.lock")):
-        if (folder / HEADER).exists():  # another process has made it meanwhile
+        if (folder / HEADER).exists():  # another process has built it in the meantime
             return
         try:
             with atomic.folder(folder) as aside:
@@ -84,10 +84,10 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
                 atomic.put(aside / HEADER, json.dumps(header, indent=1).encode())
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / HEADER).exists():
-                return  # without locks: another one was faster
+                return  # without locks: another process was faster
             if error.errno is None:  # of another library
                 raise
-            why = f"{error.strerror or error}; {folder} is not made, and nothing of it is left"
+            why = f"{error.strerror or error}; {folder} was not built, and no part of it remains"
             raise OSError(error.errno, why, str(error.filename or folder)) from error
 
 
@@ -95,7 +95,7 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
 def _alone(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes, which is released if the process is killed."""
     with path.open("a") as file:
-        # without locks each process makes the folder, and the first to be done names it
+        # without locks each process builds the folder, and the first to finish renames it
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -25,7 +25,7 @@ class Augmentation(Checked, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class NoAugmentation(Augmentation):
-    """Leave the data as they are."""
+    """No augmentation."""
 
     batch_coupled: ClassVar[bool] = False
 

@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def shape(self) -> Shape:
-        """Event shape."""
+        """Return the event shape."""
         return tuple(self.values.shape[1:])
 
     def to(self, device: torch.device | str) -> "Dataset":

@@ -46,7 +46,7 @@ class MemmapImages(LazyImages):
 
     @property
     def shape(self) -> Shape:
-        """(N, *event)."""
+        """Return the shape (N, *event)."""
         return self._shape
 
     @property

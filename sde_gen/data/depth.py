@@ -15,7 +15,7 @@ HEAD = 2**16
 
 
 def deep(image: Image.Image) -> bool:
-    """Return True if an opened image file that is not decoded yet has more than 8 bits per channel."""
+    """Return True if an opened but not yet decoded image file has more than 8 bits per channel."""
     if image.mode.startswith(("I", "F")):
         return True
     bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, 8)

@@ -1,4 +1,4 @@
-"""The embedded data set: handwritten digits of scikit-learn."""
+"""Handwritten digits of scikit-learn."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,21 @@ from sde_gen.data.base import DatasetSource, Splits, random_mask, split
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(DatasetSource):
-    """1,797 grey digits of 8x8 pixels with 17 levels (0 to 16) in 10 classes; inside scikit-learn, no download.
+    """1,797 gray digits of 8x8 pixels with 17 levels (0 to 16) in 10 classes; part of scikit-learn, no download.
 
     Source: Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI.
 
     Arguments:
-        test_fraction: share of the test split.
-        seed: draws the split.
+        test_fraction: fraction of the test split.
+        seed: seed of the split.
     """
 
     test_fraction: float = 1 / 6
     seed: int = 0
 
     def load(self) -> Splits:
-        """Read the digits."""
-        from sklearn.datasets import load_digits  # takes longer than all of PyTorch: for those who need it
+        """Load the digits from scikit-learn."""
+        from sklearn.datasets import load_digits  # imported lazily: slower than PyTorch
 
         digits = load_digits()
         values = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)

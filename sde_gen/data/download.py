@@ -1,4 +1,4 @@
-"""Explicit downloads: checked, atomic, never of their own accord."""
+"""Explicit downloads with checksums, written atomically."""
 
 import gzip
 import hashlib
@@ -14,12 +14,12 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
     """Fetch a gzip file, check its decompressed content and move it into place in one step.
 
     Arguments:
-        url: where the file lies.
-        path: where it goes; its folder is made.
-        sha256_of_content: SHA-256 of what the file decompresses to.
+        url: address of the file.
+        path: destination; its folder is created.
+        sha256_of_content: SHA-256 of the decompressed content.
 
     Raises:
-        ValueError: no connection, or another content than expected; nothing is left behind.
+        ValueError: the download failed or has another content; no file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -27,9 +27,7 @@ def fetch(url: str, path: Path, *, sha256_of_content: str) -> None:
             content = answer.read()
         digest = hashlib.sha256(gzip.decompress(content)).hexdigest()
         if digest != sha256_of_content:
-            raise ValueError(
-                f"{url} holds something else than expected: SHA-256 {digest}, not {sha256_of_content}"
-            )
+            raise ValueError(f"{url} has an unexpected content: SHA-256 {digest}, not {sha256_of_content}")
         atomic.write(path, content)
     except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-        raise ValueError(f"cannot fetch {url}: {error}; fetch it by hand into {path.parent}") from error
+        raise ValueError(f"cannot fetch {url}: {error}; download it manually into {path.parent}") from error

@@ -30,7 +30,7 @@ CATEGORIES = (
     *("Activities", "Animals & Nature", "Component", "Flags", "Food & Drink"),
     *("Objects", "People & Body", "Smileys & Emotion", "Symbols", "Travel & Places"),
 )
-"""The classes, in the order of the labels."""
+"""Names of the classes in order of the labels."""
 
 SAME = str.maketrans(
     {
@@ -40,30 +40,29 @@ SAME = str.maketrans(
         **dict.fromkeys("\U0001f466\U0001f467", "\U0001f9d2"),  # boy, girl: child
     }
 )
-"""What makes one emoji of several: dropped or replaced, their characters are the same."""
+"""Code points that distinguish variants of an emoji, with their replacements."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Emoji(DatasetSource):
     """1,897 color emoji of the Noto set with 256 levels, in the 10 categories of Unicode.
 
-    They are read from the archive of the npm package, which is fetched by ``download``, or by hand with
-    ``npm pack emoji-datasource-google@16.0.0``. They are laid on white, so that four in ten values
-    are level 255: a likelihood rewards that point mass. Pictures that repeat another, such as flags of territories, are
-    left out. Whether an emoji belongs to the test split depends on what is drawn alone: its skin tones, sexes and
-    directions, which look alike, are all in one split.
+    They are read from the archive of the npm package, downloaded by ``download`` or manually with
+    ``npm pack emoji-datasource-google@16.0.0``. They are composed over white, so that four in ten values are level 255,
+    a point mass that increases the likelihood. Duplicate images, such as flags of territories, are omitted. All
+    variants of an emoji (skin tones, sexes, directions), which look alike, are in the same split.
 
-    Sources: the Noto Emoji project (pictures, Apache-2.0 license); Henderson's emoji-data, version 16.0.0 (names
+    Sources: the Noto Emoji project (images, Apache-2.0 license); Henderson's emoji-data, version 16.0.0 (names
     and categories, MIT license).
 
     Arguments:
         root: folder of the archive.
-        download: fetch the archive into ``root`` from ``url`` if it is not there (74 MB).
-        url: where to fetch it from.
-        size: side of the pictures; those of the archive have 64 pixels, areas of which are averaged.
-        skin_tones: at most so many of an emoji's 5 or 25 variants in skin tone, evenly spread, beside itself.
-        test_fraction: share of the test split.
-        background: color on which they are laid, by a name or as #rrggbb; None leaves out the transparency.
+        download: download the archive (74 MB) from ``url`` into ``root`` if it is missing.
+        url: address of the archive.
+        size: side of the images in pixels; those of the archive have 64, which are averaged.
+        skin_tones: maximum number of an emoji's 5 or 25 skin tone variants, evenly spaced, besides the default.
+        test_fraction: fraction of the test split.
+        background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
     """
 
     root: str = "data/emoji"
@@ -79,14 +78,14 @@ class Emoji(DatasetSource):
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 64:
-            raise ValueError(f"size={self.size}: the pictures have 64 pixels a side; expected 1 to 64")
+            raise ValueError(f"size={self.size}: the images have sides of 64 pixels; expected 1 to 64")
         if self.skin_tones < 0:
-            raise ValueError(f"skin_tones={self.skin_tones} must not be negative; 0 leaves variants out")
+            raise ValueError(f"skin_tones={self.skin_tones} must not be negative; 0 omits variants")
         check_fraction(self.test_fraction)
         check_background(self.background)
 
     def load(self) -> Splits:
-        """Read the archive."""
+        """Read the images from the archive."""
         path = Path(self.root) / ARCHIVE
         if self.download and not path.exists():
             fetch(self.url, path, sha256_of_content=CONTENT)
@@ -104,7 +103,7 @@ class Emoji(DatasetSource):
                 pictures.setdefault(
                     picture.numpy().tobytes(), (hash_fraction(base), CATEGORIES.index(category), picture)
                 )
-        # in the order of their hashes: the first n of a split are a fair sample of its classes
+        # in order of their hashes, so that the first n of a split are a random subset
         places, labels, values = zip(*sorted(pictures.values(), key=lambda one: one[0]), strict=True)
         test = torch.tensor(places) < self.test_fraction
         return split(
@@ -117,7 +116,7 @@ class Emoji(DatasetSource):
         )
 
     def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
-        """File, what is drawn, and category of every picture."""
+        """Return file, drawing and category of every image."""
         for entry in entries:
             base, category = drawing(entry["unified"]), entry["category"]
             yield entry["image"], base, category
@@ -137,7 +136,7 @@ def content(path: Path) -> bytes:
     """Decompress the archive.
 
     Raises:
-        ValueError: it is missing, damaged or another one.
+        ValueError: the archive is missing, damaged or another one.
     """
     if not path.exists():
         raise ValueError(
@@ -147,7 +146,7 @@ def content(path: Path) -> bytes:
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it and fetch it again") from error
+        raise ValueError(f"{path} is damaged ({error}); remove it and download it again") from error
     if hashlib.sha256(content).hexdigest() != CONTENT:
         raise ValueError(
             f"{path} is not the archive of {PACKAGE} {VERSION}; remove it and fetch it with data.download=true"
@@ -156,6 +155,6 @@ def content(path: Path) -> bytes:
 
 
 def drawing(unified: str) -> str:
-    """Characters of an emoji without skin tones, sexes and direction, from its code points such as 1F3C3-1F3FB."""
+    """Return the characters of an emoji without skin tones, sexes and direction, from code points (1F3C3-1F3FB)."""
     characters = "".join(chr(int(point, 16)) for point in unified.split("-"))
     return characters.translate(SAME) or characters[0]

@@ -9,7 +9,7 @@ from sde_gen.data.download import fetch
 from sde_gen.data.idx import read_idx
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+"""Folder of Debian's package dataset-fashion-mnist."""
 
 CONTENT = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -22,17 +22,17 @@ CONTENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMNIST(DatasetSource):
-    """70,000 grey pictures of clothes, 28x28 with 256 levels, in 10 classes; 10,000 are the test split.
+    """70,000 gray images of clothes, 28x28 with 256 levels, in 10 classes; 10,000 are the test split.
 
-    The files are read from ``root``, or else from the folder of Debian's package dataset-fashion-mnist.
-    MNIST, KMNIST and the like come in the same four files: give their folder as ``root``.
+    The files are read from ``root``, or else from the folder of Debian's package dataset-fashion-mnist. MNIST, KMNIST
+    and similar sets consist of the same four files: give their folder as ``root``.
 
     Source: Xiao et al., 2017, arXiv:1708.07747 (MIT license).
 
     Arguments:
-        root: folder with the four files, gzipped or not; None looks in Debian's folder.
-        download: fetch missing files into ``root`` from ``url`` (30 MB).
-        url: where to fetch them from.
+        root: folder with the four files, gzipped or not; None uses Debian's folder.
+        download: download missing files (30 MB) from ``url`` into ``root``.
+        url: address of the files.
     """
 
     root: str | None = None

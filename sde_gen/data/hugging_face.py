@@ -34,7 +34,7 @@ class HuggingFace(StreamingSource):
 
     Arguments:
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
-        name: configuration of the set, None for its only one.
+        name: configuration of the data set, None for its only one.
         size: side of square images; others are resized and cropped.
         channels: 1 for grey, 3 for color.
         train: name of the training split.
@@ -137,8 +137,8 @@ class HuggingFace(StreamingSource):
             return {number: number for number in range(feature.num_classes)}
         if not _discrete(feature):
             raise ValueError(
-                f"data.label={label}: the column of {self.path!r} is of type {feature}; expected ClassLabel, whole "
-                "numbers or texts"
+                f"data.label={label}: the column of {self.path!r} is of type {feature}; expected ClassLabel, integers "
+                "or strings"
             )
         values: set[Any] = set()
         for name, part in splits.items():
@@ -167,7 +167,7 @@ class HuggingFace(StreamingSource):
                 if label is not None and place is None:
                     if given not in (None, -1):
                         raise ValueError(
-                            f"{self._at(name, index)}: label {given} is none of the {len(classes)} classes"
+                            f"{self._at(name, index)}: label {given} is not one of the {len(classes)} classes"
                         )
                     bare.append(f"{index} ({given})")
                 try:

@@ -60,12 +60,12 @@ class DataIdentity:
                 places=dict(stored["places"]),
             )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"the description of the data is not one ({error!r})") from error
+            raise ValueError(f"the description of the data is invalid ({error!r})") from error
         texts = [*identity.class_names, *identity.fingerprint.values(), *identity.places.values()]
         if not all(isinstance(count, str) for count in texts) or not all(
             type(count) is int for count in identity.samples.values()
         ):
-            raise ValueError("the description of the data is not one (texts and whole numbers were expected)")
+            raise ValueError("the description of the data is invalid (expected strings and integers)")
         return identity
 
     def plain(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class DataIdentity:
                 differences.append(f"{name} split {self.samples[name]:,} -> {other.samples[name]:,} samples")
             elif self.fingerprint[name] != other.fingerprint[name]:
                 differences.append(
-                    f"{name} split of other samples ({self.fingerprint[name]} -> {other.fingerprint[name]})"
+                    f"{name} split has other samples ({self.fingerprint[name]} -> {other.fingerprint[name]})"
                 )
         return differences
 

@@ -68,7 +68,7 @@ def plain(image: Image.Image, *, background: str | None = "white") -> Image.Imag
         OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
     if deep(image):
-        raise ValueError(f"more than 8 bits a channel, mode {image.mode}; convert it to 8")
+        raise ValueError(f"more than 8 bits per channel, mode {image.mode}; convert it to 8")
     rotated = upright(image)
     if not rotated.has_transparency_data:
         return rotated
@@ -83,7 +83,7 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except UNREADABLE:  # of the EXIF alone: the picture was decoded
+    except UNREADABLE:  # of the EXIF only: the image was decoded before
         orientation = None
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
@@ -126,11 +126,11 @@ def check_background(background: str | None) -> None:
         color = (0, 0, 0) if background is None else ImageColor.getrgb(background)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"background={background!r} is no color; expected a name such as white, '#rrggbb', or null to leave "
-            "out the transparency"
+            f"background={background!r} is not a color; expected a name such as white, '#rrggbb', or null to "
+            "drop the alpha channel"
         ) from error
     if len(color) != 3:
-        raise ValueError(f"background={background!r} is transparent itself; expected a color as '#rrggbb'")
+        raise ValueError(f"background={background!r} is transparent; expected a color as '#rrggbb'")
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> Iterator[Out]:

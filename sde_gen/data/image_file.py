@@ -34,13 +34,13 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
     except FileNotFoundError as error:
         raise ValueError(f"there is no image {path}") from error
     except UNREADABLE as error:
-        raise ValueError(f"{path} is no image that can be read ({error})") from error
+        raise ValueError(f"{path} is not a readable image ({error})") from error
     size, channels = (image.height, image.width), 1 if _is_grey(image) else 3
     shape = min(shapes, key=lambda one: (one[1:] != size, one[0] != channels))
     done = (
         [] if shape[1:] == size else [f"resized from {_size(size)} and cropped to {_size(shape[1:])} pixels"]
     )
-    done += ["its colors made grey"] if shape[0] < channels else []
+    done += ["its colors converted to gray"] if shape[0] < channels else []
     if done:
         warnings.warn(f"{path}: {', '.join(done)}", stacklevel=2)
     return fitted(image, shape)

@@ -16,7 +16,7 @@ TEST = ("test", "testing", "val", "valid", "validation")
 
 
 class Found(NamedTuple):
-    """One image file.
+    """Image file of a folder.
 
     Attributes:
         name: path relative to the root folder.

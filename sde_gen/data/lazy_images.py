@@ -28,7 +28,7 @@ class LazyImages(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> Shape:
-        """(N, *event)."""
+        """Return the shape (N, *event)."""
 
     @property
     @abc.abstractmethod

@@ -63,7 +63,7 @@ class Shards(StreamingSource):
         check_square(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
         if self.workers < 1:
-            raise ValueError(f"workers={self.workers}: at least 1 image has to be decoded at a time")
+            raise ValueError(f"workers={self.workers}: must be at least 1")
 
     def load(self) -> Splits:
         """Index the images, or open their cache."""
@@ -99,10 +99,10 @@ class Shards(StreamingSource):
         test = index.share < self.test_fraction if self.test is None else index.shard >= len(shards)
         if test.all() or not test.any():
             raise ValueError(
-                f"{len(test)} images, of which {test.sum()} are the test split's: both splits need some; give other "
+                f"{len(test)} images, {test.sum()} of them in the test split: both splits need images; give other "
                 "shards, or another data.test_fraction"
             )
-        # those held out in the order of their hashes: the first n are a fair sample of their classes
+        # held-out images in order of their hashes, so that the first n are a random subset
         held = np.flatnonzero(test)
         held = held[np.argsort(index.share[held], kind="stable")]
         classes = int(index.label.max()) + 1

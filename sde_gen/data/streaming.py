@@ -1,4 +1,4 @@
-"""Streams of images, read into memory or into a cache on the disk."""
+"""Streams of images, read into memory or into a cache on disk."""
 
 import abc
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from sde_gen.data.base import Dataset, DatasetSource, Splits
 
 
 class Sample(NamedTuple):
-    """One image.
+    """Image of a stream.
 
     Attributes:
         image: uint8 with shape (C, H, W).

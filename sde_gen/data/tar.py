@@ -73,7 +73,7 @@ def members(shards: Sequence[Path], *, field: str) -> Members:
         share=np.concatenate([part.share for part in parts]),
     )
     if not len(together.label):
-        raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, hold no image")
+        raise ValueError(f"{shards[0]} and the other shards, {len(shards)} in all, contain no image")
     bare = together.label < 0
     if bare.any() and not bare.all():
         without, labeled = (shards[int(together.shard[bare == which][0])] for which in (True, False))
@@ -124,9 +124,9 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
             if member.isreg():
                 _sort(path, archive, member, field, images, labels)
         file.seek(archive.offset)
-        if file.read(512) != bytes(512):  # where tarfile takes anything else for the end, too
+        if file.read(512) != bytes(512):  # tarfile also accepts other content as the end
             raise ValueError(
-                f"{path} ends without a tar file's end mark: it is cut short or damaged; fetch it again"
+                f"{path} has no end-of-archive marker: it is truncated or damaged; download it again"
             )
     return {key: (image, labels.get(key, -1)) for key, image in images.items()}
 
@@ -136,15 +136,20 @@ def _described(path: Path) -> Iterator[None]:
     """Add the file's name to errors of invalid headers."""
     try:
         yield
-    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # lengths may be any number
-        raise ValueError(f"{path} is no tar file, or cut short ({error}); fetch it again") from error
+    except (
+        tarfile.TarError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as error:  # the size field may contain any number
+        raise ValueError(f"{path} is not a tar file, or truncated ({error}); download it again") from error
 
 
 def _next(path: Path, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     with _described(path):
         member = archive.next()
         archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-        if member is not None and member.size < 0:  # tarfile would go back, and round for ever
+        if member is not None and member.size < 0:  # tarfile would loop forever
             raise ValueError(f"{member.name} has {member.size} bytes")
     return member
 
@@ -167,10 +172,10 @@ def _sort(
         if key in images:
             raise ValueError(f"{path}: sample {key} has two images, {images[key].name} and {member.name}")
         if member.issparse():
-            raise ValueError(f"{path}: {member.name} is stored without its zeros; pack it without --sparse")
+            raise ValueError(f"{path}: {member.name} is a sparse file; pack it without --sparse")
         if not _content(path, archive, member, 4).startswith(IMAGES):
             raise ValueError(
-                f"{path}: {member.name} is no PNG, JPEG or WebP image; leave it out of the shard"
+                f"{path}: {member.name} is not a PNG, JPEG or WebP image; leave it out of the shard"
             )
         images[key] = _Image(member.name, member.offset_data, member.size)
     elif suffix in ("cls", "json"):
@@ -182,12 +187,12 @@ def _sort(
         try:
             value = int(text) if suffix == "cls" else json.loads(text).get(field)
         except (ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path}: {member.name} holds no label ({error})") from error
+            raise ValueError(f"{path}: {member.name} contains no label ({error})") from error
         if value is None:
             return
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
             raise ValueError(
-                f"{path}: {member.name} says label {value!r}; labels are whole numbers from 0 on, and below 2^31"
+                f"{path}: {member.name} has the label {value!r}; labels are integers from 0 to 2^31 - 1"
             )
         if labels.setdefault(key, value) != value:
             raise ValueError(f"{path}: sample {key} has two labels, {labels[key]} and {value}")

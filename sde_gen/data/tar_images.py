@@ -44,7 +44,7 @@ class TarImages(LazyImages):
 
     @property
     def shape(self) -> Shape:
-        """(N, channels, size, size)."""
+        """Return the shape (N, channels, size, size)."""
         return len(self.members.offset), self.channels, self.size, self.size
 
     @property
@@ -71,8 +71,8 @@ class TarImages(LazyImages):
             return self._decode(place)
         except UNREADABLE as error:
             raise ValueError(
-                f"{self._name(place)} cannot be decoded ({error}); mend it, or give data.skip_corrupt=true, which "
-                "decodes every image once to leave out such ones"
+                f"{self._name(place)} cannot be decoded ({error}); repair it, or give data.skip_corrupt=true, "
+                "which decodes every image once and skips unreadable ones"
             ) from error
 
     def _decode(self, place: int) -> Tensor:

@@ -59,7 +59,7 @@ class Moons(Toy):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw from scikit-learn's moons, centered."""
-        from sklearn.datasets import make_moons  # slow to import: for those who need it
+        from sklearn.datasets import make_moons  # imported lazily: slow to import
 
         points, _ = make_moons(count, noise=self.spread, random_state=int(rng.integers(2**31)))
         return torch.from_numpy(points) - torch.tensor([0.5, 0.25])
@@ -77,7 +77,7 @@ class SwissRoll(Toy):
 
     def draw(self, count: int, rng: np.random.Generator) -> Tensor:
         """Draw from scikit-learn's swiss roll, projected to the plane of the spiral."""
-        from sklearn.datasets import make_swiss_roll  # slow to import: for those who need it
+        from sklearn.datasets import make_swiss_roll  # imported lazily: slow to import
 
         points, _ = make_swiss_roll(count, noise=self.spread, random_state=int(rng.integers(2**31)))
         return torch.from_numpy(points[:, [0, 2]] / 10)

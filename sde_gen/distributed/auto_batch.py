@@ -47,7 +47,7 @@ class AutoBatchSize:
             work: processes a batch of indices.
 
         Raises:
-            OutOfMemoryError: the device has no memory for a single sample, or for for a batch that must not be halved.
+            OutOfMemoryError: the device has no memory for a single sample, or for a batch that must not be halved.
         """
         while rows:
             self.warm_up()
@@ -67,6 +67,6 @@ class AutoBatchSize:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         warnings.warn(
-            f"the memory did not suffice for {count} samples at once; going on with {self.size}", stacklevel=2
+            f"out of memory with a batch of {count} samples; continuing with {self.size}", stacklevel=2
         )
         return []

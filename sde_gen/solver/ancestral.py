@@ -8,7 +8,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearStepCoefficients, LinearSolver, Row
+from sde_gen.solver._linear import LinearSolver, LinearStepCoefficients, Row
 from sde_gen.solver._table import History
 from sde_gen.solver._validation import require_descent
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearStepCoefficients, LinearSolver
+from sde_gen.solver._linear import LinearSolver, LinearStepCoefficients
 from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
 
 

@@ -1,4 +1,4 @@
-"""Loader of the micro-batches of a training step, with prefetching of data on the disk."""
+"""Loader of the micro-batches of a training step, with prefetching of data on disk."""
 
 import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,10 +11,10 @@ from sde_gen.utils.broadcasting import to_device
 
 
 class MicroBatch(NamedTuple):
-    """A micro-batch.
+    """Micro-batch of a training step.
 
     Attributes:
-        indices: numbers of its samples, int64 with shape (B,), on the device.
+        indices: indices of the samples, int64 with shape (B,), on the device.
         values: the samples with shape (B, *event), on the device; rows of other processes may hold samples of this one.
     """
 
@@ -23,19 +23,18 @@ class MicroBatch(NamedTuple):
 
 
 class BatchLoader:
-    """The micro-batches of a step, a function of its number.
+    """Loader of the micro-batches of a step, a function of the step number.
 
-    Samples in memory are indexed. Of samples on the disk a process reads its slice only, unless ``whole`` is set, and
-    a thread prefetches those of the next step; its errors are raised when that step is loaded. The thread ends
-    with the loader.
+    Samples in memory are indexed. From disk a process reads only its slice of the batch, unless ``whole`` is set, and a
+    thread prefetches the next step; its errors are raised when that step is loaded. The thread ends with the loader.
 
     Arguments:
         data: the data set, whose tensors are on the device.
-        batches: which samples make a step.
-        accumulation: micro-batches of a step.
-        rank: number of this process.
+        batches: sample indices of every step.
+        accumulation: micro-batches per step.
+        rank: rank of this process.
         size: number of processes.
-        steps: number of steps; none is read beyond.
+        steps: number of steps; no further step is prefetched.
         whole: read the samples of all processes.
     """
 
@@ -52,7 +51,7 @@ class BatchLoader:
     ) -> None:
         self.data, self.batches, self.accumulation, self.steps = data, batches, accumulation, steps
         self.rank, self.size, self.whole = rank, size, whole
-        self._pool = ThreadPoolExecutor(1)  # starts no thread before it has something to do
+        self._pool = ThreadPoolExecutor(1)  # starts its thread with the first task
         self._prefetched: tuple[int, Future[list[Tensor]]] | None = None
 
     def local_slice(self, count: int) -> slice:
@@ -96,7 +95,7 @@ class BatchLoader:
         return [part if self.whole else part[self.local_slice(len(part))] for part in parts]
 
     def _to_device(self, samples: Tensor, rows: LazyImages) -> Tensor:
-        """Return the micro-batch on the device; the share of this process stands for those of the others, too."""
+        """Return the micro-batch on the device; the slice of this process also fills those of the others."""
         values = to_device(samples, rows.device)
         return values if self.whole else values.repeat(self.size, *[1] * (values.ndim - 1))
 

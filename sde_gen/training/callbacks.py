@@ -10,30 +10,30 @@ from sde_gen.utils import atomic
 from sde_gen.utils.arguments import Checked
 
 Record = Mapping[str, Any]
-"""A record of the log: numbers by name, or by name and bin."""
+"""Record of the log: numbers by name, or by name and bin."""
 
 
 class Callback(Checked):
-    """Base of callbacks: every method does nothing; override those of interest."""
+    """Base class of callbacks; all methods do nothing by default."""
 
     def on_train_start(self, images: int, budget: int) -> None:
-        """The training starts or resumes at ``images`` of ``budget``."""
+        """Handle the start or resumption of the training at ``images`` of ``budget``."""
 
     def on_step_end(self, images: int) -> None:
-        """A training step ended after ``images`` images in total."""
+        """Handle the end of a training step, after ``images`` images in total."""
 
     def on_log(self, record: Record) -> None:
-        """A record of the log is complete."""
+        """Handle a new record of the log."""
 
     def on_preview(self, denoiser: Any, images: int) -> None:
-        """A preview is due; ``denoiser`` is the trained model with averaged weights."""
+        """Save a preview of ``denoiser``, the model with EMA weights."""
 
     def on_checkpoint(self, path: Path, images: int) -> None:
-        """A checkpoint was written."""
+        """Handle a new checkpoint."""
 
 
 class JSONL(Callback):
-    """Log file with one JSON object a line; records after the checkpoint of a resumed training are removed.
+    """Log file with one JSON object per line; records after the checkpoint of a resumed training are removed.
 
     Arguments:
         path: the file.
@@ -85,7 +85,7 @@ class TensorBoard(Callback):
             raise ValueError("TensorBoard is not installed: pip install 'sde_gen[log]'") from error
 
     def on_log(self, record: Record) -> None:
-        """Write every number, by images."""
+        """Write every number, with the images as step."""
         for name, value in record.items():
             bins = (
                 {f"{name}/{label}": number for label, number in value.items()}

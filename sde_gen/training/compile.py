@@ -15,7 +15,7 @@ from sde_gen.utils.arguments import Checked
 
 
 class Compiler(Checked, abc.ABC):
-    """Base of the ways to execute a network."""
+    """Base class of the execution modes of a network."""
 
     @abc.abstractmethod
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
@@ -36,20 +36,20 @@ class Eager(Compiler):
     """Eager execution, operator by operator."""
 
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
-        """Leave the network as it is."""
+        """Leave the network unchanged."""
         del net, warmup_step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks(Compiler):
-    """Compile every block by itself: the modules that the network holds in lists (``nn.ModuleList``).
+    """Compile every block separately: the modules in the network's lists (``nn.ModuleList``).
 
-    Blocks of one shape share their code, so this takes much less time than to compile the network as a whole. Results
-    differ from the eager ones in rounding. Where a block can not be compiled, the network stays as it was and a
-    warning gives the reason.
+    Blocks of the same shape share code, so this is much faster than compiling the network as a whole. Results differ
+    from the eager ones in rounding. If a block cannot be compiled, the network stays unchanged and a warning gives the
+    reason.
 
     Arguments:
-        kinds: how many kinds of block and input may be compiled; further ones are executed as they are written.
+        kinds: maximum number of compiled variants of blocks and inputs; further ones run eagerly.
 
     Raises:
         ValueError: kinds is not positive.
@@ -59,14 +59,14 @@ class Blocks(Compiler):
 
     def __post_init__(self) -> None:
         if self.kinds < 1:
-            raise ValueError(f"kinds={self.kinds} must be at least 1; for no compiling use compile=eager")
+            raise ValueError(f"kinds={self.kinds} must be at least 1; to compile nothing use compile=eager")
 
     def compile(self, net: nn.Module, warmup_step: Callable[[], object]) -> None:
         """Compile the blocks and run them once.
 
         Raises:
             ValueError: the network has no blocks.
-            OutOfMemoryError: the warm-up step did not fit into the device's memory; the network stays as it was.
+            OutOfMemoryError: the warm-up step did not fit into the device's memory; the network stays unchanged.
         """
         self._attempt(net, warmup_step)
 
@@ -76,7 +76,7 @@ class Blocks(Compiler):
         return stance
 
     def _attempt(self, net: nn.Module, warmup_step: Callable[[], object], **options: Any) -> bool:
-        """Compile the blocks with options of ``torch.compile``; false, after a warning, where that is not possible."""
+        """Compile the blocks with options of ``torch.compile``; warn and return False if this is not possible."""
         parts = repeated_blocks(net)
         if not parts:
             raise ValueError(
@@ -102,9 +102,9 @@ class Blocks(Compiler):
 class Graphs(Blocks):
     """Compile every block, and let CUDA replay its kernels as one graph instead of launching them one by one.
 
-    That takes the host out of the way where the kernels of a step are short: small networks, small batches. Inputs of
-    a graph have one place in memory, so a block costs a copy of its input, and every shape a separate graph.
-    On a device without CUDA the network is left unchanged, with a warning.
+    This removes the launch overhead of short kernels, in small networks and batches. A graph has a fixed input buffer,
+    so every block copies its input, and every shape needs a separate graph. On a device without CUDA the network stays
+    unchanged, with a warning.
 
     Source: CUDA graphs through ``torch.compile(mode="reduce-overhead")``.
 
@@ -121,11 +121,11 @@ class Graphs(Blocks):
         device = next(net.parameters()).device
         if device.type != "cuda":
             warnings.warn(
-                f"the network is not compiled: {device} has no CUDA graphs, which compile=graphs is for",
+                f"the network is not compiled: {device} has no CUDA graphs, which compile=graphs needs",
                 stacklevel=2,
             )
             return
-        # what blocks hand to each other, and keep for the backward pass, lives until the network is called again
+        # outputs of blocks and tensors saved for the backward pass live until the network is called again
         mark = net.register_forward_pre_hook(_begin)
         keep = False
         try:

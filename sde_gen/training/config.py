@@ -10,20 +10,20 @@ class TrainingConfig(Checked):
     """Settings of a training; budget and intervals are counted in images.
 
     Arguments:
-        images: budget of the whole training.
-        batch_size: images of one step, over all processes and micro-batches.
-        accumulation: micro-batches of one step.
-        grad_clip: largest norm of the gradient.
-        seed: everything random follows from (seed, step, rank).
+        images: length of the training.
+        batch_size: images per step, over all processes and micro-batches.
+        accumulation: micro-batches per step.
+        grad_clip: maximum norm of the gradient.
+        seed: random seed; all random numbers are functions of (seed, step, rank).
         log_every: images between two records of the log.
         preview_every: images between two previews.
         checkpoint_every: images between two checkpoints.
-        keep: how many of the newest checkpoints stay, once a step from the newest one has passed; the best stays too.
-        validate: held-out images whose loss is measured at every checkpoint; 0 for none.
-        channels_last: memory format of image networks; None leaves it to the trainer's chooser of threads and format.
+        keep: number of recent checkpoints to keep, besides the best one.
+        validate: number of held-out images for the validation loss at every checkpoint; 0 for none.
+        channels_last: memory format of image networks; None lets the trainer choose the faster one.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a value is out of range.
     """
 
     images: int = 150_000
@@ -57,7 +57,7 @@ class TrainingConfig(Checked):
             )
         if not self.grad_clip > 0:
             raise ValueError(
-                f"engine.grad_clip={self.grad_clip} must be positive; give a large number for no clipping"
+                f"engine.grad_clip={self.grad_clip} must be positive; use a large number to disable clipping"
             )
         if self.validate < 0 or self.seed < 0:
             raise ValueError(

@@ -10,27 +10,27 @@ from sde_gen.utils.arguments import Checked
 
 
 class EMA(Checked, abc.ABC):
-    """A rule for the decay of the average at every step."""
+    """Schedule of the decay rate of the average."""
 
     @abc.abstractmethod
     def decay(self, step: int, images: int, batch_size: int) -> float:
-        """Return the factor of the old average.
+        """Return the decay rate, the factor of the old average.
 
         Arguments:
-            step: number of steps done, this one included.
-            images: number of images seen, this step's included.
-            batch_size: images of a step.
+            step: number of steps, including this one.
+            images: number of images, including this step.
+            batch_size: images per step.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupEMA(EMA):
-    """A constant rate with a ramp: ``min(rate, (1 + step) / (10 + step))``.
+    """Constant decay rate with warm-up: ``min(rate, (1 + step) / (10 + step))``.
 
-    Source: the ramp of Song et al., 2021, arXiv:2011.13456 (in their code).
+    Source: Song et al., 2021, arXiv:2011.13456 (code of score_sde).
 
     Arguments:
-        rate: the factor of the old average after the ramp.
+        rate: decay rate after the warm-up.
     """
 
     rate: float = 0.999
@@ -47,13 +47,13 @@ class WarmupEMA(EMA):
 
 @dataclass(frozen=True, kw_only=True)
 class HalfLifeEMA(EMA):
-    """A half-life counted in images, so that it does not depend on the batch size.
+    """Half-life in images, independent of the batch size.
 
     Source: Karras et al., 2022, arXiv:2206.00364, appendix F.2 (500,000 images, ramp 5 %).
 
     Arguments:
-        images: images after which half of the old average is left.
-        ramp: the half-life is at most this fraction of the images seen.
+        images: half-life in images.
+        ramp: maximum half-life as a fraction of the images seen.
     """
 
     images: float = 500_000
@@ -70,7 +70,7 @@ class HalfLifeEMA(EMA):
 
 
 class EMAUpdater:
-    """In-place update of the averaged weights of a network.
+    """In-place update of the EMA weights of a network.
 
     Arguments:
         ema_model: a copy of the network.
@@ -78,13 +78,13 @@ class EMAUpdater:
     """
 
     def __init__(self, ema_model: nn.Module, net: nn.Module) -> None:
-        self.target: list[Tensor] = list(ema_model.parameters())  # listed once: it takes time
+        self.target: list[Tensor] = list(ema_model.parameters())  # listed once, because listing is slow
         self.source: list[Tensor] = list(net.parameters())
         self.buffers = list(ema_model.buffers()), list(net.buffers())
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Multiply the averaged parameters by ``decay`` and add the rest of the new ones; copy buffers."""
+        """Update the parameters as ``decay * ema + (1 - decay) * new``; copy buffers."""
         torch._foreach_lerp_(self.target, self.source, 1 - decay)
         if self.buffers[0]:
             torch._foreach_copy_(*self.buffers)

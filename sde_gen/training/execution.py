@@ -17,14 +17,14 @@ DEFAULT = torch.get_num_threads()
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Threads and memory format: they change the speed and, by the order of summation, the last bits of results.
+    """Threads and memory format, which determine the speed and, by the order of sums, the last bits of results.
 
     Arguments:
         threads: threads of an operator on the CPU.
         channels_last: memory format of image networks.
 
     Raises:
-        ValueError: threads is no positive whole number.
+        ValueError: threads is not a positive integer.
     """
 
     threads: int
@@ -32,9 +32,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         if type(self.threads) is not int or self.threads < 1:
-            raise ValueError(
-                f"threads={self.threads}: expected a whole number of at least 1, or null to measure"
-            )
+            raise ValueError(f"threads={self.threads}: expected an integer of at least 1, or null to measure")
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -76,8 +74,8 @@ class Given:
     """Fixed choice without measurement.
 
     Arguments:
-        threads: threads; None takes those that PyTorch has now.
-        channels_last: the memory format of before; None takes the first choice.
+        threads: number of threads; None uses PyTorch's current number.
+        channels_last: memory format; None uses the first choice.
     """
 
     threads: int | None = None
@@ -93,18 +91,19 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Fastest:
-    """The fastest of some executions, by the mean time of a trial; within a tie the one with fewer threads.
+    """Fastest execution by the mean time of a trial; fewer threads win ties.
 
-    All are tried in turn, there and back, so that a load that comes and goes meets all alike. Threads of an operator
-    wait for each other when it ends; where the cores are shared with other programs, some trials of several threads
-    then take tens of times as long as others. So the mean counts and not the median, the trials go on for ``budget``
-    seconds, and one that has taken ``patience`` times the best is ended there and counts as long as it took.
+    Candidates are tried in turn, forwards and backwards, so that a varying load affects all of them equally. The
+    threads of an operator synchronize at its end; on cores shared with other programs, some trials with several threads
+    take tens of times as long as others. Therefore the mean counts instead of the median, trials are repeated for
+    ``budget`` seconds, and a trial that takes ``patience`` times the best mean is stopped and counts with the time it
+    took.
 
     Arguments:
         threads: numbers of threads, ascending.
-        budget: no further round of trials begins after so many seconds.
-        tie: how much faster, as a factor, one with more threads has to be.
-        patience: how many times the best mean a trial may take.
+        budget: time in seconds after which no further round starts.
+        tie: factor by which more threads must be faster.
+        patience: maximum time of a trial, in units of the best mean.
         clock: returns the time in seconds.
     """
 
@@ -171,7 +170,7 @@ def interruptible(net: nn.Module, check: Check) -> Iterator[None]:
 
 
 def in_format(net: nn.Module, execution: Execution) -> None:
-    """Lay the weights of a network of images out in the memory format of the execution."""
+    """Convert the weights of an image network to the memory format of the execution."""
     format = torch.channels_last if execution.channels_last else torch.contiguous_format
     for weight in net.parameters():
         if weight.ndim == 4:

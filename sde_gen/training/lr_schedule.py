@@ -10,7 +10,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class LRSchedule(Checked, abc.ABC):
-    """A factor of the learning rate, with a linear warm-up.
+    """Factor of the learning rate, with linear warm-up.
 
     Arguments:
         warmup: images over which the factor rises from zero.
@@ -23,15 +23,15 @@ class LRSchedule(Checked, abc.ABC):
             raise ValueError(f"warmup={self.warmup} must not be negative")
 
     def __call__(self, images: int, budget: int) -> float:
-        """Return the factor after ``images`` of ``budget`` images, this step's included."""
+        """Return the factor after ``images`` of ``budget`` images, including this step."""
         return min(1.0, images / self.warmup if self.warmup else 1.0) * self.decay(images / budget)
 
     def check(self, budget: int) -> None:
-        """Warn of a warm-up that is longer than a whole training of ``budget`` images."""
+        """Warn if the warm-up is longer than a training of ``budget`` images."""
         if self.warmup > budget:
             warnings.warn(
-                f"the warm-up of {self.warmup:,} images is longer than the whole training of {budget:,}: the learning "
-                f"rate gets no further than {budget / self.warmup:.2g} of its value; give a smaller "
+                f"the warm-up of {self.warmup:,} images is longer than the training of {budget:,}: the learning "
+                f"rate reaches only {budget / self.warmup:.2g} of its value; give a smaller "
                 "lr_schedule.warmup, or a larger engine.images",
                 stacklevel=3,
             )
@@ -46,17 +46,17 @@ class ConstantLR(LRSchedule):
     """Constant learning rate after the warm-up."""
 
     def decay(self, progress: float) -> float:
-        """Return one: no decay."""
+        """Return 1."""
         del progress
         return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearLR(LRSchedule):
-    """Constant, then linear decay to zero at the end.
+    """Constant learning rate, then linear decay to zero.
 
     Arguments:
-        share: last fraction of the training, over which the factor falls.
+        share: final fraction of the training with decay.
     """
 
     share: float = 0.4
@@ -73,7 +73,7 @@ class LinearLR(LRSchedule):
 
 @dataclass(frozen=True, kw_only=True)
 class CosineLR(LRSchedule):
-    """A quarter of a wave from one to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
+    """Cosine decay to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983)."""
 
     def decay(self, progress: float) -> float:
         """Return (1 + cos(pi progress)) / 2."""

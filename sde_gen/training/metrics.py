@@ -1,4 +1,4 @@
-"""Numbers gathered between two records of the log."""
+"""Metrics accumulated between two records of the log."""
 
 import resource
 import sys
@@ -27,13 +27,13 @@ LABELS = (
 
 
 class Metrics:
-    """Means of loss and gradient norm, the error of the noise by noise level, and speed.
+    """Means of loss and gradient norm, noise prediction error by noise level, and speed.
 
-    Tensors are kept where they are and looked at only when a record is due, so that nothing waits for a GPU.
+    Tensors stay on the device until a record is due, so that steps do not synchronize with a GPU.
 
     Arguments:
         sde: the process.
-        device: the device that works.
+        device: the device of the training.
         strategy: the processes whose values are gathered; all call :meth:`record` at the same step.
     """
 
@@ -57,7 +57,7 @@ class Metrics:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time of the block, which is no training."""
+        """Exclude the time of the block from the speed."""
         synchronize(self.device)
         start = time.perf_counter()
         yield

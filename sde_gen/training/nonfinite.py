@@ -1,4 +1,4 @@
-"""Guard against losses, gradients and weights that are not finite: detect them, explain them and stop."""
+"""Detection and diagnosis of non-finite losses, gradients and weights."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ EXPLODED = 1e4
 
 
 class NonFiniteGuard:
-    """Record on the device of the first step whose loss or gradient was not finite.
+    """Record of the first step with a non-finite loss or gradient, kept on the device.
 
-    From that step on the optimizer skips its updates. The host therefore need not wait for a GPU after every step:
-    whenever the record is read, the weights are still those before that step, which can be computed again.
+    From that step on the optimizer skips its updates. The host therefore need not synchronize after every step:
+    whenever the record is read, the weights are still those before that step, which can be repeated.
 
     Arguments:
-        device: the device that works.
+        device: the device of the training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,14 +40,14 @@ class NonFiniteGuard:
         """Check the loss and the gradient norm of a step, both with shape ().
 
         Returns:
-            float32 with shape (): 1 if this or an earlier step was not finite, else 0.
+            float32 with shape (): 1 if this or an earlier step was non-finite, else 0.
         """
         bad = ~(torch.isfinite(loss) & torch.isfinite(grad_norm))
         self._first = torch.where(bad & (self._first < 0), step, self._first)
         return (self._first >= 0).float()
 
     def first(self) -> int | None:
-        """Return the first step that was not finite, or None; waits for the device."""
+        """Return the first non-finite step, or None; synchronizes with the device."""
         step = int(self._first)
         return None if step < 0 else step
 
@@ -64,22 +64,21 @@ def raise_nonfinite(
     taken: bool,
     go_on: str,
 ) -> NoReturn:
-    """Raise an error that explains a step that is not finite, and save what reproduces it; checkpoints stay.
+    """Raise an error that explains a non-finite step, and save its batch and weights.
 
     Arguments:
-        folder: where ``not_finite.safetensors`` and ``not_finite.json`` are written; None writes none.
+        folder: folder for ``not_finite.safetensors`` and ``not_finite.json``; None writes no files.
         sde: the process, for the noise levels.
         step: number of the step.
-        seed: seed of the training: with the step it determines the batch's noise.
+        seed: seed of the training, which with the step determines the noise.
         batches: the micro-batches in model space, each with shape (B, *event), and their losses.
         net: the weights with which these losses were computed.
         about: metadata of the training.
-        taken: whether these are the weights after the step rather than before it.
+        taken: True for the weights after the step, False for those before it.
         go_on: advice on the checkpoint to resume from.
 
     Raises:
-        FloatingPointError: always; names the samples whose loss is not finite, or if there are none
-            (the gradient alone was not, or all are far too large) those of largest loss.
+        FloatingPointError: always; names the samples with non-finite loss, or else those with the largest loss.
     """
     x0 = torch.cat([x for x, _ in batches]).detach().cpu().contiguous()
     t = torch.cat([loss.t for _, loss in batches]).cpu()
@@ -135,6 +134,6 @@ def _reproducer(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(path, safetensors.torch.save(dict(tensors)))
         atomic.write(path.with_suffix(".json"), json.dumps(metadata, indent=1))
-    except OSError as error:  # must not hide the error itself
+    except OSError as error:  # must not hide the original error
         return f"batch and weights could not be written ({error}); "
     return f"batch and weights are in {path}; "

@@ -13,13 +13,13 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Checked, abc.ABC):
-    """Hyper-parameters of an optimizer of the Adam family.
+    """Hyper-parameters of an Adam-type optimizer.
 
     Arguments:
         lr: learning rate.
-        beta1: decay of the mean gradient.
-        beta2: decay of the mean squared gradient.
-        eps: added to the root of the mean squared gradient.
+        beta1: decay rate of the first moment.
+        beta2: decay rate of the second moment.
+        eps: constant added to the root of the second moment.
     """
 
     lr: float = 1e-3
@@ -38,7 +38,7 @@ class Optimizer(Checked, abc.ABC):
 
     @abc.abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimizer of these parameters."""
+        """Build the optimizer for the given parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)

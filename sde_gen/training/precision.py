@@ -1,4 +1,4 @@
-"""The number format of the network."""
+"""Precision of the network."""
 
 import abc
 import warnings
@@ -14,11 +14,11 @@ from sde_gen.utils.arguments import Checked
 
 
 class Precision(Checked, abc.ABC):
-    """A choice of format for a device."""
+    """Choice of a dtype for a device."""
 
     @abc.abstractmethod
     def dtype(self, device: torch.device) -> torch.dtype:
-        """Return the format of convolutions and matrix products on this device."""
+        """Return the dtype of convolutions and matrix products on a device."""
 
     def context(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the autocast context of a forward pass."""
@@ -30,7 +30,7 @@ class Float32(Precision):
     """float32 everywhere; on CUDA see :func:`exact_float32`."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """Return float32."""
+        """Return float32 on every device."""
         del device
         return torch.float32
 
@@ -43,35 +43,35 @@ class BFloat16(Precision):
         """Return bfloat16; warn and return float32 if the device has no bfloat16 products."""
         if multiplies_bfloat16(device):
             return torch.bfloat16
-        warnings.warn(f"{device} has no products in bfloat16: the network works in float32", stacklevel=2)
+        warnings.warn(f"{device} does not support bfloat16; using float32", stacklevel=2)
         return torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Precision):
-    """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
+    """bfloat16 if the device has instructions for it, otherwise float32."""
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """Return bfloat16 if the device multiplies in it, else float32."""
+        """Return bfloat16 if the device has instructions for it, else float32."""
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
 
 
 def exact_float32() -> None:
     """Disable TF32 convolutions on CUDA in this process; called once at its start.
 
-    By default PyTorch lets cuDNN round their factors to 10 bits (TF32). Then likelihoods and samples of
-    ``precision=float32`` would be off in the fourth digit, other ones than on a CPU, with matrix products exact.
+    By default PyTorch lets cuDNN round their factors to 10 bits (TF32). Likelihoods and samples with
+    ``precision=float32`` would then differ from those on a CPU in the fourth digit.
     """
     torch.backends.cudnn.allow_tf32 = False
 
 
 def contexts(device: torch.device, dtype: torch.dtype) -> Callable[[], AbstractContextManager[object]]:
-    """Return a factory of contexts for forward passes with products in a number format."""
+    """Return a factory of autocast contexts for forward passes with a dtype."""
     return nullcontext if dtype == torch.float32 else partial(torch.autocast, device.type, dtype)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for products in bfloat16 (of processors known on Linux and x86 only)."""
+    """Return whether a device has bfloat16 instructions (detected for processors on Linux and x86 only)."""
     if device.type == "cuda":
         with torch.cuda.device(device):  # the query concerns the current device
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -82,7 +82,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @cache  # called at every training step
 def _processor() -> frozenset[str]:
-    """Return the words of /proc/cpuinfo, which include the flags of the processor."""
+    """Return the words of /proc/cpuinfo, including the processor flags."""
     try:
         return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -1,4 +1,4 @@
-"""The randomness of a step: a pure function of (seed, step, rank) that leaves no trace outside."""
+"""Seeding of a training step by (seed, step, rank), without side effects on global random state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ import torch
 
 
 def derive(seed: int, step: int, rank: int, stream: int) -> int:
-    """Make the 64-bit seed of one stream of random numbers of one step of one process."""
+    """Return the 64-bit seed of a random stream for a step and a process."""
     return int(np.random.SeedSequence([seed, step, rank, stream]).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed PyTorch's global generators, which dropout draws from, for the block; then put them back."""
+    """Seed PyTorch's global generators, which dropout uses, inside the block, and restore them afterwards."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
         torch.default_generator.manual_seed(seed)
@@ -26,7 +26,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Let cuDNN take only algorithms that give the same bits every time, inside the block."""
+    """Restrict cuDNN to deterministic algorithms inside the block."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     cudnn.deterministic, cudnn.benchmark = True, False

@@ -29,12 +29,12 @@ class TrainStep:
     Arguments:
         objective: the loss.
         train: the training split, on the device.
-        held_out: the split whose loss is measured.
-        loader: the samples of a step.
-        codec: from data to model space.
-        augmentation: random change of the data.
+        held_out: the split for the validation loss.
+        loader: loader of the micro-batches.
+        codec: map from data to model space.
+        augmentation: random transformation of the data.
         conditioning: maps labels to the network's conditioning inputs.
-        precision: number format of the network.
+        precision: precision of the network.
         settings: settings of the training.
         strategy: the processes that share a batch.
         channels_last: memory format of images.
@@ -57,10 +57,9 @@ class TrainStep:
     ) -> list[tuple[Tensor, Loss]]:
         """Accumulate the gradient of a step; return its micro-batches in model space and their losses.
 
-        Every process draws the noise of the whole batch and computes its slice of each micro-batch. So samples and
-        noise depend neither on the number of processes nor on that of micro-batches. On-disk samples are read for the
-        local slice only: the noise of the others depends on their number, not on their values. Dropout masks are
-        seeded per process and micro-batch.
+        Every process draws the noise of the whole batch and computes its slice of each micro-batch, so samples and
+        noise do not depend on the numbers of processes and micro-batches. Samples on disk are read for the local slice
+        only, because the noise does not depend on their values. Dropout masks are seeded per process and micro-batch.
         """
         settings, strategy, results = self.settings, self.strategy, []
         device = self.train.values.device
@@ -82,7 +81,7 @@ class TrainStep:
         return results
 
     def rehearsal(self, denoiser: NetworkDenoiser | NoisyClassifier, count: int) -> Callable[[bool], None]:
-        """Prepare passes on a few samples of the first step, to be timed.
+        """Prepare passes on a few samples of the first step, for timing.
 
         Returns:
             A function of ``channels_last`` that adds a gradient to the denoiser's weights.

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""Training loop with checkpoints, logs and previews."""
 
 import copy
 import functools
@@ -42,30 +42,30 @@ from sde_gen.utils.timing import Stopwatch
 
 @dataclass(kw_only=True)
 class Trainer(Checked):
-    """Train a network, every step a pure function of the weights and of (seed, step).
+    """Train a network; every step is a pure function of the weights and of (seed, step).
 
-    Killed at any moment and started again, it ends in the same weights to the bit; on CUDA as far as the
-    network's kernels give the same bits every time, for which cuDNN is asked.
+    A training that is killed and restarted ends in bit-identical weights; on CUDA this requires deterministic kernels,
+    which are requested from cuDNN.
 
     Arguments:
         denoiser: the denoiser to train, or a classifier of noisy samples; on the device already.
-        objective: its loss.
+        objective: the loss.
         train: the training split.
-        held_out: the split whose loss is measured.
-        codec: from data to model space; levels are dequantized anew at every step.
-        augmentation: random change of the data.
+        held_out: the split for the validation loss.
+        codec: map from data to model space; levels are dequantized anew in every step.
+        augmentation: random transformation of the data.
         optimizer: settings of the optimizer.
-        lr_schedule: factor of its learning rate.
-        ema: rule of the averaged weights.
-        precision: number format of convolutions and matrix products.
-        settings: numbers such as batch size and budget.
+        lr_schedule: schedule of the learning rate.
+        ema: schedule of the EMA decay rate.
+        precision: precision of convolutions and matrix products.
+        settings: batch size, length of the training, intervals.
         folder: the run folder.
-        about: stored in every checkpoint, as JSON: configuration, facts of the data, versions.
+        about: metadata stored in every checkpoint as JSON: configuration, data specification, versions.
         conditioning: maps labels to the network's conditioning inputs.
         callbacks: called in rank 0 on steps, logs, previews and checkpoints.
         stop: called after every step; if true, the training saves and ends.
         strategy: the processes that share a batch; rank 0 writes files and reports.
-        compiler: compilation of the trained network; the averaged one runs eagerly.
+        compiler: compilation of the trained network; the EMA network runs eagerly.
         chooser: strategy that chooses threads and memory format; every checkpoint stores the choice.
         upgrade: renames settings of an earlier version in the metadata of a checkpoint.
 
@@ -191,9 +191,9 @@ class Trainer(Checked):
             Whether the budget was reached; false if stopped before.
 
         Raises:
-            FloatingPointError: the loss, the gradient or the averaged weights left the finite numbers.
+            FloatingPointError: the loss, the gradient or the EMA weights are not finite.
             OSError: a checkpoint could not be written.
-            ValueError: another training is at work in the folder, or its checkpoint is of another network.
+            ValueError: another training is running in the folder, or its checkpoint is of another network.
         """
         with (
             self.execution.applied(),
@@ -226,7 +226,7 @@ class Trainer(Checked):
             return self.images >= self.settings.images
 
     def step(self, step: int) -> None:
-        """Take a step of the optimizer: a function of the weights, of ``settings.seed`` and of the step's number."""
+        """Take an optimizer step, a function of the weights, of ``settings.seed`` and of the step number."""
         losses, total, norm = self._gradient(step, self.metrics.forward_backward_timer)
         if self._first_loss is None:
             self._first_loss = total
@@ -242,7 +242,7 @@ class Trainer(Checked):
         self.metrics.step(losses, norm)
 
     def _gradient(self, step: int, clock: Stopwatch) -> tuple[list[Loss], torch.Tensor, torch.Tensor]:
-        """Compute the clipped gradient of a step: losses of this process, their sum over all, norm before clipping."""
+        """Compute the clipped gradient of a step; return the local losses, their global sum and the norm."""
         with seeding.deterministic():
             losses = [loss for _, loss in self.train_step.compute_gradients(self.ddp_model, step, clock)]
             norm = self.strategy.full_tensor(
@@ -252,7 +252,7 @@ class Trainer(Checked):
         return losses, total, norm
 
     def warmup_step(self) -> None:
-        """Run forward and backward passes of a step, and discard the gradients."""
+        """Run the forward and backward passes of a step and discard the gradients."""
         with seeding.deterministic():
             self.train_step.compute_gradients(self.denoiser, 0, self.metrics.forward_backward_timer)
         self.adam.zero_grad(set_to_none=True)
@@ -265,7 +265,7 @@ class Trainer(Checked):
         )
         if (
             self.device.type == "cpu" or log or preview or save or stopping
-        ):  # a GPU is not waited for every time
+        ):  # avoids synchronizing with a GPU in every step
             self._check()
         self._notify(lambda callback: callback.on_step_end(self.images))
         if log:
@@ -275,7 +275,7 @@ class Trainer(Checked):
             self.metrics.reset()
         if save or preview or stopping:
             with self.metrics.paused():
-                if save or stopping:  # first: whatever happens to the preview, the weights are safe
+                if save or stopping:  # before the preview, so that its errors cannot lose the weights
                     self._save()
                 if preview:
                     average = self.full_ema_model()
@@ -287,13 +287,13 @@ class Trainer(Checked):
 
     @property
     def store(self) -> Path:
-        """The folder of checkpoints."""
+        """Return the folder of checkpoints."""
         return self.folder / "checkpoints"
 
     def _check(self) -> None:
-        """Stop if a step was not finite: the weights are those before it, so it is played again.
+        """Raise an error if a step was not finite, after repeating it with the weights before it.
 
-        Else a checkpoint of before has been confirmed by it, and older ones are no longer needed.
+        Otherwise the last checkpoint is confirmed, and older ones are pruned.
         """
         step = self.nonfinite_guard.first()
         if step is not None:
@@ -302,7 +302,7 @@ class Trainer(Checked):
             self._prune(self._unpruned)
 
     def _confirm(self) -> None:
-        """Stop if the last step has ruined the weights: the same batch must still have a loss and a gradient."""
+        """Raise an error if the last step made the weights invalid: its batch must have a finite loss and gradient."""
         step = self.images // self.settings.batch_size - 1
         buffers = list(self.denoiser.net.buffers())
         before = [buffer.clone() for buffer in buffers]
@@ -333,7 +333,7 @@ class Trainer(Checked):
         )
 
     def _advice(self, images: int | None) -> str:
-        """From which checkpoint one can go on, when the weights at a number of images have failed."""
+        """Return advice on the checkpoint to resume from after the weights at a number of images have failed."""
         found = checkpoint.paths(self.store)
         if not found:
             return "there is no checkpoint yet; "
@@ -348,11 +348,11 @@ class Trainer(Checked):
             event(callback)
 
     def validation_loss(self) -> float | None:
-        """Loss of the averaged weights on the held-out images, with fixed noise; a collective operation."""
+        """Return the loss of the EMA weights on held-out images, with fixed noise; a collective operation."""
         return self.train_step.validation_loss(self.ema_model)
 
     def full_ema_model(self) -> NetworkDenoiser | NoisyClassifier:
-        """The model with its averaged weights, gathered in this process; a collective operation."""
+        """Return the model with EMA weights, gathered in this process; a collective operation."""
         full_model = copy.copy(self.ema_model)
         full_model._modules = {
             **self.ema_model._modules,

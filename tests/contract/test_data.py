@@ -204,7 +204,7 @@ def test_idx_family(tmp_path, packed):
     [
         (idx(np.zeros((3, 4), np.uint8))[:-1], "holds 11 bytes"),
         (b"PNG....", "not an IDX file"),
-        (b"\x00\x00\x08\x03\x00", "cut short"),
+        (b"\x00\x00\x08\x03\x00", "is truncated"),
         (gzip.compress(idx(np.zeros((3, 4), np.uint8)), mtime=0)[:-9], "damaged"),
         (scrambled(gzip.compress(idx(np.arange(99, dtype=np.uint8)), mtime=0)), "damaged"),
         (b"", "not an IDX file"),
@@ -567,7 +567,7 @@ def test_16_bits_are_refused_in_color_as_in_grey_everywhere(tmp_path, hub, chann
         out = io.BytesIO()
         Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(out, "PNG")
     content = out.getvalue() if channels == 1 else deep_color(channels)
-    with pytest.raises(ValueError, match="more than 8 bits a channel"):
+    with pytest.raises(ValueError, match="more than 8 bits per channel"):
         through(content, place, tmp_path, hub)
 
 
@@ -813,7 +813,7 @@ def test_columns_are_asked_for_where_several_would_do(hub):
     for wrong, words in (
         ({"image": "photos"}, r"data\.image=photos: 'set' has no such column; it has photo, mask, fine"),
         ({"image": "photo", "label": "Fine"}, r"data\.label=Fine: 'set' has no such column"),
-        ({"image": "photo", "label": "weight"}, "expected ClassLabel, whole numbers or texts"),
+        ({"image": "photo", "label": "weight"}, "expected ClassLabel, integers or strings"),
     ):
         with pytest.raises(ValueError, match=words):
             load(**wrong)
@@ -862,7 +862,7 @@ def test_rows_that_will_not_do_are_named(hub):
         ({"image": {"bytes": None, "path": None}, "label": 0}, "the value is empty"),
         ({"image": {"bytes": b"no picture", "path": None}, "label": 0}, "cannot identify image file"),
         ({"label": 0}, "the value is empty"),
-        ({**good, "label": 2}, "label 2 is none of the 2 classes"),
+        ({**good, "label": 2}, "label 2 is not one of the 2 classes"),
     ):
         for name, splits in (("train", ([good, bad], [good])), ("test", ([good], [good, bad]))):
             hub(dict(zip(("train", "test"), map(LazyImages, splits), strict=True)))

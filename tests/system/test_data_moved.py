@@ -170,7 +170,7 @@ def test_changed_images_are_said(home: Path) -> None:
     shutil.rmtree(home / "d")
     images(home / "d", "cat", "dog", seed=1)
     _, told = opened()
-    assert f"test split of other samples ({before.test.fingerprint()} -> " in told[0]
+    assert f"test split has other samples ({before.test.fingerprint()} -> " in told[0]
 
 
 def test_a_run_of_an_earlier_version_still_opens(home: Path) -> None:

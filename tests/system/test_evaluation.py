@@ -269,8 +269,8 @@ def test_a_batch_that_does_not_fit_is_halved(
         warnings.simplefilter("always")
         enter("evaluate", *words, f"out={tmp_path / 'parts'}")
     assert [str(note.message) for note in told if "memory" in str(note.message)] == [
-        "the memory did not suffice for 8 samples at once; going on with 4",
-        "the memory did not suffice for 4 samples at once; going on with 2",
+        "out of memory with a batch of 8 samples; continuing with 4",
+        "out of memory with a batch of 4 samples; continuing with 2",
     ]
     whole, parts = (report(tmp_path / name) for name in ("whole", "parts"))
     assert whole["image"] == parts["image"]

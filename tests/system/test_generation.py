@@ -104,8 +104,8 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
         drawn = drawing(tmp_path, room=3, record_trajectory=True).samples()
     assert drawn is not None
     assert [str(note.message) for note in told] == [
-        "the memory did not suffice for 8 samples at once; going on with 4",
-        "the memory did not suffice for 4 samples at once; going on with 2",
+        "out of memory with a batch of 8 samples; continuing with 4",
+        "out of memory with a batch of 4 samples; continuing with 2",
     ]
     assert drawn.x.flatten().tolist() == list(range(1, 12))
     assert drawn.nfe == 1, "what did not fit is not counted"
@@ -115,14 +115,14 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("room", "divisible"), [(0, True), (3, False)])
-@pytest.mark.filterwarnings("ignore:the memory did not suffice")
+@pytest.mark.filterwarnings("ignore:out of memory")
 def test_what_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible: bool) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         drawing(tmp_path, room, splittable=divisible).samples()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore:the memory did not suffice")
+@pytest.mark.filterwarnings("ignore:out of memory")
 def test_whoever_prepares_is_told_every_size(tmp_path: Path) -> None:
     """Before the first part of a size; a preparation that does not fit halves it too."""
     told: list[int] = []

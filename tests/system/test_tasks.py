@@ -222,7 +222,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([plain, "task=vary"], "needs image=FILE"),
         ([plain, "task=vary", "image=300"], "are 0 to 299"),
         ([plain, "task=vary", "image=none.png"], "there is no image none.png"),
-        ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "no image that can be read"),
+        ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "not a readable image"),
         ([plain, "task=colorize", "image=0"], "C > 1"),
         ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
         (

@@ -88,7 +88,7 @@ def test_other_threads_than_before_are_said(
         patch.setattr(training.GracefulShutdown, "__call__", lambda self: True)
         enter("train", *MORE, f"run={tmp_path}")
     with pytest.warns(
-        UserWarning, match=r"execution\.threads: 2 -> 1; .*with other threads .* bits may differ"
+        UserWarning, match=r"execution\.threads: 2 -> 1; .*with another number of threads .* bits may differ"
     ):
         enter("train", *MORE, f"run={tmp_path}", "threads=1")
     assert "threads=1" in capfd.readouterr().out

@@ -14,7 +14,7 @@ Levels = Annotated[int, "for continuous data use codec=affine"]
 
 
 class Codec(Checked, abc.ABC):
-    """A map from data to model space, its inverse and its log-determinant: bits per dim needs no offset by hand.
+    """Map from data to model space, its inverse and its log-determinant, which bits per dim need.
 
     Each integer level k corresponds to a bin, an interval of x. Continuous data have no bins.
     """

@@ -34,7 +34,7 @@ class Label(Conditioning):
             raise ValueError("the data have no labels to condition on; use conditioning=none")
         if not 0 <= self.dropout <= 1:
             raise ValueError(
-                f"dropout={self.dropout} must lie in [0, 1]: the share of labels that are dropped"
+                f"dropout={self.dropout} must lie in [0, 1]: it is the fraction of dropped labels"
             )
 
     def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:

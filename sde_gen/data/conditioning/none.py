@@ -1,4 +1,4 @@
-"""No conditioning."""
+"""Training without conditioning."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,6 @@ class Unconditional(Conditioning):
     """Unconditional training without labels."""
 
     def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
-        """Ignore the labels."""
+        """Return no conditioning."""
         del labels, noise
         return {}

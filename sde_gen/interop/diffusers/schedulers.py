@@ -92,8 +92,8 @@ def conventions_of(
     name = settings.removesuffix("Scheduler") if isinstance(settings, str) else ""
     if name == "CMStochasticIterative":
         raise ValueError(
-            "CMStochasticIterativeScheduler: a consistency model predicts the end of a path and not the mean of the clean "
-            "images, so it has no score; take in the network that it was distilled from (EDM's, with from=edm)"
+            "CMStochasticIterativeScheduler: a consistency model predicts the end of a path and not the mean of the "
+            "clean images, so it has no score; import the network from which it was distilled (EDM's, with from=edm)"
         )
     if fourier != (name == "ScoreSdeVe"):
         raise ValueError(
@@ -142,7 +142,7 @@ def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
     notes = []
     if settings.get("shift", 1.0) != 1.0:
         notes.append(
-            f"shift={shown(settings['shift'])} belongs to their sampler's grid and is not taken over"
+            f"shift={shown(settings['shift'])} is a setting of the sampler's grid and is not imported"
         )
     sde = ObjectSpec(Rectified)
     output = ObjectSpec(Velocity, sde=sde, label=ObjectSpec(Time, scale=float(steps)))

@@ -230,7 +230,7 @@ def ends(mapper: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None
 
 
 def stages(sizes: Sizes) -> Iterator[tuple[str, str, bool]]:
-    """Yield name, name in diffusers with a placeholder for the module type, and presence of attention of every stage."""
+    """Yield name, name in diffusers (with a placeholder for the module type) and use of attention of every stage."""
     many = sizes.blocks + 1
     for level in range(sizes.levels):
         attends = level in sizes.attention

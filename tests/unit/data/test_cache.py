@@ -131,7 +131,7 @@ def test_what_is_damaged_is_refused_and_named(tmp_path, file, damage):
     source = Shards(train=str(tmp_path / "train-*.tar"), size=8, **{keeps: str(tmp_path / "kept")})
     source.load()
     damage(tmp_path / "kept" / file)
-    with pytest.raises(ValueError, match=r"kept is damaged \(.*\); delete it, it is made again"):
+    with pytest.raises(ValueError, match=r"kept is damaged \(.*\); delete it to rebuild it"):
         source.load()
 
 
@@ -172,7 +172,7 @@ def test_nothing_of_somebody_else_is_written_over(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     for name in ("mine", "file"):
-        with pytest.raises(ValueError, match="not made by us"):
+        with pytest.raises(ValueError, match="not built by this package"):
             build_atomically(tmp_path / name, {}, lambda _: {})
     assert build_atomically(tmp_path / "empty", {}, lambda _: {"some": 1}) == {"some": 1}
     assert (tmp_path / "mine" / "thesis.tex").exists()
@@ -213,7 +213,9 @@ def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
-        with pytest.raises(OSError, match=r"File too large; .*cache is not made, and nothing of it is left"):
+        with pytest.raises(
+            OSError, match=r"File too large; .*cache was not built, and no part of it remains"
+        ):
             source.load()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -48,7 +48,9 @@ def test_other_sizes_are_resized_and_cropped_as_in_a_folder(tmp_path, channels, 
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     expected = ImageFolder(root=str(tmp_path), size=8, channels=channels).load().train.values[0]
     words = rf"a\.png: resized from {size[1]}x{size[0]} and cropped to 8x8 pixels"
-    with pytest.warns(UserWarning, match=words + (", its colors made grey" if channels == 1 else "$")):
+    with pytest.warns(
+        UserWarning, match=words + (", its colors converted to gray" if channels == 1 else "$")
+    ):
         found = load_image(tmp_path / "a.png", (channels, 8, 8))
     assert torch.equal(found, expected)
 
@@ -70,7 +72,7 @@ def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
         assert load_image(tmp_path / "large.png", COLOR, GREY).shape == COLOR
     with pytest.warns(UserWarning, match=r"resized from 20x30 and cropped to 8x8 pixels$"):
         assert load_image(tmp_path / "grey_large.png", COLOR, GREY).shape == GREY
-    with pytest.warns(UserWarning, match=r"color\.png: its colors made grey"):
+    with pytest.warns(UserWarning, match=r"color\.png: its colors converted to gray"):
         assert load_image(tmp_path / "color.png", (1, 2, 2)).shape == (1, 2, 2)
     Image.fromarray(large).save(tmp_path / "wide.png")
     with pytest.warns(UserWarning, match=r"cropped to 12x4 pixels"):

@@ -241,7 +241,7 @@ def test_auto_without_knowledge(monkeypatch):
 
 def test_bfloat16_where_there_is_none(monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda self: "flags\t\t: avx2\n")
-    with pytest.warns(UserWarning, match="cpu has no products in bfloat16: the network works in float32"):
+    with pytest.warns(UserWarning, match="cpu does not support bfloat16; using float32"):
         assert BFloat16().dtype(CPU) is torch.float32
 
 

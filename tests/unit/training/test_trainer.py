@@ -92,7 +92,7 @@ def flat(training):
 
 
 def test_a_warm_up_longer_than_the_training_is_warned_of(tmp_path):
-    with pytest.warns(UserWarning, match=r"warm-up of 32 images is longer than the whole training of 16"):
+    with pytest.warns(UserWarning, match=r"warm-up of 32 images is longer than the training of 16"):
         trainer(tmp_path, settings={"images": 16})
 
 
@@ -398,7 +398,7 @@ def test_going_on_with_other_settings_is_said(tmp_path):
 def test_checkpoints_of_another_training(tmp_path):
     trainer(tmp_path, stop=StopAt(1)).run()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=r"seen 8 images, which is no multiple of batch_size=5"):
+    with pytest.raises(ValueError, match=r"seen 8 images, which is not a multiple of batch_size=5"):
         trainer(tmp_path, settings={"batch_size": 5}).run()
     with pytest.raises(ValueError, match=r"another network.*first.bias \(8,\) for \(9,\)"):
         trainer(tmp_path, net=Net(width=9)).run()
