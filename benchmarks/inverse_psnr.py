@@ -3,9 +3,9 @@
     python benchmarks/inverse_psnr.py RUN [--images 16] [--samples 2] [--steps 50] [--methods ...] [--out FOLDER]
 
 Held-out images of RUN are measured with noise of standard deviation 0.01: without a box in the middle, as means of
-blocks of 4 and 2 pixels, and, in color, as grey images. Per method: the peak signal-to-noise ratio of one sample and
+blocks of 4 and 2 pixels, and, in color, as gray images. Per method: the peak signal-to-noise ratio of one sample and
 of the mean of all samples of an image, with standard errors over images. Baselines: the mean of 2,000 training images
-in the hidden box, bicubic enlargement, grey in every channel. Prints tables, writes JSON and a picture per problem with
+in the hidden box, bicubic enlargement, gray in every channel. Prints tables, writes JSON and a picture per problem with
 a column per image: the image, the measurement, the baseline, and one sample of every method.
 """
 
@@ -27,7 +27,7 @@ from sde_gen.cli.run_data import open_data
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.method import Guided, Method, Walked
-from sde_gen.inverse.operator import AveragePool, Grey, Mask, Operator
+from sde_gen.inverse.operator import AveragePool, Gray, Mask, Operator
 from sde_gen.inverse.projection import Projection
 from sde_gen.inverse.repaint import RePaint
 from sde_gen.inverse.task import psnr
@@ -63,7 +63,7 @@ def problems(run: Run, mean: Tensor) -> dict[str, tuple[Operator, str, Baseline]
         "super-resolution x2": (AveragePool(factor=2), "bicubic", enlarge),
     }
     if channels == 3:
-        found["colorization"] = (Grey(), "grey", lambda y: y.expand(-1, 3, -1, -1))
+        found["colorization"] = (Gray(), "gray", lambda y: y.expand(-1, 3, -1, -1))
     return found
 
 

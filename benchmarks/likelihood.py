@@ -96,7 +96,7 @@ class Subject:
     def as_score_sde(self, tol: float) -> tuple[Tensor, float]:
         """The same images and probe, as that code has it."""
         noise = PerSample([(seed + 1) % 2**64 for seed in self.seeds])
-        nats, calls = as_score_sde(self.denoiser, self.x, Hutchinson().law(self.x, noise), tol)
+        nats, calls = as_score_sde(self.denoiser, self.x, Hutchinson().distribution(self.x, noise), tol)
         return bits_per_dim(nats, self.x, self.run.codec), calls
 
 
@@ -132,7 +132,7 @@ def probes() -> dict[str, tuple[int, Divergence]]:
     """Divergences, with their products per evaluation."""
     return {
         "1 sign vector": (1, Hutchinson(fresh=False)),
-        "1 Gaussian vector": (1, Hutchinson(law=GaussianProbe(), fresh=False)),
+        "1 Gaussian vector": (1, Hutchinson(distribution=GaussianProbe(), fresh=False)),
         "4 sign vectors": (4, Hutchinson(probes=4, fresh=False)),
         "Hutch++, subspace 1, 2 sign vectors": (4, HutchPlusPlus(sketch=1, probes=2)),
         "1 sign vector, fresh": (1, Hutchinson(fresh=True)),

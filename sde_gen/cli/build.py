@@ -213,7 +213,7 @@ def trainer(
     Arguments:
         config: the configuration.
         splits: the data.
-        model: builds what is trained: a denoiser, or a classifier of noised samples.
+        model: builds what is trained: a denoiser, or a classifier of noisy samples.
         more: further arguments: callbacks and when to stop.
     """
     data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)

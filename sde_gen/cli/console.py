@@ -60,7 +60,7 @@ class _Lines(Progress):
         self.thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that redraws the line."""
         self.thread.start()
 
     def stop(self) -> None:

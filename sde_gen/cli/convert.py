@@ -1,4 +1,4 @@
-"""Make a run folder of another project's network, or a folder of theirs of a run.
+"""Import networks of other projects as run folders, or export runs to other projects.
 
 ``python -m sde_gen.convert from=score_sde file=... out=...``;
 ``python -m sde_gen.convert run=... to=diffusers out=...``.

@@ -112,13 +112,13 @@ class SampleGeneration:
                 if not self.queue.is_main:
                     return None
                 for _ in self.queue.wait_all("batches"):
-                    update(completed=self._drawn(), note="waiting for other processes")
+                    update(completed=self._num_finished(), note="waiting for other processes")
                 update(completed=self.n, note="")
             seconds = time.perf_counter() - begin
             files = [parts / f"{index}.safetensors" for index in range(len(batches))]
             return self._merge([safetensors.torch.load(file.read_bytes()) for file in files], seconds)
 
-    def _drawn(self) -> int:
+    def _num_finished(self) -> int:
         """Return the number of samples in finished batches of all processes."""
         return int(self.queue.store.add("drawn", 0))
 
@@ -141,7 +141,9 @@ class SampleGeneration:
         return {"x": torch.cat(samples), "evaluations": torch.tensor(sum(evaluations)), **record_trajectory}
 
     def _step(self, update: Callable[..., None], count: int, done: int, steps: int) -> None:
-        update(completed=self._drawn() + count * done // steps, note=f"step {done} of {steps} for {count}")
+        update(
+            completed=self._num_finished() + count * done // steps, note=f"step {done} of {steps} for {count}"
+        )
 
     def _merge(self, parts: list[dict[str, Tensor]], seconds: float) -> GeneratedSamples:
         trajectory = Trajectory()

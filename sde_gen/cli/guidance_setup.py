@@ -76,7 +76,7 @@ def _number(label: Any, names: tuple[str, ...]) -> int:
         other = names.index(str(label)) if str(label) in names else label
         if other != label:
             warnings.warn(
-                f"label={label} is the class of this number, not the one of this name, which is number {other}; "
+                f"label={label} is the class of this number, not the class of this name, which is number {other}; "
                 f"a name is quoted twice: label=\"'{label}'\"",
                 stacklevel=3,
             )

@@ -153,13 +153,13 @@ COMMANDS = {"train_classifier": "python -m sde_gen.train objective=cross_entropy
 
 
 def upgrade(config: Any) -> Any:
-    """Rename keys and classes of a stored configuration to those of today, in place where they are nested.
+    """Rename keys, classes and arguments of a stored configuration, nested ones in place.
 
     Arguments:
         config: the configuration, plain data of any kind.
 
     Returns:
-        The configuration; whatever is not a mapping as it is.
+        The configuration; anything other than a mapping is returned unchanged.
     """
     if not isinstance(config, dict):
         return config
@@ -172,7 +172,9 @@ def upgrade(config: Any) -> Any:
         if isinstance(node, dict):
             target = node.get("_target_")
             if isinstance(target, str):
-                node["_target_"] = TARGETS.get(target, target)
+                target = node["_target_"] = TARGETS.get(target, target)
+                for old in ARGUMENTS.get(target, {}).keys() & node.keys():
+                    node[ARGUMENTS[target][old]] = node.pop(old)
             nodes.extend(node.values())
         elif isinstance(node, list):
             nodes.extend(node)

@@ -123,8 +123,8 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
                 f"the classifier in {folder} was trained with {kind}={line(str(stored[kind]), 120)}, the run with "
                 f"{line(str(run.config[kind]), 120)}; both need the same"
             )
-    ours, theirs = ((one.shape, one.levels) for one in (run.data_spec, data_spec))
-    if ours != theirs or run.data_spec.classes not in (
+    expected, actual = ((one.shape, one.levels) for one in (run.data_spec, data_spec))
+    if expected != actual or run.data_spec.classes not in (
         0,
         data_spec.classes,
     ):  # 0: the run's data have no labels
@@ -144,7 +144,7 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
         about = checkpoint.about(found[-1])
         data_spec = about.get("facts")
         if data_spec or found[-1].exists():  # else a training beside has deleted it: there are newer ones
-            return (_facts(data_spec, folder).classes if data_spec else 0), _identity(
+            return (_data_spec(data_spec, folder).classes if data_spec else 0), _identity(
                 about, folder
             ).class_names
     return 0, ()
@@ -178,7 +178,7 @@ def _open(
             raise ValueError(f"the checkpoint in {folder} contains no {' and no '.join(sorted(absent))}")
         if "data" in parts:
             parts["data"] = trusted.reading(parts["data"])
-        return found, OmegaConf.create(parts), _facts(about["facts"], folder)
+        return found, OmegaConf.create(parts), _data_spec(about["facts"], folder)
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.
         outline.check(make, found.ema, what=what)
 
 
-def _facts(stored: Any, folder: Path) -> DataSpec:
+def _data_spec(stored: Any, folder: Path) -> DataSpec:
     try:
         data_spec = DataSpec(**{**stored, "shape": tuple(map(operator.index, stored["shape"]))})
         for number in (data_spec.classes, data_spec.levels or 0):
@@ -231,10 +231,10 @@ def _identity(about: dict[str, Any], folder: Path) -> Identity:
 
 def _check_names(ours: Identity, theirs: Identity, what: str) -> None:
     """Refuse another model whose classes have other names."""
-    if ours.class_names and theirs.class_names and ours.class_names != theirs.class_names:
+    if current.class_names and trained.class_names and current.class_names != trained.class_names:
         raise ValueError(
-            f"{what} was trained on the classes {', '.join(theirs.class_names)}, "
-            f"the run on {', '.join(ours.class_names)}; both need the same"
+            f"{what} was trained on the classes {', '.join(trained.class_names)}, "
+            f"the run on {', '.join(current.class_names)}; both need the same"
         )
 
 

@@ -173,7 +173,7 @@ class Begun(Callback):
     """Remember where a training began."""
 
     finished = False
-    """Whether the training was finished before."""
+    """True if the training was finished before."""
 
     def on_train_start(self, images: int, budget: int) -> None:
         """Compare the images seen with the budget."""

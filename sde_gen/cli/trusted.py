@@ -178,7 +178,7 @@ def _holds(node: Any, kind: Any, place: _Place) -> bool:
 
 
 def _check_object(node: dict[str, Any], kind: Any, place: _Place) -> None:
-    """Refuse an object that is not of the kind, or whose arguments are not of theirs."""
+    """Reject an object of another group, or with arguments of a wrong type."""
     target, partial = node.get("_target_"), node.get("_partial_", False)
     others = sorted(key for key in node if key.startswith("_") and key not in ("_target_", "_partial_"))
     if not isinstance(target, str) or not isinstance(partial, bool) or others:

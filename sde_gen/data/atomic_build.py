@@ -75,7 +75,7 @@ def checked_read(folder: Path) -> Iterator[None]:
 
 def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")):
+    with _exclusive_lock(folder.with_name(f".{folder.name}.lock")):
         if (folder / HEADER).exists():  # another process has built it in the meantime
             return
         try:
@@ -92,7 +92,7 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes, which is released if the process is killed."""
     with path.open("a") as file:
         # without locks each process builds the folder, and the first to finish renames it

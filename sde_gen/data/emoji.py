@@ -118,7 +118,7 @@ class Emoji(DatasetSource):
     def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
         """Return file, drawing and category of every image."""
         for entry in entries:
-            base, category = drawing(entry["unified"]), entry["category"]
+            base, category = without_variants(entry["unified"]), entry["category"]
             yield entry["image"], base, category
             variants = list(entry.get("skin_variations", {}).values())
             count = min(self.skin_tones, len(variants))
@@ -154,7 +154,7 @@ def content(path: Path) -> bytes:
     return content
 
 
-def drawing(unified: str) -> str:
+def without_variants(unified: str) -> str:
     """Return the characters of an emoji without skin tones, sexes and direction, from code points (1F3C3-1F3FB)."""
     characters = "".join(chr(int(point, 16)) for point in unified.split("-"))
     return characters.translate(SAME) or characters[0]

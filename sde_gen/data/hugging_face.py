@@ -36,7 +36,7 @@ class HuggingFace(StreamingSource):
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
         name: configuration of the data set, None for its only one.
         size: side of square images; others are resized and cropped.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         train: name of the training split.
         test: name of the test split; None holds out a fraction of the training split.
         test_fraction: the held-out fraction.

@@ -42,7 +42,7 @@ def square(image: Image.Image, *, size: int, channels: int, background: str | No
     Arguments:
         image: the opened image; this function decodes it.
         size: side of the square.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         background: as for :func:`plain`.
 
     Returns:
@@ -94,7 +94,7 @@ def fitted(image: Image.Image, shape: Shape) -> Tensor:
 
     Arguments:
         image: the image.
-        shape: (C, H, W), C = 1 for grey or 3 for color.
+        shape: (C, H, W), C = 1 for gray or 3 for color.
 
     Returns:
         uint8 with that shape.

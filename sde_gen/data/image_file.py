@@ -14,7 +14,7 @@ from sde_gen.utils.types import Shape
 def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> Tensor:
     """Read an image in the best matching of several shapes, like an image of an image folder.
 
-    The match is by size, then by color or grey, then by the order of the shapes. Images of other sizes are resized and
+    The match is by size, then by color or gray, then by the order of the shapes. Images of other sizes are resized and
     cropped; this and the loss of colors are warned about.
 
     Arguments:
@@ -32,10 +32,10 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
         with Image.open(path) as file:
             image = plain(file, background=background)
     except FileNotFoundError as error:
-        raise ValueError(f"there is no image {path}") from error
+        raise ValueError(f"image not found: {path}") from error
     except UNREADABLE as error:
         raise ValueError(f"{path} is not a readable image ({error})") from error
-    size, channels = (image.height, image.width), 1 if _is_grey(image) else 3
+    size, channels = (image.height, image.width), 1 if _is_gray(image) else 3
     shape = min(shapes, key=lambda one: (one[1:] != size, one[0] != channels))
     done = (
         [] if shape[1:] == size else [f"resized from {_size(size)} and cropped to {_size(shape[1:])} pixels"]
@@ -50,7 +50,7 @@ def _size(size: Shape) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _is_gray(image: Image.Image) -> bool:
     """Return True if an image without alpha channel has no colors, also if it is stored as RGB."""
     if image.mode in ("1", "L"):
         return True

@@ -32,7 +32,7 @@ class ImageFolder(StreamingSource):
     Arguments:
         root: the folder.
         size: side of the square; the shorter side is resized to it, then the center is cropped.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         test_fraction: fraction of the test split, if no folder is one.
         train: name of the sub-folder of the training split, if not one of the above; other sub-folders are ignored.
         test: name of the sub-folder of the test split.
@@ -61,7 +61,7 @@ class ImageFolder(StreamingSource):
         """List the images and stream them in order of their hashes, so that the first n are a random subset."""
         root = Path(self.root)
         if not root.is_dir():
-            raise ValueError(f"there is no folder {root}; give the folder of your images with data.root=...")
+            raise ValueError(f"folder not found: {root}; give the folder of your images with data.root=...")
         images, labels, notes = layout(root, train=self.train, test=self.test)
         if notes:
             warnings.warn(f"{root}: {'; '.join(notes)}", stacklevel=2)
@@ -111,4 +111,4 @@ class ImageFolder(StreamingSource):
             raise ValueError(
                 f"{len(corrupt)} images cannot be read: {listing}; repair them or give data.skip_corrupt=true"
             )
-        warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
+        warnings.warn(f"skipped {len(corrupt)} unreadable images: {listing}", stacklevel=2)

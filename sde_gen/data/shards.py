@@ -35,7 +35,7 @@ class Shards(StreamingSource):
         train: the files: a path with ``{000000..000146}``, or with ``*``, ``?`` and ``[...]``.
         test: files of the test split; None holds out a fraction of the training files' samples.
         size: side of the square; the shorter side is resized to it, then the center is cropped.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         test_fraction: fraction of the test split.
         label: name of the label in a sample's JSON.
         background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
@@ -139,7 +139,7 @@ class Shards(StreamingSource):
         if corrupt:
             listing = "; ".join(corrupt[:10])
             listing += f"; and {len(corrupt) - 10} more" if len(corrupt) > 10 else ""
-            warnings.warn(f"left out {len(corrupt)} images that cannot be read: {listing}", stacklevel=2)
+            warnings.warn(f"skipped {len(corrupt)} unreadable images: {listing}", stacklevel=2)
         return index.rows(np.array([reason is None for reason in reasons]))
 
     def _keep(self, folder: Path, index: Members) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def expand(pattern: str) -> list[Path]:
         )
     if not files:
         raise ValueError(
-            f"there is no shard {pattern}; give tar files, such as path/train-{{000000..000146}}.tar or "
+            f"no shard matches {pattern}; give tar files, such as path/train-{{000000..000146}}.tar or "
             "path/train-*.tar, with data.train=..."
         )
     return files

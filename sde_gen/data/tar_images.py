@@ -24,7 +24,7 @@ class TarImages(LazyImages):
         shards: the files.
         members: index of the images.
         size: side of the squares.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
         workers: number of images decoded in parallel.
     """

@@ -52,7 +52,7 @@ class ReverseSDE(Checked):
 
     Arguments:
         denoiser: the denoiser.
-        eta: how much of the forward process' noise is put back.
+        eta: noise level of the reverse process.
     """
 
     denoiser: Denoiser

@@ -132,7 +132,7 @@ class MixtureDenoiser(Denoiser):
 
 
 class GaussianDenoiser(MixtureDenoiser):
-    """The exact denoiser of one Gaussian.
+    """The exact denoiser of a Gaussian.
 
     Arguments:
         sde: the process.

@@ -10,7 +10,7 @@ from sde_gen.utils.broadcasting import times
 
 
 class NoisyClassifier(nn.Module, Checked):
-    """A classifier network, the process its samples were noised by, and the scaling of its input.
+    """Classifier network of noisy samples, with its process and input scaling.
 
     Arguments:
         net: a module ``net(x, c_noise)`` from (B, *event) and (B,) to logits (B, classes).

@@ -27,7 +27,7 @@ class Prediction:
         eps: predicted noise with shape (B, *event).
         alpha: signal coefficient, broadcastable against x_t.
         sigma: noise standard deviation, broadcastable against x_t.
-        aux: what a richer parametrization adds: the place nu of a learned variance, see :attr:`nu`, with shape
+        aux: additional output of a parametrization: the weight nu of a learned variance, see :attr:`nu`, with shape
             (B, *event); None without.
     """
 

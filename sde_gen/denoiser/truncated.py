@@ -1,4 +1,4 @@
-"""A model whose process ends at an earlier time."""
+"""Denoiser on a truncated process."""
 
 import copy
 
@@ -9,7 +9,7 @@ from sde_gen.denoiser.prediction import Prediction
 
 
 class TruncatedProcess(Denoiser):
-    """A denoiser whose process ends at another t_min: densities and bounds are then those of x at that time.
+    """Denoiser on a process with another t_min; densities and bounds are then those of x at that time.
 
     The process is otherwise unchanged, and the given denoiser is not modified.
 

@@ -24,8 +24,8 @@ HEADER_PREFIX = b'{"settings": '
 class ResultsLog:
     """A file of results, one JSON object a line, to which any number of processes append.
 
-    The first line holds the settings under which every result was computed. What a killed process or a full disk
-    left of a line is no result; a later result of the same image takes the place of an earlier one.
+    The first line contains the settings of all results. Incomplete lines, after a kill or on a full disk, are ignored;
+    a later result of an image replaces an earlier one.
 
     Arguments:
         path: the file.
@@ -55,7 +55,7 @@ class ResultsLog:
             first, rest = file.readline(), file.readlines()
             if not fresh and not HEADER_PREFIX.startswith(first[: len(HEADER_PREFIX)]):
                 raise ValueError(
-                    f"{self.path} is no file of results; choose another folder with out=..., or write over it with "
+                    f"{self.path} is not a results log; choose another folder with out=..., or write over it with "
                     "fresh=true"
                 )
             damaged = [line for line in rest if _row(line) is None]
@@ -66,7 +66,7 @@ class ResultsLog:
                 raise ValueError(self._mismatch_message(first))
             elif damaged:
                 warnings.warn(
-                    f"{self.path}: {len(damaged)} damaged lines are no results; what they held is computed again",
+                    f"{self.path}: {len(damaged)} damaged lines are ignored; their results are computed again",
                     stacklevel=2,
                 )
 
@@ -90,7 +90,7 @@ class ResultsLog:
             raise OSError(error.errno, why, str(self.path)) from error
 
     def rows(self) -> dict[int, Record]:
-        """All results by image, those of other processes too; only what is new is read."""
+        """Return all results by image, including those of other processes; only new lines are read."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             for line in file:

@@ -1,4 +1,4 @@
-"""Errors of solvers on a denoiser at hand, sample by sample, on any grids."""
+"""Errors of solvers on a given denoiser, per sample, on any grids."""
 
 import math
 import time

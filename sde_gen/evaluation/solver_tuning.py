@@ -1,4 +1,4 @@
-"""Find the solver, grid and number of steps that err least on a denoiser at hand."""
+"""Search for the solver, grid and steps with the smallest error on a given denoiser."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,14 +53,16 @@ def candidate_settings(
         sde: the process.
         solvers: deterministic solvers that step, by name; one that cannot take a step is left out.
         grids: rules for times, by name.
-        nfe: evaluations that are allowed, the last one that leads to clean samples aside.
+        nfe: number of evaluations, without the final denoising step.
 
     Raises:
-        ValueError: a solver draws noise or does not step, or a grid cannot have so many steps.
+        ValueError: a solver draws noise or does not step, or a grid does not support the number of steps.
     """
     for name, solver in solvers.items():
         if solver.stochastic or solver.nfe(1) is None:
-            raise ValueError(f"{name} draws noise or chooses its own steps; a tuner compares others")
+            raise ValueError(
+                f"{name} is stochastic or adaptive; tuning needs deterministic solvers with fixed steps"
+            )
         method = cast(StepSolver[Any], solver)
         steps = max((n for n in range(1, nfe + 1) if method.nfe(n) <= nfe), default=0)
         for grid, rule in grids.items() if steps else ():
@@ -159,7 +161,7 @@ class Tuner(Checked):
         once: rounds times (steps - 1) times up to two of them.
 
         Arguments:
-            setting: the one to begin with.
+            setting: initial setting.
             rounds: how often every time has its turn.
 
         Returns:

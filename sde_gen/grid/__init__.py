@@ -1,4 +1,4 @@
-"""Time grids."""
+"""Time grids of the sampler."""
 
 from sde_gen.grid.angle import Angle
 from sde_gen.grid.base import Curve, Grid

@@ -13,8 +13,8 @@ from sde_gen.sde.base import SDE
 class Chain(Grid):
     """Some of the times t = n / N, n = 1, ..., N, at which a network was trained on a chain of N steps.
 
-    The n of papers are ours; code that counts from 0 means n - 1. All grids end with a step to clean data, the
-    sampler's last evaluation: where others say S steps it is S - 1 here.
+    n counts from 1 as in papers; code often counts from 0. The final step to clean data is the sampler's last
+    evaluation, so S steps of other libraries are S - 1 here.
 
     Arguments:
         chain: steps N of the chain.
@@ -27,7 +27,7 @@ class Chain(Grid):
 
     def __post_init__(self) -> None:
         if self.chain < 2:
-            raise ValueError(f"chain={self.chain}: a chain to thin out has at least 2 steps")
+            raise ValueError(f"chain={self.chain}: expected at least 2 steps")
 
     def make(self, sde: SDE, steps: int) -> Tensor:
         """Return the times of the chosen numbers."""

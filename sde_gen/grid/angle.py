@@ -17,7 +17,7 @@ class Angle(RatioGrid):
         \tan^2 u = \frac{\sigma}{m\, \alpha}, \qquad \sin^2 u = \frac{\sigma}{m\, \alpha + \sigma}
 
     Half of the steps lie on either side of ``sigma / alpha = m``, thinning out like the square root of the ratio
-    toward noise and toward data. On the straight path with m = 1 these are Chebyshev's points, t = sin^2 u.
+    toward noise and toward data. For rectified flow with m = 1 these are the Chebyshev points, t = sin^2 u.
     The page "Few evaluations" of the documentation derives it.
 
     Arguments:

@@ -12,7 +12,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Checked, abc.ABC):
-    """A rule (process, number of steps) -> times."""
+    """Map from a process and a number of steps to times."""
 
     def __call__(self, sde: SDE, steps: int) -> Tensor:
         """Return the times.
@@ -39,18 +39,18 @@ class Grid(Checked, abc.ABC):
 
     @abc.abstractmethod
     def make(self, sde: SDE, steps: int) -> Tensor:
-        """Times with shape (steps + 1,) as a new tensor, whose descent is checked by the caller."""
+        """Return times with shape (steps + 1,) as a new tensor; the caller checks that they descend."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve(Grid):
-    """A grid that samples one curve between two ends at equal fractions.
+    """Grid at equal fractions of a curve between two times.
 
-    Twice the steps pass through the same times.
+    Doubling the number of steps keeps the times.
 
     Arguments:
         t_max: the first time.
-        t_min: the last time; None takes the process' own.
+        t_min: the last time; None uses the process's t_min.
 
     Raises:
         ValueError: an end lies outside [0, 1], or t_min is not below t_max.
@@ -76,7 +76,7 @@ class Curve(Grid):
             raise ValueError(f"t_max={self.t_max} must lie above t_min={t_min}")
         ends = torch.stack([self.begin(sde), torch.tensor(t_min, dtype=torch.float64)])
         times = self.times(sde, ends[0], ends[1], torch.linspace(0, 1, steps + 1, dtype=torch.float64))
-        times[0], times[-1] = ends  # exactly, whatever the rounding of a change of variable
+        times[0], times[-1] = ends  # exact, without the rounding of a change of variable
         return times
 
     def begin(self, sde: SDE) -> Tensor:

@@ -13,7 +13,7 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class IDDPM(Grid):
-    r"""Levels of a discrete chain whose alpha-bar is a squared sine, at equal steps of its index.
+    r"""Noise levels of a discrete chain with a squared sine as alpha-bar, at equal steps of its index.
 
     With M levels, :math:`u_M = 0` and
 

@@ -26,7 +26,7 @@ class _List(Grid):
         times = self.given(sde)
         if steps != len(times) - 1:
             raise ValueError(f"steps={steps}: the list has {len(times)} entries; set steps={len(times) - 1}")
-        slack = 1e-9  # what rounding of a change of variable may add at the ends
+        slack = 1e-9  # tolerance for the rounding of a change of variable at the ends
         if not (float(times.min()) >= sde.t_min * (1 - slack) and float(times.max()) <= 1 + slack):
             raise ValueError(
                 f"the list has times {times.tolist()}, outside [t_min={sde.t_min:g}, 1], the range of the process"
@@ -75,7 +75,7 @@ class ListedRatios(_List):
         object.__setattr__(self, "ratios", _ordered("ratios", self.ratios))
         if self.ratios[-1] <= 0:
             raise ValueError(
-                f"ratios={list(self.ratios)} must be positive: the sampler's last step takes away what noise is left, "
+                f"ratios={list(self.ratios)} must be positive: the sampler's last step removes the remaining noise, "
                 "so leave out a zero at the end"
             )
 

@@ -9,13 +9,13 @@ from sde_gen.denoiser.prediction import Prediction
 
 
 def on_line(start: Prediction, end: Prediction, scale: Tensor) -> Prediction:
-    r"""The prediction ``start + scale (end - start)``: at 0 the start, at 1 the end, beyond it further away.
+    r"""Return the prediction ``start + scale (end - start)``.
 
-    Clean sample and noise move together, so the score does too.
+    Clean sample and noise change together, and so does the score.
 
     Arguments:
         start: prediction at scale 0.
         end: prediction at scale 1, whose ``aux`` is kept.
-        scale: where to, broadcastable against x_t.
+        scale: position on the line, broadcastable against x_t.
     """
     return replace(end, x0=torch.lerp(start.x0, end.x0, scale), eps=torch.lerp(start.eps, end.eps, scale))

@@ -14,12 +14,12 @@ from sde_gen.utils.broadcasting import to_device
 
 
 class Autoguidance(Denoiser):
-    r"""Move away from what a weaker model of the same data predicts.
+    r"""Extrapolate from the prediction of a weaker model through that of the model.
 
     .. math::
         \hat{x}_0 = \hat{x}_0^{weak} + \mathrm{scale}\, (\hat{x}_0 - \hat{x}_0^{weak})
 
-    A smaller or less trained model errs in the same places, only more; scale > 1 moves away from its errors, with
+    A smaller or less trained model has similar but larger errors; scale > 1 moves away from them, with
     or without conditioning. scale = 1 is the model itself.
 
     Source: Karras et al., 2024, arXiv:2406.02507, section 4.
@@ -27,7 +27,7 @@ class Autoguidance(Denoiser):
     Arguments:
         denoiser: the model.
         weak: its weaker version, on the same process.
-        scale: 1 is the model, above it guidance.
+        scale: guidance scale; 1 is the model without guidance.
 
     Raises:
         ValueError: scale is not finite, or the processes differ.
@@ -41,7 +41,7 @@ class Autoguidance(Denoiser):
             raise ValueError(f"scale={scale} must be finite; 1 is the model without guidance")
         if weak.sde != denoiser.sde:
             raise ValueError(
-                f"the weak model is one of {weak.sde}, the model one of {denoiser.sde}; both need the same process"
+                f"the weak model has the process {weak.sde}, the model {denoiser.sde}; both need the same process"
             )
         self.denoiser = denoiser
         self.weak = weak

@@ -1,4 +1,4 @@
-"""Classifier-free guidance."""
+"""Classifier-free guidance (CFG)."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from sde_gen.utils.broadcasting import broadcast, to_device
 
 
 class CFG(Denoiser):
-    r"""Move from the unconditional prediction through the conditional one, and beyond it.
+    r"""Extrapolate from the unconditional prediction through the conditional one.
 
     .. math::
         \hat{x}_0 = \hat{x}_0^{uncond} + \mathrm{scale}\, (\hat{x}_0^{cond} - \hat{x}_0^{uncond}),
 
     the same line in eps and in the score. scale = 0 and 1 are the unconditional and the conditional model, bit for
-    bit and at the cost of one evaluation; every other scale costs two. A scale above 1 samples no distribution that
-    is known: the score of :math:`p_t(x)\, p_t(y | x)^{scale}` at every t is not that of one noised density.
+    bit and at the cost of one evaluation; every other scale costs two. A scale above 1 does not sample a known
+    distribution: the :math:`p_t(x)\, p_t(y | x)^{scale}` are not the marginals of a diffusion.
 
     Between ``ratio_min`` and ``ratio_max`` of sigma / alpha the scale applies, elsewhere the conditional model does.
-    ``rescale`` gives back the standard deviation that large scales inflate:
+    ``rescale`` reduces the standard deviation that large scales inflate:
 
     .. math::
         \hat{x}_0 \leftarrow \left(1 - \phi + \phi\, \frac{\mathrm{std}(\hat{x}_0^{cond})}{\mathrm{std}(\hat{x}_0)}
@@ -36,12 +36,12 @@ class CFG(Denoiser):
     network's output.
 
     Arguments:
-        denoiser: a model trained with conditioning that was dropped now and then.
+        denoiser: a model trained with randomly dropped conditioning.
         scale: 0 is unconditional, 1 conditional.
         ratio_min: smallest sigma / alpha at which the scale applies.
         ratio_max: largest sigma / alpha at which it applies.
         rescale: phi in [0, 1].
-        drop: names of the conditioning that the unconditional prediction does without.
+        drop: names of the conditioning that is dropped for the unconditional prediction.
 
     Raises:
         ValueError: a number is out of its range; or, when called, no conditioning is given.

@@ -1,4 +1,4 @@
-"""Classifier guidance."""
+"""Guidance by a classifier of noisy samples."""
 
 import math
 from dataclasses import replace
@@ -38,7 +38,7 @@ class ClassifierGuidance(Denoiser):
         denoiser: the model.
         classifier: classifier of noisy samples.
         scale: 0 is unguided, 1 Bayes.
-        pass_label: whether the model is given the label too.
+        pass_label: whether to pass the label to the model, too.
 
     Raises:
         ValueError: scale is not finite; or, when called, no label is given, or alpha is zero, where x_t

@@ -25,7 +25,7 @@ class DynamicThreshold(Denoiser):
 
     Arguments:
         denoiser: the model, usually a guided one.
-        quantile: share of the coordinates that are kept, in (0, 1]; the paper's is 0.995.
+        quantile: fraction of the coordinates within the threshold, in (0, 1]; 0.995 in the paper.
         limit: largest absolute value of the data in model space.
 
     Raises:
@@ -46,7 +46,7 @@ class DynamicThreshold(Denoiser):
         self.limit = limit
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Predict, and bring the clean sample into the range."""
+        """Predict, and rescale the clean sample to the range."""
         prediction = self.denoiser(x_t, t, **cond)
         x0 = prediction.x0
         flat = x0.flatten(1)

@@ -18,11 +18,11 @@ def karras(*, low: float, high: float, deviation: float) -> tuple[ObjectSpec, Ob
         high: sigma_max; beyond the range of the default label an unbounded label is used.
         deviation: sigma_data.
     """
-    told = (
+    label = (
         ObjectSpec(LogRatio, unit=1.0, scale=0.25)
         if math.log(high) > LIMIT
         else ObjectSpec(LogSigma, scale=0.25)
     )
     return ObjectSpec(edm.EDMProcess, sigma_min=low, sigma_max=high), ObjectSpec(
-        EDM, sigma_data=deviation, label=told
+        EDM, sigma_data=deviation, label=label
     )

@@ -25,7 +25,7 @@ class Transform:
 
 
 class WeightMapper:
-    """Map of a foreign state dictionary (the source) to the names and layouts of our network (the target).
+    """Map of a foreign state dictionary (the source) to the names and layouts of a network of sde_gen (the target).
 
     Problems are collected and raised together by :meth:`finish`.
 
@@ -108,7 +108,7 @@ class WeightMapper:
         problems = list(self.problems)
         problems += [f"{name} is not known" for name in self.tensors if name not in self.used]
         problems += (
-            [f"our {name} got nothing" for name in self.needed if name not in self.state]
+            [f"{name} has no source" for name in self.needed if name not in self.state]
             if not problems
             else []
         )
@@ -124,12 +124,12 @@ class WeightMapper:
 
 
 class InverseWeightMapper:
-    """Inverse of :class:`WeightMapper`: our state dictionary to the names and layouts of a foreign network.
+    """Inverse of :class:`WeightMapper`: a state dictionary of sde_gen to the names and layouts of a foreign network.
 
     The methods take the same arguments, so that one table of names serves both directions.
 
     Arguments:
-        state: weights by the names of our network.
+        state: weights by their names in sde_gen.
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -145,7 +145,7 @@ class InverseWeightMapper:
         self.used.add(target)
 
     def concat(self, target: str, sources: Sequence[str], transform: Transform | None = None) -> None:
-        """Split one of our tensors along the first dimension."""
+        """Split a tensor along the first dimension."""
         for name, value in zip(sources, self.state[target].chunk(len(sources)), strict=True):
             self.tensors[name] = (value if transform is None else transform.inverse(value)).contiguous()
         self.used.add(target)
@@ -162,8 +162,8 @@ class InverseWeightMapper:
         """Return the foreign state dictionary.
 
         Raises:
-            ValueError: one of our tensors has no counterpart.
+            ValueError: a tensor has no counterpart.
         """
         if left := sorted(set(self.state) - self.used):
-            raise ValueError(f"there is no place for {', '.join(left[:8])}")
+            raise ValueError(f"no counterpart for {', '.join(left[:8])}")
         return self.tensors

@@ -11,15 +11,15 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 
 class DiffPIR(GaussianPosterior):
-    r"""Take the clean sample that is near the predicted one and near the measurement.
+    r"""Proximal step from the predicted clean sample towards the measurement.
 
     .. math::
         \arg\min_{x_0} \frac{|y - A x_0|^2}{\mathrm{noise\_std}^2}
         + \lambda \frac{|x_0 - \hat{x}_0|^2}{(\sigma / \alpha)^2}, \qquad \text{that is }
         V = \frac{\sigma^2}{\lambda \alpha^2} I .
 
-    No derivative of the network. For data N(m, s^2 I) the exact V is 1 / (1 / s^2 + (alpha / sigma)^2) I: lambda = 1 is
-    right late, when sigma is far below s, and leans too much on the measurement early.
+    Needs no derivative of the network. For data N(m, s^2 I) the exact V is 1 / (1 / s^2 + (alpha / sigma)^2) I:
+    lambda = 1 is exact at small noise, with sigma far below s, and overweights the measurement at large noise.
 
     Source: Zhu et al., 2023, arXiv:2305.08995, eq. 12 and 13.
 
@@ -51,8 +51,8 @@ class DiffPIR(GaussianPosterior):
         self.trust = trust
 
     def covariance(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor]) -> tuple[Prediction, Map, Map]:
-        """Isotropic on both sides."""
+        """Return products with the isotropic V, inside the inverse and in front of it."""
         alpha, sigma = self.sde.marginal(t)
-        ratio = sigma / alpha.clamp(min=1e-6 * sigma)  # where alpha is zero, as good as infinite
+        ratio = sigma / alpha.clamp(min=1e-6 * sigma)  # practically infinite where alpha is zero
         variance = broadcast_like(ratio**2 / self.trust, x_t)
         return self.denoiser(x_t, t, **cond), lambda v: variance * v, lambda v: variance * v

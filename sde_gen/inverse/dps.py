@@ -1,4 +1,4 @@
-"""Diffusion posterior sampling."""
+"""Diffusion posterior sampling (DPS)."""
 
 from dataclasses import replace
 
@@ -19,18 +19,18 @@ class DPS(Denoiser):
         \nabla \log p_t(x | y) \approx \nabla \log p_t(x) - \nabla_x \frac{|y - A(\hat{x}_0(x))|^2}{2 v}, \qquad
         v = \mathrm{noise\_std}^2 + \gamma \frac{\sigma^2}{\alpha^2}
 
-    gamma = 0 takes x_0 given x_t for certain; gamma > 0 allows for what is not known yet. A may be any differentiable
-    function. One derivative of the network and of A per evaluation, and one more product with A.
+    gamma = 0 ignores the uncertainty of x_0 given x_t; gamma > 0 includes it. A may be any differentiable function.
+    Costs one derivative of the network and of A per evaluation, and a further product with A.
 
-    Where v is far below the variance of A(x_0) given x_t, the gradient moves x_0 many times too far, and steps that are
-    not many times shorter than those of plain sampling diverge. So the gradient of every sample is multiplied by a
-    factor of at most 1: the move of x_0 ends at the best fit to the measurement along its line. With
-    :math:`e = y - A(\hat{x}_0)` and d the change of A(x_0) that the whole move makes, that is
+    Where v is far below the variance of A(x_0) given x_t, the gradient step of x_0 is many times too long, and sampling
+    diverges unless its steps are many times shorter. So the gradient of every sample is multiplied by a factor of at
+    most 1, which limits the step of x_0 to the best fit to the measurement along its direction. With
+    :math:`e = y - A(\hat{x}_0)` and the change d of A(x_0) by the full step, the factor is
 
     .. math::
         \min\left(1, \max\left(0, \frac{e \cdot d}{d \cdot d}\right)\right) .
 
-    It is 1 where v is right.
+    It is 1 where v is exact.
 
     Sources: Chung et al., 2023, arXiv:2209.14687, eq. 11 and 15 (their steps are scaled by the residual's norm, after
     the fact; here the strength is the likelihood's own); gamma: Rozet and Louppe, 2023, arXiv:2306.10574, eq. 12.

@@ -1,4 +1,4 @@
-"""Pseudo-inverse guidance."""
+"""Pseudo-inverse guidance (PiGDM)."""
 
 from torch import Tensor
 

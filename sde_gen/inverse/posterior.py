@@ -6,7 +6,7 @@ Given y = A x_0 + n with noise n of standard deviation ``noise_std``, and x_0 gi
 .. math::
     \hat{x}_0 + V A^T (A V A^T + \mathrm{noise\_std}^2 I)^{-1} (y - A \hat{x}_0) .
 
-The methods differ in V, by products with it only; the inverse is left to conjugate gradients, every sample by itself.
+The methods differ in their products with V; the inverse is computed by conjugate gradients for each sample.
 """
 
 import abc
@@ -71,17 +71,17 @@ class GaussianPosterior(Denoiser):
         return prediction.with_x0(prediction.x0 + outer(self.operator.adjoint(u, x_t)))
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """Take the measurements of these samples."""
+        """Select the measurements of some samples."""
         return self.replace_modules(
             denoiser=self.denoiser.select(index, count), y=select_rows(self.y, index, count)
         )
 
     @abc.abstractmethod
     def covariance(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor]) -> tuple[Prediction, Map, Map]:
-        """Predict, and return beside it products with V inside the inverse and in front of it."""
+        """Return the prediction, and products with V inside the inverse and in front of it."""
 
     def differentiate(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor]) -> tuple[Prediction, Map]:
-        r"""Predict, and return beside it products with :math:`(\sigma^2 / \alpha) (d\hat{x}_0 / dx_t)^T`."""
+        r"""Return the prediction, and products with :math:`(\sigma^2 / \alpha) (d\hat{x}_0 / dx_t)^T`."""
         alpha, sigma = self.sde.marginal(t)
         require_signal(type(self.sde).__name__, alpha, type(self).__name__)
         with torch.enable_grad():

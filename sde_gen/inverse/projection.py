@@ -17,13 +17,13 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projection(StepSolver[Any]):
-    r"""After every step, replace what is measured by the measurement, noised as the samples are.
+    r"""After every step, replace the measured components by the noisy measurement at the level of the samples.
 
     .. math::
         x_s \leftarrow x_s + A^+ (\alpha_s y + \sigma_s A z - A x_s)
 
-    For a mask that is: known pixels are those of the noised known image. No derivative and no further evaluation, but
-    unmeasured coordinates are influenced through the next step only: no number of steps makes the method
+    For a mask this replaces known pixels by those of the noisy known image. It needs no derivative and no further
+    evaluation, but influences unmeasured coordinates through the next step only: no number of steps makes the method
     exact (order 0).
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix I.2 and I.3, for any linear A.
@@ -31,8 +31,8 @@ class Projection(StepSolver[Any]):
     Arguments:
         operator: A, linear.
         y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
-        inner: any solver that steps; a multistep one takes its first step again and again, as its past evaluations are
-            of other samples.
+        inner: any step solver; a multistep solver restarts in every step, because its previous evaluations are of
+            other samples.
 
     Raises:
         ValueError: the operator is not linear, or the inner solver does not step.
@@ -76,7 +76,7 @@ class Projection(StepSolver[Any]):
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
-        """Take a step of the inner solver and project its result onto the noised measurement."""
+        """Take a step of the inner solver and project its result onto the noisy measurement."""
         state = self.inner.reinit(model, x_t, torch.stack([t, s]), state)
         x_s, state = self.inner.step(model, x_t, t, s, state, noise)
         alpha, sigma = model.sde.marginal(s)

@@ -1,4 +1,4 @@
-"""RePaint: projection, with steps taken again."""
+"""RePaint: projection with repeated steps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RePaint(Projection):
-    r"""Take every step several times, noised back in between, so that what is unknown can agree with what is known.
+    r"""Repeat every step several times, with fresh noise in between, so that known and unknown parts become consistent.
 
     After the projected step from t to s the samples go forward again by the process's transition,
 
@@ -28,8 +28,8 @@ class RePaint(Projection):
     Arguments:
         operator: A, linear.
         y: measurement with shape (B, *measurement), or (1, *measurement) for all samples; it is taken as exact.
-        inner: any solver that steps; as for :class:`~sde_gen.inverse.Projection`, no step uses past ones.
-        repeats: how often every step is taken.
+        inner: any step solver, restarted in every step as for :class:`~sde_gen.inverse.Projection`.
+        repeats: number of repetitions of every step.
 
     Raises:
         ValueError: the operator is not linear, or repeats is below 1.

@@ -32,7 +32,7 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwistedSMC(StepSolver[Particles]):
-    r"""Ancestral sampling of many particles, pushed toward the measurement, weighted and resampled.
+    r"""Guided ancestral sampling of many particles with importance weights and resampling.
 
     The batch is the particles of one posterior p(x_0 | y), with y = A(x_0) + noise. The measurement's likelihood
     given x_t is guessed by the twist
@@ -41,14 +41,14 @@ class TwistedSMC(StepSolver[Particles]):
         \psi_t(x_t) = N(y; A(\hat{x}_0(x_t)), (\mathrm{noise\_std}^2 + \gamma\, r_t^2) I), \qquad
         r_t^2 = \frac{\sigma^2}{\alpha^2 + \sigma^2},
 
-    whose gradient moves the ancestral step's mean, and the weights make good what is wrong with the guess:
+    whose gradient shifts the mean of the ancestral step, and importance weights correct its error:
 
     .. math::
         \log w_s = \log \psi_s(x_s) - \log \psi_t(x_t) + \log \frac{N(x_s; m, \mathrm{std}^2)}
         {N(x_s; m + \mathrm{shift}, \mathrm{std}^2)} .
 
-    Whatever the guess, the weighted particles tend to the posterior of the unguided ancestral sampler as their number
-    grows. Particles are resampled, systematically, after every step.
+    For any twist, the weighted particles converge to the posterior of the unguided ancestral sampler as their number
+    grows. Particles are resampled systematically after every step.
 
     Source: Wu et al., 2023, arXiv:2306.17775, algorithm 1.
 
@@ -56,7 +56,7 @@ class TwistedSMC(StepSolver[Particles]):
         operator: A, differentiable.
         y: the measurement with shape (1, *measurement).
         noise_std: standard deviation of its noise, in model space.
-        gamma: how much of the uncertainty of x_0 given x_t the twist allows for.
+        gamma: weight of the uncertainty of x_0 given x_t in the twist.
 
     Raises:
         ValueError: a number is out of its range.
@@ -93,7 +93,7 @@ class TwistedSMC(StepSolver[Particles]):
             )
 
     def init(self, model: Denoiser, x: Tensor, times: Tensor) -> Particles:
-        """Weigh the particles of the prior."""
+        """Compute the weights of the particles of the prior."""
         start = self._evaluate_twist(model, x, times[0])
         return start._replace(log_weights=start.twist)
 

@@ -1,4 +1,4 @@
-"""Bits per dimension: the one place where nats become bits."""
+"""Conversion from nats to bits per dimension, with standard errors."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class MeanEstimate(NamedTuple):
 
 
 def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
-    r"""Turn log-densities in model space into bits per dimension of the data.
+    r"""Convert log-densities in model space to bits per dimension of the data.
 
     .. math::
         b = -\frac{\log p(x) + \log |dx / dy|}{D \log 2}
@@ -59,7 +59,7 @@ class ErrorBudget(NamedTuple):
     biases: dict[str, MeanEstimate]
 
     def significant_biases(self, share: float = 1 / 3) -> dict[str, MeanEstimate]:
-        """Systematic errors that are not small beside the standard error of the mean.
+        """Return the systematic errors that are not small compared with the standard error of the mean.
 
         An offset of a third of the standard error would make it 5 % larger, were it another random error; one that
         is itself known to no better than that is not known to be small.

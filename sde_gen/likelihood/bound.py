@@ -48,7 +48,7 @@ class ELBO(Checked):
 
     All noise is added to the clean x_0, so the model is never evaluated at clean data. With the exact
     score, the exact distribution of x_1 as prior and the exact p(x_0 | x_{t_min}) it is an equality for every x_0; so
-    on an exact model it is loose by what the prior and the decoder are wrong, both of which are measured.
+    on an exact model it is loose only by the errors of the prior and the decoder, which are measured.
 
     The integral is estimated without bias. Every repeat spreads ``strata`` times evenly over the distribution of times
     by one uniform number of the sample, every time with fresh noise; the repeats are independent, and their

@@ -82,7 +82,7 @@ class DiscretizedGaussian(Decoder):
     codec: Codec
 
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """The mass of every pixel's bin, in the tails too."""
+        """Return the log-mass of every pixel's bin, accurate in the tails."""
         std = self.std(prediction)
         low, high = self.codec.bins(x0)
         mean = prediction.x0.double()

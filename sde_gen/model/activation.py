@@ -25,7 +25,7 @@ class LeakyReLU:
     slope: float = 0.2
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Apply the activation."""
+        """Apply the activation to a tensor."""
         return F.leaky_relu(x, self.slope)
 
 
@@ -34,7 +34,7 @@ class ELU:
     """x where it is positive, and exp(x) - 1 elsewhere (Clevert et al., 2015, arXiv:1511.07289)."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Apply the activation."""
+        """Apply the activation to a tensor."""
         return F.elu(x)
 
 

@@ -118,7 +118,7 @@ class CosinePositional(nn.Module):
 
 
 class LearnedEmbedding(nn.Module):
-    """Features learned for every step of a chain, which is the noise label; between two steps, the line between theirs.
+    """Learned embedding of the steps of a chain, linearly interpolated between steps.
 
     Source: von Platen et al., diffusers 0.42, UNet2DModel (``learned``), where labels are whole numbers; the line is
     ours.
@@ -152,7 +152,7 @@ class InputFeatures(nn.Module):
     """The input with sin and cos of 2^n pi x beside it: fine detail for a network that sees it coarsely.
 
     They are formed in the precision of x, so that they keep below autocast what bfloat16 would round away:
-    it holds x near 1 only to 1/256, a grey level of images on [-1, 1] being 1/128.
+    it holds x near 1 only to 1/256, a gray level of images on [-1, 1] being 1/128.
 
     Source: Kingma et al., 2021, arXiv:2107.00630, appendix C (n = 7 and 8).
 

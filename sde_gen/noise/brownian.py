@@ -1,4 +1,4 @@
-"""The tree of a Brownian path: which draws make its value at a time, and the draws."""
+"""Tree of a Brownian path: the draws of which its value at a time is a sum."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Random numbers as a function of a key and a place: no state, no order, the same on every machine up to rounding."""
+"""Counter-based random numbers: a stateless function of a key and a position, equal on all machines up to rounding."""
 
 import math
 from functools import lru_cache

@@ -24,7 +24,7 @@ class Noise(Protocol):
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Draw N(0, I) like x: a Brownian motion's increment W(u1) - W(u0), divided by sqrt|u1 - u0|.
 
-        The solver picks the time variable in [0, 1]; ours is the time t. Where u1 < u0, as in a step from t
+        The solver chooses the time variable in [0, 1]; here it is the time t. Where u1 < u0, as in a step from t
         down to s, the increment over a coarse step is still the sum of those over its parts.
         """
         ...
@@ -39,29 +39,29 @@ class Noise(Protocol):
 
 
 class NoNoise:
-    """The source of a deterministic method: every draw is an error."""
+    """Source of deterministic methods; every draw raises ValueError."""
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
-        """Raise ValueError."""
+        """Raise ValueError, as all draws do."""
         raise ValueError(MISSING)
 
     def normal(self, x: Tensor) -> Tensor:
-        """Raise ValueError."""
+        """Raise ValueError, as all draws do."""
         raise ValueError(MISSING)
 
     def uniform(self, x: Tensor) -> Tensor:
-        """Raise ValueError."""
+        """Raise ValueError, as all draws do."""
         raise ValueError(MISSING)
 
 
 MISSING = "no source of noise was given, but this method draws random numbers; pass noise=IID.seeded(0)"
 
 NO_NOISE = NoNoise()
-"""The default of functions that draw noise only with some of their arguments."""
+"""Default of functions that draw noise only for some arguments."""
 
 
 class IID(Checked):
-    """Independent noise from one generator, the fastest source: a sample depends on its place in the batch.
+    """Independent noise from one generator, the fastest source; a sample depends on its position in the batch.
 
     Arguments:
         generator: the stream of random numbers; its device is where the numbers are drawn.
@@ -94,13 +94,13 @@ class IID(Checked):
 
 
 class PerSample(Checked):
-    """One stream per sample: a seed gives the same sample at any batch size, place, precision and device.
+    """One stream per sample: a seed gives the same sample for any batch size, position, precision and device.
 
     Drawn in float32 on the CPU by a counter-based generator, which keeps all 64 bits of a seed (the generators
     of PyTorch keep 32: among 80,000 seeds two are then more likely than not the same).
 
     Arguments:
-        seeds: one seed in [0, 2^64) per sample of the batches that will be asked for.
+        seeds: one seed in [0, 2^64) per sample of a batch.
 
     Raises:
         ValueError: a seed lies outside [0, 2^64), or later a batch has another number of samples.
@@ -144,31 +144,30 @@ class PerSample(Checked):
 
 
 class Brownian(PerSample):
-    r"""One Brownian path W per sample on the clock [0, 1], a function of seed and time alone.
+    r"""One Brownian path W per sample on the interval [0, 1], a function of seed and time only.
 
-    Whatever the grid, its number of steps and the order of the questions, a seed determines the same path,
-    so samples of coarse and fine grids can be compared. The clock is halved again and again, and in every cell of
-    level n and number k a draw adds to the path,
+    The path does not depend on the time grid or on the order of queries, so samples of coarse and fine grids can be
+    compared. The interval is bisected repeatedly, and in every cell of level n and number k a draw adds to the path,
 
     .. math::
         W(u) = u Z + \sum_{n=0}^{d-1} 2^{-n/2 - 1} h(v_n) Z_{n,k_n} + 2^{-d/2} \sqrt{v_d (1 - v_d)}\, Z_{d,k_d},
         \qquad k_n = \lfloor 2^n u \rfloor, \quad v_n = 2^n u - k_n, \quad h(v) = 1 - |2 v - 1| .
 
     The last term is the bridge over a smallest cell at one time of it. The distribution is exact for times of which no
-    two lie within one smallest cell; on a grid those are neighbors, and refused. Smallest cells have length
-    :math:`2^{-d}` from 1/8 to 1; every octave of time below has as many of them as the one from 1/8 to 1/4.
+    two lie within one smallest cell; increments within a cell are rejected. Smallest cells have length
+    :math:`2^{-d}` from 1/8 to 1; every octave of time below has as many of them as the octave from 1/8 to 1/4.
 
-    Whatever the construction, a path that can tell apart so many times is a sum of as many draws as the clock is
-    halved. Those of the last time are remembered, some d + 16 batches in float32, so a step costs those of the cells
-    that it does not share with the step before: about d + 2 - log2(steps) draws like x. Times that are multiples of
-    :math:`2^{-n}` need n of them at most. A deeper path meets the coarser one at the ends of its smallest cells.
+    The path at a time is a sum of one draw per level. The draws of the last time are cached, about d + 16 batches in
+    float32, so a step costs only the cells that it does not share with the previous step, about d + 2 - log2(steps)
+    draws like x. Times that are multiples of :math:`2^{-n}` need at most n draws. A deeper path agrees with the coarser
+    one at the ends of the latter's smallest cells.
     Fresh and uniform draws are those of :class:`PerSample`.
 
     Source: Levy, 1948; on demand as a tree: Li et al., 2020, arXiv:2001.01328, section 4, which interpolates below
     its tolerance and so loses variance there.
 
     Arguments:
-        seeds: one seed in [0, 2^64) per sample of the batches that will be asked for.
+        seeds: one seed in [0, 2^64) per sample of a batch.
         depth: levels d; a grid of equal steps may have :math:`2^d - 1` of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Training objectives."""
+"""Training objectives, time samplers and weightings."""
 
 from sde_gen.objective import time_sampler, weighting
 from sde_gen.objective.cross_entropy import CrossEntropy

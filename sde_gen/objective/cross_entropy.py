@@ -22,7 +22,7 @@ class CrossEntropy(Checked):
     .. math::
         -E_{t \sim p} \log p_t(y | x_t), \qquad x_t = \alpha x_0 + \sigma \epsilon
 
-    Its minimum at every t is the exact :math:`p_t(y | x_t)`, whatever the density p of the times.
+    For any density p of the times, the minimum at every t is the exact :math:`p_t(y | x_t)`.
 
     Sources: Song et al., 2021, arXiv:2011.13456, appendix I.1; Dhariwal and Nichol, 2021, arXiv:2105.05233, section 4.
 

@@ -1,4 +1,4 @@
-"""Denoising score matching."""
+"""Denoising score matching (DSM)."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""Methods of SciPy."""
+"""ODE integrators of SciPy."""
 
 import math
 from dataclasses import dataclass, replace

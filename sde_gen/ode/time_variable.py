@@ -71,7 +71,7 @@ class DiffusionTime(Identity, FlowVariable):
 
 @dataclass(frozen=True)
 class AngleVariable(FlowVariable):
-    r"""The angle of the straight path, the same for every process.
+    r"""The angle of the linear path, the same for every process.
 
     With m the ratio ``middle``,
 

@@ -1,4 +1,4 @@
-"""Methods of torchdiffeq."""
+"""ODE integrators of torchdiffeq."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,7 +150,7 @@ class TorchDiffEq(Integrator):
         self._method()
         if self.batch_coupled and self.steps is not None:
             raise ValueError(
-                f"{self.method} chooses its own steps adaptively, but steps={self.steps}; give rtol, atol and no steps"
+                f"{self.method} has adaptive steps, but steps={self.steps}; give rtol, atol and no steps"
             )
         if not self.batch_coupled and (self.steps is None or self.steps < 1):
             raise ValueError(f"{self.method} needs a number of steps of at least 1, got steps={self.steps}")

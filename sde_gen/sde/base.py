@@ -1,4 +1,4 @@
-"""The abstract process: two functions of time, and everything that follows from them."""
+"""Abstract base class of processes, defined by two functions of time."""
 
 import abc
 import functools

@@ -1,4 +1,4 @@
-"""The cosine process."""
+"""Cosine process with a bounded log-SNR."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(SDE):
-    r"""A quarter turn from data to noise, cut where the log-SNR would become infinite.
+    r"""Rotation from data to noise, truncated where the log-SNR would become infinite.
 
     .. math::
         \alpha = \cos \phi, \quad \sigma = \sin \phi, \quad \lambda = -2 \log \tan \phi, \qquad
@@ -47,11 +47,11 @@ class Cosine(SDE):
 
     @property
     def speed(self) -> float:
-        """Angle travelled in unit time, a little less than pi / 2."""
+        """Return d angle / dt, slightly less than pi / 2."""
         return _angle(-self.log_snr_max, -self.log_snr_min)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Cosine of the angle, as the sine of what is left of it: near t = 1 it is small."""
+        """Return ``alpha(t) = cos(angle)``, as the sine of the complement, which is accurate near t = 1."""
         return torch.sin(math.atan(math.exp(0.5 * self.log_snr_min)) + self.speed * (1 - t))
 
     def sigma(self, t: Tensor) -> Tensor:

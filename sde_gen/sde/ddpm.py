@@ -13,7 +13,7 @@ from sde_gen.sde._spline import Cubic, increasing
 from sde_gen.sde.base import SDE
 
 MOST_STEPS = 100_000
-"""Betas of a table, at most."""
+"""Maximum number of betas of a table."""
 
 
 def linear_betas(*, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> tuple[float, ...]:
@@ -84,8 +84,8 @@ class DDPM(SDE):
     B is the log-SNR in the variable in which a table is smooth, t = 0 included. At the chain's times all is
     exact, and transition and posterior are the chain's.
 
-    Source: Ho et al., 2020, arXiv:2006.11239, eq. 2 and 4 (their alpha-bar is our alpha^2); the interpolation
-    is ours.
+    Source: Ho et al., 2020, arXiv:2006.11239, eq. 2 and 4 (their alpha-bar is alpha^2 here); the interpolation is not
+    in the paper.
 
     Arguments:
         betas: beta_1, ..., beta_N, see :func:`linear_betas` and :func:`cosine_betas`.

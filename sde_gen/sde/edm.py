@@ -11,12 +11,12 @@ from sde_gen.sde.base import SDE
 
 @dataclass(frozen=True, kw_only=True)
 class EDMProcess(SDE):
-    r"""dx = sigma_max sqrt(2 t) dw: noise that grows linearly, on data left as they are.
+    r"""Process of EDM, dx = sigma_max sqrt(2 t) dw, with sigma linear in t and alpha = 1.
 
     .. math::
         \alpha = 1, \qquad \sigma = \sigma_{max} t, \qquad t_{min} = \sigma_{min} / \sigma_{max} .
 
-    Source: Karras et al., 2022, arXiv:2206.00364, table 1 (sigma 0.002 to 80); their time is sigma, ours is
+    Source: Karras et al., 2022, arXiv:2206.00364, table 1 (sigma 0.002 to 80); their time is sigma, here it is
     sigma / sigma_max.
 
     Arguments:

@@ -21,7 +21,7 @@ class Rectified(SDE):
     alpha' x0 + sigma' eps is not.
 
     Sources: Lipman et al., 2023, arXiv:2210.02747, eq. 20 with sigma_min = 0 and time reversed; Liu et al.,
-    2022, arXiv:2209.03003, eq. 1. The t_min is ours: noise of 1e-3 is an eighth of a grey level of 256
+    2022, arXiv:2209.03003, eq. 1. The t_min is not in the paper: noise of 1e-3 is an eighth of a gray level of 256
     on [-1, 1].
 
     Arguments:

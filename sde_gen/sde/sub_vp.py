@@ -1,4 +1,4 @@
-"""The sub-variance-preserving process."""
+"""Sub-variance-preserving (sub-VP) process."""
 
 from dataclasses import dataclass
 

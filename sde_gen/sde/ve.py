@@ -1,4 +1,4 @@
-"""The variance-exploding process."""
+"""Variance-exploding (VE) process."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The variance-preserving process."""
+"""Variance-preserving (VP) process."""
 
 from dataclasses import dataclass
 

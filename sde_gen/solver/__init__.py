@@ -1,4 +1,4 @@
-"""Solvers: what moves samples from noise to data, or back."""
+"""Solvers of the probability flow and of the reverse-time SDE."""
 
 from sde_gen.solver._adaptive import AdaptiveSolver
 from sde_gen.solver._brownian_bisection import BrownianBisection

@@ -76,7 +76,7 @@ class TableSolver(StepSolver[State[Row]], Generic[Row]):
         sde = model.sde
         if not is_constant(self, sde):
             return State(0, self.prepare(sde, times), ())
-        # the entry refers to both objects, so that their identities stay theirs
+        # the entry refers to both objects, so that their ids stay unique
         key = id(self), id(sde), *times.tolist()
         return State(0, _memo(key, lambda: (self, sde, self.prepare(sde, times)))[-1], ())
 

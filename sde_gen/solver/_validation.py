@@ -99,7 +99,7 @@ def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
         t: the first time with shape ().
 
     Raises:
-        ValueError: g(t) is not finite, as that of the straight path at t = 1.
+        ValueError: g(t) is not finite, as that of the linear path at t = 1.
     """
     if not bool(torch.isfinite(model.sde.diffusion(t)).all()):
         raise ValueError(
@@ -118,7 +118,7 @@ def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
         t: the first time with shape ().
 
     Raises:
-        ValueError: alpha(t) is zero, as that of the straight path at t = 1.
+        ValueError: alpha(t) is zero, as that of the linear path at t = 1.
     """
     if not bool(torch.isfinite(model.sde.log_snr(t)).all()):
         raise ValueError(

@@ -56,7 +56,7 @@ class AdaptiveSDE(Solver):
     shape (B,), and takes two evaluations an attempt until the last sample is finished. Hooks are called at the end,
     with samples interpolated linearly at the grid's times.
 
-    Source: Jolicoeur-Martineau et al., 2021, arXiv:2105.14080, algorithm 1; the defaults are theirs for
+    Source: Jolicoeur-Martineau et al., 2021, arXiv:2105.14080, algorithm 1; defaults as in the paper for
     images in [-1, 1], where atol is one of 256 levels.
 
     Arguments:

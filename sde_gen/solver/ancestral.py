@@ -1,4 +1,4 @@
-"""Ancestral sampling: the denoised sample, noised again by the exact posterior."""
+"""Ancestral sampling by the exact posterior of the process."""
 
 from dataclasses import dataclass
 from typing import ClassVar

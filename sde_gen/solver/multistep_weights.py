@@ -38,7 +38,7 @@ class MultistepWeights(abc.ABC):
 
     Arguments:
         last_points: predictions that the last step combines; the one before has one more, and so on
-            (``lower_order_final`` of other libraries: 1 where their last step ends where ours does, 2 where theirs
+            (``lower_order_final`` of other libraries: 1 if their last step ends at the same time, 2 if it
             goes on to clean data, which here is the sampler's step after the grid). None: no fewer.
 
     Raises:

@@ -31,7 +31,7 @@ from sde_gen.utils.broadcasting import broadcast_like
 
 @dataclass(frozen=True, kw_only=True)
 class ODESolver(Solver):
-    r"""Any ODE integrator on the probability flow, in the angle of the straight path or in t.
+    r"""Any ODE integrator on the probability flow, in the angle of the linear path or in t.
 
     With m the ratio ``middle``, the flow of the scaled samples y in the angle u is
 

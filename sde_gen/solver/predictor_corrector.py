@@ -32,7 +32,7 @@ class PredictorCorrector(StepSolver[Any]):
         corrector_first: whether the corrector precedes the predictor in every step.
 
     Raises:
-        ValueError: the predictor chooses its own steps.
+        ValueError: the predictor has adaptive steps.
     """
 
     predictor: Stepping = ReverseDiffusion()  # noqa: RUF009 (frozen)

@@ -37,7 +37,7 @@ class Restart(StepSolver[RestartState]):
     restarts take equal steps of the log-SNR. Their number does not grow with the grid's, so their error remains:
     order 0, and the inner solver's order if ``steps`` grow in proportion.
 
-    Source: Xu et al., 2023, arXiv:2306.14878, algorithm 1; the defaults are theirs for CIFAR-10
+    Source: Xu et al., 2023, arXiv:2306.14878, algorithm 1; defaults as in the paper for CIFAR-10
     (there 3 times, which are 2 steps).
 
     Arguments:

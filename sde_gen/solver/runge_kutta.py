@@ -17,7 +17,7 @@ class Euler(RungeKuttaSolver):
     .. math::
         x_s = x_t + (s - t)\, d_t, \qquad d_t = \alpha'_t \hat{x}_0 + \sigma'_t \hat\epsilon
 
-    The sampler of flow matching. Where alpha and sigma are linear in t, as on the straight path, it is DDIM.
+    The sampler of flow matching. Where alpha and sigma are linear in t, as on the linear path, it is DDIM.
 
     Source: Euler, 1768; the flow: :class:`~sde_gen.denoiser.ProbabilityFlow`.
     """
@@ -79,7 +79,7 @@ class Heun(RungeKuttaSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class RungeKutta4(RungeKuttaSolver):
-    r"""The classical Runge-Kutta method in the angle of the straight path.
+    r"""The classical Runge-Kutta method in the angle of the linear path.
 
     Whatever the process, with m the ratio ``middle``,
 

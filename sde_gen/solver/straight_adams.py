@@ -1,4 +1,4 @@
-"""Adams' methods on the straight path: a predictor-corrector of order 3 for few evaluations."""
+"""Adams' methods on the linear path: a predictor-corrector of order 3 for few evaluations."""
 
 import math
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class StraightAdamsCoefficients(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StraightAdams(TableSolver[StraightAdamsCoefficients]):
-    r"""Predict by Adams-Bashforth, correct by Adams-Moulton, on a straight path between data and noise.
+    r"""Predict by Adams-Bashforth, correct by Adams-Moulton, on a linear path between data and noise.
 
     Whatever the process, with n = m / 5 and m the ratio ``middle``,
 
@@ -41,7 +41,7 @@ class StraightAdams(TableSolver[StraightAdamsCoefficients]):
         \frac{dy}{dp_n} = -\frac{F}{n}, \qquad F = \hat{x}_0 - n\, \hat\epsilon .
 
     F is data prediction where there is noise, and tends to it slowly enough below sigma / alpha = n to stay smooth.
-    It is interpolated by a polynomial in the time p of a longer straight path, ``p = sigma / (2.5 m alpha + sigma)``,
+    It is interpolated by a polynomial in the time p of a longer linear path, ``p = sigma / (2.5 m alpha + sigma)``,
     and integrated exactly. With ``I_r^s[F_t ... F_{t-k}]`` the integral over the step from r to s of the polynomial
     through those evaluations, times counted in steps, the step from t - 1 to t is corrected by the evaluation at its
     end, which the step from t to s makes anyway, before that is predicted:
@@ -61,7 +61,7 @@ class StraightAdams(TableSolver[StraightAdamsCoefficients]):
 
     Sources: Adams' methods with steps of different lengths: Hairer, Norsett and Wanner, 1993, Solving Ordinary
     Differential Equations I, section III.5; correction by an evaluation already paid: Zhao et al., 2023,
-    arXiv:2302.04867, section 3.2; the straight path: Liu et al., 2022, arXiv:2209.03003, eq. 1.
+    arXiv:2302.04867, section 3.2; the linear path: Liu et al., 2022, arXiv:2209.03003, eq. 1.
 
     Arguments:
         middle: the ratio m = sigma / alpha in the middle of the grid; scales with the data.

@@ -47,7 +47,6 @@ class TorchSDE(StepSolver[None]):
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the constructor's arguments."""
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join(METHODS)}")
         require_eta(self.eta)

@@ -80,7 +80,7 @@ class UniPC(MultistepSolver, abc.ABC):
         predictor_order: p, from 1 to 3.
         limit: whether long steps are :func:`limited <sde_gen.solver.limit_extrapolation>`, which the authors' are not.
         last_points: predictions that the last step's predictor combines; the one before has one more, and so on
-            (``lower_order_final`` of other libraries: 1 where their last step ends where ours does, 2 where theirs
+            (``lower_order_final`` of other libraries: 1 if their last step ends at the same time, 2 if it
             goes on to clean data). None: no fewer.
 
     Raises:

@@ -111,9 +111,9 @@ class Trainer(Checked):
             batch_size=settings.batch_size,
             seed=settings.seed,
         )
-        passes = self._passes()
-        self.execution = self._choose(passes)
-        self.train_step = replace(passes, channels_last=self.execution.channels_last)
+        train_step = self._train_step()
+        self.execution = self._choose(train_step)
+        self.train_step = replace(train_step, channels_last=self.execution.channels_last)
         if self.execution.channels_last:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema_model = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
@@ -136,7 +136,7 @@ class Trainer(Checked):
             }
         )
 
-    def _passes(self) -> TrainStep:
+    def _train_step(self) -> TrainStep:
         settings = self.settings
         return TrainStep(
             objective=self.objective,
@@ -197,7 +197,7 @@ class Trainer(Checked):
         """
         with (
             self.execution.applied(),
-            atomic.alone(self.folder) if self.strategy.rank == 0 else nullcontext(),
+            atomic.exclusive(self.folder) if self.strategy.rank == 0 else nullcontext(),
         ):
             if self.strategy.rank == 0:
                 checkpoint.clear(self.store)

@@ -1,4 +1,4 @@
-"""Arguments are held against their annotations where an object is made: a wrong one is refused at once, in one line.
+"""Validation of constructor arguments by their annotations, with one-line errors.
 
 The signature of a class is sufficient: numbers are numbers and finite, whole numbers are whole, texts are texts,
 and an object is an object of the annotated class, not the class itself. Ranges remain with the classes.
@@ -22,10 +22,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LARGEST = 2**64
-"""Whole numbers are smaller: PyTorch and NumPy hold no others."""
+"""Bound of integers: those of PyTorch and NumPy are smaller."""
 
 LISTS = (tuple, list, Sequence)
-"""Annotations of lists; any sequence does, such as an array or what a yaml holds."""
+"""Annotations of lists, which accept any sequence, such as an array or a list of a YAML file."""
 
 
 class Checked:
@@ -274,7 +274,7 @@ def _is_abstract(kind: Any) -> bool:
 
 
 def _names_below(kind: type) -> set[str]:
-    """Public classes of this kind that live beside it."""
+    """Return the names of public subclasses in the same package."""
     home = kind.__module__.rpartition(".")[0]
     below: list[type] = kind.__subclasses__()
     names = {

@@ -44,7 +44,7 @@ def write(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        OSError: it could not be written; the message names it, and what was there before is untouched.
+        OSError: it could not be written; the message names it, and the previous content is untouched.
     """
     with writing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -55,9 +55,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write inside the block, renamed to ``path`` at the end and deleted after any error.
 
     Raises:
-        OSError: it could not be written; the message names it, and what was there before is untouched.
+        OSError: it could not be written; the message names it, and the previous content is untouched.
     """
-    target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
+    target = Path(os.path.realpath(path))  # the target of a link is written, not the link
     try:
         with _aside(target, _new_file, os.unlink) as (aside, number):
             with open(os.dup(number), "w+b") as file:
@@ -91,7 +91,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside a path, deleted after the block."""
+    """Yield a temporary folder in the parent folder of a path, deleted after the block."""
     with _aside(path, _new_folder, shutil.rmtree) as (aside, _):
         yield aside
 
@@ -128,7 +128,7 @@ def sweep(folder: Path) -> None:
 def _aside(
     path: Path, make: Callable[[Path], int], delete: Callable[[Path], object]
 ) -> Iterator[tuple[Path, int]]:
-    """Make a temporary file or folder beside a path, locked inside the block; delete it unless it was renamed."""
+    """Create a temporary file or folder next to a path, locked inside the block; delete it unless it was renamed."""
     sweep(path.parent)
     while True:
         name = os.fsdecode(os.fsencode(path.name)[:LONGEST])
@@ -187,7 +187,7 @@ def _delete_abandoned(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Keep a second training out of the folder while the block runs; a killed process leaves no lock behind.
 
     Raises:

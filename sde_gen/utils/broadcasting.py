@@ -35,7 +35,7 @@ def broadcast_like(a: Tensor, x: Tensor) -> Tensor:
 
 
 def to_device(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Copy to a device; from the host without waiting for what a GPU is at.
+    """Copy to a device; from the host without synchronizing with a GPU.
 
     A copy waits where the host's memory can be moved, so it goes by way of memory that cannot.
 

@@ -1,4 +1,4 @@
-"""Pictures as files: grids of images, clouds of points, films of a trajectory, and one image read."""
+"""Image files: grids of images, scatter plots, animations of trajectories; reading of images."""
 
 import math
 import warnings
@@ -16,7 +16,7 @@ from sde_gen.utils.atomic import writing
 
 
 def attempt(make: Callable[[], None], path: Path) -> bool:
-    """Make a picture; whatever prevents it is a warning, since numbers are never lost for want of their picture.
+    """Draw a figure; errors become warnings, so that results are not lost because of a figure.
 
     Arguments:
         make: writes the picture.
@@ -68,7 +68,7 @@ def save_rows(rows: Sequence[Tensor], path: Path) -> None:
 
 
 def save_panels(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
-    """Save rows of pictures, each one of a whole batch, as one PNG.
+    """Save panels in rows, each of a whole batch, as a PNG file.
 
     Arguments:
         rows: batches as for :func:`save_samples`, as many in every row.
@@ -132,7 +132,7 @@ def _grid(images: Tensor, *, columns: int | None = None, gap: int = 1, smallest:
 
 
 def _shown(images: Tensor, gap: int) -> Tensor:
-    """Images uint8 of 1 or 3 channels, made of any."""
+    """Convert images to uint8 with 1 or 3 channels."""
     if images.shape[1] in (1, 3):
         return _bytes(images)
     channels = [_bytes(channel.unsqueeze(1)) for channel in images.unbind(1)]

@@ -329,7 +329,7 @@ def test_images_of_many_levels_are_not_cut_off(tmp_path):
 
 
 def painted(place: Path, level: int, side: int = 8) -> None:
-    """A grey image of one level, which tells it from others."""
+    """A gray image of one level, which tells it from others."""
     place.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (side, side), level).save(place)
 
@@ -562,7 +562,7 @@ def test_backgrounds_that_are_no_color(background):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_16_bits_are_refused_in_color_as_in_grey_everywhere(tmp_path, hub, channels, place):
+def test_16_bits_are_refused_in_color_as_in_gray_everywhere(tmp_path, hub, channels, place):
     if channels == 1:
         out = io.BytesIO()
         Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(out, "PNG")
@@ -572,7 +572,7 @@ def test_16_bits_are_refused_in_color_as_in_grey_everywhere(tmp_path, hub, chann
 
 
 def test_files_of_many_bits_are_known_by_their_headers():
-    grey, color = np.zeros((4, 4), np.uint16), np.zeros((4, 4, 3), np.uint8)
+    gray, color = np.zeros((4, 4), np.uint16), np.zeros((4, 4, 3), np.uint8)
 
     def saved(array, kind, **more):
         out = io.BytesIO()
@@ -586,8 +586,8 @@ def test_files_of_many_bits_are_known_by_their_headers():
         "P5 of 65536 levels": b"P5 2 2 65535\n" + bytes(8),
         "P3 of 1000 levels": b"P3 1 1 1000\n1 2 3\n",
         "TIFF": tiff[:bits] + struct.pack("<3H", 16, 16, 16) + tiff[bits + 6 :],
-        "grey TIFF": saved(grey, "TIFF"),
-        "grey SGI": b"\x01\xda\0\2\0\2\0\4\0\4\0\1" + bytes(500 + 32),
+        "gray TIFF": saved(gray, "TIFF"),
+        "gray SGI": b"\x01\xda\0\2\0\2\0\4\0\4\0\1" + bytes(500 + 32),
     }
     shallow = {
         "P6 of 16 levels": b"P6 2 2 15\n" + bytes(12),
@@ -599,7 +599,7 @@ def test_files_of_many_bits_are_known_by_their_headers():
         depth = code.index(b"\xff\x51") + 40
         shallow["JPEG 2000"] = code
         files["JPEG 2000"] = code[:depth] + b"\x0f" + code[depth + 1 :]
-        files["grey JPEG 2000"] = saved(grey, "JPEG2000")
+        files["gray JPEG 2000"] = saved(gray, "JPEG2000")
     if features.check("avif"):
         code = saved(color, "AVIF")
         shallow["AVIF"], flags = code, code.index(b"av1C") + 6
@@ -650,7 +650,7 @@ def test_exif_that_is_none_does_not_matter(tmp_path, hub):
 
 
 def test_folders_that_will_not_do(tmp_path):
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="folder not found"):
         ImageFolder(root=str(tmp_path / "nowhere")).load()
     with pytest.raises(ValueError, match="at least 2"):
         ImageFolder(root=str(tmp_path)).load()

@@ -80,7 +80,7 @@ def test_hutch_plus_plus_is_unbiased_over_all_signs(sketch):
     """Whatever the subspace, the average over the probes is the trace; the spread is that of what lies outside."""
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)).double()
     drawn = list(torch.randn(sketch, 5, 4, generator=torch.Generator().manual_seed(2)).double())
-    divergence = HutchPlusPlus(sketch=sketch, probes=16, chunk=5, law=GaussianProbe())
+    divergence = HutchPlusPlus(sketch=sketch, probes=16, chunk=5, distribution=GaussianProbe())
     value, found = divergence.prepare(x, Given([*drawn, *all_signs(4)]))(field, x)
     torch.testing.assert_close(value, field(x))
     torch.testing.assert_close(found.mean(1), trace(x))
@@ -186,7 +186,7 @@ def test_field_and_shapes(name):
 def test_gaussian_probes_on_average():
     """Six standard errors of 4,000 probes; the variance is 2 |S|^2."""
     x = torch.randn(1, 3, generator=torch.Generator().manual_seed(1)).double()
-    _, found = Hutchinson(probes=4000, law=GaussianProbe()).prepare(x, IID.seeded(3))(field, x)
+    _, found = Hutchinson(probes=4000, distribution=GaussianProbe()).prepare(x, IID.seeded(3))(field, x)
     assert (found.mean() - trace(x)).abs() < 6 * found.std() / 4000**0.5
 
 

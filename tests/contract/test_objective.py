@@ -53,7 +53,7 @@ def test_density_is_that_of_the_times(name, law):
 def test_stratified_times_cover_the_law_evenly(law):
     sde = make("sde", "vp")
     u = torch.rand(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    t, density = Stratified(law=LAWS[law])(sde, u)
+    t, density = Stratified(distribution=LAWS[law])(sde, u)
     rotated = (u[0] + torch.linspace(0, 1, 9, dtype=torch.float64)[:8]) % 1
     assert sorted((8 * rotated).long().tolist()) == list(range(8))  # one number in every eighth
     torch.testing.assert_close(t, LAWS[law].times(sde, rotated))

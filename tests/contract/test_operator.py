@@ -14,7 +14,7 @@ from sde_gen.inverse.operator import (
     Blur,
     CompressedSensing,
     Function,
-    Grey,
+    Gray,
     Mask,
     Operator,
 )
@@ -67,7 +67,7 @@ def test_projection_measures_what_it_should_and_moves_no_further(name: str) -> N
 
 def test_values_that_are_known() -> None:
     x = images(2)
-    torch.testing.assert_close(Grey()(x)[:, 0], (x[:, 0] + x[:, 1] + x[:, 2]) / 3)
+    torch.testing.assert_close(Gray()(x)[:, 0], (x[:, 0] + x[:, 1] + x[:, 2]) / 3)
     torch.testing.assert_close(AveragePool(factor=4)(x)[0, 1, 1, 0], x[0, 1, 4:, :4].mean())
     kept = OPERATORS["mask"](x)
     assert bool((kept[..., 0, 0] == x[..., 0, 0]).all() and (kept[..., 0, 1] == 0).all())
@@ -129,7 +129,7 @@ def test_jpeg_is_pillow_s_and_compresses_again_to_nearly_itself(channels: int) -
 
 
 def test_jpeg_has_the_derivative_of_its_mean_over_shifted_bins() -> None:
-    """Grey blocks, whose mean alone is changed: shifts over one bin average the rounding out, and leave slope 1."""
+    """Gray blocks, whose mean alone is changed: shifts over one bin average the rounding out, and leave slope 1."""
     width = (
         16 / 128 / 8
     )  # of the first coefficient's bin at quality 50, in model space: the table's 16 over 8 pixels
@@ -165,7 +165,7 @@ def test_refuses_what_does_not_fit() -> None:
         with pytest.raises(ValueError, match=message):
             operator(x)
     with pytest.raises(ValueError, match="C > 1"):
-        Grey()(x[:, :1])
+        Gray()(x[:, :1])
     with pytest.raises(ValueError, match="1 or 3 channels"):
         JPEG()(x[:, :2])
     with pytest.raises(ValueError, match="expected bool"):

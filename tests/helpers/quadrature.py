@@ -43,14 +43,14 @@ class Nodes:
 
 
 class Shared(TimeSampler):
-    """A law of times asked once for the whole batch, whose uniform numbers are all the same."""
+    """A distribution of times asked once for the whole batch, whose uniform numbers are all the same."""
 
-    def __init__(self, law: TimeSampler) -> None:
-        self.law = law
+    def __init__(self, distribution: TimeSampler) -> None:
+        self.distribution = distribution
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
         assert bool((u == u[0]).all())
-        return self.law.times(sde, u[:1]).expand(len(u))
+        return self.distribution.times(sde, u[:1]).expand(len(u))
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
-        return self.law.density(sde, t)
+        return self.distribution.density(sde, t)

@@ -77,7 +77,7 @@ def trainer(
     sde = VP()
     parts: dict[str, Any] = {
         "denoiser": NetworkDenoiser(net=net, sde=sde, parametrization=Eps()),
-        "objective": DSM(time_sampler=Stratified(law=UniformTime()), weighting=Simple()),
+        "objective": DSM(time_sampler=Stratified(distribution=UniformTime()), weighting=Simple()),
         "train": points(),
         "held_out": points(16, seed=1),
         "codec": Affine(),

@@ -38,7 +38,7 @@ FEW = ["n=3", "integrator=runge_kutta", "integrator.steps=2", "metric.bpd.closer
 
 
 def images(folder: Path, *classes: str, count: int = 10, seed: int = 0) -> Path:
-    """Random grey images in a folder for each class."""
+    """Random gray images in a folder for each class."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)

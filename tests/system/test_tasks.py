@@ -221,7 +221,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         (inpaint, "needs mask=FILE"),
         ([plain, "task=vary"], "needs image=FILE"),
         ([plain, "task=vary", "image=300"], "are 0 to 299"),
-        ([plain, "task=vary", "image=none.png"], "there is no image none.png"),
+        ([plain, "task=vary", "image=none.png"], "image not found: none.png"),
         ([plain, "task=vary", f"image={tmp_path / 'broken.png'}"], "not a readable image"),
         ([plain, "task=colorize", "image=0"], "C > 1"),
         ([plain, "task=jpeg", "image=0", "method=mmps"], "JPEG is not linear, as MMPS needs"),
@@ -239,20 +239,20 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
 
 
 def test_tasks_refuse_images_that_do_not_fit():
-    event, grey, method = (3, 8, 8), torch.zeros(1, 1, 8, 8), SolverMethod(solver=Projection)
+    event, gray, method = (3, 8, 8), torch.zeros(1, 1, 8, 8), SolverMethod(solver=Projection)
     for task in (
-        partial(Vary, image=grey),
-        partial(Interpolate, a=grey, b=grey),
-        partial(Deblur, image=grey, method=method),
+        partial(Vary, image=gray),
+        partial(Interpolate, a=gray, b=gray),
+        partial(Deblur, image=gray, method=method),
     ):
         with pytest.raises(ValueError, match=r"has shape \(1, 8, 8\); expected the model's, \(3, 8, 8\)"):
             task(event=event)
-    assert Colorize(image=grey, event=event, method=method).reference is None
+    assert Colorize(image=gray, event=event, method=method).reference is None
     for mask, answer in ((torch.zeros(8, 8), "hides everything"), (torch.ones(1, 1), "the mask has shape")):
         with pytest.raises(ValueError, match=answer):
             Inpaint(image=torch.zeros(1, *event), event=event, method=method, mask=mask.bool())
     with pytest.raises(ValueError, match="noise_std=-1"):
-        Colorize(image=grey, event=event, method=method, noise_std=-1)
+        Colorize(image=gray, event=event, method=method, noise_std=-1)
 
 
 def test_a_measurement_made_here_is_noisy() -> None:
@@ -277,7 +277,7 @@ def test_classes_are_taken_in_turn(runs):
 
 
 def test_a_file_s_image_has_the_model_s_levels(runs, tmp_path):
-    """Of 17 levels, kept as grey values in a file: the held-out image itself."""
+    """Of 17 levels, kept as gray values in a file: the held-out image itself."""
     run = opened(runs / "class")
     levels = open_data(run).test.values[2, 0]
     Image.fromarray((levels.double() * 255 / 16).round().byte().numpy()).save(tmp_path / "two.png")
@@ -289,7 +289,7 @@ def test_a_file_s_image_has_the_model_s_levels(runs, tmp_path):
 
 
 def test_pictures_of_any_size_and_storage_are_given_to_tasks(runs, tmp_path, capfd):
-    """A grey picture as RGB is the one of grey values; a mask is resized with its picture, which is said."""
+    """A gray picture as RGB is the one of gray values; a mask is resized with its picture, which is said."""
     levels = open_data(opened(runs / "plain")).test.values[0, 0]
     image = Image.fromarray((levels.double() * 255 / 16).round().byte().numpy())
     image.convert("RGB").save(tmp_path / "rgb.png")

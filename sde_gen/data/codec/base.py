@@ -80,7 +80,7 @@ class Lossy(Codec):
         """
         del event
         raise ValueError(
-            f"{type(self).__name__} loses information, so a density in its model space is no likelihood of the "
+            f"{type(self).__name__} loses information, so a density in its model space is not a likelihood of the "
             "data; report nats of the latents, or evaluate a model of the data themselves"
         )
 

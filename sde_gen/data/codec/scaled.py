@@ -76,9 +76,9 @@ class Scaled(Codec):
         return self.low, self.high
 
     def bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the levels."""
+        """Return those of the integer levels, in model space."""
         return self._uniform.bins(x)
 
     def middles(self) -> Tensor:
-        """Those of the levels."""
+        """Return those of the integer levels, in model space."""
         return self._uniform.middles()

@@ -38,7 +38,7 @@ class UniformCodec(Codec):
                 "for continuous data use codec=affine"
             )
         if self.levels > 2**20:
-            raise ValueError(f"levels={self.levels}: float32 tells at most 2^20 levels apart")
+            raise ValueError(f"levels={self.levels}: float32 resolves at most 2^20 levels")
         if not self.low < self.high:
             raise ValueError(f"low={self.low}, high={self.high}: expected low < high")
 
@@ -48,7 +48,7 @@ class UniformCodec(Codec):
         if noise is None:
             y = k + 0.5
         else:  # the distribution function of a Gaussian makes it uniform
-            edge = self.levels * 2.0**-22  # as near to the next bin as float32 can tell apart
+            edge = self.levels * 2.0**-22  # as close to the next bin as float32 resolves
             y = k + torch.special.ndtr(noise.normal(k)).clamp(edge, 1 - edge)
         return self.low + (self.high - self.low) / self.levels * y
 

@@ -1,4 +1,4 @@
-"""Noise prediction."""
+"""Noise (epsilon) prediction."""
 
 from dataclasses import dataclass
 

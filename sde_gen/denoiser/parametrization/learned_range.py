@@ -1,4 +1,4 @@
-"""A learned variance beside what a network predicts."""
+"""Learned variance in addition to a prediction."""
 
 from dataclasses import dataclass, replace
 

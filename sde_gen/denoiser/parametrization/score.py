@@ -1,4 +1,4 @@
-"""Score prediction."""
+"""Score prediction of a network."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""v prediction."""
+"""v prediction of a network."""
 
 from dataclasses import dataclass
 

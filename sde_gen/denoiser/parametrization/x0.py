@@ -1,4 +1,4 @@
-"""Data prediction."""
+"""Data (x_0) prediction."""
 
 from dataclasses import dataclass
 

@@ -16,7 +16,7 @@ from sde_gen.utils.arguments import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class MetricResult:
-    """A number per image, and what is known of its error; all in the metric's unit, float64 with shape (B,).
+    """Value per image with estimates of its error; all in the metric's unit, float64 with shape (B,).
 
     NaN means not estimated: error components are computed on a subset of images only.
 
@@ -64,7 +64,7 @@ class Metric(Checked, abc.ABC):
     """A number per image whose mean over a data set is reported with its standard error.
 
     Attributes:
-        what: what the number is, for tables.
+        what: description of the number, for tables.
         unit: its unit.
     """
 

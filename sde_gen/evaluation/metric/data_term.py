@@ -21,7 +21,7 @@ class ReconstructionInputs(NamedTuple):
     Arguments:
         denoiser: the model, its process ended where the decoder takes over.
         x0: clean points in model space with shape (B, *event).
-        log_q: what their choice cost, log q(x0 | data) in nats with shape (B,).
+        log_q: log q(x0 | data) in nats with shape (B,).
         decoder: distribution of x0 given x_t at t_min.
     """
 

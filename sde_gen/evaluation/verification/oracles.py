@@ -4,9 +4,8 @@ In the coordinates z = x / alpha and rho = sigma / alpha the probability flow is
 
     dz / d log rho = -rho^2 grad log p_rho(z),    p_rho = data * N(0, rho^2 I)
 
-(Karras et al., 2022, arXiv:2206.00364, appendix B.2), so one reference serves all of them. It is written
-in NumPy from the definition of the mixture, without our denoisers, processes and dynamics, and integrated
-by SciPy.
+(Karras et al., 2022, arXiv:2206.00364, appendix B.2), so one reference serves all of them. It is written in NumPy from
+the definition of the mixture, without the denoisers, processes and dynamics of this package, and integrated by SciPy.
 """
 
 from functools import cache

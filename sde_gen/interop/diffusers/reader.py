@@ -24,7 +24,7 @@ from sde_gen.model.unet.centered import CenteredInput
 
 
 def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
-    """Read a file of weights, or the index of several, that has the network's ``config.json`` beside it.
+    """Read a file of weights, or the index of several, with the network's ``config.json`` in the same folder.
 
     Arguments:
         path: the weights.

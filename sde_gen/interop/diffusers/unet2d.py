@@ -192,12 +192,14 @@ class Sizes:
         rising = [level for level, kind in enumerate(up) if kind.attends]
         if rising != self.attention:
             raise ValueError(
-                f"attention at levels {self.attention} on the way down and {rising} on the way up is not supported; "
+                f"attention at levels {self.attention} of the encoder and {rising} of the decoder is not supported; "
                 "expected the same levels"
             )
         self.skips = down[0].skips
         if any(kind.skips != self.skips for kind in down + up):
-            raise ValueError("down_block_types, up_block_types: skip blocks beside others are not supported")
+            raise ValueError(
+                "down_block_types, up_block_types: a mixture of skip blocks and others is not supported"
+            )
         self.down_inside = self._inside(down[:-1], "downsample_type")
         self.up_inside = self._inside(up[1:], "upsample_type")
 

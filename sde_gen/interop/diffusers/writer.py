@@ -117,13 +117,13 @@ def _chain(config: Mapping[str, Any]) -> dict[str, Any]:
     output, label = _kind(mean), mean.get("label") or {}
     if output not in PREDICTIONS:
         raise ValueError(
-            f"the parametrization {output} is none of {', '.join(PREDICTIONS)}, which diffusers knows"
+            f"the parametrization {output} is not supported by diffusers, which has {', '.join(PREDICTIONS)}"
         )
     _check_data(codec, -1.0)
     betas = [float(beta) for beta in config["betas"]]
     if _kind(label) != "Time" or (label.get("scale"), label.get("offset")) != (float(len(betas)), -1.0):
         raise ValueError(
-            f"the network is told another label than the chain's step: train with a label Time of scale {len(betas)} "
+            f"the noise label is not the chain's step: train with a label Time of scale {len(betas)} "
             "and offset -1"
         )
     return {

@@ -53,12 +53,12 @@ def network(found: Any, key: str = "ema") -> Persistent:
     kind, state = _object(found[key], key)
     if state.get("_init_args", ()) not in ((), []):
         raise ValueError(f"{kind} was built with positional arguments, which are not supported")
-    walk = _Walk()
+    visitor = _Visitor()
     arguments = {
-        str(name): walk.plain(value, str(name), 0)
+        str(name): visitor.plain(value, str(name), 0)
         for name, value in _pairs(state.get("_init_kwargs", {}), kind)
     }
-    return Persistent(kind, arguments, dict(walk.tensors(state, "", 0)))
+    return Persistent(kind, arguments, dict(visitor.tensors(state, "", 0)))
 
 
 def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -72,7 +72,7 @@ def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     return kind, {str(name): one for name, one in _pairs(state, where)}
 
 
-class _Walk:
+class _Visitor:
     """Visitor of the parts of a network, with limits on depth and number."""
 
     def __init__(self) -> None:

@@ -74,8 +74,8 @@ class ImageV1Layout:
         if self.skipped >= len(self.depths):
             raise ValueError(f"skip_stages={self.skipped}: expected 0 to {len(self.depths) - 1}")
         self.repeated = sum(self.depths[self.skipped :])
-        told = whole(settings, "mapping_cond_dim", minimum=0)
-        self.augmentations = 9 * flag(settings, "augment_wrapper") + told
+        extra = whole(settings, "mapping_cond_dim", minimum=0)
+        self.augmentations = 9 * flag(settings, "augment_wrapper") + extra
         self.variance, self.dropout = flag(settings, "has_variance"), real(settings, "dropout_rate")
 
     def spec(self) -> ObjectSpec:

@@ -120,7 +120,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     with torch.device("meta"):
         mapper = WeightMapper(_bare(tensors), layout.spec().make())
     layout.map_weights(mapper)
-    told = ObjectSpec(ClassLabel, classes=layout.classes, dropout=dropped)
+    labels = ObjectSpec(ClassLabel, classes=layout.classes, dropout=dropped)
     sde, precondition = karras(low=low, high=high, deviation=deviation)
     return ConvertedModel(
         config={
@@ -128,7 +128,7 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
             "sde": sde.config(),
             "parametrization": precondition.config(),
             "codec": ObjectSpec(UniformCodec, levels=256, low=-1.0, high=1.0).config(),
-            "conditioning": (told if layout.classes else ObjectSpec(Unconditional)).config(),
+            "conditioning": (labels if layout.classes else ObjectSpec(Unconditional)).config(),
         },
         shape=tuple(layout.shape),
         levels=256,

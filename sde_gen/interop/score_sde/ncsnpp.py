@@ -105,7 +105,7 @@ class NCSNppLayout:
         self.taps = reals(model, "fir_kernel", MOST_TAPS) if self.fir else []
         if self.fir and sum(self.taps) == 0:
             raise ValueError(f"fir_kernel={self.taps} is not supported; expected taps whose sum is not zero")
-        if len(self.taps) % 2:  # theirs begin a pixel later then, as if there were one more
+        if len(self.taps) % 2:  # the original filter is then shifted by a pixel, as if it had one more tap
             self.taps = [0.0, *self.taps]
         size = whole(data, "image_size")
         self.shape = [whole(data, "num_channels"), size, size]

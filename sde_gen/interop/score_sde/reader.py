@@ -144,7 +144,7 @@ def _preserving(
     del unit
     if flag(model, "scale_by_sigma"):
         raise ValueError(
-            f"scale_by_sigma=True with sde={training['sde']}: expected False; theirs are the noise levels of VE"
+            f"scale_by_sigma=True with sde={training['sde']}: expected False; only VE divides by the noise level"
         )
     steps, low, high = (
         whole(model, "num_scales", maximum=MOST_STEPS),

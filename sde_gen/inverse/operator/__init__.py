@@ -5,11 +5,11 @@ from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.operator.blur import Blur
 from sde_gen.inverse.operator.compressed_sensing import CompressedSensing
 from sde_gen.inverse.operator.function import Function
-from sde_gen.inverse.operator.grey import Grey
+from sde_gen.inverse.operator.gray import Gray
 from sde_gen.inverse.operator.jpeg import JPEG
 from sde_gen.inverse.operator.mask import Mask
 
-__all__ = ["JPEG", "AveragePool", "Blur", "CompressedSensing", "Function", "Grey", "Mask", "Operator"]
+__all__ = ["JPEG", "AveragePool", "Blur", "CompressedSensing", "Function", "Gray", "Mask", "Operator"]
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The abstract measurement."""
+"""Abstract base class of measurement operators."""
 
 import abc
 
@@ -11,7 +11,7 @@ from sde_gen.utils.arguments import Checked
 
 
 class Operator(Checked, abc.ABC):
-    """A differentiable measurement y = A(x), every sample by itself."""
+    """Differentiable measurement y = A(x) of each sample."""
 
     @property
     def linear(self) -> bool:
@@ -46,7 +46,7 @@ class Operator(Checked, abc.ABC):
         return product
 
     def noised(self, x: Tensor, std: float, noise: Noise) -> Tensor:
-        """Measure samples, with Gaussian noise in what is measured.
+        """Measure samples and add Gaussian noise to the measured values.
 
         Arguments:
             x: samples with shape (B, *event).
@@ -62,7 +62,7 @@ class Operator(Checked, abc.ABC):
     def project(self, x: Tensor, y: Tensor, steps: int = 50) -> Tensor:
         r"""Move samples to the nearest ones that measure y: ``x + A^+ (y - A x)``, for a linear operator.
 
-        What no sample measures, such as values where a mask hides them, is no matter.
+        Unmeasured values, such as masked ones, are ignored.
 
         Arguments:
             x: samples with shape (B, *event).

@@ -1,4 +1,4 @@
-"""Conjugate gradients, every sample by itself."""
+"""Conjugate gradients, independently for each sample."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Map = Callable[[Tensor], Tensor]
 
 
 def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Tensor:
-    r"""Solve A x = b for positive definite A, every sample by itself; a sample that has converged stays.
+    r"""Solve A x = b for positive definite A, independently for each sample; converged samples stay unchanged.
 
     So does one whose A proves not to be positive, which is so of products with a network's derivative: where
     p . A p <= 0 nothing is gained by going on.

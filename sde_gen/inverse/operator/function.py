@@ -1,4 +1,4 @@
-"""A user-defined measurement."""
+"""Measurement by a user-defined function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sde_gen.inverse.operator.base import Operator
 
 @dataclass(frozen=True, kw_only=True)
 class Function(Operator):
-    """Any differentiable function of a batch, every sample by itself.
+    """Any differentiable function that acts on each sample of a batch independently.
 
     Arguments:
         function: (B, *event) -> (B, *measurement), made of PyTorch operations.
@@ -33,7 +33,7 @@ class Function(Operator):
         y = self.function(x)
         if x.requires_grad and not y.requires_grad:
             raise ValueError(
-                "the function has no derivative, and with it no adjoint: what it returns was not computed from its "
+                "the function has no derivative, and thus no adjoint: its result was not computed from its "
                 "argument by PyTorch operations"
             )
         return y

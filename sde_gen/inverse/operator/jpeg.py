@@ -1,4 +1,4 @@
-"""Removal of JPEG's artefacts: the compressed image is known."""
+"""Removal of JPEG's artifacts: the compressed image is known."""
 
 import io
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sde_gen.inverse.operator.base import Operator
 
 @dataclass(frozen=True, kw_only=True)
 class JPEG(Operator):
-    r"""Compress and decompress: images (B, C, H, W) in [-1, 1], grey or RGB, to 256 levels of the same shape.
+    r"""Compress and decompress: images (B, C, H, W) in [-1, 1], gray or RGB, to 256 levels of the same shape.
 
     JPEG rounds the cosine coefficients of blocks, so that its derivative is zero almost everywhere.
     It is replaced by the identity, which is the derivative of rounding on average over where a bin begins,

@@ -29,7 +29,7 @@ class Mask(Operator):
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Zero what is not known."""
+        """Set unknown values to zero."""
         try:
             known = self.mask.to(x.device).expand(x.shape[1:])
         except RuntimeError as error:
@@ -39,5 +39,5 @@ class Mask(Operator):
         return torch.where(known, x, 0.0)
 
     def noised(self, x: Tensor, std: float, noise: Noise) -> Tensor:
-        """Measure with noise in what is known; the rest stays zero."""
+        """Measure and add noise to known values; the rest stays zero."""
         return self(x + std * noise.normal(x))

@@ -1,4 +1,4 @@
-"""The abstract task."""
+"""Abstract base class of tasks."""
 
 import abc
 from collections.abc import Iterable, Sequence

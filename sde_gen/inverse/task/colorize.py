@@ -1,16 +1,16 @@
-"""Colorization: find colors for a grey image."""
+"""Colorization: find colors for a gray image."""
 
 from dataclasses import dataclass
 
-from sde_gen.inverse.operator import Grey, Operator
+from sde_gen.inverse.operator import Gray, Operator
 from sde_gen.inverse.task.restore import Restore
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Colorize(Restore):
-    """Find colors whose mean over the channels is the grey image; a grey image is a measurement itself."""
+    """Find colors whose mean over the channels is the gray image; a gray image is a measurement itself."""
 
     @property
     def operator(self) -> Operator:
-        """The mean over the channels."""
-        return Grey()
+        """Return the mean over the channels."""
+        return Gray()

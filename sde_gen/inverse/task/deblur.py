@@ -8,7 +8,7 @@ from sde_gen.inverse.task.restore import Restore
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Deblur(Restore):
-    """Find an image that is blurred to what is given.
+    """Find an image from its blurred version.
 
     Arguments:
         std: standard deviation of the blur in pixels.

@@ -1,4 +1,4 @@
-"""Inpainting: fill what a mask hides."""
+"""Inpainting of masked pixels."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from sde_gen.inverse.task.restore import Restore
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inpaint(Restore):
-    """Fill what a mask hides.
+    """Fill the masked part of an image.
 
     Arguments:
         mask: boolean with shape (H, W), true where the image is known.

@@ -1,4 +1,4 @@
-"""Removal of JPEG's artefacts."""
+"""Removal of JPEG artifacts."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from sde_gen.inverse.task.restore import Restore
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decompress(Restore):
-    """Find an image that compresses to what is given; no method for linear measurements helps, DPS does.
+    """Find an image from its JPEG-compressed version; needs a method for nonlinear measurements, such as DPS.
 
     Arguments:
-        quality: of the compression, 1 to 95.
+        quality: JPEG quality, 1 to 95.
     """
 
     quality: int = 25

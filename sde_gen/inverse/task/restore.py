@@ -19,7 +19,7 @@ class Restore(Task):
     """Sample images from the posterior given a measurement.
 
     An image of the model's shape is measured, and is the reference of the results. An image of the measurement's shape,
-    such as a grey or a small one, is the measurement.
+    such as a gray or a small one, is the measurement.
 
     Arguments:
         image: the image in model space with shape (1, *event), or the measurement with shape (1, *measurement).
@@ -54,24 +54,24 @@ class Restore(Task):
 
     @property
     def shapes(self) -> Sequence[Shape]:
-        """The model's shape, and the measurement's."""
+        """Return the shapes of the model's images and of the measurement."""
         return [tuple(self.event), tuple(self.operator(torch.zeros(1, *self.event)).shape[1:])]
 
     @property
     def reference(self) -> Tensor | None:
-        """The image, unless it is the measurement."""
+        """Return the image, or None if it is the measurement."""
         return self.image if tuple(self.image.shape[1:]) == tuple(self.event) else None
 
     @property
     def y(self) -> Tensor:
-        """The measurement with shape (1, *measurement); its noise is the same at every access."""
+        """Return the measurement with shape (1, *measurement); its noise is the same at every access."""
         if self.reference is None:
             return self.image
         return self.operator.noised(self.reference, self.noise_std, IID.seeded(0))
 
     @property
     def inputs(self) -> Sequence[Tensor]:
-        """The image, and ``A^+ y`` where the measurement has another shape."""
+        """Return the image, and ``A^+ y`` where the measurement has another shape."""
         y, blank = self.y, torch.zeros(1, *self.event)
         projected = y if y.shape == blank.shape else self.operator.project(blank, y)
         return [projected] if self.reference is None else [self.reference, projected]

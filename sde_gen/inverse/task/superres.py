@@ -8,7 +8,7 @@ from sde_gen.inverse.task.restore import Restore
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SuperResolution(Restore):
-    """Find an image whose block means are the small one; an image of that size is a measurement itself.
+    """Find an image from its block means; an image of their size is taken as the measurement.
 
     Arguments:
         factor: side of a block in pixels.

@@ -1,4 +1,4 @@
-"""The abstract dequantization."""
+"""Abstract base class of dequantizations."""
 
 import abc
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Dequantized(NamedTuple):
         x: in model space with shape (B, *event).
         log_q: log q(x | data) in nats, float64 with shape (B,). For continuous data it is minus the codec's
             log-determinant, so that the same formula gives their density.
-        t: the time of the process at which the density of x is wanted.
+        t: time of the process at which to evaluate the density of x.
     """
 
     x: Tensor
@@ -57,6 +57,6 @@ class Dequantization(Checked, abc.ABC):
         """
         del values, codec, noise
         raise ValueError(
-            f"{type(self).__name__} gives points that already bear noise of the process, but this bound adds it "
-            "itself to clean data; take dequantization=uniform or variational"
+            f"{type(self).__name__} returns points with noise of the process, but this bound adds noise to "
+            "clean data; take dequantization=uniform or variational"
         )

@@ -1,4 +1,4 @@
-"""The bound of several dequantizations at once."""
+"""Importance-weighted bound from several dequantizations."""
 
 import math
 
@@ -12,9 +12,9 @@ def importance_bound(log_weights: Tensor) -> Tensor:
     .. math::
         \log P(k) \ge E \log \frac{1}{K} \sum_{i=1}^K \frac{p(x_i)}{q(x_i | k)}
 
-    Its expectation rises with K to log P(k). The log K matters: without it the sum is no bound and flatters by
-    log K nats. So does an exact log p: an estimate of it with variance s^2, as by one random probe of the
-    divergence, raises the mean of exponentials by up to s^2 / 2 nats.
+    Its expectation increases with K to log P(k). Without the log K the sum is not a bound, but too large by log K nats.
+    log p must be exact: an estimate with variance s^2, such as with a random probe of the divergence, increases the
+    mean of exponentials by up to s^2 / 2 nats.
 
     Source: Burda et al., 2016, arXiv:1509.00519, theorem 1.
 

@@ -1,4 +1,4 @@
-"""Another dequantization, noised to t_min."""
+"""Dequantization with the noise of t_min."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from sde_gen.sde.base import Prior
 
 @dataclass(frozen=True, kw_only=True)
 class Noised(Dequantization):
-    r"""Clean points x_0 of another dequantization, carried to t = t_min by the process's noise.
+    r"""Points of another dequantization with the noise of the process at t_min.
 
     .. math::
         \log p(x_0) \ge E_{q(x_t | x_0)} [\log p_t(x_t) - \log q(x_t | x_0) + \log p(x_0 | x_t)]
@@ -27,7 +27,7 @@ class Noised(Dequantization):
     Source: Song et al., 2021, arXiv:2101.09258.
 
     Arguments:
-        of: gives the clean points.
+        of: dequantization of the clean points.
         decoder: p(x_0 | x_t).
     """
 
@@ -35,7 +35,7 @@ class Noised(Dequantization):
     decoder: Decoder = field(default_factory=GaussianDecoder)
 
     def __call__(self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise) -> Dequantized:
-        """Dequantize, add noise, and count what the decoder has to give back."""
+        """Dequantize and add noise, with the decoder's log-density in log_q."""
         x0, log_q = self.of.clean(values, codec, noise)
         t = torch.tensor(denoiser.sde.t_min, dtype=torch.float64)
         alpha, sigma = denoiser.sde.marginal(t)

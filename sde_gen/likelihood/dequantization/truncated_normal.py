@@ -21,8 +21,8 @@ class TruncatedNormal(Dequantization):
         x_t = \alpha_t c_k + \sigma_t e, \qquad e \sim N(0, 1) \text{ on } [-\tau', \tau'], \qquad
         \tau' = \frac{\alpha_t}{\sigma_t} \frac{\mathrm{width}}{2}
 
-    with c_k the middle of the bin. t is where tau' = tau, or the process's t_min if that comes later, where the cut
-    lies further out. So x_t is made as the process makes it but for the truncation, and no clean point is evaluated.
+    with the center c_k of the bin. t is the time with tau' = tau, or the process's t_min if that is later. So x_t has
+    the distribution of the process except for the truncation, and no clean point is evaluated.
 
     Source: Zheng et al., 2023, arXiv:2305.03935 (there t is t_min, with tau about 3).
 

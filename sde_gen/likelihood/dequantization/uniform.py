@@ -1,4 +1,4 @@
-"""Uniform dequantization."""
+"""Uniform dequantization of integer levels."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ from sde_gen.noise import Noise
 class UniformDequantization(Dequantization):
     """x uniform on the bin of its level, as the codec encodes for training; continuous data as they are.
 
-    The density is that at the process's t_min, of points that bear no noise: right where sigma / alpha there is far
-    below the width of a bin, see :class:`~sde_gen.likelihood.dequantization.Noised` for the bound without that.
+    The density at the process's t_min is evaluated at clean points, which is accurate if sigma / alpha there is far
+    below the width of a bin; :class:`~sde_gen.likelihood.dequantization.Noised` does not need this.
 
     Source: Theis et al., 2016, arXiv:1511.01844, section 3.1.
     """

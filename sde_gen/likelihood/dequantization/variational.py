@@ -1,4 +1,4 @@
-"""Dequantization by a small flow that is trained on a frozen model."""
+"""Variational dequantization by a small flow, trained on a frozen model."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from sde_gen.utils.types import Shape
 
 
 class Variational(nn.Module, Dequantization):
-    r"""A conditional flow q(u | k) on the place u in the bin.
+    r"""Conditional flow q(u | k) of the position u in the bin.
 
     .. math::
         z \sim N(0, I), \qquad z' = F_k(z), \qquad u = \Phi(z'), \qquad
@@ -67,7 +67,7 @@ class Variational(nn.Module, Dequantization):
         return x, log_q - codec.log_det(self.shape)
 
     def save(self, path: Path | str) -> None:
-        """Write the weights with what is needed to rebuild the flow."""
+        """Save the weights and the constructor arguments."""
         about = {"shape": self.shape, "width": self.width, "depth": self.depth}
         atomic.write(Path(path), safetensors.torch.save(self.state_dict(), {"about": json.dumps(about)}))
 
@@ -97,7 +97,7 @@ class _Coupling(nn.Module):
 
 
 class _Given(IID):
-    """Noise that hands out given numbers."""
+    """Noise source that returns given numbers."""
 
     def __init__(self, z: Tensor) -> None:
         self.z = z
@@ -110,7 +110,7 @@ def load(path: Path | str) -> Variational:
     """Load a flow saved by :meth:`Variational.save`.
 
     Raises:
-        ValueError: there is no such file, or it is another one.
+        ValueError: the file is missing or contains no such flow.
     """
     if not Path(path).is_file():
         raise ValueError(f"file not found: {path}; train a flow by fit and write it by Variational.save")

@@ -1,4 +1,4 @@
-"""The exact divergence."""
+"""Exact divergence by products with unit vectors."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class Exact(Divergence):
 
     @property
     def random(self) -> bool:
-        """False: the divergence is exact."""
+        """Return False, because the divergence is exact."""
         return False
 
     def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:

@@ -22,16 +22,16 @@ class HutchPlusPlus(Divergence):
         Q = \mathrm{orth}(J^T S), \qquad P = I - Q Q^T, \qquad
         \widehat{\mathrm{tr}} J = \mathrm{tr}(Q^T J Q) + v^T P J P v ,
 
-    unbiased whatever Q, so no gradient is sent through it. It costs 2 k products more than its probes. That pays where
-    few directions hold most of |J|, as at medium noise of data with few modes; where they do not, k of them are
-    better spent on ordinary probes. The page "From KL to bits" of the documentation has figures.
+    unbiased for any Q, so no gradient flows through Q. It costs 2 k products in addition to its probes, which pays if
+    a few directions have most of the norm of J, as at medium noise of data with few modes; otherwise plain probes are
+    better. The page "From KL to bits" of the documentation has figures.
 
     Source: Meyer et al., 2021, arXiv:2010.09649, algorithm 1.
 
     Arguments:
         sketch: dimension k of the subspace.
         probes: number of probes of the rest.
-        law: distribution of the probes and of S.
+        distribution: distribution of the probes and of S.
         chunk: products made at once; more need more memory.
 
     Raises:
@@ -40,7 +40,7 @@ class HutchPlusPlus(Divergence):
 
     sketch: int = 2
     probes: int = 2
-    law: Probe = field(default_factory=Rademacher)
+    distribution: Probe = field(default_factory=Rademacher)
     chunk: int = 1
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class HutchPlusPlus(Divergence):
             raise ValueError(
                 f"sketch={self.sketch} exceeds the {event_numel(x)} dimensions of a sample; take divergence=exact"
             )
-        drawn = torch.stack([self.law(x, noise) for _ in range(self.sketch + self.probes)])
+        drawn = torch.stack([self.distribution(x, noise) for _ in range(self.sketch + self.probes)])
         return _Split(drawn[: self.sketch], drawn[self.sketch :], self.chunk)
 
 

@@ -16,24 +16,24 @@ from sde_gen.noise import Noise
 class Hutchinson(Divergence):
     r"""The unbiased estimate ``v^T J v`` with E[v v^T] = I, by one product with the Jacobian per probe.
 
-    The field is evaluated once for all probes. Fresh ones at every evaluation have errors that average over a solve.
-    Methods that choose their steps need a smooth function of time, for which probes are drawn once; then their errors
-    at all times are alike and add up.
+    The field is evaluated once for all probes. The errors of probes that are redrawn at every evaluation average out
+    over a solve. Adaptive integrators need a smooth function of time, for which probes are drawn once per solve; their
+    errors are then correlated over time.
 
-    Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367, section 3.1, who keep them for a solve.
+    Sources: Hutchinson, 1989; Grathwohl et al., 2019, arXiv:1810.01367, section 3.1 (fixed probes).
 
     Arguments:
         probes: number of probes.
-        law: distribution of the probes.
-        fresh: whether to draw others at every evaluation; None does wherever the method of integration lets it.
-        chunk: products made at once; more need more memory, and on a CPU no less time.
+        distribution: distribution of the probes.
+        fresh: whether to redraw probes at every evaluation; None does so unless the integrator is adaptive.
+        chunk: number of products computed at once; more need more memory, and are not faster on a CPU.
 
     Raises:
         ValueError: probes or chunk is not positive; or, when used, fresh probes meet a method that chooses its steps.
     """
 
     probes: int = 1
-    law: Probe = field(default_factory=Rademacher)
+    distribution: Probe = field(default_factory=Rademacher)
     fresh: bool | None = None
     chunk: int = 1
 
@@ -66,7 +66,7 @@ class Hutchinson(Divergence):
         return self._draw(x, noise)
 
     def _draw(self, x: Tensor, noise: Noise) -> "_Quadratic":
-        return _Quadratic(torch.stack([self.law(x, noise) for _ in range(self.probes)]), self.chunk)
+        return _Quadratic(torch.stack([self.distribution(x, noise) for _ in range(self.probes)]), self.chunk)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ADM."""
+"""U-Net of ADM (guided-diffusion)."""
 
 from collections.abc import Sequence
 

@@ -63,7 +63,7 @@ class ADMBuilder:
         return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
     def attention(self, channels: int, normalize: nn.Module, heads: int | None = None) -> nn.Module:
-        """Build an attention after a normalization, of so many heads, or None for the rule."""
+        """Build an attention block with normalization; None derives the number of heads by the rule."""
         if heads is None:
             heads = channels // self.head_channels if self.wide_heads and self.heads is None else self.heads
         if heads == 0:
@@ -74,7 +74,7 @@ class ADMBuilder:
         return HeadedAttention(channels, most, normalize)
 
     def attend(self, level: int, channels: int, heads: int | None = None) -> nn.Module:
-        """Build the attention of a level that has one, of so many heads, or None for the rule."""
+        """Build the attention block of a level with attention; None derives the number of heads by the rule."""
         if level not in self.attention_levels:
             return nn.Identity()
         return self.attention(channels, self.norms.attention(channels), heads)
@@ -191,7 +191,7 @@ class AddedBlock(AdaptiveBlock):
     embedded: ClassVar[int] = 1
 
     def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """Add and normalize."""
+        """Add the embedding and normalize."""
         out: Tensor = self.norm_out(h + embedding)
         return out
 

@@ -1,1 +1,1 @@
-"""Transformers of images."""
+"""Transformers for images: HDiT and its layers."""

@@ -1,4 +1,4 @@
-"""HDiT."""
+"""Hourglass diffusion transformer (HDiT)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class HDiT(nn.Module):
     weighted mean. Noise label, class and augmentation scale the normalizations. With one level it is a plain vision
     transformer.
 
-    Source: Crowson et al., 2024, arXiv:2401.11605, section 4. A network of theirs for 256x256 (flowers, in their code):
+    Source: Crowson et al., 2024, arXiv:2401.11605, section 4. The network of their code for 256x256 (flowers):
     patches of 4x4, levels of width (128, 256, 512) and depth (2, 2, 4), neighborhoods of 7x7 at the first two, heads
     of 64, hidden = 3 width, features 256 and mapping_hidden 768.
 

@@ -17,7 +17,7 @@ class TokenMerge(nn.Module):
         self.project = dense(inputs * self.rows * self.columns, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge."""
+        """Merge the tokens of each patch."""
         batch, height, width, _ = x.shape
         x = x.reshape(batch, height // self.rows, self.rows, width // self.columns, self.columns, -1)
         out: Tensor = self.project(x.transpose(2, 3).flatten(3))
@@ -52,7 +52,7 @@ class TokenSplit(TokenSplitBase):
     """One token made a rectangle of them: (B, H, W, inputs) to (B, H rows, W columns, outputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Split."""
+        """Split each token into a patch."""
         return self.grow(x)
 
 

@@ -1,1 +1,1 @@
-"""U-Nets."""
+"""U-Nets for images."""

@@ -129,7 +129,7 @@ class DownBlock(ResBlock):
         self.resampler = resampler
 
     def resample(self, x: Tensor) -> Tensor:
-        """Halve."""
+        """Halve the resolution."""
         return self.resampler.down(x)
 
 
@@ -137,7 +137,7 @@ class UpBlock(DownBlock):
     """A residual block that doubles the resolution."""
 
     def resample(self, x: Tensor) -> Tensor:
-        """Double."""
+        """Double the resolution."""
         return self.resampler.up(x)
 
 
@@ -149,7 +149,7 @@ class IgnoreEmbedding(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Apply the block."""
+        """Apply the residual block."""
         del embedding
         out: Tensor = self.block(x)
         return out

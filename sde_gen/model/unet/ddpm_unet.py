@@ -1,4 +1,4 @@
-"""U-Net of DDPM."""
+"""U-Net of DDPM (Ho et al., 2020)."""
 
 from collections.abc import Sequence
 from typing import Any

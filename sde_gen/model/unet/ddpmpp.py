@@ -1,4 +1,4 @@
-"""DDPM++."""
+"""U-Net of DDPM++ (score_sde)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""U-Net of k-diffusion."""
+"""U-Net of k-diffusion (image_v1)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""NCSN++."""
+"""U-Net of NCSN++ (score_sde)."""
 
 from collections.abc import Sequence
 

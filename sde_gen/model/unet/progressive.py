@@ -186,7 +186,7 @@ class NoOutput(ProgressiveOutput):
         self.head = Head(channels[-1], image, norms, activation)
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Pass."""
+        """Return the pyramid and h unchanged."""
         del index
         return pyramid, h
 

@@ -13,11 +13,11 @@ class Resampler(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def down(self, x: Tensor) -> Tensor:
-        """Halve."""
+        """Halve the resolution."""
 
     @abc.abstractmethod
     def up(self, x: Tensor) -> Tensor:
-        """Double."""
+        """Double the resolution."""
 
     @abc.abstractmethod
     def down_convolution(self, inputs: int, outputs: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The abstract distribution of training times."""
+"""Abstract base class of distributions of training times."""
 
 import abc
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class TimeSample(NamedTuple):
 
 
 class TimeSampler(Checked, abc.ABC):
-    """A distribution of times, as a transport of uniform numbers, with its density.
+    """Distribution of times, defined by its quantile function and density.
 
     The loss is divided by the density, so its expectation is the integral over t of weight and error: the time
     sampler changes the variance, the weighting alone is the objective.
@@ -25,13 +25,13 @@ class TimeSampler(Checked, abc.ABC):
 
     @abc.abstractmethod
     def times(self, sde: SDE, u: Tensor) -> Tensor:
-        """Carry uniform numbers u in [0, 1) of shape (B,) to times, float64 with the same shape."""
+        """Map uniform numbers u in [0, 1) of shape (B,) to times, float64 with the same shape."""
 
     @abc.abstractmethod
     def density(self, sde: SDE, t: Tensor) -> Tensor:
-        """The density at times t of shape (B,)."""
+        """Return the density at times t of shape (B,)."""
 
     def __call__(self, sde: SDE, u: Tensor) -> TimeSample:
-        """Carry uniform numbers u in [0, 1) of shape (B,) to times and their densities."""
+        """Map uniform numbers u in [0, 1) of shape (B,) to times and their densities."""
         t = self.times(sde, u)
         return TimeSample(t, self.density(sde, t))

@@ -19,16 +19,16 @@ class Stratified(TimeSampler):
     Source: Kingma et al., 2021, arXiv:2107.00630, appendix I.1.
 
     Arguments:
-        law: distribution of every single time.
+        distribution: distribution of each time.
     """
 
-    law: TimeSampler = field(default_factory=UniformTime)
+    distribution: TimeSampler = field(default_factory=UniformTime)
 
     def times(self, sde: SDE, u: Tensor) -> Tensor:
         """Transform stratified numbers, ``(u_0 + i / B) mod 1``, to times."""
         offsets = torch.arange(len(u), dtype=u.dtype, device=u.device) / len(u)
-        return self.law.times(sde, torch.remainder(u[0] + offsets, 1.0))
+        return self.distribution.times(sde, torch.remainder(u[0] + offsets, 1.0))
 
     def density(self, sde: SDE, t: Tensor) -> Tensor:
         """Return the marginal density of each time."""
-        return self.law.density(sde, t)
+        return self.distribution.density(sde, t)

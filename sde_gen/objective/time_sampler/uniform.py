@@ -1,4 +1,4 @@
-"""Uniform times."""
+"""Uniform distribution of times."""
 
 from dataclasses import dataclass
 

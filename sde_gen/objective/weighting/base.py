@@ -1,4 +1,4 @@
-"""The abstract weighting of the training loss over time."""
+"""Abstract base class of weightings of the training loss over time."""
 
 import abc
 

@@ -1,4 +1,4 @@
-"""Min-SNR weighting."""
+"""Min-SNR weighting of the loss."""
 
 from dataclasses import dataclass
 

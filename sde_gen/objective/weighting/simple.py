@@ -1,4 +1,4 @@
-"""The unweighted loss."""
+"""Constant weighting (L_simple)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Truncated-SNR weighting."""
+"""Truncated-SNR weighting of the loss."""
 
 from dataclasses import dataclass
 

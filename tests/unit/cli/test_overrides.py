@@ -105,7 +105,7 @@ def test_mistakes_are_answered_in_a_line(command, word, said):
     [
         ("evaluate", "+metric@metric.mine=bpd"),
         ("train", "++engine.images=5"),
-        ("train", "~time_sampler.law"),
+        ("train", "~time_sampler.distribution"),
         ("train", "~recipe"),
         ("sample", "~guidance"),
         ("train", "++hydra.verbose=true"),

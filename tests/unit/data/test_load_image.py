@@ -13,7 +13,7 @@ from sde_gen.data.image_file import load_image
 GREY, COLOR = (1, 8, 8), (3, 8, 8)
 
 
-def grey_ramp(side=8):
+def gray_ramp(side=8):
     return np.arange(side * side).reshape(side, side).astype(np.uint8) * (255 // (side * side))
 
 
@@ -24,19 +24,19 @@ def _nothing_unexpected_is_said():
         yield
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "grey palette"])
-def test_a_grey_picture_is_one_however_it_is_stored(tmp_path, mode):
-    levels = grey_ramp()
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "gray palette"])
+def test_a_gray_picture_is_one_however_it_is_stored(tmp_path, mode):
+    levels = gray_ramp()
     picture = Image.fromarray(levels)
-    if mode == "grey palette":
+    if mode == "gray palette":
         picture = Image.frombytes("P", (8, 8), bytes(range(64)))
         picture.putpalette(np.repeat(levels.reshape(-1), 3).tobytes())
     else:
         picture = picture.convert(mode)
     picture.save(tmp_path / "a.png")
-    grey = load_image(tmp_path / "a.png", GREY)
-    np.testing.assert_array_equal(grey[0], levels)
-    assert torch.equal(load_image(tmp_path / "a.png", COLOR), grey.expand(3, 8, 8))
+    gray = load_image(tmp_path / "a.png", GREY)
+    np.testing.assert_array_equal(gray[0], levels)
+    assert torch.equal(load_image(tmp_path / "a.png", COLOR), gray.expand(3, 8, 8))
     assert load_image(tmp_path / "a.png", COLOR, GREY).shape == GREY  # the measurement of a coloring
 
 
@@ -56,11 +56,11 @@ def test_other_sizes_are_resized_and_cropped_as_in_a_folder(tmp_path, channels, 
 
 
 def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
-    color, grey = np.random.default_rng(0).integers(0, 256, (2, 2, 3)).astype(np.uint8), grey_ramp(2)
+    color, gray = np.random.default_rng(0).integers(0, 256, (2, 2, 3)).astype(np.uint8), gray_ramp(2)
     large = np.random.default_rng(0).integers(0, 256, (30, 20, 3)).astype(np.uint8)
-    for name, pixels in (("color", color), ("grey", grey), ("large", large), ("grey_large", large[..., 0])):
+    for name, pixels in (("color", color), ("gray", gray), ("large", large), ("gray_large", large[..., 0])):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    for name in ("color", "grey"):
+    for name in ("color", "gray"):
         assert load_image(tmp_path / f"{name}.png", COLOR, (3, 2, 2)).shape == (
             3,
             2,
@@ -71,7 +71,7 @@ def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
     with pytest.warns(UserWarning, match="resized from 20x30"):
         assert load_image(tmp_path / "large.png", COLOR, GREY).shape == COLOR
     with pytest.warns(UserWarning, match=r"resized from 20x30 and cropped to 8x8 pixels$"):
-        assert load_image(tmp_path / "grey_large.png", COLOR, GREY).shape == GREY
+        assert load_image(tmp_path / "gray_large.png", COLOR, GREY).shape == GREY
     with pytest.warns(UserWarning, match=r"color\.png: its colors converted to gray"):
         assert load_image(tmp_path / "color.png", (1, 2, 2)).shape == (1, 2, 2)
     Image.fromarray(large).save(tmp_path / "wide.png")

@@ -86,7 +86,7 @@ def test_a_file_without_results_is_begun_anew(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     path.write_text("my notes\nof last week\n")
-    with pytest.raises(ValueError, match="is no file of results"):
+    with pytest.raises(ValueError, match="is not a results log"):
         begun(path)
     assert path.read_text() == "my notes\nof last week\n"
     path.write_bytes(b'{"sett')  # a first line that a kill cut

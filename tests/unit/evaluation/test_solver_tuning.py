@@ -151,7 +151,7 @@ def test_progress_is_told() -> None:
 
 def test_refuses_what_it_cannot_compare() -> None:
     for solver in (Ancestral(), torch_diffeq()):
-        with pytest.raises(ValueError, match="draws noise or chooses"):
+        with pytest.raises(ValueError, match="is stochastic or adaptive"):
             list(candidate_settings(make("sde", "vp"), {"it": solver}, GRIDS, 5))
     with pytest.raises(ValueError, match="at least one"):
         tuner([])

@@ -469,7 +469,7 @@ def test_settings_that_do_not_go_together_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="attention_head_dim=5"):
         diffusers.read(random_tensors(PLAIN), middle, CHAIN)
     mixed = {**PLAIN, "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"]}
-    with pytest.raises(ValueError, match="skip blocks beside others"):
+    with pytest.raises(ValueError, match="a mixture of skip blocks and others"):
         diffusers.read(random_tensors(PLAIN), mixed, CHAIN)
     with pytest.raises(ValueError, match="in_channels=1, out_channels=1 with skip blocks: theirs have 3"):
         diffusers.read(random_tensors(SKIP), {**SKIP, "in_channels": 1, "out_channels": 1}, LEVELS)

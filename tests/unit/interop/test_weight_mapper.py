@@ -43,5 +43,5 @@ def test_what_does_not_fit_is_named(tensors: dict[str, torch.Tensor], message: s
 def test_a_parameter_of_ours_without_source_is_named() -> None:
     mapper = WeightMapper({"w": linear()["w"]}, nn.Linear(3, 2))
     mapper.copy("weight", "w")
-    with pytest.raises(ValueError, match="our bias got nothing"):
+    with pytest.raises(ValueError, match="bias has no source"):
         mapper.finish()

@@ -36,7 +36,7 @@ def test_input_features_are_waves_of_their_frequency(n):
     torch.testing.assert_close(sin**2 + cos**2, torch.ones_like(x))
 
 
-def test_input_features_show_a_grey_level_to_a_bfloat16_network():
+def test_input_features_show_a_gray_level_to_a_bfloat16_network():
     """Near 1 bfloat16 takes 1 - 2^-10 for 1; with the features the network's answer differs."""
     answers = {}
     for frequencies in ((), (7, 8)):

@@ -229,7 +229,7 @@ def test_a_codec_looks_at_each_sample_alone(codec):
     assert torch.equal(one[:4], other[:4])
 
 
-TIMES = Stratified(law=Times())
+TIMES = Stratified(distribution=Times())
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 
 from sde_gen.evaluation.results_log import ResultsLog
 from sde_gen.training import JSONL
-from sde_gen.utils.atomic import alone
+from sde_gen.utils.atomic import exclusive
 
 
 def _lock(path):
-    with alone(path.parent):
+    with exclusive(path.parent):
         pass
 
 

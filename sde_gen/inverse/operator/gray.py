@@ -1,4 +1,4 @@
-"""Colorization: the grey image is known."""
+"""Gray image as measurement, for colorization."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from sde_gen.inverse.operator.base import Operator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grey(Operator):
+class Gray(Operator):
     """The mean over the channels: (B, C, H, W) -> (B, 1, H, W).
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix I.3, whose first decoupled channel it is, up to scale.
