@@ -14,10 +14,10 @@ from torch import nn
 
 from sde_gen import __version__
 from sde_gen.cli.config_files import CONF, names
-from sde_gen.cli.kinds import Classifier, Network, is_of
+from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
 from sde_gen.cli.options import accepts
 from sde_gen.cli.renamed import upgrade_about
-from sde_gen.data import DatasetSource, Identity, Splits
+from sde_gen.data import DataIdentity, DatasetSource, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
@@ -83,7 +83,7 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
         ValueError: it is the other of the two than the objective trains.
     """
     trained, found = trained_class(config), get_object(config.model._target_)
-    kind = Classifier if trained is NoisyClassifier else Network
+    kind = ClassifierNetwork if trained is NoisyClassifier else Network
     if found.__module__.startswith("sde_gen.") and not is_of(found, kind):
         raise ValueError(
             f"{found.__name__} is not the network of a {trained.__name__}, which the objective trains: "
@@ -96,7 +96,7 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
 
 
 def networks(kind: Any) -> list[str]:
-    """Names of the networks of a kind, :class:`Network` or :class:`Classifier`."""
+    """Names of the networks of a kind, :class:`Network` or :class:`ClassifierNetwork`."""
     targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
     return [name for name, target in targets.items() if is_of(get_object(target), kind)]
 
@@ -266,12 +266,12 @@ def _require_labels(config: DictConfig, data_spec: DataSpec) -> None:
         raise ValueError("the objective needs the label of every sample: use conditioning=target")
 
 
-def identity(config: DictConfig, splits: Splits) -> Identity:
+def identity(config: DictConfig, splits: Splits) -> DataIdentity:
     """Return fingerprint and place of the data of a training."""
     settings = OmegaConf.to_container(config.data, resolve=True)
     assert isinstance(settings, dict)
     places = absolute({str(key): value for key, value in settings.items()}, source(config.data).places)
-    return Identity.of(splits, places)
+    return DataIdentity.of(splits, places)
 
 
 def source(node: DictConfig) -> type[DatasetSource]:

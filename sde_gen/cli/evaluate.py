@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import Command, as_list
 from sde_gen.cli.config_files import suggest
-from sde_gen.cli.evaluation import Evaluation, Results, plan
+from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
 from sde_gen.cli.generation import coupling
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
@@ -49,7 +49,7 @@ def _evaluate(
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
     found = [
-        Evaluation(config=config, run=run, data=data, name=name, batches=batches, queue=queue).results()
+        MetricEvaluation(config=config, run=run, data=data, name=name, batches=batches, queue=queue).results()
         for name in metrics
     ]
     return data, found

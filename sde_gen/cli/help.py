@@ -16,7 +16,7 @@ FOOTER = """Set a value with key=value, choose a file with group=name, sweep wit
 --cfg job prints the composed configuration, --info defaults-tree where its parts come from, --version the version."""
 
 
-class Setting(NamedTuple):
+class HelpEntry(NamedTuple):
     """A line of a yaml file.
 
     Arguments:
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     description: str
 
 
-def settings(text: str, prefix: str = "") -> Iterator[Setting]:
+def settings(text: str, prefix: str = "") -> Iterator[HelpEntry]:
     """Iterate over the values of a yaml file with their comments; nodes of Hydra and defaults are left out."""
     parents: list[tuple[int, str]] = []
     for line in text.splitlines():
@@ -46,7 +46,7 @@ def settings(text: str, prefix: str = "") -> Iterator[Setting]:
         if path.partition(".")[0] in ("hydra", "defaults") or key.startswith("_"):
             continue
         if value or description:
-            yield Setting(prefix + path, value, description)
+            yield HelpEntry(prefix + path, value, description)
 
 
 def command_help(command: str, argv: Sequence[str] = ()) -> str:

@@ -20,7 +20,7 @@ class Network(Protocol):
         ...
 
 
-class Classifier(Protocol):
+class ClassifierNetwork(Protocol):
     """A network of a classifier of noised samples."""
 
     def __call__(self, x: Tensor, c_noise: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def signature(found: Any) -> tuple[set[str], dict[str, Any]]:
 
 
 def _constructors(found: type) -> list[Any]:
-    """Those of a class and of its ancestors, to which it hands on what it takes without a name."""
+    """Return the constructors of a class and of its ancestors, which get its keyword arguments."""
     return [vars(one)[name] for one in found.__mro__ for name in ("__init__", "__new__") if name in vars(one)]
 
 

@@ -25,7 +25,7 @@ LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Kind:
+class OptionKind:
     """Kind of an option.
 
     Arguments:
@@ -39,18 +39,18 @@ class Kind:
     text: bool = False
 
 
-def whole(least: int, most: int = MANY) -> Kind:
+def whole(least: int, most: int = MANY) -> OptionKind:
     """Return the kind of whole numbers in a range."""
     span = f"of at least {least}" + (f" and at most {most:,}" if most < LARGEST_SEED else "")
-    return Kind(f"a whole number {span}", lambda value: type(value) is int and least <= value <= most)
+    return OptionKind(f"a whole number {span}", lambda value: type(value) is int and least <= value <= most)
 
 
-def optional(kind: Kind) -> Kind:
+def optional(kind: OptionKind) -> OptionKind:
     """Return the kind of the same values or null."""
-    return Kind(f"{kind.what}, or null", lambda value: value is None or kind.accepts(value), kind.text)
+    return OptionKind(f"{kind.what}, or null", lambda value: value is None or kind.accepts(value), kind.text)
 
 
-def listed(kind: Kind, plural: str, least: int = 0) -> Kind:
+def listed(kind: OptionKind, plural: str, least: int = 0) -> OptionKind:
     """Return the kind of lists of a least length, or of their only element alone."""
 
     def accepts(value: Any) -> bool:
@@ -58,7 +58,7 @@ def listed(kind: Kind, plural: str, least: int = 0) -> Kind:
             return len(value) >= least and all(map(kind.accepts, value))
         return kind.accepts(value)
 
-    return Kind(f"a list of {plural}", accepts)
+    return OptionKind(f"a list of {plural}", accepts)
 
 
 def _is_number(value: Any) -> bool:
@@ -69,15 +69,21 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value
 
 
-TEXT = Kind("text", _is_text, text=True)
-PATH = Kind("a path", _is_text, text=True)
-DEVICE = Kind("the name of a device, such as auto, cpu or cuda:1", _is_text, text=True)
-SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
-NOISE = Kind("a finite number of at least 0", lambda value: _is_number(value) and value >= 0)
-CLASS = Kind("a class", lambda value: type(value) is int or _is_text(value))
-IMAGE = Kind("a file, or the index of a held-out image", lambda value: type(value) is int or _is_text(value))
-OBJECT = Kind("an object", lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str))
-CONVERSION = Kind("none, partial, object or all", lambda value: value in ("none", "partial", "object", "all"))
+TEXT = OptionKind("text", _is_text, text=True)
+PATH = OptionKind("a path", _is_text, text=True)
+DEVICE = OptionKind("the name of a device, such as auto, cpu or cuda:1", _is_text, text=True)
+SWITCH = OptionKind("true or false", lambda value: isinstance(value, bool))
+NOISE = OptionKind("a finite number of at least 0", lambda value: _is_number(value) and value >= 0)
+CLASS = OptionKind("a class", lambda value: type(value) is int or _is_text(value))
+IMAGE = OptionKind(
+    "a file, or the index of a held-out image", lambda value: type(value) is int or _is_text(value)
+)
+OBJECT = OptionKind(
+    "an object", lambda value: isinstance(value, dict) and isinstance(value.get("_target_"), str)
+)
+CONVERSION = OptionKind(
+    "none, partial, object or all", lambda value: value in ("none", "partial", "object", "all")
+)
 SEED = whole(0, LARGEST_SEED)
 NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")
 
@@ -92,14 +98,14 @@ RESERVED = {
 
 _RUN = {"run": PATH, "threads": optional(whole(1)), "checkpoint": optional(TEXT), "trust": NAMES}
 
-_DATA: dict[str, Kind] = {
+_DATA: dict[str, OptionKind] = {
     **{f"data.{name}": optional(PATH) for name in ("root", "path", "train", "test", "cache", "index")},
     "data.download": optional(SWITCH),
     "data.workers": optional(whole(0)),
 }
 """Settings for where the data of a run lie now."""
 
-OPTIONS: dict[str, dict[str, Kind]] = {
+OPTIONS: dict[str, dict[str, OptionKind]] = {
     "train": {
         "run": PATH,
         "threads": optional(whole(1)),
@@ -239,7 +245,7 @@ def _check_reserved(node: DictConfig) -> None:
             raise ValueError(f"{node._get_full_key(key)}={shown(node[key])}: expected {kind.what}")
 
 
-def _check_option(config: DictConfig, key: str, kind: Kind) -> None:
+def _check_option(config: DictConfig, key: str, kind: OptionKind) -> None:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig) or not (name in node or OmegaConf.is_missing(node, name)):

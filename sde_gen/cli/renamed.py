@@ -148,6 +148,13 @@ CHOICES = {
 }
 """By group, files by their names in version 0.1."""
 
+ARGUMENTS = {
+    "sde_gen.likelihood.divergence.HutchPlusPlus": {"law": "distribution"},
+    "sde_gen.likelihood.divergence.Hutchinson": {"law": "distribution"},
+    "sde_gen.objective.time_sampler.Stratified": {"law": "distribution"},
+}
+"""By class, arguments of the constructor by their former names."""
+
 COMMANDS = {"train_classifier": "python -m sde_gen.train objective=cross_entropy"}
 """Commands of version 0.1, and what to write for them."""
 

@@ -21,7 +21,7 @@ from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.build import DataSpec
-from sde_gen.data import Identity
+from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
 from sde_gen.training.precision import Float32, Precision, contexts
@@ -57,7 +57,7 @@ class Run:
     images: int
     device: torch.device
     precision: torch.dtype
-    data: Identity = field(default_factory=Identity)
+    data: DataIdentity = field(default_factory=DataIdentity)
 
     def labels(self, n: int) -> Tensor | None:
         """Return a label for each of n samples, all classes in turn; None for a network without labels."""
@@ -222,14 +222,14 @@ def _data_spec(stored: Any, folder: Path) -> DataSpec:
     return data_spec
 
 
-def _identity(about: dict[str, Any], folder: Path) -> Identity:
+def _identity(about: dict[str, Any], folder: Path) -> DataIdentity:
     try:
-        return Identity.read(about.get("data"))
+        return DataIdentity.read(about.get("data"))
     except ValueError as error:
         raise ValueError(f"the checkpoint in {folder} was not written by this package: {error}") from error
 
 
-def _check_names(ours: Identity, theirs: Identity, what: str) -> None:
+def _check_names(current: DataIdentity, trained: DataIdentity, what: str) -> None:
     """Refuse another model whose classes have other names."""
     if current.class_names and trained.class_names and current.class_names != trained.class_names:
         raise ValueError(

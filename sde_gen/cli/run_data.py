@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.cli import build
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.run import Run
-from sde_gen.data import Identity, Splits
+from sde_gen.data import DataIdentity, Splits
 from sde_gen.data.atomic_build import HEADER
 from sde_gen.data.identity import there
 
@@ -21,7 +21,7 @@ from sde_gen.data.identity import there
 def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Splits:
     """Load the data that a run was trained on, from where they lay then, or from where they lie now.
 
-    Data that are not those of the training, by :class:`~sde_gen.data.Identity`, are warned of.
+    Data that are not those of the training, by :class:`~sde_gen.data.DataIdentity`, are warned of.
 
     Arguments:
         run: the run.
@@ -41,7 +41,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
         )
     if build.conditional(run.config):
         build.check_classes(splits, run.data_spec.classes, run.data.class_names, run.folder)
-    changed = run.data.differences(Identity.of(splits))
+    changed = run.data.differences(DataIdentity.of(splits))
     if changed:
         warnings.warn(
             f"the data are not those that {run.folder} was trained on: {'; '.join(changed)}", stacklevel=2

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from sde_gen.checkpoint.manifest import brief, line
-from sde_gen.cli.kinds import NUMBERS, Classifier, Network, alternatives, fits, signature
+from sde_gen.cli.kinds import NUMBERS, ClassifierNetwork, Network, alternatives, fits, signature
 from sde_gen.data import Augmentation, DatasetSource
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning
@@ -45,7 +45,7 @@ PLACES: dict[str, Any] = {
     "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
-    "model": Network | Classifier,
+    "model": Network | ClassifierNetwork,
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,
@@ -55,10 +55,10 @@ PLACES: dict[str, Any] = {
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }
-"""The parts of a stored configuration that may be built, and their kinds; nothing else of it is handed on."""
+"""Parts of a stored configuration that may be built, and their types; other parts are ignored."""
 
 SIZED = frozenset({"codec", "conditioning", "model", "parametrization", "sde"})
-"""Those whose whole numbers are sizes."""
+"""Parts in which integers are sizes."""
 
 LARGEST = 2**20
 """A size, at most."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sde_gen.cli.build import networks
-from sde_gen.cli.kinds import Classifier
+from sde_gen.cli.kinds import ClassifierNetwork
 from tests.helpers.catalogue import make
 
 
@@ -22,7 +22,7 @@ def batch(n: int = 3):
     return torch.randn(n, 2, 8, 8, generator=generator), torch.linspace(-1, 1, n)
 
 
-@pytest.mark.parametrize("name", networks(Classifier))
+@pytest.mark.parametrize("name", networks(ClassifierNetwork))
 def test_gives_a_logit_per_class_sample_by_sample(name: str) -> None:
     net, (x, c) = build(name), batch()
     together = net(x, c).detach()
@@ -32,7 +32,7 @@ def test_gives_a_logit_per_class_sample_by_sample(name: str) -> None:
     assert float((net(x, c + 1).detach() - together).abs().max()) > 1e-6, "the noise label must be heard"
 
 
-@pytest.mark.parametrize("name", networks(Classifier))
+@pytest.mark.parametrize("name", networks(ClassifierNetwork))
 def test_every_parameter_matters(name: str) -> None:
     net, (x, c) = build(name), batch()
     net(x, c).square().sum().backward()
@@ -42,7 +42,7 @@ def test_every_parameter_matters(name: str) -> None:
             assert float(parameter.grad.abs().max()) > 0, key
 
 
-@pytest.mark.parametrize("name", networks(Classifier))
+@pytest.mark.parametrize("name", networks(ClassifierNetwork))
 def test_refuses_the_impossible(name: str) -> None:
     for bad, words in [
         ({"num_classes": 1}, "at least two classes"),

@@ -14,7 +14,7 @@ from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build
 from sde_gen.cli.build import DataSpec, networks
 from sde_gen.cli.config_files import names
-from sde_gen.cli.kinds import Classifier, Network
+from sde_gen.cli.kinds import ClassifierNetwork, Network
 from sde_gen.cli.run import Run, load_classifier
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Angle
@@ -202,7 +202,10 @@ def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "encoder",
-    ["encoder", *(pytest.param(n, marks=pytest.mark.slow) for n in networks(Classifier) if n != "encoder")],
+    [
+        "encoder",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in networks(ClassifierNetwork) if n != "encoder"),
+    ],
 )
 def test_every_classifier_opens(encoder: str, tmp_path: Path) -> None:
     data_spec = DataSpec(shape=(1, 8, 8), levels=17, classes=10)

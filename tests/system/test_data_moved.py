@@ -19,7 +19,7 @@ from sde_gen.cli import build
 from sde_gen.cli.guidance_setup import choose_labels
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
-from sde_gen.data import Identity, ImageFolder, Shards, Splits
+from sde_gen.data import DataIdentity, ImageFolder, Shards, Splits
 from tests.helpers.tar_images import shards
 from tests.system.test_commands import enter, mistake
 
@@ -105,20 +105,20 @@ def test_the_checkpoint_knows_its_data(home: Path) -> None:
     assert told["class_names"] == ["cat", "dog"]
     assert told["train"]["samples"] + told["test"]["samples"] == 20
     assert told["train"]["fingerprint"] == splits.train.fingerprint()
-    assert Identity.read(told) == Identity.of(splits, told["places"])
+    assert DataIdentity.read(told) == DataIdentity.of(splits, told["places"])
     assert Path(told["places"]["root"]).is_absolute()
 
 
 def test_a_cache_and_memory_have_one_fingerprint(tmp_path: Path) -> None:
     source: dict[str, Any] = {"root": str(images(tmp_path / "d", "cat", "dog")), "size": 8, "channels": 1}
     memory, cached = (ImageFolder(**source, cache=cache).load() for cache in (None, str(tmp_path / "cache")))
-    assert not Identity.of(memory).differences(Identity.of(cached))
+    assert not DataIdentity.of(memory).differences(DataIdentity.of(cached))
     assert cached.test.class_names == ("cat", "dog")
 
 
 def test_shards_are_known_by_what_their_headers_say(tmp_path: Path) -> None:
-    def identity(name: str) -> Identity:
-        return Identity.of(Shards(train=f"{tmp_path / name}/train-*.tar", size=8).load())
+    def identity(name: str) -> DataIdentity:
+        return DataIdentity.of(Shards(train=f"{tmp_path / name}/train-*.tar", size=8).load())
 
     for name in "ab":
         shards(tmp_path / name)
@@ -133,7 +133,7 @@ def test_shards_are_known_by_what_their_headers_say(tmp_path: Path) -> None:
 )
 def test_a_description_of_data_that_is_none_is_refused(bad: object) -> None:
     with pytest.raises(ValueError, match="description of the data"):
-        Identity.read(bad)
+        DataIdentity.read(bad)
 
 
 # --- data that have changed
@@ -311,7 +311,7 @@ def test_classes_by_name(home: Path) -> None:
 
 
 def test_a_number_that_is_also_another_class_s_name(home: Path) -> None:
-    run = dataclasses.replace(opened_run(), data=Identity(class_names=("1", "10")))
+    run = dataclasses.replace(opened_run(), data=DataIdentity(class_names=("1", "10")))
     with pytest.warns(UserWarning, match="not the one of this name, which is number 0"):
         assert labels(run, 1) == [1, 1, 1]
     assert labels(run, ["1", "10", 0]) == [0, 1, 0]

@@ -15,7 +15,7 @@ from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, verify
 from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.config_files import CONF, choices, names, required
-from sde_gen.cli.evaluation import Evaluation
+from sde_gen.cli.evaluation import MetricEvaluation
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.data.digits import Digits
 from sde_gen.evaluation.solver_comparison import Comparison
@@ -77,7 +77,7 @@ def _no_work(monkeypatch, tmp_path):
     for owner, name in (
         (Trainer, "run"),
         (SampleGeneration, "samples"),
-        (Evaluation, "results"),
+        (MetricEvaluation, "results"),
         (Comparison, "measure"),
         (Tuner, "errors"),
         (verify, "verify_solver"),

@@ -6,11 +6,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import renamed, trusted
 from sde_gen.cli.config_files import load
-from sde_gen.evaluation.solver_tuning import Setting
+from sde_gen.evaluation.solver_tuning import SolverSetting
 from sde_gen.utils import atomic
 
 
-def write(setting: Setting, path: Path) -> None:
+def write(setting: SolverSetting, path: Path) -> None:
     """Leave solver, grid and number of steps; whatever ends the process, the file is whole."""
     grid = (
         {"_target_": "sde_gen.grid.Listed", "times": setting.times.tolist()}
