@@ -268,7 +268,7 @@ def timed(
             if not fits:
                 del speeds[name]
                 net.zero_grad(set_to_none=True)
-                console.console.print(f"left out: {name}: the memory did not suffice", soft_wrap=True)
+                console.console.print(f"left out: {name}: out of memory", soft_wrap=True)
     return speeds
 
 

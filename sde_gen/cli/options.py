@@ -334,8 +334,9 @@ def _annotated(target: str) -> dict[str, frozenset[Any]]:
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
-    parts = typing.get_args(hint)
-    if not parts:
+    arguments = isinstance(hint, list)  # those of a Callable
+    parts = hint if arguments else typing.get_args(hint)
+    if not parts and not arguments:
         yield hint
     for part in parts:
         yield from _leaves(part)

@@ -58,9 +58,9 @@ def test_attention(monkeypatch, tmp_path):
     [
         (train_step, ["--rounds", "1"], "--rounds must be at least 2"),
         (train_step, ["--device", "abacus"], "device=abacus is not available"),
-        (sample_overhead, ["--rounds", "1"], "argument --rounds: 1 is no whole number of at least 2"),
+        (sample_overhead, ["--rounds", "1"], "argument --rounds: 1 is not a whole number of at least 2"),
         (sample_overhead, ["--solvers", "magic"], "invalid choice: 'magic'"),
-        (likelihood_cost, ["--probes", "0"], "argument --probes: 0 is no whole number of at least 1"),
+        (likelihood_cost, ["--probes", "0"], "argument --probes: 0 is not a whole number of at least 1"),
         (likelihood_cost, ["--device", "abacus"], "device=abacus is not available"),
         (scaling, ["--rounds", "0"], "must be at least 1"),
         (scaling, ["--teams", "none"], "--teams none: there are ddp, fsdp"),
@@ -90,7 +90,7 @@ def test_a_step_that_does_not_fit_is_left_out(capsys):
     assert {name: len(found) for name, found in speeds.items()} == {"small": 3}
     assert asked == [0, 1, 2, 3]
     assert net.weight.grad is None
-    assert "left out: large: the memory did not suffice" in capsys.readouterr().out
+    assert "left out: large: out of memory" in capsys.readouterr().out
 
 
 def test_who_answers_something_else_is_not_timed():

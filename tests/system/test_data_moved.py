@@ -312,7 +312,7 @@ def test_classes_by_name(home: Path) -> None:
 
 def test_a_number_that_is_also_another_class_s_name(home: Path) -> None:
     run = dataclasses.replace(opened_run(), data=DataIdentity(class_names=("1", "10")))
-    with pytest.warns(UserWarning, match="not the one of this name, which is number 0"):
+    with pytest.warns(UserWarning, match="not the class of this name, which is number 0"):
         assert labels(run, 1) == [1, 1, 1]
     assert labels(run, ["1", "10", 0]) == [0, 1, 0]
 

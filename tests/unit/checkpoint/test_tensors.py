@@ -62,7 +62,7 @@ def test_what_is_not_wanted_is_not_looked_at(tmp_path):
         assert torch.equal(found.ema["a.weight"][()], made(64).ema["a.weight"])
         assert not found.net
         assert not found.optimizer
-    with pytest.raises(ValueError, match=r"incomplete: there is no net.0-of-3.safetensors"):
+    with pytest.raises(ValueError, match=r"incomplete: net.0-of-3.safetensors is missing"):
         checkpoint.load(path)
 
 

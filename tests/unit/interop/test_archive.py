@@ -120,7 +120,7 @@ def test_a_pickle_that_would_end_the_process_is_refused(tmp_path: Path, name: st
         with pytest.raises(ValueError, match="is not a dictionary of tensors"):
             files.tensors(archive.read(path))
         return
-    with pytest.raises(ValueError, match=r"is not executed|is damaged, or no archive") as refusal:
+    with pytest.raises(ValueError, match=r"is not executed|is damaged or not an archive") as refusal:
         archive.read(path)
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 400
@@ -156,7 +156,7 @@ def test_a_tensor_that_lies_is_refused(tmp_path: Path, old: bytes, new: bytes, w
 
 def test_archives_of_another_making_are_refused(tmp_path: Path) -> None:
     path = rewritten(tmp_path, lambda data: data, byteorder=b"big")
-    with pytest.raises(ValueError, match="bytes in another order"):
+    with pytest.raises(ValueError, match="byte order is not"):
         archive.read(path)
     path = rewritten(tmp_path, lambda data: data)
     with zipfile.ZipFile(path, "a") as more:
@@ -170,7 +170,7 @@ def test_members_of_one_name_are_refused(tmp_path: Path) -> None:
     path = rewritten(tmp_path, lambda data: data)
     with zipfile.ZipFile(path, "a") as more:
         more.writestr("archive/data/0", b"\1" * 12)
-    with pytest.raises(ValueError, match="is damaged, or no archive"):
+    with pytest.raises(ValueError, match="is damaged or not an archive"):
         archive.read(path)
 
 
@@ -236,12 +236,12 @@ def doubled_modules(times: int) -> bytes:
         (doubled_modules(30), "more than 32768 parts"),
         (
             module(b"}" + text("_init_kwargs") + b"}" + text("x") + doubled(60) + b"ss"),
-            "'x' has parts within",
+            "'x' has modules nested",
         ),
         (module(b"}" + text("_init_kwargs") + b"}" + text("x") + doubled(30) + b"ss"), "32768 parts"),
         (
             module(b"}" + text("_init_kwargs") + b"}" + text("x") + b"]" * 5000 + b"a" * 4999 + b"ss"),
-            "'x' has parts within",
+            "'x' has modules nested",
         ),
     ],
     ids=["modules", "arguments", "fewer", "lists"],

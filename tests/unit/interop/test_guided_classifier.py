@@ -138,7 +138,7 @@ def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
         ({"num_classes": 5}, "no setting num_classes: out_channels of a classifier is its number of classes"),
         ({"classifier_depth": 2}, "their scripts has no setting in_channels"),
         ({"attention_resolutions": "4"}, "flag of their scripts"),
-        ({"resblock_updown": None}, "does not say resblock_updown"),
+        ({"resblock_updown": None}, "does not contain resblock_updown"),
         ({"dims": 3}, "dims=3"),
         ({"noise_schedule": "sqrt"}, "noise_schedule"),
     ],
