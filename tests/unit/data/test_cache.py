@@ -99,7 +99,7 @@ def test_cache_of_version_0_1_with_a_split_without_labels_opens(tmp_path):
 def test_a_cache_of_other_settings_is_refused_with_what_differs(tmp_path):
     source = {"root": str(folder(tmp_path / "images")), "cache": str(tmp_path / "cache")}
     ImageFolder(**source, size=8).load()
-    with pytest.raises(ValueError, match=r"under other settings \(size: 8 there, 16 here\); .*delete it"):
+    with pytest.raises(ValueError, match=r"with other settings \(size: 8 there, 16 here\); .*delete it"):
         ImageFolder(**source, size=16).load()
     with pytest.raises(ValueError, match="source: ImageFolder there, Shards here"):
         Shards(train="s.tar", cache=source["cache"]).load()

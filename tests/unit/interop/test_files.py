@@ -114,7 +114,7 @@ def test_other_precisions_become_float32_and_are_named() -> None:
     given = {str(kind): torch.tensor([0.5, -3.0], dtype=kind) for kind in kinds}
     found = files.tensors(given)
     assert all(torch.equal(value, torch.tensor([0.5, -3.0])) for value in found.values())
-    assert [note.split()[2] for note in files.became(given)] == ["bfloat16", "float16", "float64"]
+    assert [note.split()[0] for note in files.became(given)] == ["bfloat16", "float16", "float64"]
     assert files.became({"a": torch.ones(1)}) == ()
 
 
