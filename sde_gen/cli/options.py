@@ -328,8 +328,9 @@ def _annotated(target: str) -> dict[str, frozenset[Any]]:
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
-    parts = typing.get_args(hint)
-    if not parts:
+    if isinstance(hint, list):  # arguments of a Callable
+        parts = tuple(hint)
+    elif not (parts := typing.get_args(hint)):
         yield hint
     for part in parts:
         yield from _leaves(part)
