@@ -32,10 +32,8 @@ def test_errors_fall_whatever_the_ends_of_the_grid(grid, run, tmp_path):
         f"run={run}",
         "solvers=[dpm_solver_pp,ancestral]",
         f"grid={grid}",
-        "steps=[10,40]",
+        "steps=[10,100]",
         "n=4",
-        "reference.steps=200",
-        "reference.stochastic_steps=200",
         f"out={tmp_path}",
     )
     for coarse, fine in (rows(tmp_path)[:2], rows(tmp_path)[2:]):
