@@ -50,8 +50,9 @@ demo: $(VENV)/.installed
 	$(SINGLE) $(BIN)/python $(TORCHRUN) -m sde_gen.evaluate run=$(RUN) metrics=[bpd] integrator.steps=64 batch_size=150
 	@$(BIN)/python scripts/report.py $(RUN)
 
+# compiled files serve the other worker and the processes that tests begin, where the environment does without
 test: $(VENV)/.installed-dev
-	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(SINGLE) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "slow and not gpu" --timeout 1200
@@ -88,5 +89,5 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/scaling.py --rounds 1 --steps 4 --out $(BENCH)
 
 clean:
-	rm -rf $(VENV) dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

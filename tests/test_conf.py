@@ -69,10 +69,10 @@ def test_yaml_says_the_defaults(kind, name):
             assert same, f"{key}: yaml {value}, constructor {default}"
 
 
-@pytest.mark.parametrize("door", COMMANDS)
-def test_every_door_composes(door):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert compose(door, [])
+        assert compose(command, [])
 
 
 @pytest.mark.parametrize("recipe", names("recipe"))
@@ -86,7 +86,7 @@ def test_every_recipe_composes_and_fits_its_constructors(recipe):
 
 
 def test_every_choice_of_a_training_composes():
-    """No yaml clashes with the rest of the door's configuration, or is refused when the run is opened again."""
+    """No yaml clashes with the rest of the command's configuration, or is refused when the run is opened again."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         choices = {kind: names(kind) for kind in KINDS if kind in compose("train")}
         for number in range(max(map(len, choices.values()))):  # one of every kind at a time

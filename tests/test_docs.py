@@ -71,7 +71,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("name", "arguments"), COMMANDS)
 def test_commands_compose(name, arguments):
-    """Every documented command names groups, files and keys that exist, else the door ends the process."""
+    """Every documented command names groups, files and keys that exist, else the command ends the process."""
     GlobalHydra.instance().clear()
     words = shlex.split(arguments)
     validate_overrides(name, words)

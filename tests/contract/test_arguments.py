@@ -4,6 +4,7 @@ import inspect
 import math
 import re
 import typing
+from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -26,9 +27,8 @@ def files(kind: str) -> list[DictConfig]:
     """The files of a kind, each inside the configuration that its interpolations need."""
     found = []
     for name in names(kind):
-        whole = {one: OmegaConf.load(CONF / one / f"{name_of}.yaml") for one, name_of in CHOSEN.items()}
         node = OmegaConf.merge(OmegaConf.load(CONF / kind / f"{name}.yaml"), FILLED.get((kind, name), {}))
-        found.append(OmegaConf.create({**ELSEWHERE, **whole, kind: node}))
+        found.append(OmegaConf.create({**ELSEWHERE, **chosen(), kind: node}))
     return found
 
 
@@ -84,6 +84,12 @@ def wrong(hint) -> list[object]:
     if all(inspect.isclass(kind) and kind.__module__.startswith("sde_gen") for kind in kinds):
         return [*bad, "abc", 3, [1]]
     return bad if kinds != {typing.Any} else []
+
+
+@cache
+def chosen() -> dict[str, DictConfig]:
+    """The files that others refer to; a configuration that is created of them copies them."""
+    return {kind: OmegaConf.load(CONF / kind / f"{name}.yaml") for kind, name in CHOSEN.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)

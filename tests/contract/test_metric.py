@@ -91,7 +91,7 @@ def test_bits_of_a_gaussian():
     torch.testing.assert_close(found, -law.log_prob(levels) / 4 / math.log(2), rtol=0, atol=1e-3)
 
 
-def test_error_of_the_ode_is_told():
+def test_error_of_the_ode_is_reported():
     """Few steps on a Gaussian: the offset is the distance to the closed form."""
     data = MEAN.float() + torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) * 0.2
     metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=1)

@@ -1,5 +1,6 @@
 """Contract of all solvers: order on every process, number of evaluations, samples independent of the batch."""
 
+import dataclasses
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -129,13 +130,14 @@ def test_batch_of_one_is_batch_of_many(name: str, sde: str) -> None:
         torch.testing.assert_close(alone, together[row : row + 1], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", range(1, 9))
 @pytest.mark.parametrize("name", SOLVERS)
-def test_declares_its_evaluations(name: str, steps: int) -> None:
-    solver, sde = make("solver", name), make("sde", "vp")
-    model, times = course("vp", steps, range_of(name))
+def test_any_number_of_steps_is_finite_and_makes_the_evaluations_declared(name: str, steps: int) -> None:
+    """The singlestep solver of order 3 in diffusers gave NaN at 3 n - 1 steps (defect 11)."""
+    solver, (model, times) = make("solver", name), course("vp", steps, range_of(name))
+    x = oracles.to_x(model.sde, oracles.starts(), times[0])
     with NFECounter(model) as counter:
-        run(solver, model, times, oracles.to_x(sde, oracles.starts(), times[0]))
+        assert torch.isfinite(run(solver, model, times, x, hooks=(StopOnNaN(),))).all()
     declared = solver.nfe(steps)
     if declared is None:
         assert order_of(solver) is None, "only a solver that decides on the way may leave this open"
@@ -179,14 +181,14 @@ class OtherFresh(Brownian):
 def test_says_whether_a_brownian_path_decides_over_the_samples(name: str, more: dict[str, float]) -> None:
     """Pathwise: more steps on one path converge, and there is no noise beside the path's."""
     solver, ends, seeds = make("solver", name, **more), {}, range(8)
-    for steps in (8, 64, 256):
+    for steps in (8, 64, 128):
         model, times = course("vp", steps, range_of(name))
         x = oracles.to_x(model.sde, oracles.starts()[: len(seeds)], times[0])
         ends[steps] = solver.solve(model, x, times, noise=Brownian(seeds))
-    coarse, fine = (float((ends[steps] - ends[256]).square().mean().sqrt()) for steps in (8, 64))
+    coarse, fine = (float((ends[steps] - ends[128]).square().mean().sqrt()) for steps in (8, 64))
     converges = 0 < fine < 0.3 * coarse
     other = solver.solve(model, x, times, noise=OtherFresh(seeds))
-    assert (converges and torch.equal(other, ends[256])) == solver.pathwise, (coarse, fine)
+    assert (converges and torch.equal(other, ends[128])) == solver.pathwise, (coarse, fine)
 
 
 @pytest.mark.parametrize("sde", first("sde", "vp", "ve"))
@@ -241,25 +243,9 @@ def test_coefficients_are_computed_once_per_grid_and_process(name: str) -> None:
     table = solver.init(model, x, times).table
     assert solver.init(model, x, times.clone()).table is table
     other, other_times = course("ve", 5, MIDDLE)
-    assert make("solver", name).init(model, x, times).table is not table
+    assert dataclasses.replace(solver).init(model, x, times).table is not table
     assert solver.init(model, x, times[:-1]).table is not table
     assert solver.init(other, x, other_times).table is not table
-
-
-@pytest.mark.parametrize("steps", range(1, 9))
-@pytest.mark.parametrize("name", SOLVERS)
-def test_any_number_of_steps_is_finite(name: str, steps: int) -> None:
-    """The singlestep solver of order 3 in diffusers gave NaN at 3 n - 1 steps (defect 11)."""
-    solver, sde = make("solver", name), make("sde", "vp")
-    _, times = course("vp", steps, range_of(name))
-    x = run(
-        solver,
-        oracles.denoiser(sde),
-        times,
-        oracles.to_x(sde, oracles.starts(), times[0]),
-        hooks=(StopOnNaN(),),
-    )
-    assert torch.isfinite(x).all()
 
 
 @pytest.mark.parametrize("name", sorted(UNSTABLE))

@@ -1,5 +1,6 @@
 """The yaml directory as the tests see it: every file of conf/<kind> is an instance to hold to the contract."""
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def names(kind: str) -> list[str]:
+@cache
+def names(kind: str) -> tuple[str, ...]:
     """Names of the yaml files of a kind."""
-    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+    return tuple(sorted(path.stem for path in (CONF / kind).glob("*.yaml")))
 
 
 def first(kind: str, *few: str) -> list[Any]:
@@ -21,12 +23,23 @@ def first(kind: str, *few: str) -> list[Any]:
     return [pytest.param(name, marks=[] if name in few else pytest.mark.slow) for name in names(kind)]
 
 
+_made: dict[tuple[str, str, str], Any] = {}
+
+
 def make(kind: str, name: str, *, sde: str = "vp", **overrides: Any) -> Any:
-    """Build the object of conf/<kind>/<name>.yaml; ``${sde}`` inside it refers to conf/sde/<sde>.yaml."""
+    """Build the object of conf/<kind>/<name>.yaml; ``${sde}`` inside it refers to conf/sde/<sde>.yaml.
+
+    A frozen dataclass is built once: nothing of a test stays in it, and hydra takes milliseconds to build one.
+    """
+    if (kind, name, sde) in _made and not overrides:
+        return _made[kind, name, sde]
     config = _read(kind, name, sde)
     if overrides:
         config = OmegaConf.create({"sde": config.sde, kind: OmegaConf.merge(config[kind], overrides)})
-    return instantiate(config[kind], _convert_="all")
+    made = instantiate(config[kind], _convert_="all")
+    if not overrides and dataclasses.is_dataclass(made) and made.__dataclass_params__.frozen:
+        _made[kind, name, sde] = made
+    return made
 
 
 @cache

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PRELOADED = ["tests.system.test_commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
+PRELOADED = ["tests.helpers.commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
 """What the server imports: the commands, and modules imported late by the first strategy and optimizer."""
 
 

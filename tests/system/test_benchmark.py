@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from tests.system.test_commands import TINY, enter, mistake
+from tests.helpers.commands import TINY, enter, mistake
+
+QUICK = ["reference.steps=50", "reference.stochastic_steps=50"]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,13 @@ def test_errors_fall_whatever_the_ends_of_the_grid(grid, run, tmp_path):
 
 def test_a_list_of_times_is_a_grid_too(run, tmp_path, capfd):
     listed = ["grid=listed", "grid.times=[1,0.6,0.3,0.1]", "solvers=[heun,ancestral]"]
-    enter("benchmark", f"run={run}", *listed, "steps=3", "n=2", f"out={tmp_path}")
+    enter("benchmark", f"run={run}", *listed, "steps=3", "n=2", *QUICK, f"out={tmp_path}")
     assert all(row["median"] > 0 for row in rows(tmp_path))
     assert "set steps=3" in mistake(capfd, "benchmark", f"run={run}", *listed, f"out={tmp_path}")
 
 
 def test_fresh_noise_has_no_error_and_this_is_said(run, tmp_path, capfd):
-    enter("benchmark", f"run={run}", "solvers=[adaptive_sde]", "steps=2", "n=1", f"out={tmp_path}")
+    enter("benchmark", f"run={run}", "solvers=[adaptive_sde]", "steps=2", "n=1", *QUICK, f"out={tmp_path}")
     assert rows(tmp_path)[0]["median"] is None
     assert "no error of adaptive_sde" in capfd.readouterr().out
     assert (tmp_path / "benchmark.png").exists()

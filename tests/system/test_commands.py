@@ -4,70 +4,30 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import benchmark, build, evaluate, options, sample, train
+from sde_gen.cli import build, options, sample, train
 from sde_gen.cli.config_files import choices, load
 from sde_gen.model import NCSNpp
+from tests.helpers.commands import TINY, enter, mistake
 
-COMMANDS = {
-    "train": train.main,
-    "sample": sample.main,
-    "evaluate": evaluate.main,
-    "benchmark": benchmark.main,
-}
-TINY = [
-    "model.width=8",
-    "model.blocks=1",
-    "model.attention_levels=[]",
-    "engine.images=256",
-    "engine.log_every=64",
-    "engine.checkpoint_every=128",
-    "engine.preview_every=256",
-    "engine.validate=16",
-    "preview.n=4",
-    "preview.sampler.steps=2",
+STEP = [
+    *(word for word in TINY if not word.startswith("engine.images")),
+    "engine.preview_every=1000000",
+    "engine.images=64",
 ]
-
-
-def enter(name, *arguments):
-    """Call a door as its command line would."""
-    GlobalHydra.instance().clear()
-    before = sys.argv
-    sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
-    try:
-        COMMANDS[name]()
-    finally:
-        sys.argv = before
-        GlobalHydra.instance().clear()
+"""A training of one step, without a picture."""
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("doors") / "digits"
-    enter("train", *TINY, f"run={folder}")
-    return folder
-
-
-def mistake(capfd, name, *arguments):
-    """What a door answers to a mistake: one line, no traceback, exit status 2."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        enter(name, *arguments)
-    out, err = capfd.readouterr()
-    assert stop.value.code == 2
-    assert "Traceback" not in out + err
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, err
-    return lines[0]
+def run(trained, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("commands") / "digits")
 
 
 def test_training_leaves_checkpoints_log_and_picture(run):
@@ -130,11 +90,16 @@ def test_film_shows_every_step(run, tmp_path):
 
 
 def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
-    loose = ["integrator=torch_diffeq", "integrator.rtol=1e-2", "integrator.atol=1e-2"]
+    loose = [
+        "integrator=torch_diffeq",
+        "integrator.rtol=1e-1",
+        "integrator.atol=1e-1",
+        "metric.bpd.closer=null",
+    ]
     reports = []
     for batch in (3, 2):
         out = tmp_path / str(batch)
-        fixed = ["integrator=runge_kutta", "integrator.steps=8"]
+        fixed = ["integrator=runge_kutta", "integrator.steps=4", "metric.bpd.closer=null"]
         enter("evaluate", f"run={run}", "n=5", f"batch_size={batch}", f"out={out}", *fixed)
         reports.append(json.loads((out / "bpd.json").read_text()))
     assert reports[0]["images"] == len(reports[0]["per_image"]) == 5
@@ -149,13 +114,13 @@ def test_benchmark_measures_errors_that_fall(run, tmp_path):
         "benchmark",
         f"run={run}",
         "solvers=[heun]",
-        "steps=[4,32]",
+        "steps=[4,16]",
         "n=3",
-        "reference.steps=128",
+        "reference.steps=64",
         f"out={tmp_path}",
     )
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
-    assert [row["nfe"] for row in rows] == [8, 64]
+    assert [row["nfe"] for row in rows] == [8, 32]
     assert rows[1]["median"] < rows[0]["median"]
     assert (tmp_path / "benchmark.png").stat().st_size > 0
 
@@ -220,7 +185,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("door", "arguments", "words"),
+    ("command", "arguments", "words"),
     [
         ("sample", ["n=0"], "n=0"),
         ("sample", ["n=many"], "n=many"),
@@ -246,8 +211,8 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("benchmark", ["steps=few"], "steps"),
     ],
 )
-def test_mistakes_after_training(door, arguments, words, run, tmp_path, capfd):
-    assert words in mistake(capfd, door, f"run={run}", f"out={tmp_path}", *arguments)
+def test_mistakes_after_training(command, arguments, words, run, tmp_path, capfd):
+    assert words in mistake(capfd, command, f"run={run}", f"out={tmp_path}", *arguments)
 
 
 def test_run_folder_that_is_none(tmp_path, capfd):
@@ -339,9 +304,8 @@ def test_vectors_train_and_sample_too(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_classes_are_learnt_asked_for_and_checked(tmp_path, capfd):
-    folder = tmp_path / "classes"
-    enter("train", *TINY, f"run={folder}", "conditioning=class")
+def test_classes_are_learnt_asked_for_and_checked(trained, tmp_path, capfd):
+    folder = trained(tmp_path / "classes", "conditioning=class")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
     enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.steps=8")
     enter("evaluate", f"run={folder}", "n=2", "integrator=runge_kutta", "integrator.steps=4")
@@ -366,9 +330,9 @@ def test_previews_are_given_classes(tmp_path, monkeypatch):
 
 def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    enter("train", "-m", *TINY, "sde=vp,sub_vp", "engine.seed=1,2")
+    enter("train", "-m", *STEP, "sde=vp,sub_vp", "engine.seed=1,2")
     assert len(list((tmp_path / "runs").iterdir())) == 4
-    enter("train", "-m", *TINY, "sde=vp,sub_vp", "run=named/one")
+    enter("train", "-m", *STEP, "sde=vp,sub_vp", "run=named/one")
     assert len(list((tmp_path / "named").iterdir())) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "named"}
 
@@ -376,8 +340,16 @@ def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
 def test_names_of_a_sweep_are_taken_by_the_next_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     long = [f"optimizer.beta{i}=0.{i}5" for i in (1, 2)]
-    few = [word for word in TINY if not word.startswith("engine.images")] + ["engine.images=6.4e1"]
-    enter("train", "-m", *few, *long, "model.multipliers=[1],[1,2]", "optimizer.lr=1e-3", "run=2026_11_28")
+    enter(
+        "train",
+        "-m",
+        *STEP[:-1],
+        "engine.images=6.4e1",
+        *long,
+        "model.multipliers=[1],[1,2]",
+        "optimizer.lr=1e-3",
+        "run=2026_11_28",
+    )
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 2
     assert all(name.startswith("2026_11_28-model.multipliers_") and "lr" not in name for name in names)
@@ -385,23 +357,23 @@ def test_names_of_a_sweep_are_taken_by_the_next_command(tmp_path, monkeypatch):
     assert list((tmp_path / names[0] / "samples").iterdir())
 
 
-@pytest.mark.parametrize("door", COMMANDS)
-def test_help_shows_groups_settings_and_an_example(door, capfd):
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "benchmark"])
+def test_help_shows_groups_settings_and_an_example(command, capfd):
     with pytest.raises(SystemExit) as stop:
-        enter(door, "--help")
+        enter(command, "--help")
     out = capfd.readouterr().out
     assert not stop.value.code
-    assert f"python -m sde_gen.{door}" in out
+    assert f"python -m sde_gen.{command}" in out
     assert "device: auto" in out
     shown = set(re.findall(r"^  ([\w.]+(?:@[\w.]+)?)[:=]", out, re.MULTILINE))
-    own = {key for key in options.OPTIONS[door] if not key.startswith("guidance.")}
+    own = {key for key in options.OPTIONS[command] if not key.startswith("guidance.")}
     assert shown >= own, own - shown
     taken = {
         line.partition("=")[0].strip().rpartition("@")[2]
         for line in out.partition("Settings")[0].splitlines()
     }
-    assert taken >= set(choices(door))
-    assert "augmentation" not in shown or door == "train", "groups of other commands are not listed"
+    assert taken >= set(choices(command))
+    assert "augmentation" not in shown or command == "train", "groups of other commands are not listed"
 
 
 def test_one_image_has_no_standard_error_and_the_json_stays_valid(run, tmp_path):

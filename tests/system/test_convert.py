@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -19,25 +17,17 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint import writer as draft
 from sde_gen.cli import convert
 from sde_gen.interop.diffusers import writer as to_diffusers
+from tests.helpers import commands
 from tests.helpers.tiny_run import read, same
 from tests.reference import adm, score_sde
 from tests.reference.unet2d import random_tensors
-from tests.system import test_commands
 from tests.unit.interop.test_diffusers import CHAIN, PLAIN, folder_of
 from tests.unit.interop.test_k_diffusion import KINDS, file_of
 from tests.unit.interop.test_score_sde import golden
 
 
 def enter(*arguments: str) -> None:
-    """Call the door as its command line would."""
-    GlobalHydra.instance().clear()
-    before = sys.argv
-    sys.argv = ["sde_gen.convert", *arguments]
-    try:
-        convert.main()
-    finally:
-        sys.argv = before
-        GlobalHydra.instance().clear()
+    commands.enter("convert", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +54,7 @@ def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -
     assert any(value[()].any() for value in found.ema.values()), (
         "the averages are taken, not the zeros beside them"
     )
-    test_commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
@@ -75,7 +65,7 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
     assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
-    test_commands.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    commands.enter("sample", f"run={tmp_path / 'run'}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
 
 
@@ -93,7 +83,7 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
         "gif=true",
         f"out={tmp_path / 'samples'}",
     ]
-    test_commands.enter("sample", *words)
+    commands.enter("sample", *words)
     names = ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
 
@@ -120,9 +110,9 @@ def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Pat
     found = checkpoint.latest(out / "checkpoints")
     assert found is not None
     assert found.about["origin"]["format"] == "k_diffusion"
-    test_commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    commands.enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert (tmp_path / "samples" / "samples.png").is_file()
-    test_commands.enter("evaluate", f"run={out}", "n=2", "integrator.steps=4", f"out={scores}")
+    commands.enter("evaluate", f"run={out}", "n=2", "integrator.steps=4", f"out={scores}")
     report = json.loads((scores / "bpd.json").read_text())
     assert report["images"] == 2
     assert math.isfinite(report["mean"])
@@ -180,7 +170,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_is_not_as_it_was_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_conversion_changes_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Half precision in several files, behind links as a cache has them; and a grid that is not taken over."""
     folder, store = tmp_path / "theirs", tmp_path / "store"
     folder.mkdir()
@@ -265,7 +255,7 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
 
     def drawn(run: str, *words: str) -> np.ndarray:
         out = tmp_path / f"samples{len(list(tmp_path.glob('samples*')))}"
-        test_commands.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
+        commands.enter("sample", f"run={tmp_path / run}", "n=2", "steps=2", f"out={out}", *words)
         found: np.ndarray = np.load(out / "samples.npz")["model_space"]
         return found
 
@@ -306,14 +296,14 @@ def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.Cap
     found = []
     for name, nu in (("own", "null"), ("least", "0"), ("most", "1")):
         out = tmp_path / name
-        test_commands.enter("sample", f"run={tmp_path / 'learned'}", *steps, f"solver.nu={nu}", f"out={out}")
+        commands.enter("sample", f"run={tmp_path / 'learned'}", *steps, f"solver.nu={nu}", f"out={out}")
         found.append(np.load(out / "samples.npz")["model_space"])
     assert np.isfinite(found[0]).all()
     assert min(np.abs(found[0] - other).max() for other in found[1:]) > 1e-3
     values = []
     for nu in ("null", "0"):
         out = tmp_path / f"vlb{nu}"
-        test_commands.enter(
+        commands.enter(
             "evaluate",
             f"run={tmp_path / 'learned'}",
             "metrics=[vlb]",
@@ -327,7 +317,7 @@ def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.Cap
     capfd.readouterr()
     out = tmp_path / "none"
     with pytest.raises(SystemExit):
-        test_commands.enter("sample", f"run={tmp_path / 'fixed'}", *steps, "solver.nu=null", f"out={out}")
+        commands.enter("sample", f"run={tmp_path / 'fixed'}", *steps, "solver.nu=null", f"out={out}")
     assert "predicts none" in capfd.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Foreign folders that lie: damaged weights, impossible settings, bombs. Each becomes a run or is refused in a line.
 
-What is called is the door's own function with all it does: nothing may be executed, nothing written beside ``out``, no
-other exception may pass, and neither memory nor time may run away.
+What is called is the command's own function with all it does: nothing may be executed, nothing written beside
+``out``, no other exception may pass, and neither memory nor time may run away.
 """
 
 import copy
@@ -24,7 +24,9 @@ from omegaconf import OmegaConf
 
 from sde_gen.cli import convert
 from sde_gen.cli.app import format_error
+from tests.helpers import mutation
 from tests.helpers.catalogue import CONF
+from tests.helpers.mutation import mutated, places
 from tests.reference import adm, score_sde
 from tests.reference.unet2d import random_tensors
 from tests.unit.interop import test_diffusers as of_diffusers
@@ -32,7 +34,6 @@ from tests.unit.interop import test_guided_diffusion as of_guided
 from tests.unit.interop import test_k_diffusion as of_k_diffusion
 from tests.unit.interop import test_pickled as of_pickles
 from tests.unit.interop import test_score_sde as of_score_sde
-from tests.unit.interop.test_files import mutated
 from tests.unit.interop.test_pickled import _their_modules  # noqa: F401, a fixture
 
 Files = dict[str, bytes]
@@ -136,47 +137,8 @@ def examples(_their_modules: None, tmp_path: Path) -> dict[str, Files]:  # noqa:
     return found
 
 
-ODD: list[Any] = [
-    *(
-        None,
-        True,
-        "",
-        "x",
-        "16",
-        [],
-        {},
-        [[]],
-        [None],
-        0,
-        -1,
-        1.5,
-        7,
-        10**6,
-        10**9,
-        10**30,
-        2**63,
-        1e-320,
-        1e308,
-    ),
-    *(
-        math.nan,
-        math.inf,
-        -math.inf,
-        [10**9],
-        [1] * 500,
-        {"a": 1},
-        "${oc.env:HOME}",
-        "sde_gen.cli.run.open_run",
-        "\n\n",
-    ),
-]
+ODD: list[Any] = [*mutation.ODD, -math.inf, "sde_gen.cli.run.open_run", "\n\n"]
 """Values that settings may lie with."""
-
-
-def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where a tree has values."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [path, *(at for key, value in inner for at in places(value, (*path, key)))]
 
 
 def lied(tree: Any, draw: random.Random) -> Any:
@@ -233,7 +195,7 @@ def damaged(files: Files, draw: random.Random) -> Files:
 
 
 def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
-    """What is said of a folder; nothing if it became a run. No exception passes but those that the door explains."""
+    """What is said of a folder; nothing if it became a run. No exception passes but those that the command explains."""
     for file, content in files.items():
         (folder / file).write_bytes(content)
     settings = next((file for file in files if file.startswith("settings")), None)

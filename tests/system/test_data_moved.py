@@ -20,8 +20,8 @@ from sde_gen.cli.guidance_setup import choose_labels
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import DataIdentity, ImageFolder, Shards, Splits
+from tests.helpers.commands import enter, mistake
 from tests.helpers.tar_images import shards
-from tests.system.test_commands import enter, mistake
 
 SMALL = [
     *("model.width=8", "model.blocks=1", "model.attention_levels=[]", "engine.batch_size=32"),

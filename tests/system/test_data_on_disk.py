@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sde_gen.checkpoint import store as checkpoint
+from tests.helpers.commands import TINY, enter, mistake
 from tests.helpers.tar_images import shards
-from tests.system.test_commands import TINY, enter, mistake
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ from sde_gen.objective.weighting import Simple
 from sde_gen.training import Callback
 from tests.contract import test_model
 from tests.helpers import tar_images
+from tests.helpers.commands import TINY, enter
 from tests.helpers.subprocesses import together
 from tests.helpers.tiny_run import Net, image_trainer, points, read, trainer, weights
-from tests.system.test_commands import TINY, enter
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,12 +164,29 @@ def begin_or_go_on(
     together(size, train, *work) if size else train(*work)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, Callable[[], Strategy]]], Path]:
+    """The folder of a training that processes of a kind have begun, once for all that go on from it."""
+
+    @cache
+    def half(who: tuple[int, Callable[[], Strategy]]) -> Path:
+        folder = tmp_path_factory.mktemp("begun")
+        begin_or_go_on(who, folder, "half", 40)
+        assert [path.name for path in checkpoint.paths(folder / "run" / "checkpoints")] == [f"{40:012d}"]
+        return folder / "run"
+
+    return half
+
+
 @pytest.mark.parametrize(("before", "after"), GOING_ON)
 def test_a_checkpoint_goes_on_with_other_processes(
-    tmp_path: Path, alone: dict[str, torch.Tensor], before: tuple[int, Any], after: tuple[int, Any]
+    tmp_path: Path,
+    alone: dict[str, torch.Tensor],
+    begun: Callable[[tuple[int, Any]], Path],
+    before: tuple[int, Any],
+    after: tuple[int, Any],
 ) -> None:
-    begin_or_go_on(before, tmp_path, "half", 40)
-    assert [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")] == [f"{40:012d}"]
+    shutil.copytree(begun(before), tmp_path / "run")
     begin_or_go_on(after, tmp_path, "out", 10**9)
     found = torch.load(tmp_path / "out.0")
     for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
@@ -323,7 +341,7 @@ def leave_early(seen: Path) -> None:
     seen.with_suffix(f".{strategy.rank}").touch()
 
 
-def test_a_replica_that_outlives_the_team_can_be_dropped(tmp_path: Path) -> None:
+def test_a_replica_that_outlives_the_process_group_can_be_dropped(tmp_path: Path) -> None:
     """Its reducer must not be the last to hold the group: it would wait for that thread with the lock held."""
     together(2, leave_early, tmp_path / "left")
     assert len(list(tmp_path.iterdir())) == 2
@@ -345,9 +363,9 @@ def through_the_door(folder: Path, *more: str) -> None:
 
 @pytest.mark.slow
 def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
-    """One of convolutions in channels_last, blocks and filters, as one process leaves it, and usable at every door.
+    """One of convolutions in channels_last, blocks and filters, as one process leaves it, and usable at every command.
 
-    Doors need neither the last weights nor the optimizer. The training goes on with one process and with replicas.
+    Commands need neither the last weights nor the optimizer. The training goes on with one process and with replicas.
     """
     through_the_door(tmp_path / "one")
     together(2, through_the_door, tmp_path / "two", "distributed=fsdp")

@@ -25,8 +25,8 @@ from sde_gen.likelihood import budget
 from sde_gen.likelihood.divergence import Hutchinson
 from sde_gen.noise import spawn_seeds
 from sde_gen.ode import Adams
+from tests.helpers.commands import enter, mistake
 from tests.helpers.subprocesses import free_port, run_processes
-from tests.system.test_commands import TINY, enter, mistake
 
 Report = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -34,10 +34,8 @@ FEW = ["n=13", "batch_size=3", "integrator.steps=2", "metric.bpd.closer=4"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluation") / "digits"
-    enter("train", *TINY, "conditioning=class", f"run={folder}")
-    return folder
+def run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("evaluation") / "digits", "conditioning=class")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,7 @@ def loud(config: DictConfig) -> Run:
     return opened
 
 
-def test_every_image_is_told_its_own_class(
+def test_every_image_is_evaluated_with_its_own_class(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the metric by hand, one image at a time with its label; and the table of classes by those labels."""
@@ -196,7 +194,7 @@ def test_other_weights_and_other_data_are_other_settings(
         ([0.0, 1e-3], r"\+0.0005", False),
     ],
 )
-def test_the_error_of_the_ode_is_told_and_warned_of(
+def test_the_error_of_the_ode_is_reported_and_warned_of(
     offsets: list[float], expected: str, warned: bool
 ) -> None:
     values = torch.linspace(0, 2, 50, dtype=torch.float64)

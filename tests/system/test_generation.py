@@ -1,6 +1,7 @@
 """Samples drawn by several processes, or in smaller parts than asked for, are those of one."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,13 @@ from sde_gen.distributed.work_queue import WorkQueue
 from sde_gen.solver.callbacks import StepInfo, StopOnNaN
 from sde_gen.training import precision
 from sde_gen.training.compile import Blocks
+from tests.helpers.commands import enter, mistake
 from tests.helpers.subprocesses import run_processes
-from tests.system.test_commands import TINY, enter, mistake
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("drawing") / "digits"
-    enter("train", *TINY, "engine.images=64", "engine.preview_every=1000000", f"run={folder}")
-    return folder
+def run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("generation") / "digits")
 
 
 def two(*words: list[str]) -> tuple[list[int], str]:
@@ -116,14 +115,14 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "divisible"), [(0, True), (3, False)])
 @pytest.mark.filterwarnings("ignore:out of memory")
-def test_what_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible: bool) -> None:
+def test_a_batch_that_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible: bool) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         drawing(tmp_path, room, splittable=divisible).samples()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:out of memory")
-def test_whoever_prepares_is_told_every_size(tmp_path: Path) -> None:
+def test_preparation_is_given_every_batch_size(tmp_path: Path) -> None:
     """Before the first part of a size; a preparation that does not fit halves it too."""
     told: list[int] = []
 

@@ -76,7 +76,7 @@ def test_a_loop_over_the_weights_is_seen(tmp_path):
     assert parts <= {line.partition(":")[0] for line in words}
 
 
-def test_what_has_no_budget_is_told():
+def test_a_timing_without_a_budget_is_reported():
     assert excess({"new": {"operators": 1.0}}, {}) == ["new: not in the budget"]
     assert excess({"a": {"bytes": 2.0}}, {"a": {"bytes": 0.0}}) == ["a: 2 bytes, none before (budget 0)"]
     assert excess({"a": {"bytes": 0.0}}, {"a": {"bytes": 0.0}}) == []

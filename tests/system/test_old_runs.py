@@ -17,8 +17,8 @@ import sde_gen as sg
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import renamed
 from sde_gen.training.precision import Auto
+from tests.helpers.commands import enter, mistake
 from tests.helpers.stored_run import header_of, tell
-from tests.system.test_commands import enter, mistake
 
 OLD = Path(__file__).parents[1] / "data" / "run_v0_1"
 SAMPLES = "66c9358f904c5bcf4ed9b1987e36b1ac157517c5ca90ecc9b593344dfa259a32"

@@ -13,8 +13,8 @@ from PIL import Image
 from sde_gen.cli import benchmark, sample
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.evaluation import solver_comparison
+from tests.helpers.commands import TINY, enter, mistake
 from tests.helpers.subprocesses import children
-from tests.system.test_commands import TINY, enter, mistake
 from tests.unit.utils.test_atomic import small_disk
 
 POINTS = ["data=moons", "data.count=100", "codec=affine", "model=mlp", "model.width=16", *TINY[3:]]

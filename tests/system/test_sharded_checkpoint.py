@@ -142,7 +142,9 @@ def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "where"), [(FSDP, 0), (FSDP, 1)])
-def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, kind: Callable[[], Strategy], where: int) -> None:
+def test_a_full_disk_of_one_is_an_error_of_all(
+    tmp_path: Path, kind: Callable[[], Strategy], where: int
+) -> None:
     together(2, full, tmp_path, kind, where)
     assert same(read(checkpoint.load(tmp_path / "000000000064").ema), numbers(65))
 
@@ -155,7 +157,7 @@ def full_of_the_first(folder: Path) -> None:
             checkpoint.save(folder, Checkpoint(images=1, net={}, ema={}, optimizer={}, about={}), strategy)
 
 
-def test_replicas_are_told_what_stopped_the_first(tmp_path: Path) -> None:
+def test_replicas_raise_what_stopped_the_first(tmp_path: Path) -> None:
     together(2, full_of_the_first, tmp_path / "file")
 
 

@@ -1,17 +1,14 @@
 """Steered sampling as a user finds it: labels, guidance, tasks on images, and every mistake answered in a line."""
 
-import sys
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen.cli import sample, train
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
 from sde_gen.cli.run import load_run
 from sde_gen.cli.run_data import open_data
@@ -24,8 +21,8 @@ from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
 from tests.helpers.catalogue import names
+from tests.helpers.commands import enter, mistake
 
-COMMANDS = {"train": train.main, "sample": sample.main}
 SHORT = [
     *(f"engine.{key}=256" for key in ("images", "log_every", "checkpoint_every")),
     "engine.validate=16",
@@ -43,18 +40,6 @@ TINY = [
 ]
 
 
-def enter(name, *arguments):
-    """Call a door as its command line would."""
-    GlobalHydra.instance().clear()
-    before = sys.argv
-    sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
-    try:
-        COMMANDS[name]()
-    finally:
-        sys.argv = before
-        GlobalHydra.instance().clear()
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run with classes, one without, and a classifier."""
@@ -69,22 +54,9 @@ def runs(tmp_path_factory):
 
 
 def drawn(runs, run, out, *arguments, steps=3, n=3):
-    """What a door leaves as numbers."""
+    """What a command leaves as numbers."""
     enter("sample", f"run={runs / run}", f"out={out}", f"steps={steps}", f"n={n}", *arguments)
     return np.load(out / "samples.npz")["model_space"]
-
-
-def mistake(capfd, *arguments):
-    """What the door answers to a mistake: one line, no traceback, exit status 2."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        enter("sample", *arguments)
-    out, err = capfd.readouterr()
-    assert stop.value.code == 2
-    assert "Traceback" not in out + err
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, err
-    return lines[0]
 
 
 def opened(folder):
@@ -105,7 +77,7 @@ def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs)
     assert torch.equal(draw(CFG(denoiser=run.denoiser, scale=0.0).bind(label=label)), unconditional)
 
 
-def test_the_door_guides(runs, tmp_path):
+def test_the_sample_command_guides(runs, tmp_path):
     plain = drawn(runs, "class", tmp_path / "plain", "label=[0,1,2]")
     one = drawn(runs, "class", tmp_path / "one", "label=[0,1,2]", "guidance=cfg", "guidance.scale=1")
     np.testing.assert_array_equal(one, plain)
@@ -235,7 +207,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ),
         ([plain, "task=vary", "image=0", "n=100"], "one batch"),
     ):
-        assert answer in mistake(capfd, *words), words
+        assert answer in mistake(capfd, "sample", *words), words
 
 
 def test_tasks_refuse_images_that_do_not_fit():
@@ -328,7 +300,7 @@ def test_a_weak_model_is_one_of_the_same_data(runs, tmp_path, capfd):
     enter("train", *TINY, "codec.high=2.0", f"run={tmp_path / 'codec'}")
     for name, word in (("moons", "other data"), ("codec", "other codec")):
         guidance = ["guidance=autoguidance", f"guidance.weak={tmp_path / name}", "guidance.scale=2"]
-        assert word in mistake(capfd, f"run={runs / 'plain'}", "n=1", "steps=1", *guidance)
+        assert word in mistake(capfd, "sample", f"run={runs / 'plain'}", "n=1", "steps=1", *guidance)
 
 
 def test_psnr_of_a_known_error():
@@ -347,7 +319,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
 
 
 def told(capfd, *arguments):
-    """What the door says, line breaks and borders of its tables aside."""
+    """What the command says, line breaks and borders of its tables aside."""
     capfd.readouterr()
     enter("sample", *arguments)
     out, _ = capfd.readouterr()

@@ -11,7 +11,7 @@ import torch
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import threads, training
 from sde_gen.training.execution import Execution
-from tests.system.test_commands import TINY, enter, mistake
+from tests.helpers.commands import TINY, enter, mistake
 
 FILES = ("net.safetensors", "ema.safetensors", "optimizer.safetensors")
 MORE = [

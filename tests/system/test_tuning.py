@@ -15,7 +15,7 @@ from sde_gen.grid import Angle, Uniform
 from sde_gen.solver import DPMSolverPP
 from tests.helpers import oracles
 from tests.helpers.catalogue import make
-from tests.system.test_commands import TINY, enter, mistake
+from tests.helpers.commands import enter, mistake
 
 LITTLE = [
     "tune=true",
@@ -28,10 +28,8 @@ LITTLE = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tuning") / "digits"
-    enter("train", *TINY, f"run={folder}")
-    return folder
+def run(trained, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("tuning") / "digits")
 
 
 def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):

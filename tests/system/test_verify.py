@@ -5,10 +5,9 @@ import sys
 
 import pytest
 
-from sde_gen.cli import verify
 from sde_gen.evaluation.verification import verify_solver
+from tests.helpers import commands
 from tests.helpers.catalogue import make
-from tests.system import test_commands
 
 BROKEN = """
 from dataclasses import dataclass
@@ -26,14 +25,9 @@ class Broken(DPMSolverPP):
 """
 
 
-@pytest.fixture(autouse=True)
-def _door(monkeypatch):
-    monkeypatch.setitem(test_commands.COMMANDS, "verify", verify.main)
-
-
 def test_certifies_a_subset_on_every_process(tmp_path, capfd):
     solvers = "[straight_adams,dpm_solver_pp_sde_2m,restart,dormand_prince]"
-    test_commands.enter(
+    commands.enter(
         "verify", f"solvers={solvers}", "sdes=[vp,ve,rectified]", "parametrizations=[v]", f"out={tmp_path}"
     )
     found = json.loads((tmp_path / "verify.json").read_text())["certificates"]
@@ -53,7 +47,7 @@ def test_a_broken_solver_of_the_user_s_own_fails(tmp_path, capfd, monkeypatch):
     (tmp_path / "broken.yaml").write_text("_target_: mine.Broken\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SystemExit) as stop:
-        test_commands.enter("verify", f"solvers=[{tmp_path / 'broken.yaml'}]", "sdes=[vp]", f"out={tmp_path}")
+        commands.enter("verify", f"solvers=[{tmp_path / 'broken.yaml'}]", "sdes=[vp]", f"out={tmp_path}")
     assert stop.value.code == 1
     out = " ".join(capfd.readouterr().out.split())
     assert "FAILED broken on vp: order" in out
@@ -85,7 +79,7 @@ def test_mistakes(tmp_path, capfd):
         ("sdes=[vip]", "did you mean"),
         ("parametrizations=[epsilon]", "eps"),
     ]:
-        assert words in test_commands.mistake(
+        assert words in commands.mistake(
             capfd,
             "verify",
             argument,

@@ -81,7 +81,7 @@ def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
 @pytest.mark.parametrize("sde", first("sde", "vp"))
 @pytest.mark.parametrize("name", names("solver"))
 def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
-    """The doors' default, angle down to t_min in float32: finite, and as wide as the data within a half.
+    """The commands' default, angle down to t_min in float32: finite, and as wide as the data within a half.
 
     Orders and laws are exact tests elsewhere; the spread of 256 samples has a standard error of 0.05.
     """

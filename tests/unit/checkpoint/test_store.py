@@ -352,7 +352,7 @@ def test_one_that_a_training_beside_deletes_is_looked_for_again(tmp_path, monkey
         assert same(getattr(checkpoint, look)(tmp_path), made(128, 0.1))
 
 
-def test_what_lies_aside_is_cleared(tmp_path):
+def test_checkpoints_set_aside_are_removed(tmp_path):
     path = checkpoint.save(tmp_path, made(64))
     for name in (".000000000064.old", ".000000000128.new"):
         shutil.copytree(path, tmp_path / name)

@@ -25,7 +25,7 @@ def test_a_wide_table_keeps_every_cell(
     assert text.count("solver_1") == {30: 9, 80: 2, 200: 1}[width], "every part says whose numbers these are"
 
 
-def test_where_there_is_no_terminal_progress_is_told_in_lines(capfd: pytest.CaptureFixture[str]) -> None:
+def test_where_there_is_no_terminal_progress_is_printed_in_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with console.progress(every=0.05) as bar:
         task = bar.add_task("images", total=1000, completed=200, begun=200, note="")
         time.sleep(0.2)  # the work itself says nothing
@@ -42,7 +42,7 @@ def test_where_there_is_no_terminal_progress_is_told_in_lines(capfd: pytest.Capt
     )
 
 
-def test_what_is_left_is_told_by_what_was_done_here() -> None:
+def test_the_remaining_time_is_estimated_from_what_was_done_here() -> None:
     now = [0.0]
     bar = Progress(get_time=lambda: now[0], disable=True)
     task = bar.add_task("images", total=1000, completed=400, begun=400, note="")

@@ -19,7 +19,8 @@ import safetensors.torch
 import torch
 
 from sde_gen.cli.build import DataSpec
-from tests.helpers import stored_run
+from tests.helpers import mutation, stored_run
+from tests.helpers.mutation import places
 from tests.helpers.stored_run import header_of, opened, replace, tell
 
 LONGEST = 500
@@ -137,42 +138,10 @@ def test_a_network_far_larger_than_the_stored_one_is_not_built(
 
 
 ODD: list[Any] = [
-    *(
-        None,
-        True,
-        "",
-        "x",
-        "16",
-        [],
-        {},
-        [[]],
-        [None],
-        0,
-        -1,
-        1.5,
-        7,
-        10**6,
-        10**9,
-        10**30,
-        2**63,
-        1e-320,
-        1e308,
-    ),
-    *(
-        float("nan"),
-        float("inf"),
-        [10**9],
-        [1] * 500,
-        {"a": 1},
-        "${oc.env:HOME}",
-        "???",
-        "\x1b[2J\n",
-        "x" * 10**4,
-    ),
-    *(
-        {"_target_": "sde_gen.model.GCDGroups"},
-        {"_target_": "sde_gen.training.TensorBoard", "folder": "/nowhere"},
-    ),
+    *mutation.ODD,
+    *("???", "\x1b[2J\n", "x" * 10**4),
+    {"_target_": "sde_gen.model.GCDGroups"},
+    {"_target_": "sde_gen.training.TensorBoard", "folder": "/nowhere"},
     *({"_partial_": True}, {"_target_": None}, {"_target_": "os.system", "command": "true"}, {"": {"": ""}}),
 ]
 """Values that a configuration may lie with."""
@@ -203,12 +172,6 @@ TARGETS = [
     "torch.nn.Linear",
 ]
 """Names of what is there, and what is not."""
-
-
-def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where a tree has values."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [path, *(at for key, value in inner for at in places(value, (*path, key)))]
 
 
 def lied(tree: Any, draw: random.Random) -> Any:

@@ -56,8 +56,8 @@ def test_torchrun_within_a_job_is_what_counts(monkeypatch):
     assert is_distributed()
 
 
-@pytest.mark.parametrize("door", [train, sample, evaluate])
-def test_what_a_door_does_can_be_sent_to_another_machine(door):
+@pytest.mark.parametrize("command", [train, sample, evaluate])
+def test_a_command_can_be_sent_to_another_machine(command):
     """By its name: what it refers to, such as PyTorch's classes, cannot be."""
-    task = door.main
+    task = command.main
     assert pickle.loads(pickle.dumps(task)).function is task.function

@@ -142,7 +142,7 @@ def test_moves_shrink_until_the_time_is_the_best() -> None:
     assert float(moved.times[1]) == pytest.approx(best.x, rel=0.01)
 
 
-def test_progress_is_told() -> None:
+def test_tuning_reports_its_progress() -> None:
     told = []
     setting = tried(5)["ddim", "uniform"]
     tuner([setting], progress=lambda: told.append(1)).errors(setting)

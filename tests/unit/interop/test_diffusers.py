@@ -235,7 +235,7 @@ def distances(found: list[torch.Tensor], exact: list[torch.Tensor]) -> list[floa
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
+def test_every_variant_equals_the_reference_network(name: str) -> None:
     config = VARIANTS[name]
     tensors = random_tensors(config)
     x, t = points(config)

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from sde_gen.interop.formats import files
+from tests.helpers.mutation import mutated
 
 STATE = {"module.a": torch.arange(6.0).reshape(2, 3), "module.b": torch.ones(2, dtype=torch.float16)}
 
@@ -197,26 +198,6 @@ def test_json_that_is_no_settings_is_refused(tmp_path: Path, content: bytes, wor
     with pytest.raises(ValueError, match=words) as refusal:
         files.json_of(path)
     assert "\n" not in str(refusal.value)
-
-
-def mutated(content: bytes, generator: random.Random) -> bytes:
-    """Bytes changed, cut, doubled or filled, at random places."""
-    data = bytearray(content)
-    for _ in range(generator.choice([1, 1, 2, 8])):
-        at = generator.randrange(len(data))
-        kind = generator.randrange(5)
-        if kind == 0:
-            data[at] ^= 1 << generator.randrange(8)
-        elif kind == 1:
-            data[at : at + 4] = generator.randbytes(4)
-        elif kind == 2:
-            del data[at:]
-            data = data or bytearray(b"\0")
-        elif kind == 3:
-            data[at:at] = data[at : at + 64]
-        else:
-            data[at : at + 8] = b"\xff" * 8
-    return bytes(data)
 
 
 def refusal_of(path: Path) -> str:

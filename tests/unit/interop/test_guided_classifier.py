@@ -72,7 +72,7 @@ def theirs(config: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_and_gradients_are_those_of_the_walk_through_theirs(name: str) -> None:
+def test_logits_and_gradients_are_those_of_the_reference_network(name: str) -> None:
     config = VARIANTS[name]
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(3, 3, 8, 8, generator=generator, dtype=torch.float64, requires_grad=True)

@@ -94,7 +94,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_is_the_walk_through_theirs(name: str) -> None:
+def test_every_variant_equals_the_reference_network(name: str) -> None:
     config = VARIANTS[name]
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     classes = torch.tensor([0, 3, 1]) if "num_classes" in config else None
@@ -121,7 +121,7 @@ def test_the_linear_chain_has_the_noise_of_a_thousand_steps(steps: int) -> None:
     np.testing.assert_allclose(sde.betas, expected, rtol=1e-12)
 
 
-def test_the_walk_is_their_code() -> None:
+def test_the_reference_network_is_their_code() -> None:
     """On the network that their code evaluated."""
     tensors, given, config = golden()
     out = adm.forward(

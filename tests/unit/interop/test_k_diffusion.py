@@ -217,7 +217,7 @@ def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **told:
 
 
 @pytest.mark.parametrize(("name", "told"), [*((name, True) for name in UNETS), ("plain", False)])
-def test_every_u_net_is_the_walk_through_theirs(name: str, told: bool) -> None:
+def test_every_u_net_equals_the_reference_network(name: str, told: bool) -> None:
     model = UNETS[name]
     numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
     cond = {"augment": torch.randn(3, numbers).double()} if told and numbers else {}
@@ -435,7 +435,7 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
         pytest.param(VITS["classes"], False, id="v1_classes_silent"),
     ],
 )
-def test_every_transformer_is_the_walk_through_theirs(model: dict[str, Any], told: bool) -> None:
+def test_every_transformer_equals_the_reference_network(model: dict[str, Any], told: bool) -> None:
     config = config_of(model)
     cond: dict[str, Tensor] = {}
     if told:

@@ -228,7 +228,7 @@ def test_the_last_step_is_guided_diffusion_s_decoder(nu: float | None) -> None:
 
 
 @torch.no_grad()
-def test_a_walk_down_the_chain_is_the_textbook_s() -> None:
+def test_ancestral_steps_of_the_chain_are_the_textbook_s() -> None:
     """Mean and learned variance at every step, and the predicted clean sample in the end."""
     ours, book, x0, times = chain()
     found = Ancestral(nu=None).solve(ours, x0, times, noise=IID.seeded(3))

@@ -179,7 +179,7 @@ def test_times_of_one_smallest_cell_are_refused() -> None:
         noise(x, u, v)
 
 
-def test_grids_of_a_thousand_steps_are_walked() -> None:
+def test_brownian_paths_serve_grids_of_a_thousand_steps() -> None:
     noise, x = Brownian([3]), torch.empty(1, 1)
     for grid in (
         np.linspace(1, 1e-5, 1001),

@@ -76,7 +76,7 @@ class Labeled(NetworkDenoiser):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in names("solver") if name not in ASKS])
-def test_a_walk_asks_for_no_number(name):
+def test_a_solver_copies_no_number_from_the_device(name):
     sde = VP()
     model = NetworkDenoiser(net=Net(), sde=sde, parametrization=EDM(sigma_data=0.5))
     solver, times = make("solver", name), LogSNR()(sde, 50 if name == "annealed_langevin" else 8)

@@ -308,7 +308,7 @@ def test_dropout_masks_change_with_step_and_micro_batch(tmp_path):
     assert masks[6:] == masks[4:6], "the last step is played again before it is saved"
 
 
-def test_what_listeners_are_told(tmp_path):
+def test_callbacks_are_called_with_what_happened(tmp_path):
     calls = []
 
     class Everything(Callback):

@@ -1,0 +1,56 @@
+"""Commands in the test's own process, as their command lines call them."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from sde_gen.cli import benchmark, convert, evaluate, sample, train, verify
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "train": train.main,
+    "sample": sample.main,
+    "evaluate": evaluate.main,
+    "benchmark": benchmark.main,
+    "verify": verify.main,
+    "convert": convert.main,
+}
+TINY = [
+    "model.width=8",
+    "model.blocks=1",
+    "model.attention_levels=[]",
+    "engine.images=256",
+    "engine.log_every=64",
+    "engine.checkpoint_every=128",
+    "engine.preview_every=256",
+    "engine.validate=16",
+    "preview.n=4",
+    "preview.sampler.steps=2",
+]
+"""A training of four steps."""
+
+
+def enter(name: str, *arguments: object) -> None:
+    """Call a command as its command line would."""
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = [f"sde_gen.{name}", *map(str, arguments)]
+    try:
+        COMMANDS[name]()
+    finally:
+        sys.argv = before
+        GlobalHydra.instance().clear()
+
+
+def mistake(capfd: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
+    """What a command answers to a mistake: one line, no traceback, exit status 2."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        enter(name, *arguments)
+    out, err = capfd.readouterr()
+    assert stop.value.code == 2
+    assert "Traceback" not in out + err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    return lines[0]

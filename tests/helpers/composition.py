@@ -1,0 +1,64 @@
+"""Hydra with a memory: what the files of conf/ alone decide is worked out once in a whole test session.
+
+A command composes its configuration three times, and nearly all of that is reading the same forty files, listing which
+of them a choice of groups names, and merging these. Overrides of settings, and every error, are Hydra's own each time.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.defaults_list import Overrides
+from hydra.core.default_element import ResultDefault
+from hydra.plugins.config_source import ConfigSource
+from omegaconf import DictConfig
+
+from sde_gen.cli.config_files import CONF
+
+UNCHANGED = ("pkg://hydra.conf", f"file://{CONF}", "structured://")
+"""Where the files come from that no test changes."""
+
+
+def remember(patch: pytest.MonkeyPatch) -> None:
+    """Let Hydra keep the files, the lists of files and the merged files of conf/."""
+    kept: dict[object, bytes] = {}
+    load, listed = ConfigRepository.load_config, defaults_list._create_defaults_list
+    merged = ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def once(key: object, of: Callable[[], object]) -> Any:
+        if key not in kept:
+            kept[key] = pickle.dumps(of())
+        return pickle.loads(kept[key])  # a copy, ten times as fast as one by deepcopy
+
+    def load_config(repo: ConfigRepository, config_path: str) -> Any:
+        if not _unchanged(repo.sources):
+            return load(repo, config_path)
+        return once(config_path, lambda: load(repo, config_path))
+
+    def create_list(repo: IConfigRepository, name: str | None, overrides: Overrides, **how: bool) -> Any:
+        if not _unchanged(repo.get_sources()) or overrides.append_group_defaults:
+            return listed(repo, name, overrides, **how)
+        settings = overrides.config_overrides
+        key = repr((name, overrides.override_choices, overrides.deletions, how))
+        found, after = once(key, lambda: (listed(repo, name, overrides, **how), vars(overrides)))
+        vars(overrides).update({**after, "config_overrides": settings})
+        return found
+
+    def merge(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        if not _unchanged(repo.get_sources()):
+            return merged(loader, defaults, repo)
+        key = tuple((one.config_path, one.parent, one.package, one.is_self, one.primary) for one in defaults)
+        config: DictConfig = once(key, lambda: merged(loader, defaults, repo))
+        return config
+
+    patch.setattr(ConfigRepository, "load_config", load_config)
+    patch.setattr(defaults_list, "_create_defaults_list", create_list)
+    patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merge)
+
+
+def _unchanged(sources: list[ConfigSource]) -> bool:
+    return all(f"{source.scheme()}://{source.path}".startswith(UNCHANGED) for source in sources)
