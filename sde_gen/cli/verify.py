@@ -23,9 +23,11 @@ def verify(config: DictConfig) -> None:
     """Measure every solver on every process, and save a table, a JSON and a picture; fail if a certificate does."""
     solvers = {_name(name): build.make(_load("solver", name)) for name in _chosen(config.solvers, "solver")}
     sdes = {_name(name): _load("sde", name) for name in _chosen(config.sdes, "sde")}
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)  # better now than after the work
     parametrizations = ["", *as_list(config.parametrizations)]
+    for name in parametrizations[1:]:
+        load("parametrization", name)  # better now than after the work
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
     reports = []
     with console.progress() as bar:
         task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")

@@ -84,5 +84,6 @@ def test_mistakes(tmp_path, capfd):
             "verify",
             argument,
             "sdes=[vp]" if "sdes" not in argument else "solvers=[heun]",
-            f"out={tmp_path}",
+            f"out={tmp_path / 'out'}",
         )
+        assert not (tmp_path / "out").exists()
