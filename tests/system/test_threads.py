@@ -96,7 +96,7 @@ def test_other_threads_than_before_are_said(
 
     for name, more in (
         ("sample", ["n=2", "steps=2"]),
-        ("evaluate", ["n=2", "integrator.steps=2"]),
+        ("evaluate", ["n=2", "integrator.steps=2", "metric.bpd.closer=null"]),
         ("benchmark", ["n=2", "solvers=[ddim]", "steps=[2]", "reference.steps=4"]),
     ):
         monkeypatch.setattr(Measured, "found", [Execution(threads=1, channels_last=False)])
