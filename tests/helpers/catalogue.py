@@ -12,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 CONF = Path(__file__).parents[2] / "conf"
 
 
-@cache
-def names(kind: str) -> tuple[str, ...]:
+def names(kind: str) -> list[str]:
     """Names of the yaml files of a kind."""
-    return tuple(sorted(path.stem for path in (CONF / kind).glob("*.yaml")))
+    return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
 
 
 def first(kind: str, *few: str) -> list[Any]:
