@@ -96,7 +96,7 @@ def test_bad_averages():
 @pytest.mark.parametrize("name", names("lr_schedule"))
 def test_a_warm_up_longer_than_the_training_is_warned_of(name):
     schedule = make("lr_schedule", name, warmup=1000)
-    with pytest.warns(UserWarning, match=r"1,000 images .* training of 250: .* than 0.25 of"):
+    with pytest.warns(UserWarning, match=r"1,000 images .* training of 250: .* only 0.25 of"):
         schedule.check(250)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
