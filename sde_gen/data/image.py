@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageColor, ImageOps
 from torch import Tensor
 
-from sde_gen.data.depth import deep
+from sde_gen.data.bit_depth import is_deep
 from sde_gen.utils.types import Shape
 
 UNREADABLE = (
@@ -67,7 +67,7 @@ def plain(image: Image.Image, *, background: str | None = "white") -> Image.Imag
         ValueError: the image has more than 8 bits per channel.
         OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
-    if deep(image):
+    if is_deep(image):
         raise ValueError(f"more than 8 bits per channel, mode {image.mode}; convert it to 8")
     rotated = upright(image)
     if not rotated.has_transparency_data:

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from sde_gen.data.base import check_fraction, hash_fraction
+from sde_gen.data.folder_layout import SUFFIXES, ImageEntry, find_images
 from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
-from sde_gen.data.layout import SUFFIXES, Found, layout
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 
@@ -62,7 +62,7 @@ class ImageFolder(StreamingSource):
         root = Path(self.root)
         if not root.is_dir():
             raise ValueError(f"folder not found: {root}; give the folder of your images with data.root=...")
-        images, labels, notes = layout(root, train=self.train, test=self.test)
+        images, labels, notes = find_images(root, train=self.train, test=self.test)
         if notes:
             warnings.warn(f"{root}: {'; '.join(notes)}", stacklevel=2)
         images.sort(key=lambda image: (hash_fraction(image.name.as_posix()), image.name))
@@ -72,7 +72,7 @@ class ImageFolder(StreamingSource):
             tuple(labels),
         )
 
-    def _samples(self, root: Path, images: list[Found], classes: dict[str, int]) -> Iterator[Sample]:
+    def _samples(self, root: Path, images: list[ImageEntry], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []
         counts = {False: 0, True: 0}
         drawn = [hash_fraction(entry.name.as_posix()) < self.test_fraction for entry in images]

@@ -29,7 +29,7 @@ from sde_gen.data import (
     Shards,
 )
 from sde_gen.data import fashion_mnist as module
-from sde_gen.data.depth import deep
+from sde_gen.data.bit_depth import is_deep
 from sde_gen.data.idx import read_idx
 from sde_gen.data.image import plain
 from sde_gen.data.image_file import load_image
@@ -608,7 +608,7 @@ def test_files_of_many_bits_are_known_by_their_headers():
     for found, expected in ((files, True), (shallow, False)):
         for name, content in found.items():
             with Image.open(io.BytesIO(content)) as image:
-                assert deep(image) is expected, name
+                assert is_deep(image) is expected, name
     for name, content in shallow.items():  # that it was looked at does not harm it
         with Image.open(io.BytesIO(content)) as image:
             assert plain(image).size in ((2, 2), (4, 4)), name

@@ -15,7 +15,7 @@ TEST = ("test", "testing", "val", "valid", "validation")
 """Folder names of the test split in order of precedence."""
 
 
-class Found(NamedTuple):
+class ImageEntry(NamedTuple):
     """Image file of a folder.
 
     Attributes:
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     test: bool | None
 
 
-class Layout(NamedTuple):
+class FolderLayout(NamedTuple):
     """All images of a folder.
 
     Attributes:
@@ -38,12 +38,12 @@ class Layout(NamedTuple):
         notes: messages about ambiguous folders and their interpretation.
     """
 
-    images: list[Found]
+    images: list[ImageEntry]
     labels: list[str]
     notes: list[str]
 
 
-def layout(root: Path, *, train: str | None = None, test: str | None = None) -> Layout:
+def find_images(root: Path, *, train: str | None = None, test: str | None = None) -> FolderLayout:
     """Find the images of a folder; hidden names are ignored, links are followed.
 
     Arguments:
@@ -77,7 +77,7 @@ def layout(root: Path, *, train: str | None = None, test: str | None = None) -> 
     if splits is not None and splits[1] is not None:
         unseen = set(labels) - {image.label for image in images if not image.test}
         notes += [f"no training image of {_some(sorted(unseen))}"] if unseen else []
-    return Layout(images, labels, notes)
+    return FolderLayout(images, labels, notes)
 
 
 def files(top: Path, *above: Path) -> Iterator[Path]:
@@ -104,14 +104,14 @@ def files(top: Path, *above: Path) -> Iterator[Path]:
             yield from (folder / name for name in sorted(names) if not name.startswith("."))
 
 
-def _split(root: Path, base: Path, test: bool | None) -> list[Found]:
+def _split(root: Path, base: Path, test: bool | None) -> list[ImageEntry]:
     """Return the images of one split, or of the whole folder."""
     loose, folders = _entries(base)
-    images = [Found((base / name).relative_to(root), None, test) for name in loose]
+    images = [ImageEntry((base / name).relative_to(root), None, test) for name in loose]
     above = {root, base, *root.resolve().parents}
     for label in folders:
         images += [
-            Found(path.relative_to(root), label, test)
+            ImageEntry(path.relative_to(root), label, test)
             for path in files(base / label, *above)
             if path.suffix.lower() in SUFFIXES
         ]

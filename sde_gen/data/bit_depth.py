@@ -14,7 +14,7 @@ HEAD = 2**16
 """Number of bytes of a file that are searched for a header."""
 
 
-def deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Return True if an opened but not yet decoded image file has more than 8 bits per channel."""
     if image.mode.startswith(("I", "F")):
         return True
