@@ -83,6 +83,9 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
 
     first_step: float = 0.05
     pair: ClassVar[RungeKuttaPair]
+    adaptive: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
+    nfe: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,21 +97,6 @@ class AdaptiveRungeKutta(EmbeddedPair[FlatField], Integrator, abc.ABC):
     def refine(self) -> "AdaptiveRungeKutta":
         """Return the method with a tenth of the tolerances."""
         return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
-
-    @property
-    def adaptive(self) -> bool:
-        """True: steps follow the error estimate."""
-        return True
-
-    @property
-    def differentiable(self) -> bool:
-        """False: the integration runs without gradients."""
-        return False
-
-    @property
-    def nfe(self) -> None:
-        """None: the steps are adaptive."""
-        return None
 
     @property
     def error_order(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,32 +39,16 @@ class ScipyODE(Integrator):
     method: str = "RK45"
     rtol: float = 1e-5
     atol: float = 1e-5
+    batch_coupled: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
+    nfe: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown; choose one of {', '.join(METHODS)}")
         if not (0 < self.rtol < math.inf and 0 < self.atol < math.inf):
             raise ValueError(f"rtol={self.rtol}, atol={self.atol}: tolerances must be positive and finite")
-
-    @property
-    def batch_coupled(self) -> bool:
-        """True: the norm of the error runs over the whole batch."""
-        return True
-
-    @property
-    def adaptive(self) -> bool:
-        """True: SciPy controls the step size."""
-        return True
-
-    @property
-    def differentiable(self) -> bool:
-        """False: NumPy arrays carry no gradients."""
-        return False
-
-    @property
-    def nfe(self) -> None:
-        """None: the steps are adaptive."""
-        return None
 
     def refine(self) -> "ScipyODE":
         """Return the method with a tenth of the tolerances."""

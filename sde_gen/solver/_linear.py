@@ -52,7 +52,3 @@ class LinearSolver(TableSolver[Row]):
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
         return x_s, history
-
-    def nfe(self, steps: int) -> int:
-        """Return the number of evaluations, one per step."""
-        return steps

@@ -148,7 +148,3 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
         return x_s, values
-
-    def nfe(self, steps: int) -> int:
-        """Return the number of evaluations, one per step."""
-        return steps

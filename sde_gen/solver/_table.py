@@ -91,3 +91,7 @@ class TableSolver(StepSolver[State[Row]], Generic[Row]):
         index, table, history = state
         x_s, history = self.apply(model, x_t, t, s, table[index], history, noise)
         return x_s, State(index + 1, table, history)
+
+    def nfe(self, steps: int) -> int:
+        """Return the number of evaluations, one per step."""
+        return steps

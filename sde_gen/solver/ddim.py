@@ -83,7 +83,3 @@ class DDIM(TableSolver[DDIMCoefficients]):
         prediction = model(x_t, t)
         x_s = row.x0 * prediction.x0 + row.eps * prediction.eps
         return x_s + row.noise * noise(x_t, float(t), float(s)) if row.noise else x_s, history
-
-    def nfe(self, steps: int) -> int:
-        """Return the number of evaluations, one per step."""
-        return steps

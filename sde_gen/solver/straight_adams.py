@@ -103,10 +103,6 @@ class StraightAdams(TableSolver[StraightAdamsCoefficients]):
         slopes = (slope, *history)[: len(row.weights)]
         return combine(row.x, x_t, row.weights, slopes), slopes
 
-    def nfe(self, steps: int) -> int:
-        """Return the number of evaluations, one per step."""
-        return steps
-
 
 def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], list[list[float]]]:
     """Factors of x and weights of the slopes, newest first, of every step on a grid.

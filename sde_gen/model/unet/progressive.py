@@ -3,7 +3,7 @@
 import abc
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,20 @@ class Head(nn.Module):
         return out
 
 
+class OutputLayout(NamedTuple):
+    """The arguments of an output side, by which it makes its modules."""
+
+    image: int
+    channels: list[int]
+    resampler: Resampler
+    norms: GroupNormRule
+    activation: Activation
+
+    def head(self, level: int) -> Head:
+        """Return a head for the features of a level."""
+        return Head(self.channels[level], self.image, self.norms, self.activation)
+
+
 class ProgressiveOutput(nn.Module, abc.ABC):
     """The output side: sees the features of every level, coarse to fine, and makes the image.
 
@@ -149,7 +163,6 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         activation: activation of the blocks.
     """
 
-    @abc.abstractmethod
     def __init__(
         self,
         image: int,
@@ -160,6 +173,12 @@ class ProgressiveOutput(nn.Module, abc.ABC):
         activation: Activation = F.silu,
     ) -> None:
         super().__init__()
+        self.scale = scale
+        self.build(OutputLayout(image, channels, resampler, norms, activation))
+
+    @abc.abstractmethod
+    def build(self, layout: OutputLayout) -> None:
+        """Make the modules."""
 
     @abc.abstractmethod
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -173,17 +192,9 @@ class ProgressiveOutput(nn.Module, abc.ABC):
 class NoOutput(ProgressiveOutput):
     """The image leaves from the finest level only."""
 
-    def __init__(
-        self,
-        image: int,
-        channels: list[int],
-        resampler: Resampler,
-        scale: float,
-        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
-        activation: Activation = F.silu,
-    ) -> None:
-        super().__init__(image, channels, resampler, scale, norms, activation)
-        self.head = Head(channels[-1], image, norms, activation)
+    def build(self, layout: OutputLayout) -> None:
+        """Make the head of the finest level."""
+        self.head = layout.head(-1)
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the pyramid and h unchanged."""
@@ -200,18 +211,10 @@ class NoOutput(ProgressiveOutput):
 class SkipOutput(ProgressiveOutput):
     """Every level adds its image to the doubled image of the level below."""
 
-    def __init__(
-        self,
-        image: int,
-        channels: list[int],
-        resampler: Resampler,
-        scale: float,
-        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
-        activation: Activation = F.silu,
-    ) -> None:
-        super().__init__(image, channels, resampler, scale, norms, activation)
-        self.heads = nn.ModuleList(Head(width, image, norms, activation) for width in channels)
-        self.resampler = resampler
+    def build(self, layout: OutputLayout) -> None:
+        """Make a head for every level."""
+        self.heads = nn.ModuleList(map(layout.head, range(len(layout.channels))))
+        self.resampler = layout.resampler
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Add this level's image."""
@@ -228,16 +231,9 @@ class SkipOutput(ProgressiveOutput):
 class ResidualOutput(ProgressiveOutput):
     """A learned pyramid of the levels below is added to the features and goes on with them."""
 
-    def __init__(
-        self,
-        image: int,
-        channels: list[int],
-        resampler: Resampler,
-        scale: float,
-        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
-        activation: Activation = F.silu,
-    ) -> None:
-        super().__init__(image, channels, resampler, scale, norms, activation)
+    def build(self, layout: OutputLayout) -> None:
+        """Make the pyramid and the head of the finest level."""
+        _, channels, resampler, norms, activation = layout
         self.first = nn.Sequential(
             norms.block(channels[0]), ActivationLayer(activation), convolution(channels[0], channels[0])
         )
@@ -245,8 +241,7 @@ class ResidualOutput(ProgressiveOutput):
             initialize(resampler.up_convolution(below, here), zero=False)
             for below, here in pairwise(channels)
         )
-        self.head = Head(channels[-1], image, norms, activation)
-        self.scale = scale
+        self.head = layout.head(-1)
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         """Add the pyramid to the features."""
