@@ -36,6 +36,43 @@ class SDETrial(NamedTuple):
     error: Tensor
 
 
+class SDEState(NamedTuple):
+    """The samples between attempts, each at its own time.
+
+    Arguments:
+        x: samples at times t with shape (B, *event).
+        previous: ends of their last steps by Euler-Maruyama, which scale the tolerance, with shape (B, *event).
+        t: times, float64 on the CPU with shape (B,).
+        h: lengths of the next steps, float64 on the CPU with shape (B,).
+        rejected: samples whose last step was rejected, booleans with shape (B,).
+    """
+
+    x: Tensor
+    previous: Tensor
+    t: Tensor
+    h: Tensor
+    rejected: Tensor
+
+    def after(self, trial: SDETrial, accepted: Tensor, rejected: Tensor, length: Tensor) -> "SDEState":
+        """Return the state after a trial with steps of some lengths (B,), accepted for some samples."""
+        moved = broadcast(accepted, self.x).to(self.x.device)
+        return SDEState(
+            x=torch.where(moved, trial.heun, self.x),
+            previous=torch.where(moved, trial.euler, self.previous),
+            t=torch.where(accepted, trial.s, self.t),
+            h=torch.where(trial.error > 0, SAFETY * length * trial.error**-EXPONENT, self.h),
+            rejected=rejected,
+        )
+
+    def passing(self, time: Tensor, trial: SDETrial, accepted: Tensor, known: Tensor) -> Tensor:
+        """Return the samples at a time: interpolated linearly where an accepted step passes it, else as known."""
+        here = broadcast(accepted & (trial.s <= time) & (time < self.t), self.x).to(self.x.device)
+        part = broadcast_like(
+            ((self.t - time) / (self.t - trial.s)).nan_to_num(), self.x
+        )  # 0 / 0 of finished ones
+        return torch.where(here, self.x.lerp(trial.heun, part.expand_as(self.x)), known)  # heun itself at 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveSDE(Solver):
     r"""Euler-Maruyama, controlled and improved by the stochastic Heun method, with a step size per sample.
@@ -98,41 +135,44 @@ class AdaptiveSDE(Solver):
         """
         check_times(times)
         self.check(model, times)
-        hooks, reverse, path = tuple(hooks), ReverseSDE(model), BrownianBisection(x)
+        hooks, reverse, path, end = tuple(hooks), ReverseSDE(model), BrownianBisection(x), times[-1]
         knots = [x] * len(times) if hooks else []
-        t, end, h, euler = times[0].repeat(len(x)), times[-1], torch.full((len(x),), FIRST).double(), x
-        rejected = torch.zeros(len(x), dtype=torch.bool)
-        while bool((t > end).any()):
-            z = noise.normal(x)  # one draw an attempt for every sample, so that none depends on the others
-            if bool(rejected.any()):
-                path.bisect(rejected, z)
-            path.extend((path.length == 0) & (t > end), torch.minimum(h, t - end), z)
-            s, euler_s, heun, error = self.attempt(reverse, x, t, end, path, euler)
-            rejected, accepted = (t > end) & ~(error <= 1), (t > end) & (error <= 1)  # NaN is rejected
-            stuck = rejected & (path.length < SMALLEST * t)
-            if bool(stuck.any()):
-                raise FloatingPointError(
-                    f"AdaptiveSDE gave up at t={float(t[stuck][0]):.6g}, in samples "
-                    f"{stuck.nonzero().flatten().tolist()[:8]}: no step is small enough for rtol={self.rtol}, "
-                    f"atol={self.atol}; is the denoiser finite there?"
-                )
+        state = SDEState(
+            x=x,
+            previous=x,
+            t=times[0].repeat(len(x)),
+            h=torch.full((len(x),), FIRST).double(),
+            rejected=torch.zeros(len(x), dtype=torch.bool),
+        )
+        while bool((running := state.t > end).any()):
+            z = noise.normal(
+                state.x
+            )  # one draw an attempt for every sample, so that none depends on the others
+            if bool(state.rejected.any()):
+                path.bisect(state.rejected, z)
+            path.extend((path.length == 0) & running, torch.minimum(state.h, state.t - end), z)
+            trial = self.attempt(reverse, state.x, state.t, end, path, state.previous)
+            accepted, rejected = (
+                running & (trial.error <= 1),
+                running & ~(trial.error <= 1),
+            )  # NaN is rejected
+            self._require_progress(state.t, rejected & (path.length < SMALLEST * state.t))
             for k in range(1, len(knots)):
-                here = broadcast(accepted & (s <= times[k]) & (times[k] < t), x).to(x.device)
-                part = broadcast_like(
-                    ((t - times[k]) / (t - s)).nan_to_num(), x
-                )  # 0 / 0 of samples that are finished
-                knots[k] = torch.where(here, x.lerp(heun, part.expand_as(x)), knots[k])  # heun itself at 1
-            h = torch.where(error > 0, SAFETY * path.length * error**-EXPONENT, h)
-            moved = broadcast(accepted, x).to(x.device)
-            x, euler, t = (
-                torch.where(moved, heun, x),
-                torch.where(moved, euler_s, euler),
-                torch.where(accepted, s, t),
-            )
+                knots[k] = state.passing(times[k], trial, accepted, knots[k])
+            state = state.after(trial, accepted, rejected, path.length)
             path.advance(accepted)
         if hooks:
             call_hooks(hooks, times, knots)
-        return x
+        return state.x
+
+    def _require_progress(self, t: Tensor, stuck: Tensor) -> None:
+        """Raise FloatingPointError where the steps of some samples have become too small."""
+        if bool(stuck.any()):
+            raise FloatingPointError(
+                f"AdaptiveSDE gave up at t={float(t[stuck][0]):.6g}, in samples "
+                f"{stuck.nonzero().flatten().tolist()[:8]}: no step is small enough for rtol={self.rtol}, "
+                f"atol={self.atol}; is the denoiser finite there?"
+            )
 
     def attempt(
         self,
