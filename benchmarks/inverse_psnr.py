@@ -26,7 +26,7 @@ from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
-from sde_gen.inverse.method import Guided, Method, Walked
+from sde_gen.inverse.method import DenoiserMethod, Method, SolverMethod
 from sde_gen.inverse.operator import AveragePool, Gray, Mask, Operator
 from sde_gen.inverse.projection import Projection
 from sde_gen.inverse.repaint import RePaint
@@ -40,12 +40,12 @@ from sde_gen.utils.images import save_rows
 NOISE_STD, COLUMNS = 0.01, 8
 
 METHODS: dict[str, Method] = {
-    "diffpir": Guided(guidance=partial(DiffPIR, noise_std=NOISE_STD)),
-    "projection": Walked(solver=Projection),
-    "repaint x5": Walked(solver=partial(RePaint, repeats=5)),
-    "pigdm": Guided(guidance=partial(PiGDM, noise_std=NOISE_STD)),
-    "dps gamma=1": Guided(guidance=partial(DPS, noise_std=NOISE_STD, gamma=1.0)),
-    "mmps, 3 products": Guided(guidance=partial(MMPS, noise_std=NOISE_STD, steps=3)),
+    "diffpir": DenoiserMethod(guidance=partial(DiffPIR, noise_std=NOISE_STD)),
+    "projection": SolverMethod(solver=Projection),
+    "repaint x5": SolverMethod(solver=partial(RePaint, repeats=5)),
+    "pigdm": DenoiserMethod(guidance=partial(PiGDM, noise_std=NOISE_STD)),
+    "dps gamma=1": DenoiserMethod(guidance=partial(DPS, noise_std=NOISE_STD, gamma=1.0)),
+    "mmps, 3 products": DenoiserMethod(guidance=partial(MMPS, noise_std=NOISE_STD, steps=3)),
 }
 Baseline = Callable[[Tensor], Tensor]
 """From measurements to images, in model space."""

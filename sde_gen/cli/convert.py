@@ -21,7 +21,7 @@ from sde_gen.cli.run import load_run
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.formats import files
-from sde_gen.interop.output_folder import atomic_directory, require_absent
+from sde_gen.utils.atomic import atomic_directory, require_absent
 
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""

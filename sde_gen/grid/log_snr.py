@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sde_gen.grid._ratio import RatioGrid
+from sde_gen.grid.base import RatioGrid
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,58 @@
 """Network of another project, converted to sde_gen."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+
+class ObjectSpec:
+    """A class and the keywords of its constructor.
+
+    Arguments:
+        kind: the class, or a function that makes a value.
+        keywords: numbers, strings, other specifications, classes (passed as they are), and lists of all these.
+    """
+
+    def __init__(self, kind: Any, /, **keywords: Any) -> None:
+        self.kind = kind
+        self.keywords = keywords
+
+    def make(self) -> Any:
+        """Build the object, its parts first."""
+        return self.kind(**{key: _built(value) for key, value in self.keywords.items()})
+
+    def config(self) -> dict[str, Any]:
+        """Return plain JSON that Hydra's ``instantiate`` turns into the same object."""
+        return {
+            "_target_": public_path(self.kind),
+            **{key: _plain(value) for key, value in self.keywords.items()},
+        }
+
+
+def public_path(kind: Any) -> str:
+    """Return the path of the outermost package that exports a class or function, joined with its name."""
+    parts = kind.__module__.split(".")
+    modules = (".".join(parts[:depth]) for depth in range(2, len(parts) + 1))
+    exports = (module for module in modules if vars(sys.modules[module]).get(kind.__qualname__) is kind)
+    return f"{next(exports, kind.__module__)}.{kind.__qualname__}"
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_built(part) for part in value]
+    return value.make() if isinstance(value, ObjectSpec) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, ObjectSpec):
+        return value.config()
+    if isinstance(value, type):
+        return {"_target_": public_path(value), "_partial_": True}
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

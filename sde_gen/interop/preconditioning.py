@@ -4,7 +4,7 @@ import math
 
 from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.parametrization.label import LIMIT, LogRatio, LogSigma
-from sde_gen.interop.object_spec import ObjectSpec
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.sde import edm
 
 

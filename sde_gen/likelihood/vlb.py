@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.likelihood._terms import gaussian_kl, prior_kl, standard_error
+from sde_gen.likelihood.bound import gaussian_kl, prior_kl, standard_error
 from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import checked

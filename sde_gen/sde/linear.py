@@ -9,9 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from sde_gen.sde import _spline
-from sde_gen.sde._check import check_t_min
 from sde_gen.sde._kernel import Kernel
-from sde_gen.sde.base import SDE
+from sde_gen.sde.base import SDE, check_t_min
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import times as as_times
 from sde_gen.utils.types import TimeFunction

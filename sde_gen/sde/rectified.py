@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.sde._check import check_t_min
-from sde_gen.sde.base import SDE
+from sde_gen.sde.base import SDE, check_t_min
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
 from sde_gen.solver._singlestep import ExponentialSolver
-from sde_gen.solver._weighted_multistep import WeightedMultistep
+from sde_gen.solver.multistep_weights import WeightedMultistep
 
 
 @dataclass(frozen=True, kw_only=True)

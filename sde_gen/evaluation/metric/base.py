@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
+from sde_gen.likelihood import bits_per_dim
 from sde_gen.utils.arguments import Checked
 
 
@@ -97,3 +98,11 @@ class Metric(Checked, abc.ABC):
             One float64 number per image with shape (B,), with the parts of its error; the names of the parts
             are the same for every batch.
         """
+
+
+def code_length(nats: Tensor, log_q: Tensor, x: Tensor, codec: Codec) -> Tensor:
+    """Bits per dimension of log p(x) - log q(x | data), both nats in model space with shape (B,).
+
+    A uniform q has -log_q for log-determinant, which leaves :func:`~sde_gen.likelihood.bits_per_dim` of log p.
+    """
+    return bits_per_dim(nats - log_q - codec.log_det(tuple(x.shape[1:])), x, codec)

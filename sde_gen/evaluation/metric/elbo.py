@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.evaluation.metric._bits import code_length
-from sde_gen.evaluation.metric.base import Metric, MetricResult
+from sde_gen.evaluation.metric.base import Metric, MetricResult, code_length
 from sde_gen.evaluation.metric.data_term import DataTerm, DequantizedData
 from sde_gen.likelihood import ELBO
 from sde_gen.noise import PerSample

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser, TruncatedProcess
-from sde_gen.evaluation.metric._bits import code_length
-from sde_gen.evaluation.metric.base import Metric, MetricResult
+from sde_gen.evaluation.metric.base import Metric, MetricResult, code_length
 from sde_gen.likelihood import log_prob
 from sde_gen.likelihood.dequantization import Dequantization, importance_bound
 from sde_gen.likelihood.divergence import Divergence

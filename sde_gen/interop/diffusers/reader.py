@@ -11,13 +11,12 @@ from torch import Tensor
 from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.diffusers import schedulers
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
 from sde_gen.interop.formats import files
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import choice, plausible
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.unet.centered import CenteredInput

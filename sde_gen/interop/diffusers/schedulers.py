@@ -9,7 +9,7 @@ from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.parametrization.v import V
 from sde_gen.denoiser.parametrization.velocity import Velocity
 from sde_gen.denoiser.parametrization.x0 import X0
-from sde_gen.interop.object_spec import ObjectSpec
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, need, real, reals, shown, whole
 from sde_gen.sde.ddpm import (

@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from sde_gen.interop.converted_model import public_path
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
-from sde_gen.interop.object_spec import public_path
 from sde_gen.interop.settings import shown
 from sde_gen.model.unet.base import UNet
 

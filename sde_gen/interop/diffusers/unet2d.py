@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen.interop.object_spec import ObjectSpec
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.settings import (
     MOST_CLASSES,
     MOST_LEVELS,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.diffusers.unet2d import (
     HALVES_SWAPPED,
     WITH_NULL_CLASS,
@@ -11,7 +12,6 @@ from sde_gen.interop.diffusers.unet2d import (
     block,
     joined_attention,
 )
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whole
 from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.adm import ADM

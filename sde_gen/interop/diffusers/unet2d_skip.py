@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.diffusers.unet2d import Sizes, attention, block
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import choice, real, shown
 from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.level_resample import ResBlockResample

@@ -12,12 +12,11 @@ from sde_gen.interop.diffusers import to_unet2d
 from sde_gen.interop.diffusers.unet2d import UNet2DLayout
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
-from sde_gen.interop.output_folder import atomic_directory
 from sde_gen.interop.weight_mapper import InverseWeightMapper
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
-from sde_gen.utils.atomic import put
+from sde_gen.utils.atomic import atomic_directory, put
 
 PREDICTIONS = {"Eps": "epsilon", "X0": "sample", "V": "v_prediction"}
 VERSION = "0.30.0"

@@ -13,11 +13,10 @@ from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import LogRatio, NearestStep, Time
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.edm.dhariwal_unet import DhariwalUNetLayout
 from sde_gen.interop.edm.song_unet import SongUNetLayout
 from sde_gen.interop.formats import files, persistent, pickled
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_STEPS, given, listing, need, plausible, real, shown, whole
 from sde_gen.interop.weight_mapper import WeightMapper

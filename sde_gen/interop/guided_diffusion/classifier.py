@@ -9,11 +9,10 @@ from torch import Tensor
 
 from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.denoiser.parametrization.eps import Eps
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.formats import files
 from sde_gen.interop.guided_diffusion.network import Body, chain
 from sde_gen.interop.guided_diffusion.settings import of_classifier
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_CLASSES, choice, given, plausible, whole
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.classifier.adm_encoder import ADMEncoder

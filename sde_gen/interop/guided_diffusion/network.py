@@ -6,7 +6,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from sde_gen.denoiser.parametrization.label import Time
-from sde_gen.interop.object_spec import ObjectSpec
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, multipliers, real, shown, whole, wholes
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.adm.adm import ADM

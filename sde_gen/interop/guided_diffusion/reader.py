@@ -13,11 +13,10 @@ from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.parametrization.x0 import X0
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.formats import files
 from sde_gen.interop.guided_diffusion.network import ASSUMED, Body, chain
 from sde_gen.interop.guided_diffusion.settings import of_unet
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_CLASSES, flag, given, plausible, whole
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.adm.adm import ADM

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.k_diffusion.image_transformer_v2 import TransformerLayout
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import real, whole
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.transformer.attention import GlobalAttention

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.diffusers.unet2d import HALVES_SWAPPED
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import (
     LARGEST,
     MOST_LEVELS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.diffusers.unet2d import HALVES_SWAPPED
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.settings import MOST_LEVELS, flag, listed, real, shown, whole, wholes
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.unet.kdiff_unet import KDiffusionUNet

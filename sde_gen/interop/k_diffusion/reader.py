@@ -11,12 +11,11 @@ from torch import Tensor
 from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.formats import files
 from sde_gen.interop.k_diffusion.image_transformer_v1 import ImageTransformerV1Layout
 from sde_gen.interop.k_diffusion.image_transformer_v2 import ImageTransformerV2Layout
 from sde_gen.interop.k_diffusion.image_v1 import ImageV1Layout
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.preconditioning import karras
 from sde_gen.interop.settings import MOST_CLASSES, choice, listing, plausible, real, section, whole
 from sde_gen.interop.weight_mapper import WeightMapper

@@ -11,9 +11,8 @@ from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import LogRatio, LogTime, NearestTime, Ratio, Time
 from sde_gen.denoiser.parametrization.score import Score
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.formats import files
-from sde_gen.interop.object_spec import ObjectSpec
 from sde_gen.interop.score_sde.ncsnpp import NCSNppLayout
 from sde_gen.interop.settings import MOST_STEPS, choice, flag, given, real, section, whole
 from sde_gen.model.unet.centered import CenteredInput

@@ -6,8 +6,7 @@ from sde_gen.inverse.task.deblur import Deblur
 from sde_gen.inverse.task.inpaint import Inpaint
 from sde_gen.inverse.task.interpolate import Interpolate
 from sde_gen.inverse.task.jpeg import Decompress
-from sde_gen.inverse.task.psnr import psnr
-from sde_gen.inverse.task.restore import Restore
+from sde_gen.inverse.task.restore import Restore, psnr
 from sde_gen.inverse.task.superres import SuperResolution
 from sde_gen.inverse.task.vary import Vary
 

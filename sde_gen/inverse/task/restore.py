@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.inverse.method.base import Method
+from sde_gen.inverse.method import Method
 from sde_gen.inverse.operator.base import Operator
 from sde_gen.inverse.task.base import SampleRequest, Task
 from sde_gen.noise import IID
@@ -83,3 +83,17 @@ class Restore(Task):
         return sampler(
             denoiser, request.shape, noise=request.noise, hooks=request.hooks, device=request.device
         )
+
+
+def psnr(images: Tensor, reference: Tensor) -> Tensor:
+    r"""Peak signal-to-noise ratio ``10 log10(255^2 / mean squared error)`` in decibels, infinite for equal images.
+
+    Arguments:
+        images: uint8 with shape (B, C, H, W).
+        reference: uint8 with shape (1, C, H, W) or (B, C, H, W).
+
+    Returns:
+        float64 with shape (B,).
+    """
+    error = (images.double() - reference.double()).square().mean((1, 2, 3))
+    return 10 * torch.log10(255**2 / error)

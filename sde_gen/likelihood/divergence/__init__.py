@@ -1,10 +1,9 @@
 """Divergences of vector fields: exact, or estimated without bias."""
 
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation
+from sde_gen.likelihood.divergence.base import Divergence, Evaluation, GaussianProbe, Probe, Rademacher
 from sde_gen.likelihood.divergence.exact import Exact
 from sde_gen.likelihood.divergence.hutch_plus_plus import HutchPlusPlus
 from sde_gen.likelihood.divergence.hutchinson import Hutchinson
-from sde_gen.likelihood.divergence.probe import GaussianProbe, Probe, Rademacher
 
 __all__ = [
     "Divergence",

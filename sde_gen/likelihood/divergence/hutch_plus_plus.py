@@ -5,9 +5,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sde_gen.likelihood.divergence._products import Products
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map
-from sde_gen.likelihood.divergence.probe import Probe, Rademacher
+from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map, Probe, Products, Rademacher
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import event_numel
 

@@ -13,7 +13,7 @@ from sde_gen.denoiser.parametrization import V
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
 from sde_gen.evaluation import verification
-from sde_gen.evaluation.verification.parametrized_oracle import ParametrizedOracle
+from sde_gen.evaluation.verification.oracles import ParametrizedOracle
 from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
