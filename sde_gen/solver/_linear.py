@@ -1,7 +1,8 @@
 """One-step stochastic solvers, linear in the sample, the prediction and the noise."""
 
 import abc
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._table import History, TableSolver
+from sde_gen.solver._validation import require_eta
 
 
 class LinearStepCoefficients(NamedTuple):
@@ -52,3 +54,26 @@ class LinearSolver(TableSolver[Row]):
         if std:
             x_s.add_(noise(x_t, float(t), float(s)), alpha=std)
         return x_s, history
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseSDESolver(LinearSolver):
+    """A first-order solver of the reverse SDE of strength eta.
+
+    Arguments:
+        eta: 0 is the probability flow, 1 the reverse of the forward process.
+
+    Raises:
+        ValueError: eta is negative or not finite.
+    """
+
+    eta: float = 1.0
+    order: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_eta(self.eta)
+
+    @property
+    def stochastic(self) -> bool:
+        """True if eta is positive."""
+        return self.eta > 0

@@ -1,19 +1,18 @@
 """Euler-Maruyama on the reverse-time SDE."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearSolver, LinearStepCoefficients
-from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
+from sde_gen.solver._linear import LinearStepCoefficients, ReverseSDESolver
+from sde_gen.solver._validation import require_descent, require_finite_diffusion
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(LinearSolver):
+class EulerMaruyama(ReverseSDESolver):
     r"""Euler-Maruyama on the reverse-time SDE of strength eta.
 
     .. math::
@@ -31,17 +30,6 @@ class EulerMaruyama(LinearSolver):
     Raises:
         ValueError: eta is negative or not finite.
     """
-
-    eta: float = 1.0
-    order: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        require_eta(self.eta)
-
-    @property
-    def stochastic(self) -> bool:
-        """True if eta is positive."""
-        return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """With noise, refuse to go up and a start where g is infinite; the flow is finite there."""

@@ -1,18 +1,17 @@
 """Reverse diffusion sampling: the reverse SDE in the steps of the forward chain."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.sde.base import SDE
-from sde_gen.solver._linear import LinearSolver, LinearStepCoefficients
-from sde_gen.solver._validation import require_descent, require_eta, require_finite_diffusion
+from sde_gen.solver._linear import LinearStepCoefficients, ReverseSDESolver
+from sde_gen.solver._validation import require_descent, require_finite_diffusion
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseDiffusion(LinearSolver):
+class ReverseDiffusion(ReverseSDESolver):
     r"""Discretize the reverse SDE as the forward process is discretized.
 
     The forward chain is x_t = x_s + f_t(x_s) + G_t eps. Ours is the exact transition q(x_t | x_s), so
@@ -33,17 +32,6 @@ class ReverseDiffusion(LinearSolver):
     Raises:
         ValueError: eta is negative or not finite.
     """
-
-    eta: float = 1.0
-    order: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        require_eta(self.eta)
-
-    @property
-    def stochastic(self) -> bool:
-        """True if eta is positive."""
-        return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Refuse ascending times and a start where alpha is zero: there x_t and the score do not determine x_s."""

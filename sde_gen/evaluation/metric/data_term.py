@@ -1,6 +1,8 @@
-"""Data terms of variational bounds."""
+"""Variational bounds as metrics, and their data terms."""
 
 import abc
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -9,10 +11,12 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser, TruncatedProcess
+from sde_gen.evaluation.metric.base import Metric, MetricResult, code_length
 from sde_gen.likelihood import Decoder, DiscretizedGaussian, GaussianDecoder, LastStep
 from sde_gen.likelihood.dequantization import Dequantization, UniformDequantization
-from sde_gen.noise import Noise
+from sde_gen.noise import Noise, PerSample
 from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import event_numel
 
 
 class ReconstructionInputs(NamedTuple):
@@ -126,3 +130,37 @@ class LastStepLevels(DataTerm):
         x0 = codec.encode(values)
         log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
         return ReconstructionInputs(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundMetric(Metric):
+    """An upper bound on the code length of the data, of a model and a data term.
+
+    Arguments:
+        ending: data term at t_min.
+    """
+
+    ending: DataTerm
+    unit: ClassVar[str] = "bits/dim"
+
+    @property
+    def uses_dequantization(self) -> bool:
+        """Return whether the data term uses dequantization."""
+        return self.ending.uses_dequantization
+
+    @abc.abstractmethod
+    def evaluate(self, inputs: ReconstructionInputs, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return the lower bound on log p(x0) in nats and its standard error, both with shape (B,)."""
+
+    def __call__(
+        self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
+    ) -> MetricResult:
+        """Return the bound in bits per dimension."""
+        noise = PerSample(seeds)
+        with torch.no_grad():
+            inputs = self.ending(denoiser, values, codec, noise)
+            nats, se = self.evaluate(inputs, noise)
+        return MetricResult(
+            value=code_length(nats, inputs.log_q, inputs.x0, codec),
+            random_errors={"draws": se / (event_numel(inputs.x0) * math.log(2))},
+        )
