@@ -1,5 +1,6 @@
 """``--help`` of a command: its groups and settings, described by the comments of its yaml."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,9 @@ from typing import NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from sde_gen.cli.config_files import CONF, LINE, groups, names
+
+OVERRIDE = re.compile(r"^ *- override /(\w+)@_global_\S*: (\w+)$", re.MULTILINE)
+"""A line of a file that chooses the file of another group."""
 
 COLUMN = 34
 """Column at which descriptions begin."""
@@ -59,6 +63,10 @@ def command_help(command: str, argv: Sequence[str] = ()) -> str:
     text = (CONF / f"{command}.yaml").read_text()
     chosen = dict(word.partition("=")[::2] for word in argv if "=" in word)
     own = groups(command)
+    for group in own:
+        path = CONF / group.name / f"{chosen.get(group.key)}.yaml"
+        text_of_choice = path.read_text() if path.is_file() else ""
+        chosen = {**dict(OVERRIDE.findall(text_of_choice)), **chosen}
     lines = [yaml.safe_load(text)["hydra"]["help"]["header"].rstrip(), ""]
     if own:
         lines += ["Groups (group=name; --help group=name lists the settings of that file)"]

@@ -114,6 +114,9 @@ hydra:
     ]
     assert "  solver.middle: 0.3" in command_help("sample").splitlines()
     assert "solver.middle" not in command_help("sample", ["solver=heun"])
+    classifier = command_help("train", ["objective=cross_entropy"]).splitlines()
+    assert "  model.num_classes: ???" in classifier, "a file chooses files of other groups"
+    assert any(line.startswith("  conditioning.dropout: 0.0 ") for line in classifier)
     assert "  guidance.rescale: 0.0" in command_help("sample", ["guidance=cfg"]).splitlines()
     assert {group.place for group in groups("verify")} == set()
     assert "threshold" in {group.place for group in groups("sample")}
