@@ -14,8 +14,8 @@ from torch import nn
 
 from sde_gen import __version__
 from sde_gen.cli.config_files import CONF, names
+from sde_gen.cli.constructors import accepts
 from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
-from sde_gen.cli.options import accepts
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.data import DataIdentity, DatasetSource, Splits
 from sde_gen.data.codec import Codec

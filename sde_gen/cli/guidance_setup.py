@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sde_gen.cli import build
 from sde_gen.cli.app import as_list, reject_unused
-from sde_gen.cli.options import annotated
+from sde_gen.cli.constructors import annotated
 from sde_gen.cli.run import Run, classes_of, load_classifier, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data.image_file import load_image

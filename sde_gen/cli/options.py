@@ -4,19 +4,16 @@ An option belongs to a command, such as ``n`` or ``run``; all other settings are
 them against their own annotations.
 """
 
-import functools
-import inspect
 import math
 import reprlib
-import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sde_gen.cli.config_files import EXTENSIBLE, choices, described, required
+from sde_gen.cli.constructors import annotated
 
 MANY = 10**8
 """Samples, steps and images of a call, at most."""
@@ -294,52 +291,6 @@ def _convert(node: DictConfig) -> None:
             node[key] = [_exact(one) for one in value]
         elif isinstance(value, float):
             node[key] = _exact(value)
-
-
-def annotated(node: DictConfig) -> dict[str, frozenset[Any]]:
-    """By argument of a node's constructor, the classes that its annotation consists of; nothing of a wrong target."""
-    target = node.get("_target_")
-    return _annotated(target) if isinstance(target, str) else {}
-
-
-def accepts(node: DictConfig, name: str) -> bool:
-    """Return whether the constructor of a node declares an argument of this name."""
-    return name in annotated(node)
-
-
-def takes(node: DictConfig, key: str) -> bool:
-    """Return whether a node takes this key, as an argument of its constructor or as one of Hydra."""
-    target = node.get("_target_")
-    if key in RESERVED or not isinstance(target, str):
-        return True
-    arguments = _annotated(target)
-    return not arguments or key in arguments or "**" in arguments
-
-
-@functools.cache
-def _annotated(target: str) -> dict[str, frozenset[Any]]:
-    try:
-        found = get_object(target)
-        built = isinstance(found, type) and not is_dataclass(found)
-        function = found.__init__ if built else found
-        parameters = inspect.signature(found).parameters
-        hints = typing.get_type_hints(function)
-    except Exception:  # Hydra reports what is wrong with the target
-        return {}
-    names = {
-        "**" if parameter.kind is parameter.VAR_KEYWORD else name: name
-        for name, parameter in parameters.items()
-    }
-    return {name: frozenset(_leaves(hints.get(source, Any))) for name, source in names.items()}
-
-
-def _leaves(hint: Any) -> Iterator[Any]:
-    arguments = isinstance(hint, list)  # those of a Callable
-    parts = hint if arguments else typing.get_args(hint)
-    if not parts and not arguments:
-        yield hint
-    for part in parts:
-        yield from _leaves(part)
 
 
 def shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
 from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest
+from sde_gen.cli.constructors import annotated, takes
 
 LONGEST = 100
 """Letters of a folder's name before the rest becomes a hash; file systems take 255."""
@@ -258,7 +259,7 @@ class _CommandLine:
             parent, _, name = key.rpartition(".")
             node = OmegaConf.select(config, parent) if parent else config
             described = isinstance(node, DictConfig) and "_target_" in node
-            if parent not in free and not (described and options.takes(node, name)):
+            if parent not in free and not (described and (name in options.RESERVED or takes(node, name))):
                 raise ValueError(
                     f"{self._source(key)}: nothing reads {key}; {suggest(key, list(keys(base)))}"
                 )
@@ -312,7 +313,7 @@ def _text_arguments(config: DictConfig, prefix: str = "") -> Iterator[str]:
         if isinstance(child, DictConfig) and not (
             child._is_missing() or child._is_none() or child._is_interpolation()
         ):
-            for name, kinds in options.annotated(child).items():
+            for name, kinds in annotated(child).items():
                 if kinds & {str, Path} and not kinds & {int, float, Any}:
                     yield f"{prefix}{key!s}.{name}"
             yield from _text_arguments(child, f"{prefix}{key!s}.")

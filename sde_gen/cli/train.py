@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sde_gen.cli import build
 from sde_gen.cli.app import Command, reject_unused, require_int
-from sde_gen.cli.options import accepts
+from sde_gen.cli.constructors import accepts
 from sde_gen.cli.stored_config import with_stored
 from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
