@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sde_gen import __version__
 from sde_gen.cli import options
-from sde_gen.cli.config_files import CONF
+from sde_gen.cli.config_files import CONF, printable
 from sde_gen.cli.help import command_help
 from sde_gen.cli.overrides import validate_overrides
 from sde_gen.distributed.launch import should_report
@@ -100,11 +100,12 @@ def _one_line_warnings() -> Iterator[None]:
     before = warnings.formatwarning
 
     def one_line(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> str:
-        if issubclass(category, UserWarning):
-            return f"warning: {' '.join(str(message).split())}\n"
-        return before(message, category, *args, **kwargs)
+        del category, args, kwargs
+        return f"warning: {' '.join(printable(str(message)).split())}\n"
 
     warnings.formatwarning = one_line
+    # complaints of EXIF alone: the picture is read, and they do not name it
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         yield
     finally:
@@ -143,13 +144,16 @@ def format_error(error: BaseException) -> str:
     """Return the message of the mistake itself in one line, without the exceptions around it."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... must be given"
-    if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
-        return f"{where}: {format_error(error.__cause__)}" if where else format_error(error.__cause__)
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, InstantiationException):
+        message, _, where = (
+            str(error).rpartition("full_key: ") if "full_key: " in str(error) else (str(error), "", "")
+        )
+        text = " ".join(message.split()) if error.__cause__ is None else format_error(error.__cause__)
+        return printable(f"{where}: {text}" if where else text)
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {line}"
-    return "".join(letter if letter.isprintable() else " " for letter in line)
+        text = f"{error.full_key}: {text}"
+    return printable(text)
 
 
 def require_int(config: DictConfig, *keys: str, least: int = 1) -> None:

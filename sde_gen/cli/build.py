@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
@@ -17,6 +17,7 @@ from sde_gen.cli.config_files import CONF, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
 from sde_gen.cli.renamed import upgrade_about
+from sde_gen.cli.targets import import_object, target
 from sde_gen.data import DataIdentity, DatasetSource, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.identity import absolute
@@ -54,7 +55,7 @@ def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
 def trained_class(config: DictConfig) -> type[Any]:
     """Return the class of what a training trains: the one that its objective declares, else a denoiser."""
     node = config.get("objective")
-    found: type = getattr(node and get_object(node._target_), "trains", NetworkDenoiser)
+    found: type = getattr(node and import_object(node._target_), "trains", NetworkDenoiser)
     return found
 
 
@@ -82,7 +83,7 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
     Raises:
         ValueError: it is the other of the two than the objective trains.
     """
-    trained, found = trained_class(config), get_object(config.model._target_)
+    trained, found = trained_class(config), import_object(config.model._target_)
     kind = ClassifierNetwork if trained is NoisyClassifier else Network
     if found.__module__.startswith("sde_gen.") and not is_of(found, kind):
         raise ValueError(
@@ -98,7 +99,7 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
 def networks(kind: Any) -> list[str]:
     """Names of the networks of a kind, :class:`Network` or :class:`ClassifierNetwork`."""
     targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
-    return [name for name, target in targets.items() if is_of(get_object(target), kind)]
+    return [name for name, target in targets.items() if is_of(import_object(target), kind)]
 
 
 def conditional(config: DictConfig) -> bool:
@@ -169,13 +170,13 @@ def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
     if "_target_" not in known:
         return {key: _planned(child) for key, child in known.items()}
     arguments = {str(key): child for key, child in known.items() if not str(key).startswith("_")}
-    target = get_object(node._target_)
+    made = target(node)
     check_arguments(
-        target,
+        made,
         {key: _planned(child) for key, child in arguments.items()},
         {key: child._get_full_key(None) for key, child in arguments.items()},
     )
-    return Planned(target, partial=bool(node.get("_partial_", False)))
+    return Planned(made, partial=bool(node.get("_partial_", False)))
 
 
 def _followed(node: Any) -> Any:
@@ -276,7 +277,7 @@ def identity(config: DictConfig, splits: Splits) -> DataIdentity:
 
 def source(node: DictConfig) -> type[DatasetSource]:
     """Return the class of the data; that of another package declares no settings as paths."""
-    found = get_object(node._target_)
+    found = target(node)
     return found if isinstance(found, type) and issubclass(found, DatasetSource) else DatasetSource
 
 

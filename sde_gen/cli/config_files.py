@@ -25,6 +25,11 @@ LINE = re.compile(
 """A line of a yaml file: ``key: value  # comment``."""
 
 
+def printable(text: str) -> str:
+    """Return a text with a space for every line break and control character, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 class Group(NamedTuple):
     """A group of files of which a command takes one.
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig
+
+from sde_gen.cli.targets import import_object
 
 
 def annotated(node: DictConfig) -> dict[str, frozenset[Any]]:
@@ -34,7 +35,7 @@ def takes(node: DictConfig, key: str) -> bool:
 @functools.cache
 def _annotated(target: str) -> dict[str, frozenset[Any]]:
     try:
-        found = get_object(target)
+        found = import_object(target)
         built = isinstance(found, type) and not is_dataclass(found)
         function = found.__init__ if built else found
         parameters = inspect.signature(found).parameters

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.constructors import annotated
 from sde_gen.cli.run import Run, classes_of, load_classifier, load_run
 from sde_gen.cli.run_data import moved_data, open_data
+from sde_gen.cli.targets import import_object
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.guidance import Requirements
@@ -206,7 +207,7 @@ def _classes(config: DictConfig, run: Run) -> tuple[int, tuple[str, ...]]:
 
 def _requirements(node: DictConfig | None) -> Requirements:
     """Return what the class of a guidance declares; nothing without one."""
-    target = None if node is None else get_object(node._target_)
+    target = None if node is None else import_object(node._target_)
     found: Requirements = getattr(target, "requires", Requirements())
     return found
 

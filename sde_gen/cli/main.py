@@ -3,10 +3,11 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sde_gen import __version__
 from sde_gen.cli import options, renamed
-from sde_gen.cli.config_files import groups, kinds, names, suggest
+from sde_gen.cli.config_files import groups, kinds, names, printable, suggest
 
 COMMANDS = {
     "train": "train a score network or a classifier, or continue a training",
@@ -45,13 +46,8 @@ def main() -> None:
         print("\n".join(complete(rest[0] if rest else "")))
     else:
         if name in renamed.COMMANDS:
-            print(
-                f"error: {name} is part of train since version 0.2: write {renamed.COMMANDS[name]}",
-                file=sys.stderr,
-            )
-            raise SystemExit(2)
-        print(f"error: command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}", file=sys.stderr)
-        raise SystemExit(2)
+            _refuse(f"{name} is part of train since version 0.2: write {renamed.COMMANDS[name]}")
+        _refuse(f"command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}")
 
 
 def usage() -> str:
@@ -73,9 +69,13 @@ def print_names(arguments: Sequence[str]) -> None:
         print("\n".join(kinds()))
     for kind in arguments:
         if kind not in kinds():
-            print(f"error: group {kind} is unknown; {suggest(kind, kinds())}", file=sys.stderr)
-            raise SystemExit(2)
+            _refuse(f"group {kind} is unknown; {suggest(kind, kinds())}")
         print("\n".join(names(kind)))
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def complete(line: str) -> list[str]:

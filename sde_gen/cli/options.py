@@ -38,8 +38,10 @@ class OptionKind:
 
 def whole(least: int, most: int = MANY) -> OptionKind:
     """Return the kind of whole numbers in a range."""
-    span = f"of at least {least}" + (f" and at most {most:,}" if most < LARGEST_SEED else "")
-    return OptionKind(f"a whole number {span}", lambda value: type(value) is int and least <= value <= most)
+    return OptionKind(
+        f"a whole number of at least {least} and at most {most:,}",
+        lambda value: type(value) is int and least <= value <= most,
+    )
 
 
 def optional(kind: OptionKind) -> OptionKind:

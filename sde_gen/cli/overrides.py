@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
@@ -140,6 +140,8 @@ class _CommandLine:
         for word in self.words:
             _check_renamed(word, self.command)
         self.words = [self._choose(word) for word in self.words]
+        for word in self.words:
+            self._check_element(word)
         texts = self._texts()
         self.words = [self._quote(word) if word.place in texts else word for word in self.words]
         for word in self.words:
@@ -156,6 +158,16 @@ class _CommandLine:
         config = self._composed()
         self._check_keys(config)
         return [word.given for word in self.words]
+
+    def _check_element(self, word: _Word) -> None:
+        """Refuse ``loggers.0=...`` or ``loggers[0]=...`` where the list has no such element."""
+        found = re.match(r"(.*?[A-Za-z_])(?:\.(\d+)|\[(\d*)\]|(\d+))(?:\.|$)", word.place)
+        if found is None:
+            return
+        listed = OmegaConf.select(compose(self.command, self._choices()), found[1])
+        index = found[2]
+        if isinstance(listed, ListConfig) and not (index is not None and int(index) < len(listed)):
+            raise ValueError(f"{word.given}: {found[1]} is a list, given whole: '{found[1]}=[...]'")
 
     def of_sweep(self) -> list[str]:
         """Return settings of Hydra for a sweep: jobs are named by the swept settings alone."""

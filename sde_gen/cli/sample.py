@@ -26,7 +26,7 @@ from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.inverse.task import Task, psnr
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
-from sde_gen.solver.callbacks import Hook, Trajectory
+from sde_gen.solver.callbacks import EffectiveSampleSize, Hook, Trajectory
 from sde_gen.training.compile import Compiler
 from sde_gen.utils.atomic import sweep, writing
 from sde_gen.utils.images import attempt, save_gif, save_panels, save_rows, save_samples
@@ -96,13 +96,14 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     sampler.solver.check(run.denoiser, times)
     seeds = spawn_seeds(config.seed, config.n)
     make = sampler if task is None else task(sampler)
+    effective = EffectiveSampleSize()
 
     def draw(index: range, hooks: list[Hook]) -> Tensor:
         part = slice(index.start, index.stop)
         denoiser = _with_labels(model, None if labels is None else labels[part], run)
         noise, shape = PerSample(seeds[part]), (len(index), *run.data_spec.shape)
         with compiler.no_recompile():  # the last batch, or one that samples have left, is not worth minutes
-            return make(denoiser, shape, noise=noise, hooks=hooks, device=run.device)
+            return make(denoiser, shape, noise=noise, hooks=[*hooks, effective], device=run.device)
 
     @torch.no_grad()
     def call(size: int) -> None:
@@ -137,6 +138,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
             {
                 **({"threads": threads_used} if run.device.type == "cpu" else {}),
                 **_classes(labels, class_names(config, run)),
+                **_particles(effective, config.n),
                 **({} if outside is None else {"out of range": str(outside)}),
             },
         )
@@ -235,6 +237,21 @@ def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:
     )
     rest = f" and {len(numbers) - MAX_CLASSES_LISTED} more" if len(numbers) > MAX_CLASSES_LISTED else ""
     return {"classes": listing + rest + (", in turn" if len(numbers) > 1 else "")}
+
+
+def _particles(effective: EffectiveSampleSize, n: int) -> dict[str, str]:
+    """Return the effective sample size for the table; nothing without particles. Warn where it is small."""
+    size = effective.smallest
+    if size is None:
+        return {}
+    if EffectiveSampleSize.collapsed(size, n):
+        warnings.warn(
+            f"the effective sample size is {size:.1f} of {n} particles in the worst step: the results descend from few "
+            "particles, and are no samples of the posterior; give a larger n (and batch_size), more steps, or a "
+            "larger method.solver.gamma",
+            stacklevel=2,
+        )
+    return {"effective sample size": f"{size:.1f} of {n}, in the worst step"}
 
 
 def _save(

@@ -19,6 +19,8 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config
 from sde_gen.cli import build, console
 from sde_gen.cli.app import cli_overrides
+from sde_gen.cli.config_files import printable
+from sde_gen.cli.loggers import check_loggers, make_loggers
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.cli.threads import ThreadChoice, of_training
@@ -91,8 +93,11 @@ def check_compatible(folder: Path, config: DictConfig) -> None:
         return
 
 
-def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
+def check_data(folder: Path, config: DictConfig, splits: Splits) -> list[str]:
     """Refuse a training that would train nothing, or train a network on other classes.
+
+    Returns:
+        The settings changed since a training in the folder that is finished, on which its result does not depend.
 
     Raises:
         ValueError: the training in the folder has reached its budget with other settings or data; the data have other
@@ -105,8 +110,9 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
         about = upgrade_about(about)
         old, now = DataIdentity.read(about.get("data")), build.identity(config, splits)
         changed = old.differences(now)
+        unused: list[str] = []
         if int(path.name) >= config.engine.images:
-            _refuse_to_end(folder, config, about["config"], changed, int(path.name))
+            unused = _check_finished(folder, config, about["config"], changed, int(path.name))
         data_spec = about.get("facts")
         if build.conditional(config) and isinstance(data_spec, dict):
             build.check_classes(splits, int(data_spec.get("classes", 0)), old.class_names, folder)
@@ -116,19 +122,21 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> None:
                 f"{'; '.join(changed)}): give this training a separate folder with run=..., or run={folder} to go on "
                 "there with these data"
             )
-        return
+        return unused
+    return []
 
 
-def _refuse_to_end(
+def _check_finished(
     folder: Path, config: DictConfig, old: dict[str, Any], changed: list[str], images: int
-) -> None:
-    """Raise ValueError where the command changes a finished training."""
+) -> list[str]:
+    """Raise ValueError where the command changes a finished training; return the changes that it does not use."""
     new = _known(json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), old)
     if not changed:  # then it does not matter how they were found
         old, new = (
             {key: value for key, value in settings.items() if key != "data"} for settings in (old, new)
         )
-    lines = [line for line in diff_config(old, new) if not line.startswith(NOT_TRAINING)]
+    every = diff_config(old, new)
+    lines = [line for line in every if not line.startswith(NOT_TRAINING)]
     if lines or changed:
         raise ValueError(
             f"the training in {folder} is finished: it has seen {images:,} images, and engine.images is "
@@ -136,6 +144,7 @@ def _refuse_to_end(
             f"({'; '.join([*changed, *lines])}): give another folder with run=... for a new training, or a larger "
             "engine.images to go on with this one"
         )
+    return [line for line in every if not line.startswith(("run:", "engine.images:"))]
 
 
 def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
@@ -193,9 +202,10 @@ def fit(
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
+    check_loggers(config.loggers)
     splits: Splits = build.make(config.data).load()
     check_compatible(folder, config)
-    check_data(folder, config, splits)
+    unused = check_data(folder, config, splits)
     chosen = of_training(config, build.device(config.device))
     with init_distributed(partial(build.make, config.distributed)) as strategy:
         with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
@@ -215,10 +225,14 @@ def fit(
                 chooser=chosen.chooser,
             )
             callbacks += previews(config, trainer)
-            callbacks += [build.make(logger) for logger in config.loggers]
+            callbacks += make_loggers(config.loggers)
             finished = trainer.run()
         if strategy.rank == 0:
             report(trainer, folder, finished, begun.finished, chosen)
+        if strategy.rank == 0 and begun.finished and unused:
+            console.console.print(
+                f"- {'; '.join(map(printable, unused))} change nothing", soft_wrap=True, markup=False
+            )
 
 
 def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice) -> None:
@@ -244,7 +258,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
             "parameters": f"{parameters:,}",
             **(
                 {"threads": f"{threads.summary(trainer.execution)}{_format(trainer)}"}
-                if trainer.device.type == "cpu"
+                if trainer.device.type == "cpu" and not before
                 else {}
             ),
         },

@@ -6,7 +6,6 @@ again, whose kinds are the annotations of its constructor.
 """
 
 import collections.abc
-import importlib
 import types
 import typing
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.cli.kinds import NUMBERS, ClassifierNetwork, Network, alternatives, fits, signature
+from sde_gen.cli.targets import import_object
 from sde_gen.data import Augmentation, DatasetSource
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning
@@ -212,7 +212,7 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
     package = target.partition(".")[0]
     if package == "sde_gen" or package in place.trust:
         try:
-            found = _import(target)
+            found = import_object(target)
         except Exception as error:  # whatever the modules on the way raise
             raise ValueError(
                 f"the stored configuration names {brief(target)} as {place.name}, which cannot be imported "
@@ -230,16 +230,6 @@ def _resolve(target: str, place: _Place) -> tuple[Any, bool]:
         f"the stored configuration names {brief(target)} as {place.name}, which is not part of sde_gen, or no class; "
         f"if you trust that package, add trust=[{line(package, 60)}]"
     )
-
-
-def _import(target: str) -> Any:
-    """The object that Hydra finds under a name: an attribute where there is one, or else a module."""
-    first, *rest = target.split(".")
-    found, name = importlib.import_module(first), first
-    for part in rest:
-        name = f"{name}.{part}"
-        found = getattr(found, part) if hasattr(found, part) else importlib.import_module(name)
-    return found
 
 
 def _name(kind: Any) -> str:
@@ -263,7 +253,9 @@ def reading(data: dict[str, Any]) -> dict[str, Any]:
 
     A copy that is there already is used.
     """
-    found = {**data, **{key: value for key, value in READS.items() if key in data}}
+    target = data.get("_target_")
+    taken = {*data, *(signature(import_object(target))[0] if isinstance(target, str) else ())}
+    found = {**data, **{key: value for key, value in READS.items() if key in taken}}
     for key in COPIES:
         folder = found.get(key)
         if isinstance(folder, str) and not (Path(folder) / "header.json").is_file():

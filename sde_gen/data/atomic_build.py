@@ -94,7 +94,7 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
 @contextmanager
 def _exclusive_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes, which is released if the process is killed."""
-    with path.open("a") as file:
+    with atomic.open_append(path) as file:
         # without locks each process builds the folder, and the first to finish renames it
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -74,9 +74,9 @@ def find_images(root: Path, *, train: str | None = None, test: str | None = None
         )
     if bare:
         labels = []
-    if splits is not None and splits[1] is not None:
-        unseen = set(labels) - {image.label for image in images if not image.test}
-        notes += [f"no training image of {_some(sorted(unseen))}"] if unseen else []
+    if labels and splits is None:
+        empty = [name for name in folders if name not in labels]
+        notes += [f"no image in {_some(empty)}, so that they are no classes"] if empty else []
     return FolderLayout(images, labels, notes)
 
 

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image
+import yaml  # type: ignore[import-untyped]
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sde_gen.data.base import check_fraction, random_mask
 from sde_gen.data.image import UNREADABLE, check_square, square
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
+from sde_gen.utils import atomic
 
 LABELS = ("label", "labels", "class")
 """Names of integer or string columns that are used as labels."""
 
 DISCRETE = ("int", "uint", "string", "large_string", "bool")
 """Prefixes of the types of such columns."""
+
+
+DESCRIPTIONS = ("README.md", ".huggingface.yaml")
+"""Files in which a folder may name files of the set, at addresses too."""
+
+MAX_DESCRIPTION = 2**24
+"""Bytes of such a file, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,8 @@ class HuggingFace(StreamingSource):
         streaming: stream the set from the hub; otherwise it is downloaded first, once.
         image: name of the image column; None takes the only one.
         label: name of the label column; None takes the only one, if there is one.
+        download: read from the network what is not on this machine; without it, a folder alone, or what the library
+            has kept of a set of the hub where HF_HUB_OFFLINE=1 is set.
         background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
         cache: folder for a copy of the decoded images, for sets larger than memory; None keeps them in memory.
     """
@@ -59,9 +70,11 @@ class HuggingFace(StreamingSource):
     streaming: bool = False
     image: str | None = None
     label: str | None = None
+    download: bool = True
     background: str | None = "white"
 
     places: ClassVar[frozenset[str]] = frozenset({"path", "cache"})
+    idle: ClassVar[frozenset[str]] = frozenset({"download", "cache"})
 
     def __post_init__(self) -> None:
         check_square(self.size, self.channels, self.background)
@@ -75,8 +88,10 @@ class HuggingFace(StreamingSource):
             raise ValueError(
                 "Hugging Face sets need the library datasets: pip install 'sde_gen[hf]'"
             ) from error
+        if not self.download:
+            self._check_local(datasets)
         try:
-            parts = datasets.load_dataset(self.path, self.name, streaming=self.streaming)
+            parts = datasets.load_dataset(self._place, self.name, streaming=self.streaming)
         except Exception as error:  # the library and its file readers raise any type
             raise ValueError(f"cannot load {self.path!r}{self._where(datasets)}: {_reason(error)}") from error
         names = [self.train] if self.test is None else [self.train, self.test]
@@ -97,6 +112,28 @@ class HuggingFace(StreamingSource):
         feature = {} if label is None else vars(parts[self.train].features[label])
         class_names = tuple(feature.get("names") or map(str, classes))
         return ImageStream(self._samples(splits, image, label, classes, decode), len(classes), class_names)
+
+    @property
+    def _place(self) -> str:
+        """Return the set for the library: of a folder the whole path, since names such as csv are those of readers."""
+        return str(Path(self.path).resolve()) if Path(self.path).is_dir() else self.path
+
+    def _check_local(self, library: Any) -> None:
+        """Raise a ValueError if loading may read from the network."""
+        if not Path(self.path).is_dir():
+            if getattr(getattr(library, "config", None), "HF_HUB_OFFLINE", False):
+                return
+            raise ValueError(
+                f"{self.path!r} is no folder here, and is not looked for on the hub: give data.download=true to read "
+                "it from there, data.path=... for a folder of it, or set HF_HUB_OFFLINE=1 to read what the library "
+                "has kept"
+            )
+        for name in DESCRIPTIONS:
+            path = Path(self.path) / name
+            if path.exists() and _names_address(path):
+                raise ValueError(
+                    f"{path} names files at an address, which are not fetched: give data.download=true to fetch them"
+                )
 
     def _columns(self, part: Any) -> tuple[str, str | None]:
         """Return the names of the image and the label column."""
@@ -123,11 +160,13 @@ class HuggingFace(StreamingSource):
                 f"{self.path!r} has {len(labels)} columns of labels, {', '.join(labels)}; name one with "
                 f"data.label={labels[0]}"
             )
-        if self.label is None and not labels and plain:
-            warnings.warn(
-                f"{self.path!r} is loaded without labels; data.label=... selects one of its columns {', '.join(plain)}",
-                stacklevel=3,
-            )
+        if self.label is None and not labels:
+            others = [f"{name} ({part.features[name].dtype})" for name in _undiscrete(part.features, image)]
+            columns = f"data.label=... selects one of its columns {', '.join(plain)}" if plain else ""
+            kinds_of = f"no whole numbers or texts are in {', '.join(others)}" if others else ""
+            if plain or others:
+                why = "; ".join(text for text in (kinds_of, columns) if text)
+                warnings.warn(f"{self.path!r} is loaded without labels; {why}", stacklevel=3)
         return image, self.label or (labels[0] if labels else None)
 
     def _classes(self, splits: dict[str, Any], label: str) -> dict[Any, int]:
@@ -190,7 +229,9 @@ class HuggingFace(StreamingSource):
         if value is None or (value["bytes"] is None and value["path"] is None):
             raise ValueError("the value is empty")
         local = value["bytes"] is None and Path(value["path"]).is_file()
-        if value["bytes"] is None and not local:  # at an address
+        if value["bytes"] is None and not local:
+            if not self.download:
+                raise ValueError("it is at an address, and is not fetched; data.download=true fetches it")
             picture = library.Image().decode_example(value)
         else:
             picture = Image.open(value["path"] if local else io.BytesIO(value["bytes"]))
@@ -217,7 +258,7 @@ class HuggingFace(StreamingSource):
         if not Path(self.path).exists():
             return ""
         try:
-            parts = library.load_dataset(self.path, self.name, streaming=True)
+            parts = library.load_dataset(self._place, self.name, streaming=True)
         except Exception:  # the caller reports the reason
             return ""
         for name, part in parts.items():
@@ -247,14 +288,45 @@ class HuggingFace(StreamingSource):
         return random_mask(count, self.test_fraction, self.seed)
 
 
+def _names_address(path: Path) -> bool:
+    """Return whether a description names anything at an address, or cannot be read."""
+    text = atomic.read_regular(path, MAX_DESCRIPTION).decode(errors="replace").replace("\r", "\n")
+    if path.suffix == ".md":  # the front matter of a page alone
+        begin, _, rest = text.lstrip().partition("---")
+        text = "" if begin else rest.partition("\n---")[0]
+    try:
+        waiting, seen = [yaml.safe_load(text)], set()
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return True
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and "://" in value:
+            return True
+        if isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
+    return False
+
+
 def _discrete(feature: Any) -> bool:
     """Return True for a column of integers, booleans or strings."""
     return type(feature).__name__ == "Value" and str(feature.dtype).startswith(DISCRETE)
+
+
+def _undiscrete(features: Any, image: str) -> list[str]:
+    """Return columns with names of labels whose values are numbers with fractions or the like."""
+    return [
+        name
+        for name, feature in features.items()
+        if name != image and name.lower() in LABELS and hasattr(feature, "dtype") and not _discrete(feature)
+    ]
 
 
 def _reason(error: BaseException) -> str:
     """Return the root cause of an error in one line of bounded length."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, UnidentifiedImageError):  # its message names an address of memory
+        return "cannot identify image file"
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -1,6 +1,7 @@
 """Streams of images, read into memory or into a cache on disk."""
 
 import abc
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -70,8 +71,14 @@ class StreamingSource(DatasetSource):
 
     def load(self) -> Splits:
         """Read the images into memory, or open their cache, built if it is missing."""
-        if self.cache is not None:
-            return cache.open_cache(Path(self.cache), self.settings(), self.stream)
+        splits = self._in_memory() if self.cache is None else self._cached(self.cache)
+        _check_classes(splits.train)
+        return splits
+
+    def _cached(self, folder: str) -> Splits:
+        return cache.open_cache(Path(folder), self.settings(), self.stream)
+
+    def _in_memory(self) -> Splits:
         samples, classes, names = self.stream()
         parts: dict[bool, list[Sample]] = {False: [], True: []}
         for sample in samples:
@@ -91,3 +98,15 @@ class StreamingSource(DatasetSource):
             )
 
         return Splits(train=stack(parts[False]), test=stack(parts[True]))
+
+
+def _check_classes(train: Dataset) -> None:
+    """Warn of classes without an image in the training split."""
+    if train.labels is None:
+        return
+    found = torch.bincount(train.labels, minlength=train.classes)
+    names = train.class_names or tuple(map(str, range(train.classes)))
+    unseen = [name for name, count in zip(names, found.tolist(), strict=True) if count == 0]
+    if unseen:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        warnings.warn(f"there is no training image of {', '.join(unseen[:3])}{more}", stacklevel=3)

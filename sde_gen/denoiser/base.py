@@ -2,6 +2,7 @@
 
 import abc
 import copy
+import reprlib
 from dataclasses import replace
 
 import torch
@@ -34,6 +35,10 @@ class Denoiser(nn.Module, Checked, abc.ABC):
 
     def __call__(self, x_t: Tensor, t: Tensor | float, **cond: Tensor) -> Prediction:
         """Call :meth:`forward` through the module's hooks; a number is a time for all samples."""
+        if not isinstance(x_t, Tensor):
+            raise ValueError(
+                f"x_t={reprlib.repr(x_t)} must be a tensor of noisy samples with shape (B, *event)"
+            )
         prediction: Prediction = super().__call__(x_t, times(t), **cond)
         return prediction
 

@@ -105,9 +105,7 @@ class ResultsLog:
     @contextmanager
     def _locked(self) -> Iterator[BufferedRandom]:
         """Keep others from the file, read from its start, write at its end; a killed process leaves no lock."""
-        if self.path.exists():
-            atomic.check_regular(self.path)
-        with self.path.open("a+b") as file:
+        with atomic.open_append(self.path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:  # a file system without locks: then only the kernel's append keeps lines apart

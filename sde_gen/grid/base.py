@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
+from sde_gen.utils.arguments import Checked, checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Checked, abc.ABC):
     """Map from a process and a number of steps to times."""
 
+    @checked
     def __call__(self, sde: SDE, steps: int) -> Tensor:
         """Return the times.
 

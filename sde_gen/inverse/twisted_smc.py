@@ -22,12 +22,14 @@ class Particles(NamedTuple):
         twist: log-twists with shape (B,).
         gradient: their gradients by x_t with shape (B, *event).
         log_weights: accumulated log-weights with shape (B,).
+        weights: weights with sum 1 by which the last step resampled, with shape (B,).
     """
 
     x0: Tensor
     twist: Tensor
     gradient: Tensor
     log_weights: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,6 +99,10 @@ class TwistedSMC(StepSolver[Particles]):
         start = self._evaluate_twist(model, x, times[0])
         return start._replace(log_weights=start.twist)
 
+    def resampling_weights(self, state: Particles) -> Tensor:
+        """Return the weights by which the last step resampled."""
+        return state.weights
+
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: Particles, noise: Noise
     ) -> tuple[Tensor, Particles]:
@@ -110,8 +116,9 @@ class TwistedSMC(StepSolver[Particles]):
         correction = sum_event(shift * (0.5 * shift + broadcast_like(std, x_t) * z)) / std.to(x_t) ** 2
         new = self._evaluate_twist(model, x_s, s)
         weight = state.log_weights + new.twist - state.twist - correction
-        chosen = systematic(torch.softmax(weight, 0), float(noise.uniform(x_t)[0]))
-        return x_s[chosen], Particles(*(part[chosen] for part in new))
+        weights = torch.softmax(weight, 0)
+        chosen = systematic(weights, float(noise.uniform(x_t)[0]))
+        return x_s[chosen], Particles(*(part[chosen] for part in new))._replace(weights=weights)
 
     def nfe(self, steps: int) -> int:
         """Return the number of evaluations, one per step and one of the initial particles."""
@@ -127,7 +134,8 @@ class TwistedSMC(StepSolver[Particles]):
             error = sum_event((self.y.to(x) - self.operator(x0)) ** 2)
             twist = -0.5 * (error / variance + self.y.numel() * torch.log(variance))
             (gradient,) = torch.autograd.grad(twist.sum(), x)
-        return Particles(x0.detach(), twist.detach(), gradient, torch.zeros_like(twist))
+        zero = torch.zeros_like(twist)
+        return Particles(x0.detach(), twist.detach(), gradient, log_weights=zero, weights=zero)
 
 
 def systematic(weights: Tensor, u: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.noise import brownian, random
-from sde_gen.utils.arguments import Checked
+from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.broadcasting import to_device
 
 
@@ -71,6 +71,7 @@ class IID(Checked):
         self.generator = generator
 
     @classmethod
+    @checked
     def seeded(cls, seed: int, device: torch.device | str = "cpu") -> "IID":
         """Make a source with a new generator of this seed."""
         return cls(torch.Generator(device).manual_seed(seed))

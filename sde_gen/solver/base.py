@@ -128,6 +128,11 @@ class StepSolver(Solver, Generic[State]):
     def nfe(self, steps: int) -> int:
         """Number of evaluations of the denoiser in the given number of steps."""
 
+    def resampling_weights(self, state: State) -> Tensor | None:
+        """Return the importance weights by which the last step resampled, with shape (B,); None where it did not."""
+        del state
+        return None
+
     def nfe_reinit(self, steps: int) -> int:
         """Number of evaluations where :meth:`reinit` comes before every step."""
         return steps * self.nfe(1)
@@ -149,7 +154,7 @@ class StepSolver(Solver, Generic[State]):
         for index, (t, s) in enumerate(pairwise(times.unbind())):
             x_s, state = self.step(model, x, t, s, state, noise)
             for hook in hooks:
-                hook(StepInfo(index, steps, float(t), float(s), x, x_s))
+                hook(StepInfo(index, steps, float(t), float(s), x, x_s, self.resampling_weights(state)))
             x = x_s
         return x
 

@@ -22,6 +22,7 @@ class StepInfo:
         s: time after it.
         x_t: samples before with shape (B, *event).
         x_s: samples after.
+        weights: importance weights with sum 1 and shape (B,) by which the step resampled; None where it did not.
     """
 
     index: int
@@ -30,6 +31,7 @@ class StepInfo:
     s: float
     x_t: Tensor
     x_s: Tensor
+    weights: Tensor | None = None
 
 
 class Hook(Protocol):
@@ -88,6 +90,33 @@ class StopOnNaN:
                     f"sampling produced non-finite values {where}, in samples {rows[:8]}; "
                     "try more steps, another grid or a smaller t_max"
                 )
+
+
+class EffectiveSampleSize:
+    """Smallest effective sample size of all steps that resample particles, ``1 / sum_i w_i^2``.
+
+    Equal weights of B particles give B, a single particle with all weight 1.
+
+    Source: Kong, Liu, and Wong, 1994, Journal of the American Statistical Association 89, 278-288.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: list[Tensor] = []
+
+    def __call__(self, info: StepInfo) -> None:
+        """Record the effective sample size of a step."""
+        if info.weights is not None:
+            self._sizes.append(1 / (info.weights.double() ** 2).sum())
+
+    @property
+    def smallest(self) -> float | None:
+        """Smallest effective sample size; None where no step resampled."""
+        return float(torch.stack(self._sizes).min()) if self._sizes else None
+
+    @staticmethod
+    def collapsed(size: float, particles: int) -> bool:
+        """Return whether it is below 2, or below a tenth of the particles: too few ancestors for a posterior."""
+        return size < max(2.0, particles / 10)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class JSONL(Callback):
     """Log file with one JSON object per line; records after the checkpoint of a resumed training are removed.
 
     Arguments:
-        path: the file.
+        path: the file; a symbolic link is refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,16 +46,17 @@ class JSONL(Callback):
         """Remove the records after ``images``."""
         del budget
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            atomic.check_regular(self.path)
-            text = self.path.read_text(errors="replace")
-            lines = [line for line in text.splitlines(keepends=True) if _images(line) <= images]
-            atomic.write(self.path, "".join(lines))
+        with atomic.open_append(self.path) as file:
+            file.seek(0)
+            lines = file.read().decode(errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if _images(line) <= images]
+        if kept != lines:
+            atomic.write(self.path, "".join(kept))
 
     def on_log(self, record: Record) -> None:
         """Append the record as a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        with atomic.open_append(self.path) as file:
+            file.write(json.dumps(record).encode() + b"\n")
 
 
 def _images(line: str) -> float:

@@ -141,7 +141,8 @@ def check_arguments(
             words = PYTHON if settings is None else YAML
             place = name if settings is None else settings.get(name, name)
             raise ValueError(
-                f"{place}={_shown(value, words)} must be {_expected(parameter, words)}{_advice(value, parameter.hint)}"
+                f"{place}={_shown(value, words)} must be {_expected(parameter, words)}"
+                f"{_limit(value)}{_advice(value, parameter.hint)}"
             )
 
 
@@ -285,6 +286,13 @@ def _names_below(kind: type) -> set[str]:
         and not subclass.__name__.startswith("_")
     }
     return names.union(*map(_names_below, below))
+
+
+def _limit(value: Any) -> str:
+    """Return the limit of whole numbers if a value, or one in a list, is beyond it."""
+    values = value if isinstance(value, list | tuple) else [value]
+    large = any(isinstance(each, Integral) and abs(int(each)) >= LARGEST for each in values)
+    return f" between -{LARGEST:,} and {LARGEST:,}" if large else ""
 
 
 def _advice(value: Any, hint: Any) -> str:

@@ -1,9 +1,11 @@
 """Atomic writes of files and folders, locks of folders, and reads of regular files alone.
 
 Data are written to a temporary path in the same folder, ``.<name>.<8 hexadecimal digits>.new``, flushed to the disk
-and renamed, so a killed process or a full disk leaves the previous content. The writer holds a lock on the temporary
-path, by which the next writer in that folder distinguishes leftovers of a killed process, which it deletes, from
-files that another process is writing.
+and renamed, so a killed process or a full disk leaves the previous content. A symbolic link is replaced, and what it
+leads to stays as it was: a run folder of somebody else may hold a link to any file of the user.
+
+The writer holds a lock on the temporary path, by which the next writer in that folder distinguishes leftovers of a
+killed process, which it deletes, from files that another process is writing.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedWriter
+from io import BufferedRandom, BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,15 +59,14 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it could not be written; the message names it, and the previous content is untouched.
     """
-    target = Path(os.path.realpath(path))  # the target of a link is written, not the link
     try:
-        with _aside(target, _new_file, os.unlink) as (aside, number):
+        with _aside(path, _new_file, os.unlink) as (aside, number):
             with open(os.dup(number), "w+b") as file:
                 yield file
                 file.flush()
                 os.fsync(number)
-            os.rename(aside, target)
-            flush(target.parent)
+            os.rename(aside, path)
+            flush(path.parent)
     except OSError as error:
         if error.errno is None:  # raised by another library, with a more detailed message
             raise
@@ -192,13 +193,10 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another training is at work there.
-        OSError: the lock is no regular file.
+        OSError: the lock is no regular file, or a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    if path.exists():
-        check_regular(path)
-    with path.open("a") as file:
+    with open_append(folder / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -242,6 +240,28 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(data) > most:  # some files of the kernel do not report their sizes
         raise _too_large(path, most)
     return data
+
+
+def open_append(path: Path) -> BufferedRandom:
+    """Open a regular file to be read, and written at its end; a missing one is made.
+
+    Raises:
+        OSError: it is none, or a symbolic link, which is not followed; its ``filename`` is the path.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        number = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            why = "Is a symbolic link, whose target is not written: put a file in its place, or delete it"
+            raise OSError(errno.ELOOP, why, str(path)) from error
+        raise
+    try:
+        _check_status(os.fstat(number), path, None)
+        return os.fdopen(number, "a+b")
+    except OSError:
+        os.close(number)
+        raise
 
 
 def _check_status(status: os.stat_result, path: Path, most: int | None) -> None:

@@ -658,6 +658,21 @@ def test_folders_that_will_not_do(tmp_path):
         ImageFolder(root=".", channels=2)
 
 
+def test_a_class_without_images_is_said(tmp_path):
+    """An empty folder is no class; one whose images are all unreadable, or held out, has none to train on."""
+    for name in ("ants", "bees", "wasps"):
+        (tmp_path / name).mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), i).save(tmp_path / "bees" / f"{i}.png")
+    source = partial(ImageFolder, root=str(tmp_path), size=8, channels=1, skip_corrupt=True)
+    with pytest.warns(UserWarning, match="no image in ants and 1 more, so that they are no classes"):
+        assert source().load().train.class_names == ("bees",)
+    for i in range(3):
+        (tmp_path / "ants" / f"{i}.png").write_bytes(b"junk")
+    with pytest.warns(UserWarning, match="no training image of ants"):
+        assert source().load().train.class_names == ("ants", "bees")
+
+
 # --- Hugging Face
 
 
@@ -911,6 +926,79 @@ def test_16_bits_of_a_row_are_not_cut_to_8(hub):
     hub({"train": LazyImages(rows), "test": LazyImages(rows[:1])})
     with pytest.raises(ValueError, match=r"split 'train', row 1.*more than 8 bits"):
         HuggingFace(path="set", size=8).load()
+
+
+def test_without_download_nothing_is_fetched(hub, tmp_path, monkeypatch):
+    """Neither a set of the hub, nor files at addresses that a folder names, nor images at addresses in its rows."""
+    asked = []
+
+    def serve(path):
+        asked.append(path)
+        return {part: LazyImages([{"image": stored(0), "label": 0}]) for part in ("train", "test")}
+
+    hub(serve)
+    for path in ("uoft-cs/cifar10", "hf://datasets/a/b", "buckets/a/b", "csv", str(tmp_path / "nowhere")):
+        with pytest.raises(ValueError, match=r"data\.download=true"):
+            HuggingFace(path=path, download=False).load()
+        with pytest.raises(ValueError, match=r"data\.download=true"):
+            HuggingFace(path=path, download=False, streaming=True).load()
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    page = "---\nconfigs:\n- data_files: {}\n---\nSee https://here\n"
+    for name, text in (
+        ("README.md", page.format("http://127.0.0.1:9/x.csv")),
+        ("README.md", " " + page.format("'zip://a::http://127.0.0.1:9/x.zip'")),
+        ("README.md", page.format('"http:\\u002f\\u002f127.0.0.1:9/x.csv"').replace("\n", "\r\n")),
+        ("README.md", "---\n- [\n---\n"),
+        (".huggingface.yaml", "configs: [{data_files: {train: [hf://datasets/a/b]}}]"),
+    ):
+        (folder / name).write_text(text)
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}.*address.*data\.download=true"):
+            HuggingFace(path="csv", download=False).load()
+        (folder / name).unlink()
+    assert asked == []
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nSee https://here\n")
+    assert len(HuggingFace(path="csv", size=8, download=False).load().train) == 1
+    assert asked == [str(folder)], "a folder, not the reader of the same name"
+    away = [{"image": {"bytes": None, "path": "http://127.0.0.1:9/x.png"}, "label": 0}]
+    hub({"train": LazyImages(away), "test": LazyImages(away)})
+    with pytest.raises(ValueError, match=r"row 0.*address.*data\.download=true"):
+        HuggingFace(path="csv", size=8, download=False).load()
+
+
+def test_a_library_that_is_offline_reads_its_copies_of_a_set(hub):
+    hub({part: LazyImages([{"image": stored(0), "label": 0}]) for part in ("train", "test")})
+    sys.modules["datasets"].config = SimpleNamespace(HF_HUB_OFFLINE=True)
+    assert len(HuggingFace(path="a/b", size=8, download=False).load().train) == 1
+
+
+def test_columns_of_labels_that_are_numbers_with_fractions_are_said(hub):
+    rows = LazyImages(
+        [{"image": stored(0), "Label": 0.5}], image=feature("Image"), Label=plain_column("float32")
+    )
+    hub({"train": rows, "test": rows})
+    with pytest.warns(UserWarning, match=r"Label.*float32"):
+        assert HuggingFace(path="set", size=8).load().train.labels is None
+
+
+def test_values_of_labels_in_the_test_split_alone_are_said(hub):
+    columns = {"image": feature("Image"), "label": plain_column("int64")}
+    train, test = (
+        LazyImages([{"image": stored(0), "label": label} for label in labels], **columns)
+        for labels in ([3, 7], [7, 9])
+    )
+    hub({"train": train, "test": test})
+    with pytest.warns(UserWarning, match="no training image of 9"):
+        assert HuggingFace(path="set", size=8).load().train.class_names == ("3", "7", "9")
+
+
+def test_an_image_that_cannot_be_read_is_described_without_addresses_of_memory(hub):
+    rows = [{"image": {"bytes": b"junk", "path": None}, "label": 0}]
+    hub({"train": LazyImages(rows), "test": LazyImages(rows)})
+    with pytest.raises(ValueError, match="row 0") as found:
+        HuggingFace(path="set", size=8).load()
+    assert "0x" not in str(found.value)
 
 
 def test_hugging_face_without_its_library(monkeypatch):

@@ -3,11 +3,20 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import attention, import_weights, likelihood_cost, sample_overhead, scaling, train_step
+from benchmarks import (
+    attention,
+    import_weights,
+    likelihood_cost,
+    sample_overhead,
+    scaling,
+    threads,
+    train_step,
+)
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
 from sde_gen.model import DDPMpp
 
@@ -41,6 +50,55 @@ def test_the_cost_of_the_likelihood(monkeypatch, tmp_path):
         (2, "batch repeated"),
         (2, "a pass for each"),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_threads(monkeypatch, tmp_path, capsys):
+    """Training and evaluation with one thread and with the choice, alone; the commands themselves are started."""
+    words = ["--rounds", "2", "--threads", "1", "--loads", "0", "--images", "256", "--n", "2", "--steps", "1"]
+    monkeypatch.setattr(threads, "NETWORK", [*threads.NETWORK, "model.width=8", "model.blocks=1"])
+    monkeypatch.setattr(sys, "argv", [threads.__name__, *words, "--out", str(tmp_path)])
+    threads.main()
+    rows = json.loads((tmp_path / "threads_cpu.json").read_text())["rows"]
+    assert [(row["task"], row["threads"]) for row in rows] == [
+        (task, count) for task in ("evaluate", "train") for count in (1, None)
+    ]
+    assert all(1 <= used <= torch.get_num_threads() for row in rows for used in row["used"])
+    assert all(row["cpu_seconds"][0] > 0 for row in rows)
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_threads_that_change_a_likelihood_end_the_script(monkeypatch, tmp_path):
+    """The commands stand aside; what they report is made up, and the load is real."""
+    values = iter([1.0, 1.0, 1.0, 1.001])
+
+    def command(name, *words):
+        (path,) = (Path(word.removeprefix("run=")) for word in words if word.startswith("run="))
+        (path if name == "train" else tmp_path).mkdir(exist_ok=True)
+        if name == "train":
+            (path / "log.jsonl").write_text('{"images_per_second": 50}\n{"images_per_second": 100}\n')
+        else:
+            (out,) = (Path(word.removeprefix("out=")) for word in words if word.startswith("out="))
+            out.mkdir(exist_ok=True)
+            (out / "bpd.json").write_text(json.dumps({"seconds": 2.0, "per_image": [next(values)]}))
+        return "| threads | 2 (threads=2) |", 3.0
+
+    monkeypatch.setattr(threads, "command", command)
+    words = ["--rounds", "2", "--threads", "2", "--loads", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [threads.__name__, *words])
+    with pytest.raises(SystemExit, match=r"1\.001 bits/dim .* 1\.0 with another"):
+        threads.main()
+    values = iter([1.0] * 4)
+    threads.main()
+    rows = json.loads((tmp_path / "out" / "threads_cpu.json").read_text())["rows"]
+    assert [(row["task"], row["load"], row["used"]) for row in rows] == [
+        ("evaluate", 1, [2, 2]),
+        ("evaluate", 1, [2, 2]),
+        ("train", 1, [2, 2]),
+        ("train", 1, [2, 2]),
+    ]
+    assert rows[2]["images_per_second"] == [100, 100, 100], "the first record holds the start"
 
 
 def test_attention(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -345,10 +346,26 @@ def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: P
 def test_a_finished_training_says_what_it_does_not_do(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [*SMALL, *GREY, "conditioning=class", "run=runs/g"]
     (home / "d").rename(home / "d3")
-    enter(
-        "train", *words, "data.root=d3", "device=cpu", "threads=1", "engine.log_every=16"
-    )  # the same data, elsewhere
-    assert "was finished before, and nothing is trained" in " ".join(capfd.readouterr().out.split())
+    capfd.readouterr()
+    enter("train", *words, "data.root=d3")  # the same data, elsewhere
+    unchanged = " ".join(capfd.readouterr().out.split())
+    assert "was finished before, and nothing is trained" in unchanged
+    assert "change nothing" not in unchanged
+    idle = [
+        "device=cpu",
+        "threads=1",
+        "engine.log_every=16",
+        "compile=graphs",
+        "distributed=fsdp",
+        "preview.n=3",
+    ]
+    enter("train", *words, "data.root=d3", *idle)
+    changed = " ".join(capfd.readouterr().out.split())
+    assert "was finished before, and nothing is trained" in changed
+    told = changed.partition("change nothing")[0]
+    for word in idle:
+        assert re.search(rf"\b{re.escape(word.partition('=')[0])}(\.\w+)*: ", told), word
+    assert "threads=1" not in changed
     images(home / "d2", "cat", "dog", seed=4)
     said = mistake(capfd, "train", *words, "data.root=d2", "optimizer.lr=0.1")
     expected = "finished", "optimizer.lr: ", "-> 0.1", "run=...", "engine.images", "other samples"

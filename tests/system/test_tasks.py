@@ -1,5 +1,6 @@
 """Steered sampling as a user finds it: labels, guidance, tasks on images, and every mistake answered in a line."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +21,7 @@ from sde_gen.inverse.task import Colorize, Deblur, Inpaint, Interpolate, Vary, p
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver import Heun
+from sde_gen.solver.callbacks import EffectiveSampleSize
 from tests.helpers.catalogue import names
 from tests.helpers.commands import enter, mistake
 
@@ -208,6 +210,21 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
         ([plain, "task=vary", "image=0", "n=100"], "one batch"),
     ):
         assert answer in mistake(capfd, "sample", *words), words
+
+
+@pytest.mark.filterwarnings("ignore:.* of the values outside")
+def test_particles_that_collapse_are_said(runs, capfd, tmp_path):
+    """The number stands in the table; the warning appears below 2 particles, or a tenth of them."""
+    plain = [f"run={runs / 'plain'}", "task=superres", "image=0", "steps=3", f"out={tmp_path}"]
+    with pytest.warns(UserWarning, match=r"effective sample size .* of 4 particles .*larger n"):
+        enter("sample", *plain, "method=twisted_smc", "n=4", "noise_std=0.001", "method.solver.gamma=0")
+    assert re.search(r"effective sample size\s+\S\s+\d\.\d of 4, in the worst\s+step", capfd.readouterr().out)
+    assert not EffectiveSampleSize.collapsed(2.0, 8)
+    assert EffectiveSampleSize.collapsed(1.9, 8)
+    assert EffectiveSampleSize.collapsed(9.9, 100)
+    assert not EffectiveSampleSize.collapsed(10.0, 100)
+    enter("sample", *plain, "method=mmps", "n=2")
+    assert "effective sample size" not in capfd.readouterr().out
 
 
 def test_tasks_refuse_images_that_do_not_fit():

@@ -11,10 +11,15 @@ from datetime import timedelta
 import pytest
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError
+from PIL import Image
 from torch.distributed import TCPStore
 
+from sde_gen.cli import build, sample, train
+from sde_gen.cli import main as cli_main
 from sde_gen.cli.app import Command
 from sde_gen.cli.options import check
+from sde_gen.data.image_file import load_image
 from sde_gen.distributed import launch
 from sde_gen.distributed.launch import should_report
 from tests.helpers.subprocesses import ROOT, free_port
@@ -50,13 +55,33 @@ def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys)
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda *about: sys.stderr.write(warnings.formatwarning(*about[:4]))
-            warnings.warn("the film\nis long", UserWarning, stacklevel=1)
+            for category in (UserWarning, RuntimeWarning, FutureWarning, Image.DecompressionBombWarning):
+                warnings.warn("the film\nis long", category, stacklevel=1)
 
     monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
     before = warnings.formatwarning
     Command(name="sample", function=task)()
-    assert capsys.readouterr().err == "warning: the film is long\n"
+    assert capsys.readouterr().err == "warning: the film is long\n" * 4
     assert warnings.formatwarning is before
+
+
+def test_complaints_of_exif_are_no_warnings(monkeypatch, capsys, tmp_path):
+    """The picture itself is fine, and the warning would not name it."""
+    path = tmp_path / "a.jpg"
+    Image.new("L", (4, 4)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+
+    def task(config):
+        del config
+        warnings.showwarning = lambda *about: sys.stderr.write(warnings.formatwarning(*about[:4]))
+        load_image(path, (1, 4, 4))
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.warns(UserWarning, match="EXIF"):
+            load_image(path, (1, 4, 4))
+        Command(name="sample", function=task)()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -170,3 +195,95 @@ def test_an_interrupt_in_the_first_seconds_leaves_no_traceback(seconds, tmp_path
     out, _ = child.communicate(timeout=30)
     assert child.returncode in (-signal.SIGINT, 130)
     assert "Traceback" not in out
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nothing.X", "No module named 'nothing'"),
+        ("sde_gen.training.TensorBord", "No module named 'sde_gen.training.TensorBord'"),
+        ("os.system", "cannot be authorized"),
+    ],
+)
+def test_a_wrong_target_is_one_whole_line(target, words, monkeypatch, capfd):
+    """Hydra's messages of several lines are not cut, and its log does not repeat them."""
+
+    def task(config):
+        build.make(OmegaConf.create({"solver": {"_target_": target}}).solver)
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit):
+        Command(name="sample", function=task)()
+    written = capfd.readouterr().err
+    assert written.startswith("error: solver")
+    assert written.count("\n") == 1
+    assert words in written
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("sample", "seed"), ("train", "engine.seed"), ("train", "data.seed")]
+)
+@pytest.mark.parametrize("seed", [2**64, 10**30, -(2**64)])
+def test_a_seed_out_of_range_is_answered_with_the_limit(command, key, seed, monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(sys, "argv", [command, f"run={tmp_path / 'run'}", f"{key}={seed}"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    function = {"sample": sample.sample, "train": train.train}[command]
+    with pytest.raises(SystemExit):
+        Command(name=command, function=function)()
+    written = capfd.readouterr().err
+    assert written.startswith(f"error: {key}={seed}")
+    limit = {"seed": 2**63 - 1}.get(key, 2**64)
+    assert f"{limit:,}" in written
+    assert written.count("\n") == 1
+
+
+BELL = "\x1b[2J\x07\u202e"
+"""Clears the screen, rings, and turns what follows from right to left."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(f"{BELL}x\nsecond line"),
+        FileNotFoundError(2, "No such file", f"{BELL}x"),
+        ConfigKeyError(f"{BELL}x"),
+        ImportError(f"{BELL}x"),
+        FloatingPointError(f"{BELL}x"),
+    ],
+)
+def test_the_line_of_a_mistake_holds_no_control_characters(error, monkeypatch, capfd):
+    """Names of files and classes may be anybody's, and a terminal obeys them."""
+
+    def task(config):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        Command(name="sample", function=task)()
+    out, written = capfd.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert written.startswith("error: ")
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+    assert "x" in written
+
+
+def test_warnings_and_unknown_commands_hold_no_control_characters(monkeypatch, capsys):
+    def task(config):
+        del config
+        sys.stderr.write(warnings.formatwarning(UserWarning(f"a{BELL}b"), UserWarning, "file", 1))
+
+    monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
+    Command(name="sample", function=task)()
+    written = capsys.readouterr().err
+    assert written.startswith("warning: a")
+    assert written[:-1].isprintable()
+    for words in ([f"{BELL}x"], ["list", f"{BELL}x"]):
+        monkeypatch.setattr(sys, "argv", ["sde-gen", *words])
+        with pytest.raises(SystemExit):
+            cli_main.main()
+        written = capsys.readouterr().err
+        assert written.startswith("error: ")
+        assert written[:-1].isprintable()

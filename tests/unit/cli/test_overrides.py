@@ -162,3 +162,14 @@ def test_the_last_part_of_a_setting_is_matched_first():
     assert suggest("imagess", known) == "did you mean engine.images?"
     assert suggest("warmup", known) == "did you mean lr_schedule.warmup?"
     assert suggest("qqq", [f"key{i}" for i in range(80)]) == "--help lists what there is"
+
+
+@pytest.mark.parametrize(
+    "key", ["loggers0", "loggers.0", "loggers[0]", "loggers.0.folder", "model.multipliers.9"]
+)
+def test_an_element_of_a_list_is_answered_with_the_whole_list(key):
+    with pytest.raises(ValueError, match="is a list, given whole") as found:
+        validate_overrides("train", [f"{key}=3"])
+    name = re.match(r"[a-z.]*[a-z]", key.removesuffix(".0.folder"))[0]
+    assert f"{name}=[" in str(found.value)
+    assert "\n" not in str(found.value)

@@ -18,6 +18,7 @@ import sde_gen
 from sde_gen.cli import trusted
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.kinds import signature
+from sde_gen.data import HuggingFace
 from sde_gen.objective import CrossEntropy
 from tests.helpers import stored_run
 from tests.helpers.catalogue import CONF, names
@@ -274,3 +275,15 @@ def test_a_hostile_run_folder_writes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"as {place}"):
             stored_run.opened(tmp_path / "run")
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_stored_configuration_fetches_nothing_unless_the_user_asks():
+    """Neither of its own accord nor by leaving the setting out."""
+    for more in ({}, {"download": True}):
+        for target in ("HuggingFace", "FashionMNIST"):
+            data = {"_target_": f"sde_gen.data.{target}", **more}
+            assert trusted.reading(data)["download"] is False
+    assert "download" not in trusted.reading({"_target_": "sde_gen.data.ImageFolder", "root": "x"})
+    source = HuggingFace(path="x", download=False)
+    assert source.settings() == HuggingFace(path="x").settings()
+    assert "download" in source.idle, "so that the user may ask for it: data.download=true"

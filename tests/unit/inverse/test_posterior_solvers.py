@@ -11,9 +11,9 @@ from sde_gen.inverse.repaint import RePaint
 from sde_gen.inverse.twisted_smc import TwistedSMC, systematic
 from sde_gen.noise import IID, PerSample
 from sde_gen.sde import SDE
-from sde_gen.solver import Solver
+from sde_gen.solver import Heun, Solver
 from sde_gen.solver.base import StepSolver
-from sde_gen.solver.callbacks import NFECounter
+from sde_gen.solver.callbacks import EffectiveSampleSize, NFECounter, StepInfo
 from tests.helpers import oracles
 from tests.helpers.catalogue import make, names
 
@@ -226,3 +226,25 @@ def test_refuses_what_cannot_be() -> None:
         TwistedSMC(operator=OPERATOR, y=Y, noise_std=STD).solve(
             model, torch.zeros(4, 2).double(), grid, noise=IID.seeded(0)
         )
+
+
+def test_the_effective_sample_size_is_that_of_the_weights_of_the_steps() -> None:
+    """A measurement that says nothing keeps all particles, and an exact one that is far away about one of them."""
+    model, grid = oracles.denoiser(make("sde", "vp")), torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sizes = {}
+    for std in (1e6, 1e-4):
+        solver = TwistedSMC(operator=OPERATOR, y=Y + 3, noise_std=std, gamma=0.0)
+        size = EffectiveSampleSize()
+        assert size.smallest is None
+        solver.solve(model, x, grid, noise=IID.seeded(0), hooks=[size])
+        sizes[std] = size.smallest
+    assert sizes[1e6] == pytest.approx(50, abs=0.01)
+    assert sizes[1e-4] == pytest.approx(1, abs=0.5)
+    size = EffectiveSampleSize()
+    Heun().solve(model, x, grid, hooks=[size])
+    assert size.smallest is None
+    for weights in ([0.5, 0.5, 0.0], [1.0, 1.0, 2.0], [3.0, 3.0, 3.0]):
+        info = StepInfo(0, 1, 1.0, 0.0, x, x, weights=torch.tensor(weights) / sum(weights))
+        size(info)
+    assert size.smallest == pytest.approx(2)

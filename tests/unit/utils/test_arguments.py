@@ -37,6 +37,7 @@ from tests.helpers.catalogue import make, names
 
 X = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 T = torch.tensor(0.5, dtype=torch.float64)
+GAUSSIAN = GaussianDenoiser(sde=VP(), mean=torch.zeros(2), cov=torch.eye(2))
 
 
 def gaussian(process: SDE) -> GaussianDenoiser:
@@ -221,6 +222,23 @@ class Still(nn.Module):
 
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
         return x * c_noise[:, None]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: GAUSSIAN([1, 2], 0.5), r"x_t=\[1, 2\] must be a tensor"),
+        (lambda: GAUSSIAN(X.numpy(), 0.5), r"x_t=array.* must be a tensor"),
+        (lambda: Uniform()(VP(), 3.5), r"steps=3\.5 must be a whole number"),
+        (lambda: Uniform()(VP, 3), r"sde=VP must be an object of SDE.*write VP\("),
+        (lambda: IID.seeded("a"), r"seed='a' must be a whole number"),
+        (lambda: IID.seeded(2**64), r"seed=18446744073709551616 must be .* between"),
+    ],
+)
+def test_calls_refuse_another_kind_in_a_line_too(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as found:
+        call()
+    assert "\n" not in str(found.value)
 
 
 def test_a_setting_is_named_by_where_the_user_sets_it() -> None:

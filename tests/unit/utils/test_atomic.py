@@ -45,14 +45,26 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_long_name_and_a_link_do(tmp_path: Path) -> None:
+def test_a_long_name_does(tmp_path: Path) -> None:
     long = tmp_path / ("\u00e4" * 127)
     atomic.write(long, "x")
     assert long.read_text() == "x"
-    (tmp_path / "link").symlink_to(long)
-    atomic.write(tmp_path / "link", "y")
-    assert (tmp_path / "link").is_symlink()
-    assert long.read_text() == "y"
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    """A run folder of somebody else may hold links to any file of the user."""
+    mine, link = tmp_path / "mine", tmp_path / "run" / "config.yaml"
+    mine.write_text("x")
+    link.parent.mkdir()
+    for target in (mine, tmp_path / "nowhere", link):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        atomic.write(link, "y")
+        assert not link.is_symlink()
+        assert link.read_text() == "y"
+        assert os.listdir(link.parent) == [link.name]
+    assert mine.read_text() == "x"
+    assert sorted(os.listdir(tmp_path)) == ["mine", "run"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -1,9 +1,10 @@
-"""Pipes and devices in a run folder are refused, not waited for."""
+"""Pipes, devices and links in a run folder are refused: nothing is waited for, and nothing is written elsewhere."""
 
 import os
 
 import pytest
 
+from sde_gen.data import atomic_build
 from sde_gen.evaluation.results_log import ResultsLog
 from sde_gen.training import JSONL
 from sde_gen.utils.atomic import exclusive
@@ -16,6 +17,8 @@ def _lock(path):
 
 CASES = {
     "log.jsonl": lambda path: JSONL(path).on_train_start(0, 1),
+    "more.jsonl": lambda path: JSONL(path).on_log({"images": 1}),
+    ".cache.lock": lambda path: atomic_build.build_atomically(path.with_name("cache"), {}, lambda _: {}),
     ".lock": _lock,
     "bpd.jsonl": lambda path: ResultsLog(path, {}).begin(),
 }
@@ -31,10 +34,21 @@ def test_a_pipe_or_a_device_is_refused(name, tmp_path):
             CASES[name](path)
     finally:
         os.close(keep)
-    path.unlink()
-    path.symlink_to("/dev/null")
-    with pytest.raises(OSError, match="Not a regular file"):
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_a_link_is_refused_and_what_it_leads_to_stays_as_it_was(name, there, tmp_path):
+    target, path = tmp_path / "elsewhere", tmp_path / "run" / name
+    path.parent.mkdir()
+    if there:
+        target.write_text("mine")
+    path.symlink_to(target)
+    with pytest.raises(OSError, match="link") as found:
         CASES[name](path)
+    assert found.value.filename == str(path)
+    assert target.read_text() == "mine" if there else not target.exists()
+    assert path.is_symlink()
 
 
 @pytest.mark.parametrize("line", ["[1]", '{"images": [1]}', '{"images": Infinity}', "\udcff"])

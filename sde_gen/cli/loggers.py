@@ -1,0 +1,72 @@
+"""Further callbacks of a training, by their classes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from sde_gen.cli import build
+from sde_gen.cli.app import format_error
+from sde_gen.cli.options import shown
+from sde_gen.cli.targets import import_object
+from sde_gen.training import Callback
+
+EXPECTED = (
+    "expected a class derived from sde_gen.training.Callback, such as "
+    "loggers=[{_target_: sde_gen.training.TensorBoard, folder: tb}]"
+)
+
+
+def check_loggers(nodes: ListConfig) -> None:
+    """Refuse entries that describe no callback, before anything is built.
+
+    Raises:
+        ValueError: one of them is none, or an argument is of another kind; the message names it.
+    """
+    for place, node in _each(nodes):
+        name = node._target_
+        try:
+            found = import_object(name)
+        except Exception as error:  # whatever the modules on the way raise
+            raise ValueError(
+                f"{place}: there is no class {name} ({format_error(error)}); {EXPECTED}"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, Callback)):
+            raise ValueError(f"{place}: {name} is no callback; {EXPECTED}")
+        if node.get("_partial_", False):
+            raise ValueError(f"{place}: _partial_=true makes no callback of {name}; {EXPECTED}")
+        with _named(place):
+            build.check(node)
+
+
+def make_loggers(nodes: ListConfig) -> list[Callback]:
+    """Build the callbacks.
+
+    Raises:
+        ValueError: as :func:`check_loggers`.
+    """
+    check_loggers(nodes)
+    found: list[Callback] = []
+    for place, node in _each(nodes):
+        with _named(place):
+            found.append(build.make(node))
+    return found
+
+
+def _each(nodes: ListConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The entries, without the names of their places in the configuration, and these names."""
+    plain: Any = OmegaConf.to_container(nodes, resolve=True)
+    for index, node in enumerate(plain):
+        created = OmegaConf.create(node)
+        assert isinstance(created, DictConfig), shown(node)
+        yield f"loggers[{index}]", created
+
+
+@contextlib.contextmanager
+def _named(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, InstantiationException) as error:
+        raise ValueError(f"{place}: {format_error(error)}") from error
