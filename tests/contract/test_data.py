@@ -228,7 +228,7 @@ def test_download_is_explicit_checked_and_leaves_nothing_wrong(tmp_path, monkeyp
     other = {**there, "root": str(tmp_path / "other")}
     with pytest.raises(ValueError, match="SHA-256"):
         FashionMNIST(**other, download=True).load()
-    with pytest.raises(ValueError, match="by hand"):
+    with pytest.raises(ValueError, match="manually"):
         FashionMNIST(**{**other, "url": (tmp_path / "nowhere").as_uri()}, download=True).load()
     for file in (tmp_path / "server").iterdir():
         file.write_bytes(scrambled(file.read_bytes()))
