@@ -42,7 +42,8 @@ def resume(
         Images seen, or None without a checkpoint.
 
     Raises:
-        ValueError: the checkpoint is of another network or batch size, or contains non-finite values.
+        ValueError: the checkpoint is of another network, batch size or choice of parameters to train, or contains
+            non-finite values.
     """
     saved = checkpoint.latest(folder, strategy=strategy)
     if saved is None:
@@ -53,6 +54,7 @@ def resume(
             f"{what} has seen {saved.images:,} images, which is not a multiple of batch_size={batch_size}; "
             "keep its batch size or choose another run folder"
         )
+    _check_trained(saved.about.get("trained"), about.get("trained"), what)
     load_into(net, saved.net, what=what, strategy=strategy)
     load_into(ema_model, saved.ema, what=what, strategy=strategy)
     from_tensors(adam, saved.optimizer, strategy)
@@ -68,6 +70,21 @@ def resume(
             stacklevel=3,
         )
     return saved.images
+
+
+def _check_trained(stored: Any, now: Any, what: str) -> None:
+    """Refuse a training of other parameters: the states of the optimizer are numbered."""
+    if stored != now:
+        names = [
+            "all parameters"
+            if not isinstance(each, list)
+            else f"{len(each)} parameters ({', '.join(map(str, each[:2]))}, ...)"
+            for each in (stored, now)
+        ]
+        raise ValueError(
+            f"{what} trains other parameters: {names[0]}, now {names[1]}; give freeze=... and adapter=... as they "
+            "were, or choose another run folder"
+        )
 
 
 def _check_finite(

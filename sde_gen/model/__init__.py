@@ -1,5 +1,6 @@
 """Networks: plain modules ``net(x, c_noise, label=None)``, independent of the process."""
 
+from sde_gen.model.adapter import Adapter, LoRA, NoAdapter
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample
 from sde_gen.model.classifier.adm_encoder import ADMEncoder
@@ -54,6 +55,7 @@ __all__ = [
     "ADM",
     "MLP",
     "ADMEncoder",
+    "Adapter",
     "AttentionPattern",
     "AttentionPooling",
     "AveragePooling",
@@ -75,9 +77,11 @@ __all__ = [
     "LearnedRotation",
     "Level",
     "LevelResample",
+    "LoRA",
     "MultiScalePooling",
     "NCSNpp",
     "NeighborhoodAttention",
+    "NoAdapter",
     "NoInput",
     "NoOutput",
     "NormalizedMultiScalePooling",

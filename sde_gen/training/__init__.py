@@ -4,6 +4,7 @@ from sde_gen.training.callbacks import JSONL, Callback, TensorBoard
 from sde_gen.training.compile import Blocks, Compiler, Eager, Graphs
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater, HalfLifeEMA, WarmupEMA
+from sde_gen.training.frozen import freeze
 from sde_gen.training.lr_schedule import ConstantLR, CosineLR, LinearLR, LRSchedule
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
@@ -38,6 +39,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "WarmupEMA",
+    "freeze",
 ]
 
 

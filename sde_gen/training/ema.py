@@ -70,7 +70,7 @@ class HalfLifeEMA(EMA):
 
 
 class EMAUpdater:
-    """In-place update of the EMA weights of a network.
+    """In-place update of the EMA weights of a network; frozen parameters are left as they are.
 
     Arguments:
         ema_model: a copy of the network.
@@ -78,8 +78,13 @@ class EMAUpdater:
     """
 
     def __init__(self, ema_model: nn.Module, net: nn.Module) -> None:
-        self.target: list[Tensor] = list(ema_model.parameters())  # listed once, because listing is slow
-        self.source: list[Tensor] = list(net.parameters())
+        pairs = [
+            pair
+            for pair in zip(ema_model.parameters(), net.parameters(), strict=True)
+            if pair[1].requires_grad
+        ]
+        self.target: list[Tensor] = [target for target, _ in pairs]  # listed once: it takes time
+        self.source: list[Tensor] = [source for _, source in pairs]
         self.buffers = list(ema_model.buffers()), list(net.buffers())
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from sde_gen.training.compile import Compiler, Eager
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater
 from sde_gen.training.execution import Check, Chooser, Execution, Given, in_format, interruptible, rows
+from sde_gen.training.frozen import trained
 from sde_gen.training.lr_schedule import LRSchedule
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
@@ -48,7 +49,8 @@ class Trainer(Checked):
     which are requested from cuDNN.
 
     Arguments:
-        denoiser: the denoiser to train, or a classifier of noisy samples; on the device already.
+        denoiser: the denoiser to train, or a classifier of noisy samples; on the device already. Parameters with
+            ``requires_grad=False`` are frozen.
         objective: the loss.
         train: the training split.
         held_out: the split for the validation loss.
@@ -70,7 +72,7 @@ class Trainer(Checked):
         upgrade: renames settings of an earlier version in the metadata of a checkpoint.
 
     Raises:
-        ValueError: a batch cannot be shared evenly, or ``about`` is not JSON-serializable.
+        ValueError: a batch cannot be shared evenly, all parameters are frozen, or ``about`` is not JSON-serializable.
     """
 
     denoiser: NetworkDenoiser | NoisyClassifier
@@ -104,6 +106,9 @@ class Trainer(Checked):
             )
         if self.strategy.rank == 0:
             self.lr_schedule.check(settings.images)
+        names = trained(self.denoiser.net)
+        if names == []:
+            raise ValueError("all parameters are frozen: leave some to be trained")
         self.device = next(self.denoiser.parameters()).device
         self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
         self.batches = Batches(
@@ -121,7 +126,7 @@ class Trainer(Checked):
         self.ddp_model._modules = {**self.denoiser._modules, "net": self.strategy.wrap(self.denoiser.net)}
         self.strategy.shard(self.ema_model.net)
         self.ema_updater = EMAUpdater(self.ema_model.net, self.denoiser.net)
-        self.weights = list(self.denoiser.net.parameters())
+        self.weights = [weight for weight in self.denoiser.net.parameters() if weight.requires_grad]
         self.adam = self.optimizer.build(self.weights)
         self.metrics = Metrics(self.denoiser.sde, self.device, self.strategy)
         self.nonfinite_guard = NonFiniteGuard(self.device)
@@ -131,6 +136,7 @@ class Trainer(Checked):
         self.about = plain(
             {
                 **self.about,
+                **({"trained": names} if names else {}),
                 "precision": str(self.precision.dtype(self.device)),
                 "execution": self._execution_record(),
             }
