@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.distributed.storage import TensorSource
 from sde_gen.model.adapter import merged, plain_name
-from sde_gen.utils.one_line import line
 
 
 class Transfer(NamedTuple):

@@ -1,10 +1,11 @@
 """The composition root: the one place where a configuration becomes objects that are composed."""
 
 import subprocess
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def model(config: DictConfig, data_spec: DataSpec, **more: Any) -> Any:
 
 
 def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
-    """Build the network of a score model or of a classifier.
+    """Build the network of a score model, with its adapter, or of a classifier.
 
     Raises:
         ValueError: it is the other of the two than the objective trains.
@@ -93,7 +94,8 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
     classes = accepts(config.model, "num_classes") and conditional(config)
     given = {"num_classes": data_spec.classes} if classes else {}
     built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **given})
-    return built
+    adapter = config.get("adapter")
+    return built if adapter is None else make(adapter)(built)
 
 
 def networks(kind: Any) -> list[str]:
@@ -207,6 +209,7 @@ def trainer(
     splits: Splits,
     *,
     model: Callable[[DictConfig, DataSpec], Any] = model,
+    init: Mapping[str, Any] = MappingProxyType({}),
     **more: Any,
 ) -> Trainer:
     """Build the training of a configuration of the command ``train``.
@@ -215,6 +218,7 @@ def trainer(
         config: the configuration.
         splits: the data.
         model: builds what is trained: a denoiser, or a classifier of noisy samples.
+        init: metadata of the initial weights; empty for random ones.
         more: further arguments: callbacks and when to stop.
     """
     data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
@@ -252,6 +256,7 @@ def trainer(
             "facts": vars(data_spec),
             "data": identity(config, splits).plain(),
             "versions": versions(),
+            **({"init": dict(init)} if init else {}),
         },
         conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
         upgrade=upgrade_about,

@@ -107,6 +107,8 @@ _DATA: dict[str, OptionKind] = {
 OPTIONS: dict[str, dict[str, OptionKind]] = {
     "train": {
         "run": PATH,
+        "init": optional(PATH),
+        "freeze": listed(TEXT, "patterns of parameter names"),
         "threads": optional(whole(1)),
         "device": DEVICE,
         "loggers": listed(OBJECT, "objects, each with a _target_"),

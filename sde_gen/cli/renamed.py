@@ -188,6 +188,14 @@ def upgrade(config: Any) -> Any:
     return config
 
 
+ADDED: dict[str, Any] = {"adapter": {"_target_": "sde_gen.model.NoAdapter"}, "freeze": []}
+"""Settings of a training that earlier versions did not have, with the values that they amounted to."""
+
+
 def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
-    """Rename the configuration in the metadata of a checkpoint."""
-    return {**about, "config": upgrade(about["config"])} if "config" in about else about
+    """Rename the configuration in the metadata of a checkpoint, and add settings that its version did not have."""
+    if "config" not in about:
+        return about
+    config = upgrade(about["config"])
+    trains = isinstance(config, dict) and "engine" in config and "model" in config
+    return {**about, "config": {**ADDED, **config} if trains else config}

@@ -24,6 +24,7 @@ from sde_gen.cli.build import DataSpec
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
+from sde_gen.model.adapter import merge
 from sde_gen.training.precision import Float32, Precision, contexts
 
 PARTS_READ = ("ema",)
@@ -93,6 +94,7 @@ def load_run(config: DictConfig) -> Run:
         denoiser = build.model(stored, data_spec, context=contexts(where, dtype))
         codec = build.codec(stored, data_spec)
         load_into(denoiser.net, found.ema, what=what)
+        merge(denoiser.net)
     return Run(
         folder=folder,
         config=stored,

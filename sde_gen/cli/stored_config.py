@@ -1,6 +1,6 @@
 """The configuration with which a training continues: that of the run folder, and what the command line changes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import trusted
 from sde_gen.cli.app import cli_overrides
+from sde_gen.cli.initialization import open_source
 from sde_gen.cli.renamed import upgrade
 
 OF_THE_COMMAND = ("run", "device", "loggers", "preview")
 """Parts that the command line decides, and no stored configuration."""
+
+OF_WEIGHTS = ("model", "sde", "parametrization", "codec", "conditioning")
+"""Parts without which weights have another prediction."""
 
 
 def with_stored(config: DictConfig) -> DictConfig:
@@ -33,8 +37,42 @@ def with_stored(config: DictConfig) -> DictConfig:
     changed = {key.replace("/", ".") for key, word in overrides.items() if not word.startswith("~")}
     chosen = {key for key in changed if isinstance(OmegaConf.select(config, key), DictConfig)}
     stored = _stored(Path(config.run), {str(key) for key in config} - chosen)
-    if not stored:
+    return _merged(config, stored, changed) if stored else config
+
+
+def with_initial(config: DictConfig) -> DictConfig:
+    """Take from the training of the weights that ``init=...`` names what the command line does not set.
+
+    These are the network, its process, prediction type, codec and conditioning; shape and classes are those of the
+    data.
+
+    Returns:
+        The configuration itself where no weights are named, a file holds them, or a recipe is chosen.
+
+    Raises:
+        ValueError: there are no weights, or their configuration is not to be trusted.
+    """
+    overrides = cli_overrides()
+    resumed = "run" in overrides and checkpoint.paths(Path(config.run) / "checkpoints")
+    if config.get("init") is None or resumed or "recipe" in overrides or not Path(config.init).is_dir():
         return config
+    stored = open_source(config.init).config
+    changed = {key.replace("/", ".") for key, word in overrides.items() if not word.startswith("~")}
+    chosen = {key for key in changed if isinstance(OmegaConf.select(config, key), DictConfig)}
+    parts = trusted.check({key: stored.get(key) for key in OF_WEIGHTS if key not in chosen})
+    return _merged(config, {key: _of_any_data(part) for key, part in parts.items()}, changed)
+
+
+def _of_any_data(part: Any) -> Any:
+    """Leave open in a part of a configuration what the data determine."""
+    if not isinstance(part, dict):
+        return part
+    free = {"shape": "???", "classes": "???", "levels": "???", "num_classes": 0}
+    return {key: free.get(key, value) for key, value in part.items()}
+
+
+def _merged(config: DictConfig, stored: Mapping[str, Any], changed: set[str]) -> DictConfig:
+    """Replace parts of a configuration by stored ones, but for the places that the command line changed."""
     merged = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(merged, DictConfig)
     with open_dict(merged):
@@ -57,9 +95,19 @@ def _stored(folder: Path, keys: set[str]) -> dict[str, Any]:
         found = trusted.check({key: stored.get(key) for key in keys - set(OF_THE_COMMAND)})
         if "data" in found:
             found["data"] = trusted.reading(found["data"])
+        found |= _plain(stored, keys)
         preview = _preview(stored.get("preview"))
         return {**found, "preview": preview} if preview and "preview" in keys else found
     return {}
+
+
+def _plain(stored: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    """The stored names of initial weights and of frozen parameters."""
+    init, freeze = stored.get("init"), stored.get("freeze")
+    found: dict[str, Any] = {"init": init} if isinstance(init, str) and "${" not in init else {}
+    if isinstance(freeze, list) and all(isinstance(each, str) and "${" not in each for each in freeze):
+        found["freeze"] = freeze
+    return {key: value for key, value in found.items() if key in keys}
 
 
 def _preview(node: Any) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sde_gen.cli import build
 from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
-from sde_gen.cli.stored_config import with_stored
+from sde_gen.cli.stored_config import with_initial, with_stored
 from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
@@ -25,7 +25,7 @@ from sde_gen.utils.types import Shape
 
 def train(config: DictConfig) -> None:
     """Train, or continue from the last checkpoint of the run folder."""
-    config = with_stored(config)
+    config = with_initial(with_stored(config))
     require_int(config.preview, "n")
     if build.trained_class(config) is not NetworkDenoiser:
         reject_unused("a classifier draws no samples", "preview")

@@ -20,6 +20,7 @@ from sde_gen.checkpoint.manifest import diff_config
 from sde_gen.cli import build, console
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.config_files import printable
+from sde_gen.cli.initialization import initial_weights
 from sde_gen.cli.loggers import check_loggers, make_loggers
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
@@ -59,9 +60,16 @@ def _name_data(config: DictConfig) -> None:
         config.run = "-".join([config.run, *(re.sub(r"[^\w.-]+", "_", part) for part in parts)])
 
 
+def _name_init(config: DictConfig) -> None:
+    """Name the run folder by the weights that it begins from unless the user names it."""
+    if config.get("init") is not None and not _named():
+        config.run += f"-from-{re.sub(r'[^A-Za-z0-9_.-]+', '_', Path(os.path.abspath(config.init)).stem)}"
+
+
 def set_run_dir(config: DictConfig) -> None:
     """Name the run folder by data on the disk, and in a sweep by the settings that are swept."""
     _name_data(config)
+    _name_init(config)
     hydra = HydraConfig.get()
     excluded = {"run", *hydra.job.config.override_dirname.exclude_keys}
     overrides = {
@@ -83,8 +91,13 @@ def check_compatible(folder: Path, config: DictConfig) -> None:
         if not isinstance(old, dict):
             continue  # damaged, or of another origin: the trainer reports it
         new = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
-        kinds = ("sde", "parametrization", "codec")
-        changed = [line for kind in kinds for line in diff_config(old.get(kind), new[kind], kind)]
+        kinds = ("sde", "parametrization", "codec", "adapter")
+        changed = [
+            line
+            for kind in kinds
+            if kind in old or kind != "adapter"  # which an earlier version did not have
+            for line in diff_config(old.get(kind), new.get(kind), kind)
+        ]
         if changed:
             raise ValueError(
                 f"{folder} holds a training with other settings ({'; '.join(changed)}); its weights would have "
@@ -206,6 +219,7 @@ def fit(
     splits: Splits = build.make(config.data).load()
     check_compatible(folder, config)
     unused = check_data(folder, config, splits)
+    initial = initial_weights(config, folder)
     chosen = of_training(config, build.device(config.device))
     with init_distributed(partial(build.make, config.distributed)) as strategy:
         with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
@@ -219,6 +233,8 @@ def fit(
             trainer = build.trainer(
                 config,
                 splits,
+                model=initial.model(build.model, shown=strategy.rank == 0),
+                init=initial.record,
                 callbacks=callbacks,
                 stop=stop,
                 strategy=strategy,
@@ -246,6 +262,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
         threads: how the number of threads was chosen.
     """
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
+    trained = sum(p.numel() for p in trainer.weights)
     title = f"training of {folder}"
     if before:
         title += " was finished before, and nothing is trained; to go on, give a larger engine.images"
@@ -255,7 +272,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
         title,
         {
             "images": f"{trainer.images:,} of {trainer.settings.images:,}",
-            "parameters": f"{parameters:,}",
+            "parameters": f"{parameters:,}" + (f", {trained:,} trained" if trained < parameters else ""),
             **(
                 {"threads": f"{threads.summary(trainer.execution)}{_format(trainer)}"}
                 if trainer.device.type == "cpu" and not before

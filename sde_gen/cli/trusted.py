@@ -22,6 +22,7 @@ from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser.parametrization import Parametrization
 from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
+from sde_gen.model.adapter import Adapter
 from sde_gen.objective.dsm import Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.weighting.base import Weighting
@@ -35,6 +36,7 @@ from sde_gen.training.optimizer import Optimizer
 from sde_gen.training.precision import Precision
 
 PLACES: dict[str, Any] = {
+    "adapter": Adapter,
     "augmentation": Augmentation,
     "codec": Codec,
     "compile": Compiler,
@@ -57,7 +59,7 @@ PLACES: dict[str, Any] = {
 }
 """Parts of a stored configuration that may be built, and their types; other parts are ignored."""
 
-SIZED = frozenset({"codec", "conditioning", "model", "parametrization", "sde"})
+SIZED = frozenset({"adapter", "codec", "conditioning", "model", "parametrization", "sde"})
 """Parts in which integers are sizes."""
 
 LARGEST = 2**20

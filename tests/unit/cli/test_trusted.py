@@ -24,6 +24,7 @@ from tests.helpers import stored_run
 from tests.helpers.catalogue import CONF, names
 
 HOMES = {
+    "adapter": ["model.adapter"],
     "augmentation": ("data.augment",),
     "codec": ("data.codec",),
     "compile": ("training.compile",),

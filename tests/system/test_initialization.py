@@ -1,0 +1,130 @@
+"""Trainings that begin from weights: what is taken, what is kept, and how they go on."""
+
+import json
+import shutil
+
+import pytest
+import safetensors.torch
+import torch
+
+import sde_gen as sg
+from sde_gen.checkpoint import store as checkpoint
+from tests.helpers.tiny_run import read
+from tests.system.test_commands import TINY, enter, mistake
+
+SHORT = [word for word in TINY if not word.startswith(("model.", "engine.images"))]
+SHORT += ["threads=1", "lr_schedule=constant", "lr_schedule.warmup=0"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "digits"
+    enter("train", *TINY, f"run={folder}", "threads=1", "engine.images=128", "lr_schedule.warmup=0")
+    return folder
+
+
+def newest(folder):
+    return checkpoint.latest(folder / "checkpoints")
+
+
+def test_begins_from_a_run_and_says_so(run, tmp_path, capfd):
+    out = tmp_path / "tuned"
+    words = [f"init={run}", f"run={out}", "data.classes=[3]", "freeze=[stem.*]", *SHORT]
+    enter("train", *words, "engine.images=128")
+    text = capfd.readouterr().out
+    theirs, ours = newest(run), newest(out)
+    assert "stem.weight" not in text.split("new")[1].split("left over")[0]
+    assert theirs.ema["stem.weight"].shape == (8, 1, 3, 3), (
+        "the network is that of the run without any word of it"
+    )
+    assert torch.equal(theirs.ema["stem.weight"][()], ours.ema["stem.weight"][()])
+    assert torch.equal(theirs.ema["stem.weight"][()], ours.net["stem.weight"][()])
+    assert not torch.equal(theirs.ema["output.head.conv.weight"][()], ours.net["output.head.conv.weight"][()])
+    assert ours.about["init"]["images"] == 128
+    manifest = json.loads((run / "checkpoints" / "000000000128" / "checkpoint.json").read_text())
+    assert ours.about["init"]["sha256"] == manifest["sha256"]["ema.safetensors"]
+    assert ours.about["facts"]["classes"] == 1
+
+    shutil.copytree(run, tmp_path / "moved")  # goes on without its source, and does not read it
+    enter("train", f"run={out}", "engine.images=192", *SHORT)
+    assert newest(out).about["init"] == ours.about["init"]
+    enter("train", f"run={out}", f"init={tmp_path / 'moved'}", "engine.images=256", *SHORT)
+    enter("train", *TINY, f"run={tmp_path / 'other'}", "threads=1", "engine.images=64", "engine.seed=1")
+    for arguments, words in (
+        ([f"run={out}", f"init={tmp_path / 'other'}"], "began from other weights"),
+        ([f"run={out}", f"init={tmp_path / 'nowhere'}"], "began from other weights"),
+        ([f"run={out}", "freeze=[]"], "trains other parameters"),
+        ([f"run={tmp_path / 'other'}", f"init={run}"], "did not begin from other weights"),
+        ([f"run={run}", f"init={run}"], "the run folder itself"),
+    ):
+        assert words in mistake(capfd, "train", "engine.images=512", *arguments, *SHORT)
+
+
+def test_begins_from_a_file_of_weights(run, tmp_path, capfd):
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({**read(newest(run).ema), "elsewhere": torch.ones(3)}, file)
+    out = tmp_path / "from_file"
+    enter("train", *TINY, f"init={file}", f"run={out}", "engine.images=64", "threads=1", "optimizer.lr=1e-30")
+    text = capfd.readouterr().out
+    assert "1: elsewhere" in text
+    assert torch.equal(newest(out).net["stem.weight"][()], newest(run).ema["stem.weight"][()])
+    assert newest(out).about["init"]["images"] is None
+    file.rename(tmp_path / "moved.safetensors")
+    enter("train", f"run={out}", f"init={tmp_path / 'moved.safetensors'}", "engine.images=128", *SHORT)
+
+
+def test_classes_are_new_where_the_network_has_others(run, tmp_path, capfd):
+    out = tmp_path / "labeled"
+    enter("train", f"init={run}", f"run={out}", "conditioning=class", "engine.images=64", *SHORT)
+    text = capfd.readouterr().out
+    assert "classes.weight (11, 128)" in text or "classes.weight (11, 32)" in text
+    again = tmp_path / "fewer"
+    enter("train", f"init={out}", f"run={again}", "data.classes=[1,7]", "engine.images=64", *SHORT)
+    assert "of another shape" in capfd.readouterr().out
+    assert sg.load(again).sample(3, label=torch.tensor([0, 1, 1])).shape == (3, 1, 8, 8)
+
+
+def test_low_rank_adapter_trains_samples_and_goes_on(run, tmp_path, capfd):
+    out = tmp_path / "lora"
+    words = [f"init={run}", f"run={out}", "adapter=lora", "adapter.rank=2", *SHORT]
+    enter("train", *words, "engine.images=64")
+    assert "trained" in capfd.readouterr().out
+    saved = newest(out)
+    name = "stem.parametrizations.weight.original"
+    assert torch.equal(saved.ema[name][()], newest(run).ema["stem.weight"][()])
+    enter("train", f"run={out}", "engine.images=128", *SHORT)
+    assert (out / "checkpoints" / "000000000128").is_dir()
+    loaded = sg.load(out)
+    assert set(loaded.denoiser.net.state_dict()) == set(sg.load(run).denoiser.net.state_dict()), "merged"
+    assert not torch.equal(loaded.sample(2), sg.load(run).sample(2))
+    enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
+    assert "adapter" in mistake(capfd, "train", f"run={out}", "adapter.rank=3", "engine.images=256", *SHORT)
+    chained = tmp_path / "chained"  # from the sum
+    enter("train", f"init={out}", f"run={chained}", "engine.images=64", "optimizer.lr=1e-30", *SHORT)
+    weight = loaded.denoiser.net.stem.weight
+    assert torch.equal(newest(chained).net["stem.weight"][()], weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init=nowhere"], "no such run folder or file"),
+        (["init=."], "no checkpoint"),
+        (["init=weights.pt"], "convert"),
+        (["init=weights.safetensors"], "was not written by this package"),
+        (["freeze=[stem.*]"], "name trained ones with init=RUN"),
+        (["adapter=lora"], "name trained ones with init=RUN"),
+        (["adapter=lora", "adapter.rank=0"], "rank=0"),
+        (["init={run}", "freeze=[nothing]"], "nothing names no parameter"),
+        (["init={run}", "model=mlp", "data=moons"], "fits this network"),
+        (["init={run}", "adapter=lora", "adapter.targets=[x]"], "x names no linear"),
+        (["init={run}", "data.classes=[10]"], "different digits"),
+    ],
+)
+def test_mistakes(arguments, words, run, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights.pt", "weights.safetensors"):
+        (tmp_path / name).write_bytes(b"no weights")
+    arguments = [word.format(run=run) for word in arguments]
+    assert words in mistake(capfd, "train", *arguments, *SHORT)
+    assert not (tmp_path / "runs").exists()
