@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sde_gen import __version__
-from sde_gen.cli import options
+from sde_gen.cli import options, pretrained
 from sde_gen.cli.config_files import CONF, printable
 from sde_gen.cli.help import command_help
 from sde_gen.cli.overrides import validate_overrides
@@ -67,6 +67,7 @@ class Command:
     def run(self, config: DictConfig) -> None:
         """Check the options and run the task; mistakes are raised."""
         options.check(config, self.name)
+        pretrained.replace_names(config)
         self.function(config)
 
     def run_or_exit(self, config: DictConfig) -> None:

@@ -13,6 +13,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """The configuration: inside the package in a wheel, beside it in a checkout."""
 
+PRETRAINED = PACKAGE / "pretrained"
+"""The trained models that come with the package: a folder each."""
+
 MAX_NAMES_LISTED = 40
 """Names that an error lists, at most."""
 
@@ -52,12 +55,14 @@ class Group(NamedTuple):
 
 
 def kinds() -> list[str]:
-    """Names of the groups of files."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    """Names of the groups of files, and ``pretrained``."""
+    return sorted([*(path.name for path in CONF.iterdir() if path.is_dir()), PRETRAINED.name])
 
 
 def names(kind: str) -> list[str]:
-    """Names to choose from in conf/<kind>."""
+    """Names to choose from in conf/<kind>, or of the pretrained models."""
+    if kind == PRETRAINED.name:
+        return sorted(path.parent.name for path in PRETRAINED.glob("*/card.yaml"))
     return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
 
 

@@ -15,7 +15,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config, line
 from sde_gen.checkpoint.tensors import open_shards
 from sde_gen.checkpoint.transfer import Transfer, transfer
-from sde_gen.cli import console
+from sde_gen.cli import console, pretrained
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.renamed import upgrade
 from sde_gen.distributed.storage import TensorSource
@@ -102,6 +102,7 @@ def initial_weights(config: DictConfig, folder: Path) -> InitialWeights:
         ValueError: there are none, they are damaged, or the training in the folder began from others.
     """
     init = config.get("init")
+    init = None if init is None else str(pretrained.resolve(init))
     if init is not None and Path(init).resolve() == folder.resolve():
         raise ValueError(
             f"init={init} names the run folder itself: run={folder} alone goes on with its training, and a new "
@@ -126,7 +127,7 @@ def open_source(init: str) -> Source:
     Raises:
         ValueError: there are none, or they are damaged.
     """
-    path = Path(init)
+    path = pretrained.resolve(init)
     if path.is_dir() and not (path / manifest.NAME).exists():
         saved = checkpoint.latest(path / "checkpoints", (PART,))
         if saved is None:

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from sde_gen.cli import pretrained
 from sde_gen.cli.config_files import kinds, names
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
@@ -113,10 +114,10 @@ def load(
     device: str = "auto",
     trust: Iterable[str] = (),
 ) -> LoadedRun:
-    """Load a run folder.
+    """Load a run folder, or a pretrained model that comes with the package.
 
     Arguments:
-        folder: the run folder.
+        folder: the run folder; or a name of ``sg.list("pretrained")``, such as ``"digits-vp"``.
         checkpoint: None for the last one, "best", or a folder name in checkpoints.
         device: "auto", "cpu", "cuda", ...
         trust: further packages whose classes the stored configuration may name.
@@ -124,12 +125,16 @@ def load(
     Raises:
         ValueError: no run folder or checkpoint, or an invalid one.
     """
+    if not Path(folder).is_dir() and str(folder).removeprefix(pretrained.PREFIX) in pretrained.names():
+        folder = pretrained.folder(str(folder))
     given = {"run": str(folder), "checkpoint": checkpoint, "device": device, "trust": [*trust]}
     return LoadedRun(load_run(OmegaConf.create(given)))
 
 
 def list_names(kind: str | None = None) -> Sequence[str]:
     """Return the names of a kind, such as ``"solver"``, as the command line takes them; without a kind, all kinds.
+
+    The kind ``"pretrained"`` has the names of the models that come with the package.
 
     Raises:
         ValueError: an unknown kind.

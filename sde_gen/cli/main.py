@@ -70,7 +70,15 @@ def print_names(arguments: Sequence[str]) -> None:
     for kind in arguments:
         if kind not in kinds():
             _refuse(f"group {kind} is unknown; {suggest(kind, kinds())}")
-        print("\n".join(names(kind)))
+        print("\n".join(_described() if kind == PRETRAINED.name else names(kind)))
+
+
+def _described() -> list[str]:
+    """Lines of the pretrained models: their names with descriptions."""
+    from sde_gen.cli import pretrained  # only here: it imports PyTorch
+
+    cards = {name: pretrained.Card.read(pretrained.FOLDER / name) for name in pretrained.names()}
+    return [f"{pretrained.PREFIX}{name:<24} {card.summary()}" for name, card in cards.items()]
 
 
 def _refuse(message: str) -> NoReturn:

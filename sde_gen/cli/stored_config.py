@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import trusted
+from sde_gen.cli import pretrained, trusted
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.initialization import open_source
 from sde_gen.cli.renamed import upgrade
@@ -54,9 +54,10 @@ def with_initial(config: DictConfig) -> DictConfig:
     """
     overrides = cli_overrides()
     resumed = "run" in overrides and checkpoint.paths(Path(config.run) / "checkpoints")
-    if config.get("init") is None or resumed or "recipe" in overrides or not Path(config.init).is_dir():
+    init = config.get("init")
+    if init is None or resumed or "recipe" in overrides or not pretrained.resolve(init).is_dir():
         return config
-    stored = open_source(config.init).config
+    stored = open_source(init).config
     changed = {key.replace("/", ".") for key, word in overrides.items() if not word.startswith("~")}
     chosen = {key for key in changed if isinstance(OmegaConf.select(config, key), DictConfig)}
     parts = trusted.check({key: stored.get(key) for key in OF_WEIGHTS if key not in chosen})

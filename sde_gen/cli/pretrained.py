@@ -1,0 +1,205 @@
+"""Trained models that come with the package: run folders with a model card, in sde_gen/pretrained."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.checkpoint import manifest
+from sde_gen.checkpoint import store as checkpoint
+from sde_gen.checkpoint.manifest import line
+from sde_gen.cli import config_files
+from sde_gen.utils import atomic
+
+FOLDER = config_files.PRETRAINED
+"""The models: a folder each."""
+
+PREFIX = "pretrained/"
+"""Beginning of their names on the command line."""
+
+CARD = "card.yaml"
+
+WEIGHTS = "ema.safetensors"
+
+LARGEST_CARD, LARGEST_WEIGHTS = 2**16, 8 * 10**6
+"""Bytes of a card and of the weights, at most."""
+
+COPIES = Path("runs") / "pretrained"
+"""Where a command lays the copy of a model, beside which it writes."""
+
+PATHS = ("run", "guidance.weak", "guidance.classifier")
+"""Settings of commands that name a run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A measured figure of a model.
+
+    Arguments:
+        metric: name of the metric, as ``evaluate`` takes it.
+        mean: its value.
+        standard_error: its standard error over the images.
+        unit: its unit.
+        images: number of images.
+        split: split of the data.
+        nfe: network evaluations per image.
+        command: the command that measured it.
+    """
+
+    metric: str
+    mean: float
+    standard_error: float
+    unit: str
+    images: int
+    split: str
+    nfe: float
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A model card.
+
+    Arguments:
+        name: name of the model.
+        description: one line.
+        data: data set, its source and licence.
+        process: class of the process.
+        network: class of the network, and its number of parameters.
+        images: training images seen.
+        command: the command that trained it.
+        figures: what was measured on these weights.
+        licence: licence of the weights.
+        sha256: checksum of the file of weights.
+    """
+
+    name: str
+    description: str
+    data: str
+    process: str
+    network: str
+    images: int
+    command: str
+    figures: Sequence[Figure]
+    licence: str
+    sha256: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Card":
+        """Read the card of a folder.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        path = folder / CARD
+        try:
+            stored = yaml.safe_load(atomic.read_regular(path, LARGEST_CARD))
+            figures = [Figure(**each) for each in stored.pop("figures")]
+            return cls(**stored, figures=figures)
+        except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is no model card ({line(str(error), 100)})") from error
+
+    def summary(self) -> str:
+        """Return the description and the first figure in one line."""
+        found = [f"{each.mean:.3f} +- {each.standard_error:.3f} {each.unit}" for each in self.figures[:1]]
+        return ", ".join([self.description, *found])
+
+
+def names() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return config_files.names(FOLDER.name)
+
+
+def folder(name: str) -> Path:
+    """Return the run folder of a model in the package, its card compared with its weights.
+
+    Arguments:
+        name: its name, with or without ``pretrained/``.
+
+    Raises:
+        ValueError: there is no such model, or its card has another checksum than its weights.
+    """
+    bare = name.removeprefix(PREFIX)
+    if bare not in names():
+        raise ValueError(f"there is no pretrained model {bare}; {config_files.suggest(bare, names())}")
+    found = FOLDER / bare
+    verify(found)
+    return found
+
+
+def verify(model: Path) -> Card:
+    """Compare the card of a run folder with its weights.
+
+    Raises:
+        ValueError: the checksums differ, or one of the two is missing.
+    """
+    card = Card.read(model)
+    paths = checkpoint.paths(model / "checkpoints")
+    if not paths:
+        raise ValueError(f"{model} has no weights; install the package again")
+    try:
+        found = hashlib.sha256(atomic.read_regular(paths[-1] / WEIGHTS, LARGEST_WEIGHTS)).hexdigest()
+    except OSError as error:
+        raise ValueError(manifest.unreadable(paths[-1], error)) from error
+    if found != card.sha256:
+        raise ValueError(
+            f"the card of {model.name} is of other weights: it has SHA-256 {str(card.sha256)[:12]}..., the file "
+            f"{found[:12]}...; install the package again"
+        )
+    return card
+
+
+def is_name(path: Any) -> bool:
+    """Return whether a setting names a model of the package and no folder."""
+    return isinstance(path, str) and path.startswith(PREFIX) and not Path(path).is_dir()
+
+
+def copy(name: str) -> Path:
+    """Copy a model to runs/pretrained unless it is there; return that folder.
+
+    Raises:
+        ValueError: there is no such model, or the folder holds another.
+    """
+    source = folder(name)
+    target = COPIES / source.name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic.folder(target) as made:
+                shutil.copytree(source, made, dirs_exist_ok=True)
+        except OSError:
+            if not target.exists():  # else another process was faster
+                raise
+    if verify(target).sha256 != Card.read(source).sha256:
+        raise ValueError(
+            f"{target} holds other weights than the model {source.name} of this version: move it to another name"
+        )
+    return target
+
+
+def resolve(path: str) -> Path:
+    """Return the folder of a model of the package where a path names one, else the path itself."""
+    return folder(path) if is_name(path) else Path(path)
+
+
+def replace_names(config: DictConfig) -> None:
+    """Let settings that name a model of the package name a copy of it, so that results lie beside that.
+
+    Raises:
+        ValueError: as :func:`copy`; or a training would write to the copy.
+    """
+    if "engine" in config and OmegaConf.select(config, "run", throw_on_missing=False) is not None:
+        run = str(config.run)
+        if is_name(run) or (Path(run) / CARD).exists():
+            raise ValueError(
+                f"run={run} is a pretrained model, which stays as it is: begin from its weights with init={run}"
+            )
+    for key in PATHS:
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if is_name(value):
+            OmegaConf.update(config, key, str(copy(value)))
