@@ -5,6 +5,7 @@ from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
 from sde_gen.data.digits import Digits
+from sde_gen.data.edm_augmentation import EDMAugmentation
 from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
@@ -25,6 +26,7 @@ __all__ = [
     "Dataset",
     "DatasetSource",
     "Digits",
+    "EDMAugmentation",
     "Emoji",
     "FashionMNIST",
     "HorizontalFlip",

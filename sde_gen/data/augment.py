@@ -18,9 +18,24 @@ class Augmentation(Checked, abc.ABC):
     """True if the result for a sample may depend on the values of other samples, such as in mixup. If False, each
     process reads only its part of a batch from disk, and the other rows are placeholders."""
 
+    num_labels: ClassVar[int] = 0
+    """Numbers per sample that describe its transformation, which the network is given; 0 for none."""
+
     @abc.abstractmethod
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Transform values with shape (B, *event)."""
+
+    def augment(self, values: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Transform values (B, *event); return them with conditioning inputs of the network that describe how.
+
+        They are ``augment`` with shape (B, num_labels), or none. Zeros stand for an unchanged sample.
+        """
+        return self(values, generator), {}
+
+    @property
+    def for_evaluation(self) -> "Augmentation":
+        """The transformation of data whose loss is measured: the same, where the network is not given labels."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

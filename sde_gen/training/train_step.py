@@ -140,8 +140,10 @@ class TrainStep:
     def _batch(
         self, data: Dataset, indices: Tensor, values: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        x0 = self.codec.encode(self.augmentation(values, generator), IID(generator))
+        augmentation = self.augmentation if data is self.train else self.augmentation.for_evaluation
+        values, transformation = augmentation.augment(values, generator)
+        x0 = self.codec.encode(values, IID(generator))
         if self.channels_last and x0.ndim == 4:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         labels = None if data.labels is None else data.labels[indices]
-        return x0, self.conditioning(labels, IID(generator))
+        return x0, {**self.conditioning(labels, IID(generator)), **transformation}
