@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
-from sde_gen.cli.config_files import CONF, names
+from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
 from sde_gen.cli.renamed import upgrade_about
@@ -93,9 +93,33 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
         )
     classes = accepts(config.model, "num_classes") and conditional(config)
     given = {"num_classes": data_spec.classes} if classes else {}
+    given |= _augmentations(config)
     built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **given})
     adapter = config.get("adapter")
     return built if adapter is None else make(adapter)(built)
+
+
+def _augmentations(config: DictConfig) -> dict[str, int]:
+    """Return the number of labels by which the augmentation describes itself to the network, if it does.
+
+    Raises:
+        ValueError: the network does not take them, or takes another number of them.
+    """
+    node = config.get("augmentation")
+    labels = 0 if node is None else make(node).num_labels
+    if labels == 0:
+        return {}
+    if not accepts(config.model, "augmentations"):
+        known = [name for name in names("model") if "augmentations" in load("model", name)]
+        raise ValueError(
+            f"the augmentation gives the network {labels} labels, which {get_object(config.model._target_).__name__} "
+            f"does not take: use model={' or '.join(known)}"
+        )
+    if config.model.get("augmentations", 0) not in (0, labels):
+        raise ValueError(
+            f"model.augmentations={config.model.augmentations}: the augmentation gives the network {labels} labels"
+        )
+    return {"augmentations": labels}
 
 
 def networks(kind: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from sde_gen import __version__
 from sde_gen.cli import options, renamed
-from sde_gen.cli.config_files import groups, kinds, names, printable, suggest
+from sde_gen.cli.config_files import PRETRAINED, groups, kinds, names, printable, suggest
 
 COMMANDS = {
     "train": "train a score network or a classifier, or continue a training",

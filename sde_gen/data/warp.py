@@ -25,7 +25,7 @@ def interpolate(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
         for column, by_column in columns:
             index = (row * w + column).unsqueeze(1).expand(-1, flat.shape[1], -1)
             out += (by_row * by_column).unsqueeze(1) * flat.gather(2, index)
-    return out.unflatten(2, x.shape[1:])
+    return out.reshape(*flat.shape[:2], *x.shape[1:])
 
 
 def _neighbors(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:

@@ -50,6 +50,7 @@ from sde_gen.model.unet.progressive import (
     SkipInput,
     SkipOutput,
 )
+from sde_gen.model.unet.song_unet import SongUNet
 
 __all__ = [
     "ADM",
@@ -99,6 +100,7 @@ __all__ = [
     "ShiftedWindowAttention",
     "SkipInput",
     "SkipOutput",
+    "SongUNet",
     "SpreadRotation",
     "Tiling",
     "TokenGrid",

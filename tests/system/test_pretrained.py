@@ -9,7 +9,7 @@ import yaml
 
 import sde_gen as sg
 from sde_gen.cli import pretrained
-from tests.system.test_commands import enter, mistake
+from tests.helpers.commands import enter, mistake
 
 NAMES = pretrained.names()
 

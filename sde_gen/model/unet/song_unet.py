@@ -1,12 +1,15 @@
 """The U-Net of EDM."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.unet.base import UNet, refuse_label, with_augmentation
 from sde_gen.model.unet.blocks import linear
+from sde_gen.model.unet.progressive import NoInput, NoOutput, ProgressiveInput, ProgressiveOutput
+from sde_gen.model.unet.resample import Box, Resampler
 
 
 class SongUNet(UNet):
@@ -15,17 +18,62 @@ class SongUNet(UNet):
     Source: Karras et al., 2022, arXiv:2206.00364, appendices F.1 and F.2 (DDPM++ and NCSN++ as they trained them);
     conditional augmentation: Karras et al., 2020, arXiv:2006.06676, with the augmentation parameters as input.
 
+    Their CIFAR-10 networks are width 128, multipliers (2, 2, 2), 4 blocks, attention at level 1.
+    By default it is DDPM++; NCSN++ has a Fourier embedding, a filter for resampling and a residual input.
+
     Arguments:
+        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        width: channels of the finest level.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with attention, 0 being the finest.
+        dropout: dropout rate.
         num_classes: number of classes, 0 for none; "no label given" adds nothing but the bias of the classes.
         augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
-        of_unet: what else a :class:`~sde_gen.model.UNet` takes.
+        input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
+        embedding: features of the noise label, None for ``width`` sinusoids.
+        resampler: the change of resolution, None for averages and repeated pixels.
+        progressive_input: how the image enters the coarser levels.
+        progressive_output: class of how it leaves them.
+        embedding_multiplier: features of the embedding of noise label and class, in units of width.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
     """
 
-    def __init__(self, *, num_classes: int = 0, augmentations: int = 0, **of_unet: Any) -> None:
-        super().__init__(num_classes=0, **of_unet)
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[float] = (1, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        augmentations: int = 0,
+        input_frequencies: Sequence[int] = (),
+        embedding: Fourier | Positional | None = None,
+        resampler: Resampler | None = None,
+        progressive_input: ProgressiveInput = NoInput(),  # noqa: B008 (frozen)
+        progressive_output: type[ProgressiveOutput] = NoOutput,
+        embedding_multiplier: int = 4,
+    ) -> None:
+        super().__init__(
+            shape=shape,
+            width=width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention_levels=attention_levels,
+            dropout=dropout,
+            num_classes=0,
+            input_frequencies=input_frequencies,
+            embedding=Positional(width) if embedding is None else embedding,
+            resampler=Box() if resampler is None else resampler,
+            progressive_input=progressive_input,
+            progressive_output=progressive_output,
+            embedding_multiplier=embedding_multiplier,
+        )
         if num_classes < 0 or augmentations < 0:
             raise ValueError(
                 f"num_classes={num_classes}, augmentations={augmentations}: must not be negative; 0 means none"
