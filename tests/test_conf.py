@@ -4,12 +4,13 @@ import inspect
 import math
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from sde_gen.cli import trusted
+from sde_gen.cli import build, trusted
 from tests.helpers.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
@@ -83,6 +84,32 @@ def test_every_recipe_composes_and_fits_its_constructors(recipe):
         target = get_object(node["_target_"])
         given = {key for key in node if not key.startswith("_")}
         assert given <= set(inspect.signature(target).parameters), node["_target_"]
+
+
+MILLIONS = {
+    "edm_cifar10_vp": (55.7, 0),
+    "edm_cifar10_ve": (56.4, 0),
+    "edm_imagenet64_adm": (296, 1000),
+    "score_sde_cifar10_vp": (61.8, 0),
+    "score_sde_cifar10_ve": (62.8, 0),
+}
+"""Published numbers of parameters in millions, with the number of classes."""
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_every_recipe_builds_the_network_of_its_source(recipe):
+    """Of the size of its data, without memory; and nothing of it is refused in a stored configuration."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"recipe={recipe}", "run=somewhere"])
+    millions, classes = MILLIONS.get(recipe, (None, 10))
+    shape = (config.data.get("channels", 1), *[config.data.get("size", 28)] * 2)
+    with torch.device("meta"):
+        net = build.network(config, build.DataSpec(shape=shape, levels=256, classes=classes))
+    if millions is not None:
+        count = sum(parameter.numel() for parameter in net.parameters())
+        assert count / 1e6 == pytest.approx(millions, rel=1e-3)
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert trusted.check(plain) == {key: plain[key] for key in trusted.PLACES if plain.get(key) is not None}
 
 
 def test_every_choice_of_a_training_composes():

@@ -8,7 +8,15 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import DSM
 from sde_gen.objective.time_sampler import Importance, Log1pSNR, LogNormal, Mixture, Stratified, UniformTime
-from sde_gen.objective.weighting import EDMWeighting, Likelihood, MinSNR, Simple, TimeDensity, TruncatedSNR
+from sde_gen.objective.weighting import (
+    EDMWeighting,
+    Likelihood,
+    MinSNR,
+    Simple,
+    TimeDensity,
+    TruncatedSNR,
+    VelocityError,
+)
 from sde_gen.utils.broadcasting import mean_event
 from tests.helpers.catalogue import make, names
 
@@ -132,6 +140,17 @@ def test_weights_are_those_of_the_papers_on_the_error_of_x0(name):
     on_x0 = (s**2 + 0.4**2) / (s * 0.4) ** 2
     ours = EDMWeighting(sigma_data=0.4)(sde, t) / LogNormal().density(sde, t)
     torch.testing.assert_close(ours * eps_error, on_x0 * x0_error, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", names("sde"))
+def test_velocity_weight_measures_the_error_of_the_velocity(name):
+    """The velocity is the derivative of alpha x0 + sigma eps in time, here by central differences."""
+    sde, h = make("sde", name), 1e-6
+    t = sde.t_min + 0.02 + 0.95 * (0.98 - sde.t_min) * places(9)
+    after, before = sde.marginal(t + h), sde.marginal(t - h)
+    x0_error = -sde.sigma(t) / sde.alpha(t)  # of a noise that is wrong by one
+    velocity_error = ((after.alpha - before.alpha) * x0_error + after.sigma - before.sigma) / (2 * h)
+    torch.testing.assert_close(VelocityError()(sde, t), velocity_error**2, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("law", LAWS)

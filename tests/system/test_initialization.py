@@ -9,8 +9,8 @@ import torch
 
 import sde_gen as sg
 from sde_gen.checkpoint import store as checkpoint
-from tests.helpers.tiny_run import read
 from tests.helpers.commands import TINY, enter, mistake
+from tests.helpers.tiny_run import read
 
 SHORT = [word for word in TINY if not word.startswith(("model.", "engine.images"))]
 SHORT += ["threads=1", "lr_schedule=constant", "lr_schedule.warmup=0"]

@@ -7,8 +7,18 @@ from sde_gen.objective.weighting.min_snr import MinSNR
 from sde_gen.objective.weighting.simple import Simple
 from sde_gen.objective.weighting.time_density import TimeDensity
 from sde_gen.objective.weighting.truncated_snr import TruncatedSNR
+from sde_gen.objective.weighting.velocity import VelocityError
 
-__all__ = ["EDMWeighting", "Likelihood", "MinSNR", "Simple", "TimeDensity", "TruncatedSNR", "Weighting"]
+__all__ = [
+    "EDMWeighting",
+    "Likelihood",
+    "MinSNR",
+    "Simple",
+    "TimeDensity",
+    "TruncatedSNR",
+    "VelocityError",
+    "Weighting",
+]
 
 
 def __dir__() -> list[str]:
