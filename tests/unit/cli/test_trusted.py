@@ -24,8 +24,8 @@ from tests.helpers import stored_run
 from tests.helpers.catalogue import CONF, names
 
 HOMES = {
-    "adapter": ["model.adapter"],
-    "augmentation": ("data.augment",),
+    "adapter": ("model.adapter",),
+    "augmentation": ("data.augment", "data.edm_augmentation"),
     "codec": ("data.codec",),
     "compile": ("training.compile",),
     "conditioning": ("data.conditioning",),
