@@ -109,8 +109,7 @@ class LoRA(Adapter):
         kept = matching(self.trainable, dict(net.named_parameters()), "parameter")
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(name in kept)
-        for name in chosen:
-            layer = layers[name]
+        for layer in [layer for name, layer in layers.items() if name in chosen]:  # drawn in this order
             weight: Any = layer.weight
             addition = LowRank(weight.detach(), self.rank, self.alpha)
             parametrize.register_parametrization(layer, "weight", addition, unsafe=True)

@@ -128,3 +128,44 @@ def test_mistakes(arguments, words, run, tmp_path, capfd, monkeypatch):
     arguments = [word.format(run=run) for word in arguments]
     assert words in mistake(capfd, "train", *arguments, *SHORT)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_fifth_of_the_images_reaches_the_loss_from_scratch(tmp_path, monkeypatch):
+    """Threes from all digits with 2,000 images, and from scratch with 10,000.
+
+    Measured: 0.0754 against 0.0924 +- 0.0039 on 27 held-out threes, 0.0815 before the fine-tuning.
+    """
+    monkeypatch.chdir(tmp_path)
+    quiet = [f"engine.{name}_every=1000000" for name in ("log", "preview", "checkpoint")]
+    words = [
+        *quiet,
+        "data.classes=[3]",
+        "engine.validate=0",
+        "preview.n=1",
+        "preview.sampler.steps=1",
+        "threads=1",
+    ]
+    enter(
+        "train", *words, "run=scratch", "engine.images=10048", "optimizer.lr=4e-3", "lr_schedule.warmup=1000"
+    )
+    tuned = ["init=pretrained/digits-vp", "engine.images=1984", "optimizer.lr=5e-4", "lr_schedule.warmup=200"]
+    enter("train", *words, *tuned, "run=tuned")
+    base, scratch, fine = map(held_out_loss, ("digits-vp", "scratch", "tuned"))
+    for before in (base, scratch):
+        difference = fine - before
+        assert difference.mean() < -3 * difference.std() / len(difference) ** 0.5
+
+
+def held_out_loss(name: str) -> torch.Tensor:
+    """The loss of every held-out three, over 40 draws of time and noise that are the same for all networks."""
+    run, objective = sg.load(name, device="cpu"), sg.DSM()
+    generator = torch.Generator().manual_seed(0)
+    values = sg.data.Digits(classes=[3]).load().test.values
+    losses = []
+    with torch.no_grad():
+        for _ in range(40):
+            noise = sg.IID(generator)
+            x0 = run.codec.encode(values, noise)
+            losses.append(objective(run.denoiser, x0, noise=noise).per_sample.double())
+    return torch.stack(losses).mean(0)

@@ -82,6 +82,16 @@ def test_only_the_additions_and_what_is_asked_for_are_trained() -> None:
     assert {name for name, parameter in net.named_parameters() if parameter.grad is not None} == trained
 
 
+def test_additions_are_drawn_in_the_order_of_the_layers() -> None:
+    """Not in that of a set, which differs from process to process."""
+    net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12)))
+    torch.manual_seed(7)
+    LoRA(rank=2)(net)
+    torch.manual_seed(7)
+    for layer in net:
+        assert torch.equal(layer.parametrizations.weight[0].a, torch.randn(2, 3) / 3**0.5)
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_merged_is_the_same_network(autocast: bool) -> None:
     net = randomize(LoRA(rank=3, alpha=2.0)(small()))
