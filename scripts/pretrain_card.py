@@ -99,9 +99,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the finished run folder")
     parser.add_argument("name", help="name of the model, such as digits-vp")
     parser.add_argument("--description", required=True, help="one line")
-    parser.add_argument("--data", required=True, help="data set, source and licence")
+    parser.add_argument("--data", required=True, help="data set, source and license")
     parser.add_argument("--command", required=True, help="the command that trained it")
-    parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
+    parser.add_argument("--license", default="Apache-2.0", help="license of the weights")
     parser.add_argument(
         "--evaluate", nargs="+", default=["metrics=[bpd]"], help="words of python -m sde_gen.evaluate"
     )
@@ -135,7 +135,7 @@ def main() -> None:
             images=saved.images,
             command=chosen.command,
             figures=figures(folder, chosen.name, chosen.evaluate),
-            licence=chosen.licence,
+            license=chosen.license,
             sha256=hashlib.sha256(weights).hexdigest(),
         )
         shutil.rmtree(folder / "evaluation")

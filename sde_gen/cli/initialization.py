@@ -13,8 +13,8 @@ from torch import nn
 from sde_gen.checkpoint import manifest
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config, line
+from sde_gen.checkpoint.matching import LoadReport, load_matching
 from sde_gen.checkpoint.tensors import open_shards
-from sde_gen.checkpoint.transfer import Transfer, transfer
 from sde_gen.cli import console, pretrained
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.renamed import upgrade
@@ -79,7 +79,7 @@ class InitialWeights:
         def built(config: DictConfig, data_spec: DataSpec) -> Any:
             model = build(config, data_spec)
             if self.source is not None:
-                taken = transfer(model.net, self.source.tensors, what=str(self.source.path))
+                taken = load_matching(model.net, self.source.tensors, what=str(self.source.path))
             freeze(model.net, list(config.get("freeze") or ()))
             if self.source is not None and shown:
                 _show(config, self.source, taken, model.net)
@@ -201,7 +201,7 @@ def _check_record(record: Mapping[str, Any], init: str, folder: Path) -> None:
         )
 
 
-def _show(config: DictConfig, source: Source, taken: Transfer, net: nn.Module) -> None:
+def _show(config: DictConfig, source: Source, taken: LoadReport, net: nn.Module) -> None:
     """Print where every tensor of the network came from."""
     state = net.state_dict()
     count = sum(source.tensors[name].shape.numel() for name in taken.taken if name in source.tensors)

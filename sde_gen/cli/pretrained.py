@@ -30,7 +30,7 @@ LARGEST_CARD, LARGEST_WEIGHTS = 2**16, 8 * 10**6
 """Bytes of a card and of the weights, at most."""
 
 COPIES = Path("runs") / "pretrained"
-"""Where a command lays the copy of a model, beside which it writes."""
+"""Folder of the copies of models, beside which commands write."""
 
 PATHS = ("run", "guidance.weak", "guidance.classifier")
 """Settings of commands that name a run folder."""
@@ -68,13 +68,13 @@ class Card:
     Arguments:
         name: name of the model.
         description: one line.
-        data: data set, its source and licence.
+        data: data set, its source and license.
         process: class of the process.
         network: class of the network, and its number of parameters.
         images: training images seen.
         command: the command that trained it.
         figures: what was measured on these weights.
-        licence: licence of the weights.
+        license: license of the weights.
         sha256: checksum of the file of weights.
     """
 
@@ -86,7 +86,7 @@ class Card:
     images: int
     command: str
     figures: Sequence[Figure]
-    licence: str
+    license: str
     sha256: str
 
     @classmethod

@@ -146,7 +146,7 @@ def merge(net: Net) -> Net:
 
 
 def plain_name(name: str) -> str:
-    """Return the name that a tensor of an adapted network has in a plain one; A and B keep theirs."""
+    """Return the name that a tensor of an adapted network has in a plain one; names of A and B are unchanged."""
     return f"{name.removesuffix(ORIGINAL)}.weight" if name.endswith(ORIGINAL) else name
 
 

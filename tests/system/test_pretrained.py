@@ -20,7 +20,7 @@ def test_every_model_has_a_card_of_its_weights_and_draws(name):
     assert card.name == name
     assert card.figures
     assert all(each.standard_error > 0 for each in card.figures)
-    assert all([card.description, card.data, card.process, card.network, card.command, card.licence])
+    assert all([card.description, card.data, card.process, card.network, card.command, card.license])
     files = [path for path in (pretrained.FOLDER / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 8_100_000
     run = sg.load(name, device="cpu")

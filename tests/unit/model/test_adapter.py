@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sde_gen.checkpoint.transfer import transfer
+from sde_gen.checkpoint.matching import load_matching
 from sde_gen.model.adapter import LoRA, NoAdapter, merge, merged
 from tests.helpers.catalogue import make
 
@@ -106,14 +106,14 @@ def test_merged_is_the_same_network(autocast: bool) -> None:
 def test_an_adapted_network_takes_plain_weights_and_gives_them() -> None:
     theirs = randomize(small(), seed=5)
     ours = LoRA(rank=2)(small())
-    found = transfer(ours, theirs.state_dict(), what="there")
+    found = load_matching(ours, theirs.state_dict(), what="there")
     assert set(found.taken) == set(theirs.state_dict())
     assert not found.left_over
     assert all(name.rpartition(".")[2] in ("a", "b", "scale") for name in found.new)
     assert torch.equal(ours(*batch()), theirs(*batch()))
     randomize(ours, seed=6)
     back = small()
-    transfer(back, ours.state_dict(), what="there")
+    load_matching(back, ours.state_dict(), what="there")
     assert torch.equal(back(*batch()), ours(*batch()))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sde_gen.checkpoint.transfer import transfer
+from sde_gen.checkpoint.matching import load_matching
 
 
 class Net(nn.Module):
@@ -22,7 +22,7 @@ def test_takes_what_fits_and_names_the_rest() -> None:
     theirs.calls += 7
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     given = {**theirs.state_dict(), "other.weight": torch.ones(2)}
-    found = transfer(ours, given, what="there")
+    found = load_matching(ours, given, what="there")
     after = ours.state_dict()
     assert found.taken == ("calls", "stem.bias", "stem.weight")
     assert found.new == ("head.bias", "head.weight")
@@ -35,7 +35,7 @@ def test_takes_what_fits_and_names_the_rest() -> None:
 
 def test_numbers_are_rounded_to_the_format_of_the_network() -> None:
     theirs, ours = Net().double(), Net()
-    transfer(ours, theirs.state_dict(), what="there")
+    load_matching(ours, theirs.state_dict(), what="there")
     assert ours.stem.weight.dtype == torch.float32
     assert torch.equal(ours.stem.weight, theirs.stem.weight.float())
 
@@ -44,12 +44,12 @@ def test_nothing_that_fits_is_refused_and_changes_nothing() -> None:
     ours = Net()
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     with pytest.raises(ValueError, match=r"no tensor of there fits this network.*model="):
-        transfer(ours, {"a": torch.ones(2), "stem.weight": torch.ones(4, 1, 5, 5)}, what="there")
+        load_matching(ours, {"a": torch.ones(2), "stem.weight": torch.ones(4, 1, 5, 5)}, what="there")
     bad = Net().state_dict()
     bad["stem.weight"][0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"there holds numbers that are not finite: stem\.weight"):
-        transfer(ours, bad, what="there")
+        load_matching(ours, bad, what="there")
     kinds = {**Net().state_dict(), "calls": torch.tensor(1.5)}
     with pytest.raises(ValueError, match=r"calls.*float32.*int64"):
-        transfer(ours, kinds, what="there")
+        load_matching(ours, kinds, what="there")
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())

@@ -11,7 +11,7 @@ from sde_gen.distributed.storage import TensorSource
 from sde_gen.model.adapter import merged, plain_name
 
 
-class Transfer(NamedTuple):
+class LoadReport(NamedTuple):
     """Tensors of a network by their origin; names are sorted.
 
     Attributes:
@@ -27,7 +27,7 @@ class Transfer(NamedTuple):
     left_over: tuple[str, ...]
 
 
-def transfer(net: nn.Module, tensors: Mapping[str, TensorSource], *, what: str) -> Transfer:
+def load_matching(net: nn.Module, tensors: Mapping[str, TensorSource], *, what: str) -> LoadReport:
     """Copy the tensors of the same name and shape into a network; nothing is copied before all are compared.
 
     Low-rank additions (:class:`~sde_gen.model.LoRA`) of the source are added to its weights; those of the network are
@@ -61,7 +61,7 @@ def transfer(net: nn.Module, tensors: Mapping[str, TensorSource], *, what: str) 
     with torch.no_grad():
         for name, value in values.items():
             own[name].copy_(value)
-    return Transfer(
+    return LoadReport(
         taken=taken,
         new=tuple(sorted(own.keys() - source.keys())),
         reshaped=reshaped,
