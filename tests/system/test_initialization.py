@@ -17,10 +17,8 @@ SHORT += ["threads=1", "lr_schedule=constant", "lr_schedule.warmup=0"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("start") / "digits"
-    enter("train", *TINY, f"run={folder}", "threads=1", "engine.images=128", "lr_schedule.warmup=0")
-    return folder
+def run(trained, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("start") / "digits")
 
 
 def newest(folder):
@@ -40,8 +38,8 @@ def test_begins_from_a_run_and_says_so(run, tmp_path, capfd):
     assert torch.equal(theirs.ema["stem.weight"][()], ours.ema["stem.weight"][()])
     assert torch.equal(theirs.ema["stem.weight"][()], ours.net["stem.weight"][()])
     assert not torch.equal(theirs.ema["output.head.conv.weight"][()], ours.net["output.head.conv.weight"][()])
-    assert ours.about["init"]["images"] == 128
-    manifest = json.loads((run / "checkpoints" / "000000000128" / "checkpoint.json").read_text())
+    assert ours.about["init"]["images"] == 256
+    manifest = json.loads((run / "checkpoints" / "000000000256" / "checkpoint.json").read_text())
     assert ours.about["init"]["sha256"] == manifest["sha256"]["ema.safetensors"]
     assert ours.about["facts"]["classes"] == 1
 
@@ -97,7 +95,6 @@ def test_low_rank_adapter_trains_samples_and_goes_on(run, tmp_path, capfd):
     loaded = sg.load(out)
     assert set(loaded.denoiser.net.state_dict()) == set(sg.load(run).denoiser.net.state_dict()), "merged"
     assert not torch.equal(loaded.sample(2), sg.load(run).sample(2))
-    enter("sample", f"run={out}", "n=2", "steps=2", f"out={tmp_path / 'samples'}")
     assert "adapter" in mistake(capfd, "train", f"run={out}", "adapter.rank=3", "engine.images=256", *SHORT)
     chained = tmp_path / "chained"  # from the sum
     enter("train", f"init={out}", f"run={chained}", "engine.images=64", "optimizer.lr=1e-30", *SHORT)
