@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import yaml
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from sde_gen.checkpoint import store as checkpoint
@@ -27,6 +26,7 @@ from sde_gen.cli import pretrained
 from sde_gen.cli.build import source
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.run import load_run
+from sde_gen.cli.targets import import_object
 from sde_gen.distributed.storage import TensorShard
 from sde_gen.model.adapter import merged
 from sde_gen.utils import atomic
@@ -58,7 +58,7 @@ def about(run: Path, name: str) -> dict[str, Any]:
         "adapter": {"_target_": "sde_gen.model.NoAdapter"},
     }
     data = source(OmegaConf.create(config["data"]))
-    for key, parameter in inspect.signature(get_object(config["data"]["_target_"])).parameters.items():
+    for key, parameter in inspect.signature(import_object(config["data"]["_target_"])).parameters.items():
         if key in data.places:
             config["data"][key] = None if parameter.default is inspect.Parameter.empty else parameter.default
     stored.get("data", {})["places"] = {}

@@ -112,7 +112,7 @@ def _augmentations(config: DictConfig) -> dict[str, int]:
     if not accepts(config.model, "augmentations"):
         known = [name for name in names("model") if "augmentations" in load("model", name)]
         raise ValueError(
-            f"the augmentation gives the network {labels} labels, which {get_object(config.model._target_).__name__} "
+            f"the augmentation gives the network {labels} labels, which {import_object(config.model._target_).__name__} "
             f"does not take: use model={' or '.join(known)}"
         )
     if config.model.get("augmentations", 0) not in (0, labels):
