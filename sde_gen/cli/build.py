@@ -111,9 +111,10 @@ def _augmentations(config: DictConfig) -> dict[str, int]:
         return {}
     if not accepts(config.model, "augmentations"):
         known = [name for name in names("model") if "augmentations" in load("model", name)]
+        network = import_object(config.model._target_).__name__
         raise ValueError(
-            f"the augmentation gives the network {labels} labels, which {import_object(config.model._target_).__name__} "
-            f"does not take: use model={' or '.join(known)}"
+            f"the augmentation gives the network {labels} labels, which {network} does not take: "
+            f"use model={' or '.join(known)}"
         )
     if config.model.get("augmentations", 0) not in (0, labels):
         raise ValueError(
