@@ -21,7 +21,7 @@ from sde_gen import __version__
 from sde_gen.cli import options, pretrained
 from sde_gen.cli.config_files import CONF, printable
 from sde_gen.cli.help import command_help
-from sde_gen.cli.overrides import validate_overrides
+from sde_gen.cli.overrides import validate_overrides, with_list
 from sde_gen.distributed.launch import should_report
 from sde_gen.training.precision import exact_float32
 
@@ -37,10 +37,12 @@ class Command:
         name: name of the command and of its file.
         function: the task, given the composed configuration; a function of a module, so that launchers of sweeps
             can pickle it.
+        positional: setting that takes the words without ``=`` as a list; None if there is none.
     """
 
     name: str
     function: Callable[[DictConfig], None]
+    positional: str | None = None
 
     def __call__(self) -> None:
         """Read the command line, compose the configuration and run."""
@@ -52,7 +54,8 @@ class Command:
             print(f"sde_gen {__version__}")
             raise SystemExit(0)
         try:
-            overrides = validate_overrides(self.name, argv[1:])
+            words = argv[1:] if self.positional is None else with_list(self.positional, argv[1:])
+            overrides = validate_overrides(self.name, words)
         except MISTAKES as error:
             exit_with_error(format_error(error))
         with _one_line_warnings(), _sweep_folder(overrides) as sweep_overrides:

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, console, threads, tuning
+from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, reject_unused
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import Run, load_run
@@ -72,6 +72,7 @@ def benchmark(config: DictConfig) -> None:
     _tell(config, run, rows)
     if run.device.type == "cpu":
         console.console.print(f"threads {summary}", soft_wrap=True)
+    reports.refresh(run.folder)
     for one in wild:
         warnings.warn(one, stacklevel=2)
 

@@ -235,6 +235,7 @@ def trainer(
     *,
     model: Callable[[DictConfig, DataSpec], Any] = model,
     init: Mapping[str, Any] = MappingProxyType({}),
+    command: str = "",
     **more: Any,
 ) -> Trainer:
     """Build the training of a configuration of the command ``train``.
@@ -244,6 +245,7 @@ def trainer(
         splits: the data.
         model: builds what is trained: a denoiser, or a classifier of noisy samples.
         init: metadata of the initial weights; empty for random ones.
+        command: the command line, stored in every checkpoint.
         more: further arguments: callbacks and when to stop.
     """
     data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
@@ -282,6 +284,7 @@ def trainer(
             "data": identity(config, splits).plain(),
             "versions": versions(),
             **({"init": dict(init)} if init else {}),
+            **({"command": command} if command else {}),
         },
         conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
         upgrade=upgrade_about,

@@ -19,7 +19,7 @@ PRETRAINED = PACKAGE / "pretrained"
 MAX_NAMES_LISTED = 40
 """Names that an error lists, at most."""
 
-EXTENSIBLE = {"evaluate": {"metric"}}
+EXTENSIBLE = {"evaluate": {"metric"}, "train": {"logging"}}
 """By command, nodes that take further entries by any name."""
 
 LINE = re.compile(

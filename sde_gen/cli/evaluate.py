@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console, threads
+from sde_gen.cli import build, console, reports, threads
 from sde_gen.cli.app import Command, as_list
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
@@ -36,6 +36,7 @@ def evaluate(config: DictConfig) -> None:
         for evaluated in results:
             _save(config, run, evaluated, data)
         _show(config, run, results, data, threads_used)
+        reports.after_evaluation(Path(config.out), run.folder)
 
 
 def _evaluate(
@@ -105,6 +106,7 @@ def _save(config: DictConfig, run: Run, evaluated: Results, data: Dataset) -> No
         "seconds": evaluated.seconds,
         "trained_on_images": run.images,
         "data_of_the_training": _trained_on(config, run, evaluated),
+        "command": reports.command_line("evaluate"),
         "settings": evaluated.settings,
         "image": evaluated.images,
         "per_image": evaluated.values.value.tolist(),

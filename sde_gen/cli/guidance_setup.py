@@ -50,7 +50,7 @@ def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
     needs, task = _requirements(config.get("guidance")), config.get("task")
     conditional = build.conditional(run.config)
     if config.label is None:
-        if task is not None and conditional and (needs.labels or not _supports_unconditional(run)):
+        if task is not None and conditional and (needs.labels or not supports_unconditional(run)):
             raise ValueError("the model or its guidance needs a class here: give label=...")
         every = torch.arange(config.n) % max(_classes(config, run)[0], 1)
         return every if task is None and (conditional or needs.labels) else None
@@ -132,7 +132,7 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
         raise ValueError(
             f"guidance.{needs.label_argument}=true: {run.folder} was trained without labels; leave it out"
         )
-    if needs.unconditional_model and not passed and not _supports_unconditional(run):
+    if needs.unconditional_model and not passed and not supports_unconditional(run):
         raise ValueError(
             f"{name} needs predictions without labels; {run.folder} was trained with conditioning.dropout=0, "
             "always with labels: train one with conditioning.dropout=0.1"
@@ -212,7 +212,7 @@ def _requirements(node: DictConfig | None) -> Requirements:
     return found
 
 
-def _supports_unconditional(run: Run) -> bool:
+def supports_unconditional(run: Run) -> bool:
     """Return whether the network was trained to predict without labels too."""
     return not build.conditional(run.config) or run.config.conditioning.dropout > 0
 

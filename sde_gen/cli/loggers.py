@@ -1,14 +1,15 @@
-"""Further callbacks of a training, by their classes."""
+"""Further callbacks of a training, by their names or their classes."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.cli import build
 from sde_gen.cli.app import format_error
+from sde_gen.cli.config_files import suggest
 from sde_gen.cli.options import shown
 from sde_gen.cli.targets import import_object
 from sde_gen.training import Callback
@@ -17,6 +18,24 @@ EXPECTED = (
     "expected a class derived from sde_gen.training.Callback, such as "
     "loggers=[{_target_: sde_gen.training.TensorBoard, folder: tb}]"
 )
+
+
+def pop_loggers(config: DictConfig) -> ListConfig:
+    """Return the nodes of ``loggers``, those given by name from ``logging``, which no checkpoint stores.
+
+    Raises:
+        ValueError: there is no logger of a name; the message names the nearest.
+    """
+    entries = config.loggers if isinstance(config.loggers, ListConfig) else [config.loggers]
+    nodes = []
+    for entry in entries:
+        if isinstance(entry, str) and entry not in config.logging:
+            raise ValueError(f"logger {entry!r} is unknown; {suggest(entry, sorted(map(str, config.logging)))}")
+        node = config.logging[entry] if isinstance(entry, str) else entry
+        nodes.append(OmegaConf.to_container(node, resolve=True))
+    with open_dict(config):
+        del config["logging"]
+    return ListConfig(nodes)
 
 
 def check_loggers(nodes: ListConfig) -> None:

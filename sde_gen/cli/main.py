@@ -14,7 +14,9 @@ COMMANDS = {
     "sample": "generate samples from a run",
     "evaluate": "compute likelihoods of held-out data",
     "benchmark": "compare solvers on a run",
+    "compare": "compare runs: settings, curves, metrics and samples",
     "convert": "convert networks of other projects, and runs for them",
+    "demo": "open a web page to sample from a run",
     "verify": "measure the order and the bias of solvers against exact answers",
 }
 """Commands of modules in sde_gen.cli, with their descriptions."""

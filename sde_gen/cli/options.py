@@ -83,6 +83,7 @@ OBJECT = OptionKind(
 CONVERSION = OptionKind(
     "none, partial, object or all", lambda value: value in ("none", "partial", "object", "all")
 )
+LOGGER = OptionKind("a name, or an object", lambda value: _is_text(value) or OBJECT.accepts(value))
 SEED = whole(0, LARGEST_SEED)
 NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")
 
@@ -111,7 +112,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "freeze": listed(TEXT, "patterns of parameter names"),
         "threads": optional(whole(1)),
         "device": DEVICE,
-        "loggers": listed(OBJECT, "objects, each with a _target_"),
+        "loggers": listed(LOGGER, "names or of objects, each with a _target_"),
         "preview.n": whole(1),
     },
     "sample": {
@@ -175,6 +176,8 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "settings": optional(PATH),
         "out": PATH,
     },
+    "compare": {"runs": listed(PATH, "run folders"), "out": PATH},
+    "demo": {**_RUN, "device": DEVICE, "n": whole(1), "host": TEXT, "port": whole(1, 65535)},
     "verify": {
         "solvers": optional(listed(TEXT, "at least one name", least=1)),
         "sdes": optional(listed(TEXT, "at least one name", least=1)),

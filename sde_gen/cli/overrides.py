@@ -36,6 +36,19 @@ def folder_name(words: Iterable[str]) -> str:
     return name
 
 
+def with_list(key: str, argv: Sequence[str]) -> list[str]:
+    """Return a command line whose words without ``=`` are the list of a setting.
+
+    Raises:
+        ValueError: the setting is given too.
+    """
+    words = [word for word in argv if "=" not in word and not word.startswith("-")]
+    rest = [word for word in argv if word not in words]
+    if words and any(word.startswith(f"{key}=") for word in rest):
+        raise ValueError(f"{words[0]} and {key}=...: give {key} once, as words or as a list")
+    return [*rest, f"{key}=[{','.join(map(_quoted, words))}]"] if words else rest
+
+
 def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
     """Report mistakes in overrides before Hydra does, and rewrite the others as Hydra reads them.
 

@@ -1,6 +1,7 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
-from sde_gen.cli import build, console, threads, tuning
+from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, require_int
 from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import apply_guidance, choose_labels, class_names, open_task
@@ -28,7 +29,7 @@ from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import EffectiveSampleSize, Hook, Trajectory
 from sde_gen.training.compile import Compiler
-from sde_gen.utils.atomic import sweep, writing
+from sde_gen.utils.atomic import sweep, write, writing
 from sde_gen.utils.images import attempt, save_gif, save_panels, save_rows, save_samples
 
 MAX_RESULTS_SHOWN = 8
@@ -55,6 +56,12 @@ NOT_IN_SUFFIX = {
     "seed",
 }
 """Options that always name the folder of samples, or change no sample."""
+
+NOT_IN_ABOUT = {"data", "grid", "n", "out", "seed", "solver", "steps", "trust"}
+"""Options that samples.json holds elsewhere, or that say where something lies."""
+
+OF_TASKS = {"factor", "method", "noise_std"}
+"""Options that have no effect without a task."""
 
 
 def sample(config: DictConfig) -> None:
@@ -270,6 +277,8 @@ def _save(
         arrays["given"] = torch.cat([image.cpu() for image in task.inputs]).numpy()
     with writing(numbers) as file:
         np.savez_compressed(file, **arrays)
+    quality = {} if task is None else _quality(run, task, x)
+    _save_about(config, run, generated, {**details, **quality})
     pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
         "picture": (out / "samples.png", partial(_picture, run, task, x)),
     }
@@ -287,10 +296,34 @@ def _save(
             "seconds": f"{generated.seconds:.2f}",
             "images/s": f"{config.n / generated.seconds:.2f}",
             "trained on": f"{run.images:,} images",
-            **({} if task is None else _quality(run, task, x)),
+            **quality,
         },
         {"numbers": numbers, **made},
     )
+    reports.after_samples(out, run.folder)
+
+
+def _save_about(config: DictConfig, run: Run, generated: GeneratedSamples, details: dict[str, str]) -> None:
+    """Save how the samples were drawn, and what that cost."""
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    about = {
+        "n": config.n,
+        "seed": config.seed,
+        "nfe": generated.nfe,
+        "seconds": generated.seconds,
+        "images_per_second": config.n / generated.seconds,
+        "trained_on_images": run.images,
+        "command": reports.command_line("sample"),
+        "details": details,
+        "settings": {
+            key: value
+            for key, value in settings.items()
+            if value is not None and key not in NOT_IN_ABOUT and (config.get("task") or key not in OF_TASKS)
+        },
+        "versions": build.versions(),
+    }
+    write(Path(config.out) / "samples.json", json.dumps(about, indent=1))
 
 
 def _picture(run: Run, task: Task | None, x: Tensor, path: Path) -> None:

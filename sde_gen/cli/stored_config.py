@@ -12,7 +12,7 @@ from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.initialization import open_source
 from sde_gen.cli.renamed import upgrade
 
-OF_THE_COMMAND = ("run", "device", "loggers", "preview")
+OF_THE_COMMAND = ("run", "device", "loggers", "logging", "preview")
 """Parts that the command line decides, and no stored configuration."""
 
 OF_WEIGHTS = ("model", "sde", "parametrization", "codec", "conditioning")
@@ -79,6 +79,9 @@ def _merged(config: DictConfig, stored: Mapping[str, Any], changed: set[str]) ->
     with open_dict(merged):
         for key, value in stored.items():
             merged[key] = value
+        merged.logging = OmegaConf.to_container(
+            config.logging
+        )  # beside the run folder, which may get another name
         for place in sorted(changed | set(_dependent(config, changed)), key=lambda place: place.count(".")):
             if place.partition(".")[0] in stored:
                 OmegaConf.update(merged, place, _value(config, place), merge=False, force_add=True)

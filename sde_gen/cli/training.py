@@ -17,11 +17,11 @@ from rich.progress import Progress
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config
-from sde_gen.cli import build, console
+from sde_gen.cli import build, console, reports
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.config_files import printable
 from sde_gen.cli.initialization import initial_weights
-from sde_gen.cli.loggers import check_loggers, make_loggers
+from sde_gen.cli.loggers import check_loggers, make_loggers, pop_loggers
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.cli.threads import ThreadChoice, of_training
@@ -215,7 +215,8 @@ def fit(
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
-    check_loggers(config.loggers)
+    loggers = pop_loggers(config)
+    check_loggers(loggers)
     splits: Splits = build.make(config.data).load()
     check_compatible(folder, config)
     unused = check_data(folder, config, splits)
@@ -239,9 +240,11 @@ def fit(
                 stop=stop,
                 strategy=strategy,
                 chooser=chosen.chooser,
+                command=reports.command_line("train"),
             )
             callbacks += previews(config, trainer)
-            callbacks += make_loggers(config.loggers)
+            callbacks += make_loggers(loggers)
+            callbacks.append(reports.WhileTraining(folder))  # last: it shows what the others have saved
             finished = trainer.run()
         if strategy.rank == 0:
             report(trainer, folder, finished, begun.finished, chosen)
@@ -285,6 +288,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
             "log": folder / "log.jsonl",
         },
     )
+    reports.after_training(folder)
     if not finished and sweeping():
         raise SystemExit(128 + signal.SIGTERM)
 

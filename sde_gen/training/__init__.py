@@ -1,10 +1,11 @@
 """Training: trainer, train step, batch loader, optimizer, EMA, callbacks, metrics."""
 
-from sde_gen.training.callbacks import JSONL, Callback, TensorBoard
+from sde_gen.training.callbacks import JSONL, Callback
 from sde_gen.training.compile import Blocks, Compiler, Eager, Graphs
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater, HalfLifeEMA, WarmupEMA
 from sde_gen.training.frozen import freeze
+from sde_gen.training.loggers import CSV, TensorBoard, WandB
 from sde_gen.training.lr_schedule import ConstantLR, CosineLR, LinearLR, LRSchedule
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
@@ -13,6 +14,7 @@ from sde_gen.training.precision import Auto, BFloat16, Float32, Precision
 from sde_gen.training.trainer import Trainer
 
 __all__ = [
+    "CSV",
     "EMA",
     "JSONL",
     "Adam",
@@ -38,6 +40,7 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "TrainingConfig",
+    "WandB",
     "WarmupEMA",
     "freeze",
 ]

@@ -1,6 +1,5 @@
-"""Callbacks of a training: the interface, JSONL logs and TensorBoard."""
+"""Callbacks of a training: the interface, and the log of every training."""
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,9 @@ class Callback(Checked):
 
     def on_checkpoint(self, path: Path, images: int) -> None:
         """Handle a new checkpoint."""
+
+    def on_train_end(self, images: int) -> None:
+        """The training reached its budget, or was stopped, after ``images`` images; at least one step was taken."""
 
 
 class JSONL(Callback):
@@ -70,30 +72,3 @@ def _images(line: str) -> float:
         RecursionError,
     ):  # a line truncated by a kill, or edited
         return float("inf")
-
-
-class TensorBoard(Callback):
-    """Scalars for TensorBoard; needs the extra ``log``.
-
-    Arguments:
-        folder: folder of the event files.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            self.writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
-        except ImportError as error:
-            raise ValueError("TensorBoard is not installed: pip install 'sde_gen[log]'") from error
-
-    def on_log(self, record: Record) -> None:
-        """Write every number, with the images as step."""
-        for name, value in record.items():
-            bins = (
-                {f"{name}/{label}": number for label, number in value.items()}
-                if isinstance(value, dict)
-                else {name: value}
-            )
-            for tag, number in bins.items():
-                if number is not None:
-                    self.writer.add_scalar(tag, number, record["images"])
-        self.writer.flush()

@@ -223,12 +223,15 @@ class Trainer(Checked):
             self.denoiser.train()
             self.compiler.compile(self.denoiser.net, self.warmup_step)
             self.metrics.reset()
+            before = self.images
             while self.images < self.settings.images:
                 self.step(self.images // self.settings.batch_size)
                 stopping = self.strategy.any_rank(self.stop())
                 self._after_step(stopping)
                 if stopping:
                     break
+            if self.images > before:
+                self._notify(lambda callback: callback.on_train_end(self.images))
             return self.images >= self.settings.images
 
     def step(self, step: int) -> None:

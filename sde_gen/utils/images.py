@@ -15,12 +15,13 @@ from torch import Tensor
 from sde_gen.utils.atomic import writing
 
 
-def attempt(make: Callable[[], None], path: Path) -> bool:
+def attempt(make: Callable[[], object], path: Path, what: str = "picture") -> bool:
     """Draw a figure; errors become warnings, so that results are not lost because of a figure.
 
     Arguments:
         make: writes the picture.
         path: its file, for the message.
+        what: what it is, for the message.
 
     Returns:
         Whether it was made.
@@ -30,7 +31,7 @@ def attempt(make: Callable[[], None], path: Path) -> bool:
     except Exception as error:  # of any library that draws
         why = str(error).partition("\n")[0] or type(error).__name__
         older = "; the file of that name is an older one" if path.exists() else ""
-        warnings.warn(f"the picture {path} was not made ({why}){older}", stacklevel=2)
+        warnings.warn(f"the {what} {path} was not made ({why}){older}", stacklevel=2)
         return False
     return True
 
@@ -48,7 +49,7 @@ def save_samples(samples: Tensor, path: Path) -> None:
     Raises:
         ValueError: the samples have another shape.
     """
-    _save(_frame(samples), path)
+    _save(as_picture(samples), path)
 
 
 def save_rows(rows: Sequence[Tensor], path: Path) -> None:
@@ -74,7 +75,7 @@ def save_panels(rows: Sequence[Sequence[Tensor]], path: Path) -> None:
         rows: batches as for :func:`save_samples`, as many in every row.
         path: the file to write.
     """
-    pictures = [[_frame(batch) for batch in row] for row in rows]
+    pictures = [[as_picture(batch) for batch in row] for row in rows]
     width, height = pictures[0][0].size
     sheet = Image.new("RGB", (width * len(rows[0]), height * len(rows)), "white")
     for top, row in enumerate(pictures):
@@ -91,7 +92,7 @@ def save_gif(frames: Sequence[Tensor], path: Path, *, milliseconds: int = 80) ->
         path: the file to write.
         milliseconds: how long a frame is shown.
     """
-    pictures = [_frame(frame) for frame in frames]
+    pictures = [as_picture(frame) for frame in frames]
     rests = [milliseconds] * (len(pictures) - 1) + [2000]
     with writing(path) as file:
         pictures[0].save(
@@ -110,7 +111,8 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(file, format="PNG")
 
 
-def _frame(samples: Tensor) -> Image.Image:
+def as_picture(samples: Tensor) -> Image.Image:
+    """Return the picture of samples that :func:`save_samples` saves."""
     return _grid(samples.cpu()) if samples.ndim == 4 else _plot(samples.cpu())
 
 

@@ -1,5 +1,6 @@
 """Output files of the commands: numbers first, whole or not at all, and nothing of killed processes."""
 
+import html
 import json
 import os
 import time
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sde_gen.cli import benchmark, sample
+from sde_gen.cli import benchmark, reports, sample
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.evaluation import solver_comparison
 from tests.helpers.commands import TINY, enter, mistake
@@ -33,7 +34,14 @@ def fail(*_: object, **__: object) -> None:
 
 def test_vectors_have_a_picture_a_strip_and_a_film(run: Path, tmp_path: Path) -> None:
     enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
-    assert sorted(os.listdir(tmp_path)) == ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "report.html",
+        "samples.json",
+        "samples.npz",
+        "samples.png",
+        "trajectory.gif",
+        "trajectory.png",
+    ]
     with Image.open(tmp_path / "trajectory.png") as strip, Image.open(tmp_path / "trajectory.gif") as film:
         assert strip.size == (1000, 1000), "two moments; states and predictions"
         assert film.n_frames >= 4, "the start and every step"
@@ -107,6 +115,72 @@ def test_a_full_disk_leaves_the_configuration(run: Path, capfd: pytest.CaptureFi
     assert not list(run.glob(".*.new"))
 
 
+def test_every_command_leaves_a_report(run: Path, tmp_path: Path) -> None:
+    enter("sample", f"run={run}", "n=5", "steps=3", "label=null", f"out={tmp_path}")
+    about = json.loads((tmp_path / "samples.json").read_text())
+    assert (about["n"], about["nfe"], about["trained_on_images"]) == (5, 4, 256)
+    words = f"n=5 steps=3 label=null out={tmp_path}"
+    assert about["command"] == f"python -m sde_gen.sample run={run} {words}"
+    assert about["settings"]["sampler"]["steps"] == 3
+    assert "method" not in about["settings"], "no task has used it"
+    assert about["command"] in html.unescape((tmp_path / "report.html").read_text())
+    enter("benchmark", f"run={run}", "solvers=[ddim]", "steps=[2]", "n=2", "reference.steps=8")
+    page = html.unescape((run / "report.html").read_text())
+    assert f"run={run}" in page, "the command of the training"
+    assert all(text in page for text in ("after 256 images", "Error of solvers by NFE", "ddim", "beta_max"))
+
+
+def test_numbers_outlive_their_report(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("write_samples", "write_run"):
+        monkeypatch.setattr(reports, name, fail)
+    before = (run / "report.html").read_bytes()
+    with pytest.warns(UserWarning, match="the report .* was not made") as told:
+        enter("sample", f"run={run}", "n=5", "steps=3", f"out={tmp_path}")
+    assert len(told) == 2
+    assert "the file of that name is an older one" in str(told[1].message)
+    assert sorted(os.listdir(tmp_path)) == ["samples.json", "samples.npz", "samples.png"]
+    assert (run / "report.html").read_bytes() == before
+    assert "report" not in capfd.readouterr().out
+
+
+def test_a_training_renews_its_report_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, made = [0.0], []
+    monkeypatch.setattr(reports.time, "monotonic", lambda: now[0])
+
+    def make(folder: Path) -> None:
+        made.append(now[0])
+        now[0] += 2.0  # seconds that it takes
+
+    monkeypatch.setattr(reports, "refresh", make)
+    callback = reports.WhileTraining(tmp_path)
+    while now[0] < 1000:
+        callback.on_log({})
+        now[0] += 1
+    assert made == [60, 462, 864], "after a minute, and then so rarely that it takes 0.5 % of the time"
+
+
+def test_loggers_by_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [*POINTS, f"run={tmp_path / 'run'}"]
+    assert "logger 'csvv' is unknown; did you mean csv?" in mistake(capfd, "train", *words, "loggers=[csvv]")
+    assert not (tmp_path / "run").exists()
+    table = tmp_path / "a.csv"
+    enter("train", *words, "loggers=[csv,tensorboard]", f"logging.csv.path={table}")
+    assert [line.split(",")[0] for line in table.read_text().splitlines()] == [
+        "images",
+        "64",
+        "128",
+        "192",
+        "256",
+    ]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    with pytest.warns(UserWarning, match="was written with other settings") as told:
+        enter("train", f"run={tmp_path / 'run'}", "engine.images=320", "loggers=[csv]")
+    assert not any(word in str(note.message) for note in told for word in ("command", "logging"))
+    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
+
+
 def _hang(folder: Path, started: Path) -> None:
     def draw(*_: object) -> None:
         started.touch()
@@ -127,4 +201,4 @@ def test_what_a_killed_sample_left_is_cleared_by_the_next(run: Path, tmp_path: P
     enter("sample", f"run={run}", "n=2", "steps=3")
     assert not left.exists()
     (folder,) = (path for path in (run / "samples").iterdir() if path != left.parent)
-    assert sorted(os.listdir(folder)) == ["samples.npz", "samples.png"]
+    assert sorted(os.listdir(folder)) == ["report.html", "samples.json", "samples.npz", "samples.png"]

@@ -8,12 +8,12 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import sde_gen
-from sde_gen.cli import benchmark, convert, evaluate, main, sample, train, verify
+from sde_gen.cli import benchmark, compare, convert, demo, evaluate, main, sample, train, verify
 from sde_gen.cli.config_files import CONF, groups, names
 from sde_gen.cli.help import command_help, settings
 from sde_gen.cli.overrides import validate_overrides
 
-MODULES = (train, sample, evaluate, benchmark, convert, verify)
+MODULES = (train, sample, evaluate, benchmark, compare, convert, demo, verify)
 
 
 def script(monkeypatch, capsys, *arguments):

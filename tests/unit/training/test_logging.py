@@ -1,6 +1,5 @@
 """Metrics gathered and logged in training."""
 
-import importlib
 import json
 import time
 
@@ -10,7 +9,7 @@ import torch
 from sde_gen.distributed.strategy import SingleProcess
 from sde_gen.objective import Loss
 from sde_gen.sde import VP
-from sde_gen.training import JSONL, TensorBoard
+from sde_gen.training import JSONL
 from sde_gen.training.metrics import EDGES, LABELS, Metrics, peak_memory_mb
 
 CPU = torch.device("cpu")
@@ -73,27 +72,3 @@ def test_jsonl_cuts_off_the_undone_future(tmp_path):
     JSONL(path).on_train_start(20, 100)
     assert [json.loads(line)["images"] for line in path.read_text().splitlines()] == [10, 20]
     assert [file.name for file in path.parent.iterdir()] == ["log.jsonl"]
-
-
-def test_tensorboard_writes_every_number(tmp_path):
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    board = TensorBoard(tmp_path)
-    board.on_log({"images": 64, "loss": 0.5, "error_by_log_snr": {"-4 to 0": 0.25, "0 to 4": None}})
-    board.on_log({"images": 128, "loss": 0.25, "error_by_log_snr": {"-4 to 0": 0.125, "0 to 4": 2.0}})
-    found = events.EventAccumulator(str(tmp_path)).Reload()
-
-    def scalars(tag):
-        return [(event.step, event.value) for event in found.Scalars(tag)]
-
-    assert scalars("loss") == [(64, 0.5), (128, 0.25)]
-    assert scalars("error_by_log_snr/-4 to 0") == [(64, 0.25), (128, 0.125)]
-    assert scalars("error_by_log_snr/0 to 4") == [(128, 2.0)]
-
-
-def test_tensorboard_that_is_missing(tmp_path, monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ValueError, match=r"pip install 'sde_gen\[log\]'"):
-        TensorBoard(tmp_path)

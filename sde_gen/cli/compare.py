@@ -1,0 +1,41 @@
+"""Compare runs: ``sde-gen compare runs/a runs/b``."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sde_gen.cli import console
+from sde_gen.cli.app import Command, as_list
+from sde_gen.report.compare import Comparison, write_comparison
+
+MOST_SHOWN = 40
+"""Settings in the terminal, at most; the page has all."""
+
+
+def compare(config: DictConfig) -> None:
+    """Print what distinguishes the runs, and write a page about them."""
+    comparison = Comparison.of([Path(folder) for folder in as_list(config.runs)])
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = comparison.differences()
+    if settings:
+        rest = f", the first {MOST_SHOWN}" if len(settings) > MOST_SHOWN else ""
+        rows = [[name, *(_short(name, value) for value in values)] for name, *values in settings[:MOST_SHOWN]]
+        console.print_summary(
+            f"settings that differ ({len(settings)}{rest})", ["setting", *comparison.names], rows
+        )
+    else:
+        console.console.print("no setting differs")
+    header, rows = comparison.summary()
+    console.print_summary("runs (+- is the standard error)", header, rows)
+    write_comparison(comparison, out)
+    console.console.print(f"page {out}", soft_wrap=True, markup=False)
+
+
+def _short(name: str, value: str, most: int = 36) -> str:
+    """Return a value for the terminal: a class without its package, a long text without its begin."""
+    text = value.rpartition(".")[2] if name.endswith("_target_") else value
+    return text if len(text) <= most else f"...{text[3 - most :]}"
+
+
+main = Command(name="compare", function=compare, positional="runs")

@@ -1,0 +1,72 @@
+"""Reports that the commands leave; one that cannot be made is a warning, after the numbers were saved."""
+
+import os
+import shlex
+import time
+from functools import partial
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from sde_gen.cli import console
+from sde_gen.report import NAME, write_evaluation, write_run, write_samples
+from sde_gen.training import Callback
+from sde_gen.training.callbacks import Record
+from sde_gen.utils.images import attempt
+
+EVERY, SHARE = 60.0, 0.005
+"""Least seconds between two reports of a training, and the share of the time that they take at most."""
+
+
+def command_line(command: str) -> str:
+    """Return the command line of this job, as a shell reads it."""
+    return shlex.join(["python", "-m", f"sde_gen.{command}", *HydraConfig.get().overrides.task])
+
+
+def after_training(folder: Path) -> None:
+    """Leave the report of a run, and print its path."""
+    _leave(folder, partial(write_run, folder))
+
+
+def after_evaluation(folder: Path, run: Path) -> None:
+    """Leave the report of an evaluation, and renew that of its run."""
+    _leave(folder, partial(write_evaluation, folder, run))
+    refresh(run)
+
+
+def after_samples(folder: Path, run: Path) -> None:
+    """Leave the report of samples, and renew that of their run."""
+    _leave(folder, partial(write_samples, folder, run))
+    refresh(run)
+
+
+def refresh(run: Path) -> None:
+    """Renew the report of a run, unless its folder is read-only."""
+    if os.access(run, os.W_OK):
+        attempt(partial(write_run, run), run / NAME, "report")
+
+
+def _leave(folder: Path, make: partial[Path]) -> None:
+    if attempt(make, folder / NAME, "report"):
+        console.console.print(f"report {folder / NAME}", soft_wrap=True, markup=False)
+
+
+class WhileTraining(Callback):
+    """Renew the report of a run now and then.
+
+    Arguments:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.due = time.monotonic() + EVERY
+
+    def on_log(self, record: Record) -> None:
+        """Renew the report if that is due; the time is not counted as training."""
+        del record
+        begin = time.monotonic()
+        if begin >= self.due:
+            refresh(self.folder)
+            end = time.monotonic()
+            self.due = end + max(EVERY, (end - begin) / SHARE)

@@ -1,0 +1,239 @@
+"""Sections of a report about results: estimates with their errors, samples, and errors of solvers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sde_gen.checkpoint.manifest import line
+from sde_gen.report.page import Section, Tile, joined, part, table
+from sde_gen.report.pictures import Budget
+from sde_gen.report.plot import PM, Series, histogram, interval_plot, line_plot
+from sde_gen.report.run_folder import Result, SampleFolder, as_number
+
+MOST_CLASSES = 40
+"""Classes of a plot, at most."""
+
+DETAILS = (
+    "split",
+    "seed",
+    "batch_size",
+    "precision",
+    "device",
+    "checkpoint",
+    "sde_gen",
+    "torch",
+    "data",
+    "model",
+)
+"""Settings of an evaluation that are shown besides the metric's."""
+
+
+def tiles(results: Sequence[Result]) -> list[Tile]:
+    """Return the first estimates as figures."""
+    return [
+        Tile(
+            label=one.name + (f", {one.unit}" if one.unit else ""),
+            value=estimate(one.mean, one.se),
+            detail=_of(one),
+        )
+        for one in results[:4]
+    ]
+
+
+def estimate(mean: float, se: float) -> str:
+    """Return an estimate with its standard error, both with the digits that the error leaves."""
+    if not math.isfinite(se) or se <= 0:
+        return f"{mean:.5g}"
+    digits = max(0, 1 - math.floor(math.log10(se))) if se < 10 else 0
+    return f"{mean:.{digits}f} {PM}{se:.{digits}f}"
+
+
+def _of(result: Result) -> str:
+    images, whole = (as_number(result.content.get(key)) for key in ("images", "of_images"))
+    if math.isnan(images):
+        return ""
+    return (
+        f"{images:,.0f} images"
+        if math.isnan(whole) or whole == images
+        else f"{images:,.0f} of {whole:,.0f} images"
+    )
+
+
+def overview(results: Sequence[Result]) -> Section:
+    """Return all estimates in a table."""
+    rows = [
+        (
+            one.name,
+            estimate(one.mean, one.se),
+            one.unit,
+            _of(one),
+            _short(one.content.get("network_evaluations_per_image")),
+            _short(one.content.get("seconds")),
+            line(str(one.content.get("what", "")), 120),
+        )
+        for one in results
+    ]
+    header = ("metric", f"estimate {PM}s.e.", "unit", "of", "NFE per image", "seconds", "what")
+    return Section(title="Metrics", body=table(rows, header), wide=True)
+
+
+def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
+    """Return for every result the components of its error, its classes and the distribution over the images.
+
+    Arguments:
+        results: the results.
+        details: whether to show command and settings.
+    """
+    found = []
+    for one in results:
+        rows = _budget(one)
+        if rows:
+            body = table(rows, ("component of the error", one.unit or "value", "what it is"))
+            found.append(Section(title=f"{one.name}: error budget", body=body))
+        classes = _classes(one)
+        if len(classes) > 1:
+            found.append(
+                Section(title=f"{one.name} by class", body=interval_plot(classes, label=one.unit or one.name))
+            )
+        values = one.content.get("per_image")
+        if isinstance(values, list) and len(values) > 4:
+            body = histogram(
+                [as_number(value) for value in values], x_label=one.unit or one.name, y_label="images"
+            )
+            found.append(Section(title=f"{one.name} of single images", body=body))
+        if details:
+            found.append(_details(one))
+    return found
+
+
+def _budget(result: Result) -> list[tuple[str, str, str]]:
+    spread, offset = (result.content.get(key) for key in ("spread", "offset"))
+    rows = []
+    if isinstance(spread, dict) and spread:
+        rows.append(
+            ("images", f"{PM}{_short(result.se)}", "standard error of the mean; contains those below")
+        )
+        rows += [
+            (line(str(name), 60), f"{PM}{_short(error)}", "random draws: part of that standard error")
+            for name, error in spread.items()
+        ]
+    if isinstance(offset, dict):
+        doubts = result.content.get("not_known_to_be_small")
+        for name, about in offset.items():
+            about = about if isinstance(about, dict) else {}
+            mean, se = as_number(about.get("mean")), as_number(about.get("standard_error"))
+            small = (
+                "NOT small beside the standard error"
+                if isinstance(doubts, list) and name in doubts
+                else "small"
+            )
+            rows.append(
+                (
+                    line(f"discretization of the {name}", 60),
+                    estimate(mean, se) if math.isfinite(mean) else "not estimated",
+                    f"bias, diagnosed on {_short(about.get('images'))} of the images; {small}",
+                )
+            )
+    return rows
+
+
+def _classes(result: Result) -> list[tuple[str, float, float]]:
+    classes = result.content.get("classes")
+    if not isinstance(classes, dict):
+        return []
+    return [
+        (
+            line(str(about.get("name", label)), 40),
+            as_number(about.get("mean")),
+            as_number(about.get("standard_error")),
+        )
+        for label, about in [*classes.items()][:MOST_CLASSES]
+        if isinstance(about, dict)
+    ]
+
+
+def _details(result: Result) -> Section:
+    """Return command and settings of an evaluation, folded."""
+    settings = result.content.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    rows = [(key, line(str(settings[key]), 200)) for key in DETAILS if key in settings]
+    command = result.content.get("command")
+    return Section(
+        title=f"{result.name}: command and settings",
+        body=joined(
+            part("pre", text=command) if isinstance(command, str) else Markup(""),
+            table(rows),
+            part("pre", text=line(str(settings.get("metric", "")), 4000)),
+        )
+        if settings or isinstance(command, str)
+        else Markup(""),
+        folded=True,
+    )
+
+
+def samples(folders: Sequence[SampleFolder], pictures: Budget) -> Section:
+    """Return the pictures of some folders of samples beside each other."""
+    shown = []
+    for one in folders:
+        path = one.pictures.get("samples")
+        uri = None if path is None else pictures.embed(path, 2**18)
+        if uri is not None:
+            shown.append({"caption": one.folder.name, "uri": uri, "detail": _cost(one.about)})
+    return Section(title="Samples", body=part("pictures", pictures=shown) if shown else Markup(""), wide=True)
+
+
+def all_pictures(one: SampleFolder, pictures: Budget) -> list[Section]:
+    """Return every picture of a folder of samples in its own section."""
+    titles = {"samples": "Samples", "animation": "From noise to samples", "trajectory": "Trajectory"}
+    found = []
+    for what, title in titles.items():
+        path = one.pictures.get(what)
+        uri = None if path is None else pictures.embed(path, 2**20)
+        if uri is not None:
+            shown = [{"caption": path.name if path else "", "uri": uri, "detail": ""}]
+            found.append(Section(title=title, body=part("single", pictures=shown)))
+    return found
+
+
+def _cost(about: dict[str, Any]) -> str:
+    units = {"nfe": "NFE", "seconds": "s", "trained_on_images": "training images"}
+    parts = [
+        f"{_short(about[key])} {unit}"
+        for key, unit in units.items()
+        if math.isfinite(as_number(about.get(key)))
+    ]
+    return ", ".join(parts)
+
+
+def solver_errors(benchmark: dict[str, Any]) -> Section:
+    """Return the errors of solvers by network evaluations."""
+    rows = benchmark.get("rows")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    names = list(dict.fromkeys(line(str(row.get("solver", "")), 60) for row in rows))
+    series = []
+    for name in names:
+        own = [row for row in rows if line(str(row.get("solver", "")), 60) == name]
+        points = sorted((as_number(row.get("nfe")), as_number(row.get("median"))) for row in own)
+        series.append(Series(name=name, x=[x for x, _ in points], y=[y for _, y in points]))
+    plot = line_plot(
+        series,
+        x_label="network evaluations per sample (NFE)",
+        y_label="median error per dimension",
+        log_x=True,
+        log_y=True,
+        markers=True,
+    )
+    count = _short(benchmark.get("n"))
+    text = "Distance to a fine reference in model space" + (f", {count} samples." if count else ".")
+    return Section(
+        title="Error of solvers by NFE", body=joined(plot, part("note", text=text)) if plot else plot
+    )
+
+
+def _short(value: Any) -> str:
+    number = as_number(value)
+    if math.isnan(number):
+        return "" if value is None or isinstance(value, float) else line(str(value), 40)
+    return f"{number:,.0f}" if abs(number) >= 1000 or number == int(number) else f"{number:.4g}"

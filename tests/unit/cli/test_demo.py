@@ -1,0 +1,140 @@
+"""The page of the demo: what its button draws, and its inputs."""
+
+import importlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sde_gen.cli import demo as module
+from sde_gen.cli.build import DataSpec
+from sde_gen.cli.demo import EVERY_CLASS, Demo, page, without_settings
+from sde_gen.cli.loaded_run import LoadedRun
+from sde_gen.utils.images import as_picture
+from tests.helpers.stored_run import SMALL, config_of, opened, write
+
+SPEC = DataSpec(shape=(1, 8, 8), levels=17, classes=10)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "plain"
+    write(folder, config_of(*SMALL), SPEC)
+    return Demo(run=opened(folder))
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "class"
+    write(folder, config_of(*SMALL, "conditioning=class"), SPEC)
+    demo = Demo(run=opened(folder))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in demo.run.denoiser.net.parameters():  # so that labels have an effect
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return demo
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture)
+
+
+def test_the_button_draws_the_samples_of_the_run(plain):
+    picture, cost = plain.draw(3, 4, "straight_adams", "angle", 5)
+    same = LoadedRun(plain.run).sample(4, seed=3, sampler=module.Sampler(steps=5))
+    assert np.array_equal(pixels(picture), pixels(as_picture(plain.run.codec.decode_image(same))))
+    assert cost.startswith("6 network evaluations per sample, ")
+    other, _ = plain.draw(4, 4, "straight_adams", "angle", 5)
+    assert not np.array_equal(pixels(picture), pixels(other))
+    assert (plain.classes, plain.guided) == ([], False)
+
+
+def test_classes_and_guidance(labeled):
+    assert labeled.guided
+    assert labeled.classes == [str(label) for label in range(10)]
+    settings = (0, 2, "heun", "log_snr", 3)
+    one, cost = labeled.draw(*settings, "7", 1.0)
+    same = LoadedRun(labeled.run).sample(
+        2, label=torch.tensor([7, 7]), sampler=module.Sampler(solver=_heun(), grid=_log_snr(), steps=3)
+    )
+    assert np.array_equal(pixels(one), pixels(as_picture(labeled.run.codec.decode_image(same))))
+    guided, twice = labeled.draw(*settings, "7", 3.0)
+    assert not np.array_equal(pixels(one), pixels(guided))
+    assert float(twice.split()[0]) == 2 * float(cost.split()[0])
+    every, _ = labeled.draw(*settings, EVERY_CLASS, 1.0)
+    assert not np.array_equal(pixels(one), pixels(every))
+
+
+def _heun():
+    return module.build.make(module.load("solver", "heun"))
+
+
+def _log_snr():
+    return module.build.make(module.load("grid", "log_snr"))
+
+
+def test_wrong_settings_are_value_errors(plain, labeled):
+    with pytest.raises(ValueError, match="is unknown"):
+        plain.draw(0, 1, "heunn", "angle", 3)
+    with pytest.raises(ValueError, match="class '77' is unknown"):
+        labeled.draw(0, 1, "heun", "angle", 3, "77", 1.0)
+
+
+def test_choices_need_no_further_settings():
+    assert {"heun", "dpm_solver_pp"} <= set(without_settings("solver"))
+    assert "angle" in without_settings("grid")
+    assert "listed" not in without_settings("grid")
+
+
+class Widget:
+    """Any part of a page, as gradio makes them: used as a context, with events."""
+
+    made: list[tuple[str, tuple, dict]]
+
+    def __init__(self, *arguments, **settings):
+        Widget.made.append((type(self).__name__, arguments, settings))
+        self.handler = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def click(self, function, inputs, outputs):
+        Widget.made.append(("click", (function, inputs, outputs), {}))
+
+    load = click
+
+
+class Error(Exception):
+    """The message that gradio shows."""
+
+
+def stub():
+    names = "Blocks Row Column Number Slider Dropdown Button Image Textbox Markdown".split()
+    Widget.made = []
+    return SimpleNamespace(Error=Error, **{name: type(name, (Widget,), {}) for name in names})
+
+
+def test_the_page_has_an_input_for_every_setting(plain, labeled):
+    for source, count in ((plain, 5), (labeled, 7)):
+        page(source, 64, stub())
+        clicks = [arguments for name, arguments, _ in Widget.made if name == "click"]
+        function, inputs, outputs = clicks[0]
+        assert len(inputs) == count
+        assert len(outputs) == 2
+        picture, _ = function(0, 1, "ddim", "angle", 2, *(["3", 2.0] if count == 7 else []))
+        assert isinstance(picture, Image.Image)
+        with pytest.raises(Error, match="is unknown"):
+            function(0, 1, "no solver", "angle", 2)
+
+
+def test_a_missing_gradio_is_named(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ValueError, match=r"pip install 'sde_gen\[demo\]'"):
+        module.demo(None)
