@@ -18,13 +18,14 @@ PROCESSES ?= $(shell $(PYTHON) -c "import os; n = len(os.sched_getaffinity(0)) i
 TORCHRUN  = $(if $(filter 1,$(PROCESSES)),,-m torch.distributed.run --standalone --nproc-per-node=$(PROCESSES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types layers docs check guard bench format clean
+.PHONY: help demo test test-slow lint types layers docs notebooks check guard bench format clean
 
 help:
 	@echo "make demo    train on real images, sample, evaluate; print where the results are"
 	@echo "make test    the tests (make test-slow: the long ones)"
 	@echo "make check   lint, types, layers, docs, test: what CI runs, but for the built wheel"
 	@echo "make format  format the code and fix what ruff can"
+	@echo "make notebooks  execute the notebooks and compare what they print with what is stored"
 	@echo "make guard   fail where training, sampling or likelihood has become 15 % more work"
 	@echo "make bench   time training, sampling and likelihood, briefly; tables and JSON to BENCH=runs/bench"
 	@echo "make clean   remove environments, builds and caches; runs stay"
@@ -70,6 +71,9 @@ layers: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+notebooks: $(VENV)/.installed-dev
+	$(SINGLE) $(BIN)/python scripts/notebooks.py
 
 check: lint types layers docs test
 
