@@ -69,13 +69,13 @@ def overview(results: Sequence[Result]) -> Section:
             estimate(one.mean, one.se),
             one.unit,
             _of(one),
-            _short(one.content.get("network_evaluations_per_image")),
+            _short(one.nfe),
             _short(one.content.get("seconds")),
             line(str(one.content.get("what", "")), 120),
         )
         for one in results
     ]
-    header = ("metric", f"estimate {PM}s.e.", "unit", "of", "NFE per image", "seconds", "what")
+    header = ("metric", f"estimate {PM}s.e.", "unit", "of", "NFE", "seconds", "what")
     return Section(title="Metrics", body=table(rows, header), wide=True)
 
 
@@ -92,6 +92,10 @@ def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
         if rows:
             body = table(rows, ("component of the error", one.unit or "value", "what it is"))
             found.append(Section(title=f"{one.name}: error budget", body=body))
+        draws = _draws(one)
+        if draws:
+            header = ("draw or baseline", f"estimate {PM}s.e.", "samples")
+            found.append(Section(title=f"{one.name}: draws and baselines", body=table(draws, header)))
         classes = _classes(one)
         if len(classes) > 1:
             found.append(
@@ -106,6 +110,24 @@ def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
         if details:
             found.append(_details(one))
     return found
+
+
+def _draws(result: Result) -> list[tuple[str, str, str]]:
+    """Return the draws of samples of a result, and its baselines: name, estimate, number of samples."""
+    draws, baselines = (result.content.get(key) for key in ("draws", "baselines"))
+    named = [(f"draw {i + 1}", draw) for i, draw in enumerate(draws if isinstance(draws, list) else [])]
+    named += [
+        (line(str(name), 60), one) for name, one in (baselines if isinstance(baselines, dict) else {}).items()
+    ]
+    rows = []
+    for name, one in named[:MOST_CLASSES]:
+        quantities = one.get("quantities") if isinstance(one, dict) else None
+        for index, (quantity, about) in enumerate(quantities.items() if isinstance(quantities, dict) else ()):
+            about = about if isinstance(about, dict) else {}
+            value, se = as_number(about.get("value")), as_number(about.get("standard_error"))
+            label = name if index == 0 else f"{name}, {line(str(quantity), 60)}"
+            rows.append((label, estimate(value, se), _short(one.get("samples"))))
+    return rows
 
 
 def _budget(result: Result) -> list[tuple[str, str, str]]:

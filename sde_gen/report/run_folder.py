@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,14 @@ class Result:
     unit: str
     content: dict[str, Any]
     path: Path
+
+    @property
+    def nfe(self) -> float:
+        """Network evaluations per image or sample; NaN if they are not known."""
+        known = (
+            as_number(self.content.get(f"network_evaluations_per_{what}")) for what in ("image", "sample")
+        )
+        return next((number for number in known if math.isfinite(number)), UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +158,7 @@ def results(folder: Path, notes: list[str]) -> list[Result]:
         content = _json(path, _Notes(notes))
         mean = as_number(content.get("mean", content.get("value")))
         if math.isfinite(mean):
-            name, unit = content.get("metric", path.stem), content.get("unit", "")
+            name, unit = content.get("name", content.get("metric", path.stem)), content.get("unit", "")
             found.append(
                 Result(
                     name=line(str(name), 60),
@@ -161,7 +169,13 @@ def results(folder: Path, notes: list[str]) -> list[Result]:
                     path=path,
                 )
             )
-    return found
+    names = [one.name for one in found]
+    return [
+        replace(one, name=f"{one.name}, {one.nfe:g} NFE")
+        if names.count(one.name) > 1 and one.nfe == one.nfe
+        else one
+        for one in found
+    ]
 
 
 def sample_folder(folder: Path, notes: list[str]) -> SampleFolder:

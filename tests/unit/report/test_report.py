@@ -145,6 +145,33 @@ def test_evaluations_and_samples_have_their_own_reports(run: Path) -> None:
     assert page.tags.count("img") == 1
 
 
+def test_metrics_of_samples_show_draws_and_baselines(run: Path) -> None:
+    """Results of another metric, as an evaluation of samples leaves them."""
+    for nfe, value in ((10, 31.5), (50, 12.25)):
+        quantities = {"FID@500": {"value": value, "standard_error": 0.5}, "bias": {"value": 3.125}}
+        draw = {"quantities": quantities, "samples": 500}
+        content = {
+            **{"metric": "fid", "name": "FID@500", "mean": value, "standard_error": 0.3},
+            **{
+                "network_evaluations_per_sample": nfe,
+                "draws": [draw, draw],
+                "baselines": {"train against test": draw},
+            },
+        }
+        (run / "evaluation" / f"fid-{nfe}.json").write_text(json.dumps(content))
+    page = Page(write_run(run))
+    sign = "\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
+    for text in (
+        "FID@500, 10 NFE",
+        "FID@500, 50 NFE",
+        f"12.25 {sign}0.30",
+        "draw 2",
+        "train against test",
+        "3.125",
+    ):
+        assert text in page.text, text
+
+
 def test_a_page_loads_nothing_and_runs_its_own_script_alone(run: Path) -> None:
     path = write_run(run)
     text = path.read_text()
