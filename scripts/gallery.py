@@ -22,7 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES, PAGE = ROOT / "docs" / "_static" / "gallery", ROOT / "docs" / "gallery.md"
 VP, SUB_VP = "runs/digits-vp-ncsnpp", "runs/digits-sub_vp-ncsnpp"
-SIDE, COLORS = 400, 48
+SIDE, COLORS = 400, 96
 """Largest side of a picture in pixels, and its colors."""
 
 
@@ -108,7 +108,7 @@ ENTRIES = [
     Entry(
         name="deblur",
         title="Deblurring",
-        text="The same for a blurred image.",
+        text="The same for a blurred image: the noise model stays, the operator changes.",
         commands=sample("task=deblur", "image=7", "n=6"),
         picture="samples/samples.png",
     ),
@@ -213,11 +213,11 @@ def photograph(page: Path, to: Path, *, crop: float) -> None:
         subprocess.run([browser, *words, *shot], check=True, stderr=subprocess.DEVNULL)
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Save a small copy of a picture."""
-    small = picture.convert("RGB")
-    small.thumbnail((SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
-    small.quantize(COLORS).save(path, optimize=True)
+def save(picture: Image.Image, path: Path, *, page: bool = False) -> None:
+    """Save a small copy of a picture; that of a page is larger and keeps its colors."""
+    small, side = picture.convert("RGB"), 2 * SIDE if page else SIDE
+    small.thumbnail((side, 2 * side), Image.Resampling.LANCZOS)
+    (small if page else small.quantize(COLORS)).save(path, optimize=True)
 
 
 def make(entry: Entry, runs: dict[str, Path]) -> str:
@@ -235,11 +235,12 @@ def make(entry: Entry, runs: dict[str, Path]) -> str:
         if found.suffix == ".gif":
             shutil.copy(found, PICTURES / f"{entry.name}.gif")
             return f"{entry.name}.gif"
-        if found.suffix == ".html":
+        page = found.suffix == ".html"
+        if page:
             photograph(found, folder / "page.png", crop=entry.crop)
             found = folder / "page.png"
         with Image.open(found) as picture:
-            save(picture, PICTURES / f"{entry.name}.png")
+            save(picture, PICTURES / f"{entry.name}.png", page=page)
     return f"{entry.name}.png"
 
 
@@ -259,7 +260,7 @@ def card(title: str, picture: str, text: str, below: str) -> str:
     return f":::{{grid-item-card}} {title}\n\n{image}\n\n{text}\n\n{below}\n:::\n"
 
 
-def wrapped(command: str, width: int = 66) -> str:
+def wrapped(command: str, width: int = 42) -> str:
     """Return a command on lines of limited width."""
     lines = [""]
     for word in command.split(" "):

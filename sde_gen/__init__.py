@@ -9,7 +9,7 @@ __version__ = "0.2.0"
 
 _PACKAGES = (
     "checkpoint data denoiser distributed evaluation grid guidance interop inverse likelihood model noise "
-    "objective ode sde solver training"
+    "objective ode report sde solver training"
 ).split()
 
 _OBJECTS = {

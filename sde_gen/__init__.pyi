@@ -14,6 +14,7 @@ from sde_gen import model as model
 from sde_gen import noise as noise
 from sde_gen import objective as objective
 from sde_gen import ode as ode
+from sde_gen import report as report
 from sde_gen import sde as sde
 from sde_gen import solver as solver
 from sde_gen import training as training

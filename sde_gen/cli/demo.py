@@ -45,7 +45,7 @@ class Demo:
 
     @property
     def guided(self) -> bool:
-        """Whether classifier-free guidance applies: to a run trained with labels that were dropped now and then."""
+        """True if classifier-free guidance applies: to a run trained with labels that were dropped at random."""
         return bool(self.classes) and supports_unconditional(self.run)
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ OF_SAMPLES = {
 """Numbers of samples.json that are shown as figures, with their labels."""
 
 
-def write_run(folder: Path) -> Path:
+def write_run(folder: Path | str) -> Path:
     """Write the report of a run: training, previews, samples, metrics, errors of solvers, configuration.
 
     Arguments:
@@ -38,6 +38,7 @@ def write_run(folder: Path) -> Path:
         ValueError: there is no such folder, or the page would be too large.
         OSError: it cannot be written.
     """
+    folder = Path(folder)
     run, pictures = read(folder), Budget()
     sections = [
         *training_sections.curves(run)[:2],

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for a report: nothing is built or executed, and what is damaged is noted."""
+"""Content of a run folder, read for a report: nothing is built or executed, and damaged files are noted."""
 
 import json
 import math

@@ -76,7 +76,7 @@ def curves(run: RunFolder) -> list[Section]:
 
 LEVELS = (
     "Mean squared error of the noise in bins of log-SNR. At strong noise (low log-SNR) the noisy sample shows the "
-    "noise, and the error is small; at little noise the noise cannot be told from the data, and it nears 1."
+    "noise, and the error is small; at little noise the noise cannot be separated from the data, and it nears 1."
 )
 
 
