@@ -292,8 +292,8 @@ def write_page(files: dict[str, str]) -> None:
     ]
     grid = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{}::::\n"
     PAGE.write_text(
-        "# Gallery\n\nPictures with their commands, made by `python scripts/gallery.py`. The runs are those of the\n"
-        "[first steps](getting_started.md), for VP and for sub-VP.\n\n"
+        "# Gallery\n\nPictures with their commands, made by `python scripts/gallery.py`. The runs are those of\n"
+        "`make demo`, for VP and for sub-VP.\n\n"
         + grid.format("\n".join(cards))
         + "\n## Notebooks\n\nEach runs in less than a minute on one core.\n\n"
         + grid.format("\n".join(notebooks))
