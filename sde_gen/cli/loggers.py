@@ -30,7 +30,9 @@ def pop_loggers(config: DictConfig) -> ListConfig:
     nodes = []
     for entry in entries:
         if isinstance(entry, str) and entry not in config.logging:
-            raise ValueError(f"logger {entry!r} is unknown; {suggest(entry, sorted(map(str, config.logging)))}")
+            raise ValueError(
+                f"logger {entry!r} is unknown; {suggest(entry, sorted(map(str, config.logging)))}"
+            )
         node = config.logging[entry] if isinstance(entry, str) else entry
         nodes.append(OmegaConf.to_container(node, resolve=True))
     with open_dict(config):

@@ -58,8 +58,10 @@ class CSV(Callback):
             self.columns += new
             self._write([*rows, row])
         else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+            line = io.StringIO(newline="")
+            csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
+            with atomic.open_append(self.path) as file:
+                file.write(line.getvalue().encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         """Return columns and rows of the file; its last line only if it is complete."""
