@@ -132,7 +132,7 @@ def _settings(path: str | None) -> dict[str, Any] | None:
         reason = str(error).strip() or type(error).__name__
         raise ValueError(f"{path} is neither JSON nor YAML ({reason.splitlines()[0]})") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no settings by name")
+        raise ValueError(f"{path} is not a dictionary of settings")
     return {str(key): value for key, value in found.items()}
 
 

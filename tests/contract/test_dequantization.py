@@ -260,7 +260,7 @@ def test_variational_learns_from_a_bound_of_the_model():
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(ValueError, match="file not found"):
         load(tmp_path / "nothing")
     from safetensors.torch import save_file
 

@@ -192,8 +192,8 @@ def test_what_a_conversion_changes_is_reported(tmp_path: Path, capfd: pytest.Cap
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
     origin = found.about["origin"]
-    assert [note.split()[0] for note in origin["notes"]] == ["shift=3.0", "weights"]
-    assert "weights of float16" in said
+    assert [note.split()[0] for note in origin["notes"]] == ["shift=3.0", "float16"]
+    assert "float16 weights" in said
     assert set(origin["parts"]) == {"a.safetensors", "b.safetensors"}
     assert origin["bytes"] == sum((store / part).stat().st_size for part in origin["parts"])
 

@@ -103,7 +103,7 @@ def test_mistakes(run, tmp_path, capfd):
         (["tuning.nfe=[1,4]", "tuning.against.solver=heun"], "tuning.nfe=1 is too few for a step of heun"),
         (["tuning.solvers=[hoin]"], "did you mean"),
         (["tuning.grids=[listed]"], "tuning.grids=[listed]"),
-        (["tuning.solvers=[ancestral]"], "draws noise"),
+        (["tuning.solvers=[ancestral]"], "stochastic or adaptive"),
     ]:
         assert words in mistake(capfd, "benchmark", f"run={run}", *LITTLE, *arguments, f"out={tmp_path}")
     for text, words in [

@@ -312,7 +312,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
     assert same(tmp_path / "a.pth", config)
     torch.save(tensors, tmp_path / "a.pth")
     assert same(tmp_path / "a.pth", config)
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(ValueError, match="file not found"):
         k_diffusion.load(tmp_path / "b.pth")
 
 

@@ -96,7 +96,7 @@ def test_the_budget_ends_the_measurement() -> None:
 
 def test_numbers_of_threads() -> None:
     assert [counts(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
-    with pytest.raises(ValueError, match="threads=0: expected a whole number"):
+    with pytest.raises(ValueError, match="threads=0: expected an integer of at least 1"):
         Execution(threads=0, channels_last=False)
 
 
