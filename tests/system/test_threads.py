@@ -106,7 +106,7 @@ def test_other_threads_than_before_are_said(
         assert torch.get_num_threads() == 2
     for name in ("train", "sample", "evaluate", "benchmark"):
         for bad in ("0", "two", "1.5"):
-            assert f"threads={bad}: expected an integer" in mistake(
+            assert f"threads={bad}: expected a whole number" in mistake(
                 capfd, name, f"run={tmp_path}", f"threads={bad}"
             )
     out = tmp_path / "evaluation" / "bpd.json"
