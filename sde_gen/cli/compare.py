@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from sde_gen.cli import console
 from sde_gen.cli.app import Command, as_list
-from sde_gen.report.compare import Comparison, write_comparison
+from sde_gen.report.compare import RunComparison, write_comparison
 
 MOST_SHOWN = 40
 """Settings in the terminal, at most; the page has all."""
@@ -14,7 +14,7 @@ MOST_SHOWN = 40
 
 def compare(config: DictConfig) -> None:
     """Print what distinguishes the runs, and write a page about them."""
-    comparison = Comparison.of([Path(folder) for folder in as_list(config.runs)])
+    comparison = RunComparison.of([Path(folder) for folder in as_list(config.runs)])
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = comparison.differences()

@@ -24,7 +24,7 @@ ABSENT = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """Runs with what distinguishes them.
 
     Arguments:
@@ -36,7 +36,7 @@ class Comparison:
     runs: list[RunFolder]
 
     @classmethod
-    def of(cls, folders: Sequence[Path]) -> "Comparison":
+    def of(cls, folders: Sequence[Path]) -> "RunComparison":
         """Read some run folders.
 
         Raises:
@@ -123,7 +123,7 @@ def _data(result: Result) -> object:
     return settings.get("data") if isinstance(settings, dict) else None
 
 
-def write_comparison(comparison: Comparison, path: Path) -> None:
+def write_comparison(comparison: RunComparison, path: Path) -> None:
     """Write the page of a comparison.
 
     Arguments:
@@ -178,7 +178,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     write(path, render(title=title, lead=", ".join(comparison.names), tiles=tiles, sections=sections))
 
 
-def _curves(comparison: Comparison) -> list[Section]:
+def _curves(comparison: RunComparison) -> list[Section]:
     named = list(zip(comparison.names, comparison.runs, strict=True))
 
     def by_images(column: str) -> list[Series]:
@@ -232,7 +232,7 @@ def _last_levels(name: str, run: RunFolder) -> Series:
     return Series(name=name, x=[x for x, _ in points], y=[y for _, y in points])
 
 
-def _metrics(comparison: Comparison) -> list[Section]:
+def _metrics(comparison: RunComparison) -> list[Section]:
     """Return the estimates of every metric, and the differences from the first run."""
     sections = []
     for name, found in comparison.metrics():
@@ -250,7 +250,7 @@ def _metrics(comparison: Comparison) -> list[Section]:
     return sections
 
 
-def _solver_errors(comparison: Comparison) -> Section:
+def _solver_errors(comparison: RunComparison) -> Section:
     rows = []
     for name, run in zip(comparison.names, comparison.runs, strict=True):
         own = run.benchmark.get("rows")
@@ -266,7 +266,7 @@ def _solver_errors(comparison: Comparison) -> Section:
     )
 
 
-def _samples(comparison: Comparison, pictures: Budget) -> Section:
+def _samples(comparison: RunComparison, pictures: Budget) -> Section:
     """Return the samples of every run, of the folder name that most runs have; without samples the last preview."""
     folders = [
         {

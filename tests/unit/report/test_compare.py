@@ -12,7 +12,7 @@ from scipy import stats
 
 from sde_gen.cli import compare
 from sde_gen.cli.overrides import validate_overrides, with_list
-from sde_gen.report.compare import Comparison, difference, distinct_names, write_comparison
+from sde_gen.report.compare import RunComparison, difference, distinct_names, write_comparison
 from tests.unit.report.test_report import EVIL, Page, log, picture, results, stored
 
 
@@ -50,11 +50,11 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_only_settings_that_differ_are_listed(runs: list[Path]) -> None:
-    assert Comparison.of(runs).differences() == [["extra.x", "-", "1"], ["sde.beta_max", "20.0", "10.0"]]
+    assert RunComparison.of(runs).differences() == [["extra.x", "-", "1"], ["sde.beta_max", "20.0", "10.0"]]
 
 
 def test_results_of_the_same_images_are_compared_image_by_image(runs: list[Path]) -> None:
-    ((_, (first, second)),) = Comparison.of(runs).metrics()
+    ((_, (first, second)),) = RunComparison.of(runs).metrics()
     assert first is not None
     assert second is not None
     a, b = (np.array(each.content["per_image"]) for each in (first, second))
@@ -72,7 +72,7 @@ def test_results_of_the_same_images_are_compared_image_by_image(runs: list[Path]
 def test_other_results_are_compared_by_their_means(runs: list[Path], more: dict[str, object]) -> None:
     path = runs[1] / "evaluation" / "bpd.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
-    ((_, (first, second)),) = Comparison.of(runs).metrics()
+    ((_, (first, second)),) = RunComparison.of(runs).metrics()
     assert first is not None
     assert second is not None
     _, se, paired = difference(second, first)
@@ -82,7 +82,7 @@ def test_other_results_are_compared_by_their_means(runs: list[Path], more: dict[
 
 def test_the_page_shows_all_runs(runs: list[Path], tmp_path: Path) -> None:
     third = make(tmp_path / "deep" / "a", EVIL[0])
-    write_comparison(Comparison.of([*runs, third]), tmp_path / "page.html")
+    write_comparison(RunComparison.of([*runs, third]), tmp_path / "page.html")
     page = Page(tmp_path / "page.html")
     for text in ("Comparison of 3 runs", "deep/a", "sde.beta_max", EVIL[0], "image by image", "run=b"):
         assert text in page.text, text
