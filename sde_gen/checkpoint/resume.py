@@ -61,7 +61,7 @@ def resume(
     _check_finite(folder, saved.images, net, ema_model, adam, strategy)
     stored = upgrade(saved.about)
     known = {key: value for key, value in about.items() if key in stored}  # earlier versions stored less
-    same = dict.fromkeys(("command", "validation"))  # no settings
+    same = dict.fromkeys(("command", "validation", "metrics"))  # no settings
     changed = diff_config({**stored, **same}, {**known, **same})
     if changed:
         bits = any(line.startswith("execution.") for line in changed)

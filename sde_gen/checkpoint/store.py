@@ -144,13 +144,13 @@ def latest(
     return None
 
 
-def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
-    """Load the checkpoint with the smallest validation loss; return None if none was validated.
+def best(folder: Path, parts: Collection[str] = PARTS, metric: str | None = None) -> Saved | None:
+    """Load the checkpoint with the smallest validation loss, or best by a metric of samples; None if none has it.
 
     Raises:
         ValueError: it is damaged.
     """
-    while (path := best_path(folder)) is not None:
+    while (path := best_path(folder, metric)) is not None:
         try:
             return load(path, parts)
         except ValueError:
@@ -159,11 +159,11 @@ def best(folder: Path, parts: Collection[str] = PARTS) -> Saved | None:
     return None
 
 
-def best_path(folder: Path) -> Path | None:
-    """Return the path of the checkpoint with the smallest validation loss, None if none was validated."""
+def best_path(folder: Path, metric: str | None = None) -> Path | None:
+    """Return the path of the checkpoint with the smallest validation loss, or best by a metric; None if none has it."""
     while True:
         found = paths(folder)
-        best = _best(found)
+        best = _best(found, metric)
         if all(path.exists() for path in found):  # otherwise a concurrent training has deleted one
             return best
 
@@ -177,6 +177,8 @@ def clear(folder: Path) -> None:
 def prune(folder: Path, newest: Path, *, keep: int) -> None:
     """Delete temporary folders and all checkpoints but the best and the last ``keep`` up to ``newest``.
 
+    The best are those with the smallest validation loss and by every metric of samples.
+
     Checkpoints with more images than ``newest`` are damaged, and the training fell back to an earlier one. They do not
     count, and are replaced when the training reaches them again.
 
@@ -186,9 +188,9 @@ def prune(folder: Path, newest: Path, *, keep: int) -> None:
         keep: number of checkpoints to keep.
     """
     whole = [path for path in paths(folder) if path.name <= newest.name]
-    best = _best(whole)
+    best = {_best(whole), *(_best(whole, metric) for path in whole for metric in _metrics(path))}
     for path in whole[:-keep]:
-        if path != best:
+        if path not in best:
             os.rename(path, path.with_name(f".{path.name}.old"))  # never half a checkpoint under its own name
     clear(folder)
 
@@ -201,14 +203,28 @@ def about(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _best(among: Collection[Path]) -> Path | None:
-    scored = [(score, path) for path in among if (score := _validation(path)) is not None]
+def _best(among: Collection[Path], metric: str | None = None) -> Path | None:
+    scored = [(score, path) for path in among if (score := _score(path, metric)) is not None]
     return min(scored)[1] if scored else None
 
 
-def _validation(path: Path) -> float | None:
-    score: float | None = about(path).get("validation")
-    return None if score is None or not math.isfinite(score) else score
+def _score(path: Path, metric: str | None) -> float | None:
+    """Return the validation loss, or a metric of samples, negative where larger is better; None if unknown."""
+    if metric is None:
+        score: float | None = about(path).get("validation")
+        return None if score is None or not math.isfinite(score) else score
+    found = _metrics(path).get(metric, {})
+    value = found.get("value")
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return -value if found.get("larger_is_better") else value
+
+
+def _metrics(path: Path) -> dict[str, dict[str, Any]]:
+    found = about(path).get("metrics")
+    return (
+        {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
+    )
 
 
 def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:

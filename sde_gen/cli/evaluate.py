@@ -1,36 +1,51 @@
-"""Evaluate a run on held-out data: ``python -m sde_gen.evaluate run=runs/... metrics=[bpd]``."""
+"""Evaluate a run on held-out data and by its samples: ``python -m sde_gen.evaluate run=runs/... metrics=[bpd,fid]``."""
 
 import json
 import math
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console, reports, threads
-from sde_gen.cli.app import Command, as_list
+from sde_gen.cli import build, console, quality_report, reports, threads
+from sde_gen.cli.app import Command, as_list, require_int
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
 from sde_gen.cli.generation import coupling
+from sde_gen.cli.quality import Quality, QualityResults
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data import Dataset
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
+from sde_gen.evaluation.metric import SampleMetric
 from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
 from sde_gen.utils import atomic
 
 
 def evaluate(config: DictConfig) -> None:
     """Compute the metrics, and save the value of every image."""
-    metrics = _metrics(config)
+    require_int(config, "steps", "draws")
+    densities, samples = _metrics(config)
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
             run = load_run(config)
+            Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
             with threads.in_use(config, run) as threads_used:
-                data, found = _evaluate(config, metrics, queue, run)
+                if densities:
+                    _densities(config, densities, queue, run, threads_used)
+                if samples:
+                    found = Quality(config=config, run=run, metrics=samples, queue=queue).results()
+                    if found is not None:
+                        _show_quality(config, run, found, threads_used)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has printed the reason
+
+
+def _densities(config: DictConfig, metrics: list[str], queue: WorkQueue, run: Run, threads_used: str) -> None:
+    """Evaluate metrics of the density, and report them in the main process."""
+    data, found = _evaluate(config, metrics, queue, run)
     results = [each for each in found if each is not None]
     if results:
         for evaluated in results:
@@ -47,7 +62,6 @@ def _evaluate(
     n = len(data) if config.n is None else config.n
     if n > len(data):
         raise ValueError(f"n={n}: the {config.split} split has {len(data)} images")
-    Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     batches = plan(len(data), n, seed=config.seed, batch_size=config.batch_size)
     found = [
         MetricEvaluation(config=config, run=run, data=data, name=name, batches=batches, queue=queue).results()
@@ -56,22 +70,28 @@ def _evaluate(
     return data, found
 
 
-def _metrics(config: DictConfig) -> list[str]:
+def _metrics(config: DictConfig) -> tuple[list[str], dict[str, SampleMetric]]:
+    """Return the names of the metrics of the density, and the metrics of samples by name."""
     known, metrics = sorted(config.metric), as_list(config.metrics)
     if not metrics:
         raise ValueError(f"metrics=[] names no metric; there are {', '.join(known)}")
     for name in metrics:
         if name not in known:
             raise ValueError(f"metric {name!r} is unknown; {suggest(name, known)}")
+    metrics = list(dict.fromkeys(metrics))
+    targets = {name: get_object(config.metric[name]._target_) for name in metrics}
+    samples = {name: build.make(config.metric[name]) for name in metrics if targets[name].of_samples}
+    densities = [name for name in metrics if name not in samples]
     chosen = HydraConfig.get().runtime.choices["dequantization"]
     if chosen != "uniform":
-        ignoring = [name for name in metrics if not build.make(config.metric[name]).uses_dequantization]
+        ignoring = [*samples]
+        ignoring += [name for name in densities if not build.make(config.metric[name]).uses_dequantization]
         if ignoring:
             raise ValueError(
                 f"dequantization={chosen} has no effect because {', '.join(ignoring)} does not use it; "
                 "for bits/dim take metrics=[importance]"
             )
-    return list(dict.fromkeys(metrics))
+    return densities, samples
 
 
 def _split(config: DictConfig, run: Run) -> Dataset:
@@ -172,6 +192,31 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, t
         coupled = coupling(f"the integrator of {evaluated.name}", images, config.batch_size)
         if evaluated.metric.batch_coupled and coupled:
             console.console.print(f"- {coupled}", soft_wrap=True)
+
+
+def _show_quality(config: DictConfig, run: Run, results: list[QualityResults], threads_used: str) -> None:
+    """Save and print metrics of samples."""
+    out, first = Path(config.out), results[0]
+    paths = {f"numbers of {found.name}": quality_report.save(out, run, found) for found in results}
+    rows: dict[str, str] = {}
+    for found in results:
+        rows |= quality_report.rows(found)
+    sampler = config.sampler
+    console.print_table(
+        f"samples of {run.folder}",
+        {
+            **rows,
+            "sampler": f"{sampler.solver._target_.rpartition('.')[2]}, {sampler.steps} steps on "
+            f"{sampler.grid._target_.rpartition('.')[2]}",
+            "network evaluations per sample": f"{first.nfe:g}",
+            "seconds of sampling": f"{first.seconds:.1f}",
+            "reference": str(config.reference),
+            **({"threads": threads_used} if run.device.type == "cpu" else {}),
+            "trained on": f"{run.images:,} images",
+        },
+        paths,
+    )
+    reports.after_evaluation(out, run.folder)
 
 
 SAME = {

@@ -84,6 +84,7 @@ CONVERSION = OptionKind(
     "none, partial, object or all", lambda value: value in ("none", "partial", "object", "all")
 )
 LOGGER = OptionKind("a name, or an object", lambda value: _is_text(value) or OBJECT.accepts(value))
+FORMAT = OptionKind("npz or png", lambda value: value in ("npz", "png"))
 SEED = whole(0, LARGEST_SEED)
 NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")
 
@@ -105,6 +106,13 @@ _DATA: dict[str, OptionKind] = {
 }
 """Settings for where the data of a run lie now."""
 
+_GUIDANCE: dict[str, OptionKind] = {
+    "guidance.weak": PATH,
+    "guidance.classifier": PATH,
+    "guidance.pass_label": SWITCH,
+}
+"""Settings of guidance that the command resolves."""
+
 OPTIONS: dict[str, dict[str, OptionKind]] = {
     "train": {
         "run": PATH,
@@ -114,6 +122,9 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "device": DEVICE,
         "loggers": listed(LOGGER, "names or of objects, each with a _target_"),
         "preview.n": whole(1),
+        "quality.metrics": NAMES,
+        "quality.n": whole(2),
+        "quality.batch_size": whole(1),
     },
     "sample": {
         **_RUN,
@@ -131,12 +142,11 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "batch_size": whole(1),
         "device": DEVICE,
         "gif": SWITCH,
+        "format": FORMAT,
         "trajectory_frames": whole(0),
         "out": optional(PATH),
         **_DATA,
-        "guidance.weak": PATH,
-        "guidance.classifier": PATH,
-        "guidance.pass_label": SWITCH,
+        **_GUIDANCE,
     },
     "evaluate": {
         **_RUN,
@@ -148,7 +158,14 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "device": DEVICE,
         "out": PATH,
         "fresh": SWITCH,
+        "steps": whole(1),
+        "label": optional(listed(CLASS, "classes")),
+        "draws": whole(1),
+        "reference": PATH,
+        "baselines": SWITCH,
+        "cache": PATH,
         **_DATA,
+        **_GUIDANCE,
     },
     "benchmark": {
         **_RUN,

@@ -249,8 +249,8 @@ def _find(folder: Path, name: str | None) -> checkpoint.Saved:
                 f"{folder} has no checkpoint; is it a run folder, and did its training come that far?"
             )
         return found
-    if name == "best":
-        found = checkpoint.best(store, PARTS_READ)
+    if name == "best" or str(name).startswith("best-"):
+        found = checkpoint.best(store, PARTS_READ, str(name).partition("-")[2] or None)
     elif (path := store / str(name)).is_dir():
         found = checkpoint.load(path, PARTS_READ)
     else:

@@ -30,7 +30,7 @@ from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import EffectiveSampleSize, Hook, Trajectory
 from sde_gen.training.compile import Compiler
 from sde_gen.utils.atomic import sweep, write, writing
-from sde_gen.utils.images import attempt, save_gif, save_panels, save_rows, save_samples
+from sde_gen.utils.images import attempt, save_folder, save_gif, save_panels, save_rows, save_samples
 
 MAX_RESULTS_SHOWN = 8
 """Largest number of results of a task in its picture."""
@@ -49,6 +49,7 @@ NOT_IN_SUFFIX = {
     "batch_size",
     "trust",
     "gif",
+    "format",
     "trajectory_frames",
     *TUNED_OPTIONS[:3],
     "settings",
@@ -97,6 +98,10 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
         )
     if task is not None:
         reject_unused("a task draws one batch, for which compiling does not pay", "compile")
+    if config.format == "png" and (len(run.data_spec.shape) != 3 or run.data_spec.shape[0] not in (1, 3)):
+        raise ValueError(
+            f"format=png needs images with 1 or 3 channels; the data have shape {run.data_spec.shape}: leave it out"
+        )
     sampler: Sampler = build.make(config.sampler)
     compiler: Compiler = build.make(config.compile)
     times = sampler.grid(run.denoiser.sde, sampler.steps)
@@ -277,6 +282,9 @@ def _save(
         arrays["given"] = torch.cat([image.cpu() for image in task.inputs]).numpy()
     with writing(numbers) as file:
         np.savez_compressed(file, **arrays)
+    folders = {"images": out / "images"} if config.format == "png" else {}
+    for folder in folders.values():
+        save_folder(run.codec.decode_image(x), folder)
     quality = {} if task is None else _quality(run, task, x)
     _save_about(config, run, generated, {**details, **quality})
     pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
@@ -298,7 +306,7 @@ def _save(
             "trained on": f"{run.images:,} images",
             **quality,
         },
-        {"numbers": numbers, **made},
+        {"numbers": numbers, **folders, **made},
     )
     reports.after_samples(out, run.folder)
 

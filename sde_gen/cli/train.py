@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen.cli import build
+from sde_gen.cli import build, training_quality
 from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.stored_config import with_initial, with_stored
@@ -28,10 +28,10 @@ def train(config: DictConfig) -> None:
     config = with_initial(with_stored(config))
     require_int(config.preview, "n")
     if build.trained_class(config) is not NetworkDenoiser:
-        reject_unused("a classifier draws no samples", "preview")
+        reject_unused("a classifier draws no samples", "preview", "quality")
     unused = [key for key in ("time_sampler", "weighting") if not accepts(config.objective, key)]
     reject_unused("the objective does not use it", *unused)
-    fit(config, _previews)
+    fit(config, _previews, training_quality.build_metrics)
 
 
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:

@@ -170,7 +170,7 @@ def _known(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_TRAINING = (
-    *("run", "device", "loggers", "preview", "compile", "distributed", "recipe", "threads"),
+    *("run", "device", "loggers", "preview", "quality", "compile", "distributed", "recipe", "threads"),
     *(
         f"engine.{name}"
         for name in (
@@ -178,6 +178,7 @@ NOT_TRAINING = (
             "log_every",
             "preview_every",
             "checkpoint_every",
+            "metrics_every",
             "keep",
             "validate",
             "accumulation",
@@ -205,12 +206,14 @@ class Begun(Callback):
 def fit(
     config: DictConfig,
     previews: Callable[[DictConfig, Trainer], Sequence[Callback]],
+    quality: Callable[[DictConfig, Trainer], Any] = lambda config, trainer: None,
 ) -> None:
     """Train, or continue from the last checkpoint of the run folder.
 
     Arguments:
         config: the composed configuration.
         previews: builds further callbacks, which need the trainer.
+        quality: builds the metrics of samples, which need the trainer; None for no metrics.
     """
     set_run_dir(config)
     folder = Path(config.run)
@@ -243,6 +246,7 @@ def fit(
                 command=reports.command_line("train"),
             )
             callbacks += previews(config, trainer)
+            trainer.quality = quality(config, trainer)
             callbacks += make_loggers(loggers)
             callbacks.append(reports.WhileTraining(folder))  # last: it shows what the others have saved
             finished = trainer.run()

@@ -1,6 +1,6 @@
-"""Evaluation: metrics, solver comparison and tuning, verification, results log."""
+"""Evaluation: metrics, features, solver comparison and tuning, verification, results log."""
 
-from sde_gen.evaluation import metric, verification
+from sde_gen.evaluation import features, metric, verification
 from sde_gen.evaluation.results_log import Record, ResultsLog
 from sde_gen.evaluation.solver_comparison import (
     Comparison,
@@ -23,6 +23,7 @@ __all__ = [
     "Tuner",
     "candidate_settings",
     "ends",
+    "features",
     "metric",
     "refined",
     "verification",

@@ -97,7 +97,7 @@ class IID(Checked):
 class PerSample(Checked):
     """One stream per sample: a seed gives the same sample for any batch size, position, precision and device.
 
-    Drawn in float32 on the CPU by a counter-based generator, which keeps all 64 bits of a seed (the generators
+    ImageBatch in float32 on the CPU by a counter-based generator, which keeps all 64 bits of a seed (the generators
     of PyTorch keep 32: among 80,000 seeds two are then more likely than not the same).
 
     Arguments:

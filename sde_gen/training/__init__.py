@@ -1,6 +1,6 @@
 """Training: trainer, train step, batch loader, optimizer, EMA, callbacks, metrics."""
 
-from sde_gen.training.callbacks import JSONL, Callback
+from sde_gen.training.callbacks import JSONL, Callback, Score
 from sde_gen.training.compile import Blocks, Compiler, Eager, Graphs
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater, HalfLifeEMA, WarmupEMA
@@ -37,6 +37,7 @@ __all__ = [
     "NonFiniteGuard",
     "Optimizer",
     "Precision",
+    "Score",
     "TensorBoard",
     "Trainer",
     "TrainingConfig",

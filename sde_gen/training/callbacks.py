@@ -1,15 +1,35 @@
 """Callbacks of a training: the interface, and the log of every training."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sde_gen.utils import atomic
 from sde_gen.utils.arguments import Checked
 
 Record = Mapping[str, Any]
 """Record of the log: numbers by name, or by name and bin."""
+
+
+class Score(NamedTuple):
+    """A metric of samples.
+
+    Arguments:
+        value: the number.
+        se: its standard error; NaN if unknown.
+        larger_is_better: whether models are better the larger it is.
+    """
+
+    value: float
+    se: float
+    larger_is_better: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Convert to JSON."""
+        se = self.se if math.isfinite(self.se) else None
+        return {"value": self.value, "standard_error": se, "larger_is_better": self.larger_is_better}
 
 
 class Callback(Checked):
@@ -26,6 +46,9 @@ class Callback(Checked):
 
     def on_preview(self, denoiser: Any, images: int) -> None:
         """Save a preview of ``denoiser``, the model with EMA weights."""
+
+    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+        """Metrics of samples were computed."""
 
     def on_checkpoint(self, path: Path, images: int) -> None:
         """Handle a new checkpoint."""
@@ -59,6 +82,10 @@ class JSONL(Callback):
         """Append the record as a line."""
         with atomic.open_append(self.path) as file:
             file.write(json.dumps(record).encode() + b"\n")
+
+    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+        """Append a line with the metrics of samples."""
+        self.on_log({"images": images, "metrics": {name: score.plain() for name, score in scores.items()}})
 
 
 def _images(line: str) -> float:

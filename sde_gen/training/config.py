@@ -18,6 +18,7 @@ class TrainingConfig(Checked):
         log_every: images between two records of the log.
         preview_every: images between two previews.
         checkpoint_every: images between two checkpoints.
+        metrics_every: images between two evaluations of metrics of samples, if any; each makes a checkpoint.
         keep: number of recent checkpoints to keep, besides the best one.
         validate: number of held-out images for the validation loss at every checkpoint; 0 for none.
         channels_last: memory format of image networks; None lets the trainer choose the faster one.
@@ -34,6 +35,7 @@ class TrainingConfig(Checked):
     log_every: int = 10_000
     preview_every: int = 50_000
     checkpoint_every: int = 50_000
+    metrics_every: int = 50_000
     keep: int = 2
     validate: int = 256
     channels_last: bool | None = None
@@ -46,6 +48,7 @@ class TrainingConfig(Checked):
             "log_every",
             "preview_every",
             "checkpoint_every",
+            "metrics_every",
             "keep",
         )
         for name in counts:

@@ -6,11 +6,12 @@ import io
 import netrc
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from sde_gen.training.callbacks import Callback, Record
+from sde_gen.training.callbacks import Callback, Record, Score
 from sde_gen.utils import atomic
 
 LARGEST = 2**28
@@ -114,6 +115,10 @@ class TensorBoard(Callback):
             self.writer.add_scalar(tag, number, record["images"])
         self.writer.flush()
 
+    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+        """Log the metrics of samples."""
+        self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
+
     def on_train_end(self, images: int) -> None:
         """Close the event file."""
         self.writer.close()
@@ -155,6 +160,10 @@ class WandB(Callback):
     def on_log(self, record: Record) -> None:
         """Log every number."""
         self.run.log(flatten(record))
+
+    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+        """Log the metrics of samples."""
+        self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
 
     def on_train_end(self, images: int) -> None:
         """End the run."""

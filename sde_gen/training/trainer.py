@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import nonfinite, optimizer, seeding
 from sde_gen.training.batch_loader import BatchLoader
-from sde_gen.training.callbacks import Callback
+from sde_gen.training.callbacks import Callback, Score
 from sde_gen.training.compile import Compiler, Eager
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater
@@ -64,6 +64,7 @@ class Trainer(Checked):
         folder: the run folder.
         about: metadata stored in every checkpoint as JSON: configuration, data specification, versions.
         conditioning: maps labels to the network's conditioning inputs.
+        quality: metrics of samples of the averaged model, given it and the number of images; called in rank 0.
         callbacks: called in rank 0 on steps, logs, previews and checkpoints.
         stop: called after every step; if true, the training saves and ends.
         strategy: the processes that share a batch; rank 0 writes files and reports.
@@ -89,6 +90,7 @@ class Trainer(Checked):
     folder: Path
     about: dict[str, Any]
     conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
+    quality: Callable[[Any, int], Mapping[str, Score]] | None = None
     callbacks: Sequence[Callback] = ()
     stop: Callable[[], bool] = lambda: False
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
@@ -272,6 +274,8 @@ class Trainer(Checked):
             self._due(every)
             for every in (settings.log_every, settings.preview_every, settings.checkpoint_every)
         )
+        measure = self.quality is not None and self._due(settings.metrics_every)
+        save = save or measure
         if (
             self.device.type == "cpu" or log or preview or save or stopping
         ):  # avoids synchronizing with a GPU in every step
@@ -284,8 +288,9 @@ class Trainer(Checked):
             self.metrics.reset()
         if save or preview or stopping:
             with self.metrics.paused():
+                scores = self._measure() if measure else {}
                 if save or stopping:  # before the preview, so that its errors cannot lose the weights
-                    self._save()
+                    self._save(scores)
                 if preview:
                     average = self.full_ema_model()
                     self._notify(lambda callback: callback.on_preview(average, self.images))
@@ -369,14 +374,28 @@ class Trainer(Checked):
         }
         return full_model
 
-    def _save(self) -> None:
+    def _measure(self) -> Mapping[str, Score]:
+        """Compute metrics of samples in the first process, for all; a collective operation."""
+        average = self.full_ema_model()
+        assert self.quality is not None
+        mine = dict(self.quality(average, self.images)) if self.strategy.rank == 0 else {}
+        scores: Mapping[str, Score] = self.strategy.all_gather_object(mine)[0]
+        if scores:
+            self._notify(lambda callback: callback.on_metrics(scores, self.images))
+        return scores
+
+    def _save(self, scores: Mapping[str, Score]) -> None:
         self._confirm()
         saved = Checkpoint(
             images=self.images,
             net=self.denoiser.net.state_dict(),
             ema=self.ema_model.net.state_dict(),
             optimizer=to_tensors(self.adam),
-            about={**self.about, "validation": self.validation_loss()},
+            about={
+                **self.about,
+                "validation": self.validation_loss(),
+                "metrics": {name: score.plain() for name, score in scores.items()},
+            },
         )
         for what, tensors in (
             ("weights", saved.net),

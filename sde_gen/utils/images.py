@@ -1,6 +1,8 @@
 """Image files: grids of images, scatter plots, animations of trajectories; reading of images."""
 
 import math
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.utils.atomic import writing
+from sde_gen.utils.atomic import create, scratch, writing
 
 
 def attempt(make: Callable[[], object], path: Path, what: str = "picture") -> bool:
@@ -50,6 +52,31 @@ def save_samples(samples: Tensor, path: Path) -> None:
         ValueError: the samples have another shape.
     """
     _save(as_picture(samples), path)
+
+
+def save_folder(images: Tensor, folder: Path) -> None:
+    """Save images as files 000000.png, 000001.png, ... of a folder, in place of what it held.
+
+    Arguments:
+        images: uint8 with shape (B, C, H, W), C = 1 or 3.
+        folder: the folder, written whole or not at all.
+
+    Raises:
+        ValueError: the samples are no such images.
+        OSError: the disk is full; what the folder held stays.
+    """
+    if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"format=png needs images with 1 or 3 channels of 8 bits, got {images.dtype} {tuple(images.shape)}; "
+            "samples.npz holds the numbers"
+        )
+    with scratch(folder) as aside:
+        for index, image in enumerate(images.cpu().permute(0, 2, 3, 1).numpy()):
+            with create(aside / f"{index:06d}.png") as file:
+                Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format="PNG")
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        os.rename(aside, folder)
 
 
 def save_rows(rows: Sequence[Tensor], path: Path) -> None:

@@ -41,6 +41,7 @@ CHOSEN = {
     "time_sampler": "uniform",
     "weighting": "simple",
     "method": "dps",
+    "features": "pixels",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -15,6 +15,11 @@ CONF = Path(__file__).parents[2] / "conf"
 def names(kind: str) -> list[str]:
     """Names of the yaml files of a kind."""
     return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
+
+
+def target(kind: str, name: str) -> Any:
+    """The class of conf/<kind>/<name>.yaml."""
+    return get_object(OmegaConf.load(CONF / kind / f"{name}.yaml")._target_)
 
 
 def first(kind: str, *few: str) -> list[Any]:

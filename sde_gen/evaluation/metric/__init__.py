@@ -1,23 +1,44 @@
-"""Metrics of a model on data."""
+"""Metrics of a model on data, and of its samples beside a reference set."""
 
 from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.evaluation.metric.bpd import BitsPerDim
 from sde_gen.evaluation.metric.data_term import DataTerm, DequantizedData, DiscreteData, LastStepLevels
 from sde_gen.evaluation.metric.elbo import ContinuousBound
+from sde_gen.evaluation.metric.energy_distance import EnergyDistance
+from sde_gen.evaluation.metric.fid import FrechetDistance, frechet_distance
 from sde_gen.evaluation.metric.importance import ImportanceBits
+from sde_gen.evaluation.metric.inception_score import InceptionScore
+from sde_gen.evaluation.metric.kid import KernelDistance
+from sde_gen.evaluation.metric.memorization import Memorization
+from sde_gen.evaluation.metric.mind import MIND
+from sde_gen.evaluation.metric.precision_recall import PrecisionRecall
+from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, SampleResult
+from sde_gen.evaluation.metric.sliced_wasserstein import SlicedWasserstein
 from sde_gen.evaluation.metric.vlb import ChainBound
 
 __all__ = [
+    "MIND",
     "BitsPerDim",
     "ChainBound",
     "ContinuousBound",
     "DataTerm",
     "DequantizedData",
     "DiscreteData",
+    "EnergyDistance",
+    "FrechetDistance",
     "ImportanceBits",
+    "InceptionScore",
+    "KernelDistance",
     "LastStepLevels",
+    "Memorization",
     "Metric",
     "MetricResult",
+    "PrecisionRecall",
+    "Quantity",
+    "SampleMetric",
+    "SampleResult",
+    "SlicedWasserstein",
+    "frechet_distance",
 ]
 
 

@@ -67,10 +67,12 @@ class Metric(Checked, abc.ABC):
     Attributes:
         what: description of the number, for tables.
         unit: its unit.
+        of_samples: whether samples are compared, as by :class:`~sde_gen.evaluation.metric.SampleMetric`.
     """
 
     what: ClassVar[str]
     unit: ClassVar[str]
+    of_samples: ClassVar[bool] = False
 
     @property
     def uses_dequantization(self) -> bool:

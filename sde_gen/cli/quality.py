@@ -1,0 +1,363 @@
+"""Metrics of samples: draws of the model, reference images and baselines, and what the metrics find."""
+
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from sde_gen import __version__
+from sde_gen.cli import build
+from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
+from sde_gen.cli.image_sources import ImageBatch, ImageSource, complete, key, load, ranges
+from sde_gen.cli.run import Run
+from sde_gen.cli.run_data import moved_data, open_data
+from sde_gen.data import Dataset, Splits
+from sde_gen.denoiser import Denoiser
+from sde_gen.distributed.auto_batch import AutoBatchSize
+from sde_gen.distributed.work_queue import WorkQueue
+from sde_gen.evaluation import image_set
+from sde_gen.evaluation.features import Features, FeatureSet, Statistics
+from sde_gen.evaluation.metric import SampleMetric, SampleResult
+from sde_gen.evaluation.metric.sample_metric import FULL
+from sde_gen.noise import PerSample, spawn_seeds
+from sde_gen.sampler import Sampler
+from sde_gen.solver.callbacks import NFECounter, StopOnNaN
+from sde_gen.utils.hashing import digest
+
+REFERENCE_BATCH = 1024
+"""Images of a file of reference features."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityResults:
+    """Results of one metric.
+
+    Arguments:
+        name: name of the metric in the configuration.
+        metric: the metric.
+        draws: results of independent draws of the model, in order.
+        baselines: results of other images in the place of samples, by what they are.
+        settings: everything on which the results depend.
+        seeds: first and last index of the seeds of every draw.
+        nfe: network evaluations per sample.
+        seconds: time of drawing all samples.
+    """
+
+    name: str
+    metric: SampleMetric
+    draws: list[SampleResult]
+    baselines: dict[str, SampleResult]
+    settings: dict[str, Any]
+    seeds: list[tuple[int, int]]
+    nfe: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Metrics of samples of a run.
+
+    Arguments:
+        config: the configuration of the command ``evaluate``.
+        run: the run.
+        metrics: the metrics by name.
+        queue: the processes.
+    """
+
+    config: DictConfig
+    run: Run
+    metrics: dict[str, SampleMetric] = field(default_factory=dict)
+    queue: WorkQueue
+
+    def results(self) -> list[QualityResults] | None:
+        """Draw what is missing, extract features and compare; None but in the main process.
+
+        Raises:
+            ValueError: the data are no images, the reference is missing or does not fit, or a metric needs more images.
+            FloatingPointError: a sample is not finite; those drawn before are kept.
+            OSError: the disk is full; what was drawn before is kept.
+        """
+        shape = self.run.data_spec.shape
+        if len(shape) != 3 or shape[0] not in (1, 3) or self.run.data_spec.levels is None:
+            raise ValueError(
+                f"{', '.join(self.metrics)} compare images; the data of {self.run.folder} have shape {shape} and "
+                f"{self.run.data_spec.levels} levels"
+            )
+        if self.config.fresh and self.queue.is_main:
+            shutil.rmtree(self._samples.folder, ignore_errors=True)
+        extractors = list(
+            {key(metric.features): metric.features for metric in self.metrics.values()}.values()
+        )
+        sources = [self._samples, *self._baselines.values()]
+        sources += [] if self._reference is None or self._cached(extractors) else [self._reference]
+        sources += [] if self._held_out in sources or self._held_out is None else [self._held_out]
+        complete(sources, extractors, self.queue, device=self.run.device, batch_size=self.config.batch_size)
+        if not self.queue.is_main:
+            return None
+        return [self._compare(name, metric) for name, metric in self.metrics.items()]
+
+    @cached_property
+    def n(self) -> int:
+        """Number of samples of a draw."""
+        if self.config.n is not None:
+            return int(self.config.n)
+        return min(FULL, FULL if self._splits is None else len(self._splits.train))
+
+    @cached_property
+    def _needs_data(self) -> bool:
+        path = Path(str(self.config.reference))
+        return (
+            str(path) in ("train", "test")
+            or bool(self.config.baselines)
+            or any(metric.uses_held_out for metric in self.metrics.values())
+        )
+
+    @cached_property
+    def _splits(self) -> Splits | None:
+        return open_data(self.run, moved_data(self.config)) if self._needs_data else None
+
+    @cached_property
+    def _samples(self) -> ImageSource:
+        """Draws of the model, one after the other by their seeds."""
+        config, run = self.config, self.run
+        model: Denoiser = apply_guidance(config, run)
+        sampler: Sampler = build.make(config.sampler)
+        sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
+        total = self.n * int(config.draws)
+        seeds = spawn_seeds(config.seed, total)
+        labels = _labels(config, run, seeds)
+        auto_batch = AutoBatchSize(size=config.batch_size, splittable=not sampler.solver.batch_coupled)
+
+        def part(some: range) -> tuple[Tensor, int]:
+            index = slice(some.start, some.stop)
+            denoiser = model if labels is None else model.bind(label=labels[index].to(run.device))
+            with NFECounter(run.denoiser.net) as counter:
+                x = sampler(
+                    denoiser,
+                    (len(some), *run.data_spec.shape),
+                    noise=PerSample(seeds[index]),
+                    hooks=[StopOnNaN()],
+                    device=run.device,
+                )
+                return run.codec.decode_image(x).cpu(), counter.samples
+
+        def draw(batch: range) -> ImageBatch:
+            begin = time.perf_counter()
+            images, evaluations = zip(*auto_batch.map(batch, part), strict=True)
+            return ImageBatch(
+                images=torch.cat(images), evaluations=sum(evaluations), seconds=time.perf_counter() - begin
+            )
+
+        batches = [
+            batch for first in range(0, total, self.n) for batch in ranges(first, self.n, config.batch_size)
+        ]
+        folder = Path(config.out) / f"samples-{_hash(self._sampling)}"
+        return ImageSource(what="samples", folder=folder, batches=batches, draw=draw, keep=True)
+
+    @cached_property
+    def _sampling(self) -> dict[str, Any]:
+        """Everything on which a sample depends, given its index."""
+        config, run = self.config, self.run
+        chosen = {
+            name: OmegaConf.to_container(config[name], resolve=True) if config.get(name) is not None else None
+            for name in ("sampler", "guidance", "threshold", "label")
+        }
+        parts = {
+            kind: OmegaConf.to_container(run.config[kind])
+            for kind in ("sde", "parametrization", "codec", "model")
+        }
+        return {
+            **chosen,
+            "seed": config.seed,
+            "batch_size": config.batch_size,
+            "precision": str(run.precision),
+            "device": run.device.type,
+            "checkpoint": run.images,
+            "model": digest(
+                apply_guidance(config, run).state_dict().values(), json.dumps(parts, sort_keys=True)
+            ),
+            "sde_gen": __version__,
+            "torch": torch.__version__,
+        }
+
+    @cached_property
+    def _given(self) -> Statistics | None:
+        """Statistics of a file, where the reference is one."""
+        path = Path(str(self.config.reference))
+        return Statistics.load(path) if path.suffix == ".npz" else None
+
+    @cached_property
+    def _reference(self) -> ImageSource | None:
+        """Reference images; None for a file of statistics."""
+        if self._given is not None:
+            return None
+        name = str(self.config.reference)
+        if name in ("train", "test"):
+            assert self._splits is not None
+            return self._of_data(
+                self._splits.train if name == "train" else self._splits.test, f"{name} split"
+            )
+        if not Path(name).is_dir():
+            raise ValueError(
+                f"reference={name}: expected train, test, a folder of images, or an .npz file with mu and sigma"
+            )
+        images = image_set.read_folder(Path(name))
+        if images.shape[1:] != self.run.data_spec.shape:
+            raise ValueError(
+                f"the images of {name} have shape {tuple(images.shape[1:])}, the samples {self.run.data_spec.shape}; "
+                "resize the reference: a metric of both resolutions would compare the resizing"
+            )
+        return self._source(
+            f"images of {name}",
+            image_set.fingerprint(images),
+            len(images),
+            lambda batch: images[batch.start : batch.stop],
+        )
+
+    @cached_property
+    def _held_out(self) -> ImageSource | None:
+        """Images held out of training, where a metric or a baseline needs them."""
+        needed = self.config.baselines or any(metric.uses_held_out for metric in self.metrics.values())
+        if not needed or self._splits is None:
+            return None
+        return self._of_data(self._splits.test, "held-out images")
+
+    @cached_property
+    def _baselines(self) -> dict[str, ImageSource]:
+        """Images in the place of samples: what a metric finds of real images, and of models that know nothing."""
+        if not self.config.baselines or self._splits is None or self._held_out is None:
+            return {}
+        found = {"ceiling: held-out images": self._held_out}
+        train, n, seed = self._splits.train, self.n, int(self.config.seed)
+        try:
+            fitted = image_set.FittedGaussian(_images(train, range(len(train))))
+            found["null: Gaussian fitted to the pixels"] = self._source(
+                "fitted Gaussian",
+                _hash({"data": train.fingerprint(), "seed": seed, "what": "gaussian"}),
+                n,
+                lambda batch: fitted.draw(len(batch), seed + batch.start),
+            )
+        except ValueError as error:
+            warnings.warn(f"no Gaussian is fitted as a null: {error}", stacklevel=2)
+        shape, codec = self.run.data_spec.shape, self.run.codec
+
+        def noise(batch: range) -> Tensor:
+            generator = torch.Generator().manual_seed(seed + batch.start)
+            return codec.decode_image(torch.randn(len(batch), *shape, generator=generator))
+
+        what = {
+            "codec": OmegaConf.to_container(self.run.config.codec),
+            "shape": shape,
+            "seed": seed,
+            "what": "noise",
+        }
+        found["null: noise N(0, I)"] = self._source("noise", _hash(what), n, noise)
+        return found
+
+    def _of_data(self, data: Dataset, what: str) -> ImageSource:
+        return self._source(what, data.fingerprint(), len(data), lambda batch: _images(data, batch))
+
+    def _source(self, what: str, name: str, count: int, images: Any) -> ImageSource:
+        return ImageSource(
+            what=what,
+            folder=Path(self.config.cache) / name,
+            batches=ranges(0, count, REFERENCE_BATCH),
+            draw=lambda batch: ImageBatch(images=images(batch)),
+        )
+
+    def _statistics_file(self, features: Features) -> Path:
+        assert self._reference is not None
+        return self._reference.folder / f"{key(features)}.npz"
+
+    def _cached(self, extractors: Sequence[Features]) -> bool:
+        """Return whether statistics of the reference are stored and suffice."""
+        return not any(metric.uses_images for metric in self.metrics.values()) and all(
+            self._statistics_file(one).exists() for one in extractors
+        )
+
+    def _reference_set(self, features: Features) -> FeatureSet:
+        """Return the reference's features, or its stored statistics; statistics are stored for the next call."""
+        if self._given is not None:
+            return FeatureSet(what=str(self.config.reference), given=self._given)
+        assert self._reference is not None
+        path, source = self._statistics_file(features), self._reference
+        if self._cached([features]):
+            return FeatureSet(what=source.what, given=Statistics.load(path))
+        found = source.features(features, source.batches)
+        if not path.exists():
+            found.about["fingerprint"] = source.folder.name
+            found.statistics.save(path)
+        return found
+
+    def _compare(self, name: str, metric: SampleMetric) -> QualityResults:
+        features, samples = metric.features, self._samples
+        reference = self._reference_set(features)
+        held_out = (
+            None if self._held_out is None else self._held_out.features(features, self._held_out.batches)
+        )
+        note = features.note(torch.empty(1, *self.run.data_spec.shape))
+        draws, seeds = [], []
+        for first in range(0, self.n * int(self.config.draws), self.n):
+            mine = [batch for batch in samples.batches if first <= batch.start < first + self.n]
+            found = samples.features(features, mine)
+            draws.append(metric.checked(FeatureSet(**{**vars(found), "notes": note}), reference, held_out))
+            seeds.append((first, first + self.n - 1))
+        baselines = {}
+        for what, source in self._baselines.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the same as of the samples
+                found = source.features(features, source.batches, what)
+                if metric.uses_held_out and source is self._held_out:
+                    continue
+                try:
+                    baselines[what] = metric.checked(found, reference, held_out)
+                except ValueError as error:
+                    warnings.warn(f"{what}: {error}", stacklevel=2)
+        stored = [load(samples.images_file(batch)) for batch in samples.batches]
+        count = self.n * int(self.config.draws)
+        return QualityResults(
+            name=name,
+            metric=metric,
+            draws=draws,
+            baselines=baselines,
+            settings={
+                "sampling": self._sampling,
+                "metric": OmegaConf.to_container(self.config.metric[name], resolve=True),
+                "reference": str(self.config.reference),
+                "reference_fingerprint": "" if self._reference is None else self._reference.folder.name,
+            },
+            seeds=seeds,
+            nfe=sum(int(one["evaluations"]) for one in stored) / count,
+            seconds=sum(float(one["seconds"]) for one in stored),
+        )
+
+
+def _labels(config: DictConfig, run: Run, seeds: Sequence[int]) -> Tensor | None:
+    """Return a label per sample: those of ``label``, or a class drawn uniformly by its seed; None without labels."""
+    whole = OmegaConf.merge(config, {"n": len(seeds)})
+    assert isinstance(whole, DictConfig)
+    labels = choose_labels(whole, run)
+    if labels is None or config.label is not None:
+        return labels
+    classes = int(labels.max()) + 1
+    return torch.tensor([(seed >> 32) % classes for seed in seeds])
+
+
+def _images(data: Dataset, batch: range) -> Tensor:
+    """Return rows of a data set as 8-bit images."""
+    assert data.levels is not None
+    values = data.values[batch.start : batch.stop]
+    return torch.round(values.double() * (255 / (data.levels - 1))).to(torch.uint8)
+
+
+def _hash(settings: Any) -> str:
+    return digest([], json.dumps(settings, sort_keys=True, default=str))[:12]

@@ -1,0 +1,102 @@
+"""Report of metrics of samples: a JSON file each, and lines of a table."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sde_gen.cli.quality import QualityResults
+from sde_gen.cli.run import Run
+from sde_gen.evaluation.metric import Quantity, SampleResult
+from sde_gen.utils import atomic
+from sde_gen.utils.hashing import digest
+
+
+def path_of(out: Path, found: QualityResults) -> Path:
+    """Return the file of a result, named by the metric and everything on which it depends."""
+    settings = json.dumps([found.settings, found.draws[0].n, len(found.draws)], sort_keys=True, default=str)
+    return out / f"{found.name}-{digest([], settings)[:12]}.json"
+
+
+def save(out: Path, run: Run, found: QualityResults) -> Path:
+    """Write a result as JSON, atomically, and return the file."""
+    values = [draw.value for draw in found.draws]
+    best = max(values) if found.metric.larger_is_better else min(values)
+    report = {
+        "metric": found.name,
+        "name": found.draws[0].name,
+        "what": found.metric.what,
+        "mean": sum(values) / len(values),
+        "standard_error": _number(spread(found.draws)),
+        ("maximum_of_draws" if found.metric.larger_is_better else "minimum_of_draws"): best,
+        "draws": [
+            {"seeds": [first, last], **_plain(draw)}
+            for (first, last), draw in zip(found.seeds, found.draws, strict=True)
+        ],
+        "baselines": {what: _plain(result) for what, result in found.baselines.items()},
+        "network_evaluations_per_sample": found.nfe,
+        "seconds": found.seconds,
+        "trained_on_images": run.images,
+        "settings": found.settings,
+    }
+    path = path_of(out, found)
+    atomic.write(path, json.dumps(report, indent=1, allow_nan=False, default=str))
+    return path
+
+
+def rows(found: QualityResults) -> dict[str, str]:
+    """Return the lines of a table: every draw, their mean and their best, further numbers, and baselines."""
+    first = found.draws[0]
+    table = {f"{first.name}: {found.metric.what}": ""}
+    for (start, end), draw in zip(found.seeds, found.draws, strict=True):
+        table[f"  {found.name}, seeds {start} to {end}"] = _text(draw.quantities[draw.name])
+    if len(found.draws) > 1:
+        values = [draw.value for draw in found.draws]
+        word, best = ("largest", max(values)) if found.metric.larger_is_better else ("smallest", min(values))
+        table[f"  {found.name}, mean of {len(values)} draws"] = (
+            f"{sum(values) / len(values):.5g} +- {spread(found.draws):.2g}; {word} of them {best:.5g}"
+        )
+    for name, quantity in list(first.quantities.items())[1:]:
+        table[f"  {name}"] = _text(quantity)
+    for what, result in found.baselines.items():
+        count = "" if result.n == first.n else f" ({result.n:,} images)"
+        table[f"  {found.name}, {what}{count}"] = _text(result.quantities[result.name])
+    table[f"  {found.name}, standard error"] = first.quantities[first.name].how
+    features = first.settings
+    weights = f", weights SHA-256 {features['sha256'][:16]}" if features["sha256"] else ""
+    table[f"  {found.name}, features"] = f"{features['features']}{weights}, resize {features['resize']}"
+    table[f"  {found.name}, images"] = (
+        f"{first.n:,} samples a draw, {first.n_reference:,} of the reference"
+        if first.n_reference
+        else f"{first.n:,} samples a draw"
+    )
+    for index, note in enumerate(first.notes):
+        table[f"  {found.name}, note {index + 1}"] = note
+    return table
+
+
+def spread(draws: list[SampleResult]) -> float:
+    """Return the standard error of the mean of independent draws, from those of the draws."""
+    return math.sqrt(sum(draw.se**2 for draw in draws)) / len(draws)
+
+
+def _plain(result: SampleResult) -> dict[str, Any]:
+    return {
+        "quantities": {
+            name: {"value": _number(one.value), "standard_error": _number(one.se), "how": one.how}
+            for name, one in result.quantities.items()
+        },
+        "samples": result.n,
+        "reference_images": result.n_reference,
+        "settings": dict(result.settings),
+        "notes": list(result.notes),
+    }
+
+
+def _text(quantity: Quantity) -> str:
+    return f"{quantity.value:.5g}" + (f" +- {quantity.se:.2g}" if math.isfinite(quantity.se) else "")
+
+
+def _number(x: float) -> float | None:
+    """JSON has no NaN."""
+    return x if math.isfinite(x) else None

@@ -1,0 +1,90 @@
+"""Inception features, in which FID is defined."""
+
+import hashlib
+import importlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.evaluation.features import weights
+from sde_gen.evaluation.features.base import Extracted, Features
+
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inception(Features):
+    """The 2048 averaged features of the Inception-v3 graph of 2015-12-05, by torch-fidelity (extra ``metrics``).
+
+    The network resizes to 299x299 itself, bilinear as TensorFlow 1 did, without antialiasing.
+
+    Source: Szegedy et al., 2015, arXiv:1512.00567; Heusel et al., 2017, arXiv:1706.08500.
+
+    Arguments:
+        weights: the file weights-inception-2015-12-05-6726825d.pth.
+        digest: first digits of the SHA-256 that the file must have; None accepts any, and results state its hash.
+        download: fetch a missing file from torch-fidelity's release (96 MB).
+    """
+
+    weights: str | None = None
+    digest: str | None = "6726825d"
+    download: bool = False
+    name: ClassVar[str] = "Inception"
+    resize: ClassVar[str] = "299x299, bilinear as in TensorFlow 1"
+
+    @property
+    def frechet_name(self) -> str:
+        """Name of the distance in these features, FID."""
+        return "FID"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weight file."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    @cached_property
+    def _content(self) -> bytes:
+        path = None if self.weights is None else Path(self.weights)
+        if self.download:
+            if path is None:
+                raise ValueError(
+                    "features.download=true needs a place for the file: give features.weights=FILE"
+                )
+            weights.fetch(URL, path, sha256=self.digest, size="96 MB")
+        return weights.read(
+            path,
+            sha256=self.digest,
+            what="Inception",
+            advice=f"give features.weights=FILE, and features.download=true to fetch {URL}",
+        )
+
+    @cached_property
+    def net(self) -> Any:
+        """The extractor of torch-fidelity with these weights."""
+        content = self._content
+        try:
+            module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
+        except ImportError as error:
+            raise ValueError(
+                f"features=inception needs torch-fidelity: pip install 'sde_gen[metrics]' ({error})"
+            ) from error
+        plain = io.BytesIO()  # torch-fidelity unpickles what it is given, so it is given plain tensors
+        torch.save(weights.tensors(content, what="Inception"), plain)
+        plain.seek(0)
+        try:
+            return module.FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=plain
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.weights} holds no Inception-v3 ({str(error).splitlines()[0]})"
+            ) from error
+
+    def extract(self, images: Tensor) -> Extracted:
+        """Extract features and the logits without bias."""
+        return Extracted(*self.net.to(images.device)(images))

@@ -1,0 +1,26 @@
+"""Pixels themselves."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from sde_gen.evaluation.features.base import Extracted, Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels(Features):
+    """Pixels in [0, 1], without a network: d = C H W."""
+
+    name: ClassVar[str] = "pixels"
+    resize: ClassVar[str] = "none"
+    color: ClassVar[bool] = False
+
+    @property
+    def sha256(self) -> str:
+        """Return the empty text: there are no weights."""
+        return ""
+
+    def extract(self, images: Tensor) -> Extracted:
+        """Scale and flatten."""
+        return Extracted(images.flatten(1).float() / 255)

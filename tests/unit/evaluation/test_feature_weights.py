@@ -1,0 +1,204 @@
+"""Weights of extractors: checked, read as data, fetched whole or not at all; networks beside PyTorch's."""
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sde_gen.data import Digits, FashionMNIST
+from sde_gen.evaluation.features import Classifier, DINOv2, EfficientNet, Inception, weights
+from sde_gen.evaluation.features.classifier import SHIPPED
+from sde_gen.evaluation.features.dinov2 import VisionTransformer
+
+CONTENT = bytes(range(256)) * 40
+
+
+@contextmanager
+def server(sent: bytes, promised: int) -> Iterator[str]:
+    """Serve a body that may be shorter than promised, and give its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(promised))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as found:
+        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{found.server_port}/weights.pth"
+        found.shutdown()
+
+
+def test_a_download_says_what_it_does_and_is_checked(tmp_path: Path) -> None:
+    path, digest = tmp_path / "new" / "weights.pth", hashlib.sha256(CONTENT).hexdigest()
+    with server(CONTENT, len(CONTENT)) as url:
+        with pytest.warns(UserWarning, match=f"fetching {url} .*10 kB.* into {path}"):
+            weights.fetch(url, path, sha256=digest[:8], size="10 kB")
+        assert path.read_bytes() == CONTENT
+        weights.fetch(
+            url, path, sha256=digest[:8], size="10 kB"
+        )  # is there: nothing is fetched, nothing said
+        other = tmp_path / "other.pth"
+        with (
+            pytest.warns(UserWarning, match="fetching"),
+            pytest.raises(ValueError, match=f"SHA-256 {digest}, expected 1234"),
+        ):
+            weights.fetch(url, other, sha256="1234", size="10 kB")
+    assert not list(tmp_path.glob("*other*"))
+
+
+def test_an_interrupted_download_leaves_nothing(tmp_path: Path) -> None:
+    with server(CONTENT[:5000], len(CONTENT)) as url:
+        with (
+            pytest.warns(UserWarning, match="fetching"),
+            pytest.raises(ValueError, match=r"cannot fetch.*(5,000 of|IncompleteRead)"),
+        ):
+            weights.fetch(url, tmp_path / "weights.pth", sha256=None, size="10 kB")
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="fetching"), pytest.raises(ValueError, match="cannot fetch"):
+        weights.fetch("http://127.0.0.1:9/weights.pth", tmp_path / "weights.pth", sha256=None, size="10 kB")
+    assert not list(tmp_path.iterdir())
+
+
+class Dangerous:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+def test_files_of_weights_are_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    for content in ({"a": Dangerous()}, [1, 2], {"a": torch.zeros(2)}):
+        torch.save(content, path)
+        for features in (DINOv2(weights=str(path)),):
+            with pytest.raises(ValueError, match=r"cannot be read|holds no") as caught:
+                features(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+            assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(
+        ValueError, match=r"has SHA-256 [0-9a-f]{64}, expected 6726825d.*features.digest=null"
+    ):
+        Inception(weights=str(path)).about()
+
+
+class Reference(nn.Module):
+    """A vision transformer of PyTorch's layers, whose layer scale is 1."""
+
+    def __init__(self, d: int, depth: int, side: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, d, 14, 14)
+        self.token = nn.Parameter(torch.randn(1, 1, d))
+        self.places = nn.Parameter(torch.randn(1, 1 + side**2, d))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                d, d // 64, 4 * d, 0.0, "gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(d, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = (
+            torch.cat([self.token.expand(len(x), -1, -1), self.patches(x).flatten(2).mT], 1) + self.places
+        )
+        for layer in self.layers:
+            tokens = layer(tokens)
+        out: Tensor = self.norm(tokens)[:, 0]
+        return out
+
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors under DINOv2's names."""
+        d = self.token.shape[-1]
+        found = {
+            "cls_token": self.token,
+            "pos_embed": self.places,
+            "patch_embed.proj.weight": self.patches.weight,
+            "patch_embed.proj.bias": self.patches.bias,
+            "norm.weight": self.norm.weight,
+            "norm.bias": self.norm.bias,
+        }
+        table = {"norm1": "norm1", "norm2": "norm2", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+        for number, layer in enumerate(self.layers):
+            names = {**table, "self_attn.out_proj": "attn.proj"}
+            for ours, theirs in names.items():
+                for kind in ("weight", "bias"):
+                    found[f"blocks.{number}.{theirs}.{kind}"] = layer.get_parameter(f"{ours}.{kind}")
+            found[f"blocks.{number}.attn.qkv.weight"] = layer.self_attn.in_proj_weight
+            found[f"blocks.{number}.attn.qkv.bias"] = layer.self_attn.in_proj_bias
+            found |= {f"blocks.{number}.{name}.gamma": torch.ones(d) for name in ("ls1", "ls2")}
+        return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def test_dinov2_is_pytorchs_transformer(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        reference = Reference(128, 2, 16).eval()
+        images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    torch.save(reference.state(), tmp_path / "vit.pth")
+    mean, deviation = (
+        torch.tensor(t).reshape(3, 1, 1) for t in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    with torch.no_grad():
+        expected = reference((images / 255 - mean) / deviation)
+    found = DINOv2(weights=str(tmp_path / "vit.pth"))(images).features
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_positions_of_dinov2_are_resized() -> None:
+    """A linear ramp stays one at the centers of cells of 37 / 16.1, up to the kernel, which is not exact for it."""
+    side = 37
+    ramp = torch.arange(side).float().repeat(side, 1)  # grows along the width
+    state = {
+        "pos_embed": torch.cat([torch.zeros(1), ramp.flatten()]).reshape(1, -1, 1),
+        "blocks.0.x": torch.zeros(1),
+    }
+    resized = VisionTransformer(state).positions(16, 16)[0, 1:, 0].reshape(16, 16)
+    centers = (torch.arange(16) + 0.5) * side / 16.1 - 0.5
+    torch.testing.assert_close(resized[3, 2:-2], centers[2:-2], rtol=0, atol=0.06)
+    assert (centers * 16.1 / 16 - resized[3])[-3] > 0.15, "cells of 37 / 16 would be told apart"
+
+
+def test_efficientnet_knows_sweatshirts() -> None:
+    """Trained on ImageNet, it calls pullovers and coats cardigan, fur coat, lab coat, sweatshirt or trench coat."""
+    features = EfficientNet()
+    try:
+        features.about()
+    except ValueError as error:
+        pytest.skip(str(error))
+    test = FashionMNIST().load().test
+    assert isinstance(test.values, Tensor)
+    assert test.labels is not None
+    pullovers_and_coats = test.values[:100][(test.labels[:100] == 2) | (test.labels[:100] == 4)]
+    logits = features(pullovers_and_coats).logits
+    assert logits is not None
+    right = torch.isin(logits.argmax(1), torch.tensor([474, 568, 617, 841, 869]))
+    assert right.double().mean() > 1 / 3, "by chance it would be 0.5 %"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
+def test_shipped_classifiers_are_as_good_as_they_say(name: str) -> None:
+    """On 500 held-out images, within three standard errors; the file is small."""
+    features = Classifier(weights=name)
+    data = {"digits": Digits(), "fashion_mnist": FashionMNIST()}[name].load().test
+    assert isinstance(data.values, Tensor)
+    assert data.labels is not None
+    assert data.levels is not None
+    images = torch.round(data.values[:500].double() * (255 / (data.levels - 1))).to(torch.uint8)
+    logits = features(images).logits
+    assert logits is not None
+    right = float((logits.argmax(1) == data.labels[:500]).double().mean())
+    stated = float(features.card["accuracy"])
+    assert abs(right - stated) <= 3 * (stated * (1 - stated) / len(images)) ** 0.5
+    assert (SHIPPED / f"{name}.safetensors").stat().st_size < 200_000
+    assert name in features.card["command"]

@@ -1,0 +1,68 @@
+"""Mean and covariance of features: in a stream, on the disk and from other tools' files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sde_gen.evaluation.features import RunningStatistics, Statistics
+
+X = torch.randn(101, 7, generator=torch.Generator().manual_seed(0)) * 3 + 100
+
+
+def test_a_stream_gives_numpys_covariance() -> None:
+    running = RunningStatistics()
+    for part in X.split(13):
+        running.add(part)
+    found = running.statistics()
+    np.testing.assert_allclose(found.mean.numpy(), X.double().numpy().mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found.cov.numpy(), np.cov(X.double().numpy(), rowvar=False), rtol=1e-10)
+    assert found.n == 101
+
+
+def test_round_trip_to_the_bit(tmp_path: Path) -> None:
+    before = Statistics.of(X, {"features": "pixels", "sha256": "", "fingerprint": "abc"})
+    before.save(tmp_path / "x.npz")
+    after = Statistics.load(tmp_path / "x.npz")
+    assert torch.equal(before.mean, after.mean)
+    assert torch.equal(before.cov, after.cov)
+    assert (before.n, before.about) == (after.n, after.about)
+
+
+def test_files_of_edm_and_adm(tmp_path: Path) -> None:
+    """EDM: mu and sigma. ADM: images too, and statistics of spatial features, which are not read."""
+    mu, sigma = X.double().numpy().mean(0), np.cov(X.double().numpy(), rowvar=False)
+    np.savez(tmp_path / "edm.npz", mu=mu, sigma=sigma)
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    np.savez(
+        tmp_path / "adm.npz", arr_0=images, mu=mu.astype(np.float32), sigma=sigma, mu_s=mu, sigma_s=sigma
+    )
+    for name, rtol in (("edm", 0), ("adm", 1e-6)):
+        found = Statistics.load(tmp_path / f"{name}.npz")
+        np.testing.assert_allclose(found.mean.numpy(), mu, rtol=rtol)
+        assert np.array_equal(found.cov.numpy(), sigma)
+        assert found.n is None
+
+
+def test_wrong_files_are_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with pytest.raises(ValueError, match="there is no file"):
+        Statistics.load(path)
+    wrong = [
+        {"mu": np.zeros(3)},
+        {"mu": np.zeros(3), "sigma": np.zeros((2, 2))},
+        {"mu": np.full(2, np.nan), "sigma": np.eye(2)},
+        {"mu": np.array([None, 1], object), "sigma": np.eye(2)},
+    ]
+    for arrays in wrong:
+        np.savez(path, **arrays)
+        with pytest.raises(ValueError, match="is no file of statistics") as caught:
+            Statistics.load(path)
+        assert "\n" not in str(caught.value)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is no file of statistics"):
+        Statistics.load(path)
+    with pytest.raises(ValueError, match="no covariance"):
+        Statistics.of(X[:1])
