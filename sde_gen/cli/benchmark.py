@@ -72,7 +72,7 @@ def benchmark(config: DictConfig) -> None:
     _tell(config, run, rows)
     if run.device.type == "cpu":
         console.console.print(f"threads {summary}", soft_wrap=True)
-    reports.refresh(run.folder)
+    reports.refresh_around(Path(config.out), run.folder)
     for one in wild:
         warnings.warn(one, stacklevel=2)
 

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -263,6 +264,7 @@ def trainer(
             "to train with them use conditioning=class"
         )
     settings: TrainingConfig = make(config.engine)
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
     return Trainer(
         denoiser=model(config, data_spec).to(device(config.device)),
@@ -279,7 +281,7 @@ def trainer(
         settings=settings,
         folder=Path(config.run),
         about={
-            "config": OmegaConf.to_container(config, resolve=True),
+            "config": resolved,
             "facts": vars(data_spec),
             "data": identity(config, splits).plain(),
             "versions": versions(),
@@ -287,7 +289,7 @@ def trainer(
             **({"command": command} if command else {}),
         },
         conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
-        upgrade=upgrade_about,
+        upgrade=partial(upgrade_about, current=resolved),
         **more,
     )
 

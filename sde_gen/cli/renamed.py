@@ -1,5 +1,6 @@
 """Names of version 0.1, for configurations stored in run folders and for words on the command line."""
 
+from collections.abc import Mapping
 from typing import Any
 
 _MOVED = (
@@ -192,10 +193,21 @@ ADDED: dict[str, Any] = {"adapter": {"_target_": "sde_gen.model.NoAdapter"}, "fr
 """Settings of a training that earlier versions did not have, with the values that they amounted to."""
 
 
-def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
-    """Rename the configuration in the metadata of a checkpoint, and add settings that its version did not have."""
+RECORDED = ("quality",)
+"""Settings that earlier versions did not have and that do not change a training, only what it reports."""
+
+
+def upgrade_about(about: dict[str, Any], current: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Rename the configuration in the metadata of a checkpoint, and add settings that its version did not have.
+
+    Arguments:
+        about: metadata of a checkpoint.
+        current: the configuration to compare with; its settings of what a training reports count as unchanged.
+    """
     if "config" not in about:
         return about
     config = upgrade(about["config"])
-    trains = isinstance(config, dict) and "engine" in config and "model" in config
-    return {**about, "config": {**ADDED, **config} if trains else config}
+    if not (isinstance(config, dict) and "engine" in config and "model" in config):
+        return {**about, "config": config}
+    reports = {key: current[key] for key in RECORDED if current is not None and key in current}
+    return {**about, "config": {**ADDED, **reports, **config}}

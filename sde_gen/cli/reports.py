@@ -29,15 +29,21 @@ def after_training(folder: Path) -> None:
 
 
 def after_evaluation(folder: Path, run: Path) -> None:
-    """Leave the report of an evaluation, and renew that of its run."""
+    """Leave the report of an evaluation, and renew that of its run if the run contains the folder."""
     _leave(folder, partial(write_evaluation, folder, run))
-    refresh(run)
+    refresh_around(folder, run)
 
 
 def after_samples(folder: Path, run: Path) -> None:
-    """Leave the report of samples, and renew that of their run."""
+    """Leave the report of samples, and renew that of their run if the run contains the folder."""
     _leave(folder, partial(write_samples, folder, run))
-    refresh(run)
+    refresh_around(folder, run)
+
+
+def refresh_around(folder: Path, run: Path) -> None:
+    """Renew the report of a run that contains a folder; results elsewhere leave the run as it is."""
+    if run.resolve() in folder.resolve().parents:
+        refresh(run)
 
 
 def refresh(run: Path) -> None:

@@ -116,7 +116,9 @@ def test_a_full_disk_leaves_the_configuration(run: Path, capfd: pytest.CaptureFi
 
 
 def test_every_command_leaves_a_report(run: Path, tmp_path: Path) -> None:
+    before = (run / "report.html").read_bytes()
     enter("sample", f"run={run}", "n=5", "steps=3", "label=null", f"out={tmp_path}")
+    assert (run / "report.html").read_bytes() == before, "samples elsewhere leave the run as it is"
     about = json.loads((tmp_path / "samples.json").read_text())
     assert (about["n"], about["nfe"], about["trained_on_images"]) == (5, 4, 256)
     words = f"n=5 steps=3 label=null out={tmp_path}"
@@ -131,16 +133,17 @@ def test_every_command_leaves_a_report(run: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_outlive_their_report(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("write_samples", "write_run"):
         monkeypatch.setattr(reports, name, fail)
+    out = run / "samples" / "late"
     before = (run / "report.html").read_bytes()
     with pytest.warns(UserWarning, match="the report .* was not made") as told:
-        enter("sample", f"run={run}", "n=5", "steps=3", f"out={tmp_path}")
+        enter("sample", f"run={run}", "n=5", "steps=3", f"out={out}")
     assert len(told) == 2
     assert "the file of that name is an older one" in str(told[1].message)
-    assert sorted(os.listdir(tmp_path)) == ["samples.json", "samples.npz", "samples.png"]
+    assert sorted(os.listdir(out)) == ["samples.json", "samples.npz", "samples.png"]
     assert (run / "report.html").read_bytes() == before
     assert "report" not in capfd.readouterr().out
 
