@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from sde_gen.cli import aliases
+
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """The configuration: inside the package in a wheel, beside it in a checkout."""
@@ -73,8 +75,23 @@ def load(kind: str, name: str) -> DictConfig:
         ValueError: there is no such file; the message names the nearest.
     """
     if name not in names(kind):
-        raise ValueError(f"{kind}={name} is unknown; {suggest(name, names(kind))}")
+        raise ValueError(f"{kind}={name} is unknown; {suggest_name(kind, name)}")
     return _read(CONF / kind / f"{name}.yaml")
+
+
+def suggest_name(kind: str, word: str) -> str:
+    """Return a hint for a file of a group: its name here, if it is one of another project, or the nearest names."""
+    known = names(kind)
+    found = aliases.counterpart(kind, word, known)
+    if found is None:
+        return suggest(word, known)
+    return f"did you mean {found}?" if found else f"it has no counterpart; there are {', '.join(known)}"
+
+
+def suggest_setting(command: str, word: str, known: Sequence[str]) -> str:
+    """Return a hint for a setting: its name here, if it is one of another project, or the nearest names."""
+    found = aliases.setting(word, [*known, *choices(command)])
+    return suggest(word, known) if found is None else f"did you mean {found}?"
 
 
 def suggest(word: str, known: Sequence[str]) -> str:

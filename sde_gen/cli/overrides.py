@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
-from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest
+from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest_name, suggest_setting
 from sde_gen.cli.constructors import annotated, takes
 
 LONGEST = 100
@@ -208,7 +208,7 @@ class _CommandLine:
             elif value == []:
                 written.append("[]")
             elif (text := value.text if isinstance(value, QuotedString) else str(value)) not in known:
-                raise ValueError(f"{word.key}={text} is unknown; {suggest(text, known)}")
+                raise ValueError(f"{word.key}={text} is unknown; {suggest_name(word.group, text)}")
             else:
                 written.append(text)
         return word.with_value(",".join(written)) if "[]" in written else word
@@ -271,7 +271,9 @@ class _CommandLine:
         elif word.prefix == "+" and word.place in known:
             raise ValueError(f"{word.given}: there is {word.place} already; write it without +")
         elif word.prefix in ("", "~") and word.place not in known:
-            raise ValueError(f"there is no setting {word.key!r}; {suggest(word.key, known)}")
+            raise ValueError(
+                f"there is no setting {word.key!r}; {suggest_setting(self.command, word.key, known)}"
+            )
 
     def _check_keys(self, config: DictConfig) -> None:
         """Refuse settings that were added and that nothing reads, and to delete those that something needs."""
@@ -286,7 +288,7 @@ class _CommandLine:
             described = isinstance(node, DictConfig) and "_target_" in node
             if parent not in free and not (described and (name in options.RESERVED or takes(node, name))):
                 raise ValueError(
-                    f"{self._source(key)}: nothing reads {key}; {suggest(key, list(keys(base)))}"
+                    f"{self._source(key)}: nothing reads {key}; {suggest_setting(self.command, key, list(keys(base)))}"
                 )
         for key in sorted(before - after):
             parent, _, name = key.rpartition(".")

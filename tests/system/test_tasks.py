@@ -359,7 +359,7 @@ def test_samples_far_outside_the_data_are_never_silent(runs, tmp_path, capfd):
     x = np.load(tmp_path / "samples.npz")["model_space"]
     share = float((np.abs(x) > 1.2).mean())
     assert share > 0.3  # so that this test tests something
-    assert f"out of range {100 * share:.2g} % of the values outside [-1.2, 1.2]" in said
+    assert f"out of range {100 * share:.3g} % of the values outside [-1.2, 1.2]" in said
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class OutOfRange:
 
     def __str__(self) -> str:
         """Format the fraction and the range."""
-        share = "no value" if self.share == 0 else f"{100 * self.share:.2g} % of the values"
+        share = "no value" if self.share == 0 else f"{100 * self.share:.3g} % of the values"
         return f"{share} outside [{self.low:.3g}, {self.high:.3g}]"
 
     @property
