@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sde_gen.data import ImageFolder
 from sde_gen.data.image_file import load_image
@@ -77,3 +77,17 @@ def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
     Image.fromarray(large).save(tmp_path / "wide.png")
     with pytest.warns(UserWarning, match=r"cropped to 12x4 pixels"):
         assert load_image(tmp_path / "wide.png", (3, 4, 12)).shape == (3, 4, 12)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lab_pictures_are_converted_for_either_number_of_channels(tmp_path, channels):
+    """A picture in CIE L*a*b* is that in sRGB up to its rounding to 8 bits."""
+    pixels = np.linspace(40, 215, 192, dtype=np.uint8).reshape(8, 8, 3)
+    rgb = Image.fromarray(pixels)
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    ImageCms.applyTransform(rgb, to_lab).save(tmp_path / "lab.tiff")
+    expected = np.atleast_3d(np.asarray(rgb.convert("L" if channels == 1 else "RGB"), dtype=int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = load_image(tmp_path / "lab.tiff", (channels, 8, 8))
+    assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 3
