@@ -42,6 +42,7 @@ def build_atomically(
             raise ValueError(f"{folder} exists and was not built by this package; choose another folder")
         _make(folder, settings, fill)
     with checked_read(folder):
+        atomic.check_regular(folder / HEADER)
         header = json.loads((folder / HEADER).read_bytes())
         made, content = dict(header["settings"]), dict(header["content"])
     asked = json.loads(json.dumps(settings))

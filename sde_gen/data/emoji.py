@@ -19,6 +19,7 @@ from torch import Tensor
 from sde_gen.data.base import DatasetSource, Splits, check_fraction, hash_fraction, split
 from sde_gen.data.download import fetch
 from sde_gen.data.image import check_background, plain
+from sde_gen.utils.atomic import check_regular
 
 PACKAGE = "emoji-datasource-google"
 VERSION = "16.0.0"
@@ -144,6 +145,7 @@ def content(path: Path) -> bytes:
             f"npm pack {PACKAGE}@{VERSION}, and name its folder with data.root=..."
         )
     try:
+        check_regular(path)
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and download it again") from error

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sde_gen.utils.atomic import check_regular
+
 
 def read_idx(path: Path) -> Tensor:
     """Read a file of unsigned bytes, gzipped or not.
@@ -21,7 +23,9 @@ def read_idx(path: Path) -> Tensor:
 
     Raises:
         ValueError: not such a file, or truncated.
+        OSError: no regular file.
     """
+    check_regular(path)
     raw = path.read_bytes()
     try:
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

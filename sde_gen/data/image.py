@@ -71,7 +71,9 @@ def plain(image: Image.Image, *, background: str | None = "white") -> Image.Imag
         raise ValueError(f"more than 8 bits per channel, mode {image.mode}; convert it to 8")
     rotated = upright(image)
     if not rotated.has_transparency_data:
-        return rotated.convert("RGB") if rotated.mode == "LAB" else rotated  # Pillow converts LAB to sRGB only
+        return (
+            rotated.convert("RGB") if rotated.mode == "LAB" else rotated
+        )  # Pillow converts LAB to sRGB only
     drawn = rotated.convert("RGBA")
     if background is not None:
         drawn = Image.alpha_composite(Image.new("RGBA", drawn.size, background), drawn)

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from sde_gen.data.image import UNREADABLE, fitted, plain
+from sde_gen.utils.atomic import check_regular
 from sde_gen.utils.types import Shape
 
 
@@ -29,6 +30,7 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
         ValueError: the file is missing or unreadable, or has more than 8 bits per channel.
     """
     try:
+        check_regular(path)
         with Image.open(path) as file:
             image = plain(file, background=background)
     except FileNotFoundError as error:

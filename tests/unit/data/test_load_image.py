@@ -84,7 +84,9 @@ def test_lab_pictures_are_converted_for_either_number_of_channels(tmp_path, chan
     """A picture in CIE L*a*b* is that in sRGB up to its rounding to 8 bits."""
     pixels = np.linspace(40, 215, 192, dtype=np.uint8).reshape(8, 8, 3)
     rgb = Image.fromarray(pixels)
-    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    to_lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
     ImageCms.applyTransform(rgb, to_lab).save(tmp_path / "lab.tiff")
     expected = np.atleast_3d(np.asarray(rgb.convert("L" if channels == 1 else "RGB"), dtype=int))
     with warnings.catch_warnings():
