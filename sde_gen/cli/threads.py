@@ -66,10 +66,9 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
     if device.type != "cpu":
         return ThreadChoice(chooser=Given(channels_last=known), why="PyTorch's default")
     variables = [name for name in THREAD_VARS if os.environ.get(name)]
-    if variables:
-        return ThreadChoice(
-            chooser=Given(channels_last=known), why=f"{variables[0]}={os.environ[variables[0]]}"
-        )
+    if variables:  # of two that differ, PyTorch follows one
+        decisive = next((name for name in variables if os.environ[name] == str(DEFAULT)), variables[0])
+        return ThreadChoice(chooser=Given(channels_last=known), why=f"{decisive}={os.environ[decisive]}")
     if isinstance(stored.get("threads"), int):
         excess = f", more than the {DEFAULT} cores here: threads={DEFAULT} is faster, but other bits"
         why = "as the training began" + (excess if stored["threads"] > DEFAULT else "")
