@@ -53,8 +53,7 @@ def compare(runs: list[Run], images: int, steps: int) -> dict[str, Any]:
     """Encode by both, and compare."""
     data = open_data(runs[0]).test
     x = runs[0].codec.encode(data.values[:images], PerSample(spawn_seeds(0, images)))
-    labels = None if data.labels is None else data.labels[:images]
-    models = [run.conditioned(labels) for run in runs]
+    models = [run.bind(run.conditioning.given(data.given(range(images)))) for run in runs]
     editor = Editor(sampler=Sampler(solver=RungeKutta4(), grid=Angle(), steps=steps, denoise_final=False))
     first, second = (editor.round_trip(model, x) for model in models)
     a, b, other = first.latents, second.latents, second.latents.roll(1, 0)

@@ -78,8 +78,7 @@ class Subject:
     def __init__(self, run: Run, images: int) -> None:
         self.run, self.seeds = run, spawn_seeds(0, images)
         splits = open_data(run)
-        labels = None if splits.test.labels is None else splits.test.labels[:images]
-        self.denoiser = run.conditioned(labels)
+        self.denoiser = run.bind(run.conditioning.given(splits.test.given(range(images))))
         self.x = run.codec.encode(splits.test.values[:images], PerSample(self.seeds))
 
     @torch.no_grad()

@@ -103,8 +103,12 @@ def test_every_recipe_builds_the_network_of_its_source(recipe):
         config = compose("train", [f"recipe={recipe}", "run=somewhere"])
     millions, classes = MILLIONS.get(recipe, (None, 10))
     shape = (config.data.get("channels", 1), *[config.data.get("size", 28)] * 2)
+    spec = build.DataSpec(shape=shape, levels=256, classes=classes)
+    given = build.conditioning(
+        config, spec, {"length": 8, "tokenizer": {"words": ["one"]}}
+    )  # of captions, if any
     with torch.device("meta"):
-        net = build.network(config, build.DataSpec(shape=shape, levels=256, classes=classes))
+        net = build.network(config, spec, given)
     if millions is not None:
         count = sum(parameter.numel() for parameter in net.parameters())
         assert count / 1e6 == pytest.approx(millions, rel=1e-3)

@@ -13,6 +13,7 @@ from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, reject_unused
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_data import examples
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid
 from sde_gen.noise import spawn_seeds
@@ -99,7 +100,7 @@ def _rows(
 
 def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
     return Comparison(
-        denoiser=run.conditioned(run.labels(config.n)),
+        denoiser=run.bind(examples(run, config.n)),
         network=run.denoiser.net,
         shape=run.data_spec.shape,
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],

@@ -15,18 +15,23 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen import __version__
+from sde_gen.cli import conditions
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
-from sde_gen.data import DataIdentity, DatasetSource, Splits
+from sde_gen.data import Augmentation, DataIdentity, DatasetSource, Splits
 from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 from sde_gen.utils.types import Shape
+
+CONDITIONS = "sde_gen.model.Conditions"
+"""Sizes of a network's conditions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,22 @@ class DataSpec:
         """Return those that this node leaves open."""
         return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
 
+    def filled(self, config: DictConfig) -> DictConfig:
+        """Return a copy of a node in which those are filled in that it, or a node inside it, leaves open."""
+        node = config.copy()
+        node.update(self.fill(node))
+        for key in node:
+            child = None if OmegaConf.is_missing(node, key) else node[key]
+            if isinstance(child, DictConfig):
+                node[key] = self.filled(child)
+        return node
+
+
+def data_spec(splits: Splits) -> DataSpec:
+    """Return shape, levels and classes of data."""
+    train = splits.train
+    return DataSpec(shape=train.shape, levels=train.levels, classes=train.classes)
+
 
 def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
     """Build the map between data and model space."""
@@ -61,29 +82,45 @@ def trained_class(config: DictConfig) -> type[Any]:
     return found
 
 
-def model(config: DictConfig, data_spec: DataSpec, **more: Any) -> Any:
+def conditioning(
+    config: DictConfig, data_spec: DataSpec, stored: Mapping[str, Any] = MappingProxyType({})
+) -> Conditioning:
+    """Build what the network is given besides noisy sample and time; nothing where the configuration has no such part.
+
+    Arguments:
+        config: the configuration of a training.
+        data_spec: shape, levels and classes of the data.
+        stored: what it learned from the training split, by :meth:`~sde_gen.data.conditioning.Conditioning.stored`.
+    """
+    node = config.get("conditioning")
+    built: Conditioning = Unconditional() if node is None else make(data_spec.filled(node), _convert_="all")
+    return built.restore(stored)
+
+
+def model(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = None, **more: Any) -> Any:
     """Build what is trained: the network, its process and its prediction type; the process is made once.
 
     Arguments:
         config: the configuration of a training.
         data_spec: shape, levels and classes of the data.
+        given: the conditioning, whose sizes are those of the network's inputs; None for that of the configuration.
         more: further arguments: the context in which a denoiser's network is called.
     """
     sde = make(config.sde)
     shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
     return trained_class(config)(
-        net=network(config, data_spec),
+        net=network(config, data_spec, given),
         sde=sde,
         parametrization=make(config.parametrization, **shared),
         **more,
     )
 
 
-def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
+def network(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = None) -> nn.Module:
     """Build the network of a score model, with its adapter, or of a classifier.
 
     Raises:
-        ValueError: it is the other of the two than the objective trains.
+        ValueError: it is the other of the two than the objective trains, or does not take a condition.
     """
     trained, found = trained_class(config), import_object(config.model._target_)
     kind = ClassifierNetwork if trained is NoisyClassifier else Network
@@ -92,10 +129,20 @@ def network(config: DictConfig, data_spec: DataSpec) -> nn.Module:
             f"{found.__name__} is not the network of a {trained.__name__}, which the objective trains: "
             f"model={' or '.join(networks(kind))} is"
         )
-    classes = accepts(config.model, "num_classes") and conditional(config)
-    given = {"num_classes": data_spec.classes} if classes else {}
-    given |= _augmentations(config)
-    built: nn.Module = make(config.model, _convert_="all", **{**data_spec.fill(config.model), **given})
+    node, sizes = config.model, dict((conditioning(config, data_spec) if given is None else given).sizes)
+    classes = {"num_classes": sizes.pop("num_classes")} if "num_classes" in sizes else {}
+    if sizes:
+        if not accepts(node, "inputs"):
+            takers = " or ".join(name for name in networks(kind) if accepts(load("model", name), "inputs"))
+            raise ValueError(
+                f"{found.__name__} takes no {' and no '.join(sizes)} as condition; choose model={takers}, or "
+                "conditioning=none"
+            )
+        node = OmegaConf.merge({"inputs": {"_target_": CONDITIONS}}, node, {"inputs": sizes})
+        assert isinstance(node, DictConfig)
+    known = {name: size for name, size in classes.items() if accepts(node, name)}
+    known = {**known, **_augmentations(config)}
+    built: nn.Module = make(node, _convert_="all", **{**data_spec.fill(node), **known})
     adapter = config.get("adapter")
     return built if adapter is None else make(adapter)(built)
 
@@ -128,12 +175,6 @@ def networks(kind: Any) -> list[str]:
     """Names of the networks of a kind, :class:`Network` or :class:`ClassifierNetwork`."""
     targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
     return [name for name, target in targets.items() if is_of(import_object(target), kind)]
-
-
-def conditional(config: DictConfig) -> bool:
-    """Return whether the network is trained with labels: whether its conditioning takes the classes of the data."""
-    node = config.get("conditioning")
-    return node is not None and accepts(node, "classes")
 
 
 def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], folder: Path) -> None:
@@ -234,7 +275,7 @@ def trainer(
     config: DictConfig,
     splits: Splits,
     *,
-    model: Callable[[DictConfig, DataSpec], Any] = model,
+    model: Callable[[DictConfig, DataSpec, Conditioning], Any] = model,
     init: Mapping[str, Any] = MappingProxyType({}),
     command: str = "",
     **more: Any,
@@ -249,30 +290,36 @@ def trainer(
         command: the command line, stored in every checkpoint.
         more: further arguments: callbacks and when to stop.
     """
-    data_spec = DataSpec(shape=splits.train.shape, levels=splits.train.levels, classes=splits.train.classes)
-    if conditional(config) and splits.train.labels is not None and splits.test.labels is None:
-        raise ValueError(
-            "the test split has no labels, so no loss given classes can be measured on it; draw a test split from the "
-            "training split's images (data.test=null), or use conditioning=none"
-        )
+    spec = data_spec(splits)
     objective = make(config.objective)
-    if getattr(objective, "requires_labels", False):
-        _require_labels(config, data_spec)
-    elif config.model.get("num_classes", 0):
+    if getattr(objective, "requires_labels", False) and spec.classes < 2:
+        raise ValueError("the data have no classes; use data with labels, such as data=digits")
+    given = conditioning(config, spec)
+    if getattr(objective, "requires_labels", False) and ("label" not in given.names or given.drops("label")):
+        raise ValueError("the objective needs the label of every sample: use conditioning=target")
+    conditions.check(given, splits)
+    augmentation: Augmentation = make(config.augmentation)
+    if "image" in given.names and augmentation.moves_pixels:
+        raise ValueError(
+            "the augmentation would move the samples and not the images that they are conditioned on; use "
+            "augmentation=none"
+        )
+    if not getattr(objective, "requires_labels", False) and config.model.get("num_classes", 0):
         raise ValueError(
             f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
-            "to train with them use conditioning=class"
+            "to train with them use conditioning=label"
         )
+    given = given.fit(splits.train)
     settings: TrainingConfig = make(config.engine)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
     return Trainer(
-        denoiser=model(config, data_spec).to(device(config.device)),
+        denoiser=model(config, spec, given).to(device(config.device)),
         objective=objective,
         train=splits.train,
         held_out=splits.test,
-        codec=codec(config, data_spec),
-        augmentation=make(config.augmentation),
+        codec=codec(config, spec),
+        augmentation=augmentation,
         optimizer=make(config.optimizer),
         lr_schedule=make(config.lr_schedule),
         ema=make(config.ema),
@@ -282,24 +329,17 @@ def trainer(
         folder=Path(config.run),
         about={
             "config": resolved,
-            "facts": vars(data_spec),
+            "facts": vars(spec),
             "data": identity(config, splits).plain(),
             "versions": versions(),
             **({"init": dict(init)} if init else {}),
             **({"command": command} if command else {}),
+            **conditions.record(given, splits),
         },
-        conditioning=make(config.conditioning, **data_spec.fill(config.conditioning)),
+        conditioning=given,
         upgrade=partial(upgrade_about, current=resolved),
         **more,
     )
-
-
-def _require_labels(config: DictConfig, data_spec: DataSpec) -> None:
-    """Refuse a training without the label of every sample, which its objective needs."""
-    if data_spec.classes < 2:
-        raise ValueError("the data have no classes; use data with labels, such as data=digits")
-    if not conditional(config) or config.conditioning.get("dropout", 0) > 0:
-        raise ValueError("the objective needs the label of every sample: use conditioning=target")
 
 
 def identity(config: DictConfig, splits: Splits) -> DataIdentity:

@@ -39,7 +39,7 @@ class Demo:
     @property
     def classes(self) -> list[str]:
         """Names of the classes; empty for a run without labels."""
-        if not build.conditional(self.run.config):
+        if "label" not in self.run.conditioning.names:
             return []
         return list(self.run.data.class_names) or [str(label) for label in range(self.run.data_spec.classes)]
 

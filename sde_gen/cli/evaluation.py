@@ -143,6 +143,11 @@ class MetricEvaluation:
 
     def _settings(self) -> dict[str, Any]:
         """Return everything on which the result of an image depends."""
+        conditions = {
+            name: value
+            for name, value in self.data.fingerprints_of_conditions().items()
+            if name in self.run.conditioning.names
+        }
         return {
             "metric": OmegaConf.to_container(self.config.metric[self.name], resolve=True),
             **{key: self.config[key] for key in RESULT_OPTIONS},
@@ -151,6 +156,7 @@ class MetricEvaluation:
             "checkpoint": self.run.images,
             "model": self._model(),
             "data": self.data.fingerprint(),
+            **({"conditions": conditions} if conditions else {}),
             "sde_gen": __version__,
             "torch": torch.__version__,
         }
@@ -181,7 +187,7 @@ class MetricEvaluation:
 
         def evaluate(index: range) -> tuple[MetricResult, int]:
             images, run = batch[index.start : index.stop], self.run
-            denoiser = run.conditioned(None if self.data.labels is None else self.data.labels[images])
+            denoiser = run.bind(run.conditioning.given(self.data.given(images)))
             values = self.data.values[images].to(run.device)
             with NFECounter(run.denoiser.net) as counter:
                 return metric(denoiser, values, run.codec, [seeds[i] for i in images]), counter.samples

@@ -1,7 +1,6 @@
-"""Set up labels, guidance and tasks on given images from a configuration."""
+"""Set up conditions, guidance and tasks on given images from a configuration."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,24 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from sde_gen.checkpoint.manifest import brief
 from sde_gen.cli import build
-from sde_gen.cli.app import as_list, reject_unused
+from sde_gen.cli.app import reject_unused
 from sde_gen.cli.constructors import annotated
+from sde_gen.cli.options import as_plain
 from sde_gen.cli.run import Run, classes_of, load_classifier, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.cli.targets import import_object
+from sde_gen.data.conditioning import Conditioning, Label, Several
+from sde_gen.data.conditioning.base import PLURALS
 from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.guidance import Requirements
 from sde_gen.inverse.task import Task
 from sde_gen.utils.types import Shape
+
+CONDITIONS = frozenset({"label", "text", "vector", "image"})
+"""Options of the command that give conditions of the samples."""
 
 TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
 """Options of the command that some tasks use."""
@@ -33,37 +39,45 @@ def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
         ValueError: the run was not trained for it, or the other model does not go with the run.
     """
     model: Denoiser = run.denoiser
-    for node in (config.get("guidance"), config.get("threshold")):
-        if node is not None:
-            model = _around(model, node, config, run)
+    nodes = [node for node in (config.get("guidance"), config.get("threshold")) if node is not None]
+    if not any("null" in annotated(node) for node in nodes):
+        reject_unused(
+            "only guidance=cfg moves away from a condition", *(f"not_{name}" for name in CONDITIONS)
+        )
+    for node in nodes:
+        model = _around(model, node, config, run)
     return model
 
 
-def choose_labels(config: DictConfig, run: Run) -> Tensor | None:
-    """Return one label per sample: those of ``config.label``, or all classes in turn; None without labels.
+def choose_conditions(config: DictConfig, run: Run) -> dict[str, Tensor]:
+    """Return the conditioning inputs of the samples, for what the command line gives, or their defaults.
 
-    A task without ``label`` has none.
+    A task has none where none is given.
 
     Raises:
-        ValueError: there are no such classes, or none is given where one is needed.
+        ValueError: a value does not fit, or none is given where one is needed.
     """
     needs, task = _requirements(config.get("guidance")), config.get("task")
-    conditional = build.conditional(run.config)
-    if config.label is None:
-        if task is not None and conditional and (needs.labels or not supports_unconditional(run)):
-            raise ValueError("the model or its guidance needs a class here: give label=...")
-        every = torch.arange(config.n) % max(_classes(config, run)[0], 1)
-        return every if task is None and (conditional or needs.labels) else None
-    if not conditional and not needs.labels:
-        raise ValueError(
-            f"label={config.label}: the run was trained without classes; train one with conditioning=class"
-        )
-    classes, names = _classes(config, run)
-    labels = [_number(label, names) for label in as_list(config.label)]
-    if not labels or any(not 0 <= label < classes for label in labels):
-        listing = f" ({', '.join(names)})" if names else ""
-        raise ValueError(f"label={config.label}: the classes are 0 to {classes - 1}{listing}")
-    return torch.tensor(labels).repeat(-(-config.n // len(labels)))[: config.n]
+    conditioning, class_names = _prompted(config, run)
+    typed = typed_conditions(config, CONDITIONS if task is None else CONDITIONS - {"image"})
+    needed = needs.labels or needs.conditional_model
+    missing = "the model or its guidance needs a condition here: give " + " or ".join(
+        f"{name}=..." for name in conditioning.names
+    )
+    if task is not None and not typed:
+        if conditioning.names and (needed or not supports_unconditional(run)):
+            raise ValueError(missing)
+        return {}
+    found = conditioning.prompt(typed, config.n, class_names=class_names)
+    if needed and not found:
+        raise ValueError(missing)
+    return found
+
+
+def typed_conditions(config: DictConfig, names: Collection[str]) -> dict[str, Any]:
+    """Return the conditions of the command line by name."""
+    plain = {name: as_plain(config, name) for name in sorted(names) if name in config}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
@@ -71,18 +85,15 @@ def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
     return _classes(config, run)[1]
 
 
-def _number(label: Any, names: tuple[str, ...]) -> int:
-    """Return the number of a class given by its number or name; -1 for an unknown class."""
-    if isinstance(label, int) and not isinstance(label, bool):
-        other = names.index(str(label)) if str(label) in names else label
-        if other != label:
-            warnings.warn(
-                f"label={label} is the class of this number, not the class of this name, which is number {other}; "
-                f"a name is quoted twice: label=\"'{label}'\"",
-                stacklevel=3,
-            )
-        return label
-    return names.index(label) if label in names else -1
+def _prompted(config: DictConfig, run: Run) -> tuple[Conditioning, tuple[str, ...]]:
+    """Return the run's conditioning, with the labels of a guiding classifier, and the names of the classes."""
+    classes, names = _classes(config, run)
+    conditioning = run.conditioning
+    if "label" in conditioning.names or not _requirements(config.get("guidance")).labels:
+        return conditioning, names
+    label = Label(classes=classes)
+    parts = {"run": conditioning, "classifier": label}
+    return (Several(parts=parts, dropout=0.0) if conditioning.names else label), names
 
 
 def open_task(config: DictConfig, run: Run) -> Task | None:
@@ -92,8 +103,8 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
         ValueError: an image is missing, broken or does not fit, or a setting is given that the task does not use.
     """
     node = config.get("task")
-    _refuse_idle(node)
-    if not any(type(config.get(key)) is int for key in ("image", "a", "b")):
+    _refuse_idle(node, run)
+    if not any(type(config.get(key)) is int for key in ("image", "a", "b")) or node is None:
         reject_unused("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
         return None
@@ -123,19 +134,24 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     name = node._target_.rpartition(".")[2]
     needs = _requirements(node)
     given: dict[str, Any] = {}
-    if needs.conditional_model and not build.conditional(run.config):
+    conditioning = run.conditioning
+    if needs.conditional_model and not conditioning.names:
         raise ValueError(
-            f"{name} needs a run trained with conditioning=class; {run.folder} was trained without labels"
+            f"{name} needs a run trained with conditions, such as conditioning=label; {run.folder} was trained without"
         )
     passed = bool(needs.label_argument and node.get(needs.label_argument, False))
-    if passed and not build.conditional(run.config):
+    if passed and "label" not in conditioning.names:
         raise ValueError(
             f"guidance.{needs.label_argument}=true: {run.folder} was trained without labels; leave it out"
         )
-    if needs.unconditional_model and not passed and not supports_unconditional(run):
+    if "null" in annotated(node):
+        given |= _of_cfg(node, config, run)
+    dropped = given.get("drop", conditioning.keys)
+    if needs.unconditional_model and not passed and not all(map(conditioning.drops, dropped)):
+        what = " and ".join(PLURALS.get(name, name) for name in conditioning.names)
         raise ValueError(
-            f"{name} needs predictions without labels; {run.folder} was trained with conditioning.dropout=0, "
-            "always with labels: train one with conditioning.dropout=0.1"
+            f"{name} needs predictions without {what}; {run.folder} was trained with conditioning.dropout=0, "
+            f"always with {what}: train one with conditioning.dropout=0.1"
             + (
                 f", or pass it the label with guidance.{needs.label_argument}=true"
                 if needs.label_argument
@@ -170,13 +186,40 @@ def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
         ("data", weak.data_spec, run.data_spec),
         ("names of classes", weak.data.class_names or names, names),
         ("codec", weak.config.codec, run.config.codec),
-        ("conditioning", build.conditional(weak.config), build.conditional(run.config)),
+        ("conditioning", _inputs(weak), _inputs(run)),
     ):
         if found != expected:
             raise ValueError(
-                f"the weak model in {folder} has other {what} than {run.folder}: {found}, not {expected}"
+                f"the weak model in {folder} has other {what} than {run.folder}: {brief(found)}, not {brief(expected)}"
             )
     return weak
+
+
+def _inputs(run: Run) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return what tells whether two networks understand the same conditioning inputs."""
+    return run.conditioning.keys, run.conditioning.stored()
+
+
+def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
+    """Return what classifier-free guidance drops, and the conditions in the place of the dropped ones.
+
+    Raises:
+        ValueError: the network has no such condition, or a negative one does not fit.
+    """
+    known = run.conditioning.keys
+    asked = node.get("drop") if "drop" in node else node.get("scales")
+    drop = known if asked is None else tuple(str(key) for key in asked)
+    unknown = [key for key in drop if key not in known]
+    if unknown:
+        raise ValueError(
+            f"{node._target_.rpartition('.')[2]} drops {', '.join(unknown)}; the network of {run.folder} is given "
+            f"{', '.join(known) or 'nothing'}"
+        )
+    negative = typed_conditions(config, {f"not_{name}" for name in CONDITIONS})
+    typed = {name.removeprefix("not_"): value for name, value in negative.items()}
+    null = run.prompt(1, **typed) if typed else {}
+    null = {key: value.to(run.device) for key, value in null.items()}
+    return {"null": null, **({"drop": drop} if "drop" in node else {})}
 
 
 def _range(node: DictConfig, run: Run) -> dict[str, float]:
@@ -213,13 +256,13 @@ def _requirements(node: DictConfig | None) -> Requirements:
 
 
 def supports_unconditional(run: Run) -> bool:
-    """Return whether the network was trained to predict without labels too."""
-    return not build.conditional(run.config) or run.config.conditioning.dropout > 0
+    """Return whether the network was trained to predict without conditions too."""
+    return all(map(run.conditioning.drops, run.conditioning.keys))
 
 
-def _refuse_idle(node: DictConfig | None) -> None:
-    """Raise ValueError for settings of tasks that this one does not use."""
-    used = set() if node is None else set(annotated(node))
+def _refuse_idle(node: DictConfig | None, run: Run) -> None:
+    """Raise ValueError for settings of tasks that neither this one nor the network uses."""
+    used = set(run.conditioning.names) if node is None else set(annotated(node))
     instead = (
         "no task is chosen; choose one, such as task=inpaint" if node is None else "the task does not use it"
     )

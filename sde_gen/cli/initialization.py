@@ -18,6 +18,7 @@ from sde_gen.checkpoint.tensors import open_shards
 from sde_gen.cli import console, pretrained
 from sde_gen.cli.build import DataSpec
 from sde_gen.cli.renamed import upgrade
+from sde_gen.data.conditioning import Conditioning
 from sde_gen.distributed.storage import TensorSource
 from sde_gen.training.frozen import freeze, trained
 from sde_gen.utils import atomic
@@ -67,8 +68,8 @@ class InitialWeights:
     resumed: bool
 
     def model(
-        self, build: Callable[[DictConfig, DataSpec], Any], *, shown: bool
-    ) -> Callable[[DictConfig, DataSpec], Any]:
+        self, build: Callable[[DictConfig, DataSpec, Conditioning], Any], *, shown: bool
+    ) -> Callable[[DictConfig, DataSpec, Conditioning], Any]:
         """Return a function that builds a model, gives it these weights and freezes what the configuration names.
 
         Arguments:
@@ -76,8 +77,8 @@ class InitialWeights:
             shown: whether to print what was taken.
         """
 
-        def built(config: DictConfig, data_spec: DataSpec) -> Any:
-            model = build(config, data_spec)
+        def built(config: DictConfig, data_spec: DataSpec, given: Conditioning) -> Any:
+            model = build(config, data_spec, given)
             if self.source is not None:
                 taken = load_matching(model.net, self.source.tensors, what=str(self.source.path))
             freeze(model.net, list(config.get("freeze") or ()))

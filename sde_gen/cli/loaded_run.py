@@ -16,6 +16,7 @@ from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning.base import PLURALS
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.likelihood import LogProb, log_prob
 from sde_gen.noise import IID, Noise, PerSample, spawn_seeds
@@ -61,50 +62,61 @@ class LoadedRun:
         n: int,
         *,
         sampler: Sampler | None = None,
-        label: Tensor | None = None,
         seed: int = 0,
         batch_size: int = 64,
+        **conditions: Any,
     ) -> Tensor:
         """Sample; the same seed gives the samples of ``python -m sde_gen.sample``.
 
         Arguments:
             n: number of samples.
             sampler: solver, grid and steps; None takes ``Sampler()``.
-            label: class of every sample with shape (n,); None takes all classes in turn.
             seed: seed of the samples' noise.
             batch_size: samples per batch.
+            conditions: as the command takes them, ``label``, ``text``, ``vector`` or ``image``: one value, or a list or
+                tensor of n values. Without any, all classes in turn, and no text, vector or image.
 
         Returns:
             Samples in model space with shape (n, *event); :meth:`decode` maps them to data.
 
         Raises:
-            ValueError: n or batch_size is below 1, or label has another length than n.
+            ValueError: n or batch_size is below 1, or a condition does not fit.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n}, batch_size={batch_size}: expected at least 1")
-        if label is not None and len(label) != n:
-            raise ValueError(f"label has {len(label)} entries; expected one per sample, n={n}")
         sampler = Sampler() if sampler is None else sampler
-        labels = self.run.labels(n) if label is None else label
+        cond = self._given(n, conditions)
         seeds, batches = spawn_seeds(seed, n), []
         for first in range(0, n, batch_size):
             part = slice(first, min(first + batch_size, n))
-            model = self.run.conditioned(None if labels is None else labels[part])
+            model = self.run.bind({key: value[part] for key, value in cond.items()})
             shape = (part.stop - first, *self.run.data_spec.shape)
             batches.append(sampler(model, shape, noise=PerSample(seeds[part]), device=self.run.device))
         return torch.cat(batches)
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, *, label: Tensor | None = None, **options: Any) -> LogProb:
+    def log_prob(self, x: Tensor, **options: Any) -> LogProb:
         """Log-density in nats of samples in model space (B, *event), by :func:`~sde_gen.likelihood.log_prob`.
 
         Arguments:
             x: samples in model space, such as ``run.encode(values, noise)``.
-            label: class of every sample with shape (B,), for a run trained with labels.
-            options: integrator, divergence, noise, prior; by default the probes are seeded with 0.
+            options: conditions of the run as for :meth:`sample`, without which the density is the unconditional one;
+                and integrator, divergence, noise, prior; by default the probes are seeded with 0.
+
+        Raises:
+            ValueError: a condition does not fit, or the run has none of this name.
         """
         options.setdefault("noise", IID.seeded(0))
-        return log_prob(self.run.conditioned(label), x.to(self.run.device), **options)
+        conditions = {name: options.pop(name) for name in PLURALS if name in options}
+        cond = self._given(len(x), conditions) if conditions else {}
+        return log_prob(self.run.bind(cond), x.to(self.run.device), **options)
+
+    def _given(self, n: int, conditions: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the conditioning inputs of n samples."""
+        for name, value in conditions.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) != n:
+                raise ValueError(f"{name} has {len(value)} entries; expected one per sample, n={n}")
+        return self.run.prompt(n, **conditions)
 
 
 def load(

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sde_gen.cli.config_files import EXTENSIBLE, choices, described, required
-from sde_gen.cli.constructors import annotated
+from sde_gen.cli.constructors import annotated, takes
 
 MANY = 10**8
 """Samples, steps and images of a call, at most."""
@@ -64,6 +64,15 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= MANY and math.isfinite(value)
 
 
+def _is_vector(value: Any) -> bool:
+    """Return whether a value is a number, a list of numbers, or a list of lists of as many numbers."""
+    if not isinstance(value, list) or not value:
+        return _is_number(value)
+    nested = [each if isinstance(each, list) else [each] for each in value]
+    same = len({(isinstance(each, list), len(row)) for each, row in zip(value, nested, strict=True)}) == 1
+    return same and all(_is_number(number) for row in nested for number in row)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value
 
@@ -73,6 +82,9 @@ PATH = OptionKind("a path", _is_text, text=True)
 DEVICE = OptionKind("the name of a device, such as auto, cpu or cuda:1", _is_text, text=True)
 SWITCH = OptionKind("true or false", lambda value: isinstance(value, bool))
 NOISE = OptionKind("a finite number of at least 0", lambda value: _is_number(value) and value >= 0)
+NUMBER = OptionKind("a finite number", _is_number)
+CAPTION = OptionKind("text", lambda value: isinstance(value, str) and "\0" not in value, text=True)
+VECTOR = OptionKind("a list of finite numbers, or a list of such lists", _is_vector)
 CLASS = OptionKind("a class", lambda value: type(value) is int or _is_text(value))
 IMAGE = OptionKind(
     "a file, or the index of a held-out image", lambda value: type(value) is int or _is_text(value)
@@ -132,7 +144,12 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "steps": whole(1),
         "settings": optional(PATH),
         "label": optional(listed(CLASS, "classes")),
-        "image": optional(IMAGE),
+        "text": optional(listed(CAPTION, "texts")),
+        "vector": optional(VECTOR),
+        "image": optional(listed(IMAGE, "files")),
+        "not_label": optional(CLASS),
+        "not_text": optional(CAPTION),
+        "not_vector": optional(listed(NUMBER, "finite numbers")),
         "mask": optional(PATH),
         "a": optional(IMAGE),
         "b": optional(IMAGE),
@@ -329,3 +346,15 @@ def shown(value: Any) -> str:
     brief.maxstring = brief.maxother = brief.maxlong = 60
     text = brief.repr(value)
     return text[1:-1] if isinstance(value, str) else text
+
+
+def is_taken(config: DictConfig, parent: str, name: str) -> bool:
+    """Return whether the object that a node describes takes a setting, as an argument or in one that is a mapping."""
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return False
+    if "_target_" in node:
+        return name in RESERVED or takes(node, name)
+    outer, _, argument = parent.rpartition(".")
+    around = OmegaConf.select(config, outer) if outer else None
+    return isinstance(around, DictConfig) and "_target_" in around and takes(around, argument)

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
 from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest_name, suggest_setting
-from sde_gen.cli.constructors import annotated, takes
+from sde_gen.cli.constructors import annotated
 
 LONGEST = 100
 """Letters of a folder's name before the rest becomes a hash; file systems take 255."""
@@ -284,9 +284,7 @@ class _CommandLine:
         free = EXTENSIBLE.get(self.command, set())
         for key in sorted(after - before):
             parent, _, name = key.rpartition(".")
-            node = OmegaConf.select(config, parent) if parent else config
-            described = isinstance(node, DictConfig) and "_target_" in node
-            if parent not in free and not (described and (name in options.RESERVED or takes(node, name))):
+            if parent not in free and not options.is_taken(config, parent, name):
                 raise ValueError(
                     f"{self._source(key)}: nothing reads {key}; {suggest_setting(self.command, key, list(keys(base)))}"
                 )

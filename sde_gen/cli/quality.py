@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sde_gen import __version__
 from sde_gen.cli import build
-from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
+from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions
 from sde_gen.cli.image_sources import ImageBatch, ImageSource, complete, key, load, ranges
 from sde_gen.cli.run import Run
 from sde_gen.cli.run_data import moved_data, open_data
@@ -134,12 +134,12 @@ class Quality:
         sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
         total = self.n * int(config.draws)
         seeds = spawn_seeds(config.seed, total)
-        labels = _labels(config, run, seeds)
+        cond = _conditions(config, run, seeds)
         auto_batch = AutoBatchSize(size=config.batch_size, splittable=not sampler.solver.batch_coupled)
 
         def part(some: range) -> tuple[Tensor, int]:
             index = slice(some.start, some.stop)
-            denoiser = model if labels is None else model.bind(label=labels[index].to(run.device))
+            denoiser = run.bind({name: rows[index] for name, rows in cond.items()}, model)
             with NFECounter(run.denoiser.net) as counter:
                 x = sampler(
                     denoiser,
@@ -341,15 +341,15 @@ class Quality:
         )
 
 
-def _labels(config: DictConfig, run: Run, seeds: Sequence[int]) -> Tensor | None:
-    """Return a label per sample: those of ``label``, or a class drawn uniformly by its seed; None without labels."""
+def _conditions(config: DictConfig, run: Run, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Return the conditioning inputs of the samples: ``label``, or a class drawn uniformly by the seed of each."""
     whole = OmegaConf.merge(config, {"n": len(seeds)})
     assert isinstance(whole, DictConfig)
-    labels = choose_labels(whole, run)
-    if labels is None or config.label is not None:
-        return labels
-    classes = int(labels.max()) + 1
-    return torch.tensor([(seed >> 32) % classes for seed in seeds])
+    cond = choose_conditions(whole, run)
+    if "label" not in cond or config.label is not None:
+        return cond
+    classes = int(cond["label"].max()) + 1
+    return {**cond, "label": torch.tensor([(seed >> 32) % classes for seed in seeds])}
 
 
 def _images(data: Dataset, batch: range) -> Tensor:

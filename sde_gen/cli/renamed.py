@@ -192,6 +192,16 @@ def upgrade(config: Any) -> Any:
 ADDED: dict[str, Any] = {"adapter": {"_target_": "sde_gen.model.NoAdapter"}, "freeze": []}
 """Settings of a training that earlier versions did not have, with the values that they amounted to."""
 
+INPUTS = {
+    "_target_": "sde_gen.model.Conditions",
+    "vector": 0,
+    "image": 0,
+    "vocabulary": 0,
+    "length": 0,
+    "encoder": {"_target_": "sde_gen.model.TextTransformer", "_partial_": True, "depth": 2, "heads": 4},
+}
+"""The argument ``inputs`` of networks, which had none in version 0.2: no conditions besides the class."""
+
 
 RECORDED = ("quality",)
 """Settings that earlier versions did not have and that do not change a training, only what it reports."""
@@ -206,8 +216,15 @@ def upgrade_about(about: dict[str, Any], current: Mapping[str, Any] | None = Non
     """
     if "config" not in about:
         return about
-    config = upgrade(about["config"])
+    config: Any = upgrade(about["config"])
     if not (isinstance(config, dict) and "engine" in config and "model" in config):
         return {**about, "config": config}
     reports = {key: current[key] for key in RECORDED if current is not None and key in current}
-    return {**about, "config": {**ADDED, **reports, **config}}
+    return {**about, "config": {**ADDED, **reports, **config, "model": with_inputs(config["model"])}}
+
+
+def with_inputs(model: Any) -> Any:
+    """Add the argument ``inputs`` to the configuration of a network of version 0.2; a classifier takes none."""
+    package, _, name = str(model.get("_target_") if isinstance(model, dict) else "").rpartition(".")
+    takes = package.startswith("sde_gen.model") and not name.endswith("Encoder")
+    return {**model, "inputs": model.get("inputs", INPUTS)} if takes else model

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +18,12 @@ from sde_gen.checkpoint import compatibility
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
-from sde_gen.cli import build, renamed, trusted
+from sde_gen.cli import build, conditions, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.build import DataSpec
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
 from sde_gen.model.adapter import merge
 from sde_gen.training.precision import Float32, Precision, contexts
@@ -48,6 +49,8 @@ class Run:
         device: where it lies.
         precision: format of the network's products.
         data: fingerprint and place of its data; empty for a checkpoint of an earlier version.
+        conditioning: what the network is given besides noisy sample and time.
+        fingerprint: by split and name, hashes of the conditions that are read, besides the labels.
     """
 
     folder: Path
@@ -59,18 +62,23 @@ class Run:
     device: torch.device
     precision: torch.dtype
     data: DataIdentity = field(default_factory=DataIdentity)
+    conditioning: Conditioning = field(default_factory=Unconditional)
+    fingerprint: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def labels(self, n: int) -> Tensor | None:
-        """Return a label for each of n samples, all classes in turn; None for a network without labels."""
-        return torch.arange(n) % self.data_spec.classes if build.conditional(self.config) else None
+    def prompt(self, n: int, **typed: Any) -> dict[str, Tensor]:
+        """Return the conditioning inputs of n samples for what a person types, such as ``label="dog"``.
 
-    def conditioned(self, labels: Tensor | None) -> Denoiser:
-        """Return the denoiser with bound labels, if it was trained with labels."""
-        return (
-            self.denoiser
-            if labels is None or not build.conditional(self.config)
-            else self.denoiser.bind(label=labels.to(self.device))
-        )
+        Without any, they are the default of the conditioning: all classes in turn, and no text, vector or image.
+
+        Raises:
+            ValueError: a value does not fit, or one is missing that the network was never trained without.
+        """
+        return self.conditioning.prompt(typed, n, class_names=self.data.class_names)
+
+    def bind(self, cond: Mapping[str, Tensor], denoiser: Denoiser | None = None) -> Denoiser:
+        """Return the run's denoiser, or another, with conditioning inputs bound on the device of the run."""
+        model = self.denoiser if denoiser is None else denoiser
+        return model.bind(**{key: value.to(self.device) for key, value in cond.items()}) if cond else model
 
 
 def load_run(config: DictConfig) -> Run:
@@ -90,8 +98,10 @@ def load_run(config: DictConfig) -> Run:
     dtype = precision.dtype(where)
     what = f"the checkpoint in {folder}"
     with _rebuilding(what):
-        _compare(partial(build.network, stored, data_spec), stored.model, found, what)
-        denoiser = build.model(stored, data_spec, context=contexts(where, dtype))
+        learned, fingerprint = conditions.read(found.about, folder)
+        conditioning = build.conditioning(stored, data_spec, learned)
+        _compare(partial(build.network, stored, data_spec, conditioning), stored.model, found, what)
+        denoiser = build.model(stored, data_spec, conditioning, context=contexts(where, dtype))
         codec = build.codec(stored, data_spec)
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
@@ -105,6 +115,8 @@ def load_run(config: DictConfig) -> Run:
         device=where,
         precision=dtype,
         data=_identity(found.about, folder),
+        conditioning=conditioning,
+        fingerprint=fingerprint,
     )
 
 

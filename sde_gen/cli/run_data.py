@@ -8,9 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from sde_gen.cli import build
+from sde_gen.cli import build, conditions
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.run import Run
 from sde_gen.data import DataIdentity, Splits
@@ -39,9 +41,9 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "
             f"but the run was trained on shape {run.data_spec.shape} and {run.data_spec.levels} levels"
         )
-    if build.conditional(run.config):
+    if "label" in run.conditioning.names:
         build.check_classes(splits, run.data_spec.classes, run.data.class_names, run.folder)
-    changed = run.data.differences(DataIdentity.of(splits))
+    changed = run.data.differences(DataIdentity.of(splits)) + conditions.differences(run.fingerprint, splits)
     if changed:
         warnings.warn(
             f"the data are not those that {run.folder} was trained on: {'; '.join(changed)}", stacklevel=2
@@ -102,3 +104,16 @@ def moved_data(config: DictConfig) -> dict[str, Any]:
         )
     keys = [key for key in words if key.startswith("data.")]
     return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}
+
+
+def examples(run: Run, n: int) -> dict[str, Tensor]:
+    """Return conditioning inputs to try a network with: the defaults, or those of held-out samples where it needs some.
+
+    Raises:
+        ValueError: as :func:`open_data`.
+    """
+    conditioning, found = run.conditioning, run.conditioning.default(n)
+    if all(key in found or conditioning.drops(key) for key in conditioning.keys):
+        return found
+    data = open_data(run).test
+    return {**conditioning.given(data.given(torch.arange(n) % len(data))), **found}

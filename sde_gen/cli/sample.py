@@ -15,10 +15,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
+from sde_gen.checkpoint.manifest import brief
 from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, require_int
 from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
-from sde_gen.cli.guidance_setup import apply_guidance, choose_labels, class_names, open_task
+from sde_gen.cli.guidance_setup import (
+    apply_guidance,
+    choose_conditions,
+    class_names,
+    open_task,
+    typed_conditions,
+)
 from sde_gen.cli.overrides import folder_name
 from sde_gen.cli.run import Run, load_run
 from sde_gen.data.codec import OutOfRange
@@ -86,7 +93,8 @@ def sample(config: DictConfig) -> None:
 
 def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -> None:
     """Generate the share of this process; the main process saves and reports."""
-    model, labels, task = apply_guidance(config, run), choose_labels(config, run), open_task(config, run)
+    task = open_task(config, run)
+    model, cond = apply_guidance(config, run), choose_conditions(config, run)
     if task is not None and (config.n > config.batch_size or config.trajectory_frames):
         raise ValueError(
             "a task draws its n samples in one batch of at most batch_size, without trajectory_frames"
@@ -112,7 +120,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
 
     def draw(index: range, hooks: list[Hook]) -> Tensor:
         part = slice(index.start, index.stop)
-        denoiser = _with_labels(model, None if labels is None else labels[part], run)
+        denoiser = run.bind(_rows(cond, part), model)
         noise, shape = PerSample(seeds[part]), (len(index), *run.data_spec.shape)
         with compiler.no_recompile():  # the last batch, or one that samples have left, is not worth minutes
             return make(denoiser, shape, noise=noise, hooks=[*hooks, effective], device=run.device)
@@ -120,7 +128,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     @torch.no_grad()
     def call(size: int) -> None:
         t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
-        denoiser = _with_labels(model, None if labels is None else labels[:size], run)
+        denoiser = run.bind(_rows(cond, slice(size)), model)
         denoiser(torch.zeros(size, *run.data_spec.shape, device=run.device), t)
 
     if config.out is None:
@@ -146,10 +154,11 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
             run,
             task,
             generated,
-            partial(_frames, config, run, model, generated.trajectory, labels),
+            partial(_frames, config, run, model, generated.trajectory, cond),
             {
                 **({"threads": threads_used} if run.device.type == "cpu" else {}),
-                **_classes(labels, class_names(config, run)),
+                **_classes(cond.get("label"), class_names(config, run)),
+                **_texts(config, run),
                 **_particles(effective, config.n),
                 **({} if outside is None else {"out of range": str(outside)}),
             },
@@ -190,13 +199,18 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:8]
 
 
-def _with_labels(model: Denoiser, labels: Tensor | None, run: Run) -> Denoiser:
-    return model if labels is None else model.bind(label=labels.to(run.device))
+def _rows(cond: dict[str, Tensor], index: slice) -> dict[str, Tensor]:
+    return {key: value[index] for key, value in cond.items()}
 
 
 @torch.no_grad()
 def _frames(
-    config: DictConfig, run: Run, model: Denoiser, trajectory: Trajectory, labels: Tensor | None, path: Path
+    config: DictConfig,
+    run: Run,
+    model: Denoiser,
+    trajectory: Trajectory,
+    cond: dict[str, Tensor],
+    path: Path,
 ) -> None:
     """Save two rows for each of the first samples: intermediate states, and the clean samples predicted from them.
 
@@ -207,14 +221,14 @@ def _frames(
         {round(i * last / max(config.trajectory_frames - 1, 1)) for i in range(config.trajectory_frames)}
     )
     if len(run.data_spec.shape) == 1:
-        _frames_of_point_clouds(run, model, trajectory, labels, indices, path)
+        _frames_of_point_clouds(run, model, trajectory, cond, indices, path)
         return
     rows: list[Tensor] = []
     for i in range(min(4, len(trajectory.states[0]))):
         x_t = torch.cat([trajectory.states[index][i : i + 1] for index in indices]).to(run.device)
         t = torch.tensor([trajectory.times[index] for index in indices], dtype=torch.float64)
-        label = None if labels is None else labels[i].repeat(len(indices))
-        prediction = _with_labels(model, label, run)(x_t, t)
+        repeated = {key: value[[i] * len(indices)] for key, value in cond.items()}
+        prediction = run.bind(repeated, model)(x_t, t)
         scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)  # VE's noise would only show its range
         rows += [run.codec.decode_image(x_t / scale), run.codec.decode_image(prediction.x0)]
     save_rows(rows, path)
@@ -224,7 +238,7 @@ def _frames_of_point_clouds(
     run: Run,
     model: Denoiser,
     trajectory: Trajectory,
-    labels: Tensor | None,
+    cond: dict[str, Tensor],
     indices: list[int],
     path: Path,
 ) -> None:
@@ -232,11 +246,20 @@ def _frames_of_point_clouds(
     for index in indices:
         x_t = trajectory.states[index].to(run.device)
         t = torch.tensor(trajectory.times[index], dtype=torch.float64)
-        prediction = _with_labels(model, None if labels is None else labels[: len(x_t)], run)(x_t, t)
+        prediction = run.bind(_rows(cond, slice(len(x_t))), model)(x_t, t)
         scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)
         states.append(run.codec.decode_image(x_t / scale))
         ends.append(run.codec.decode_image(prediction.x0))
     save_panels([states, ends], path)
+
+
+def _texts(config: DictConfig, run: Run) -> dict[str, str]:
+    """Return the texts of the samples for the table."""
+    text = typed_conditions(config, {"text"}).get("text", [])
+    listed = as_list(config.text) if text else []
+    if not listed or "text" not in run.conditioning.names:
+        return {}
+    return {"text": brief("; ".join(map(str, listed))) + (", in turn" if len(listed) > 1 else "")}
 
 
 def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import pretrained, trusted
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.initialization import open_source
-from sde_gen.cli.renamed import upgrade
+from sde_gen.cli.renamed import upgrade_about
 
 OF_THE_COMMAND = ("run", "device", "loggers", "logging", "preview")
 """Parts that the command line decides, and no stored configuration."""
@@ -91,7 +91,7 @@ def _merged(config: DictConfig, stored: Mapping[str, Any], changed: set[str]) ->
 def _stored(folder: Path, keys: set[str]) -> dict[str, Any]:
     """The parts of these names in the configuration of the newest readable checkpoint."""
     for path in reversed(checkpoint.paths(folder / "checkpoints")):
-        stored = upgrade(checkpoint.about(path).get("config"))
+        stored = upgrade_about(checkpoint.about(path)).get("config")
         if not isinstance(stored, dict):
             continue  # damaged, or of another origin: the trainer reports it
         if "engine" not in stored:

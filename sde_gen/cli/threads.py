@@ -107,7 +107,7 @@ def in_use(config: DictConfig, run: Run) -> Iterator[str]:
     """
     _check(config)
     count = rows(run.data_spec.shape, config.get("batch_size", config.n))
-    denoiser = run.conditioned(run.labels(count))
+    denoiser = run.bind(run.conditioning.null(count))
     x = torch.zeros(count, *run.data_spec.shape, device=run.device)
     t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
 

@@ -13,7 +13,9 @@ from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.stored_config import with_initial, with_stored
 from sde_gen.cli.training import fit
+from sde_gen.data import Dataset
 from sde_gen.data.codec import Codec, OutOfRange
+from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
@@ -40,17 +42,23 @@ def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
         return []
     sampler: Sampler = build.make(config.preview.sampler)
     shape = (config.preview.n, *trainer.train.shape)
-    labels = torch.arange(config.preview.n) % trainer.train.classes if build.conditional(config) else None
-    return [_Preview(sampler, shape, labels, trainer.codec, config.engine.seed, Path(config.run))]
+    cond = _examples(trainer.conditioning, trainer.held_out, config.preview.n)
+    return [_Preview(sampler, shape, cond, trainer.codec, config.engine.seed, Path(config.run))]
+
+
+def _examples(conditioning: Conditioning, data: Dataset, n: int) -> dict[str, Tensor]:
+    """Return all classes in turn, and the other conditions of the first samples of a split, in turn too."""
+    given = conditioning.given(data.given(torch.arange(n) % len(data)))
+    return {**given, **conditioning.default(n)}
 
 
 class _Preview(Callback):
     """Save a picture of samples, always of the same noise; its failure does not stop a training."""
 
     def __init__(
-        self, sampler: Sampler, shape: Shape, labels: Tensor | None, codec: Codec, seed: int, folder: Path
+        self, sampler: Sampler, shape: Shape, cond: dict[str, Tensor], codec: Codec, seed: int, folder: Path
     ) -> None:
-        self.sampler, self.shape, self.labels, self.codec = sampler, shape, labels, codec
+        self.sampler, self.shape, self.cond, self.codec = sampler, shape, cond, codec
         self.seeds = spawn_seeds(seed, shape[0])
         self.folder = folder / "previews"
 
@@ -60,7 +68,8 @@ class _Preview(Callback):
 
     def _save(self, denoiser: Denoiser, path: Path) -> None:
         device = next(denoiser.parameters()).device
-        bound = denoiser if self.labels is None else denoiser.bind(label=self.labels.to(device))
+        cond = {key: value.to(device) for key, value in self.cond.items()}
+        bound = denoiser.bind(**cond) if cond else denoiser
         x = self.sampler(bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device)
         sigma = float(bound.sde.sigma(self.sampler.grid(bound.sde, self.sampler.steps)[-1]))
         outside = OutOfRange.of(x, self.codec, sigma=sigma)

@@ -127,7 +127,8 @@ def check_data(folder: Path, config: DictConfig, splits: Splits) -> list[str]:
         if int(path.name) >= config.engine.images:
             unused = _check_finished(folder, config, about["config"], changed, int(path.name))
         data_spec = about.get("facts")
-        if build.conditional(config) and isinstance(data_spec, dict):
+        conditional = "label" in build.conditioning(config, build.data_spec(splits)).names
+        if conditional and isinstance(data_spec, dict):
             build.check_classes(splits, int(data_spec.get("classes", 0)), old.class_names, folder)
         if changed and old.places != now.places and not _named():
             raise ValueError(

@@ -15,6 +15,7 @@ from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
 from sde_gen.data import Dataset
 from sde_gen.data.codec import Codec
+from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.features import FeatureSet, extract
 from sde_gen.evaluation.metric import SampleMetric
@@ -48,9 +49,6 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
             f"quality.metrics compare images; the data have shape {data.shape}, {data.levels} levels"
         )
     n, seeds = config.quality.n, spawn_seeds(config.engine.seed, config.quality.n)
-    labels = (
-        torch.tensor([(seed >> 32) % data.classes for seed in seeds]) if build.conditional(config) else None
-    )
     return TrainingQuality(
         metrics,
         sampler=build.make(config.preview.sampler),
@@ -58,9 +56,16 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
         held_out=trainer.held_out,
         codec=trainer.codec,
         seeds=seeds[:n],
-        labels=labels,
+        cond=_sample_conditions(trainer.conditioning, data, seeds),
         batch_size=config.quality.batch_size,
     )
+
+
+def _sample_conditions(conditioning: Conditioning, data: Dataset, seeds: list[int]) -> dict[str, Tensor]:
+    """Return a class drawn uniformly by the seed of every sample, or all conditions of a row drawn likewise."""
+    if conditioning.keys == ("label",):
+        return {"label": torch.tensor([(seed >> 32) % data.classes for seed in seeds])}
+    return conditioning.given(data.given(torch.tensor([(seed >> 32) % len(data) for seed in seeds])))
 
 
 class TrainingQuality:
@@ -73,7 +78,7 @@ class TrainingQuality:
         held_out: images held out of training.
         codec: between data and model space.
         seeds: one seed per sample.
-        labels: class of every sample; None without labels.
+        cond: conditioning inputs of every sample.
         batch_size: samples of a batch.
     """
 
@@ -86,12 +91,12 @@ class TrainingQuality:
         held_out: Dataset,
         codec: Codec,
         seeds: list[int],
-        labels: Tensor | None,
+        cond: Mapping[str, Tensor],
         batch_size: int,
     ) -> None:
         self.metrics, self.sampler, self.codec, self.seeds = metrics, sampler, codec, seeds
         self.splits = {"training split": train, "held-out images": held_out}
-        self.labels, self.batch_size = labels, batch_size
+        self.cond, self.batch_size = cond, batch_size
         self.known: dict[tuple[int, str], FeatureSet] = {}
 
     def __call__(self, denoiser: Denoiser, images: int) -> dict[str, Score]:
@@ -123,7 +128,8 @@ class TrainingQuality:
         for first in range(0, len(self.seeds), self.batch_size):
             part = slice(first, first + self.batch_size)
             seeds = self.seeds[part]
-            bound = denoiser if self.labels is None else denoiser.bind(label=self.labels[part].to(device))
+            cond = {name: rows[part].to(device) for name, rows in self.cond.items()}
+            bound = denoiser.bind(**cond) if cond else denoiser
             x = self.sampler(bound, (len(seeds), *shape), noise=PerSample(seeds), device=device)
             batches.append(self.codec.decode_image(x))
         return torch.cat(batches)

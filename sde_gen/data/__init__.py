@@ -1,9 +1,11 @@
 """Data sets in memory and on disk, batches, augmentation."""
 
 from sde_gen.data import codec, conditioning
+from sde_gen.data.arrays import Arrays
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
+from sde_gen.data.digit_grids import DigitGrids
 from sde_gen.data.digits import Digits
 from sde_gen.data.edm_augmentation import EDMAugmentation
 from sde_gen.data.emoji import Emoji
@@ -16,15 +18,18 @@ from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.shards import Shards
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import members
+from sde_gen.data.text import text_rows, texts
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 
 __all__ = [
+    "Arrays",
     "Augmentation",
     "Batches",
     "Checkerboard",
     "DataIdentity",
     "Dataset",
     "DatasetSource",
+    "DigitGrids",
     "Digits",
     "EDMAugmentation",
     "Emoji",
@@ -46,6 +51,8 @@ __all__ = [
     "conditioning",
     "members",
     "plain",
+    "text_rows",
+    "texts",
 ]
 
 

@@ -21,6 +21,9 @@ class Augmentation(Checked, abc.ABC):
     num_labels: ClassVar[int] = 0
     """Numbers per sample that describe its transformation, which the network is given; 0 for none."""
 
+    moves_pixels: ClassVar[bool] = True
+    """True if values may change their places, so that an image given as a condition would no longer fit."""
+
     @abc.abstractmethod
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Transform values with shape (B, *event)."""
@@ -43,6 +46,7 @@ class NoAugmentation(Augmentation):
     """No augmentation."""
 
     batch_coupled: ClassVar[bool] = False
+    moves_pixels: ClassVar[bool] = False
 
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Return the batch unchanged."""

@@ -2,7 +2,9 @@
 
 import abc
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -14,41 +16,65 @@ from sde_gen.utils.hashing import digest
 from sde_gen.utils.types import Shape
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Dataset:
     """One split of a data set.
 
     Arguments:
         values: integer levels (uint8 where possible) or float32 numbers with shape (N, *event): a tensor, or rows
             read on demand, which were validated when written.
-        labels: classes, int64 with shape (N,), or None.
+        conditions: what else is known of every sample, by name, each with one row per sample: ``label``, classes as
+            int64 with shape (N,); ``vector`` (N, V) and ``image`` (N, C, H, W), numbers; ``text``, captions by
+            :func:`~sde_gen.data.text_rows`.
+        labels: short for ``conditions={"label": labels}``; None for data without.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
         class_names: names of the classes in order of their numbers; empty if unnamed.
+
+    Raises:
+        ValueError: there are no samples, or a value or a condition is out of range, not finite or of another length.
     """
 
     values: Tensor | LazyImages
-    labels: Tensor | None
     levels: int | None
     classes: int
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...]
+    conditions: Mapping[str, Tensor]
 
-    def __post_init__(self) -> None:
-        if len(self.values) == 0:
-            raise ValueError("a data set needs at least one sample, got none")
-        if isinstance(self.values, Tensor):
-            _check(self.values, self.levels)
-        if self.class_names and len(self.class_names) != self.classes:
-            raise ValueError(f"{len(self.class_names)} class_names for {self.classes} classes")
-        if self.labels is not None and len(self.labels) != len(self.values):
-            raise ValueError(f"{len(self.labels)} labels for {len(self.values)} samples")
-        if (
-            self.labels is not None
-            and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes
+    def __init__(
+        self,
+        *,
+        values: Tensor | LazyImages,
+        levels: int | None,
+        classes: int = 0,
+        class_names: tuple[str, ...] = (),
+        conditions: Mapping[str, Tensor] = MappingProxyType({}),
+        labels: Tensor | None = None,
+    ) -> None:
+        if labels is not None and "label" in conditions:
+            raise ValueError("labels are given twice; give conditions or labels")
+        conditions = {**({} if labels is None else {"label": labels}), **conditions}
+        for name, value in (
+            ("values", values),
+            ("levels", levels),
+            ("classes", classes),
+            ("class_names", class_names),
+            ("conditions", conditions),
         ):
+            object.__setattr__(self, name, value)
+        if len(values) == 0:
+            raise ValueError("a data set needs at least one sample, got none")
+        if isinstance(values, Tensor):
+            _check(values, levels)
+        if class_names and len(class_names) != classes:
+            raise ValueError(f"{len(class_names)} class_names for {classes} classes")
+        for name, rows in conditions.items():
+            _check_condition(name, rows, len(values))
+        labels = self.labels
+        if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(
-                f"labels lie in [{int(self.labels.min())}, {int(self.labels.max())}], "
-                f"outside the {self.classes} classes 0 to {self.classes - 1}"
+                f"labels lie in [{int(labels.min())}, {int(labels.max())}], "
+                f"outside the {classes} classes 0 to {classes - 1}"
             )
 
     def __len__(self) -> int:
@@ -56,14 +82,23 @@ class Dataset:
         return len(self.values)
 
     @property
+    def labels(self) -> Tensor | None:
+        """Classes, int64 with shape (N,), or None."""
+        return self.conditions.get("label")
+
+    @property
     def shape(self) -> Shape:
         """Return the event shape."""
         return tuple(self.values.shape[1:])
 
+    def given(self, index: Tensor | Sequence[int]) -> dict[str, Tensor]:
+        """Return the conditions of some samples."""
+        return {name: rows[index] for name, rows in self.conditions.items()}
+
     def to(self, device: torch.device | str) -> "Dataset":
         """Move the tensors to a device; rows on disk are moved when they are read."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, values=self.values.to(device), labels=labels)
+        conditions = {name: rows.to(device) for name, rows in self.conditions.items()}
+        return replace(self, values=self.values.to(device), conditions=conditions)
 
     def fingerprint(self) -> str:
         """Return a hash of the data, 16 hexadecimal digits, independent of the device.
@@ -76,12 +111,28 @@ class Dataset:
         fingerprint = contents(values) if isinstance(values, Tensor) else values.fingerprint
         return digest(labels, fingerprint)
 
+    def fingerprints_of_conditions(self) -> dict[str, str]:
+        """Return a hash of every condition but the labels, by name, independent of the device."""
+        return {name: digest([rows]) for name, rows in self.conditions.items() if name != "label"}
+
 
 def contents(values: Tensor) -> str:
     """Return shape and SHA-256 of a tensor, the fingerprint that a cache of it has."""
     raw = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     kind = "" if values.dtype == torch.uint8 else str(values.dtype)
     return f"{kind}{tuple(values.shape)}{hashlib.sha256(raw.data).hexdigest()}"
+
+
+def _check_condition(name: str, rows: Tensor, count: int) -> None:
+    """Raise a ValueError if a condition is not finite or has another number of rows than the data."""
+    if len(rows) != count:
+        raise ValueError(f"{len(rows)} {name}{'s' * (name == 'label')} for {count} samples")
+    if rows.is_floating_point() and not bool(torch.isfinite(rows).all()):
+        bad = (~torch.isfinite(rows.reshape(count, -1))).any(1)
+        raise ValueError(
+            f"the condition {name} of {int(bad.sum())} of {count} samples holds numbers that are not finite, first "
+            f"that of sample {int(bad.nonzero()[0])}; remove these samples"
+        )
 
 
 def _check(values: Tensor, levels: int | None) -> None:
@@ -135,8 +186,9 @@ def split(
     classes: int,
     test: Tensor,
     class_names: tuple[str, ...] = (),
+    conditions: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Splits:
-    """Split by a boolean mask with shape (N,)."""
+    """Split by a boolean mask with shape (N,); ``conditions`` are those besides the labels."""
 
     def part(mask: Tensor) -> Dataset:
         return Dataset(
@@ -145,6 +197,7 @@ def split(
             levels=levels,
             classes=classes,
             class_names=class_names,
+            conditions={name: rows[mask] for name, rows in conditions.items()},
         )
 
     return Splits(train=part(~test), test=part(test))

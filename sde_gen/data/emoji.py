@@ -19,6 +19,7 @@ from torch import Tensor
 from sde_gen.data.base import DatasetSource, Splits, check_fraction, hash_fraction, split
 from sde_gen.data.download import fetch
 from sde_gen.data.image import check_background, plain
+from sde_gen.data.text import text_rows
 from sde_gen.utils.atomic import check_regular
 
 PACKAGE = "emoji-datasource-google"
@@ -52,6 +53,7 @@ class Emoji(DatasetSource):
     ``npm pack emoji-datasource-google@16.0.0``. They are composed over white, so that four in ten values are level 255,
     a point mass that increases the likelihood. Duplicate images, such as flags of territories, are omitted. All
     variants of an emoji (skin tones, sexes, directions), which look alike, are in the same split.
+    The caption is the name of the emoji in Unicode, in lower case.
 
     Sources: the Noto Emoji project (images, Apache-2.0 license); Henderson's emoji-data, version 16.0.0 (names
     and categories, MIT license).
@@ -98,14 +100,17 @@ class Emoji(DatasetSource):
                 assert stream is not None, "a file, as the sum of the content says"
                 return stream.read()
 
-            pictures: dict[bytes, tuple[float, int, Tensor]] = {}
-            for name, base, category in self._choose(json.loads(read("emoji.json"))):
+            pictures: dict[bytes, tuple[float, int, str, Tensor]] = {}
+            for name, base, category, caption in self._choose(json.loads(read("emoji.json"))):
                 picture = self._picture(read(f"img/google/64/{name}"))
                 pictures.setdefault(
-                    picture.numpy().tobytes(), (hash_fraction(base), CATEGORIES.index(category), picture)
+                    picture.numpy().tobytes(),
+                    (hash_fraction(base), CATEGORIES.index(category), caption, picture),
                 )
         # in order of their hashes, so that the first n of a split are a random subset
-        places, labels, values = zip(*sorted(pictures.values(), key=lambda one: one[0]), strict=True)
+        places, labels, captions, values = zip(
+            *sorted(pictures.values(), key=lambda one: one[0]), strict=True
+        )
         test = torch.tensor(places) < self.test_fraction
         return split(
             torch.stack(values),
@@ -114,17 +119,22 @@ class Emoji(DatasetSource):
             classes=len(CATEGORIES),
             class_names=CATEGORIES,
             test=test,
+            conditions={"text": text_rows(captions)},
         )
 
-    def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
-        """Return file, drawing and category of every image."""
+    def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+        """Return file, drawing, category and name of every image."""
         for entry in entries:
-            base, category = without_variants(entry["unified"]), entry["category"]
-            yield entry["image"], base, category
+            base, category, caption = (
+                without_variants(entry["unified"]),
+                entry["category"],
+                entry["name"].lower(),
+            )
+            yield entry["image"], base, category, caption
             variants = list(entry.get("skin_variations", {}).values())
             count = min(self.skin_tones, len(variants))
             for i in range(count):
-                yield variants[(2 * i + 1) * len(variants) // (2 * count)]["image"], base, category
+                yield variants[(2 * i + 1) * len(variants) // (2 * count)]["image"], base, category, caption
 
     def _picture(self, content: bytes) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:

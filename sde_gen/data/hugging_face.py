@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sde_gen.data.base import check_fraction, random_mask
-from sde_gen.data.image import UNREADABLE, check_square, square
+from sde_gen.data.image import UNREADABLE, Size, check_resized, resized
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.utils import atomic
 
@@ -44,7 +44,7 @@ class HuggingFace(StreamingSource):
     Arguments:
         path: name on the hub, such as uoft-cs/cifar10, or a local folder.
         name: configuration of the data set, None for its only one.
-        size: side of square images; others are resized and cropped.
+        size: side of a square, or height and width; images are resized to cover it and cropped.
         channels: 1 for gray, 3 for color.
         train: name of the training split.
         test: name of the test split; None holds out a fraction of the training split.
@@ -61,7 +61,7 @@ class HuggingFace(StreamingSource):
 
     path: str
     name: str | None = None
-    size: int = 32
+    size: Size = 32
     channels: int = 3
     train: str = "train"
     test: str | None = "test"
@@ -77,7 +77,7 @@ class HuggingFace(StreamingSource):
     idle: ClassVar[frozenset[str]] = frozenset({"download", "cache"})
 
     def __post_init__(self) -> None:
-        check_square(self.size, self.channels, self.background)
+        check_resized(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
     def stream(self) -> ImageStream:
@@ -236,7 +236,7 @@ class HuggingFace(StreamingSource):
         else:
             picture = Image.open(value["path"] if local else io.BytesIO(value["bytes"]))
         with picture:
-            return square(picture, size=self.size, channels=self.channels, background=self.background)
+            return resized(picture, size=self.size, channels=self.channels, background=self.background)
 
     def _rows(self, name: str, part: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         """Iterate over the rows of a split with their numbers."""

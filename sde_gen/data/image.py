@@ -3,7 +3,7 @@
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -36,23 +36,39 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def square(image: Image.Image, *, size: int, channels: int, background: str | None = "white") -> Tensor:
-    """Rotate an image by its EXIF orientation, resize its shorter side and crop the center.
+Size = int | Sequence[int]
+"""Side of a square, or height and width."""
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width of a size.
+
+    Raises:
+        ValueError: it is no side and no pair of sides, or one of them is not positive.
+    """
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"size={size}: expected a positive side, or height and width such as [24, 40]")
+    return pair
+
+
+def resized(image: Image.Image, *, size: Size, channels: int, background: str | None = "white") -> Tensor:
+    """Rotate an image by its EXIF orientation, resize it to cover a rectangle and crop the center.
 
     Arguments:
         image: the opened image; this function decodes it.
-        size: side of the square.
+        size: side of a square, or height and width.
         channels: 1 for gray, 3 for color.
         background: as for :func:`plain`.
 
     Returns:
-        uint8 with shape (channels, size, size).
+        uint8 with shape (channels, height, width).
 
     Raises:
         ValueError: the image has more than 8 bits per channel.
         OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
-    return fitted(plain(image, background=background), (channels, size, size))
+    return fitted(plain(image, background=background), (channels, *sides(size)))
 
 
 def plain(image: Image.Image, *, background: str | None = "white") -> Image.Image:
@@ -107,14 +123,15 @@ def fitted(image: Image.Image, shape: Shape) -> Tensor:
     return torch.from_numpy(np.array(cropped)).reshape(height, width, channels).permute(2, 0, 1)
 
 
-def check_square(size: int, channels: int, background: str | None) -> None:
-    """Check the arguments of :func:`square`.
+def check_resized(size: Size, channels: int, background: str | None) -> None:
+    """Check the arguments of :func:`resized`.
 
     Raises:
         ValueError: size or channels is out of range, or the background is not a color.
     """
-    if size < 1 or channels not in (1, 3):
-        raise ValueError(f"size={size}, channels={channels}: expected a positive size and 1 or 3 channels")
+    sides(size)
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels}: expected 1 or 3 channels")
     check_background(background)
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from sde_gen.data.base import check_fraction, hash_fraction
 from sde_gen.data.folder_layout import SUFFIXES, ImageEntry, find_images
-from sde_gen.data.image import UNREADABLE, check_square, in_threads, square
+from sde_gen.data.image import UNREADABLE, Size, check_resized, in_threads, resized
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(StreamingSource):
-    """All images below a folder, resized and cropped to squares; first-level sub-folders are the classes.
+    """All images below a folder, resized and cropped to one size; first-level sub-folders are the classes.
 
     If the sub-folders are exactly train and test (or val, valid, validation), they are the splits, and their
     sub-folders the classes. Hidden names (leading dot) are ignored at every depth. Links are followed, each folder once
@@ -31,7 +31,7 @@ class ImageFolder(StreamingSource):
 
     Arguments:
         root: the folder.
-        size: side of the square; the shorter side is resized to it, then the center is cropped.
+        size: side of a square, or height and width; the image is resized to cover it, then the center is cropped.
         channels: 1 for gray, 3 for color.
         test_fraction: fraction of the test split, if no folder is one.
         train: name of the sub-folder of the training split, if not one of the above; other sub-folders are ignored.
@@ -43,7 +43,7 @@ class ImageFolder(StreamingSource):
     """
 
     root: str
-    size: int = 32
+    size: Size = 32
     channels: int = 3
     test_fraction: float = 0.1
     train: str | None = None
@@ -54,7 +54,7 @@ class ImageFolder(StreamingSource):
     places: ClassVar[frozenset[str]] = frozenset({"root", "cache"})
 
     def __post_init__(self) -> None:
-        check_square(self.size, self.channels, self.background)
+        check_resized(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
 
     def stream(self) -> ImageStream:
@@ -100,7 +100,7 @@ class ImageFolder(StreamingSource):
             return "not a file, or a broken link"
         try:
             with Image.open(path) as image:
-                return square(image, size=self.size, channels=self.channels, background=self.background)
+                return resized(image, size=self.size, channels=self.channels, background=self.background)
         except UNREADABLE as error:
             return str(error) or type(error).__name__
 

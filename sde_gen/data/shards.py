@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sde_gen.data.atomic_build import build_atomically, checked_read
 from sde_gen.data.base import Dataset, Splits, check_fraction
-from sde_gen.data.image import check_square, in_threads
+from sde_gen.data.image import Size, check_resized, in_threads
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import Members, members
 from sde_gen.data.tar_images import TarImages
@@ -24,7 +24,7 @@ from sde_gen.utils.atomic import create
 
 @dataclass(frozen=True, kw_only=True)
 class Shards(StreamingSource):
-    """Images in tar files, resized and cropped to squares; decoded on demand for each batch, or cached.
+    """Images in tar files, resized and cropped to one size; decoded on demand for each batch, or cached.
 
     An index of all images is built from the headers of the files. So an epoch is a permutation of all images rather
     than of a shuffle buffer, training resumes at any image, and each process reads only its part of a batch.
@@ -34,7 +34,7 @@ class Shards(StreamingSource):
     Arguments:
         train: the files: a path with ``{000000..000146}``, or with ``*``, ``?`` and ``[...]``.
         test: files of the test split; None holds out a fraction of the training files' samples.
-        size: side of the square; the shorter side is resized to it, then the center is cropped.
+        size: side of a square, or height and width; the image is resized to cover it, then the center is cropped.
         channels: 1 for gray, 3 for color.
         test_fraction: fraction of the test split.
         label: name of the label in a sample's JSON.
@@ -47,7 +47,7 @@ class Shards(StreamingSource):
 
     train: str
     test: str | None = None
-    size: int = 32
+    size: Size = 32
     channels: int = 3
     test_fraction: float = 0.1
     label: str = "label"
@@ -60,7 +60,7 @@ class Shards(StreamingSource):
     idle: ClassVar[frozenset[str]] = frozenset({"cache", "index", "workers"})
 
     def __post_init__(self) -> None:
-        check_square(self.size, self.channels, self.background)
+        check_resized(self.size, self.channels, self.background)
         check_fraction(self.test_fraction)
         if self.workers < 1:
             raise ValueError(f"workers={self.workers}: must be at least 1")

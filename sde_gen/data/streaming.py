@@ -2,7 +2,7 @@
 
 import abc
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -67,7 +67,8 @@ class StreamingSource(DatasetSource):
     def settings(self) -> dict[str, Any]:
         """Return the settings that determine the images."""
         names = (field.name for field in fields(self) if field.name not in self.idle)
-        return {"source": type(self).__name__, **{name: getattr(self, name) for name in names}}
+        values = {name: getattr(self, name) for name in names}
+        return {"source": type(self).__name__, **{name: _as_plain(value) for name, value in values.items()}}
 
     def load(self) -> Splits:
         """Read the images into memory, or open their cache, built if it is missing."""
@@ -98,6 +99,11 @@ class StreamingSource(DatasetSource):
             )
 
         return Splits(train=stack(parts[False]), test=stack(parts[True]))
+
+
+def _as_plain(value: Any) -> Any:
+    """Return a sequence as a list, as JSON holds it."""
+    return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _check_classes(train: Dataset) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, in_threads, square
+from sde_gen.data.image import UNREADABLE, Size, in_threads, resized, sides
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.tar import Members, name_of
 from sde_gen.utils.hashing import digest
@@ -23,7 +23,7 @@ class TarImages(LazyImages):
     Arguments:
         shards: the files.
         members: index of the images.
-        size: side of the squares.
+        size: side of a square, or height and width.
         channels: 1 for gray, 3 for color.
         background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
         workers: number of images decoded in parallel.
@@ -34,7 +34,7 @@ class TarImages(LazyImages):
         shards: Sequence[Path],
         members: Members,
         *,
-        size: int,
+        size: Size,
         channels: int,
         background: str | None,
         workers: int,
@@ -44,8 +44,8 @@ class TarImages(LazyImages):
 
     @property
     def shape(self) -> Shape:
-        """Return the shape (N, channels, size, size)."""
-        return len(self.members.offset), self.channels, self.size, self.size
+        """Return the shape (N, channels, height, width)."""
+        return len(self.members.offset), self.channels, *sides(self.size)
 
     @property
     def fingerprint(self) -> str:
@@ -80,7 +80,7 @@ class TarImages(LazyImages):
             file.seek(self.members.offset[place])
             content = file.read(self.members.size[place])
         with Image.open(io.BytesIO(content)) as image:
-            return square(image, size=self.size, channels=self.channels, background=self.background)
+            return resized(image, size=self.size, channels=self.channels, background=self.background)
 
     def _name(self, place: int) -> str:
         path = self.shards[self.members.shard[place]]

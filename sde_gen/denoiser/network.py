@@ -37,7 +37,8 @@ class NetworkDenoiser(Denoiser):
     """A network, the process that it was trained on and the prediction type of its output.
 
     This is the only place where dtypes change: coefficients are computed in float64, the network runs in
-    its own dtype (or under autocast), the prediction has the dtype of x_t. Coefficients at a scalar time are
+    its own dtype (or under autocast) on x_t and on conditions of floating point in that dtype, the prediction has the
+    dtype of x_t. Coefficients at a scalar time are
     memoized: a grid is used for many batches.
 
     Arguments:
@@ -68,6 +69,7 @@ class NetworkDenoiser(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict the clean sample and the noise."""
         dtype = self._dtype(x_t)
+        cond = {name: value.to(dtype) if value.is_floating_point() else value for name, value in cond.items()}
         if t.ndim == 0 and self._memoizes(t):
             key = float(t), x_t.device, dtype
             coefficients = self._coefficients(key, lambda: self._at(t, x_t.device, dtype))

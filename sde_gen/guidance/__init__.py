@@ -4,6 +4,7 @@ from sde_gen.guidance.autoguidance import Autoguidance
 from sde_gen.guidance.cfg import CFG
 from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
 from sde_gen.guidance.clip import Clip
+from sde_gen.guidance.composed_cfg import ComposedCFG
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
 from sde_gen.guidance.requirements import Requirements
 
@@ -13,6 +14,7 @@ __all__ = [
     "Classifier",
     "ClassifierGuidance",
     "Clip",
+    "ComposedCFG",
     "DynamicThreshold",
     "Requirements",
 ]

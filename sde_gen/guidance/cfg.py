@@ -1,7 +1,8 @@
 """Classifier-free guidance (CFG)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._line import on_line
+from sde_gen.guidance._null import check_null, without
 from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import broadcast, to_device
 
@@ -35,21 +37,24 @@ class CFG(Denoiser):
     2024, arXiv:2404.07724, eq. 4; rescaling: Lin et al., 2023, arXiv:2305.08891, eq. 15 and 16, there of the
     network's output.
 
+    The unconditional prediction leaves conditioning out, or is given another in its place, such as the tokens of a
+    negative prompt.
+
     Arguments:
         denoiser: a model trained with randomly dropped conditioning.
         scale: 0 is unconditional, 1 conditional.
         ratio_min: smallest sigma / alpha at which the scale applies.
         ratio_max: largest sigma / alpha at which it applies.
         rescale: phi in [0, 1].
-        drop: names of the conditioning that is dropped for the unconditional prediction.
+        drop: names of the conditioning that is dropped for the unconditional prediction; None for all.
+        null: by name, what the unconditional prediction is given in the place of what it drops, one row (1, ...) for
+            all samples.
 
     Raises:
         ValueError: a number is out of its range; or, when called, no conditioning is given.
     """
 
-    requires: ClassVar[Requirements] = Requirements(
-        labels=True, conditional_model=True, unconditional_model=True
-    )
+    requires: ClassVar[Requirements] = Requirements(conditional_model=True, unconditional_model=True)
 
     def __init__(
         self,
@@ -59,7 +64,8 @@ class CFG(Denoiser):
         ratio_min: float = 0.0,
         ratio_max: float = math.inf,
         rescale: float = 0.0,
-        drop: Sequence[str] = ("label",),
+        drop: Sequence[str] | None = None,
+        null: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         if not math.isfinite(scale):
@@ -75,15 +81,13 @@ class CFG(Denoiser):
         self.scale = scale
         self.log_snrs = -2 * math.log(ratio_max), math.inf if ratio_min == 0 else -2 * math.log(ratio_min)
         self.rescale = rescale
-        self.drop = tuple(drop)
+        self.drop = None if drop is None else tuple(drop)
+        self.null = check_null(null)
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict on the line from the unconditional to the conditional prediction."""
-        uncond = {name: value for name, value in cond.items() if name not in self.drop}
-        if len(uncond) == len(cond):
-            raise ValueError(
-                f"guidance needs conditioning to drop, one of {self.drop}; bind it to the denoiser"
-            )
+        drop = tuple(cond) if self.drop is None else self.drop
+        uncond = without(cond, drop, self.null)
         log_snr, (low, high) = self.sde.log_snr(t), self.log_snrs
         inside = (low <= log_snr) & (log_snr <= high)
         if self.scale == 1 or not bool(inside.any()):

@@ -1,4 +1,4 @@
-"""Requirements of a guidance: labels, models and data range."""
+"""Requirements of a guidance: conditions, models and data range."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ class Requirements:
 
     Arguments:
         labels: labels of the samples.
-        conditional_model: a model that was trained with labels.
-        unconditional_model: predictions of the model without labels.
+        conditional_model: a model that was trained with conditions, and conditions of the samples.
+        unconditional_model: predictions of the model without conditions.
         label_argument: name of the constructor's argument that passes the label to the model, which then needs no
             predictions without; empty if there is none.
         weak_model: a weaker model of the same data, as the argument ``weak``.

@@ -12,6 +12,7 @@ from sde_gen.model.classifier.pooling import (
     NormalizedMultiScalePooling,
     Pooling,
 )
+from sde_gen.model.conditional import ConditionalNetwork, Conditions
 from sde_gen.model.mlp import MLP
 from sde_gen.model.norms import (
     FixedGroups,
@@ -23,6 +24,7 @@ from sde_gen.model.norms import (
     QuarterGroupsConcatenated,
     norm,
 )
+from sde_gen.model.text.encoder import BagOfWords, TextEncoder, TextFeatures, TextTransformer
 from sde_gen.model.transformer.attention import (
     AttentionPattern,
     GlobalAttention,
@@ -30,7 +32,9 @@ from sde_gen.model.transformer.attention import (
     ShiftedWindowAttention,
     Tiling,
 )
+from sde_gen.model.transformer.dit import DiT
 from sde_gen.model.transformer.hdit import HDiT, Level
+from sde_gen.model.transformer.mmdit import MMDiT
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
@@ -51,6 +55,7 @@ from sde_gen.model.unet.progressive import (
     SkipOutput,
 )
 from sde_gen.model.unet.song_unet import SongUNet
+from sde_gen.model.unet.unet_cross import UNetCross
 
 __all__ = [
     "ADM",
@@ -60,9 +65,13 @@ __all__ = [
     "AttentionPattern",
     "AttentionPooling",
     "AveragePooling",
+    "BagOfWords",
+    "ConditionalNetwork",
+    "Conditions",
     "ConvResample",
     "DDPMUNet",
     "DDPMpp",
+    "DiT",
     "Encoder",
     "FixedGroups",
     "FixedGroupsExceptMiddle",
@@ -79,6 +88,7 @@ __all__ = [
     "Level",
     "LevelResample",
     "LoRA",
+    "MMDiT",
     "MultiScalePooling",
     "NCSNpp",
     "NeighborhoodAttention",
@@ -102,9 +112,13 @@ __all__ = [
     "SkipOutput",
     "SongUNet",
     "SpreadRotation",
+    "TextEncoder",
+    "TextFeatures",
+    "TextTransformer",
     "Tiling",
     "TokenGrid",
     "UNet",
+    "UNetCross",
     "norm",
 ]
 

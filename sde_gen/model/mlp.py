@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier
 from sde_gen.model.unet.blocks import linear
 
 
-class MLP(nn.Module):
+class MLP(ConditionalNetwork):
     """A residual multi-layer perceptron with a noise embedding in every block.
 
     Arguments:
@@ -19,6 +19,10 @@ class MLP(nn.Module):
         depth: residual blocks.
         num_classes: number of classes, 0 for none.
         fourier_scale: standard deviation of the frequencies of the noise label.
+        inputs: sizes of the conditions besides the class; no image.
+
+    Raises:
+        ValueError: an impossible shape or setting.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class MLP(nn.Module):
         depth: int = 3,
         num_classes: int = 0,
         fourier_scale: float = 1.0,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         if len(shape) != 1:
@@ -39,24 +44,39 @@ class MLP(nn.Module):
             )
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
         self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
-        self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
+        if inputs.image:
+            raise ValueError("a vector has no image beside it as condition; use conditioning=vector")
+        self.add_conditions(width, num_classes, inputs)
         self.stem = linear(shape[0], width)
         self.inner = nn.ModuleList(linear(width, width) for _ in range(depth))
         self.outer = nn.ModuleList(linear(width, width) for _ in range(depth))
         self.head = linear(width, shape[0], zero=True)
 
-    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
-        """Apply the network to vectors x (B, d) with noise labels (B,) and classes (B,) or None."""
-        embedding = self.embed(self.embedding(c_noise))
-        if self.classes is not None:
-            null = self.classes.num_embeddings - 1
-            embedding = embedding + self.classes(
-                torch.full((len(x),), null, device=x.device) if label is None else label
-            )
-        elif label is not None:
-            raise ValueError(
-                "a label was given to a network without classes; train one with conditioning=class"
-            )
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: vectors with shape (B, d).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros.
+            tokens: texts with shape (B, L), padded with zeros; None stands for zeros.
+
+        Returns:
+            (B, d).
+        """
+        text = self.encode_text(tokens, x)
+        embedding = self.embed_conditions(
+            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+        )
         h = self.stem(x)
         for inner, outer in zip(self.inner, self.outer, strict=True):
             h = h + outer(F.silu(inner(F.silu(h)) + embedding))

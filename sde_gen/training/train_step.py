@@ -33,7 +33,7 @@ class TrainStep:
         loader: loader of the micro-batches.
         codec: map from data to model space.
         augmentation: random transformation of the data.
-        conditioning: maps labels to the network's conditioning inputs.
+        conditioning: maps conditions of the data to the network's conditioning inputs.
         precision: precision of the network.
         settings: settings of the training.
         strategy: the processes that share a batch.
@@ -145,5 +145,4 @@ class TrainStep:
         x0 = self.codec.encode(values, IID(generator))
         if self.channels_last and x0.ndim == 4:
             x0 = x0.contiguous(memory_format=torch.channels_last)
-        labels = None if data.labels is None else data.labels[indices]
-        return x0, {**self.conditioning(labels, IID(generator)), **transformation}
+        return x0, {**self.conditioning(data.given(indices), IID(generator)), **transformation}

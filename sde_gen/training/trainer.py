@@ -63,7 +63,7 @@ class Trainer(Checked):
         settings: batch size, length of the training, intervals.
         folder: the run folder.
         about: metadata stored in every checkpoint as JSON: configuration, data specification, versions.
-        conditioning: maps labels to the network's conditioning inputs.
+        conditioning: maps conditions of the data to the network's conditioning inputs, fitted to the training split.
         quality: metrics of samples of the averaged model, given it and the number of images; called in rank 0.
         callbacks: called in rank 0 on steps, logs, previews and checkpoints.
         stop: called after every step; if true, the training saves and ends.
@@ -112,7 +112,9 @@ class Trainer(Checked):
         if names == []:
             raise ValueError("all parameters are frozen: leave some to be trained")
         self.device = next(self.denoiser.parameters()).device
-        self.train, self.held_out = self.train.to(self.device), self.held_out.to(self.device)
+        self.train, self.held_out = (
+            self.conditioning.prepare(part).to(self.device) for part in (self.train, self.held_out)
+        )
         self.batches = Batches(
             size=len(self.train),
             batch_size=settings.batch_size,

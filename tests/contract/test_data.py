@@ -39,7 +39,7 @@ from tests.helpers.tar_images import pack
 ON_DISK = [
     name
     for name in names("data")
-    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10", "shards")
+    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10", "shards", "arrays")
 ]
 
 
@@ -55,14 +55,16 @@ def test_source(name):
             assert 0.3 < float(part.values.std()) < 3
         else:
             assert 0 <= int(part.values.min()) <= int(part.values.max()) == part.levels - 1
-            assert set(part.labels.tolist()) == set(range(part.classes))
+            assert set(() if part.labels is None else part.labels.tolist()) == set(range(part.classes))
+        assert part.conditions.keys() == other.conditions.keys()
+        assert all(torch.equal(rows, other.conditions[key]) for key, rows in part.conditions.items())
     assert first.train.shape == first.test.shape
     assert first.train.levels == first.test.levels
     seen = set(map(tuple, first.train.values.flatten(1).tolist()))
     assert seen.isdisjoint(map(tuple, first.test.values.flatten(1).tolist()))
 
 
-@pytest.mark.parametrize("name", [name for name in ON_DISK if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in ON_DISK if "digit" not in name])
 def test_toy_splits_of_one_size_differ(name):
     splits = make("data", name, count=50, test_count=50).load()
     assert set(map(tuple, splits.train.values.tolist())).isdisjoint(map(tuple, splits.test.values.tolist()))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, ComposedCFG, DynamicThreshold
 from sde_gen.sde import SDE
 from sde_gen.solver.callbacks import NFECounter
 from tests.helpers import oracles
@@ -91,6 +91,84 @@ def test_cfg_at_0_and_1_is_the_model_bit_for_bit_and_costs_one_evaluation(times:
             guided = CFG(denoiser=model, scale=scale)(x, times, label=LABELS)
         assert counter.calls == 1
         assert bool((guided.x0 == exact.x0).all() and (guided.eps == exact.eps).all())
+
+
+class Tree(Denoiser):
+    """The exact denoiser of a mixture of four components, numbered by two bits that may be given as conditions."""
+
+    def __init__(self, sde: SDE) -> None:
+        super().__init__()
+        self.sde = sde
+        generator = torch.Generator().manual_seed(3)
+        self.means = torch.randn(2, 2, 2, generator=generator).double()
+        self.weights = torch.tensor([[0.4, 0.3], [0.1, 0.2]]).double()
+
+    def part(self, a: int | None, b: int | None) -> MixtureDenoiser:
+        """The mixture given some of the bits."""
+        index = slice(None) if a is None else slice(a, a + 1), slice(None) if b is None else slice(b, b + 1)
+        weights = self.weights[index].flatten()
+        covs = 0.3 * torch.eye(2).double().expand(len(weights), 2, 2)
+        return MixtureDenoiser(
+            sde=self.sde, means=self.means[index].flatten(0, 1), covs=covs, weights=weights / weights.sum()
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+        bits = [None if bit is None else int(bit[0]) for bit in (cond.get("a"), cond.get("b"))]
+        return self.part(*bits)(x_t, t)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_composed_cfg_has_the_score_of_both_sharpened_densities(sde: str) -> None:
+    """The gradient of log p(x) + 1.5 log p(a | x) + 3 log p(b | x, a), by autograd on the densities."""
+    model, time = Tree(make("sde", sde)), torch.tensor(0.4).double()
+    x = samples(model.sde, 0.4).requires_grad_()
+    a, b = torch.ones(12, dtype=torch.long), torch.zeros(12, dtype=torch.long)
+    guided = ComposedCFG(denoiser=model, scales={"a": 1.5, "b": 3.0})(x.detach(), time, a=a, b=b)
+    whole, given_a, given_both = (
+        model.part(*bits).log_prob(x, time) for bits in ((None, None), (1, None), (1, 0))
+    )
+    density = whole + 1.5 * (given_a - whole) + 3.0 * (given_both - given_a)  # by Bayes, up to constants
+    torch.testing.assert_close(guided.score, gradient(density, x), rtol=1e-8, atol=1e-8)
+
+
+def test_composed_cfg_costs_no_more_predictions_than_it_needs() -> None:
+    model, x, t = Tree(make("sde", "vp")), samples(make("sde", "vp"), 0.4).float(), torch.tensor(0.4).double()
+    cond = {"a": torch.ones(12, dtype=torch.long), "b": torch.zeros(12, dtype=torch.long)}
+    for scales, calls, exact in (
+        ((1.0, 1.0), 1, model(x, t, **cond)),
+        ((0.0, 0.0), 1, model(x, t)),
+        ((1.0, 0.0), 1, model(x, t, a=cond["a"])),
+        ((2.0, 2.0), 2, CFG(denoiser=model, scale=2.0)(x, t, **cond)),
+        ((2.0, 1.0), 3, None),
+    ):
+        guided = ComposedCFG(denoiser=model, scales=dict(zip(("a", "b"), scales, strict=True)))
+        with NFECounter(model) as counter:
+            found = guided(x, t, **cond)
+        assert counter.calls == calls
+        if exact is not None and calls == 1:
+            assert torch.equal(found.x0, exact.x0)
+        elif exact is not None:
+            torch.testing.assert_close(found.x0, exact.x0)
+    with pytest.raises(ValueError, match="needs the conditioning b"):
+        guided(x, t, a=cond["a"])
+    for scales in ({}, {"a": float("inf")}):
+        with pytest.raises(ValueError, match="scales="):
+            ComposedCFG(denoiser=model, scales=scales)
+
+
+def test_a_null_takes_the_place_of_what_is_dropped() -> None:
+    """With a negative condition the line begins at the prediction given that condition."""
+    model, x, t = Tree(make("sde", "vp")), samples(make("sde", "vp"), 0.4), torch.tensor(0.4).double()
+    cond = {"a": torch.ones(12, dtype=torch.long), "b": torch.zeros(12, dtype=torch.long)}
+    null = {"a": torch.zeros(1, dtype=torch.long)}
+    away, toward = model(x, t, a=1 - cond["a"], b=cond["b"]).x0, model(x, t, **cond).x0
+    found = CFG(denoiser=model, scale=3.0, drop=["a"], null=null)(x, t, **cond).x0
+    torch.testing.assert_close(found, away + 3 * (toward - away))
+    without = CFG(denoiser=model, scale=3.0, null=null)(x, t, **cond).x0  # b is left out
+    away = model(x, t, a=1 - cond["a"]).x0
+    torch.testing.assert_close(without, away + 3 * (toward - away))
+    with pytest.raises(ValueError, match=r"null a has shape \(2,\); expected one row"):
+        CFG(denoiser=model, null={"a": torch.zeros(2)})
 
 
 def test_cfg_outside_its_interval_is_the_conditional_model() -> None:

@@ -15,6 +15,9 @@ LEVEL = {"_target_": "sde_gen.model.Level", "width": 16, "hidden": 16}
 SMALL = {
     "mlp": {},
     "kunet": {"width": 8, "channels": [8, 16]},
+    "unet_cross": {"width": 8, "head_channels": 8},
+    "dit": {"width": 16, "depth": 2},
+    "mmdit": {"width": 16, "depth": 2},
     "hdit": {
         "features": 16,
         "mapping_hidden": 16,
@@ -25,6 +28,8 @@ SMALL = {
     },
 }
 MODELS = networks(Network)
+VECTORS = ("mlp",)
+"""Networks without an image as condition."""
 
 
 def build(name, **overrides):
@@ -70,6 +75,97 @@ def test_starts_at_zero_with_live_parameters(name, classes):
     assert all(
         at.endswith("key.bias") for at in dead
     )  # softmax: the same number added to all keys has no effect
+
+
+def conditions(name, count=3):
+    """All conditions of a network and their sizes; the second sample has none."""
+    generator = torch.Generator().manual_seed(2)
+    sizes = {"vector": 3, "vocabulary": 7, "length": 4}
+    given = {
+        "label": torch.tensor([0, 4, 1, 2, 3])[:count],
+        "vector": torch.cat([torch.randn(count, 2, generator=generator), torch.ones(count, 1)], 1),
+        "tokens": torch.tensor([[2, 3, 5, 0], [0, 0, 0, 0], [4, 6, 0, 0], [3, 2, 5, 0], [1, 2, 3, 4]])[
+            :count
+        ],
+    }
+    given["vector"][1] = 0
+    if name not in VECTORS:
+        sizes["image"] = 2
+        given["image"] = torch.randn(count, 2, *SHAPES.get(name, (1, 8, 8))[1:], generator=generator)
+        given["image"][1] = 0
+    return {"_target_": "sde_gen.model.Conditions", **sizes}, given
+
+
+def doubled(given):
+    return {key: value.double() if value.is_floating_point() else value for key, value in given.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_takes_all_conditions_from_a_zero_start_with_live_parameters(name):
+    sizes, given = conditions(name)
+    net = build(name, num_classes=4, inputs=sizes)
+    x, c_noise = batch(name, dtype=torch.float32)
+    assert not net(x, c_noise, **given).any()
+    net = randomize(net)
+    (net(x.double(), c_noise.double(), **doubled(given)) ** 2).sum().backward()
+    dead = [at for at, part in net.named_parameters() if part.grad is None or not part.grad.any()]
+    assert all(at.endswith("key.bias") for at in dead), dead
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_condition_matters_and_a_dropped_one_is_none_to_the_bit(name):
+    sizes, given = conditions(name)
+    given = doubled(given)
+    net = randomize(build(name, num_classes=4, inputs=sizes))
+    x, c_noise = batch(name)
+    whole, bare = net(x, c_noise, **given), net(x, c_noise)
+    assert torch.equal(
+        whole[1], net(x, c_noise, **{key: value[[1, 1, 1]] for key, value in given.items()})[1]
+    )
+    nulls = {key: torch.zeros_like(value) for key, value in given.items()} | {"label": torch.full((3,), 4)}
+    assert torch.equal(net(x, c_noise, **nulls), bare)
+    for key in given:
+        without = net(x, c_noise, **{other: value for other, value in given.items() if other != key})
+        assert torch.equal(without, net(x, c_noise, **{**given, key: nulls[key]})), key
+        assert ((whole - without)[[0, 2]].flatten(1).norm(dim=1) > 1e-6).all(), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_permuted_batch_gives_permuted_predictions_and_padding_changes_nothing(name):
+    sizes, given = conditions(name, 5)
+    given = doubled(given)
+    net = randomize(build(name, num_classes=4, inputs=sizes))
+    x, c_noise = batch(name, 5)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    whole = net(x, c_noise, **given)
+    permuted = net(x[order], c_noise[order], **{key: value[order] for key, value in given.items()})
+    torch.testing.assert_close(permuted, whole[order], rtol=1e-12, atol=1e-12)
+    short = {**given, "tokens": given["tokens"][:, :3]}
+    alike = [0, 1, 2, 3]  # the last text has four tokens
+    torch.testing.assert_close(net(x, c_noise, **short)[alike], whole[alike], rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        net.text.table.weight[0] += 100  # of the padding
+    torch.testing.assert_close(net(x, c_noise, **given), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in VECTORS])
+def test_every_pixel_of_a_rectangle_matters(name):
+    settings = {"width": 8, **SMALL.get(name, {})} if name != "hdit" else SMALL[name]
+    net = randomize(make("model", name, shape=(1, 8, 12), **settings))
+    x = torch.randn(1, 1, 8, 12, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    out = net(x, torch.zeros(1).double())
+    assert out.shape == x.shape
+    (out**2).sum().backward()
+    assert x.grad.all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_condition_that_the_network_does_not_know_is_refused(name):
+    _, given = conditions(name)
+    x, c_noise = batch(name, dtype=torch.float32)
+    for key, value in given.items():
+        with pytest.raises(ValueError, match=r"was given to a network without.*conditioning="):
+            build(name)(x, c_noise, **{key: value})
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -158,7 +254,7 @@ def test_impossible_settings(name, settings, words):
 def test_label_without_classes():
     for name in MODELS:
         x, c_noise = batch(name, dtype=torch.float32)
-        with pytest.raises(ValueError, match="conditioning=class"):
+        with pytest.raises(ValueError, match="conditioning=label"):
             build(name)(x, c_noise, label=torch.zeros(3, dtype=torch.long))
 
 

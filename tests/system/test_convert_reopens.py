@@ -51,7 +51,7 @@ def reopened(found: ConvertedModel, at: Path) -> Run:
 
 def samples(run: Run) -> bool:
     """Whether two steps lead to finite numbers of the data's shape."""
-    model: Denoiser = run.conditioned(run.labels(2))
+    model: Denoiser = run.bind(run.prompt(2))
     noise, shape = PerSample(spawn_seeds(0, 2)), (2, *run.data_spec.shape)
     x = Sampler(solver=DDIM(), grid=Angle(), steps=2)(model, shape, noise=noise, device=run.device)
     return x.shape == shape and bool(x.isfinite().all())

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build
-from sde_gen.cli.guidance_setup import choose_labels
+from sde_gen.cli.guidance_setup import choose_conditions
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import DataIdentity, ImageFolder, Shards, Splits
@@ -297,9 +297,8 @@ def test_a_held_out_image_of_moved_data(home: Path, capfd: pytest.CaptureFixture
 
 def labels(run: Run, label: Any) -> list[int]:
     """The class of each of three samples."""
-    found = choose_labels(OmegaConf.create({"n": 3, "label": label, "guidance": None, "task": None}), run)
-    assert found is not None
-    return found.tolist()
+    found = choose_conditions(OmegaConf.create({"n": 3, "label": label, "guidance": None, "task": None}), run)
+    return found["label"].tolist()
 
 
 def test_classes_by_name(home: Path) -> None:

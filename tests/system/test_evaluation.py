@@ -93,7 +93,7 @@ def test_every_image_is_evaluated_with_its_own_class(
     metric = BitsPerDim(integrator=Adams(steps=2), divergence=Hutchinson(), closer=None)
 
     def bits(image: int, label: int) -> float:
-        denoiser = opened.conditioned(torch.tensor([label]))
+        denoiser = opened.bind({"label": torch.tensor([label])})
         return float(metric(denoiser, test.values[[image]], opened.codec, [seeds[image]]).value)
 
     for image, value in zip(found["image"], found["per_image"], strict=True):

@@ -10,9 +10,10 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen.cli.guidance_setup import apply_guidance, choose_labels
+from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions
 from sde_gen.cli.run import load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.data.conditioning import Label
 from sde_gen.grid import Angle
 from sde_gen.guidance import CFG
 from sde_gen.inverse.method import SolverMethod
@@ -185,7 +186,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
     inpaint = [plain, "task=inpaint", "image=0"]
     for words, answer in (
         ([labeled, "label=10"], "the classes are 0 to 9"),
-        ([plain, "guidance=cfg"], "needs a run trained with conditioning=class"),
+        ([plain, "guidance=cfg"], "needs a run trained with conditions, such as conditioning=label"),
         ([labeled, "guidance=cfg", "guidance.scales=2"], "did you mean guidance.scale"),
         ([labeled, "guidance=autoguidance"], "guidance.weak=... must be given"),
         ([labeled, "guidance=autoguidance", f"guidance.weak={runs / 'plain'}"], "other conditioning"),
@@ -256,8 +257,8 @@ def test_classes_are_taken_in_turn(runs):
 
     def chosen(label, **more):
         config = OmegaConf.create({"label": label, "n": 5, "guidance": None, "task": None, **more})
-        labels = choose_labels(config, run)
-        return None if labels is None else labels.tolist()
+        cond = choose_conditions(config, run)
+        return cond["label"].tolist() if cond else None
 
     assert chosen([3, 7]) == [3, 7, 3, 7, 3]
     assert chosen(4) == [4] * 5
@@ -329,10 +330,9 @@ def test_psnr_of_a_known_error():
 
 def test_guidance_without_label_dropout_is_refused(runs):
     run = opened(runs / "class")
-    every = OmegaConf.merge(run.config, {"conditioning": {"dropout": 0.0}})
     config = OmegaConf.create({"guidance": {"_target_": "sde_gen.guidance.CFG", "drop": ["label"]}})
     with pytest.raises(ValueError, match=r"conditioning.dropout=0, always with labels"):
-        apply_guidance(config, replace(run, config=every))
+        apply_guidance(config, replace(run, conditioning=Label(classes=10, dropout=0.0)))
 
 
 def told(capfd, *arguments):

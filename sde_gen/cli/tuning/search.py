@@ -11,6 +11,7 @@ from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import load_run
+from sde_gen.cli.run_data import examples
 from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import report
 from sde_gen.cli.tuning.setting import write
@@ -29,7 +30,7 @@ def tune(config: DictConfig) -> None:
     with threads.in_use(config, run) as summary, console.progress() as bar:
         task = bar.add_task("solutions", total=None, note="")
         tuner = Tuner(
-            denoiser=run.conditioned(run.labels(config.n)),
+            denoiser=run.bind(examples(run, config.n)),
             shape=run.data_spec.shape,
             settings=[setting for settings in found.values() for setting in settings],
             seeds=seeds[: config.n],

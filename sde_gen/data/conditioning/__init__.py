@@ -1,10 +1,27 @@
 """Conditioning of the network besides noisy sample and time."""
 
-from sde_gen.data.conditioning.base import Conditioning
+from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
+from sde_gen.data.conditioning.image import ConditionImage
 from sde_gen.data.conditioning.label import Label
 from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.data.conditioning.several import Several
+from sde_gen.data.conditioning.text import Text
+from sde_gen.data.conditioning.tokenizer import Pretrained, Tokenizer, Words
+from sde_gen.data.conditioning.vector import Vector
 
-__all__ = ["Conditioning", "Label", "Unconditional"]
+__all__ = [
+    "ConditionImage",
+    "Conditioning",
+    "Label",
+    "Pretrained",
+    "Several",
+    "SingleConditioning",
+    "Text",
+    "Tokenizer",
+    "Unconditional",
+    "Vector",
+    "Words",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,20 +1,19 @@
 """Class labels with random dropout."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sde_gen.data.conditioning.base import Conditioning
-from sde_gen.noise import Noise
+from sde_gen.data.conditioning.base import SingleConditioning, check_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label(Conditioning):
+class Label(SingleConditioning):
     """Class labels, randomly replaced by the null class for classifier-free guidance.
-
-    The null class also stands for a missing label, so that one network is both the conditional and the unconditional
-    model.
 
     Source: Ho and Salimans, 2022, arXiv:2207.12598, algorithm 1.
 
@@ -29,19 +28,53 @@ class Label(Conditioning):
     classes: int
     dropout: float = 0.1
 
+    name: ClassVar[str] = "label"
+    key: ClassVar[str] = "label"
+
     def __post_init__(self) -> None:
         if self.classes < 1:
             raise ValueError("the data have no labels to condition on; use conditioning=none")
-        if not 0 <= self.dropout <= 1:
-            raise ValueError(
-                f"dropout={self.dropout} must lie in [0, 1]: it is the fraction of dropped labels"
-            )
+        check_dropout(self.dropout, "labels")
 
-    def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
-        """Replace random labels by the null class."""
-        if labels is None:
-            raise ValueError("the data have no labels to condition on; use conditioning=none")
-        if self.dropout == 0:
-            return {"label": labels}
-        dropped = noise.uniform(labels) < self.dropout
-        return {"label": torch.where(dropped, self.classes, labels)}
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the number of classes."""
+        return {"num_classes": self.classes}
+
+    def transform(self, rows: Tensor) -> Tensor:
+        """Return the labels."""
+        return rows
+
+    def null_row(self) -> Tensor:
+        """Return the null class."""
+        return torch.tensor([self.classes])
+
+    def default(self, count: int) -> dict[str, Tensor]:
+        """Return all classes in turn."""
+        return {self.key: torch.arange(count) % self.classes}
+
+    def parse(self, values: Sequence[Any], class_names: Sequence[str]) -> Tensor:
+        """Return the numbers of classes given by number or name."""
+        labels = [_number(value, class_names) for value in values]
+        if not labels or any(not 0 <= label < self.classes for label in labels):
+            listing = f" ({', '.join(class_names)})" if class_names else ""
+            raise ValueError(f"label={_listed(values)}: the classes are 0 to {self.classes - 1}{listing}")
+        return torch.tensor(labels)
+
+
+def _listed(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _number(label: Any, names: Sequence[str]) -> int:
+    """Return the number of a class given by its number or name; -1 for an unknown class."""
+    if isinstance(label, int) and not isinstance(label, bool):
+        other = names.index(str(label)) if str(label) in names else label
+        if other != label:
+            warnings.warn(
+                f"label={label} is the class of this number, not the class of this name, which is number {other}; "
+                f"a name is quoted twice: label=\"'{label}'\"",
+                stacklevel=3,
+            )
+        return label
+    return names.index(label) if label in names else -1

@@ -1,6 +1,8 @@
 """Training without conditioning."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -10,9 +12,42 @@ from sde_gen.noise import Noise
 
 @dataclass(frozen=True, kw_only=True)
 class Unconditional(Conditioning):
-    """Unconditional training without labels."""
+    """Unconditional training: conditions of the data are ignored."""
 
-    def __call__(self, labels: Tensor | None, noise: Noise) -> dict[str, Tensor]:
-        """Return no conditioning."""
-        del labels, noise
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return no names."""
+        return ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return no keys."""
+        return ()
+
+    def drops(self, key: str) -> bool:
+        """Return False."""
+        del key
+        return False
+
+    def given(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Ignore the conditions."""
+        del conditions
+        return {}
+
+    def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """Ignore the conditions."""
+        del conditions, noise
+        return {}
+
+    def null(self, count: int) -> dict[str, Tensor]:
+        """Return nothing."""
+        del count
+        return {}
+
+    def prompt(
+        self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """Refuse whatever is typed."""
+        del count, class_names
+        self.refuse(typed)
         return {}

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from sde_gen.model.adm.blocks import ADMBuilder, ADMStage
 from sde_gen.model.adm.level_resample import LevelResample
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import CosinePositional, Features
 from sde_gen.model.norms import GCDGroups, GroupNormRule
-from sde_gen.model.unet.base import check_shape, with_augmentation, with_class
+from sde_gen.model.unet.base import check_shape, with_augmentation
 from sde_gen.model.unet.blocks import convolution, initialize, linear
 from sde_gen.model.unet.resample import CenteredBox, Resampler
 
 
-class ADM(nn.Module):
+class ADM(ConditionalNetwork):
     """The U-Net of ablated diffusion models: adaptive normalization, many heads, resolution changed inside blocks.
 
     Source: Dhariwal and Nichol, 2021, arXiv:2105.05233, sections 3 and 3.1. Their ImageNet 64x64 network is width 192,
@@ -47,6 +48,7 @@ class ADM(nn.Module):
         down_changes: how the resolution changes in the encoder path, one for each pair of neighboring levels, fine to
             coarse; None for ``change`` everywhere.
         up_changes: the same in the decoder path, fine to coarse too.
+        inputs: sizes of the conditions besides the class.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -77,6 +79,7 @@ class ADM(nn.Module):
         up_heads: int | None = None,
         down_changes: Sequence[LevelResample | None] | None = None,
         up_changes: Sequence[LevelResample | None] | None = None,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -112,11 +115,11 @@ class ADM(nn.Module):
         self.embedding = CosinePositional(width) if embedding is None else embedding
         features = self.embedding.features
         self.embed = nn.Sequential(linear(features, seen), nn.SiLU(), linear(seen, seen))
-        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        self.add_conditions(seen, num_classes, inputs)
         self.augmentation = (
             initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
-        self.stem = convolution(shape[0], widths[0])
+        self.stem = convolution(shape[0] + inputs.image, widths[0])
         self.down, skips = builder.down(widths, blocks)
         channels = skips[-1]
         self.middle = builder.middle(channels, attention=middle_attention)
@@ -132,7 +135,15 @@ class ADM(nn.Module):
         self.out = convolution(channels, outputs * shape[0], zero=True)
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None, augment: Tensor | None = None
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -140,14 +151,18 @@ class ADM(nn.Module):
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
         Returns:
             (B, outputs * C, H, W).
         """
         features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
-        embedding = F.silu(with_class(self.embed(features), self.classes, label))
-        h = self.stem(x)
+        text = self.encode_text(tokens, x)
+        embedding = F.silu(self.embed_conditions(self.embed(features), label=label, vector=vector, text=text))
+        h = self.stem(self.with_image(x, image))
         skips = [h]
         for stage in self.down:
             h = stage(h, embedding)

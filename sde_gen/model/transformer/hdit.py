@@ -6,12 +6,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier, VectorFourier
 from sde_gen.model.transformer.attention import AttentionPattern, GlobalAttention, NeighborhoodAttention
 from sde_gen.model.transformer.layers import CosineAttention, Layer, Mapping, RMSNorm, dense
 from sde_gen.model.transformer.rotary import Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.transformer.tokens import TokenMerge, TokenSplit, TokenSplitWithSkip
-from sde_gen.model.unet.base import with_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Layers(nn.ModuleList):
         return x
 
 
-class HDiT(nn.Module):
+class HDiT(ConditionalNetwork):
     """The hourglass diffusion transformer: attention near by where tokens are fine, everywhere where they are coarse.
 
     Between two levels four tokens become one and one becomes four, joined to those of the encoder path by a learned
@@ -113,6 +113,7 @@ class HDiT(nn.Module):
         rotation: rotary position embedding.
         eps: added to the squared length of queries and keys.
         aspect: height of a patch, in units of its width, as places see it.
+        inputs: sizes of the conditions besides class and ``conditions``.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -137,6 +138,7 @@ class HDiT(nn.Module):
         rotation: Rotation = SpreadRotation(),  # noqa: B008 (frozen)
         eps: float = 1e-6,
         aspect: float = 1.0,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         _check(shape, patch, len(levels))
@@ -152,7 +154,7 @@ class HDiT(nn.Module):
             )
         self.embedding = Fourier(features // 2, scale=1.0)
         self.embed = dense(features, features)
-        self.classes = nn.Embedding(num_classes + 1, features) if num_classes else None
+        self.add_conditions(features, num_classes, inputs)
         self.augmentation = (
             nn.Sequential(VectorFourier(augmentations, features // 2), dense(features, features))
             if augmentations
@@ -164,7 +166,7 @@ class HDiT(nn.Module):
         rows, columns = shape[1] // patch[0], shape[2] // patch[1]
         grids = [TokenGrid(rows >> level, columns >> level, aspect) for level in range(len(levels))]
         rest = (features, rotation, eps)
-        self.stem = TokenMerge(shape[0], levels[0].width, patch)
+        self.stem = TokenMerge(shape[0] + inputs.image, levels[0].width, patch)
         self.down = nn.ModuleList(
             level.layers(grid, *rest) for level, grid in zip(levels[:-1], grids, strict=False)
         )
@@ -186,6 +188,9 @@ class HDiT(nn.Module):
         c_noise: Tensor,
         *,
         label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
         augment: Tensor | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
@@ -195,6 +200,9 @@ class HDiT(nn.Module):
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
             condition: further numbers with shape (B, conditions); None stands for zeros.
 
@@ -204,7 +212,10 @@ class HDiT(nn.Module):
         Raises:
             ValueError: a network without classes, augmentations or conditions was given such.
         """
-        cond = with_class(self.embed(self.embedding(c_noise)), self.classes, label)
+        text = self.encode_text(tokens, x)
+        cond = self.embed_conditions(
+            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+        )
         for name, part, given in (
             ("augment", self.augmentation, augment),
             ("condition", self.condition, condition),
@@ -216,7 +227,7 @@ class HDiT(nn.Module):
             numbers = c_noise.new_zeros(len(x), self.cond_sizes[name]) if given is None else given
             cond = cond + part(numbers.to(c_noise.dtype))
         cond = self.mapping(cond)
-        h, skips = self.stem(x.movedim(1, 3)), []
+        h, skips = self.stem(self.with_image(x, image).movedim(1, 3)), []
         for layers, merge in zip(self.down, self.merge, strict=True):
             h = layers(h, cond)
             skips.append(h)

@@ -1,6 +1,6 @@
 """U-Net shared by NCSN++ and DDPM++."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import Attention, ResBlock, convolution, linear
@@ -16,7 +17,7 @@ from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Resampler
 
 
-class UNet(nn.Module):
+class UNet(ConditionalNetwork):
     """A U-Net of residual and attention blocks, conditioned on a noise label and optionally on a class.
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix H.
@@ -39,6 +40,7 @@ class UNet(nn.Module):
         embedding_multiplier: features of the embedding of noise label and class, in units of width.
         norms: rule of the normalizations.
         activation: activation of the blocks and of the noise embedding.
+        inputs: sizes of the conditions besides the class.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -66,6 +68,7 @@ class UNet(nn.Module):
         embedding_multiplier: int = 4,
         norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         activation: Activation = F.silu,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -79,7 +82,7 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             linear(embedding.features, seen), ActivationLayer(activation), linear(seen, seen)
         )
-        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        self.add_conditions(seen, num_classes, inputs)
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
         options["activation"] = self.activation = activation
 
@@ -89,7 +92,7 @@ class UNet(nn.Module):
             return Attention(channels, scale=scale, normalize=norms.attention(channels))
 
         self.features = InputFeatures(input_frequencies)
-        self.stem = convolution(image * self.features.factor, width)
+        self.stem = convolution(image * self.features.factor + inputs.image, width)
         self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
         self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
         channels, pyramid, skips = width, image, [width]
@@ -123,21 +126,37 @@ class UNet(nn.Module):
         self.output = progressive_output(image, widths[::-1], resampler, scale, norms, activation)
         self.blocks = blocks
 
-    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
         """Apply the network.
 
         Arguments:
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
 
         Returns:
             Images with the shape of x.
         """
-        return self._apply_blocks(x, self.activation(self._embed(c_noise, label)))
+        text = self.encode_text(tokens, x)
+        embedding = self.embed_conditions(
+            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+        )
+        return self._apply_blocks(x, self.activation(embedding), image)
 
-    def _apply_blocks(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.stem(self.features(x))
+    def _apply_blocks(self, x: Tensor, embedding: Tensor, image: Tensor | None) -> Tensor:
+        h = self.stem(self.with_image(self.features(x), image))
         pyramid, skips = x, [h]
         for level in range(len(self.descend) + 1):
             for index in range(level * self.blocks, (level + 1) * self.blocks):
@@ -147,34 +166,15 @@ class UNet(nn.Module):
                 pyramid, h = self.inputs[level](pyramid, self.descend[level](h, embedding))
                 skips.append(h)
         h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
-        image: Tensor | None = None
+        out: Tensor | None = None
         for level in range(len(self.ascend) + 1):
             for index in range(level * (self.blocks + 1), (level + 1) * (self.blocks + 1)):
                 h = self.up_blocks[index](torch.cat([h, skips.pop()], dim=1), embedding)
             h = self.up_attention[level](h)
-            image, h = self.output.level(level, image, h)
+            out, h = self.output.level(level, out, h)
             if level < len(self.ascend):
                 h = self.ascend[level](h, embedding)
-        return self.output.finish(image, h)
-
-    def _embed(self, c_noise: Tensor, label: Tensor | None) -> Tensor:
-        return with_class(self.embed(self.embedding(c_noise)), self.classes, label)
-
-
-def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
-    """Add the class embedding to an embedding (B, E); None selects the null class, the last row.
-
-    Raises:
-        ValueError: a label was given to a network without classes.
-    """
-    if classes is None:
-        refuse_label(label)
-        return embedding
-    rows = label
-    if rows is None:
-        rows = torch.full((len(embedding),), classes.num_embeddings - 1, device=embedding.device)
-    out: Tensor = embedding + classes(rows)
-    return out
+        return self.output.finish(out, h)
 
 
 def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment: Tensor | None) -> Tensor:
@@ -191,12 +191,6 @@ def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment:
     return out
 
 
-def refuse_label(label: Tensor | None) -> None:
-    """Raise ValueError where a network without classes was given one."""
-    if label is not None:
-        raise ValueError("a label was given to a network without classes; train one with conditioning=class")
-
-
 def check_shape(
     shape: Sequence[int],
     width: int,
@@ -204,15 +198,19 @@ def check_shape(
     blocks: int,
     attention_levels: Sequence[int],
     num_classes: int,
+    ranks: Collection[int] = (2,),
 ) -> list[int]:
-    """Return the channels of every level.
+    """Return the channels of every level; ``ranks`` are the numbers of axes that an event may have.
 
     Raises:
         ValueError: the sizes define no network.
     """
     levels = len(multipliers)
-    if len(shape) != 3:
-        raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")
+    if len(shape) - 1 not in ranks:
+        others = " and others of one to three axes" if len(ranks) > 1 else ""
+        raise ValueError(
+            f"shape={tuple(shape)}: a U-Net takes images (C, H, W){others}; for vectors use model=mlp"
+        )
     if levels < 1 or min(multipliers) <= 0 or width < 4 or blocks < 1:
         raise ValueError(
             f"width={width}, multipliers={list(multipliers)}, blocks={blocks}: expected a width of at least 4, "
@@ -228,8 +226,9 @@ def check_shape(
             | {-(-side // factor) * factor for side in shape[1:]}
         )
         raise ValueError(
-            f"images of {shape[1]}x{shape[2]} do not halve {levels - 1} times: sides must be multiples of {factor}, "
-            f"such as {' or '.join(map(str, near))}; or give fewer multipliers than {list(multipliers)}"
+            f"images of {'x'.join(map(str, shape[1:]))} do not halve {levels - 1} times: sides must be "
+            f"multiples of {factor}, such as {' or '.join(map(str, near))}; or give fewer multipliers than "
+            f"{list(multipliers)}"
         )
     if any(not 0 <= level < levels for level in attention_levels):
         raise ValueError(f"attention_levels={list(attention_levels)}: there are levels 0 to {levels - 1}")

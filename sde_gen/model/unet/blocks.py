@@ -11,12 +11,24 @@ from sde_gen.model.activation import Activation
 from sde_gen.model.norms import GroupNormRule, QuarterGroups, norm
 from sde_gen.model.unet.resample import Resampler
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = TypeVar("Layer", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+
+KINDS: tuple[type[Convolution], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Convolutions along one, two and three axes."""
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
     """Build a convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
     return initialize(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
+
+
+def convolution_of(
+    rank: int, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, zero: bool = False
+) -> Convolution:
+    """Build a convolution along ``rank`` axes, padded on all sides; Glorot-uniform weights, or zeros."""
+    layer = KINDS[rank - 1](inputs, outputs, size, stride=stride, padding=size // 2)
+    return initialize(layer, zero=zero)
 
 
 def linear(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
@@ -82,6 +94,7 @@ class ResBlock(nn.Module):
         norms: rule of the normalizations.
         norm_in: first normalization; None takes the rule's.
         activation: activation of the blocks.
+        rank: number of axes of the features: 1, 2 or 3.
     """
 
     def __init__(
@@ -95,15 +108,18 @@ class ResBlock(nn.Module):
         norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
         norm_in: nn.GroupNorm | None = None,
         activation: Activation = F.silu,
+        rank: int = 2,
     ) -> None:
         super().__init__()
         self.norm_in = norms.block(inputs) if norm_in is None else norm_in
-        self.conv_in = convolution(inputs, outputs)
+        self.conv_in = convolution_of(rank, inputs, outputs)
         self.embed = linear(embedding, outputs)
         self.norm_out = norms.block(outputs)
         self.dropout = Dropout(dropout)
-        self.conv_out = convolution(outputs, outputs, zero=True)
-        self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+        self.conv_out = convolution_of(rank, outputs, outputs, zero=True)
+        self.skip: nn.Module = (
+            nn.Identity() if inputs == outputs else convolution_of(rank, inputs, outputs, 1)
+        )
         self.scale = scale
         self.activation = activation
 
@@ -112,9 +128,9 @@ class ResBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Apply the block to x (B, inputs, H, W) and the embedding (B, embedding)."""
+        """Apply the block to x (B, inputs, *sides) and the embedding (B, embedding)."""
         h = self.conv_in(self.resample(self.activation(self.norm_in(x))))
-        h = h + self.embed(embedding).unflatten(1, (-1, 1, 1))
+        h = h + self.embed(embedding).unflatten(1, (-1, *[1] * (x.ndim - 2)))
         h = self.conv_out(self.dropout(self.activation(self.norm_out(h))))
         out: Tensor = (self.skip(self.resample(x)) + h) * self.scale
         return out

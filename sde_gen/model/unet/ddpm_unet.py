@@ -8,14 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Features, Positional
 from sde_gen.model.norms import FixedGroups, GroupNormRule
-from sde_gen.model.unet.base import check_shape, with_class
+from sde_gen.model.unet.base import check_shape
 from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution, linear
 from sde_gen.model.unet.resample import Box, Resampler
 
 
-class DDPMUNet(nn.Module):
+class DDPMUNet(ConditionalNetwork):
     """The U-Net of DDPM: attention after every block of its levels, resolution changed by convolutions.
 
     Source: Ho et al., 2020, arXiv:2006.11239, appendix B. Their CIFAR-10 network is width 128, multipliers
@@ -36,6 +37,7 @@ class DDPMUNet(nn.Module):
         change: how the resolution changes between two levels.
         resampler: the change of resolution.
         norms: rule of the normalizations.
+        inputs: sizes of the conditions besides the class.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -58,6 +60,7 @@ class DDPMUNet(nn.Module):
         change: LevelResample = ConvResample(),  # noqa: B008 (frozen)
         resampler: Resampler | None = None,
         norms: GroupNormRule = FixedGroups(groups=8),  # noqa: B008 (frozen)
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
@@ -66,14 +69,14 @@ class DDPMUNet(nn.Module):
         resampler, seen = Box() if resampler is None else resampler, 4 * width
         self.embedding = Positional(width) if embedding is None else embedding
         self.embed = nn.Sequential(linear(self.embedding.features, seen), nn.SiLU(), linear(seen, seen))
-        self.classes = nn.Embedding(num_classes + 1, seen) if num_classes else None
+        self.add_conditions(seen, num_classes, inputs)
         options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": 1.0, "norms": norms}
 
         def attention(channels: int, normalize: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)
             return IgnoreEmbedding(Attention(channels, scale=1.0, heads=heads, normalize=normalize))
 
-        self.stem = convolution(shape[0], width)
+        self.stem = convolution(shape[0] + inputs.image, width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels, skips = width, [width]
         for level, outward in enumerate(widths):
@@ -105,19 +108,34 @@ class DDPMUNet(nn.Module):
         self.norm = norms.block(channels)
         self.out = convolution(channels, outputs * shape[0], zero=True)
 
-    def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
         """Apply the network.
 
         Arguments:
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
 
         Returns:
             (B, outputs * C, H, W).
         """
-        embedding = F.silu(with_class(self.embed(self.embedding(c_noise)), self.classes, label))
-        h = self.stem(x)
+        text = self.encode_text(tokens, x)
+        embedding = F.silu(
+            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
+        )
+        h = self.stem(self.with_image(x, image))
         skips = [h]
         for stage in self.down:
             h = _apply_stage(stage, h, embedding)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions
 from sde_gen.model.embedding import Positional
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.progressive import NoInput, NoOutput
@@ -23,6 +24,7 @@ class DDPMpp(UNet):
         dropout: dropout rate.
         num_classes: number of classes, 0 for none.
         input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
+        inputs: sizes of the conditions besides the class.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class DDPMpp(UNet):
         dropout: float = 0.0,
         num_classes: int = 0,
         input_frequencies: Sequence[int] = (),
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__(
             shape=shape,
@@ -50,4 +53,5 @@ class DDPMpp(UNet):
             resampler=Box(),
             progressive_input=NoInput(),
             progressive_output=NoOutput,
+            inputs=inputs,
         )

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import PlainResample
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier
-from sde_gen.model.unet.base import with_class
 from sde_gen.model.unet.blocks import convolution, linear
 from sde_gen.model.unet.mapped_blocks import KDiffusionStage
 from sde_gen.model.unet.resample import MirroredFIR
 
 
-class KDiffusionUNet(nn.Module):
+class KDiffusionUNet(ConditionalNetwork):
     """A U-Net whose every normalization is scaled and shifted by the conditioning: noise label, class and augmentation.
 
     A mapping network turns them into features; the image enters and leaves in patches; resolution changes by a filter
@@ -36,6 +36,7 @@ class KDiffusionUNet(nn.Module):
         dropout: rate of dropout, of whole channels in blocks and of weights in attention.
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         augmentations: number of augmentation labels, zeros for an unaugmented sample; 0 for none.
+        inputs: sizes of the conditions besides the class.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -54,6 +55,7 @@ class KDiffusionUNet(nn.Module):
         dropout: float = 0.0,
         num_classes: int = 0,
         augmentations: int = 0,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         _check(shape, channels, blocks, attention_levels, patch)
@@ -70,12 +72,12 @@ class KDiffusionUNet(nn.Module):
             )
         self.patch = patch
         self.embedding = Fourier(features // 2, scale=1.0)
-        self.classes = nn.Embedding(num_classes + 1, features) if num_classes else None
+        self.add_conditions(features, num_classes, inputs)
         self.augmentation = nn.Linear(augmentations, features, bias=False) if augmentations else None
         self.mapping = nn.Sequential(
             linear(features, features), nn.GELU(), linear(features, features), nn.GELU()
         )
-        self.stem = convolution(shape[0] * patch**2, width, 1)
+        self.stem = convolution((shape[0] + inputs.image) * patch**2, width, 1)
         change, resampler, last = PlainResample(), MirroredFIR(), len(channels) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (inner, depth) in enumerate(zip(channels, blocks, strict=True)):
@@ -101,7 +103,15 @@ class KDiffusionUNet(nn.Module):
         self.out = convolution(width, shape[0] * patch**2, 1, zero=True)
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None, augment: Tensor | None = None
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -109,6 +119,9 @@ class KDiffusionUNet(nn.Module):
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
         Returns:
@@ -117,13 +130,14 @@ class KDiffusionUNet(nn.Module):
         Raises:
             ValueError: a label or an augmentation was given to a network without.
         """
-        cond = with_class(self.embedding(c_noise), self.classes, label)
+        text = self.encode_text(tokens, x)
+        cond = self.embed_conditions(self.embedding(c_noise), label=label, vector=vector, text=text)
         if augment is not None:
             if self.augmentation is None:
                 raise ValueError("augment was given to a network without augmentations")
             cond = cond + self.augmentation(augment.to(cond.dtype))
         embedding = self.mapping(cond)
-        h, skips = self.stem(F.pixel_unshuffle(x, self.patch)), []
+        h, skips = self.stem(F.pixel_unshuffle(self.with_image(x, image), self.patch)), []
         for stage in self.down:
             h = stage(h, embedding)
             skips.append(h)

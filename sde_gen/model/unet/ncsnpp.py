@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions
 from sde_gen.model.embedding import Fourier
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.progressive import NoOutput, ProgressiveInput, ProgressiveOutput, ResidualInput
@@ -27,6 +28,7 @@ class NCSNpp(UNet):
         taps: taps of the resampling filter.
         progressive_input: how the image enters the coarser levels.
         progressive_output: class of how it leaves them.
+        inputs: sizes of the conditions besides the class.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class NCSNpp(UNet):
         taps: Sequence[float] = (1.0, 3.0, 3.0, 1.0),
         progressive_input: ProgressiveInput = ResidualInput(),  # noqa: B008 (frozen)
         progressive_output: type[ProgressiveOutput] = NoOutput,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__(
             shape=shape,
@@ -58,4 +61,5 @@ class NCSNpp(UNet):
             resampler=FIR(taps),
             progressive_input=progressive_input,
             progressive_output=progressive_output,
+            inputs=inputs,
         )

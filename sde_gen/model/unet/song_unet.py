@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, refuse_label
 from sde_gen.model.embedding import Fourier, Positional
-from sde_gen.model.unet.base import UNet, refuse_label, with_augmentation
+from sde_gen.model.unet.base import UNet, with_augmentation
 from sde_gen.model.unet.blocks import linear
 from sde_gen.model.unet.progressive import NoInput, NoOutput, ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Box, Resampler
@@ -36,6 +37,7 @@ class SongUNet(UNet):
         progressive_input: how the image enters the coarser levels.
         progressive_output: class of how it leaves them.
         embedding_multiplier: features of the embedding of noise label and class, in units of width.
+        inputs: sizes of the conditions besides the class.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -58,6 +60,7 @@ class SongUNet(UNet):
         progressive_input: ProgressiveInput = NoInput(),  # noqa: B008 (frozen)
         progressive_output: type[ProgressiveOutput] = NoOutput,
         embedding_multiplier: int = 4,
+        inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__(
             shape=shape,
@@ -73,6 +76,7 @@ class SongUNet(UNet):
             progressive_input=progressive_input,
             progressive_output=progressive_output,
             embedding_multiplier=embedding_multiplier,
+            inputs=inputs,
         )
         if num_classes < 0 or augmentations < 0:
             raise ValueError(
@@ -83,7 +87,15 @@ class SongUNet(UNet):
         self.augmentation = nn.Linear(augmentations, features, bias=False) if augmentations else None
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None, augment: Tensor | None = None
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -91,6 +103,9 @@ class SongUNet(UNet):
             x: images with shape (B, C, H, W).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None, or the number of classes, stands for no label.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
         Returns:
@@ -102,7 +117,9 @@ class SongUNet(UNet):
         else:
             features = features + self._classes(label, features)
         features = with_augmentation(features, self.augmentation, augment)
-        return self._apply_blocks(x, self.activation(self.embed(features)))
+        text = self.encode_text(tokens, x)
+        embedding = self.embed_conditions(self.embed(features), vector=vector, text=text)
+        return self._apply_blocks(x, self.activation(embedding), image)
 
     def _classes(self, label: Tensor | None, like: Tensor) -> Tensor:
         """A dense layer of unit vectors, longer the more classes there are, so that its inputs have unit variance."""

@@ -32,7 +32,10 @@ def test_a_commit_with_changed_files_says_so(tmp_path: Path) -> None:
 
 
 def test_training_with_classes_needs_those_of_the_test_split_before_it_begins() -> None:
-    splits = Splits(train=points(), test=replace(points(), labels=None))
-    config = OmegaConf.create({"conditioning": {"_target_": "sde_gen.data.conditioning.Label", "classes": 3}})
+    splits = Splits(train=points(), test=replace(points(), conditions={}))
+    label = {"_target_": "sde_gen.data.conditioning.Label", "classes": 3}
+    config = OmegaConf.create(
+        {"conditioning": label, "objective": {"_target_": "sde_gen.objective.DSM"}, "model": {}}
+    )
     with pytest.raises(ValueError, match=r"the test split has no labels.*data\.test=null"):
         build.trainer(config, splits)

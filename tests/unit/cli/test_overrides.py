@@ -81,7 +81,7 @@ def test_null_chooses_nothing_where_nothing_is_the_default(command, words):
         ("train", "lr=1e-3", "did you mean optimizer.lr?"),
         ("train", "engine.lr=1e-3", "did you mean optimizer.lr?"),
         ("train", "nonsense_that_is_nowhere=1", "--help lists what there is"),
-        ("train", "data=null", "train needs one of data; there are checkerboard"),
+        ("train", "data=null", "train needs one of data; there are arrays"),
         ("train", "ema=null", "train needs one of ema"),
         ("sample", "solver=null", "sample needs one of solver"),
         ("train", "data=5", "data=5 is unknown"),

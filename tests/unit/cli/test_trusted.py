@@ -152,6 +152,15 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_audit)
 
 
+def fill(node: dict, known: dict) -> None:
+    """Fill in what a yaml, or a node inside it, leaves open."""
+    for key, value in node.items():
+        if value == "???":
+            node[key] = known.get(key, "x")
+        elif isinstance(value, dict):
+            fill(value, known)
+
+
 def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
     """No file, folder, connection or process: what is made by reading is made by other methods."""
     global _watching
@@ -160,7 +169,8 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
     for place in trusted.PLACES:
         for name in names(place):
             node = OmegaConf.to_container(OmegaConf.load(CONF / place / f"{name}.yaml"))
-            given = {key: data_spec.get(key, "x") for key, value in node.items() if value == "???"}
+            fill(node, data_spec)
+            given = {}
             if name == "mlp":
                 given["shape"] = [2]
             if place == "distributed" or "${" in str(node):

@@ -23,6 +23,7 @@ TONES = [f"1F3F{digit}" for digit in "BCDEF"]
 def entry(unified: str, category: str, tones: tuple[str, ...] = ()) -> dict:
     """What emoji.json says of one emoji, as far as it is read."""
     made = {"unified": unified, "image": f"{unified.lower()}.png", "category": category}
+    made["name"] = f"THING {unified}"
     if tones:
         variants = [f"{unified}-{tone}" for tone in tones]
         made["skin_variations"] = {

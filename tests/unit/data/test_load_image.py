@@ -93,3 +93,38 @@ def test_lab_pictures_are_converted_for_either_number_of_channels(tmp_path, chan
         warnings.simplefilter("ignore")
         found = load_image(tmp_path / "lab.tiff", (channels, 8, 8))
     assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(6, 10), (10, 6), 8])
+def test_images_are_resized_to_cover_a_rectangle(tmp_path, size):
+    """The same as Pillow's own, in every source; a cache of them is opened again."""
+    from PIL import ImageOps
+
+    from sde_gen.data import ImageFolder, Shards
+    from tests.helpers.tar_images import pack
+
+    height, width = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        pixels = rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    expected = np.array(ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.LANCZOS))
+    source = ImageFolder(root=str(tmp_path), size=size, cache=str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="splits"):
+        folder = source.load()
+    again = source.load()
+    pack(tmp_path / "test.tar", {"0.png": (tmp_path / "test" / "0.png").read_bytes()})
+    pack(tmp_path / "train.tar", {"0.png": (tmp_path / "train" / "0.png").read_bytes()})
+    shards = Shards(train=str(tmp_path / "train.tar"), test=str(tmp_path / "test.tar"), size=size).load()
+    for splits in (folder, again, shards):
+        assert splits.test.shape == (3, height, width)
+        np.testing.assert_array_equal(splits.test.values[:][0].permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [0, (4, 0), (4, 4, 4), ()])
+def test_a_size_that_is_none(tmp_path, size):
+    from sde_gen.data import ImageFolder
+
+    with pytest.raises(ValueError, match="expected a positive side, or height and width"):
+        ImageFolder(root=str(tmp_path), size=size)

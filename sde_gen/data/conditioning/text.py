@@ -1,0 +1,104 @@
+"""Texts with random dropout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.data.base import Dataset
+from sde_gen.data.conditioning.base import SingleConditioning, check_dropout, require
+from sde_gen.data.conditioning.tokenizer import Tokenizer, Words
+from sde_gen.data.text import texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(SingleConditioning):
+    """Captions as tokens, randomly replaced by the empty text.
+
+    The network's input is int64 with shape (B, length), padded with zeros, which the network does not attend to. The
+    null is the empty text, all padding.
+
+    Arguments:
+        tokenizer: from a text to tokens.
+        length: most tokens of a text; None: those of the longest training caption.
+        dropout: probability that a text is dropped.
+
+    Raises:
+        ValueError: dropout lies outside [0, 1], or length is not positive.
+    """
+
+    tokenizer: Tokenizer = field(default_factory=Words)
+    length: int | None = None
+    dropout: float = 0.1
+
+    name: ClassVar[str] = "text"
+    key: ClassVar[str] = "tokens"
+
+    def __post_init__(self) -> None:
+        check_dropout(self.dropout, "texts")
+        if self.length is not None and self.length < 1:
+            raise ValueError(f"length={self.length}: expected at least 1 token")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the number of tokens known, and that of a text."""
+        return {"vocabulary": self.tokenizer.vocabulary, "length": self._length()}
+
+    def fit(self, train: Dataset) -> "Text":
+        """Learn the vocabulary, and the length of the longest caption."""
+        captions = texts(require(self.name, train.conditions))
+        tokenizer = self.tokenizer.fit(captions)
+        longest = max(1, *(len(tokenizer(caption)) for caption in captions))
+        return replace(self, tokenizer=tokenizer, length=longest if self.length is None else self.length)
+
+    def stored(self) -> dict[str, Any]:
+        """Return vocabulary and length."""
+        return {"length": self._length(), "tokenizer": self.tokenizer.stored()}
+
+    def restore(self, stored: Mapping[str, Any]) -> "Text":
+        """Restore vocabulary and length."""
+        tokenizer = self.tokenizer.restore(stored.get("tokenizer", {}))
+        return replace(self, tokenizer=tokenizer, length=stored.get("length", self.length))
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Return the data with tokens in place of captions."""
+        rows = require(self.name, data.conditions)
+        return replace(data, conditions={self.name: self.transform(rows)})
+
+    def transform(self, rows: Tensor) -> Tensor:
+        """Encode captions (B, bytes), or return tokens (B, length) as they are."""
+        if rows.dtype == torch.int64:
+            return rows
+        return self._rows(texts(rows), strict=False).to(rows.device)
+
+    def null_row(self) -> Tensor:
+        """Return padding."""
+        return torch.zeros(1, self._length(), dtype=torch.int64)
+
+    def parse(self, values: Sequence[Any], class_names: Sequence[str]) -> Tensor:
+        """Encode typed texts."""
+        del class_names
+        for value in values:
+            if not isinstance(value, str):
+                raise ValueError(f"text={value}: expected a text; a number is quoted: text=\"'{value}'\"")
+        return self._rows(list(values), strict=True)
+
+    def _rows(self, captions: Sequence[str], *, strict: bool) -> Tensor:
+        length, rows = self._length(), []
+        for number, caption in enumerate(captions):
+            tokens = self.tokenizer(caption, strict=strict)
+            if len(tokens) > length:
+                where = f"text={caption}" if strict else f"the caption of sample {number}, {caption!r},"
+                raise ValueError(
+                    f"{where} has {len(tokens)} tokens; the longest that the network takes has {length}: shorten it"
+                    + ("" if strict else f", or train with conditioning.length={len(tokens)}")
+                )
+            rows.append(tokens + [0] * (length - len(tokens)))
+        return torch.tensor(rows)
+
+    def _length(self) -> int:
+        if self.length is None:
+            raise ValueError("the length of the texts is not known; give it, or call fit(train)")
+        return self.length

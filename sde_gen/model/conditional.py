@@ -1,0 +1,145 @@
+"""Conditions of a network: a class, a vector, a text and an image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sde_gen.model.text.encoder import TextEncoder, TextFeatures, TextTransformer
+from sde_gen.model.transformer.layers import dense
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Sizes of the conditions of a network, and the encoder of texts.
+
+    In all of them zeros stand for a missing condition, so that a network that is given none predicts to the bit what it
+    predicts with zeros.
+
+    Arguments:
+        vector: length of the vector, 0 for none.
+        image: channels of the image, which the network sees beside the noisy sample; 0 for none.
+        vocabulary: number of tokens of a text, padding 0 included; 0 for no texts.
+        length: most tokens of a text.
+        encoder: class of the encoder of texts, called with vocabulary, length and width.
+
+    Raises:
+        ValueError: a size is negative.
+    """
+
+    vector: int = 0
+    image: int = 0
+    vocabulary: int = 0
+    length: int = 0
+    encoder: Callable[..., TextEncoder] = TextTransformer
+
+    def __post_init__(self) -> None:
+        if min(self.vector, self.image, self.vocabulary, self.length) < 0:
+            raise ValueError(
+                f"vector={self.vector}, image={self.image}, vocabulary={self.vocabulary}, length={self.length}: "
+                "must not be negative; 0 means none"
+            )
+
+
+NO_CONDITIONS = Conditions()
+
+
+class ConditionalNetwork(nn.Module):
+    """Base of the networks: one embedding of all conditions, added to that of the noise label.
+
+    A subclass calls :meth:`add_conditions` once in its constructor, and :meth:`embed_conditions` in every call.
+    """
+
+    classes: nn.Embedding | None
+    vector: nn.Linear | None
+    text: TextEncoder | None
+
+    def add_conditions(self, features: int, num_classes: int, conditions: Conditions = NO_CONDITIONS) -> None:
+        """Make the embeddings.
+
+        Arguments:
+            features: features of the embedding of the noise label, and of a token of a text.
+            num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+            conditions: sizes of the other conditions.
+        """
+        self.classes = nn.Embedding(num_classes + 1, features) if num_classes else None
+        self.vector = dense(conditions.vector, features) if conditions.vector else None
+        self.text = (
+            conditions.encoder(vocabulary=conditions.vocabulary, length=conditions.length, width=features)
+            if conditions.vocabulary
+            else None
+        )
+        self.image_channels = conditions.image
+
+    def embed_conditions(
+        self,
+        embedding: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        text: TextFeatures | None = None,
+    ) -> Tensor:
+        """Add the embeddings of the conditions to one with shape (B, features); None stands for the null.
+
+        Raises:
+            ValueError: a condition was given to a network without.
+        """
+        embedding = with_class(embedding, self.classes, label)
+        if self.vector is not None:
+            zeros = embedding.new_zeros(len(embedding), self.vector.in_features)
+            embedding = embedding + self.vector(zeros if vector is None else vector.to(embedding.dtype))
+        elif vector is not None:
+            raise ValueError("a vector was given to a network without; train one with conditioning=vector")
+        return embedding if text is None else embedding + text.pooled
+
+    def encode_text(self, tokens: Tensor | None, like: Tensor) -> TextFeatures | None:
+        """Encode the tokens of a batch, those of the empty text for None; None for a network without texts.
+
+        Raises:
+            ValueError: tokens were given to a network without texts.
+        """
+        if self.text is None:
+            if tokens is not None:
+                raise ValueError("a text was given to a network without; train one with conditioning=text")
+            return None
+        if tokens is None:
+            tokens = torch.zeros(len(like), self.text.length, dtype=torch.int64, device=like.device)
+        features: TextFeatures = self.text(tokens)
+        return features
+
+    def with_image(self, x: Tensor, image: Tensor | None) -> Tensor:
+        """Append the channels of a condition image to (B, C, *sides), zeros for None.
+
+        Raises:
+            ValueError: an image was given to a network without.
+        """
+        if not self.image_channels:
+            if image is not None:
+                raise ValueError("an image was given to a network without; train one with conditioning=image")
+            return x
+        if image is None:
+            image = x.new_zeros(len(x), self.image_channels, *x.shape[2:])
+        return torch.cat([x, image.to(x.dtype)], dim=1)
+
+
+def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
+    """Add the class embedding to an embedding (B, E); None selects the null class, the last row.
+
+    Raises:
+        ValueError: a label was given to a network without classes.
+    """
+    if classes is None:
+        refuse_label(label)
+        return embedding
+    rows = label
+    if rows is None:
+        rows = torch.full((len(embedding),), classes.num_embeddings - 1, device=embedding.device)
+    out: Tensor = embedding + classes(rows)
+    return out
+
+
+def refuse_label(label: Tensor | None) -> None:
+    """Raise ValueError where a network without classes was given one."""
+    if label is not None:
+        raise ValueError("a label was given to a network without classes; train one with conditioning=label")

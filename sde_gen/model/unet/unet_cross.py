@@ -1,0 +1,205 @@
+"""U-Net with attention to the tokens of a text."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.embedding import CosinePositional
+from sde_gen.model.norms import GroupNormRule, QuarterGroups
+from sde_gen.model.text.encoder import TextFeatures
+from sde_gen.model.unet.base import check_shape
+from sde_gen.model.unet.blocks import ResBlock, convolution_of, linear
+from sde_gen.model.unet.spatial_transformer import SpatialTransformer
+
+
+class UNetCross(ConditionalNetwork):
+    """A U-Net of residual blocks and transformer blocks, in which pixels attend to each other and to the text.
+
+    Class, vector and the whole text are added to the embedding of the noise label, which residual blocks see; the
+    tokens of the text are the context of cross-attention. Without texts there is none.
+
+    Source: Rombach et al., 2022, arXiv:2112.10752, section 3.3; attention to all tokens: Nichol et al., 2021,
+    arXiv:2112.10741 (GLIDE), section 4.1.
+
+    Arguments:
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
+        width: channels of the finest level, and features of the noise label.
+        multipliers: channels of every level, fine to coarse, in units of width.
+        blocks: residual blocks a level.
+        attention_levels: levels with transformer blocks, 0 being the finest.
+        head_channels: channels of a head of attention.
+        depth: transformer blocks after a residual block.
+        dropout: dropout rate of the residual blocks.
+        num_classes: number of classes, 0 for none; a further null class stands for "no label given".
+        outputs: output channels per image channel: 2 with a learned variance.
+        norms: rule of the normalizations.
+        inputs: sizes of the conditions besides the class.
+
+    Raises:
+        ValueError: an impossible shape or setting; the message lists valid ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int],
+        width: int = 32,
+        multipliers: Sequence[float] = (1, 2),
+        blocks: int = 1,
+        attention_levels: Sequence[int] = (1,),
+        head_channels: int = 32,
+        depth: int = 1,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        outputs: int = 1,
+        norms: GroupNormRule = QuarterGroups(),  # noqa: B008 (frozen)
+        inputs: Conditions = NO_CONDITIONS,
+    ) -> None:
+        super().__init__()
+        widths = check_shape(
+            shape, width, multipliers, blocks, attention_levels, num_classes, ranks=(1, 2, 3)
+        )
+        if min(outputs, head_channels, depth) < 1:
+            raise ValueError(
+                f"outputs={outputs}, head_channels={head_channels}, depth={depth}: all must be at least 1"
+            )
+        embedded, rank = 4 * width, len(shape) - 1
+        self.embedding = CosinePositional(width)
+        self.embed = nn.Sequential(linear(width, embedded), nn.SiLU(), linear(embedded, embedded))
+        self.add_conditions(embedded, num_classes, inputs)
+        context = embedded if inputs.vocabulary else None
+
+        def block(inward: int, outward: int) -> nn.Module:
+            return ResBlock(
+                inward, outward, embedding=embedded, dropout=dropout, scale=1.0, norms=norms, rank=rank
+            )
+
+        def attention(level: int, channels: int) -> nn.Module | None:
+            if level not in attention_levels:
+                return None
+            if channels % head_channels:
+                raise ValueError(
+                    f"level {level} has {channels} channels, no multiple of head_channels={head_channels}"
+                )
+            return SpatialTransformer(
+                channels, channels // head_channels, context, depth, norms.attention(channels), rank
+            )
+
+        self.stem = convolution_of(rank, shape[0] + inputs.image, width)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        channels, skips = width, [width]
+        for level, outward in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(Stage(block(channels, outward), attention(level, outward)))
+                channels = outward
+                skips.append(channels)
+            if level < len(widths) - 1:
+                self.down.append(Stage(Down(rank, channels)))
+                skips.append(channels)
+        self.middle = nn.ModuleList(
+            [
+                Stage(block(channels, channels), attention(len(widths) - 1, channels)),
+                Stage(block(channels, channels)),
+            ]
+        )
+        for level, outward in reversed(list(enumerate(widths))):
+            for index in range(blocks + 1):
+                finer = Up(rank, outward) if level and index == blocks else None
+                joined = block(channels + skips.pop(), outward)
+                self.up.append(Stage(joined, attention(level, outward), finer))
+                channels = outward
+        self.norm = norms.block(channels)
+        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: events with shape (B, C, *sides).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, *sides).
+
+        Returns:
+            (B, outputs * C, *sides).
+        """
+        text = self.encode_text(tokens, x)
+        embedding = F.silu(
+            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
+        )
+        h = self.stem(self.with_image(x, image))
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, embedding, text)
+            skips.append(h)
+        for stage in self.middle:
+            h = stage(h, embedding, text)
+        for stage in self.up:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding, text)
+        out: Tensor = self.out(F.silu(self.norm(h)))
+        return out
+
+
+class Down(nn.Module):
+    """A convolution of stride 2, padded on all sides."""
+
+    def __init__(self, rank: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution_of(rank, channels, channels, stride=2)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Halve the sides of (B, C, *sides)."""
+        del embedding
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Up(nn.Module):
+    """Nearest neighbors, then a convolution."""
+
+    def __init__(self, rank: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution_of(rank, channels, channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Double the sides of (B, C, *sides)."""
+        del embedding
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return out
+
+
+class Stage(nn.Module):
+    """A residual block or a change of resolution, then transformer blocks, then a change of resolution.
+
+    Arguments:
+        block: called with features and embedding.
+        attention: called with features, context and mask; None for none.
+        change: called with features and embedding; None for none.
+    """
+
+    def __init__(
+        self, block: nn.Module, attention: nn.Module | None = None, change: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.block, self.attention, self.change = block, attention, change
+
+    def forward(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Apply all to (B, C, *sides)."""
+        h: Tensor = self.block(x, embedding)
+        if self.attention is not None:
+            h = self.attention(h, *((None, None) if text is None else (text.tokens, text.mask)))
+        return h if self.change is None else self.change(h, embedding)
