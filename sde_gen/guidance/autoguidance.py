@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.guidance._line import on_line
+from sde_gen.guidance._extrapolation import extrapolate
 from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import to_device
 
@@ -53,7 +53,7 @@ class Autoguidance(Denoiser):
         prediction = self.denoiser(x_t, t, **cond)
         if self.scale == 1:
             return prediction
-        return on_line(
+        return extrapolate(
             self.weak(x_t, t, **cond), prediction, to_device(torch.tensor(self.scale), x_t.device, x_t.dtype)
         )
 

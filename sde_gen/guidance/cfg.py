@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.guidance._line import on_line
+from sde_gen.guidance._extrapolation import extrapolate
 from sde_gen.guidance._null import check_null, without
 from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import broadcast, to_device
@@ -98,7 +98,7 @@ class CFG(Denoiser):
         scale = to_device(
             broadcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype
         )
-        guided = on_line(self.denoiser(x_t, t, **uncond), conditional, scale)
+        guided = extrapolate(self.denoiser(x_t, t, **uncond), conditional, scale)
         return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
 
     def select(self, index: Tensor, count: int) -> Denoiser:

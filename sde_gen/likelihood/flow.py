@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation
+from sde_gen.likelihood.divergence.base import Divergence, DivergenceEvaluator
 from sde_gen.likelihood.divergence.hutchinson import Hutchinson
 from sde_gen.noise import NO_NOISE, Noise
 from sde_gen.ode.adams import Adams
@@ -136,7 +136,7 @@ class Flow(Field):
 
     denoiser: Denoiser
     clock: FlowVariable
-    divergence: Evaluation
+    divergence: DivergenceEvaluator
     count: Count = field(default_factory=Count)
 
     def __call__(self, t: Tensor, y: State) -> State:

@@ -71,8 +71,8 @@ class BrownianPath:
         return (torch.from_numpy(self._kept[place]) for place in places)
 
 
-def clock(u: float) -> float:
-    """The time; what rounding puts beyond the ends belongs to them."""
+def clamp_time(u: float) -> float:
+    """Clamp a time to [0, 1], beyond which rounding may put it."""
     if not -1e-9 <= u <= 1 + 1e-9:
         raise ValueError(f"the Brownian path is defined on [0, 1], got time {u}")
     return min(max(u, 0.0), 1.0)

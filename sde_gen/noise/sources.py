@@ -186,7 +186,7 @@ class Brownian(PerSample):
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
         """Look up W(u1) - W(u0) with shape (B, *event) and divide it by sqrt|u1 - u0|."""
         self._check(x)
-        start, end = brownian.clock(u0), brownian.clock(u1)
+        start, end = brownian.clamp_time(u0), brownian.clamp_time(u1)
         if start == end or brownian.in_one_cell(start, end, self.depth):
             raise ValueError(
                 f"no Brownian increment from {u0} to {u1}: the times must differ by more than the path resolves; "

@@ -4,7 +4,7 @@ from sde_gen.ode.adams import Adams
 from sde_gen.ode.adaptive import Controller, DenseOutput, PIController, Solution, Step, integrate_adaptive
 from sde_gen.ode.adaptive_runge_kutta import AdaptiveRungeKutta, BogackiShampine, DormandPrince
 from sde_gen.ode.base import Field, FunctionField, Integrator, Slope, State
-from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
+from sde_gen.ode.embedded_pair import EmbeddedPair, Interval, Trial
 from sde_gen.ode.runge_kutta import RK4
 from sde_gen.ode.scipy_ode import ScipyODE
 from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sde_gen.ode.embedded import EmbeddedPair, Interval, Model, Trial
+from sde_gen.ode.embedded_pair import EmbeddedPair, Interval, Model, Trial
 from sde_gen.ode.time_variable import TimeVariable
 
 MIN_STEP = 1e-10

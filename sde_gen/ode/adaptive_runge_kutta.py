@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sde_gen.ode.adaptive import DenseOutput, PIController, integrate_adaptive
 from sde_gen.ode.base import Field, Integrator, State
-from sde_gen.ode.embedded import EmbeddedPair, Interval, Trial
+from sde_gen.ode.embedded_pair import EmbeddedPair, Interval, Trial
 from sde_gen.ode.tableau import BOGACKI_SHAMPINE, DORMAND_PRINCE, RungeKuttaPair, weighted_sum
 from sde_gen.ode.time_variable import Identity, TimeVariable
 from sde_gen.utils.broadcasting import broadcast, event_numel

@@ -1,4 +1,4 @@
-"""The probability flow in a clock: a variable in place of time, and samples scaled to suit it."""
+"""Time variables of the probability flow, with the scalings of the samples that suit them."""
 
 import abc
 import math

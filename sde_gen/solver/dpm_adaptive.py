@@ -133,7 +133,7 @@ class DPMAdaptive(AdaptiveSolver):
         a, b = point(sde, span.t), point(sde, span.s)
 
         def difference(r: float, lean: Tensor | None = None) -> Tensor:
-            """D at the fraction r, reached by constant noise, or by noise that leans to ``lean`` at its end."""
+            """Return D at the fraction r, with constant noise or with noise that grows by ``lean`` until there."""
             p = between(sde, a, b, r)
             u = move(x, a, p, slope)
             return model(u if lean is None else u + bend(u, a, p, lean), p.t).eps - slope
@@ -146,14 +146,14 @@ class DPMAdaptive(AdaptiveSolver):
             d = difference(2 / 3, 2 * d_m)
             low = move(x, a, b, slope + 1.5 * d_m)
 
-        def reach(p: Point) -> Tensor:
-            """The higher order's sample at a point of the step."""
+        def interpolate(p: Point) -> Tensor:
+            """Evaluate the interpolant of the higher order at a point of the step."""
             part = broadcast_like((p.lam - a.lam) / (b.lam - a.lam), x)
             if self.higher_order == 2:
                 return move(x, a, p, slope + part * d)
             return move(x, a, p, slope) + part * bend(x, a, p, 1.5 * d)
 
-        high = reach(b)
+        high = interpolate(b)
         tol = (self.rtol * torch.maximum(x.abs(), low.abs())).clamp(min=self.atol)
         error = torch.sqrt(mean_event(((low - high) / tol).square()))
-        return Trial(high, error, None, lambda lam, time: reach(point(sde, time)))
+        return Trial(high, error, None, lambda lam, time: interpolate(point(sde, time)))

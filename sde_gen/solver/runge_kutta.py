@@ -20,20 +20,20 @@ class RungeKuttaSolver(SinglestepSolver):
     tableau: ClassVar[Tableau]
 
     @abc.abstractmethod
-    def clock(self, sde: SDE) -> FlowVariable:
+    def time_variable(self, sde: SDE) -> FlowVariable:
         """The variable in which the steps are taken."""
 
     def prepare(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
         """Return the stages of every step."""
-        clock, (c, a, b) = self.clock(sde), self.tableau
-        u = clock.read(times)
+        variable, (c, a, b) = self.time_variable(sde), self.tableau
+        u = variable.read(times)
         h = u.diff()
         ends = {0.0: times[:-1], 1.0: times[1:]}  # exact, without rounding by u
         evaluated = torch.stack(
-            [ends[node] if node in ends else clock.time(u[:-1] + node * h) for node in c], dim=1
+            [ends[node] if node in ends else variable.time(u[:-1] + node * h) for node in c], dim=1
         )
-        scale, x0, eps = (part.reshape(evaluated.shape) for part in clock.rates(evaluated.flatten()))
-        after = torch.cat([scale[:, 1:], clock.rates(times[1:]).scale.unsqueeze(1)], dim=1)
+        scale, x0, eps = (part.reshape(evaluated.shape) for part in variable.rates(evaluated.flatten()))
+        after = torch.cat([scale[:, 1:], variable.rates(times[1:]).scale.unsqueeze(1)], dim=1)
         x_coef, weight = after / scale[:, :1], h.unsqueeze(1) * after
         columns = zip(*(part.flatten().tolist() for part in (x0, eps, x_coef, weight)), strict=True)
         stages = [
@@ -61,7 +61,7 @@ class Euler(RungeKuttaSolver):
     stages: ClassVar[int] = 1
     tableau: ClassVar[Tableau] = Tableau(c=(0,), a=(), b=(1,))
 
-    def clock(self, sde: SDE) -> FlowVariable:
+    def time_variable(self, sde: SDE) -> FlowVariable:
         """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
@@ -85,7 +85,7 @@ class Midpoint(RungeKuttaSolver):
     stages: ClassVar[int] = 2
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1 / 2), a=((1 / 2,),), b=(0, 1))
 
-    def clock(self, sde: SDE) -> FlowVariable:
+    def time_variable(self, sde: SDE) -> FlowVariable:
         """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
@@ -107,7 +107,7 @@ class Heun(RungeKuttaSolver):
     stages: ClassVar[int] = 2
     tableau: ClassVar[Tableau] = Tableau(c=(0, 1), a=((1,),), b=(1 / 2, 1 / 2))
 
-    def clock(self, sde: SDE) -> FlowVariable:
+    def time_variable(self, sde: SDE) -> FlowVariable:
         """Return the time t as the variable of integration."""
         return DiffusionTime(sde)
 
@@ -154,6 +154,6 @@ class RungeKutta4(RungeKuttaSolver):
                 f"middle={self.middle} must be positive; 0.3 suits data of standard deviation 0.5"
             )
 
-    def clock(self, sde: SDE) -> FlowVariable:
+    def time_variable(self, sde: SDE) -> FlowVariable:
         """Return the angle variable with ``tan^2 u = sigma / (m alpha)``."""
         return AngleVariable(sde, self.middle)

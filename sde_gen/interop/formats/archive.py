@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.interop.formats.pickled import Elsewhere, Name, PickledCall, parse
-from sde_gen.interop.formats.stored import PARAMETERS, TENSOR, place, tensor
+from sde_gen.interop.formats.torch_storage import PARAMETERS, TENSOR, storage_ref, tensor
 from sde_gen.interop.settings import first_line, shown
 
 LARGEST = 64 * 2**30
@@ -132,20 +132,20 @@ class _Contents:
 
     def _storage(self, value: Elsewhere, name: str) -> Tensor:
         """Return the data of a storage, which is read once."""
-        at = place(value, name)
-        found = self.storages.get((at.key, at.dtype))
+        ref = storage_ref(value, name)
+        found = self.storages.get((ref.key, ref.dtype))
         if found is None:
-            member = f"{self.folder}data/{at.key}"
+            member = f"{self.folder}data/{ref.key}"
             there = self.archive.getinfo(member).file_size if member in self.archive.NameToInfo else None
-            if there != at.size:
+            if there != ref.size:
                 raise ValueError(
-                    f"of the {at.many} numbers of the storage {shown(at.key)} there are {there} bytes"
+                    f"of the {ref.numel} numbers of the storage {shown(ref.key)} there are {there} bytes"
                 )
             data = bytearray(self.archive.read(member))
-            found = torch.frombuffer(data, dtype=at.dtype) if data else torch.empty(0, dtype=at.dtype)
-            self.storages[at.key, at.dtype] = found
-        if len(found) != at.many:
-            raise ValueError(f"the storage {shown(at.key)} has {at.many} and {len(found)} numbers")
+            found = torch.frombuffer(data, dtype=ref.dtype) if data else torch.empty(0, dtype=ref.dtype)
+            self.storages[ref.key, ref.dtype] = found
+        if len(found) != ref.numel:
+            raise ValueError(f"the storage {shown(ref.key)} has {ref.numel} and {len(found)} numbers")
         return found
 
 

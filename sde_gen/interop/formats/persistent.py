@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sde_gen.interop.formats import stored
+from sde_gen.interop.formats import torch_storage
 from sde_gen.interop.formats.pickled import PickledCall, parse
 from sde_gen.interop.settings import first_line, shown
 
@@ -105,7 +105,7 @@ class _Visitor:
             yield from self.tensors(attributes, f"{inner}.", depth + 1)
 
     def _tensor(self, value: Any, name: str) -> Tensor:
-        found = stored.tensor(value, shown(name), self._storage)
+        found = torch_storage.tensor(value, shown(name), self._storage)
         there = found.untyped_storage().nbytes() // found.element_size()
         if found.numel() > there:
             raise ValueError(
@@ -167,11 +167,11 @@ def _storage(value: Any, name: str) -> Tensor:
         described = [parse(file) for _ in range(5)][3]
     except ValueError as error:
         raise ValueError(f"the numbers of {name} are damaged ({first_line(error)})") from error
-    place = stored.place(described, name)
+    ref = torch_storage.storage_ref(described, name)
     header, rest = file.read(8), bytearray(file.read())
-    if int.from_bytes(header, "little") != place.many or len(rest) != place.size:
-        raise ValueError(f"of the {place.many} numbers of {name} there are {len(rest)} bytes")
-    return torch.frombuffer(rest, dtype=place.dtype) if rest else torch.empty(0, dtype=place.dtype)
+    if int.from_bytes(header, "little") != ref.numel or len(rest) != ref.size:
+        raise ValueError(f"of the {ref.numel} numbers of {name} there are {len(rest)} bytes")
+    return torch.frombuffer(rest, dtype=ref.dtype) if rest else torch.empty(0, dtype=ref.dtype)
 
 
 def _bytes(value: Any) -> bytes | None:

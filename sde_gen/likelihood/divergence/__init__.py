@@ -1,13 +1,19 @@
 """Divergences of vector fields: exact, or estimated without bias."""
 
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation, GaussianProbe, Probe, Rademacher
+from sde_gen.likelihood.divergence.base import (
+    Divergence,
+    DivergenceEvaluator,
+    GaussianProbe,
+    Probe,
+    Rademacher,
+)
 from sde_gen.likelihood.divergence.exact import Exact
 from sde_gen.likelihood.divergence.hutch_plus_plus import HutchPlusPlus
 from sde_gen.likelihood.divergence.hutchinson import Hutchinson
 
 __all__ = [
     "Divergence",
-    "Evaluation",
+    "DivergenceEvaluator",
     "Exact",
     "GaussianProbe",
     "HutchPlusPlus",

@@ -15,14 +15,14 @@ Map = Callable[[Tensor], Tensor]
 """Field at a fixed time, (B, *event) to (B, *event), independently for each sample."""
 
 
-class Evaluation(Protocol):
+class DivergenceEvaluator(Protocol):
     """Evaluator of fields and their divergences, with the probes drawn for a batch."""
 
     def __call__(self, field: Map, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the field at x, and its divergence, float64 with shape (B, P), one column per probe."""
         ...
 
-    def select(self, index: Tensor) -> "Evaluation":
+    def select(self, index: Tensor) -> "DivergenceEvaluator":
         """Return the evaluator of the samples ``index`` with shape (b,)."""
         ...
 
@@ -49,7 +49,7 @@ class Divergence(Checked, abc.ABC):
         return self
 
     @abc.abstractmethod
-    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> DivergenceEvaluator:
         """Prepare a solve.
 
         Arguments:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map, Products
+from sde_gen.likelihood.divergence.base import Divergence, DivergenceEvaluator, Map, Products
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import event_numel
 
@@ -37,7 +37,7 @@ class Exact(Divergence):
         """Return False, because the divergence is exact."""
         return False
 
-    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> DivergenceEvaluator:
         """Return the evaluation of the full trace, without probes."""
         del x, noise, smooth
         return _Diagonal(self.chunk)

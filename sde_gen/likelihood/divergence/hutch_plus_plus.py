@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map, Probe, Products, Rademacher
+from sde_gen.likelihood.divergence.base import (
+    Divergence,
+    DivergenceEvaluator,
+    Map,
+    Probe,
+    Products,
+    Rademacher,
+)
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import event_numel
 
@@ -51,7 +58,7 @@ class HutchPlusPlus(Divergence):
         """Number of probes; their values share the exact part."""
         return self.probes
 
-    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> DivergenceEvaluator:
         """Draw S and the probes, once for a solve."""
         del smooth
         if self.sketch > event_numel(x):

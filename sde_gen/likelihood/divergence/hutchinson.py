@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sde_gen.likelihood.divergence.base import Divergence, Evaluation, Map, Probe, Products, Rademacher
+from sde_gen.likelihood.divergence.base import (
+    Divergence,
+    DivergenceEvaluator,
+    Map,
+    Probe,
+    Products,
+    Rademacher,
+)
 from sde_gen.noise import Noise
 
 
@@ -52,7 +59,7 @@ class Hutchinson(Divergence):
         """Return the estimator with the same probes for a whole solve."""
         return replace(self, fresh=False)
 
-    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> Evaluation:
+    def prepare(self, x: Tensor, noise: Noise, *, smooth: bool = True) -> DivergenceEvaluator:
         """Draw the probes, once for the solve or at every evaluation."""
         if self.fresh and smooth:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The abstract embedded pair: one step with an error estimate."""
+"""Abstract embedded Runge-Kutta pairs: one step with an error estimate."""
 
 import abc
 import math

@@ -1,4 +1,4 @@
-"""The line through two predictions."""
+"""Linear extrapolation from one prediction through another."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from sde_gen.denoiser.prediction import Prediction
 
 
-def on_line(start: Prediction, end: Prediction, scale: Tensor) -> Prediction:
-    r"""Return the prediction ``start + scale (end - start)``.
+def extrapolate(start: Prediction, end: Prediction, scale: Tensor) -> Prediction:
+    r"""Return the prediction ``start + scale (end - start)``, linear in the scale.
 
     Clean sample and noise change together, and so does the score.
 

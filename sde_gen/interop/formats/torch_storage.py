@@ -28,26 +28,26 @@ PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_paramete
 TENSOR = "torch._utils._rebuild_tensor_v2"
 
 
-class Place(NamedTuple):
+class StorageRef(NamedTuple):
     """Reference to a storage.
 
     Attributes:
         dtype: data type.
         key: name of the storage.
-        many: number of elements.
+        numel: number of elements.
     """
 
     dtype: torch.dtype
     key: str
-    many: int
+    numel: int
 
     @property
     def size(self) -> int:
         """Return the size in bytes."""
-        return self.many * torch.empty((), dtype=self.dtype).element_size()
+        return self.numel * torch.empty((), dtype=self.dtype).element_size()
 
 
-def place(value: Any, name: str) -> Place:
+def storage_ref(value: Any, name: str) -> StorageRef:
     """Parse the reference to the storage of a tensor.
 
     Raises:
@@ -58,7 +58,7 @@ def place(value: Any, name: str) -> Place:
         kind, key, count = settings[1], settings[2], settings[4]
         known = isinstance(kind, Name) and kind.path in DTYPES and isinstance(key, str)
         if known and isinstance(count, int) and 0 <= count < 2**40:
-            return Place(DTYPES[kind.path], key, count)
+            return StorageRef(DTYPES[kind.path], key, count)
     raise ValueError(f"the storage of {name} has an unknown type")
 
 
@@ -79,14 +79,14 @@ def tensor(value: Any, name: str, storage: Callable[[Any, str], Tensor]) -> Tens
         raise ValueError(
             f"{name} is not a tensor, but {value.kind if isinstance(value, PickledCall) else type(value).__name__}"
         )
-    stored, offset, shape, strides = value.arguments[:4]
+    ref, offset, shape, strides = value.arguments[:4]
     numbers = [offset, *(shape if isinstance(shape, tuple) else [None])]
     numbers += list(strides) if isinstance(strides, tuple) and len(strides) == len(numbers) - 1 else [None]
     if len(numbers) > 64 or not all(isinstance(number, int) and 0 <= number < 2**40 for number in numbers):
         raise ValueError(
             f"{name} has the offset {shown(offset)}, the shape {shown(shape)} and the strides {shown(strides)}"
         )
-    numbers_there = storage(stored, name)
+    numbers_there = storage(ref, name)
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if 0 not in shape and last >= len(numbers_there):
         raise ValueError(
