@@ -54,8 +54,8 @@ class Notebook:
     Arguments:
         name: name of the notebook.
         title: heading.
-        text: what it shows.
-        index: which of the notebook's pictures.
+        text: caption.
+        index: index of the picture in the notebook.
     """
 
     name: str
@@ -108,7 +108,7 @@ ENTRIES = [
     Entry(
         name="deblur",
         title="Deblurring",
-        text="The same for a blurred image: the noise model stays, the operator changes.",
+        text="The same for a blurred image: another operator, the same noise model.",
         commands=sample("task=deblur", "image=7", "n=6"),
         picture="samples/samples.png",
     ),
@@ -150,7 +150,7 @@ ENTRIES = [
     Entry(
         name="report",
         title="Report of a run",
-        text="Every training, evaluation and set of samples leaves a page.",
+        text="Every training, evaluation and sampling writes a page.",
         commands=sample("n=36", "solver=heun", "steps=10"),
         picture=f"{VP}/report.html",
         crop=0.8,
@@ -165,21 +165,21 @@ ENTRIES = [
 ]
 
 NOTEBOOKS = [
-    Notebook(name="two_dimensions", title="Ten lines", text="Train and sample in two dimensions.", index=-1),
+    Notebook(name="two_dimensions", title="Two dimensions", text="Training and sampling in ten lines.", index=-1),
     Notebook(
         name="own_process_and_solver",
-        title="Own process and solver",
-        text="An own solver and its order.",
+        title="Custom process and solver",
+        text="A custom process, a custom solver, and its order.",
         index=1,
     ),
-    Notebook(name="likelihood", title="Likelihood", text="The density of a network beside the true one."),
+    Notebook(name="likelihood", title="Likelihood", text="The density of a trained network and the true one."),
     Notebook(
         name="inverse_problems",
         title="Inverse problems",
         text="Methods compared with the exact posterior.",
         index=1,
     ),
-    Notebook(name="guidance", title="Guidance", text="What the scale does to the samples.", index=0),
+    Notebook(name="guidance", title="Guidance", text="Effect of the guidance scale on samples.", index=0),
 ]
 
 

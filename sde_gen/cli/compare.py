@@ -9,11 +9,11 @@ from sde_gen.cli.app import Command, as_list
 from sde_gen.report.compare import RunComparison, write_comparison
 
 MOST_SHOWN = 40
-"""Settings in the terminal, at most; the page has all."""
+"""Maximum number of settings in the terminal; the page lists all."""
 
 
 def compare(config: DictConfig) -> None:
-    """Print what distinguishes the runs, and write a page about them."""
+    """Print the differences of runs and write the page of the comparison."""
     comparison = RunComparison.of([Path(folder) for folder in as_list(config.runs)])
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def compare(config: DictConfig) -> None:
 
 
 def _short(name: str, value: str, most: int = 36) -> str:
-    """Return a value for the terminal: a class without its package, a long text without its begin."""
+    """Shorten a value for the terminal: a class without its package, the end of a long text."""
     text = value.rpartition(".")[2] if name.endswith("_target_") else value
     return text if len(text) <= most else f"...{text[3 - most :]}"
 

@@ -23,12 +23,12 @@ from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.utils.images import as_picture
 
 EVERY_CLASS = "all in turn"
-"""Choice of a class that stands for all of them."""
+"""Entry of the class menu that selects all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Samples of a run by the settings of the page.
+    """Sampler of a run with the settings of the page.
 
     Arguments:
         run: the run.
@@ -45,7 +45,7 @@ class Demo:
 
     @property
     def guided(self) -> bool:
-        """True if classifier-free guidance applies: to a run trained with labels that were dropped at random."""
+        """True if classifier-free guidance applies, as the run was trained with random label dropout."""
         return bool(self.classes) and supports_unconditional(self.run)
 
     @torch.no_grad()
@@ -66,9 +66,9 @@ class Demo:
             n: number of samples.
             solver: name of the solver.
             grid: name of the time grid.
-            steps: steps of the solver.
-            label: name of the class; without effect for a run without labels.
-            scale: scale of the guidance; 1 is the conditional model.
+            steps: number of solver steps.
+            label: name of the class; ignored for a run without labels.
+            scale: guidance scale; 1 is the conditional model.
 
         Returns:
             The picture, and a line about its cost.
@@ -112,16 +112,16 @@ class Demo:
 
 
 def without_settings(kind: str) -> list[str]:
-    """Return the names of a kind that need no further settings."""
+    """Return the names of a kind without required settings."""
     return [name for name in names(kind) if not OmegaConf.missing_keys(load(kind, name))]
 
 
 def page(source: Demo, most: int, gradio: Any) -> Any:
-    """Return the page.
+    """Build the page.
 
     Arguments:
         source: draws the samples.
-        most: samples of a picture, at most.
+        most: maximum number of samples per picture.
         gradio: the module.
     """
 
@@ -157,7 +157,7 @@ def page(source: Demo, most: int, gradio: Any) -> Any:
 
 
 def demo(config: DictConfig) -> None:
-    """Open the page and wait until it is stopped."""
+    """Serve the page until it is stopped."""
     try:
         gradio = importlib.import_module("gradio")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Images and their features, batch by batch: by any number of processes, resumable after a kill."""
+"""Images and their features in batches: shared among processes, resumable after a kill."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ class ImageBatch:
 
     Arguments:
         images: uint8 with shape (B, C, H, W).
-        evaluations: network evaluations of all of them.
-        seconds: time.
+        evaluations: network evaluations, summed over the batch.
+        seconds: time of drawing.
     """
 
     images: Tensor
@@ -39,11 +39,11 @@ class ImageSource:
     """Images by index, drawn in fixed batches.
 
     Arguments:
-        what: the images, in messages and progress.
-        folder: folder of the batches; its name contains everything on which the images depend.
+        what: name of the images in messages and progress.
+        folder: folder of the batches; its name hashes everything on which the images depend.
         batches: indices of the images of each batch.
-        draw: makes the images of a batch.
-        keep: whether to store the images too, because drawing them is expensive.
+        draw: function that returns the images of a batch.
+        keep: True to store the images too, as drawing them is expensive.
     """
 
     what: str
@@ -61,7 +61,7 @@ class ImageSource:
         return self.folder / f"{batch.start:09d}-{len(batch)}.{key(features)}.safetensors"
 
     def missing(self, extractors: Sequence[Features]) -> list[int]:
-        """Return the numbers of the batches that lack a file."""
+        """Return the indices of the batches with missing files."""
         return [
             index
             for index, batch in enumerate(self.batches)
@@ -70,7 +70,7 @@ class ImageSource:
         ]
 
     def work(self, batch: range, extractors: Sequence[Features], device: torch.device, part: int) -> None:
-        """Draw a batch unless its images are stored, and extract the features that are missing."""
+        """Draw a batch unless its images are stored, and extract missing features."""
         stored = self.images_file(batch)
         if self.keep and stored.exists():
             drawn = ImageBatch(images=load(stored)["images"])
@@ -106,7 +106,7 @@ class ImageSource:
 
 
 def key(features: Features) -> str:
-    """Return a name of an extractor and its weights for files."""
+    """Return a file name part for an extractor and its weights."""
     about = json.dumps(features.about(), sort_keys=True)
     return f"{features.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
 
@@ -126,7 +126,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 
 def ranges(start: int, count: int, size: int) -> list[range]:
-    """Split ``count`` indices from ``start`` on into batches."""
+    """Split ``count`` indices beginning at ``start`` into batches."""
     whole = range(start, start + count)
     return [whole[first : first + size] for first in range(0, count, size)]
 
@@ -139,7 +139,7 @@ def complete(
     device: torch.device,
     batch_size: int,
 ) -> None:
-    """Make all missing batches of all sources: the share of this process, then wait for the others."""
+    """Compute the missing batches of all sources: this process's share, then wait for the others."""
     if queue.is_main:
         for source in sources:
             source.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Weights that a training begins from: another run, one of its checkpoints, or a file of weights."""
+"""Initial weights of a training: from another run, one of its checkpoints, or a file of weights."""
 
 import hashlib
 import os
@@ -24,22 +24,22 @@ from sde_gen.training.frozen import freeze, trained
 from sde_gen.utils import atomic
 
 PART = "ema"
-"""Part of a checkpoint that is taken over: the averaged weights."""
+"""Part of a checkpoint that initializes the training: the averaged (EMA) weights."""
 
 COMPARED = ("sde", "parametrization", "codec")
-"""Parts of the two configurations whose differences are printed."""
+"""Parts of both configurations whose differences are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Weights on the disk.
+    """Weights on disk.
 
     Arguments:
         path: folder of a checkpoint, or a file.
         sha256: their checksum, in hexadecimal digits.
-        tensors: by name, read when they are indexed.
+        tensors: tensors by name, read when indexed.
         config: the configuration of their training; empty for a file.
-        images: training images they have seen; None for a file.
+        images: training images seen; None for a file.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Source:
     images: int | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return the metadata that checkpoints of the new training store."""
+        """Return the metadata stored in checkpoints of the new training."""
         return {"path": os.path.abspath(self.path), "sha256": self.sha256, "images": self.images}
 
 
@@ -58,7 +58,7 @@ class InitialWeights:
     """Initial weights of a training.
 
     Arguments:
-        source: the weights that are taken over; None in a resumed training and in one from random weights.
+        source: the weights to load; None in a resumed training or with random weights.
         record: metadata of the source; empty for random weights.
         resumed: whether the run folder holds a checkpoint, which replaces the initial weights.
     """
@@ -70,11 +70,11 @@ class InitialWeights:
     def model(
         self, build: Callable[[DictConfig, DataSpec, Conditioning], Any], *, shown: bool
     ) -> Callable[[DictConfig, DataSpec, Conditioning], Any]:
-        """Return a function that builds a model, gives it these weights and freezes what the configuration names.
+        """Return a function that builds a model, loads these weights and freezes parameters by the configuration.
 
         Arguments:
             build: builds the model with random weights.
-            shown: whether to print what was taken.
+            shown: True to print a table of the loaded tensors.
         """
 
         def built(config: DictConfig, data_spec: DataSpec, given: Conditioning) -> Any:
@@ -86,8 +86,8 @@ class InitialWeights:
                 _show(config, self.source, taken, model.net)
             if self.source is None and not self.resumed and trained(model.net) is not None:
                 raise ValueError(
-                    "freeze=... and adapter=... keep weights as they are, which would be random ones here: "
-                    "name trained ones with init=RUN"
+                    "freeze=... and adapter=... freeze weights, which are random here: "
+                    "load trained ones with init=RUN"
                 )
             return model
 
@@ -95,12 +95,12 @@ class InitialWeights:
 
 
 def initial_weights(config: DictConfig, folder: Path) -> InitialWeights:
-    """Find the weights that a training begins from.
+    """Find the initial weights of a training.
 
-    A resumed training does not read them again; where they still exist, their checksum is compared.
+    A resumed training does not read them again; their checksum is compared if they still exist.
 
     Raises:
-        ValueError: there are none, they are damaged, or the training in the folder began from others.
+        ValueError: the weights are missing or damaged, or the training in the folder began from others.
     """
     init = config.get("init")
     init = None if init is None else str(pretrained.resolve(init))
@@ -123,7 +123,7 @@ def initial_weights(config: DictConfig, folder: Path) -> InitialWeights:
 
 
 def open_source(init: str) -> Source:
-    """Open weights without reading them: a run folder, a folder of a checkpoint, or a file of safetensors.
+    """Open weights lazily: a run folder, a checkpoint folder, or a safetensors file.
 
     Raises:
         ValueError: there are none, or they are damaged.
@@ -179,7 +179,7 @@ def _sha256(path: Path) -> str:
 
 
 def _check_record(record: Mapping[str, Any], init: str, folder: Path) -> None:
-    """Refuse to go on with a training that began from other weights than those named now."""
+    """Check that the training to resume began from the given weights."""
     if not record:
         raise ValueError(
             f"the training in {folder} did not begin from other weights: leave out init={init}, or choose another "
@@ -189,7 +189,7 @@ def _check_record(record: Mapping[str, Any], init: str, folder: Path) -> None:
     inside = given / "checkpoints" / stored.name
     named = inside if inside.is_dir() else given
     if os.path.abspath(given) in (str(stored), str(stored.parent.parent)) and not stored.exists():
-        return  # moved on or deleted, and not needed
+        return  # replaced by a later checkpoint or deleted
     if not named.exists() or (named.is_dir() and not (named / manifest.NAME).exists()):
         found = "not found"
     else:
@@ -203,7 +203,7 @@ def _check_record(record: Mapping[str, Any], init: str, folder: Path) -> None:
 
 
 def _show(config: DictConfig, source: Source, taken: LoadReport, net: nn.Module) -> None:
-    """Print where every tensor of the network came from."""
+    """Print a table of the origin of the tensors of the network."""
     state = net.state_dict()
     count = sum(source.tensors[name].shape.numel() for name in taken.taken if name in source.tensors)
     parameters = [(parameter.requires_grad, parameter.numel()) for parameter in net.parameters()]

@@ -1,4 +1,4 @@
-"""Further callbacks of a training, by their names or their classes."""
+"""Loggers and other callbacks of a training, by name or by class."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ EXPECTED = (
 
 
 def pop_loggers(config: DictConfig) -> ListConfig:
-    """Return the nodes of ``loggers``, those given by name from ``logging``, which no checkpoint stores.
+    """Resolve ``loggers``, by name from ``logging``, and remove ``logging``, which checkpoints do not store.
 
     Raises:
-        ValueError: there is no logger of a name; the message names the nearest.
+        ValueError: a logger is unknown; the message suggests the nearest name.
     """
     entries = config.loggers if isinstance(config.loggers, ListConfig) else [config.loggers]
     nodes = []
@@ -41,10 +41,10 @@ def pop_loggers(config: DictConfig) -> ListConfig:
 
 
 def check_loggers(nodes: ListConfig) -> None:
-    """Refuse entries that describe no callback, before anything is built.
+    """Check that all entries describe callbacks, before anything is built.
 
     Raises:
-        ValueError: one of them is none, or an argument is of another kind; the message names it.
+        ValueError: an entry is not a callback, or an argument has another type.
     """
     for place, node in _each(nodes):
         name = node._target_
@@ -77,7 +77,7 @@ def make_loggers(nodes: ListConfig) -> list[Callback]:
 
 
 def _each(nodes: ListConfig) -> Iterator[tuple[str, DictConfig]]:
-    """The entries, without the names of their places in the configuration, and these names."""
+    """Iterate over the entries and their keys in the configuration."""
     plain: Any = OmegaConf.to_container(nodes, resolve=True)
     for index, node in enumerate(plain):
         created = OmegaConf.create(node)

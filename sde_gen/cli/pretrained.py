@@ -1,4 +1,4 @@
-"""Trained models that come with the package: run folders with a model card, in sde_gen/pretrained."""
+"""Pretrained models of the package: run folders with a model card, in sde_gen/pretrained."""
 
 import hashlib
 import shutil
@@ -17,20 +17,20 @@ from sde_gen.cli import config_files
 from sde_gen.utils import atomic
 
 FOLDER = config_files.PRETRAINED
-"""The models: a folder each."""
+"""Folder of the models, one run folder each."""
 
 PREFIX = "pretrained/"
-"""Beginning of their names on the command line."""
+"""Prefix of their names on the command line."""
 
 CARD = "card.yaml"
 
 WEIGHTS = "ema.safetensors"
 
 LARGEST_CARD, LARGEST_WEIGHTS = 2**16, 8 * 10**6
-"""Bytes of a card and of the weights, at most."""
+"""Maximum sizes of a card and of the weights in bytes."""
 
 COPIES = Path("runs") / "pretrained"
-"""Folder of the copies of models, beside which commands write."""
+"""Folder for writable copies of the models."""
 
 PATHS = ("run", "guidance.weak", "guidance.classifier")
 """Settings of commands that name a run folder."""
@@ -73,7 +73,7 @@ class Card:
         network: class of the network, and its number of parameters.
         images: training images seen.
         command: the command that trained it.
-        figures: what was measured on these weights.
+        figures: measured figures of these weights.
         license: license of the weights.
         sha256: checksum of the file of weights.
     """
@@ -111,12 +111,12 @@ class Card:
 
 
 def names() -> list[str]:
-    """Return the names of the models that come with the package."""
+    """Return the names of the pretrained models."""
     return config_files.names(FOLDER.name)
 
 
 def folder(name: str) -> Path:
-    """Return the run folder of a model in the package, its card compared with its weights.
+    """Return the run folder of a pretrained model after verifying its weights.
 
     Arguments:
         name: its name, with or without ``pretrained/``.
@@ -133,7 +133,7 @@ def folder(name: str) -> Path:
 
 
 def verify(model: Path) -> Card:
-    """Compare the card of a run folder with its weights.
+    """Verify the weights of a run folder against its card.
 
     Raises:
         ValueError: the checksums differ, or one of the two is missing.
@@ -155,12 +155,12 @@ def verify(model: Path) -> Card:
 
 
 def is_name(path: Any) -> bool:
-    """Return whether a setting names a model of the package and no folder."""
+    """Return whether a setting names a pretrained model and not a folder."""
     return isinstance(path, str) and path.startswith(PREFIX) and not Path(path).is_dir()
 
 
 def copy(name: str) -> Path:
-    """Copy a model to runs/pretrained unless it is there; return that folder.
+    """Copy a model to runs/pretrained unless it exists there; return that folder.
 
     Raises:
         ValueError: there is no such model, or the folder holds another.
@@ -183,12 +183,12 @@ def copy(name: str) -> Path:
 
 
 def resolve(path: str) -> Path:
-    """Return the folder of a model of the package where a path names one, else the path itself."""
+    """Return the folder of a pretrained model if the path names one, else the path."""
     return folder(path) if is_name(path) else Path(path)
 
 
 def replace_names(config: DictConfig) -> None:
-    """Let settings that name a model of the package name a copy of it, so that results lie beside that.
+    """Replace names of pretrained models in settings by writable copies, which receive the results.
 
     Raises:
         ValueError: as :func:`copy`; or a training would write to the copy.

@@ -1,4 +1,4 @@
-"""Metrics of samples: draws of the model, reference images and baselines, and what the metrics find."""
+"""Metrics of samples: draws of the model, reference images, baselines, and the results."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.utils.hashing import digest
 
 REFERENCE_BATCH = 1024
-"""Images of a file of reference features."""
+"""Number of images per file of reference features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,11 @@ class QualityResults:
         name: name of the metric in the configuration.
         metric: the metric.
         draws: results of independent draws of the model, in order.
-        baselines: results of other images in the place of samples, by what they are.
-        settings: everything on which the results depend.
+        baselines: results of baseline images, by name.
+        settings: all settings on which the results depend.
         seeds: first and last index of the seeds of every draw.
         nfe: network evaluations per sample.
-        seconds: time of drawing all samples.
+        seconds: time of sampling.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Quality:
         config: the configuration of the command ``evaluate``.
         run: the run.
         metrics: the metrics by name.
-        queue: the processes.
+        queue: work queue of the processes.
     """
 
     config: DictConfig
@@ -79,12 +79,12 @@ class Quality:
     queue: WorkQueue
 
     def results(self) -> list[QualityResults] | None:
-        """Draw what is missing, extract features and compare; None but in the main process.
+        """Draw missing samples, extract features and compute the metrics; None except in the main process.
 
         Raises:
             ValueError: the data are no images, the reference is missing or does not fit, or a metric needs more images.
-            FloatingPointError: a sample is not finite; those drawn before are kept.
-            OSError: the disk is full; what was drawn before is kept.
+            FloatingPointError: a sample is not finite; earlier samples are kept.
+            OSError: the disk is full; earlier samples are kept.
         """
         shape = self.run.data_spec.shape
         if len(shape) != 3 or shape[0] not in (1, 3) or self.run.data_spec.levels is None:
@@ -127,7 +127,7 @@ class Quality:
 
     @cached_property
     def _samples(self) -> ImageSource:
-        """Draws of the model, one after the other by their seeds."""
+        """Draws of the model, in the order of their seeds."""
         config, run = self.config, self.run
         model: Denoiser = apply_guidance(config, run)
         sampler: Sampler = build.make(config.sampler)
@@ -165,7 +165,7 @@ class Quality:
 
     @cached_property
     def _sampling(self) -> dict[str, Any]:
-        """Everything on which a sample depends, given its index."""
+        """All settings on which a sample depends, given its index."""
         config, run = self.config, self.run
         chosen = {
             name: OmegaConf.to_container(config[name], resolve=True) if config.get(name) is not None else None
@@ -191,7 +191,7 @@ class Quality:
 
     @cached_property
     def _given(self) -> Statistics | None:
-        """Statistics of a file, where the reference is one."""
+        """Statistics of the reference if it is a file."""
         path = Path(str(self.config.reference))
         return Statistics.load(path) if path.suffix == ".npz" else None
 
@@ -225,7 +225,7 @@ class Quality:
 
     @cached_property
     def _held_out(self) -> ImageSource | None:
-        """Images held out of training, where a metric or a baseline needs them."""
+        """Images held out of training, if a metric or a baseline needs them."""
         needed = self.config.baselines or any(metric.uses_held_out for metric in self.metrics.values())
         if not needed or self._splits is None:
             return None
@@ -233,7 +233,7 @@ class Quality:
 
     @cached_property
     def _baselines(self) -> dict[str, ImageSource]:
-        """Images in the place of samples: what a metric finds of real images, and of models that know nothing."""
+        """Baselines in place of samples: held-out images as ceiling, a fitted Gaussian and noise as nulls."""
         if not self.config.baselines or self._splits is None or self._held_out is None:
             return {}
         found = {"ceiling: held-out images": self._held_out}
@@ -279,13 +279,13 @@ class Quality:
         return self._reference.folder / f"{key(features)}.npz"
 
     def _cached(self, extractors: Sequence[Features]) -> bool:
-        """Return whether statistics of the reference are stored and suffice."""
+        """Return whether stored statistics of the reference suffice for all metrics."""
         return not any(metric.uses_images for metric in self.metrics.values()) and all(
             self._statistics_file(one).exists() for one in extractors
         )
 
     def _reference_set(self, features: Features) -> FeatureSet:
-        """Return the reference's features, or its stored statistics; statistics are stored for the next call."""
+        """Return the features of the reference, or its cached statistics; cache the statistics."""
         if self._given is not None:
             return FeatureSet(what=str(self.config.reference), given=self._given)
         assert self._reference is not None
@@ -314,7 +314,7 @@ class Quality:
         baselines = {}
         for what, source in self._baselines.items():
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the same as of the samples
+                warnings.simplefilter("ignore", UserWarning)  # already issued for the samples
                 found = source.features(features, source.batches, what)
                 if metric.uses_held_out and source is self._held_out:
                     continue

@@ -1,4 +1,4 @@
-"""Report of metrics of samples: a JSON file each, and lines of a table."""
+"""Reports of metrics of samples: a JSON file per metric, and rows of a table."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from sde_gen.utils.hashing import digest
 
 
 def path_of(out: Path, found: QualityResults) -> Path:
-    """Return the file of a result, named by the metric and everything on which it depends."""
+    """Return the file of a result, named by the metric and a hash of all settings."""
     settings = json.dumps([found.settings, found.draws[0].n, len(found.draws)], sort_keys=True, default=str)
     return out / f"{found.name}-{digest([], settings)[:12]}.json"
 
@@ -45,7 +45,7 @@ def save(out: Path, run: Run, found: QualityResults) -> Path:
 
 
 def rows(found: QualityResults) -> dict[str, str]:
-    """Return the lines of a table: every draw, their mean and their best, further numbers, and baselines."""
+    """Return the rows of a table: every draw, their mean and best value, further quantities, and baselines."""
     first = found.draws[0]
     table = {f"{first.name}: {found.metric.what}": ""}
     for (start, end), draw in zip(found.seeds, found.draws, strict=True):
@@ -76,7 +76,7 @@ def rows(found: QualityResults) -> dict[str, str]:
 
 
 def spread(draws: list[SampleResult]) -> float:
-    """Return the standard error of the mean of independent draws, from those of the draws."""
+    """Return the standard error of the mean of independent draws from their standard errors."""
     return math.sqrt(sum(draw.se**2 for draw in draws)) / len(draws)
 
 
@@ -98,5 +98,5 @@ def _text(quantity: Quantity) -> str:
 
 
 def _number(x: float) -> float | None:
-    """JSON has no NaN."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return x if math.isfinite(x) else None

@@ -1,4 +1,4 @@
-"""Reports that the commands leave; one that cannot be made is a warning, after the numbers were saved."""
+"""Reports written by the commands after the results are saved; a failure is a warning."""
 
 import os
 import shlex
@@ -15,27 +15,27 @@ from sde_gen.training.callbacks import Record
 from sde_gen.utils.images import attempt
 
 EVERY, SHARE = 60.0, 0.005
-"""Least seconds between two reports of a training, and the share of the time that they take at most."""
+"""Minimum seconds between two reports of a training, and their maximum share of the time."""
 
 
 def command_line(command: str) -> str:
-    """Return the command line of this job, as a shell reads it."""
+    """Return the command line of this job, quoted for a shell."""
     return shlex.join(["python", "-m", f"sde_gen.{command}", *HydraConfig.get().overrides.task])
 
 
 def after_training(folder: Path) -> None:
-    """Leave the report of a run, and print its path."""
+    """Write the report of a run and print its path."""
     _leave(folder, partial(write_run, folder))
 
 
 def after_evaluation(folder: Path, run: Path) -> None:
-    """Leave the report of an evaluation, and renew that of its run if the run contains the folder."""
+    """Write the report of an evaluation and update that of its run if the run contains the folder."""
     _leave(folder, partial(write_evaluation, folder, run))
     refresh_around(folder, run)
 
 
 def after_samples(folder: Path, run: Path) -> None:
-    """Leave the report of samples, and renew that of their run if the run contains the folder."""
+    """Write the report of samples and update that of their run if the run contains the folder."""
     _leave(folder, partial(write_samples, folder, run))
     refresh_around(folder, run)
 
@@ -47,7 +47,7 @@ def refresh_around(folder: Path, run: Path) -> None:
 
 
 def refresh(run: Path) -> None:
-    """Renew the report of a run, unless its folder is read-only."""
+    """Update the report of a run, unless its folder is read-only."""
     if os.access(run, os.W_OK):
         attempt(partial(write_run, run), run / NAME, "report")
 
@@ -58,7 +58,7 @@ def _leave(folder: Path, make: partial[Path]) -> None:
 
 
 class WhileTraining(Callback):
-    """Renew the report of a run now and then.
+    """Update the report of a run periodically.
 
     Arguments:
         folder: the run folder.
@@ -69,7 +69,7 @@ class WhileTraining(Callback):
         self.due = time.monotonic() + EVERY
 
     def on_log(self, record: Record) -> None:
-        """Renew the report if that is due; the time is not counted as training."""
+        """Update the report if it is due; its time is not counted as training time."""
         del record
         begin = time.monotonic()
         if begin >= self.due:

@@ -31,11 +31,11 @@ THREAD_VARS = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadChoice:
-    """A chooser, and its reason in words.
+    """A chooser of threads and the reason of the choice.
 
     Arguments:
-        chooser: chooses.
-        why: where the number of threads comes from.
+        chooser: the chooser.
+        why: origin of the number of threads.
     """
 
     chooser: Chooser
@@ -47,14 +47,14 @@ class ThreadChoice:
 
 
 def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | None = None) -> ThreadChoice:
-    """Decide who chooses: the setting, the environment, the training that goes on, or a measurement.
+    """Choose threads by the setting, the environment, the resumed training, or a measurement, in this order.
 
-    The memory format of a training that goes on stays, whoever chooses the threads.
+    A resumed training keeps its memory format.
 
     Arguments:
         threads: the setting; None for none.
-        device: where the network lies; on other devices than the CPU nothing is measured.
-        stored: the execution stored in the checkpoint from which the training resumes.
+        device: device of the network; nothing is measured except on the CPU.
+        stored: execution settings in the checkpoint of a resumed training.
     """
     stored = stored or {}
     before: Any = stored.get("channels_last")
@@ -79,7 +79,7 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
 
 
 def of_training(config: DictConfig, device: torch.device) -> ThreadChoice:
-    """Decide for a training, which goes on as it began if its folder holds a checkpoint.
+    """Choose threads for a training; a resumed one keeps its choice.
 
     Raises:
         ValueError: threads is no positive whole number.

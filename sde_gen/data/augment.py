@@ -19,7 +19,7 @@ class Augmentation(Checked, abc.ABC):
     process reads only its part of a batch from disk, and the other rows are placeholders."""
 
     num_labels: ClassVar[int] = 0
-    """Numbers per sample that describe its transformation, which the network is given; 0 for none."""
+    """Number of augmentation labels per sample, on which the network is conditioned; 0 for none."""
 
     moves_pixels: ClassVar[bool] = True
     """True if values may change their places, so that an image given as a condition would no longer fit."""
@@ -29,15 +29,15 @@ class Augmentation(Checked, abc.ABC):
         """Transform values with shape (B, *event)."""
 
     def augment(self, values: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Transform values (B, *event); return them with conditioning inputs of the network that describe how.
+        """Transform values (B, *event); return them with the augmentation labels as conditioning of the network.
 
-        They are ``augment`` with shape (B, num_labels), or none. Zeros stand for an unchanged sample.
+        The labels are ``augment`` with shape (B, num_labels), or none. Zeros mark an unchanged sample.
         """
         return self(values, generator), {}
 
     @property
     def for_evaluation(self) -> "Augmentation":
-        """The transformation of data whose loss is measured: the same, where the network is not given labels."""
+        """Augmentation of validation data: the same, unless the network is conditioned on labels."""
         return self
 
 

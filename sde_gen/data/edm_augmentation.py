@@ -1,4 +1,4 @@
-"""Non-leaky augmentation: transformations of images that the network is given as labels."""
+"""Non-leaky augmentation: random transformations of images on which the network is conditioned."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sde_gen.utils.broadcasting import broadcast
 class EDMAugmentation(Augmentation):
     r"""Random flips, scaling, rotation, anisotropy and translation, with nine labels for the network.
 
-    In this order, about the middle of the image, with :math:`R(\cdot)` a rotation and x, y to the right and downwards:
+    In this order, about the center of the image, with :math:`R(\cdot)` a rotation, x to the right and y downwards:
 
     ===========  ======================================  ========================  =======================
     name         matrix                                  parameters                labels
@@ -29,9 +29,9 @@ class EDMAugmentation(Augmentation):
     translation  by trans (W a6, H a7) pixels            a6, a7 ~ N(0, 1)          a6, a7
     ===========  ======================================  ========================  =======================
 
-    Each is used with the same probability and independently of the others, else its parameters are zero. So labels of
-    zeros belong to unchanged images alone, and with them the network samples images of the data: nothing leaks. (The
-    labels of an anisotropy do not tell a5 from -a5 where a4 differs by pi; they are those of the source.)
+    Each is applied independently with the same probability; otherwise its parameters are zero. Zero labels thus mark
+    unchanged images only, and with them the network samples unaugmented images. (The labels of the anisotropy are those
+    of the source, which are equal for (a4, a5) and (a4 + pi, -a5).)
 
     Flips are exact; the others are one cubic interpolation of the image, mirrored at its edges. The source
     interpolates linearly after doubling the resolution with a wavelet filter.
@@ -39,11 +39,11 @@ class EDMAugmentation(Augmentation):
     Source: Karras et al., 2022, arXiv:2206.00364, appendix F.2, after Karras et al., 2020, arXiv:2006.06676.
 
     Arguments:
-        probability: that a transformation is used, x-flips apart; the source's are 0.12 (CIFAR-10) and 0.15.
-        scale: factor of the size at a2 = 1.
-        aniso: factor of one axis at a5 = 1.
-        trans: shift at a6 = 1, in units of the image's size.
-        x_flip: whether half of the images are mirrored left to right.
+        probability: probability of each transformation except x-flips; the source has 0.12 (CIFAR-10) and 0.15.
+        scale: scale factor at a2 = 1.
+        aniso: stretch of one axis at a5 = 1.
+        trans: shift at a6 = 1, in units of the image size.
+        x_flip: True to mirror half of the images left to right.
 
     Raises:
         ValueError: a number is out of its range.
@@ -74,8 +74,8 @@ class EDMAugmentation(Augmentation):
     def augment(self, values: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Transform images (B, C, H, W); return them with the labels ``augment`` (B, 9).
 
-        The parameters of all images are drawn at once, so that they depend on the generator and on the number of
-        images alone.
+        The parameters of all images are drawn at once, so that they depend only on the generator and on the number of
+        images.
         """
         if values.ndim != 4:
             raise ValueError(f"augmentation=edm transforms images (C, H, W), not {tuple(values.shape[1:])}")
@@ -120,7 +120,7 @@ class EDMAugmentation(Augmentation):
         return torch.where(broadcast((a[:, 2:] != 0).any(1), images), moved, images)
 
     def _sources(self, a: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns and rows (B, H, W) of the old image's places that the pixels of the new one come from."""
+        """Return the source coordinates, columns and rows (B, H, W), of the pixels of the transformed images."""
         a2, a3, a4, a5, a6, a7 = a[:, 2:].to(images.dtype).unbind(1)
         h, w = images.shape[-2:]
         # the inverse of each transformation, the last one first
@@ -149,7 +149,7 @@ class EDMAugmentation(Augmentation):
 
 
 def _rotation(angle: Tensor) -> Tensor:
-    """Rotations (B, 2, 2) from x towards y."""
+    """Return the rotation matrices (B, 2, 2) from x towards y."""
     c, s = angle.cos(), angle.sin()
     return torch.stack([torch.stack([c, -s], dim=1), torch.stack([s, c], dim=1)], dim=1)
 

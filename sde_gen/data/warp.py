@@ -1,4 +1,4 @@
-"""Cubic interpolation of images at any places."""
+"""Cubic interpolation of images at arbitrary coordinates."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def interpolate(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
     Arguments:
         images: floating-point, with shape (B, C, H, W).
-        x: columns of the places in pixels, 0 at the center of the first one, with shape (B, *place).
-        y: their rows, with the same shape.
+        x: column coordinates in pixels, 0 at the center of the first pixel, with shape (B, *place).
+        y: row coordinates, with the same shape.
 
     Returns:
         Values with shape (B, C, *place).
@@ -29,7 +29,7 @@ def interpolate(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _neighbors(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """The four nearest pixels of a line of pixels, mirrored at its ends, and their weights."""
+    """Return indices and weights of the four nearest pixels along an axis, mirrored at its ends."""
     below = place.floor()
     weights = _weights(place - below)
     found = []
@@ -40,7 +40,7 @@ def _neighbors(place: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _weights(f: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights of the pixels at -1, 0, 1 and 2 for a place f in [0, 1)."""
+    """Return the weights of the pixels at -1, 0, 1 and 2 for a coordinate f in [0, 1)."""
     return (
         0.5 * f * ((2 - f) * f - 1),
         0.5 * (f * f * (3 * f - 5) + 2),

@@ -1,4 +1,4 @@
-"""Sets of images to compare: folders, and simple models of a data set as baselines."""
+"""Sets of images for metrics: folders, and a simple model of a data set as a baseline."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sde_gen.utils.hashing import digest
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 MOST_PIXELS = 4096
-"""Numbers of an image whose covariance is computed, at most."""
+"""Maximum number of values per image for a covariance."""
 
 
 def read_folder(folder: Path) -> Tensor:
@@ -56,7 +56,7 @@ def fingerprint(images: Tensor) -> str:
 class FittedGaussian:
     """Images of a Gaussian with the mean and covariance of the pixels of a set, rounded to 8 bits.
 
-    A model that knows two moments of the pixels and no more: a null for metrics of samples.
+    A model of the first two moments of the pixels only, the null of sample metrics.
 
     Arguments:
         images: uint8 with shape (n, C, H, W).

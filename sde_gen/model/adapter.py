@@ -1,4 +1,4 @@
-"""Low-rank adapters: small additions to the weights of a large network, which alone are trained."""
+"""Low-rank adapters: trainable low-rank updates of the frozen weights of a network."""
 
 import abc
 import math
@@ -26,7 +26,7 @@ class LowRank(nn.Module):
     Arguments:
         weight: W with shape (rows, ...).
         rank: r, rows of A and columns of B.
-        alpha: factor of the addition, in units of 1 / r.
+        alpha: scale of the update, in units of 1 / r.
     """
 
     scale: Tensor
@@ -40,7 +40,7 @@ class LowRank(nn.Module):
         self.register_buffer("scale", torch.tensor(alpha / rank, **like))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Add the product to the weight, in its own format also below autocast."""
+        """Add the update to the weight in the dtype of the weight, also under autocast."""
         with torch.autocast(weight.device.type, enabled=False):
             return add(weight, self.a, self.b, self.scale)
 
@@ -51,11 +51,11 @@ def add(weight: Tensor, a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
 
 
 class Adapter(abc.ABC):
-    """Abstract change of a network before its training."""
+    """Abstract base class of changes to a network before training."""
 
     @abc.abstractmethod
     def __call__(self, net: Net) -> Net:
-        """Change a network in place, choose by ``requires_grad`` what is trained, and return it."""
+        """Change a network in place, set ``requires_grad`` of its parameters, and return it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class LoRA(Adapter):
     r"""Low-rank adaptation: every chosen layer has the weight :math:`W + (\alpha / r) B A`; only A and B are trained.
 
     A is drawn from N(0, 1 / columns) and B is zero, so that the network is unchanged at the start. The sum is formed
-    in the format of the weight, so that a merged network (:func:`merge`) gives the same bits.
+    in the dtype of the weight, so that a merged network (:func:`merge`) has bit-identical outputs.
 
     Source: Hu et al., 2021, arXiv:2106.09685, eq. 3 and section 4.1; there for linear layers.
 
@@ -98,7 +98,7 @@ class LoRA(Adapter):
             )
 
     def __call__(self, net: Net) -> Net:
-        """Add A and B to the chosen layers, and let nothing else be trained but what ``trainable`` names."""
+        """Add A and B to the target layers and freeze all other parameters except those in ``trainable``."""
         layers = {
             name: layer
             for name, layer in net.named_modules()
@@ -117,10 +117,10 @@ class LoRA(Adapter):
 
 
 def matching(patterns: Sequence[str], names: Mapping[str, object], kind: str) -> set[str]:
-    """Return the names that match a pattern of a shell.
+    """Return the names that match shell-style patterns.
 
     Raises:
-        ValueError: a pattern matches none.
+        ValueError: a pattern matches no name.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -134,7 +134,7 @@ def matching(patterns: Sequence[str], names: Mapping[str, object], kind: str) ->
 
 
 def merge(net: Net) -> Net:
-    """Add the products to the weights of a network, in place: a plain network with the same outputs to the bit."""
+    """Merge the updates into the weights of a network in place; its outputs are bit-identical."""
     for layer in [*net.modules()]:
         if parametrize.is_parametrized(layer, "weight"):
             weight: Any = layer.weight
@@ -146,15 +146,15 @@ def merge(net: Net) -> Net:
 
 
 def plain_name(name: str) -> str:
-    """Return the name that a tensor of an adapted network has in a plain one; names of A and B are unchanged."""
+    """Return the name of an adapted network's tensor in the original network; names of A and B are unchanged."""
     return f"{name.removesuffix(ORIGINAL)}.weight" if name.endswith(ORIGINAL) else name
 
 
 def merged(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the products to the weights of a state dict; of one without any, return the same tensors.
+    """Merge the updates into the weights of a state dict; without adapters, return the same tensors.
 
     Arguments:
-        tensors: by name, in memory or read when they are indexed.
+        tensors: tensors by name, in memory or read when indexed.
     """
     plain = {name: value for name, value in tensors.items() if MIDDLE not in name}
     for name, value in tensors.items():

@@ -17,18 +17,18 @@ from sde_gen.report.plot import PM, Series, interval_plot, line_plot
 from sde_gen.report.run_folder import Result, RunFolder, as_number, read
 
 NOT_COMPARED = ("device", "loggers", "run", "threads")
-"""Settings that do not change what a run is."""
+"""Settings without influence on the model, left out of the comparison."""
 
 ABSENT = "-"
-"""Shown where a run lacks a setting or a result."""
+"""Placeholder for a missing setting or result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison:
-    """Runs with what distinguishes them.
+    """Comparison of several runs.
 
     Arguments:
-        names: name of every run, each a different one.
+        names: distinct names of the runs.
         runs: the runs.
     """
 
@@ -37,10 +37,10 @@ class RunComparison:
 
     @classmethod
     def of(cls, folders: Sequence[Path]) -> "RunComparison":
-        """Read some run folders.
+        """Read the run folders.
 
         Raises:
-            ValueError: fewer than two, one twice, or one that is none.
+            ValueError: fewer than two folders, a repeated one, or one that is not a run folder.
         """
         places = [os.path.realpath(folder) for folder in folders]
         if len(places) < 2 or len(set(places)) < len(places):
@@ -89,7 +89,7 @@ class RunComparison:
 
 
 def distinct_names(places: Sequence[str]) -> list[str]:
-    """Return the last parts of some paths, as many as distinguish them."""
+    """Return the shortest trailing parts of the paths that are distinct."""
     parts = [Path(place).parts for place in places]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-count:]) for each in parts]
@@ -101,7 +101,7 @@ def distinct_names(places: Sequence[str]) -> list[str]:
 def difference(one: Result, first: Result) -> tuple[float, float, bool]:
     """Return the difference of two results, its standard error, and whether it is paired.
 
-    Results of the same images are compared image by image: images that are hard for both runs then count for neither.
+    Results on the same images are compared image by image, which removes the variation between images.
     """
     values, images = [], []
     for result in (one, first):
@@ -212,7 +212,7 @@ def _curves(comparison: RunComparison) -> list[Section]:
 
 
 def _weighted(run: RunFolder) -> bool:
-    """Return whether the loss is another number than the error of the noise."""
+    """Return whether the loss differs from the error of the noise, as with a weighting."""
     return any(
         abs(as_number(record.get("loss")) - as_number(record.get("error")))
         > 0.01 * as_number(record.get("error"))
@@ -243,7 +243,7 @@ def _metrics(comparison: RunComparison) -> list[Section]:
         lines = []
         for run, one in rows[1:]:
             apart, se, paired = difference(one, first[1])
-            how = "image by image" if paired else "of other images or draws"
+            how = "paired by image" if paired else "unpaired"
             lines.append((run, result_sections.estimate(apart, se), how))
         apart_table = table(lines, ("run", f"less {first[0]} {PM}s.e.", "compared"))
         sections.append(Section(title=name + (f", {unit}" if unit else ""), body=joined(plot, apart_table)))
@@ -267,7 +267,7 @@ def _solver_errors(comparison: RunComparison) -> Section:
 
 
 def _samples(comparison: RunComparison, pictures: Budget) -> Section:
-    """Return the samples of every run, of the folder name that most runs have; without samples the last preview."""
+    """Return the samples of every run, from the most common folder name; without samples, the last preview."""
     folders = [
         {
             one.folder.name: one

@@ -1,7 +1,7 @@
 """Self-contained HTML pages: one file with style sheet, script and pictures, written atomically.
 
-Everything that a template shows is escaped by Jinja; only plots and tables of this package are markup. A content
-security policy lets the page load nothing, and run no script but its own.
+Jinja escapes all values; only plots and tables of this package are markup. A content security policy forbids the page
+to load anything and to run any script but its own.
 """
 
 import base64
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sde_gen.utils import atomic
 
 LARGEST = 5 * 10**6
-"""Bytes of a page, at most."""
+"""Maximum size of a page in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Tile:
     """Figure at the top of a page.
 
     Arguments:
-        label: what it is.
+        label: name of the figure.
         value: the figure.
         detail: a line below it.
     """
@@ -42,8 +42,8 @@ class Section:
     Arguments:
         title: its heading.
         body: its content.
-        wide: whether it takes the whole width.
-        folded: whether the reader unfolds it; it takes the whole width too.
+        wide: True for the whole width of the page.
+        folded: True if it is collapsed at first; then it has the whole width too.
     """
 
     title: str
@@ -69,7 +69,7 @@ def render(*, title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[S
 
 
 def write(path: Path, html: str) -> None:
-    """Write a page whole or not at all.
+    """Write a page atomically.
 
     Raises:
         ValueError: it is too large.
@@ -93,7 +93,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), *, numer
 
     Arguments:
         rows: cells of every row.
-        header: names of the columns; empty for names in the first column alone.
+        header: names of the columns; empty for no header.
         numeric: whether all columns but the first are numbers, aligned at the right.
     """
     return part("table", rows=rows, header=header, numeric=numeric) if rows else Markup("")

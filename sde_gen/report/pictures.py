@@ -1,4 +1,4 @@
-"""Pictures of a report as data URIs, within a budget of bytes."""
+"""Pictures of a report as data URIs, within a size limit."""
 
 import base64
 import io
@@ -10,33 +10,33 @@ from PIL import Image
 from sde_gen.utils import atomic
 
 LARGEST = 2**26
-"""Bytes of a picture that is read, at most."""
+"""Maximum size of a picture file in bytes."""
 
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"GIF87a": "image/gif", b"GIF89a": "image/gif"}
 """Media types by the first bytes of a file; no other files are embedded."""
 
 SMALLER = (1024, 640, 320, 160)
-"""Sides in pixels to which a picture is reduced until it is small enough."""
+"""Side lengths in pixels to which a large picture is reduced, in this order."""
 
 
 @dataclass(kw_only=True)
 class Budget:
-    """Bytes that the pictures of a page may still take.
+    """Remaining size of the pictures of a page.
 
     Arguments:
-        left: the bytes, as text of data URIs.
-        notes: what was left out, one line each.
+        left: remaining bytes of data URIs.
+        notes: pictures that were omitted, one line each.
     """
 
     left: int = 3 * 2**20
     notes: list[str] = field(default_factory=list)
 
     def embed(self, path: Path, most: int = 2**20) -> str | None:
-        """Return the data URI of a PNG or GIF; a larger one is reduced; None, with a note, if it cannot be shown.
+        """Return the data URI of a PNG or GIF, reduced if it is too large; None, with a note, if it cannot be shown.
 
         Arguments:
             path: the file.
-            most: bytes of its text, at most.
+            most: maximum size of the URI in bytes.
         """
         try:
             found = _uri(path, min(most, self.left))

@@ -14,24 +14,24 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 14, 12, 44
 """Margins around the axes."""
 
 MOST_POINTS = 400
-"""Points of a line, at most; of more, means of consecutive ones are drawn."""
+"""Maximum number of points in a line; longer ones are averaged over consecutive points."""
 
 PM = "\N{PLUS-MINUS SIGN}\N{NO-BREAK SPACE}"
-"""Sign before a standard error."""
+"""Plus-minus sign before a standard error."""
 
 COLORS = 8
-"""Colors of the style sheet, by number."""
+"""Number of colors in the style sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Line of a plot.
+    """Line in a plot.
 
     Arguments:
-        name: label in the legend; empty for a line without one.
+        name: label in the legend; empty for none.
         x: abscissas, ascending.
-        y: ordinates; what is not finite, or not positive on a logarithmic axis, is left out.
-        error: half the length of the bars around y, such as standard errors; None draws no bars.
+        y: ordinates; non-finite ones, and non-positive ones on a logarithmic axis, are left out.
+        error: half-lengths of the error bars, such as standard errors; None for no bars.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Axis:
     """Linear or logarithmic axis.
 
     Arguments:
-        label: what it shows, with unit.
-        low: least value shown.
+        label: quantity and unit.
+        low: smallest value shown.
         high: largest value shown.
         log: whether it is logarithmic.
-        begin: place of the least value in the view box.
-        end: place of the largest value.
+        begin: coordinate of the smallest value in the view box.
+        end: coordinate of the largest value.
     """
 
     label: str
@@ -64,7 +64,7 @@ class Axis:
     def of(
         cls, values: Iterable[float], *, label: str, log: bool, begin: float, end: float, pad: float = 0.04
     ) -> "Axis":
-        """Return an axis over some values, with a margin of a share of their range."""
+        """Return an axis that spans the values, with a margin relative to their range."""
         finite = [value for value in values if usable(value, log)] or [1.0]
         low, high = min(finite), max(finite)
         if log:
@@ -76,7 +76,7 @@ class Axis:
         return cls(label=label, low=low, high=high, log=log, begin=begin, end=end)
 
     def __call__(self, value: float) -> float:
-        """Return the place of a value."""
+        """Return the coordinate of a value."""
         scale: Callable[[float], float] = math.log10 if self.log else float
         low, high = scale(self.low), scale(self.high)
         share = (scale(value) - low) / (high - low)
@@ -88,7 +88,7 @@ class Axis:
 
 
 def usable(value: float, log: bool) -> bool:
-    """Return whether a value has a place on an axis."""
+    """Return whether an axis can show a value."""
     return math.isfinite(value) and (value > 0 or not log)
 
 
@@ -112,7 +112,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Return a value as an axis shows it: 150k, 0.25, 1e-05."""
+    """Format a value for an axis: 150k, 0.25, 1e-05."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size <= abs(value) < 1e12:
             return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}"
@@ -130,16 +130,16 @@ def line_plot(
     markers: bool = False,
     from_zero: bool = False,
 ) -> Markup:
-    """Return a plot of lines with a legend; nothing where no line has a point.
+    """Return a plot of lines with a legend; empty if no line has a point.
 
     Arguments:
         series: the lines.
-        x_label: what the abscissa shows.
-        y_label: what the ordinate shows.
+        x_label: label of the abscissa.
+        y_label: label of the ordinate.
         log_x: whether the abscissa is logarithmic.
         log_y: whether the ordinate is logarithmic.
-        ordered: whether the lines are an ordered family, colored by a scale.
-        markers: whether every point has a marker.
+        ordered: True for an ordered family of lines with sequential colors.
+        markers: True to mark every point.
         from_zero: whether the abscissa begins at zero.
     """
     lines = [_points(one, log_x, log_y) for one in series]
@@ -229,7 +229,7 @@ def interval_plot(rows: Sequence[tuple[str, float, float]], *, label: str) -> Ma
 
     Arguments:
         rows: name, estimate and standard error.
-        label: what is shown, with unit.
+        label: quantity and unit.
     """
     rows = [row for row in rows if math.isfinite(row[1])]
     if not rows:
@@ -271,7 +271,7 @@ def interval_plot(rows: Sequence[tuple[str, float, float]], *, label: str) -> Ma
 
 
 def histogram(values: Sequence[float], *, x_label: str, y_label: str, bins: int = 30) -> Markup:
-    """Return a histogram; nothing where fewer than two values are finite."""
+    """Return a histogram; empty if fewer than two values are finite."""
     finite = sorted(value for value in values if math.isfinite(value))
     if len(finite) < 2 or finite[0] == finite[-1]:
         return Markup("")

@@ -1,4 +1,4 @@
-"""Reports: one page about a run, an evaluation or a folder of samples."""
+"""Reports: an HTML page for a run, an evaluation or a folder of samples."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ OF_SAMPLES = {
     "seed": "seed",
     "trained_on_images": "training images",
 }
-"""Numbers of samples.json that are shown as figures, with their labels."""
+"""Entries of samples.json shown as tiles, with their labels."""
 
 
 def write_run(folder: Path | str) -> Path:

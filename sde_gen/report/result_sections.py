@@ -13,7 +13,7 @@ from sde_gen.report.plot import PM, Series, histogram, interval_plot, line_plot
 from sde_gen.report.run_folder import Result, SampleFolder, as_number
 
 MOST_CLASSES = 40
-"""Classes of a plot, at most."""
+"""Maximum number of classes in a plot."""
 
 DETAILS = (
     "split",
@@ -27,11 +27,11 @@ DETAILS = (
     "data",
     "model",
 )
-"""Settings of an evaluation that are shown besides the metric's."""
+"""Settings of an evaluation shown beside those of the metric."""
 
 
 def tiles(results: Sequence[Result]) -> list[Tile]:
-    """Return the first estimates as figures."""
+    """Return tiles with the first estimates."""
     return [
         Tile(
             label=one.name + (f", {one.unit}" if one.unit else ""),
@@ -43,7 +43,7 @@ def tiles(results: Sequence[Result]) -> list[Tile]:
 
 
 def estimate(mean: float, se: float) -> str:
-    """Return an estimate with its standard error, both with the digits that the error leaves."""
+    """Return an estimate with its standard error, rounded to two digits of the error."""
     if not math.isfinite(se) or se <= 0:
         return f"{mean:.5g}"
     digits = max(0, 1 - math.floor(math.log10(se))) if se < 10 else 0
@@ -80,7 +80,7 @@ def overview(results: Sequence[Result]) -> Section:
 
 
 def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
-    """Return for every result the components of its error, its classes and the distribution over the images.
+    """Return the error budget, the classes and the distribution over images of every result.
 
     Arguments:
         results: the results.
@@ -196,7 +196,7 @@ def _details(result: Result) -> Section:
 
 
 def samples(folders: Sequence[SampleFolder], pictures: Budget) -> Section:
-    """Return the pictures of some folders of samples beside each other."""
+    """Return the pictures of several folders of samples side by side."""
     shown = []
     for one in folders:
         path = one.pictures.get("samples")

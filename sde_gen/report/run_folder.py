@@ -1,4 +1,4 @@
-"""Content of a run folder, read for a report: nothing is built or executed, and damaged files are noted."""
+"""Content of a run folder for a report: no object is built, no code executed, and damaged files are noted."""
 
 import json
 import math
@@ -14,27 +14,27 @@ from sde_gen.checkpoint.manifest import line
 from sde_gen.utils import atomic
 
 LARGEST = 2**26
-"""Bytes of a file of numbers, at most."""
+"""Maximum size of a log or JSON file in bytes."""
 
 MOST_SETTINGS = 4096
-"""Settings of a configuration that are shown or compared, at most."""
+"""Maximum number of settings shown or compared."""
 
 MOST_SAMPLES = 12
-"""Folders of samples that are read, the newest ones."""
+"""Maximum number of folders of samples, newest first."""
 
 UNKNOWN = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Result of an evaluation: an estimate with its standard error, and what else its file holds.
+    """Result of an evaluation: an estimate with its standard error, and the content of its file.
 
     Arguments:
         name: name of the metric.
         mean: the estimate.
         se: its standard error, NaN if it is not known.
         unit: unit of both.
-        content: the whole file.
+        content: parsed content of the file.
         path: the file.
     """
 
@@ -61,7 +61,7 @@ class SampleFolder:
     Arguments:
         folder: the folder.
         about: content of samples.json; empty in folders of an earlier version.
-        pictures: the files of pictures, by what they show.
+        pictures: picture files by kind.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class RunFolder:
         samples: folders of samples, the newest first.
         results: results of evaluations.
         benchmark: content of benchmark.json; empty if there is none.
-        notes: what could not be read, one line each.
+        notes: files that could not be read, one line each.
     """
 
     path: Path
@@ -117,7 +117,7 @@ class RunFolder:
 
 
 def read(path: Path) -> RunFolder:
-    """Read a run folder; what is missing is empty, and what is damaged is noted.
+    """Read a run folder; missing files give empty values, damaged ones are noted.
 
     Raises:
         ValueError: there is no such folder.
@@ -194,7 +194,7 @@ def sample_folder(folder: Path, notes: list[str]) -> SampleFolder:
 
 
 def as_number(value: Any) -> float:
-    """Return a number of a file as a float; NaN for everything else."""
+    """Convert a JSON number to a float; everything else to NaN."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if plain and abs(value) < 1e300 else UNKNOWN
 

@@ -14,16 +14,16 @@ from sde_gen.report.plot import Series, line_plot
 from sde_gen.report.run_folder import UNKNOWN, RunFolder, as_number
 
 MOST_PREVIEWS = 24
-"""Previews of the slider: the first, the last and others at even distances."""
+"""Maximum number of previews in the slider, evenly spaced with the first and the last."""
 
 MOST_TEXT = 200_000
-"""Letters of a configuration, at most."""
+"""Maximum number of characters of a configuration."""
 
 IMAGES = "training images"
 
 
 def tiles(run: RunFolder) -> list[Tile]:
-    """Return the figures of a training."""
+    """Return the tiles of a training."""
     found = []
     seen = int(as_number(run.log[-1]["images"])) if run.log else run.images
     if seen is not None:
@@ -33,9 +33,7 @@ def tiles(run: RunFolder) -> list[Tile]:
     if run.validations:
         images, loss = min(run.validations, key=lambda each: each[1])
         found.append(
-            Tile(
-                label="least validation loss", value=f"{loss:.4g}", detail=f"checkpoint at {images:,} images"
-            )
+            Tile(label="best validation loss", value=f"{loss:.4g}", detail=f"checkpoint at {images:,} images")
         )
     speeds = [speed for speed in column(run, "images_per_second") if math.isfinite(speed)]
     if speeds:
@@ -75,13 +73,13 @@ def curves(run: RunFolder) -> list[Section]:
 
 
 LEVELS = (
-    "Mean squared error of the noise in bins of log-SNR. At strong noise (low log-SNR) the noisy sample shows the "
-    "noise, and the error is small; at little noise the noise cannot be separated from the data, and it nears 1."
+    "Mean squared error of the noise in bins of log-SNR. At strong noise (low log-SNR) the noisy sample reveals "
+    "the noise and the error is small; at weak noise it cannot be separated from the data and the error nears 1."
 )
 
 
 def error_by_noise_level(run: RunFolder) -> list[Series]:
-    """Return the error of the noise in every bin of log-SNR by images."""
+    """Return the error of the predicted noise against training images, one series per bin of log-SNR."""
     bins: dict[str, Series] = {}
     rows = [(record["images"], record.get("error_by_log_snr")) for record in run.log]
     named = [(images, row) for images, row in rows if isinstance(row, dict)]
@@ -95,12 +93,12 @@ def error_by_noise_level(run: RunFolder) -> list[Series]:
 
 
 def column(run: RunFolder, name: str) -> list[float]:
-    """Return the values of a name in the log, NaN where there is none."""
+    """Return a column of the log, NaN where it is missing."""
     return [as_number(record.get(name)) for record in run.log]
 
 
 def previews(run: RunFolder, pictures: Budget) -> Section:
-    """Return the pictures of the training behind a slider."""
+    """Return the previews of the training with a slider."""
     last = len(run.previews) - 1
     indices = (
         sorted({round(i * last / (MOST_PREVIEWS - 1)) for i in range(MOST_PREVIEWS)}) if last >= 0 else []
@@ -115,12 +113,12 @@ def previews(run: RunFolder, pictures: Budget) -> Section:
 
 
 def configuration(run: RunFolder, *, prefix: str = "", folded: bool = False) -> list[Section]:
-    """Return command, versions and data of a training, and its configuration, folded.
+    """Return command, versions and data of a training, and its configuration, collapsed.
 
     Arguments:
         run: the run.
-        prefix: begin of the titles.
-        folded: whether the first section is folded too.
+        prefix: beginning of the titles.
+        folded: True to collapse the first section too.
     """
     about = run.about
     facts: dict[str, str] = {
@@ -149,9 +147,9 @@ def configuration(run: RunFolder, *, prefix: str = "", folded: bool = False) -> 
 
 
 def dump(config: Mapping[str, Any]) -> str:
-    """Return a configuration as indented text, shortened to :data:`MOST_TEXT` letters."""
+    """Return a configuration as indented text, truncated to :data:`MOST_TEXT` characters."""
     text = "\n".join(_lines(config, 0)) if config else ""
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n... ({len(text):,} letters)"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n... ({len(text):,} characters)"
 
 
 def _lines(node: Mapping[str, Any], depth: int) -> list[str]:

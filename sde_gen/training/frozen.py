@@ -1,4 +1,4 @@
-"""Parameters that a training leaves as they are."""
+"""Frozen parameters."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from sde_gen.model.adapter import matching
 
 
 def freeze(net: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Exclude parameters from the training; they have no gradient, no state of the optimizer and a constant average.
+    """Freeze parameters: they have no gradient and no optimizer state, and their average is constant.
 
     Arguments:
         net: the network, before its :class:`~sde_gen.training.Trainer` is built.
-        patterns: patterns of parameter names, such as ``down_blocks.*``.
+        patterns: shell-style patterns of parameter names, such as ``down_blocks.*``.
 
     Returns:
         The names of the frozen parameters.
@@ -28,7 +28,7 @@ def freeze(net: nn.Module, patterns: Sequence[str]) -> set[str]:
 
 
 def trained(net: nn.Module) -> list[str] | None:
-    """Return the names of the parameters that are trained where some are not, else None."""
+    """Return the names of the trainable parameters, or None if all are trainable."""
     parameters = dict(net.named_parameters())
     names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     return names if len(names) < len(parameters) else None

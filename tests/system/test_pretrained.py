@@ -1,4 +1,4 @@
-"""Models that come with the package: whole, small, described, and never written to."""
+"""Pretrained models of the package: intact, small, described by a card, and never written to."""
 
 import json
 import shutil

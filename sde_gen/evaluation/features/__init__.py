@@ -1,4 +1,4 @@
-"""Feature extractors, in which sets of images are compared."""
+"""Feature extractors for the comparison of sets of images."""
 
 from sde_gen.evaluation.features.base import Extracted, Features
 from sde_gen.evaluation.features.classifier import Classifier

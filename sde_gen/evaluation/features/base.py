@@ -1,4 +1,4 @@
-"""The abstract feature extractor."""
+"""Abstract base class of feature extractors."""
 
 import abc
 from typing import ClassVar, NamedTuple
@@ -14,7 +14,7 @@ class Extracted(NamedTuple):
 
     Arguments:
         features: float32 with shape (B, d).
-        logits: logits of a classifier with shape (B, classes), for the inception score; None without one.
+        logits: classifier logits with shape (B, classes), for the inception score; None without a classifier.
     """
 
     features: Tensor
@@ -22,12 +22,12 @@ class Extracted(NamedTuple):
 
 
 class Features(Checked, abc.ABC):
-    """A map from 8-bit images to vectors, in which sets of images are compared.
+    """Map from 8-bit images to feature vectors, whose distributions are compared.
 
     Attributes:
         name: name in tables and in names of metrics.
-        resize: how images reach the resolution of the network, for tables.
-        color: whether the network takes three channels, to which gray images are repeated.
+        resize: resizing to the resolution of the network, for tables.
+        color: True if the network expects three channels; gray images are then repeated.
     """
 
     name: ClassVar[str]
@@ -36,7 +36,7 @@ class Features(Checked, abc.ABC):
 
     @property
     def frechet_name(self) -> str:
-        """Name of the Frechet distance in these features; FID is that of Inception alone."""
+        """Name of the Frechet distance of these features; only that of Inception is FID."""
         return f"FD-{self.name}"
 
     @property
@@ -46,7 +46,7 @@ class Features(Checked, abc.ABC):
 
     @abc.abstractmethod
     def extract(self, images: Tensor) -> Extracted:
-        """Map images of the right type and number of channels, on their device."""
+        """Map images with the expected type and number of channels, on their device."""
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:
@@ -74,7 +74,7 @@ class Features(Checked, abc.ABC):
         return {"features": self.name, "sha256": self.sha256, "resize": self.resize}
 
     def note(self, images: Tensor) -> tuple[str, ...]:
-        """Return what is done to images of this kind before the network, for tables."""
+        """Return notes about the preprocessing of such images, for tables."""
         if self.color and images.shape[1] == 1:
             return (f"gray images are repeated to 3 channels for {self.name}",)
         return ()
@@ -84,7 +84,7 @@ def check_images(images: Tensor) -> None:
     """Check that a tensor holds 8-bit images.
 
     Raises:
-        ValueError: it does not; the message says what was given.
+        ValueError: the tensor has another type or shape.
     """
     shape = tuple(images.shape)
     if images.dtype != torch.uint8 or images.ndim != 4 or shape[1] not in (1, 3) or not len(images):

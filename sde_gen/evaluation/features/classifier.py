@@ -1,4 +1,4 @@
-"""Features of a small classifier that comes with the package."""
+"""Features of a small classifier shipped with the package."""
 
 import hashlib
 import json
@@ -50,13 +50,13 @@ class SmallCNN(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Features):
-    """The averaged last layer of a small convolutional classifier of the same data, 48 numbers.
+    """Averaged last layer of a small convolutional classifier of the same data, 48 features.
 
     ``digits`` (8x8, held-out accuracy in the file) and ``fashion_mnist`` (28x28) come with the package. Distances in
-    these features compare models of the same data with each other; they are no FID.
+    these features compare models of the same data; they are not FID.
 
     Arguments:
-        weights: name of shipped weights, or a file of ``scripts/train_features.py``.
+        weights: name of shipped weights, or a file made by ``scripts/train_features.py``.
     """
 
     weights: str = "digits"
@@ -86,7 +86,7 @@ class Classifier(Features):
         """Data, shape, held-out accuracy and training command, as the file states them.
 
         Raises:
-            ValueError: the file is no such classifier.
+            ValueError: the file is not such a classifier.
         """
         try:
             size = int.from_bytes(self._content[:8], "little")

@@ -20,7 +20,7 @@ PATCH, SIZE, HEAD = 14, 224, 64
 
 
 class VisionTransformer(nn.Module):
-    """Pre-norm vision transformer with a class token, learned positions and layer scale; the tensors give its size.
+    """Pre-norm vision transformer with a class token, learned positions and layer scale, sized by the tensors.
 
     Sources: Dosovitskiy et al., 2021, arXiv:2010.11929, section 3.1; Oquab et al., 2023, arXiv:2304.07193.
 
@@ -87,16 +87,16 @@ class VisionTransformer(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2(Features):
-    """The class token of DINOv2, 1024 numbers with the large network ViT-L/14 of FD-DINOv2.
+    """Class token of DINOv2; 1024 features with ViT-L/14, the network of FD-DINOv2.
 
-    Images are resized to 224x224, bicubic with antialiasing, and normalized by ImageNet's mean and deviation.
+    Images are resized to 224x224, bicubic with antialiasing, and normalized by ImageNet's mean and standard deviation.
 
     Source: Stein et al., 2023, arXiv:2306.04675.
 
     Arguments:
-        weights: a released file, such as dinov2_vitl14_pretrain.pth; the smaller networks fit too, for tracking.
-        digest: first digits of the SHA-256 that the file must have; None accepts any, and results state its hash.
-        download: fetch a missing file of ViT-L/14 from its release (1.2 GB).
+        weights: a released file, such as dinov2_vitl14_pretrain.pth; smaller networks can be loaded too.
+        digest: expected first digits of the file's SHA-256; None accepts any file. Results record its hash.
+        download: download a missing file of ViT-L/14 from its release (1.2 GB).
     """
 
     weights: str | None = None

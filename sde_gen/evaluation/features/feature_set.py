@@ -1,4 +1,4 @@
-"""Features of a set of images, or their statistics alone."""
+"""Features of a set of images, or only their mean and covariance."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from sde_gen.evaluation.features.statistics import Statistics
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """A set of images as metrics see it.
+    """Features of a set of images.
 
     Arguments:
-        what: the set in messages, such as the name of a file.
+        what: name of the set in messages, such as a file.
         features: float32 with shape (n, d) on the CPU; None for a file of statistics.
         logits: logits with shape (n, classes); None without a classifier.
-        given: statistics of a file, in place of features.
-        notes: what was done to the images.
+        given: statistics read from a file instead of features.
+        notes: notes about the preprocessing of the images.
     """
 
     what: str
@@ -65,7 +65,7 @@ def extract(features: Features, images: Tensor, *, what: str = "images", batch_s
     Arguments:
         features: the extractor.
         images: uint8 with shape (n, C, H, W).
-        what: the set, for messages.
+        what: name of the set, for messages.
         batch_size: images of a batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Inception features, in which FID is defined."""
+"""Inception features, which define FID."""
 
 import hashlib
 import importlib
@@ -19,7 +19,7 @@ URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights
 
 @dataclass(frozen=True, kw_only=True)
 class Inception(Features):
-    """The 2048 averaged features of the Inception-v3 graph of 2015-12-05, by torch-fidelity (extra ``metrics``).
+    """The 2048 average-pooled features of the Inception-v3 graph of 2015-12-05, by torch-fidelity (extra ``metrics``).
 
     The network resizes to 299x299 itself, bilinear as TensorFlow 1 did, without antialiasing.
 
@@ -27,8 +27,8 @@ class Inception(Features):
 
     Arguments:
         weights: the file weights-inception-2015-12-05-6726825d.pth.
-        digest: first digits of the SHA-256 that the file must have; None accepts any, and results state its hash.
-        download: fetch a missing file from torch-fidelity's release (96 MB).
+        digest: expected first digits of the file's SHA-256; None accepts any file. Results record its hash.
+        download: download a missing file from torch-fidelity's release (96 MB).
     """
 
     weights: str | None = None
@@ -73,7 +73,7 @@ class Inception(Features):
             raise ValueError(
                 f"features=inception needs torch-fidelity: pip install 'sde_gen[metrics]' ({error})"
             ) from error
-        plain = io.BytesIO()  # torch-fidelity unpickles what it is given, so it is given plain tensors
+        plain = io.BytesIO()  # torch-fidelity unpickles the file, so it gets one with tensors only
         torch.save(weights.tensors(content, what="Inception"), plain)
         plain.seek(0)
         try:

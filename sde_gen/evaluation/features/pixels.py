@@ -1,4 +1,4 @@
-"""Pixels themselves."""
+"""Pixels as features."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ class Pixels(Features):
 
     @property
     def sha256(self) -> str:
-        """Return the empty text: there are no weights."""
+        """Return an empty string, as there are no weights."""
         return ""
 
     def extract(self, images: Tensor) -> Extracted:

@@ -1,4 +1,4 @@
-"""Mean and covariance of features: accumulated in a stream, stored without pickles."""
+"""Mean and covariance of features: accumulated over batches, stored without pickles."""
 
 import io
 import json
@@ -22,7 +22,7 @@ class Statistics:
         mean: float64 with shape (d,).
         cov: covariance divided by n - 1, float64 with shape (d, d).
         n: number of images; None where a file does not state it.
-        about: texts such as the extractor's name, the SHA-256 of its weights and the data's fingerprint.
+        about: metadata such as the extractor's name, the SHA-256 of its weights and the fingerprint of the data.
     """
 
     mean: Tensor
@@ -47,7 +47,7 @@ class Statistics:
         return running.statistics(about)
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz`` file, which :meth:`load` reads to the bit; other tools read ``mu`` and ``sigma`` in it."""
+        """Write an ``.npz`` file, which :meth:`load` reads bit for bit; ``mu`` and ``sigma`` in it suit other tools."""
         with atomic.writing(path) as file:
             np.savez(
                 file,

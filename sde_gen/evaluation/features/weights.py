@@ -1,4 +1,4 @@
-"""Weight files of feature extractors: checked by SHA-256, read without executing code, fetched on request only."""
+"""Weight files of feature extractors: checked by SHA-256, read without executing code, downloaded only on request."""
 
 import hashlib
 import http.client
@@ -24,7 +24,7 @@ def read(path: Path | None, *, sha256: str | None, what: str, advice: str) -> by
         advice: how to get the file, for messages.
 
     Raises:
-        ValueError: the file is missing, or its hash is another one.
+        ValueError: the file is missing, or its hash differs.
     """
     if path is None:
         raise ValueError(f"{what} needs a weight file: {advice}")
@@ -42,10 +42,10 @@ def read(path: Path | None, *, sha256: str | None, what: str, advice: str) -> by
 
 
 def tensors(content: bytes, *, what: str) -> dict[str, Tensor]:
-    """Read the tensors of a PyTorch file; anything but plain data in it is refused.
+    """Read the tensors of a PyTorch file, which must contain nothing but tensors.
 
     Raises:
-        ValueError: it is no file of tensors by name.
+        ValueError: the file is not a dictionary of tensors.
     """
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -57,16 +57,16 @@ def tensors(content: bytes, *, what: str) -> dict[str, Tensor]:
 
 
 def fetch(url: str, path: Path, *, sha256: str | None, size: str) -> None:
-    """Fetch a weight file unless it exists, with a warning that names source and place; check it, then put it in place.
+    """Download a weight file unless it exists, with a warning that names the source; move it into place when verified.
 
     Arguments:
-        url: where the file lies.
-        path: where it goes; its folder is made.
+        url: address of the file.
+        path: file to write; its folder is created.
         sha256: as for :func:`read`.
         size: for the message.
 
     Raises:
-        ValueError: no connection, an interrupted one, or another content than expected; nothing is left behind.
+        ValueError: the download failed, was interrupted or has an unexpected hash; no file is left behind.
     """
     if path.exists():
         return

@@ -11,14 +11,14 @@ GROUPS = 10
 
 
 def group_masks(n: int, groups: int) -> list[Tensor]:
-    """Return for each group the mask (n,) of all others; group j holds the images j, j + groups, ..."""
+    """Return the leave-one-group-out masks (n,); group j has the images j, j + groups, ..."""
     groups = min(groups, n)
     number = torch.arange(n) % groups
     return [number != j for j in range(groups)]
 
 
 def standard_error(leave_one_out: Sequence[float]) -> float:
-    """Standard error from the values without each group: sqrt((g - 1) / g sum (v_j - mean)^2).
+    """Compute the standard error from the leave-one-out values: sqrt((g - 1) / g sum (v_j - mean)^2).
 
     Source: Efron and Stein, 1981, The jackknife estimate of variance.
     """
@@ -38,7 +38,7 @@ def bias_corrected(value: float, leave_one_out: Sequence[float]) -> float:
 def u_statistic_error(
     within_a: tuple[Tensor, float], within_b: tuple[Tensor, float], across: tuple[Tensor, Tensor]
 ) -> float:
-    """Standard error of mean k(x, x') + mean k(y, y') - 2 mean k(x, y), by deleting each point.
+    """Standard error of mean k(x, x') + mean k(y, y') - 2 mean k(x, y), by the delete-one jackknife.
 
     Arguments:
         within_a: sums of k(x_i, x_j) over j != i with shape (n,), and their total.
@@ -65,14 +65,14 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 def kernel_sums(
     a: Tensor, b: Tensor, kernel: Kernel, *, skip_diagonal: bool, rows: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """Sum k(a_i, b_j) over j and over i, without a matrix of all pairs.
+    """Sum k(a_i, b_j) over j and over i without storing the matrix of all pairs.
 
     Arguments:
         a: points with shape (n, d).
         b: points with shape (m, d).
-        kernel: from points to the matrix of k.
-        skip_diagonal: leave out i = j, where both are the same points.
-        rows: rows of the matrix at a time.
+        kernel: function from two sets of points to the matrix of k.
+        skip_diagonal: leave out i = j, for two equal sets.
+        rows: rows of the matrix per block.
 
     Returns:
         Sums over j with shape (n,) and over i with shape (m,).

@@ -15,10 +15,10 @@ def directions(count: int, d: int, seed: int) -> Tensor:
 
 
 def squared_distances(projected_a: Tensor, projected_b: Tensor) -> Tensor:
-    """Return the squared 2-Wasserstein distance of each direction with shape (M,), of projections (n, M) and (m, M).
+    """Return the squared 2-Wasserstein distance per direction with shape (M,), given projections (n, M) and (m, M).
 
     In one dimension the optimal transport pairs quantiles. With n = m it is the mean squared difference of the sorted
-    numbers; else the quantile functions are compared on the union of both sets of steps.
+    values; else the quantile functions are integrated piecewise over the union of their steps.
     """
     a, b = projected_a.sort(0).values, projected_b.sort(0).values
     n, m = len(a), len(b)
@@ -35,17 +35,17 @@ def squared_distances(projected_a: Tensor, projected_b: Tensor) -> Tensor:
 def mean_over_directions(
     x: Tensor, y: Tensor, *, count: int, seed: int, groups: int
 ) -> tuple[float, list[float], float]:
-    """Mean squared 2-Wasserstein distance over random directions.
+    """Compute the mean squared 2-Wasserstein distance over random directions.
 
     Arguments:
         x: samples with shape (n, d).
         y: reference with shape (m, d).
         count: number of directions.
-        seed: draws the directions.
-        groups: groups of the jackknife.
+        seed: seed of the directions.
+        groups: number of jackknife groups.
 
     Returns:
-        The mean, the means without each group of either set, and the standard error of the directions.
+        The mean, its leave-one-group-out values, and the standard error over the directions.
     """
     theta = directions(count, x.shape[1], seed)
     a, b = x.double() @ theta, y.double() @ theta

@@ -25,13 +25,13 @@ class EnergyDistance(SampleMetric):
     .. math::
         2 E|X - Y| - E|X - X'| - E|Y - Y'|
 
-    Of pixels in [0, 1] by default, without a network. It may be slightly negative.
+    By default of pixels in [0, 1], without a network. The estimate may be slightly negative.
 
     Source: Szekely and Rizzo, 2013, Energy statistics: a class of statistics based on distances.
 
     Arguments:
         features: the extractor.
-        most: images of either set, at most; the first ones are taken.
+        most: maximum number of images per set; the first ones are used.
 
     Raises:
         ValueError: most is below 3.

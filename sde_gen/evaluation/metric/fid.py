@@ -1,4 +1,4 @@
-"""Frechet distance of features: FID with those of Inception."""
+"""Frechet distance of features; with Inception features, FID."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,7 +15,7 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    r"""Squared 2-Wasserstein distance of two Gaussians.
+    r"""Compute the squared 2-Wasserstein distance of two Gaussians.
 
     .. math::
         |m_a - m_b|^2 + \mathrm{tr}(S_a + S_b - 2 (S_a S_b)^{1/2})
@@ -37,8 +37,8 @@ def _root(cov: Tensor) -> Tensor:
 def _distance(a: Statistics, b: Statistics, root_b: Tensor) -> float:
     """Return the distance, given the square root R of the covariance of b.
 
-    The eigenvalues of S_a S_b are those of R S_a R, which is symmetric: they are real and not negative whatever the
-    rounding, also where S_a has no full rank. A square root of the product itself need not exist numerically.
+    The eigenvalues of S_a S_b are those of R S_a R, which is symmetric: they are real and non-negative, also where
+    S_a is singular, while a matrix square root of the product may fail numerically.
     """
     product = root_b @ a.cov @ root_b
     values = torch.linalg.eigvalsh((product + product.mT) / 2)
@@ -49,17 +49,17 @@ def _distance(a: Statistics, b: Statistics, root_b: Tensor) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetDistance(SampleMetric):
-    """Frechet distance of Gaussians with the mean and covariance of the features, the reference's held fixed.
+    """Frechet distance of Gaussians with the mean and covariance of the features; the reference is held fixed.
 
-    With Inception features and 50,000 samples beside the training set it is the FID of the literature; with another
-    number of samples it is called FID@n, as its bias is about proportional to 1 / n. The jackknife removes that bias
-    to first order ("extrapolated") and gives the standard error, over the samples alone.
+    With Inception features, 50,000 samples and the training set as reference it is the FID of the literature; with
+    another number of samples it is named FID@n, as its bias is about proportional to 1 / n. The jackknife removes that
+    bias to first order ("extrapolated") and gives the standard error over the samples.
 
     Source: Heusel et al., 2017, arXiv:1706.08500, equation 6; the bias: Chong and Forsyth, 2020, arXiv:1911.07023.
 
     Arguments:
         features: the extractor.
-        groups: groups of the jackknife; each costs one eigenvalue problem.
+        groups: number of jackknife groups; each costs one eigenvalue problem.
 
     Raises:
         ValueError: groups is below 2.

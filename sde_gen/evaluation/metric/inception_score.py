@@ -15,20 +15,20 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 
 @dataclass(frozen=True, kw_only=True)
 class InceptionScore(SampleMetric):
-    r"""Mutual information of sample and class under a classifier, exponentiated: a mean over parts of the samples.
+    r"""Exponentiated mutual information of sample and class under a classifier, averaged over splits of the samples.
 
     .. math::
         \exp E_x KL(p(y | x) \| p(y))
 
-    It lies between 1 and the number of classes, and does not look at the reference: it sees neither memorization nor
-    missing variety within a class.
+    It lies between 1 and the number of classes and ignores the reference: it detects neither memorization nor missing
+    diversity within a class.
 
-    Source: Salimans et al., 2016, arXiv:1606.03498, section 4. Order and parts are those of torch-fidelity.
+    Source: Salimans et al., 2016, arXiv:1606.03498, section 4. Shuffling and splits are those of torch-fidelity.
 
     Arguments:
         features: an extractor with logits.
-        splits: number of parts.
-        seed: draws the order of the samples.
+        splits: number of splits.
+        seed: seed of the shuffling.
 
     Raises:
         ValueError: splits is below 2.
@@ -48,7 +48,7 @@ class InceptionScore(SampleMetric):
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
-        """Compute the mean over the parts, its standard error and the parts' standard deviation."""
+        """Compute the mean over the splits, its standard error and the standard deviation of the splits."""
         del held_out
         if samples.logits is None:
             raise ValueError(

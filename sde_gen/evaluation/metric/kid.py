@@ -1,4 +1,4 @@
-"""Kernel distance of features: KID with those of Inception."""
+"""Kernel distance of features; with Inception features, KID."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from sde_gen.evaluation.metric import _jackknife
 from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, SampleResult
 
 MOST_FOR_ERROR = 5_000
-"""Images of either set whose pairs give the standard error, at most; it is scaled to all images by 1 / sqrt(n)."""
+"""Maximum number of images per set for the standard error, which is scaled to all images by 1 / sqrt(n)."""
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -26,23 +26,22 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistance(SampleMetric):
-    r"""Squared maximum mean discrepancy with a cubic kernel, unbiased, as a mean over random subsets.
+    r"""Squared maximum mean discrepancy with a cubic kernel, unbiased, averaged over random subsets.
 
     .. math::
         \frac{1}{m (m - 1)} \sum_{i \ne j} [k(x_i, x_j) + k(y_i, y_j)] - \frac{2}{m^2} \sum_{i, j} k(x_i, y_j)
 
     It is unbiased for any number of samples and may be slightly negative. Subsets and their seed are those of
-    torch-fidelity. The standard error is that of the two-sample statistic of all images by the jackknife, over samples
-    and reference, with the spread of the subsets' mean; the standard deviation of the subsets, which papers print, is
-    a separate row.
+    torch-fidelity. The standard error combines the jackknife error of the two-sample statistic over all images with
+    that of the mean over subsets; the standard deviation of the subsets, which papers report, is a separate row.
 
     Source: Binkowski et al., 2018, arXiv:1801.01401, equation 4.
 
     Arguments:
         features: the extractor.
         subsets: number of subsets.
-        subset_size: images m of a subset.
-        seed: draws the subsets.
+        subset_size: number m of images per subset.
+        seed: seed of the subsets.
 
     Raises:
         ValueError: subsets or subset_size is too small.
@@ -63,7 +62,7 @@ class KernelDistance(SampleMetric):
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
-        """Compute the mean over the subsets, its standard error and the subsets' standard deviation."""
+        """Compute the mean over the subsets, its standard error and the standard deviation of the subsets."""
         del held_out
         x, y = samples.vectors("KernelDistance").double(), reference.vectors("KernelDistance").double()
         least = min(len(x), len(y))
@@ -100,7 +99,7 @@ class KernelDistance(SampleMetric):
         )
 
     def _error_of_all_pairs(self, x: Tensor, y: Tensor) -> float:
-        """Return the standard error of the statistic of all pairs."""
+        """Return the jackknife standard error of the statistic over all pairs."""
         a, b = x[:MOST_FOR_ERROR], y[:MOST_FOR_ERROR]
         (rows_a, _), (rows_b, _) = (
             _jackknife.kernel_sums(one, one, cubic_kernel, skip_diagonal=True) for one in (a, b)

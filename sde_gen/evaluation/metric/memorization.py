@@ -1,4 +1,4 @@
-"""Memorization: nearest training neighbors of samples beside those of held-out images."""
+"""Memorization: nearest training neighbors of samples and of held-out images."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 
 @dataclass(frozen=True, kw_only=True)
 class Memorization(SampleMetric):
-    """Nearest training neighbors of the samples, compared with those of images held out of training.
+    """Distances of samples to their nearest training images, compared with those of held-out images.
 
     Three numbers:
 
-    * copies: share of samples nearer to a training image than all but a share ``level`` of the held-out images are.
-      A model that generalizes as the held-out images do has ``level``; the excess is copied.
-    * nearer: probability that a sample lies nearer to the training set than a held-out image does, 0.5 without
+    * copies: share of samples whose distance lies below the quantile ``level`` of the held-out distances. Without
+      memorization it is ``level``; the excess consists of copies.
+    * nearer: probability that a sample is nearer to the training set than a held-out image, 0.5 without
       memorization (Meehan et al., 2020, arXiv:2004.05675, the statistic without cells).
-    * authentic: share of samples farther from their nearest training image than that one is from its own nearest
+    * authentic: share of samples farther from their nearest training image than that image is from its nearest
       training neighbor (Alaa et al., 2022, arXiv:2102.08921, section 3).
 
-    Poor samples lie far from all images and look original: read it beside a metric of quality.
+    Poor samples are far from all images and count as original: read it together with a metric of quality.
 
     Arguments:
         features: the extractor.
-        level: share of the held-out images that counts as near.
+        level: quantile of the held-out distances below which a sample counts as a copy.
 
     Raises:
         ValueError: level is not in (0, 0.5].
@@ -92,17 +92,17 @@ class Memorization(SampleMetric):
 
 
 def nearest(x: Tensor, train: Tensor, *, skip_self: bool = False, rows: int = 1024) -> tuple[Tensor, Tensor]:
-    """Distances to the nearest training point, and its index, both with shape (n,).
+    """Return the distance to the nearest training point and its index, both with shape (n,).
 
     Arguments:
         x: points with shape (n, d).
         train: training points with shape (m, d).
-        skip_self: whether x are the training points themselves, each of which looks for another one.
-        rows: points at a time.
+        skip_self: True if x are the training points, to exclude each point itself.
+        rows: points per block.
     """
     distances, indices = [], []
     for first in range(0, len(x), rows):
-        # without the expansion |x|^2 - 2 x.y + |y|^2, whose rounding would hide that a copy has distance 0
+        # without the expansion |x|^2 - 2 x.y + |y|^2, whose rounding would hide the distance 0 of a copy
         pairs = torch.cdist(x[first : first + rows], train, compute_mode="donot_use_mm_for_euclid_dist")
         if skip_self:
             index = torch.arange(len(pairs))

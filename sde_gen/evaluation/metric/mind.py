@@ -15,16 +15,16 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 class MIND(SampleMetric):
     """Monge inception distance: three times d times the mean squared 2-Wasserstein distance along random directions.
 
-    Unlike the Frechet distance it compares all marginals along directions, not two moments. Its bias with few samples
-    remains: compare equal n.
+    Unlike the Frechet distance it compares one-dimensional marginals, not two moments. It is biased for few samples:
+    compare models at equal n.
 
     Source: arXiv:2605.06797 (2026).
 
     Arguments:
         features: the extractor.
         count: number M of directions.
-        seed: draws the directions.
-        groups: groups of the jackknife.
+        seed: seed of the directions.
+        groups: number of jackknife groups.
 
     Raises:
         ValueError: a number is too small.

@@ -15,18 +15,18 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionRecall(SampleMetric):
-    """Share of samples inside the reference's manifold, and of reference images inside the samples' manifold.
+    """Share of samples in the manifold of the reference, and of reference images in the manifold of the samples.
 
-    A manifold is the union of balls around its points, up to the k-th nearest other point. Both numbers depend on k
-    and on the numbers of images, which the name states.
+    A manifold is the union of balls around the points of a set, whose radii are the distances to the k-th nearest
+    neighbors. Both numbers depend on k and on the numbers of images, which are part of the name.
 
     Source: Kynkaanniemi et al., 2019, arXiv:1904.06991, equation 2.
 
     Arguments:
         features: the extractor.
-        k: number of the neighbor that gives the radius: 3 in torch-fidelity, 5 in dgm-eval.
-        most: images of either set, at most; the first ones are taken.
-        groups: groups of the jackknife.
+        k: neighbor that defines the radius: 3 in torch-fidelity, 5 in dgm-eval.
+        most: maximum number of images per set; the first ones are used.
+        groups: number of jackknife groups.
 
     Raises:
         ValueError: k, most or groups is too small.
@@ -83,7 +83,7 @@ class PrecisionRecall(SampleMetric):
         )
 
     def _radii(self, distances: Tensor) -> Tensor:
-        """Return the distance to the k-th nearest other point, given all distances within a set."""
+        """Return the distance to the k-th nearest neighbor, given all distances within a set."""
         return distances.kthvalue(self.k + 1, dim=1).values  # the nearest is the point itself
 
     def _recall(self, within: Tensor, between: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The abstract metric of a set of samples beside a reference set."""
+"""Abstract base class of metrics that compare samples with a reference set."""
 
 import abc
 import warnings
@@ -13,16 +13,16 @@ from sde_gen.evaluation.features.feature_set import FeatureSet, extract
 from sde_gen.utils.arguments import Checked
 
 FULL = 50_000
-"""Number of samples of the literature's FID; with another number its name says so."""
+"""Number of samples of FID in the literature; other numbers are part of the name."""
 
 
 class Quantity(NamedTuple):
-    """A number with its standard error.
+    """Value with its standard error.
 
     Arguments:
-        value: the number.
+        value: the value.
         se: standard error; NaN where it cannot be estimated.
-        how: method of the standard error, and what it covers.
+        how: method of the standard error and the sources of variation that it covers.
     """
 
     value: float
@@ -39,7 +39,7 @@ class SampleResult:
         n: number of samples.
         n_reference: number of reference images, where it is known.
         settings: extractor, SHA-256 of its weights, resizing, and settings of the metric.
-        notes: what a reader must know, one sentence each.
+        notes: caveats, one sentence each.
     """
 
     quantities: Mapping[str, Quantity]
@@ -70,14 +70,14 @@ def at(name: str, n: int) -> str:
 
 
 class SampleMetric(Checked, abc.ABC):
-    """A comparison of samples with a reference set, in features of the images.
+    """Metric that compares features of samples with those of a reference set.
 
     Attributes:
-        what: what the number is, for tables.
-        larger_is_better: whether models are better the larger it is.
-        of_samples: whether samples are compared, unlike in a metric of a density.
-        uses_held_out: whether it needs images held out of training too.
-        uses_images: whether it needs the reference's features rather than their mean and covariance.
+        what: description of the metric, for tables.
+        larger_is_better: True if larger values are better.
+        of_samples: True for metrics of samples, False for metrics of densities.
+        uses_held_out: True if images held out of training are needed too.
+        uses_images: True if the features of the reference are needed, not only their mean and covariance.
     """
 
     features: Features
@@ -111,7 +111,7 @@ class SampleMetric(Checked, abc.ABC):
             images: samples, uint8 with shape (n, C, H, W).
             reference: training images, uint8 with shape (n', C, H, W).
             held_out: images held out of training, for metrics with ``uses_held_out``.
-            batch_size: images of a batch of the extractor.
+            batch_size: batch size of the extractor.
 
         Raises:
             ValueError: as :meth:`compare`; or the images have other types or shapes.
@@ -132,7 +132,7 @@ class SampleMetric(Checked, abc.ABC):
     def checked(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
-        """Compare features after checking that they are of one extractor; notes are warned of.
+        """Compare features after checking that they come from one extractor; notes are issued as warnings.
 
         Raises:
             ValueError: as :meth:`compare`; or the features are those of another extractor.
@@ -167,7 +167,7 @@ class SampleMetric(Checked, abc.ABC):
         *notes: str,
         **settings: Any,
     ) -> SampleResult:
-        """Return a result with the provenance that every metric states."""
+        """Return a result with extractor, numbers of images and settings."""
         assert samples.n is not None
         return SampleResult(
             quantities=quantities,

@@ -15,15 +15,15 @@ from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, Samp
 class SlicedWasserstein(SampleMetric):
     """Sliced 2-Wasserstein distance: root of the mean over directions of the squared one-dimensional distances.
 
-    Of pixels in [0, 1] by default, without a network: a check of marginals, not of what people see.
+    By default of pixels in [0, 1], without a network: it compares marginals, not perceptual quality.
 
     Source: Bonneel et al., 2015, Sliced and Radon Wasserstein barycenters of measures.
 
     Arguments:
         features: the extractor.
         count: number of directions.
-        seed: draws the directions.
-        groups: groups of the jackknife.
+        seed: seed of the directions.
+        groups: number of jackknife groups.
 
     Raises:
         ValueError: a number is too small.

@@ -84,7 +84,7 @@ def test_the_page_shows_all_runs(runs: list[Path], tmp_path: Path) -> None:
     third = make(tmp_path / "deep" / "a", EVIL[0])
     write_comparison(RunComparison.of([*runs, third]), tmp_path / "page.html")
     page = Page(tmp_path / "page.html")
-    for text in ("Comparison of 3 runs", "deep/a", "sde.beta_max", EVIL[0], "image by image", "run=b"):
+    for text in ("Comparison of 3 runs", "deep/a", "sde.beta_max", EVIL[0], "paired by image", "run=b"):
         assert text in page.text, text
     assert page.tags.count("img") == 3
     assert page.tags.count("script") == 1
