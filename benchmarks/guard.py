@@ -122,9 +122,9 @@ def counts(training: Trainer) -> Iterator[tuple[str, Counts]]:
         call = counted(lambda: model.net(x, torch.ones(batch)))
         for name in SOLVERS:
             solver = instantiate(load("solver", name))
-            walk = counted(lambda solver=solver: solver.solve(model, x, times, noise=noise), STEPS)
+            solved = counted(lambda solver=solver: solver.solve(model, x, times, noise=noise), STEPS)
             calls = solver.nfe(STEPS) / STEPS
-            outside = {key: walk[key] - calls * call[key] for key in ("operators", "megabytes")}
+            outside = {key: solved[key] - calls * call[key] for key in ("operators", "megabytes")}
             yield f"{name}, a step outside the network", outside
         integrator, probe = Adams(steps=STEPS), Hutchinson()
         with NFECounter(model.net) as asked:
@@ -172,8 +172,8 @@ def slower(measure: Callable[[], float], expected: float, attempts: int) -> list
         found = measure()
         (bad if found > MORE_TIME * expected else good).append(found)
         print(f"training step / frozen step: {found:.3f} ({found / expected - 1:+.1%})", flush=True)
-    told = ", ".join(f"{one:.3f}" for one in bad)
-    return [f"training step / frozen step: {told} (budget {expected:.3f})"] if len(bad) > len(good) else []
+    listed = ", ".join(f"{one:.3f}" for one in bad)
+    return [f"training step / frozen step: {listed} (budget {expected:.3f})"] if len(bad) > len(good) else []
 
 
 def main() -> None:

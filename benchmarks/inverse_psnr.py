@@ -70,9 +70,9 @@ def problems(run: Run, mean: Tensor) -> dict[str, tuple[Operator, str, Baseline]
 def solve(run: Run, method: Method, operator: Operator, y: Tensor, samples: int, steps: int) -> Tensor:
     """Samples with shape (images, samples, *event)."""
     sampler = Sampler(solver=Ancestral(), grid=LogSNR(), steps=steps)
-    denoiser, walk = method(run.denoiser, sampler, operator, y.repeat_interleave(samples, 0))
+    denoiser, method_sampler = method(run.denoiser, sampler, operator, y.repeat_interleave(samples, 0))
     count = len(y) * samples
-    x = walk(denoiser, (count, *run.data_spec.shape), noise=PerSample(spawn_seeds(0, count)))
+    x = method_sampler(denoiser, (count, *run.data_spec.shape), noise=PerSample(spawn_seeds(0, count)))
     return x.unflatten(0, (len(y), samples))
 
 

@@ -185,7 +185,7 @@ def deviate(subject: Subject, draws: int, steps: int) -> list[dict[str, Any]]:
     return rows
 
 
-def tell(folder: Path, report: dict[str, Any]) -> None:
+def print_report(folder: Path, report: dict[str, Any]) -> None:
     """Print the tables."""
     rows = report["integrators"]["rows"]
     peer = next(row["cpu_seconds"] for row in rows if row["method"] == "as score_sde 1e-05")
@@ -248,7 +248,7 @@ def main() -> None:
         "integrators": integrate(subject, arguments.reference),
         "probes": deviate(subject, arguments.draws, steps=64),
     }
-    tell(arguments.run, report)
+    print_report(arguments.run, report)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"likelihood_{arguments.run.name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -139,7 +139,7 @@ def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict
 
             torch._dynamo.reset()  # or code of the last format and compiler counts toward the limit of kinds
             begin = time.perf_counter()
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 instantiate(load("compile", kind)).compile(subject.net, trial)
             first = time.perf_counter() - begin
@@ -164,7 +164,7 @@ def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict
                     "batches": batches,
                     "seconds_of_50000_images": MANY / speed,
                     "seconds_to_compile": first,
-                    "notes": [text for note in told if (text := str(note.message)).startswith(UNCOMPILED)],
+                    "notes": [text for note in caught if (text := str(note.message)).startswith(UNCOMPILED)],
                 }
 
 

@@ -464,7 +464,7 @@ def select_rows(scores: dict[str, Score], problems: list[str]) -> list[dict[str,
     return rows
 
 
-def tell(path: str, rows: list[dict[str, Any]]) -> None:
+def print_rows(path: str, rows: list[dict[str, Any]]) -> None:
     """Print the comparison of a path."""
     columns = ["NFE", "ours", "best peer", "its", "ratio", "flips"]
     table = []
@@ -517,7 +517,7 @@ def main() -> None:
     found, versions, problems = measure(arguments.seed, arguments.draws, arguments.samples)
     rows = {path: select_rows(scores, problems) for path, scores in found.items()}
     for path, each in rows.items():
-        tell(path, each)
+        print_rows(path, each)
     arguments.out.mkdir(parents=True, exist_ok=True)
     stem = arguments.out / f"solver_error_seed{arguments.seed}"
     about = {

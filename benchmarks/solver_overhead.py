@@ -172,7 +172,7 @@ def sources(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     """Sources of noise, ours and the peers', one draw a step."""
     seeds, grid = spawn_seeds(0, len(x)), np.geomspace(1, RATIOS[1] / RATIOS[0], steps + 1).tolist()
 
-    def walk(make: Callable[[], Noise]) -> Run:
+    def run_solver(make: Callable[[], Noise]) -> Run:
         def run() -> None:
             noise = make()
             for u, v in pairwise(grid):
@@ -180,10 +180,10 @@ def sources(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
 
         return run
 
-    yield "IID", walk(lambda: IID.seeded(0))
-    yield "PerSample", walk(lambda: PerSample(seeds))
-    yield "Brownian", walk(lambda: Brownian(seeds))
-    yield "Brownian, depth 20", walk(lambda: Brownian(seeds, depth=20))
+    yield "IID", run_solver(lambda: IID.seeded(0))
+    yield "PerSample", run_solver(lambda: PerSample(seeds))
+    yield "Brownian", run_solver(lambda: Brownian(seeds))
+    yield "Brownian, depth 20", run_solver(lambda: Brownian(seeds, depth=20))
     with contextlib.suppress(ImportError):
         tree = importlib.import_module("k_diffusion.sampling").BrownianTreeNoiseSampler
         sigmas = [torch.tensor(RATIOS[0] * u) for u in grid]

@@ -207,10 +207,12 @@ def contestants(
     for kind, name in kinds.items() if compiled else ():
         built = trainer(*levers, f"compiler={kind}")
         begin = time.perf_counter()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             built.compiler.compile(built.denoiser.net, built.trial)
-        why = [text for note in told if (text := str(note.message)).startswith("the network is not compiled")]
+        why = [
+            text for note in caught if (text := str(note.message)).startswith("the network is not compiled")
+        ]
         if why:
             console.console.print(f"left out: {best}, {name}: {why[0]}", soft_wrap=True)
         else:

@@ -84,12 +84,12 @@ def test_weights_average_to_the_probability_of_every_level(name, process, tmp_pa
     scale, sigma = (float(part) for part in model.sde.marginal(torch.tensor(found.t, dtype=torch.float64)))
     edges = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])  # of the bins, in data space
     if name == "truncated_normal":  # whose points lie in the bins as the process carries them
-        law = norm(MEAN, (STD**2 + (sigma / scale) ** 2) ** 0.5)
+        distribution = norm(MEAN, (STD**2 + (sigma / scale) ** 2) ** 0.5)
     elif name == "noised":  # whose decoder leads back to data space
-        law = norm(MEAN, STD)
+        distribution = norm(MEAN, STD)
     else:
-        law = norm(scale * MEAN, (scale**2 * STD**2 + sigma**2) ** 0.5)
-    closed = torch.tensor(law.cdf(edges)).diff()
+        distribution = norm(scale * MEAN, (scale**2 * STD**2 + sigma**2) ** 0.5)
+    closed = torch.tensor(distribution.cdf(edges)).diff()
     torch.testing.assert_close(mass, closed, rtol=0, atol=5e-4)
     assert bool((logs.mean(1) < closed.log()).all())  # one draw is a bound from below
 
@@ -204,10 +204,13 @@ CORRELATED = torch.tensor([[0.09, 0.06], [0.06, 0.08]], dtype=torch.float64)
 
 def probabilities(pairs):
     """P of pairs of levels under the correlated Gaussian, by SciPy's distribution function."""
-    law = multivariate_normal([MEAN, -MEAN], CORRELATED)
+    distribution = multivariate_normal([MEAN, -MEAN], CORRELATED)
     edges = [-1.0, -0.5, 0.0, 0.5, 1.0]
     return torch.tensor(
-        [law.cdf([edges[i + 1], edges[j + 1]], lower_limit=[edges[i], edges[j]]) for i, j in pairs.tolist()]
+        [
+            distribution.cdf([edges[i + 1], edges[j + 1]], lower_limit=[edges[i], edges[j]])
+            for i, j in pairs.tolist()
+        ]
     )
 
 

@@ -164,13 +164,13 @@ def test_a_constant_field_has_no_divergence():
         assert bool((found == 0).all())
 
 
-@pytest.mark.parametrize("law", [Rademacher(), GaussianProbe()], ids=lambda law: type(law).__name__)
-def test_probes_have_the_unit_covariance(law):
+@pytest.mark.parametrize("probe", [Rademacher(), GaussianProbe()], ids=lambda probe: type(probe).__name__)
+def test_probes_have_the_unit_covariance(probe):
     """Six standard errors of the mean and of the covariance of 40,000 pairs; those of signs are smaller."""
-    v = law(torch.empty(40_000, 2), IID.seeded(0))
+    v = probe(torch.empty(40_000, 2), IID.seeded(0))
     assert v.mean(0).abs().max() < 6 / 40_000**0.5
     assert (v.T @ v / 40_000 - torch.eye(2)).abs().max() < 6 * (2 / 40_000) ** 0.5
-    if isinstance(law, Rademacher):
+    if isinstance(probe, Rademacher):
         assert set(v.flatten().tolist()) == {-1.0, 1.0}
 
 

@@ -233,9 +233,9 @@ def test_bits_of_a_gaussian_fitted_to_digits():
     cov = torch.cov(flat.T) + 1e-4 * torch.eye(64, dtype=torch.float64)
     model = GaussianDenoiser(sde=make("sde", "sub_vp"), mean=flat.mean(0).reshape(1, 8, 8), cov=cov)
     found = log_prob(model, x[:3], integrator=TorchDiffEq(), divergence=Exact(chunk=64), noise=IID.seeded(1))
-    law = torch.distributions.MultivariateNormal(flat.mean(0), cov)
+    distribution = torch.distributions.MultivariateNormal(flat.mean(0), cov)
     # the closed form in units of levels y, whose density is p(x) |dx / dy|
-    closed = -(law.log_prob(flat[:3]) + 64 * math.log(2 / 17)) / (64 * math.log(2))
+    closed = -(distribution.log_prob(flat[:3]) + 64 * math.log(2 / 17)) / (64 * math.log(2))
     torch.testing.assert_close(bits_per_dim(found.nats, x[:3], codec), closed, rtol=0, atol=1e-3)
 
 

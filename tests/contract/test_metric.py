@@ -86,9 +86,11 @@ def test_bits_of_a_gaussian():
     metric = BitsPerDim(integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact())
     levels = (CODEC.encode(data, PerSample(seeds)).double().flatten(1) + 1) * 8.5
     assert torch.equal(levels.floor().long(), data.flatten(1).long())
-    law = torch.distributions.MultivariateNormal((MEAN + 1) * 8.5, COV * 8.5**2)  # of the levels themselves
+    distribution = torch.distributions.MultivariateNormal(
+        (MEAN + 1) * 8.5, COV * 8.5**2
+    )  # of the levels themselves
     found = metric(model(), data, CODEC, seeds).value
-    torch.testing.assert_close(found, -law.log_prob(levels) / 4 / math.log(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(found, -distribution.log_prob(levels) / 4 / math.log(2), rtol=0, atol=1e-3)
 
 
 def test_error_of_the_ode_is_reported():
@@ -96,8 +98,8 @@ def test_error_of_the_ode_is_reported():
     data = MEAN.float() + torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) * 0.2
     metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=1)
     found = metric(model(), data.reshape(5, *EVENT).double(), Affine(shift=0.0, scale=1.0), range(5))
-    law = torch.distributions.MultivariateNormal(MEAN, COV)
-    offset = found.value + law.log_prob(data.double()) / 4 / math.log(2)
+    distribution = torch.distributions.MultivariateNormal(MEAN, COV)
+    offset = found.value + distribution.log_prob(data.double()) / 4 / math.log(2)
     assert float(offset.abs().max()) > 1e-3, "with these steps there is something to tell"
     torch.testing.assert_close(found.biases["ODE"], offset, rtol=0.15, atol=1e-3)
 
@@ -142,7 +144,7 @@ def test_error_of_the_ode_bears_no_noise_of_probes():
     assert found.biases["ODE"].abs().max() < 5e-4
 
 
-class Told(Denoiser):
+class LabelDependent(Denoiser):
     """Data that lie elsewhere if the label is 1."""
 
     def __init__(self):
@@ -167,16 +169,22 @@ class Told(Denoiser):
 def test_a_closer_look_knows_whose_label_is_whose():
     metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=2)
     data, seeds, labels = values(4), [4, 1, 3, 2], torch.tensor([0, 0, 1, 1])
-    found = metric(Told().bind(label=labels), data, CODEC, seeds)
+    found = metric(LabelDependent().bind(label=labels), data, CODEC, seeds)
     for row in (0, 3):
         alone = metric(
-            Told().bind(label=labels[row : row + 1]), data[row : row + 1], CODEC, seeds[row : row + 1]
+            LabelDependent().bind(label=labels[row : row + 1]),
+            data[row : row + 1],
+            CODEC,
+            seeds[row : row + 1],
         )
         torch.testing.assert_close(found.value[row], alone.value[0], rtol=0, atol=1e-5)
         mine, its = (one.random_errors["dequantization"] for one in (found, alone))
         torch.testing.assert_close(mine[row], its[0], rtol=0, atol=1e-5)
         torch.testing.assert_close(found.biases["ODE"][row], alone.biases["ODE"][0], rtol=0, atol=1e-5)
-    assert abs(found.value[3] - metric(Told().bind(label=0 * labels), data, CODEC, seeds).value[3]) > 0.1
+    assert (
+        abs(found.value[3] - metric(LabelDependent().bind(label=0 * labels), data, CODEC, seeds).value[3])
+        > 0.1
+    )
 
 
 def test_several_draws_need_the_exact_divergence():
@@ -202,10 +210,10 @@ def test_bits_of_continuous_data_are_in_their_own_units():
     data = MEAN.float() + torch.randn(3, 4, generator=torch.Generator().manual_seed(2)) * 0.2
     data = (5 + 3 * data).reshape(3, *EVENT)
     metric = BitsPerDim(integrator=TorchDiffEq(rtol=1e-6, atol=1e-6), divergence=Exact())
-    law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
+    distribution = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
     found = metric(model(), data, Affine(shift=5.0, scale=3.0), [0, 1, 2]).value
     torch.testing.assert_close(
-        found, -law.log_prob(data.double().flatten(1)) / 4 / math.log(2), rtol=0, atol=1e-3
+        found, -distribution.log_prob(data.double().flatten(1)) / 4 / math.log(2), rtol=0, atol=1e-3
     )
 
 
@@ -235,8 +243,8 @@ def test_continuous_data_have_bounds_of_their_density_only():
     codec = Affine(shift=5.0, scale=3.0)
     point = (5 + 3 * (MEAN + 0.1)).float().reshape(1, *EVENT).expand(300, *EVENT)
     metric = ContinuousBound(ending=DequantizedData())
-    law = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
-    closed = -float(law.log_prob(point[0].double().flatten())) / 4 / math.log(2)
+    distribution = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
+    closed = -float(distribution.log_prob(point[0].double().flatten())) / 4 / math.log(2)
     found = metric(model(), point, codec, range(300)).value
     assert abs(float(found.mean()) - closed) < 4 * float(found.std()) / 300**0.5
     for name in ("elbo_levels", "vlb"):

@@ -21,7 +21,7 @@ from sde_gen.utils.broadcasting import mean_event
 from tests.helpers.catalogue import make, names
 
 FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR at t = 1 is finite
-LAWS = {
+DISTRIBUTIONS = {
     "uniform": UniformTime(),
     "importance": Importance(t_max=0.999),
     "information": Log1pSNR(),
@@ -43,11 +43,11 @@ def mixture(sde, event=(2,)):
     return MixtureDenoiser(sde=sde, means=means, covs=covs, weights=torch.tensor([1.0, 2.0, 3.0]))
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("name", names("sde"))
-def test_density_is_that_of_the_times(name, law):
+def test_density_is_that_of_the_times(name, distribution):
     """The share of the times below any s is the integral of the density up to s (trapezoids between the times)."""
-    sde, sampler = make("sde", name), LAWS[law]
+    sde, sampler = make("sde", name), DISTRIBUTIONS[distribution]
     n = 1001
     t = sampler(sde, places(n)).t.sort().values
     density = sampler.density(sde, 0.5 * (t[1:] + t[:-1]))
@@ -57,15 +57,15 @@ def test_density_is_that_of_the_times(name, law):
     torch.testing.assert_close(mass, torch.arange(1, n, dtype=torch.float64) / n, rtol=0, atol=6 / n)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_stratified_times_cover_the_law_evenly(law):
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_stratified_times_cover_the_law_evenly(distribution):
     sde = make("sde", "vp")
     u = torch.rand(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    t, density = Stratified(distribution=LAWS[law])(sde, u)
+    t, density = Stratified(distribution=DISTRIBUTIONS[distribution])(sde, u)
     rotated = (u[0] + torch.linspace(0, 1, 9, dtype=torch.float64)[:8]) % 1
     assert sorted((8 * rotated).long().tolist()) == list(range(8))  # one number in every eighth
-    torch.testing.assert_close(t, LAWS[law].times(sde, rotated))
-    torch.testing.assert_close(density, LAWS[law].density(sde, t))
+    torch.testing.assert_close(t, DISTRIBUTIONS[distribution].times(sde, rotated))
+    torch.testing.assert_close(density, DISTRIBUTIONS[distribution].density(sde, t))
 
 
 def test_every_stratified_time_alone_has_the_law():
@@ -153,12 +153,12 @@ def test_velocity_weight_measures_the_error_of_the_velocity(name):
     torch.testing.assert_close(VelocityError()(sde, t), velocity_error**2, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_law_weights_make_every_error_count_alike(law):
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_law_weights_make_every_error_count_alike(distribution):
     sde = make("sde", "sub_vp")
-    t, density = LAWS[law](sde, places(50))
+    t, density = DISTRIBUTIONS[distribution](sde, places(50))
     torch.testing.assert_close(
-        TimeDensity(times=LAWS[law])(sde, t) / density, torch.ones(50, dtype=torch.float64)
+        TimeDensity(times=DISTRIBUTIONS[distribution])(sde, t) / density, torch.ones(50, dtype=torch.float64)
     )
 
 
@@ -189,25 +189,27 @@ class KnowsTheAnswer(Denoiser):
 @pytest.mark.parametrize("event", [(), (2,), (1, 3, 2), (2, 2, 1, 2)], ids=str)
 @pytest.mark.parametrize("name", names("sde"))
 def test_loss_is_the_weighted_error_of_the_noise_given(name, event):
-    sde, law, seeds = make("sde", name), LAWS["mixture"], range(6)
+    sde, distribution, seeds = make("sde", name), DISTRIBUTIONS["mixture"], range(6)
     x0 = torch.randn(6, *event, generator=torch.Generator().manual_seed(0)).double()
     model = KnowsTheAnswer(sde, x0)
-    loss = DSM(time_sampler=law, weighting=Likelihood())(model, x0, noise=PerSample(seeds))
+    loss = DSM(time_sampler=distribution, weighting=Likelihood())(model, x0, noise=PerSample(seeds))
     noise = PerSample(seeds)
-    t, density = law(sde, noise.uniform(x0))
+    t, density = distribution(sde, noise.uniform(x0))
     torch.testing.assert_close(loss.t, t)
     torch.testing.assert_close(model.eps, noise.normal(x0), rtol=1e-6, atol=1e-6)  # of x0 / sigma(t_min)
     torch.testing.assert_close(loss.error, torch.full((6,), 0.25, dtype=torch.float64))
     torch.testing.assert_close(loss.per_sample, 0.25 * Likelihood()(sde, t) / density)
 
 
-@pytest.mark.parametrize("law", ["uniform", "importance", "log_normal", "mixture"])
-def test_expected_loss_is_the_error_of_the_exact_denoiser(law):
+@pytest.mark.parametrize("distribution", ["uniform", "importance", "log_normal", "mixture"])
+def test_expected_loss_is_the_error_of_the_exact_denoiser(distribution):
     """Against E|eps_hat - eps|^2 = 1 - E|eps_hat|^2 / D, true of a conditional mean; six standard errors."""
     sde, n = make("sde", "vp"), 20_000
     model, narrow = mixture(sde), LogNormal(mean=-1.0, std=0.5)  # times that every law draws
     x0, again = model.sample(n, noise=IID.seeded(1)), model.sample(n, noise=IID.seeded(3))
-    loss = DSM(time_sampler=LAWS[law], weighting=TimeDensity(times=narrow))(model, x0, noise=IID.seeded(2))
+    loss = DSM(time_sampler=DISTRIBUTIONS[distribution], weighting=TimeDensity(times=narrow))(
+        model, x0, noise=IID.seeded(2)
+    )
     t = narrow.times(sde, places(n))
     alpha, sigma = sde.marginal(t, like=again)
     x_t = alpha * again + sigma * IID.seeded(4).normal(again)

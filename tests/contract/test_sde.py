@@ -191,8 +191,8 @@ def test_prior_gap(name: str, record_property: Callable[[str, object], None]) ->
 def test_prior_density(sde: SDE, event: tuple[int, ...]) -> None:
     x = sde.prior.sample((6, *event), noise=IID.seeded(3))
     assert x.shape == (6, *event)
-    law = torch.distributions.Normal(0.0, float(sde.sigma(torch.ones((), dtype=torch.float64))))
-    torch.testing.assert_close(sde.prior.log_prob(x), law.log_prob(x.double()).flatten(1).sum(1))
+    distribution = torch.distributions.Normal(0.0, float(sde.sigma(torch.ones((), dtype=torch.float64))))
+    torch.testing.assert_close(sde.prior.log_prob(x), distribution.log_prob(x.double()).flatten(1).sum(1))
 
 
 def test_prior_samples_have_its_law(sde: SDE) -> None:

@@ -42,13 +42,13 @@ def write(folder: Path, config: dict[str, Any], data_spec: DataSpec) -> Path:
 
 def header_of(path: Path) -> dict[str, Any]:
     """What a checkpoint says."""
-    told: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())
-    return told
+    header: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())
+    return header
 
 
-def tell(path: Path, told: Any) -> None:
+def write_header(path: Path, header: Any) -> None:
     """Let a checkpoint say something else, with a checksum that fits."""
-    text = told if isinstance(told, bytes) else json.dumps(told).encode()
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
     (path / "checkpoint.json").write_bytes(text)
     (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
 
@@ -56,9 +56,9 @@ def tell(path: Path, told: Any) -> None:
 def replace(path: Path, name: str, content: bytes) -> None:
     """Put other content into a file of a checkpoint, with checksums that fit."""
     (path / name).write_bytes(content)
-    told = header_of(path)
-    told["sha256"][name] = hashlib.sha256(content).hexdigest()
-    tell(path, told)
+    header = header_of(path)
+    header["sha256"][name] = hashlib.sha256(content).hexdigest()
+    write_header(path, header)
 
 
 def opened(folder: Path, *trust: str) -> Run:

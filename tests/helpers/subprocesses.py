@@ -86,11 +86,11 @@ def ended(waited: Sequence[Child], limit: float = 60) -> list[TruncatedProcess]:
         os.kill(waited[rank].process.pid, signal.SIGUSR1)
     if hung:
         time.sleep(0.5)  # while they tell
-        told = (
+        outputs = (
             f"-- process {i}, ended with {child.process.exitcode}:\n{child.text()}"
             for i, child in enumerate(waited)
         )
-        pytest.fail(f"of {len(waited)} processes {hung} hung for {limit} s\n" + "\n".join(told))
+        pytest.fail(f"of {len(waited)} processes {hung} hung for {limit} s\n" + "\n".join(outputs))
     return [TruncatedProcess(child.process.exitcode, child.text()) for child in waited]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.reference.score_sde import Weights
 
 
-class Walk:
+class Reader:
     """Their layers by name, and the way down that the networks of images and of classes share.
 
     EDM's rewriting has an embedding of any width (``channel_mult_emb``) and augmentation labels, whose linear image
@@ -59,13 +59,13 @@ class Walk:
             x, h = change(x), change(h)
         h = self.conv(f"{name}.in_layers.2", h, outputs)
         modulated = self.config["use_scale_shift_norm"]
-        told = self.dense(f"{name}.emb_layers.1", F.silu(self.emb), (1 + modulated) * outputs)[
+        cond = self.dense(f"{name}.emb_layers.1", F.silu(self.emb), (1 + modulated) * outputs)[
             :, :, None, None
         ]
         if modulated:
-            h = self.norm(f"{name}.out_layers.0", h) * (1 + told[:, :outputs]) + told[:, outputs:]
+            h = self.norm(f"{name}.out_layers.0", h) * (1 + cond[:, :outputs]) + cond[:, outputs:]
         else:
-            h = self.norm(f"{name}.out_layers.0", h + told)
+            h = self.norm(f"{name}.out_layers.0", h + cond)
         h = self.conv(f"{name}.out_layers.3", F.silu(h), outputs)
         if x.shape[1] != outputs:
             x = self.conv(f"{name}.skip_connection", x, outputs, 1)
@@ -134,47 +134,47 @@ def forward(
     augment: Tensor | None = None,
 ) -> Tensor:
     """The output of their ``UNetModel`` at x, their labels t and classes y."""
-    walk, blocks = Walk(config, weights), config["num_res_blocks"]
-    walk.embed(t, augment)
+    reader, blocks = Reader(config, weights), config["num_res_blocks"]
+    reader.embed(t, augment)
     if config.get("num_classes"):
-        walk.emb = walk.emb + weights("label_emb.weight", config["num_classes"], walk.emb.shape[1])[y]
-    *skips, h = walk.down(x)
+        reader.emb = reader.emb + weights("label_emb.weight", config["num_classes"], reader.emb.shape[1])[y]
+    *skips, h = reader.down(x)
     if config.get("num_heads_upsample", -1) != -1:
-        walk.count = config["num_heads_upsample"]
-    number, factor = 0, 2 ** (len(walk.multipliers) - 1)
-    for level in reversed(range(len(walk.multipliers))):
+        reader.count = config["num_heads_upsample"]
+    number, factor = 0, 2 ** (len(reader.multipliers) - 1)
+    for level in reversed(range(len(reader.multipliers))):
         for index in range(blocks + 1):
             name, part = f"output_blocks.{number}", 1
-            outputs = int(walk.multipliers[level] * walk.width)
-            h = walk.block(f"{name}.0", torch.cat([h, skips.pop()], dim=1), outputs)
+            outputs = int(reader.multipliers[level] * reader.width)
+            h = reader.block(f"{name}.0", torch.cat([h, skips.pop()], dim=1), outputs)
             if factor in config["attention_resolutions"]:
-                h, part = walk.attention(f"{name}.1", h), 2
+                h, part = reader.attention(f"{name}.1", h), 2
             if level and index == blocks:
-                if walk.in_blocks:
-                    h = walk.block(f"{name}.{part}", h, h.shape[1], double)
+                if reader.in_blocks:
+                    h = reader.block(f"{name}.{part}", h, h.shape[1], double)
                 else:
                     h = double(h)
-                    h = walk.conv(f"{name}.{part}.conv", h, h.shape[1]) if walk.learned else h
+                    h = reader.conv(f"{name}.{part}.conv", h, h.shape[1]) if reader.learned else h
                 factor //= 2
             number += 1
     assert not skips
-    return walk.conv("out.2", F.silu(walk.norm("out.0", h)), config["out_channels"])
+    return reader.conv("out.2", F.silu(reader.norm("out.0", h)), config["out_channels"])
 
 
 def logits(config: Mapping[str, Any], weights: Weights, x: Tensor, t: Tensor) -> Tensor:
     """The output of their ``EncoderUNetModel`` at x and their labels t."""
-    walk, classes, pool = Walk(config, weights), config["out_channels"], config.get("pool", "adaptive")
-    walk.embed(t)
-    seen = walk.down(x)
+    reader, classes, pool = Reader(config, weights), config["out_channels"], config.get("pool", "adaptive")
+    reader.embed(t)
+    seen = reader.down(x)
     if pool.startswith("spatial"):
-        h = walk.dense("out.0", torch.cat([h.mean((2, 3)) for h in seen], dim=1), 2048)
-        h = F.relu(h) if pool == "spatial" else F.silu(walk.norm("out.1", h))
-        return walk.dense("out.2" if pool == "spatial" else "out.3", h, classes)
-    h = F.silu(walk.norm("out.0", seen[-1]))
+        h = reader.dense("out.0", torch.cat([h.mean((2, 3)) for h in seen], dim=1), 2048)
+        h = F.relu(h) if pool == "spatial" else F.silu(reader.norm("out.1", h))
+        return reader.dense("out.2" if pool == "spatial" else "out.3", h, classes)
+    h = F.silu(reader.norm("out.0", seen[-1]))
     if pool == "adaptive":
-        return walk.conv("out.3", h.mean((2, 3), keepdim=True), classes, 1)[:, :, 0, 0]
+        return reader.conv("out.3", h.mean((2, 3), keepdim=True), classes, 1)[:, :, 0, 0]
     h = h.flatten(2)
     h = torch.cat([h.mean(2, keepdim=True), h], dim=2)  # the average is one more place
     h = h + weights("out.2.positional_embedding", *h.shape[1:])
-    h = walk.heads(walk.along("out.2.qkv_proj", h, 3 * h.shape[1]), together=True)
-    return walk.along("out.2.c_proj", h, classes)[:, :, 0]
+    h = reader.heads(reader.along("out.2.qkv_proj", h, 3 * h.shape[1]), together=True)
+    return reader.along("out.2.c_proj", h, classes)[:, :, 0]

@@ -16,12 +16,12 @@ from tests.reference.score_sde import Weights
 
 
 def denoised(
-    walk: Any, config: Mapping[str, Any], weights: Weights, x: Tensor, sigma: Tensor, **told: Tensor
+    reader: Any, config: Mapping[str, Any], weights: Weights, x: Tensor, sigma: Tensor, **cond: Tensor
 ) -> Tensor:
     """Table 1 of Karras et al., 2022, around the network."""
     data = config["model"].get("sigma_data", 1.0)
     spread = (sigma**2 + data**2).sqrt().view(-1, 1, 1, 1)
-    out = walk(config, weights, x / spread, sigma, **told)
+    out = reader(config, weights, x / spread, sigma, **cond)
     return data**2 / spread**2 * x + sigma.view(-1, 1, 1, 1) * data / spread * out
 
 
@@ -74,8 +74,8 @@ def image_v1(
         channels = h.shape[1]
         flat = h.reshape(batch, max(1, channels // 32), -1)
         normal = (flat - flat.mean(2, keepdim=True)) / (flat.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
-        told = dense(f"{name}.mapper", mapped, 2 * channels)[:, :, None, None]
-        return normal.reshape(h.shape) * (1 + told[:, :channels]) + told[:, channels:]
+        cond = dense(f"{name}.mapper", mapped, 2 * channels)[:, :, None, None]
+        return normal.reshape(h.shape) * (1 + cond[:, :channels]) + cond[:, channels:]
 
     def block(name: str, h: Tensor, inner: int, outputs: int) -> Tensor:
         x = h if h.shape[1] == outputs else conv(f"{name}.skip", h, outputs, 1, bias=False)
@@ -106,11 +106,11 @@ def image_v1(
     def both(line: Any, h: Tensor) -> Tensor:
         return line(line(h).mT).mT
 
-    told = waves(weights, f"{wrap}timestep_embed.weight", sigma.log()[:, None] / 4, features)
+    cond = waves(weights, f"{wrap}timestep_embed.weight", sigma.log()[:, None] / 4, features)
     if numbers:
         given = torch.zeros(batch, numbers, dtype=x.dtype) if augment is None else augment
-        told = told + given @ weights(f"{wrap}mapping_cond.weight", features, numbers).T
-    mapped = F.gelu(dense("mapping.2", F.gelu(dense("mapping.0", told, features)), features))
+        cond = cond + given @ weights(f"{wrap}mapping_cond.weight", features, numbers).T
+    mapped = F.gelu(dense("mapping.2", F.gelu(dense("mapping.0", cond, features)), features))
 
     channels, depths, levels = model["channels"], model["depths"], len(model["depths"])
     outer = [channels[max(0, level - 1)] for level in range(levels)]
@@ -192,14 +192,14 @@ class Transformer:
     def scaled(self, name: str, h: Tensor) -> Tensor:
         return self.normal(h) * self.weights(f"{name}.scale", h.shape[-1])
 
-    def adaptive(self, name: str, h: Tensor, told: Tensor) -> Tensor:
-        return self.normal(h) * (1 + self.dense(f"{name}.linear", told, h.shape[-1])[:, None, None])
+    def adaptive(self, name: str, h: Tensor, cond: Tensor) -> Tensor:
+        return self.normal(h) * (1 + self.dense(f"{name}.linear", cond, h.shape[-1])[:, None, None])
 
     def gated(self, name: str, h: Tensor, units: int) -> Tensor:
         both = self.dense(f"{name}.up_proj", h, 2 * units)
         return self.dense(f"{name}.down_proj", both[..., :units] * F.gelu(both[..., units:]), h.shape[-1])
 
-    def told(
+    def cond(
         self, sigma: Tensor, width: int, depth: int, units: int, augment: Tensor, *more: Tensor
     ) -> Tensor:
         """Noise level, augmentation and what is given further, through the mapping network."""
@@ -248,7 +248,7 @@ def image_transformer_v2(
     condition: Tensor | None = None,
 ) -> Tensor:
     """Their hourglass: the output before preconditioning."""
-    model, walk = config["model"], Transformer(weights)
+    model, reader = config["model"], Transformer(weights)
     widths, depths, (ph, pw) = model["widths"], model["depths"], model["patch_size"]
     near, far = {"type": "neighborhood", "kernel_size": 7}, {"type": "global"}
     reaches = model.get("self_attns") or [near] * (len(widths) - 1) + [far]
@@ -258,10 +258,10 @@ def image_transformer_v2(
 
     def merge(h: Tensor, outputs: int, name: str, high: int = 2, wide: int = 2) -> Tensor:
         parts = [h[:, r::high, c::wide] for r in range(high) for c in range(wide)]
-        return walk.dense(f"{name}.proj", torch.cat(parts, -1), outputs)
+        return reader.dense(f"{name}.proj", torch.cat(parts, -1), outputs)
 
     def split(h: Tensor, outputs: int, name: str, high: int = 2, wide: int = 2) -> Tensor:
-        parts = walk.dense(f"{name}.proj", h, outputs * high * wide).chunk(high * wide, -1)
+        parts = reader.dense(f"{name}.proj", h, outputs * high * wide).chunk(high * wide, -1)
         out = h.new_zeros(batch, h.shape[1] * high, h.shape[2] * wide, outputs)
         for place, part in enumerate(parts):
             out[:, place // wide :: high, place % wide :: wide] = part
@@ -272,7 +272,7 @@ def image_transformer_v2(
         if kind["type"] != "none":
             at, size = f"{name}.self_attn", kind.get("d_head", 64)
             heads = width // size
-            query, key, value = walk.heads(at, walk.adaptive(f"{at}.norm", h, told), heads)
+            query, key, value = reader.heads(at, reader.adaptive(f"{at}.norm", h, cond), heads)
             scale = weights(f"{at}.scale", heads)[:, None, None]
             place = places(rows, columns).flatten()[:, None]
             omega = weights(f"{at}.pos_emb.freqs", heads, size // 8)[:, None]
@@ -283,19 +283,19 @@ def image_transformer_v2(
                 first, second, rest = part.split([size // 4, size // 4, size // 2], -1)
                 products.append(torch.cat([*turned(first, second, angle), rest], -1))
             seen = seen_by(kind, index, rows, columns)
-            h = h + walk.attended(at, h, *products, value, seen)
-        normal = walk.adaptive(f"{name}.ff.norm", h, told)
-        return h + walk.gated(f"{name}.ff", normal, hidden[level])
+            h = h + reader.attended(at, h, *products, value, seen)
+        normal = reader.adaptive(f"{name}.ff.norm", h, cond)
+        return h + reader.gated(f"{name}.ff", normal, hidden[level])
 
     extra = []
     if count:
-        extra.append(walk.classes(count, features, torch.full((batch,), count) if label is None else label))
+        extra.append(reader.classes(count, features, torch.full((batch,), count) if label is None else label))
     if numbers:
         given = torch.zeros(batch, numbers).double() if condition is None else condition
-        extra.append(walk.dense("mapping_cond_in_proj", given, features))
+        extra.append(reader.dense("mapping_cond_in_proj", given, features))
     described = torch.zeros(batch, 9).double() if augment is None else augment
     units = model.get("mapping_d_ff") or 3 * features
-    told = walk.told(sigma, features, model.get("mapping_depth", 2), units, described, *extra)
+    cond = reader.cond(sigma, features, model.get("mapping_depth", 2), units, described, *extra)
     h, kept = merge(x.permute(0, 2, 3, 1), widths[0], "patch_in", ph, pw), []
     for level, depth in enumerate(depths[:-1]):
         for index in range(depth):
@@ -310,7 +310,7 @@ def image_transformer_v2(
         h = (1 - share) * skip + share * h
         for index in range(depths[level]):
             h = layer(h, level, f"up_levels.{level}.{index}", index + depths[level])
-    return split(walk.scaled("out_norm", h), x.shape[1], "patch_out", ph, pw).permute(0, 3, 1, 2)
+    return split(reader.scaled("out_norm", h), x.shape[1], "patch_out", ph, pw).permute(0, 3, 1, 2)
 
 
 def image_transformer_v1(
@@ -323,33 +323,33 @@ def image_transformer_v1(
     augment: Tensor | None = None,
 ) -> Tensor:
     """Their first transformer: the output before preconditioning."""
-    model, walk = config["model"], Transformer(weights)
+    model, reader = config["model"], Transformer(weights)
     width, units, (ph, pw), batch = model["width"], model["d_ff"], model["patch_size"], len(x)
     count, heads = config.get("dataset", {}).get("num_classes", 0), model["width"] // 64
     extra = []
     if count:
-        extra.append(walk.classes(count, width, torch.full((batch,), count) if label is None else label))
+        extra.append(reader.classes(count, width, torch.full((batch,), count) if label is None else label))
     described = torch.zeros(batch, 9).double() if augment is None else augment
-    told = walk.told(sigma, width, 2, units, described, *extra)
+    cond = reader.cond(sigma, width, 2, units, described, *extra)
     tokens = x.unflatten(2, (-1, ph)).unflatten(4, (-1, pw)).permute(0, 2, 4, 1, 3, 5).flatten(3)
-    h = walk.dense("in_proj", tokens, width)
+    h = reader.dense("in_proj", tokens, width)
     rows, columns = h.shape[1:3]
     place = places(rows, columns, ph / pw).flatten()[:, None]
     for index in range(model["depth"]):
         at = f"blocks.{index}.self_attn"
-        query, key, value = walk.heads(at, walk.adaptive(f"{at}.norm", h, told), heads)
+        query, key, value = reader.heads(at, reader.adaptive(f"{at}.norm", h, cond), heads)
         scale = (weights(f"{at}.qk_norm.scale", heads).clamp(max=math.log(100)) / 2).exp()[:, None, None]
         omega_h, omega_w = (weights(f"{at}.pos_emb.freqs_{axis}", heads, 16).exp()[:, None] for axis in "hw")
         angle = torch.cat([omega_h * place.imag, omega_w * place.real], -1)
         products = []
         for part in (query, key):
-            part = walk.normal(part) * scale / 64**0.25  # the rest of their scale is that of all attention
+            part = reader.normal(part) * scale / 64**0.25  # the rest of their scale is that of all attention
             pairs = turned(part[..., ::2], part[..., 1::2], angle)
             products.append(torch.stack(pairs, -1).flatten(-2) / 64**0.25)
         everything = torch.ones(rows * columns, rows * columns, dtype=torch.bool)
-        h = h + walk.attended(at, h, *products, value, everything)
-        normal = walk.adaptive(f"blocks.{index}.ff.norm", h, told)
-        h = h + walk.gated(f"blocks.{index}.ff", normal, units)
-    out = walk.dense("out_proj", walk.scaled("out_norm", h), x.shape[1] * ph * pw)
+        h = h + reader.attended(at, h, *products, value, everything)
+        normal = reader.adaptive(f"blocks.{index}.ff.norm", h, cond)
+        h = h + reader.gated(f"blocks.{index}.ff", normal, units)
+    out = reader.dense("out_proj", reader.scaled("out_norm", h), x.shape[1] * ph * pw)
     out = out.unflatten(3, (-1, ph, pw)).permute(0, 3, 1, 4, 2, 5)
     return out.flatten(4, 5).flatten(2, 3)

@@ -50,8 +50,8 @@ class Augmented(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, mapping_cond: Tensor | None = None) -> Tensor:
         """Ask the network."""
         nothing = x.new_zeros(len(x), 9)
-        told = nothing if mapping_cond is None else mapping_cond
-        out: Tensor = self.inner_model(x, sigma, mapping_cond=told)
+        cond = nothing if mapping_cond is None else mapping_cond
+        out: Tensor = self.inner_model(x, sigma, mapping_cond=cond)
         return out
 
 

@@ -35,7 +35,7 @@ def _random_tensors(text: str) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in made.items()}
 
 
-def walk(
+def evaluate(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
     x: Tensor,
@@ -96,10 +96,10 @@ def forward(
         if change is not None:
             x, h = change(x), change(h)
         h = conv(f"{name}.conv1", h, outputs)
-        told = dense(f"{name}.time_emb_proj", F.silu(emb), (1 + modulated) * outputs)[:, :, None, None]
-        h = norm(f"{name}.norm2", h if modulated else h + told, groups_of(outputs))
+        cond = dense(f"{name}.time_emb_proj", F.silu(emb), (1 + modulated) * outputs)[:, :, None, None]
+        h = norm(f"{name}.norm2", h if modulated else h + cond, groups_of(outputs))
         if modulated:
-            h = h * (1 + told[:, :outputs]) + told[:, outputs:]
+            h = h * (1 + cond[:, :outputs]) + cond[:, outputs:]
         h = conv(f"{name}.conv2", F.silu(h), outputs)
         if x.shape[1] != outputs or (change is not None and skip):
             x = conv(f"{name}.conv_shortcut", x, outputs, 1)

@@ -19,12 +19,12 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(1, 1, 3, padding=1)
-        self.told = nn.Linear(9, 1, bias=False)
+        self.embedding = nn.Linear(9, 1, bias=False)
         self.calls: list[torch.Tensor | None] = []
 
     def forward(self, x, c_noise, *, augment=None):
         self.calls.append(augment)
-        return self.conv(x) if augment is None else self.conv(x) + self.told(augment)[:, :, None, None]
+        return self.conv(x) if augment is None else self.conv(x) + self.embedding(augment)[:, :, None, None]
 
 
 def images(count: int, seed: int) -> Dataset:

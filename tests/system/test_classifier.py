@@ -12,7 +12,7 @@ from sde_gen.cli.build import DataSpec
 from sde_gen.cli.run import load_classifier, load_run
 from sde_gen.data import Digits
 from tests.helpers import commands, stored_run
-from tests.helpers.stored_run import header_of, tell
+from tests.helpers.stored_run import header_of, write_header
 
 DIGITS = DataSpec(shape=(1, 8, 8), levels=17, classes=10)
 SMALL = [
@@ -82,13 +82,13 @@ def test_a_classifier_of_an_earlier_version_opens_and_continues(trained, tmp_pat
     expected = load_classifier(folder, run).log_probs(x, t)
     shutil.copytree(folder, tmp_path / "new")
     path = folder / "checkpoints" / f"{256:012d}"
-    told = header_of(path)
-    config = told["about"]["config"]
+    header = header_of(path)
+    config = header["about"]["config"]
     config["encoder"] = config.pop("model")
     for key in ("weighting", "preview"):
         del config[key]
     for objective in ({"objective": config.pop("objective")}, {}):
-        tell(path, {**told, "about": {**told["about"], "config": {**config, **objective}}})
+        write_header(path, {**header, "about": {**header["about"], "config": {**config, **objective}}})
         assert torch.equal(load_classifier(folder, run).log_probs(x, t), expected)
         if objective:
             shutil.copytree(folder, tmp_path / "old")

@@ -256,7 +256,7 @@ def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_p
     shutil.copytree(run, tmp_path / "copy")
     path = checkpoint.paths(tmp_path / "copy" / "checkpoints")[-1]
     header = json.loads((path / "checkpoint.json").read_text())
-    for kind, told, words in (
+    for kind, content, words in (
         *(
             ("facts", data_spec, "invalid data metadata")
             for data_spec in ([], {}, {**header["about"]["facts"], "shape": 3})
@@ -264,7 +264,7 @@ def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_p
         ("facts", {**header["about"]["facts"], "classes": "x"}, "invalid data metadata"),
         *(("config", config, "no network") for config in ([], {**header["about"]["config"], "model": None})),
     ):
-        text = json.dumps({**header, "about": {**header["about"], kind: told}})
+        text = json.dumps({**header, "about": {**header["about"], kind: content}})
         (path / "checkpoint.json").write_text(text)
         (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text.encode()).hexdigest())
         assert words in mistake(capfd, "sample", f"run={tmp_path / 'copy'}", f"out={tmp_path}")

@@ -247,7 +247,7 @@ def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: A
 def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A network of images without classes, one with them that is told the class too, and what does not go together."""
     convert_guided(tmp_path, "free", "guided_diffusion", out_channels=6)
-    convert_guided(tmp_path, "told", "guided_diffusion", out_channels=3, num_classes=5)
+    convert_guided(tmp_path, "conditional", "guided_diffusion", out_channels=3, num_classes=5)
     kind = "guided_diffusion_classifier"
     convert_guided(tmp_path, "classifier", kind, out_channels=5, pool="attention")
     convert_guided(tmp_path, "linear", kind, out_channels=5, noise_schedule="linear")
@@ -263,15 +263,15 @@ def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.C
     plain, four = drawn("free"), drawn("free", *by, "guidance.scale=3", "label=4")
     np.testing.assert_array_equal(drawn("free", *by, "guidance.scale=0", "label=4"), plain)
     assert np.abs(four - plain).max() > 1e-3
-    told = drawn("told", "label=4")
+    conditional = drawn("conditional", "label=4")
     np.testing.assert_array_equal(
-        drawn("told", *by, "guidance.pass_label=true", "guidance.scale=0", "label=4"), told
+        drawn("conditional", *by, "guidance.pass_label=true", "guidance.scale=0", "label=4"), conditional
     )
-    both = drawn("told", *by, "guidance.pass_label=true", "guidance.scale=3", "label=4")
-    assert np.abs(both - told).max() > 1e-3
+    both = drawn("conditional", *by, "guidance.pass_label=true", "guidance.scale=3", "label=4")
+    assert np.abs(both - conditional).max() > 1e-3
     for run, words, answer in (
         ("free", (*by, "label=5"), "the classes are 0 to 4"),
-        ("told", (*by, "label=4"), "guidance.pass_label=true"),
+        ("conditional", (*by, "label=4"), "guidance.pass_label=true"),
         ("free", (*by, "guidance.pass_label=true", "label=4"), "was trained without labels"),
         ("free", (by[0], f"guidance.classifier={tmp_path / 'linear'}", "label=4"), "trained with sde="),
         ("classifier", (), "holds a classifier, which cannot sample"),

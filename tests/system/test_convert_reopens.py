@@ -93,8 +93,8 @@ def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
         if found.config in seen:
             continue
         seen.append(found.config)
-        told = stored_run.header_of(path)
-        stored_run.tell(path, {**told, "about": {**told["about"], "config": found.config}})
+        header = stored_run.header_of(path)
+        stored_run.write_header(path, {**header, "about": {**header["about"], "config": found.config}})
         again = opened(tmp_path / "run").denoiser
         assert again.sde == build.model(OmegaConf.create(found.config), run.data_spec).sde, said
     assert tried == 30 + len(CHAINS) + 4 + 2

@@ -78,9 +78,9 @@ def opened_run(run: str = "runs/g") -> Run:
 def opened(run: Run | None = None, **moved: Any) -> tuple[Splits, list[str]]:
     """The data of a run, and what is warned of."""
     run = run or opened_run()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        return open_data(run, moved), [str(one.message) for one in told]
+        return open_data(run, moved), [str(one.message) for one in caught]
 
 
 def about(run: str) -> Any:
@@ -90,9 +90,9 @@ def about(run: str) -> Any:
 def without(run: str, key: str) -> None:
     """Make the run one of an earlier version, which said less."""
     for path in checkpoint.paths(Path(run) / "checkpoints"):
-        told = json.loads((path / "checkpoint.json").read_text())
-        del told["about"][key]
-        text = json.dumps(told).encode()
+        header = json.loads((path / "checkpoint.json").read_text())
+        del header["about"][key]
+        text = json.dumps(header).encode()
         (path / "checkpoint.json").write_bytes(text)
         (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
 
@@ -101,13 +101,13 @@ def without(run: str, key: str) -> None:
 
 
 def test_the_checkpoint_knows_its_data(home: Path) -> None:
-    told = about("runs/g")["data"]
+    identity = about("runs/g")["data"]
     splits = ImageFolder(root="d", size=8, channels=1).load()
-    assert told["class_names"] == ["cat", "dog"]
-    assert told["train"]["samples"] + told["test"]["samples"] == 20
-    assert told["train"]["fingerprint"] == splits.train.fingerprint()
-    assert DataIdentity.read(told) == DataIdentity.of(splits, told["places"])
-    assert Path(told["places"]["root"]).is_absolute()
+    assert identity["class_names"] == ["cat", "dog"]
+    assert identity["train"]["samples"] + identity["test"]["samples"] == 20
+    assert identity["train"]["fingerprint"] == splits.train.fingerprint()
+    assert DataIdentity.read(identity) == DataIdentity.of(splits, identity["places"])
+    assert Path(identity["places"]["root"]).is_absolute()
 
 
 def test_a_cache_and_memory_have_one_fingerprint(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_description_of_data_that_is_none_is_refused(bad: object) -> None:
 
 
 def test_data_of_the_training_open_without_a_word(home: Path) -> None:
-    splits, told = opened()
+    splits, caught = opened()
     assert splits.train.class_names == ("cat", "dog")
-    assert not told
+    assert not caught
 
 
 @pytest.mark.parametrize("change", ["ant", "zebra", "renamed", "unlabelled"])
@@ -164,21 +164,21 @@ def test_other_classes_are_refused(home: Path, change: str) -> None:
 def test_changed_images_are_said(home: Path) -> None:
     before = ImageFolder(root="d", size=8, channels=1).load()
     images(home / "d", "cat", count=30)
-    _, told = opened()
-    assert len(told) == 1
-    assert "not those that runs/g was trained on" in told[0]
-    assert f"train split {len(before.train)} -> " in told[0]
+    _, caught = opened()
+    assert len(caught) == 1
+    assert "not those that runs/g was trained on" in caught[0]
+    assert f"train split {len(before.train)} -> " in caught[0]
     shutil.rmtree(home / "d")
     images(home / "d", "cat", "dog", seed=1)
-    _, told = opened()
-    assert f"test split has other samples ({before.test.fingerprint()} -> " in told[0]
+    _, caught = opened()
+    assert f"test split has other samples ({before.test.fingerprint()} -> " in caught[0]
 
 
 def test_a_run_of_an_earlier_version_still_opens(home: Path) -> None:
     without("runs/g", "data")
-    splits, told = opened()
+    splits, caught = opened()
     assert len(splits.train) + len(splits.test) == 20
-    assert not told
+    assert not caught
     images(home / "d", "ant")
     with pytest.raises(ValueError, match=r"3 classes \(ant, cat, dog\), but .* with 2 classes,"):
         opened()
@@ -232,14 +232,14 @@ def test_data_are_found_from_another_working_directory(
     shutil.rmtree(home / "d")
     (trained / "aside").rename(trained / "d")
     try:
-        splits, told = opened()
-        assert told == [f"the data are read from where they lay in training: data.root={trained / 'd'}"]
+        splits, caught = opened()
+        assert caught == [f"the data are read from where they lay in training: data.root={trained / 'd'}"]
         images(home / "d", "cat", "dog", seed=5)  # a folder of the same name is not that of the training
-        again, told = opened()
+        again, caught = opened()
         assert again.train.fingerprint() == splits.train.fingerprint()
-        assert len(told) == 1
-        _, told = opened(root="d")
-        assert "not those" in told[0]
+        assert len(caught) == 1
+        _, caught = opened(root="d")
+        assert "not those" in caught[0]
     finally:
         (trained / "d").rename(trained / "aside")
 
@@ -266,10 +266,10 @@ def test_caches_shards_and_their_index_are_found_and_may_move(
     indexed, cached = trained_on(index="i"), trained_on(cache="c")
     values = Shards(train="s/train-*.tar", size=8).load().train.values[:]
 
-    def expect(run: Run, *told: str, **moved: Any) -> None:
+    def expect(run: Run, *expected: str, **moved: Any) -> None:
         splits, warned = opened(run, **moved)
         assert torch.equal(splits.train.values[:], values)
-        assert warned == [f"the data are read from where they lay in training: {one}" for one in told]
+        assert warned == [f"the data are read from where they lay in training: {one}" for one in expected]
 
     expect(indexed)
     expect(cached)
@@ -335,10 +335,10 @@ def test_going_on_with_more_images_is_said_and_with_other_classes_refused(
 
 def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: Path) -> None:
     without("runs/g", "data")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         enter("train", *SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g", "engine.images=96")
-    assert not [one for one in told if "data" in str(one.message)]
+    assert not [one for one in caught if "data" in str(one.message)]
     assert about("runs/g")["data"]["class_names"] == ["cat", "dog"]
 
 
@@ -361,9 +361,9 @@ def test_a_finished_training_says_what_it_does_not_do(home: Path, capfd: pytest.
     enter("train", *words, "data.root=d3", *idle)
     changed = " ".join(capfd.readouterr().out.split())
     assert "was finished before, and nothing is trained" in changed
-    told = changed.partition("change nothing")[0]
+    ignored = changed.partition("change nothing")[0]
     for word in idle:
-        assert re.search(rf"\b{re.escape(word.partition('=')[0])}(\.\w+)*: ", told), word
+        assert re.search(rf"\b{re.escape(word.partition('=')[0])}(\.\w+)*: ", ignored), word
     assert "threads=1" not in changed
     images(home / "d2", "cat", "dog", seed=4)
     said = mistake(capfd, "train", *words, "data.root=d2", "optimizer.lr=0.1")

@@ -101,9 +101,12 @@ def train(
         training = trainer(folder, settings=settings, callbacks=[seen], strategy=strategy, **parts)
         training.stop = lambda: strategy.rank == strategy.size - 1 and training.images >= stop_at
         training.run()
-        told = {"losses": torch.tensor(seen.losses), "validation": torch.tensor(training.validation_loss())}
+        results = {
+            "losses": torch.tensor(seen.losses),
+            "validation": torch.tensor(training.validation_loss()),
+        }
         state = {name: strategy.full_tensor(value) for name, value in weights(training).items()}
-        torch.save({**state, **told}, out.with_suffix(f".{strategy.rank}"))
+        torch.save({**state, **results}, out.with_suffix(f".{strategy.rank}"))
 
 
 SETTINGS = {"images": 96, "batch_size": 8, "accumulation": 2, "validate": 10}

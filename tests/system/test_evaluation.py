@@ -239,14 +239,14 @@ def test_any_number_of_processes_finds_the_same(
     assert done.stdout.count("evaluation of") == 1, "one process speaks"
 
 
-def cramped(room: int) -> Callable[[DictConfig], Run]:
+def cramped(capacity: int) -> Callable[[DictConfig], Run]:
     """Open a run on a device that has room for so many images."""
 
     def opened(config: DictConfig) -> Run:
         found = loud(config)
 
         def check(net: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            if len(given[0]) > room:
+            if len(given[0]) > capacity:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
         found.denoiser.net.register_forward_pre_hook(check)
@@ -263,10 +263,10 @@ def test_a_batch_that_does_not_fit_is_halved(
     monkeypatch.setattr(evaluate, "load_run", loud)
     enter("evaluate", *words, f"out={tmp_path / 'whole'}")
     monkeypatch.setattr(evaluate, "load_run", cramped(3))
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         enter("evaluate", *words, f"out={tmp_path / 'parts'}")
-    assert [str(note.message) for note in told if "memory" in str(note.message)] == [
+    assert [str(note.message) for note in caught if "memory" in str(note.message)] == [
         "out of memory with a batch of 8 samples; continuing with 4",
         "out of memory with a batch of 4 samples; continuing with 2",
     ]

@@ -28,8 +28,8 @@ def run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def two(*words: list[str]) -> tuple[list[int], str]:
-    """Let two processes sample, each told its own words; return how they ended and what they said."""
-    found = run_processes([(enter, "sample", *told) for told in words])
+    """Let two processes sample, each with its own arguments; return exit codes and output."""
+    found = run_processes([(enter, "sample", *arguments) for arguments in words])
     return [code for code, _ in found], "".join(text for _, text in found)
 
 
@@ -72,18 +72,18 @@ def test_a_task_is_the_work_of_one(run: Path, tmp_path: Path) -> None:
 class Small(nn.Module):
     """A network for whose input there is little memory."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.room = room
+        self.capacity = capacity
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) > self.room:
+        if len(x) > self.capacity:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return x + 1
 
 
-def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
-    net = Small(room)
+def drawing(folder: Path, capacity: int, **more: Any) -> SampleGeneration:
+    net = Small(capacity)
 
     def draw(rows: range, hooks: list) -> torch.Tensor:
         x_t = torch.tensor(list(rows), dtype=torch.float32).unsqueeze(1)
@@ -98,11 +98,11 @@ def drawing(folder: Path, room: int, **more: Any) -> SampleGeneration:
 
 
 def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        drawn = drawing(tmp_path, room=3, record_trajectory=True).samples()
+        drawn = drawing(tmp_path, capacity=3, record_trajectory=True).samples()
     assert drawn is not None
-    assert [str(note.message) for note in told] == [
+    assert [str(note.message) for note in caught] == [
         "out of memory with a batch of 8 samples; continuing with 4",
         "out of memory with a batch of 4 samples; continuing with 2",
     ]
@@ -113,27 +113,27 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("room", "divisible"), [(0, True), (3, False)])
+@pytest.mark.parametrize(("capacity", "divisible"), [(0, True), (3, False)])
 @pytest.mark.filterwarnings("ignore:out of memory")
-def test_a_batch_that_cannot_be_halved_is_an_error(tmp_path: Path, room: int, divisible: bool) -> None:
+def test_a_batch_that_cannot_be_halved_is_an_error(tmp_path: Path, capacity: int, divisible: bool) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        drawing(tmp_path, room, splittable=divisible).samples()
+        drawing(tmp_path, capacity, splittable=divisible).samples()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:out of memory")
 def test_preparation_is_given_every_batch_size(tmp_path: Path) -> None:
     """Before the first part of a size; a preparation that does not fit halves it too."""
-    told: list[int] = []
+    sizes: list[int] = []
 
     def prepare(size: int) -> None:
-        told.append(size)
+        sizes.append(size)
         if size > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    drawn = drawing(tmp_path, room=3, on_resize=prepare).samples()
+    drawn = drawing(tmp_path, capacity=3, on_resize=prepare).samples()
     assert drawn is not None
-    assert told == [8, 4, 2]
+    assert sizes == [8, 4, 2]
     assert drawn.x.flatten().tolist() == list(range(1, 12))
 
 

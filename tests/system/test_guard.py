@@ -26,7 +26,7 @@ from sde_gen.solver import DPMSolverPP
 BUDGET = json.loads(FILE.read_text())
 
 
-def told(folder) -> list[str]:
+def printed(folder) -> list[str]:
     return excess(dict(counts(trainer(str(folder), **COUNTED))), BUDGET["counts"])
 
 
@@ -42,7 +42,7 @@ def test_needless_copies_in_the_network_are_seen(tmp_path, monkeypatch):
     """Before every normalization: by the training and the likelihood; solvers are not to blame."""
     normalize = GroupNorm.forward
     monkeypatch.setattr(GroupNorm, "forward", lambda self, x: normalize(self, x.clone().clone().clone()))
-    words = told(tmp_path)
+    words = printed(tmp_path)
     assert {line.partition(":")[0] for line in words} == {"training step", "likelihood, an evaluation"}
     assert all("megabytes" in line for line in words)
 
@@ -53,7 +53,7 @@ def test_needless_copies_in_a_solver_are_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(
         DPMSolverPP, "step", lambda self, model, x_t, *rest: step(self, model, x_t.clone().clone(), *rest)
     )
-    (words,) = told(tmp_path)
+    (words,) = printed(tmp_path)
     assert words.startswith("dpm_solver_pp, a step outside the network:")
     assert "megabytes" in words
 

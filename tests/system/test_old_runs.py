@@ -18,7 +18,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import renamed
 from sde_gen.training.precision import Auto
 from tests.helpers.commands import enter, mistake
-from tests.helpers.stored_run import header_of, tell
+from tests.helpers.stored_run import header_of, write_header
 
 OLD = Path(__file__).parents[1] / "data" / "run_v0_1"
 SAMPLES = "66c9358f904c5bcf4ed9b1987e36b1ac157517c5ca90ecc9b593344dfa259a32"
@@ -137,7 +137,7 @@ def test_stored_settings_of_a_stranger_build_nothing(run, capfd):
     path = run / "checkpoints" / "000000000032"
     header = header_of(path)
     header["about"]["config"]["optimizer"] = {"_target_": "os.system", "command": "true"}
-    tell(path, header)
+    write_header(path, header)
     assert "os.system" in mistake(capfd, "train", f"run={run}", "engine.images=64")
     enter("train", f"run={run}", "engine.images=48", "optimizer=adam")  # then the stored one is not read
 

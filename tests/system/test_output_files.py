@@ -52,9 +52,9 @@ def test_numbers_outlive_their_pictures(
 ) -> None:
     for name in ("save_samples", "save_gif", "save_panels"):
         monkeypatch.setattr(sample, name, fail)
-    with pytest.warns(UserWarning, match="was not made") as told:
+    with pytest.warns(UserWarning, match="was not made") as caught:
         enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
-    assert [Path(str(note.message).split()[2]).name for note in told] == [
+    assert [Path(str(note.message).split()[2]).name for note in caught] == [
         "samples.png",
         "trajectory.gif",
         "trajectory.png",
@@ -139,10 +139,10 @@ def test_numbers_outlive_their_report(
         monkeypatch.setattr(reports, name, fail)
     out = run / "samples" / "late"
     before = (run / "report.html").read_bytes()
-    with pytest.warns(UserWarning, match="the report .* was not made") as told:
+    with pytest.warns(UserWarning, match="the report .* was not made") as caught:
         enter("sample", f"run={run}", "n=5", "steps=3", f"out={out}")
-    assert len(told) == 2
-    assert "the file of that name is an older one" in str(told[1].message)
+    assert len(caught) == 2
+    assert "the file of that name is an older one" in str(caught[1].message)
     assert sorted(os.listdir(out)) == ["samples.json", "samples.npz", "samples.png"]
     assert (run / "report.html").read_bytes() == before
     assert "report" not in capfd.readouterr().out
@@ -178,9 +178,9 @@ def test_loggers_by_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
         "256",
     ]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-    with pytest.warns(UserWarning, match="was written with other settings") as told:
+    with pytest.warns(UserWarning, match="was written with other settings") as caught:
         enter("train", f"run={tmp_path / 'run'}", "engine.images=320", "loggers=[csv]")
-    assert not any(word in str(note.message) for note in told for word in ("command", "logging"))
+    assert not any(word in str(note.message) for note in caught for word in ("command", "logging"))
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
 
 

@@ -164,12 +164,12 @@ def test_replicas_raise_what_stopped_the_first(tmp_path: Path) -> None:
 def damaged(folder: Path, kind: Callable[[], Strategy], file: str) -> None:
     """Every process verifies a share of the files, and all go back together."""
     with init_distributed(kind) as strategy:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = checkpoint.latest(folder, strategy=strategy)
         assert found is not None
         assert found.images == 64
-        assert any(file in str(warning.message) for warning in told)
+        assert any(file in str(warning.message) for warning in caught)
 
 
 def unreadable(folder: Path) -> None:

@@ -335,7 +335,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
         apply_guidance(config, replace(run, conditioning=Label(classes=10, dropout=0.0)))
 
 
-def told(capfd, *arguments):
+def error_of(capfd, *arguments):
     """What the command says, line breaks and borders of its tables aside."""
     capfd.readouterr()
     enter("sample", *arguments)
@@ -355,7 +355,7 @@ def test_samples_far_outside_the_data_are_never_silent(runs, tmp_path, capfd):
         f"out={tmp_path}",
     )
     with pytest.warns(UserWarning, match="more than data and noise explain"):
-        said = told(capfd, *wild)
+        said = error_of(capfd, *wild)
     x = np.load(tmp_path / "samples.npz")["model_space"]
     share = float((np.abs(x) > 1.2).mean())
     assert share > 0.3  # so that this test tests something
@@ -384,6 +384,6 @@ def test_solvers_that_couple_a_batch_say_so_where_there_is_more_than_one(runs, t
     given = (f"run={runs / 'plain'}", f"out={tmp_path}", "n=3", "steps=2")
     words = "with another batch_size than 2, or another n than 3"
     coupled = ("solver=torch_diffeq", "solver.integrator.rtol=0.1", "solver.integrator.atol=0.1")
-    assert words in told(capfd, *given, *coupled, "batch_size=2")
-    assert words not in told(capfd, *given, *coupled, "batch_size=3")
-    assert words not in told(capfd, *given, "solver=ddim", "batch_size=2")
+    assert words in error_of(capfd, *given, *coupled, "batch_size=2")
+    assert words not in error_of(capfd, *given, *coupled, "batch_size=3")
+    assert words not in error_of(capfd, *given, "solver=ddim", "batch_size=2")

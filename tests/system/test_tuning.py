@@ -34,17 +34,17 @@ def run(trained, tmp_path_factory):
 
 def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
     enter("benchmark", f"run={run}", *LITTLE, f"out={tmp_path}")
-    told = capfd.readouterr().out
+    printed = capfd.readouterr().out
     found = json.loads((tmp_path / "tuning.json").read_text())
     assert [choice["nfe"] for choice in found["choices"]] == [2, 4]
     assert {(row["solver"], row["grid"]) for row in found["tried"]} == {
         (solver, grid) for solver in ("ddim", "straight_adams") for grid in ("karras", "angle")
     }
     assert all(choice["error"] > found["reference_error"] for choice in found["choices"])
-    assert f"the reference itself is off by {found['reference_error']:.0e}" in told
-    assert "\N{HORIZONTAL ELLIPSIS}" not in told  # the table fits into 80 columns
+    assert f"the reference itself is off by {found['reference_error']:.0e}" in printed
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed  # the table fits into 80 columns
     assert (tmp_path / "tuning.png").stat().st_size > 1000
-    command = next(word for word in told.split() if word.startswith("settings="))
+    command = next(word for word in printed.split() if word.startswith("settings="))
     assert command == f"settings={tmp_path / 'tuned-2.yaml'}"
     moved = OmegaConf.load(tmp_path / "tuned-4.yaml")
     assert len(moved.grid.times) == moved.steps + 1 == 5

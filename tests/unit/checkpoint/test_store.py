@@ -243,7 +243,7 @@ def test_a_damaged_one_takes_no_place_of_a_whole_one(tmp_path):
     assert same(checkpoint.latest(tmp_path), made(192, 0.4))
 
 
-def tell(path, text):
+def write_header(path, text):
     """Let a checkpoint say something else, with a checksum made to fit."""
     (path / "checkpoint.json").write_bytes(text)
     (path / "checkpoint.json.sha256").write_text(hashlib.sha256(text).hexdigest())
@@ -265,7 +265,7 @@ LIES = {
 
 
 @pytest.mark.parametrize(
-    "told",
+    "damaged",
     [
         *({name.strip(): lie} for name, lie in LIES.items()),
         b"[]",
@@ -274,14 +274,14 @@ LIES = {
         b"{\xff",
         b"9" * 5000,
     ],
-    ids=lambda told: str(told)[:30],
+    ids=lambda damaged: str(damaged)[:30],
 )
-def test_a_checkpoint_that_lies_of_itself_is_no_checkpoint(tmp_path, told):
+def test_a_checkpoint_that_lies_of_itself_is_no_checkpoint(tmp_path, damaged):
     checkpoint.save(tmp_path, made(64, 0.2))
     path = checkpoint.save(tmp_path, made(128, 0.1))
-    if isinstance(told, dict):
-        told = json.dumps({**json.loads((path / "checkpoint.json").read_bytes()), **told}).encode()
-    tell(path, told)
+    if isinstance(damaged, dict):
+        damaged = json.dumps({**json.loads((path / "checkpoint.json").read_bytes()), **damaged}).encode()
+    write_header(path, damaged)
     with pytest.raises(ValueError, match="000000000128"):
         checkpoint.load(path)
     with pytest.warns(UserWarning, match=r"000000000128.*going back to .*000000000064"):

@@ -21,7 +21,7 @@ import torch
 from sde_gen.cli.build import DataSpec
 from tests.helpers import mutation, stored_run
 from tests.helpers.mutation import places
-from tests.helpers.stored_run import header_of, opened, replace, tell
+from tests.helpers.stored_run import header_of, opened, replace, write_header
 
 LONGEST = 500
 """Letters of a refusal, at most."""
@@ -121,14 +121,14 @@ def test_a_network_far_larger_than_the_stored_one_is_not_built(
     examples: dict[str, Path], tmp_path: Path, example: str, key: str, value: Any
 ) -> None:
     path = copied(examples[example], tmp_path / "run")
-    told = header_of(path)
+    stored = header_of(path)
     *inner, last = key.split(".")
-    node = told["about"]["config"]
+    node = stored["about"]["config"]
     for part in inner:
         node = node[int(part) if part.isdecimal() else part]
     assert last in node
     node[last] = value
-    tell(path, told)
+    write_header(path, stored)
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(ValueError, match=r"network|size|betas|levels|sides|values") as refusal:
         opened(tmp_path / "run")
@@ -245,10 +245,10 @@ def retold(content: bytes, draw: random.Random) -> bytes:
         return safetensors.torch.save(tensors)
     header = json.loads(content[8 : 8 + size])
     header = header if draw.random() < 0.3 else {"__metadata__": {"rows": '{"a": [0, 1]}'}, **header}
-    told = json.dumps(
+    stored = json.dumps(
         lied({"about": {"config": header, "facts": header}}, draw)["about"].get("config")
     ).encode()
-    return struct.pack("<Q", draw.choice([len(told), len(told), 2**40, 0])) + told + content[8 + size :]
+    return struct.pack("<Q", draw.choice([len(stored), len(stored), 2**40, 0])) + stored + content[8 + size :]
 
 
 def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str, int]:
@@ -260,14 +260,14 @@ def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str
             (path / unread).unlink()
         what = draw.choice(["config"] * 6 + ["tensors", "bytes"])
         if what == "config":
-            tell(path, lied(header_of(path), draw))
+            write_header(path, lied(header_of(path), draw))
         elif what == "tensors":
             replace(path, FILES[2], retold((path / FILES[2]).read_bytes(), draw))
         else:
             name = draw.choice(FILES)
             content = spoiled((path / name).read_bytes(), draw)
             if name == FILES[0]:
-                tell(path, content)
+                write_header(path, content)
             elif name == FILES[2] and draw.random() < 0.8:
                 replace(path, name, content)
             else:

@@ -279,10 +279,10 @@ def test_a_hostile_run_folder_writes_nothing(tmp_path: Path) -> None:
     config = stored_run.config_of("data=moons", "model=mlp", "codec=affine", "model.width=8")
     path = stored_run.write(tmp_path / "run", config, DataSpec(shape=(2,), levels=None, classes=0))
     stored_run.opened(tmp_path / "run")
-    told = stored_run.header_of(path)
+    header = stored_run.header_of(path)
     for place in ("codec", "parametrization", "model", "sde", "data"):
         changed = {**config, place: {**BOARD, "folder": str(tmp_path / "loot")}}
-        stored_run.tell(path, {**told, "about": {**told["about"], "config": changed}})
+        stored_run.write_header(path, {**header, "about": {**header["about"], "config": changed}})
         with pytest.raises(ValueError, match=f"as {place}"):
             stored_run.opened(tmp_path / "run")
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]

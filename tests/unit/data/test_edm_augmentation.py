@@ -93,10 +93,10 @@ def test_a_label_of_zeros_means_an_unchanged_image() -> None:
     values = torch.randint(
         0, 256, (4000, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    changed, told = EDMAugmentation(probability=0.5).augment(values, torch.Generator().manual_seed(1))
-    zero = (told["augment"] == 0).all(1)
+    changed, conditioning = EDMAugmentation(probability=0.5).augment(values, torch.Generator().manual_seed(1))
+    zero = (conditioning["augment"] == 0).all(1)
     same = (changed == values).flatten(1).all(1)
-    assert told["augment"].shape == (4000, 9)
+    assert conditioning["augment"].shape == (4000, 9)
     assert (
         20 < int(zero.sum()) < 200
     )  # 4000 / 2 / 2^5 x-flips and five others, but for y-flips that are drawn as none
@@ -127,12 +127,12 @@ def test_shares_and_distributions_are_those_asked_for() -> None:
 
 def test_a_sample_s_change_is_its_own_and_the_probability_of_zero_is_none() -> None:
     values = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    whole, told = EDMAugmentation(probability=0.8).augment(values, torch.Generator().manual_seed(3))
+    whole, conditioning = EDMAugmentation(probability=0.8).augment(values, torch.Generator().manual_seed(3))
     others = values.clone()
     others[1:] = 0  # as where another process reads them
     part, again = EDMAugmentation(probability=0.8).augment(others, torch.Generator().manual_seed(3))
     assert torch.equal(whole[0], part[0])
-    assert torch.equal(told["augment"], again["augment"])
+    assert torch.equal(conditioning["augment"], again["augment"])
     generators = [torch.Generator().manual_seed(4) for _ in range(2)]
     none = EDMAugmentation(probability=0.0, x_flip=False)
     assert torch.equal(none.augment(values, generators[0])[0], NoAugmentation()(values, generators[1]))

@@ -29,7 +29,7 @@ def mixture(sde: str, event: tuple[int, ...] = (3,)) -> MixtureDenoiser:
     return MixtureDenoiser(sde=make("sde", sde), means=means, covs=roots @ roots.mT, weights=weights)
 
 
-def law(model: MixtureDenoiser, t: Tensor) -> MixtureSameFamily:
+def distribution(model: MixtureDenoiser, t: Tensor) -> MixtureSameFamily:
     """The density of x_t by torch.distributions, from what the constructor was given, for one time."""
     alpha, sigma = model.sde.marginal(t)
     covs = model.axes @ torch.diag_embed(model.variances) @ model.axes.mT
@@ -47,7 +47,7 @@ def points(event: tuple[int, ...] = (3,), dtype: torch.dtype = torch.float64) ->
 @pytest.mark.parametrize("t", TIMES, ids=["scalar", "batch"])
 def test_log_prob(sde: str, event: tuple[int, ...], t: Tensor) -> None:
     model, x = mixture(sde, event), points(event)
-    expected = [law(model, u).log_prob(row.flatten()) for row, u in zip(x, t.expand(5), strict=True)]
+    expected = [distribution(model, u).log_prob(row.flatten()) for row, u in zip(x, t.expand(5), strict=True)]
     torch.testing.assert_close(model.log_prob(x, t), torch.stack(expected))
 
 
@@ -100,7 +100,7 @@ def test_responsibilities() -> None:
         r = model.responsibilities(x, t)
         assert r.shape == (5, 3)
         for i, u in enumerate(t.expand(5)):
-            q = law(model, u)
+            q = distribution(model, u)
             joint = q.mixture_distribution.logits + q.component_distribution.log_prob(x[i])
             torch.testing.assert_close(r[i], torch.softmax(joint, 0))
 

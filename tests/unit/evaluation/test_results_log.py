@@ -23,9 +23,9 @@ def row(image: int, value: float = 0.5) -> dict[str, float]:
 
 
 def begun(path: Path, settings: dict[str, object] = SETTINGS) -> ResultsLog:
-    ledger = ResultsLog(path, settings)
-    ledger.begin()
-    return ledger
+    log = ResultsLog(path, settings)
+    log.begin()
+    return log
 
 
 def test_results_are_there_for_the_next_process(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_line_that_a_kill_cut_is_no_result(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole) - 1, whole.index(b"\n") + 1, -7):
         path.write_bytes(whole[:length])
-        ledger = ResultsLog(path, SETTINGS)
+        log = ResultsLog(path, SETTINGS)
         complete = whole[:length].count(b"\n") - 1
-        assert len(ledger.rows()) == complete
-        ledger.append([row(5)])
+        assert len(log.rows()) == complete
+        log.append([row(5)])
         found = ResultsLog(path, SETTINGS).rows()
         assert 5 in found
         assert len(found) in (complete + 1, complete + 2), "a line cut just before its end is whole"
@@ -102,12 +102,12 @@ def hold(path: Path, ready: Any) -> None:
 
 def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
-    ledger, ready = begun(path), subprocesses.context().Event()
+    log, ready = begun(path), subprocesses.context().Event()
     with subprocesses.children() as begin:
         other = begin(hold, path, ready)
         assert ready.wait(30)
         before = time.monotonic()
-        ledger.append([row(0)])
+        log.append([row(0)])
         assert time.monotonic() - before > 0.2
         subprocesses.ended([other])
 
@@ -115,12 +115,12 @@ def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
 def fill(path: Path) -> None:
     """Write until the file may not grow: what a full disk does, some bytes and then an error."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    ledger = begun(path)
+    log = begun(path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
     def on_and_on() -> None:
         for image in range(100):
-            ledger.append([row(image)])
+            log.append([row(image)])
 
     with pytest.raises(OSError, match="the same command goes on") as full:
         on_and_on()
@@ -132,18 +132,18 @@ def test_what_fits_on_the_disk_stays(tmp_path: Path) -> None:
     with subprocesses.children() as begin:
         (found,) = subprocesses.ended([begin(fill, path)])
     assert found.code == 0, found.text
-    ledger = ResultsLog(path, SETTINGS)
-    done = set(ledger.rows())
+    log = ResultsLog(path, SETTINGS)
+    done = set(log.rows())
     assert len(done) > 10
     assert done == set(range(len(done)))
-    ledger.append([row(99)])
+    log.append([row(99)])
     assert set(begun(path).rows()) == {*done, 99}
 
 
 def test_a_disk_that_fails_loses_nothing_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bpd.jsonl"
-    ledger = begun(path)
-    ledger.append([row(0)])
+    log = begun(path)
+    log.append([row(0)])
 
     def full(file: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -151,15 +151,15 @@ def test_a_disk_that_fails_loses_nothing_of_before(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(module.os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            ledger.append([row(1)])
-    ledger.append([row(2)])
+            log.append([row(1)])
+    log.append([row(2)])
     assert {0, 2} <= set(begun(path).rows())
 
 
 def write(path: Path, first: int) -> None:
-    ledger = ResultsLog(path, SETTINGS)
+    log = ResultsLog(path, SETTINGS)
     for image in range(first, first + 50):
-        ledger.append([row(image), row(image + 1000)])
+        log.append([row(image), row(image + 1000)])
 
 
 def test_processes_write_side_by_side(tmp_path: Path) -> None:

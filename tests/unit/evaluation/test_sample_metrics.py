@@ -37,10 +37,10 @@ def gaussian(d: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn(d, generator=generator, dtype=torch.float64) / 4, root @ root.mT + 0.1 * torch.eye(d)
 
 
-def drawn(n: int, law: tuple[Tensor, Tensor], seed: int) -> Tensor:
+def drawn(n: int, distribution: tuple[Tensor, Tensor], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(n, len(law[0]), generator=generator, dtype=torch.float64)
-    return (law[0] + z @ torch.linalg.cholesky(law[1]).mT).float()
+    z = torch.randn(n, len(distribution[0]), generator=generator, dtype=torch.float64)
+    return (distribution[0] + z @ torch.linalg.cholesky(distribution[1]).mT).float()
 
 
 def closed_form(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> float:
@@ -83,17 +83,18 @@ def test_frechet_distance_of_samples() -> None:
 
 
 def test_standard_error_of_the_frechet_distance_is_that_of_repeats() -> None:
-    law, other = gaussian(6, 3), gaussian(6, 4)
+    distribution, other = gaussian(6, 3), gaussian(6, 4)
     exact = FeatureSet(what="exact", given=Statistics(mean=other[0], cov=other[1]))
     found = [
-        FrechetDistance(features=PIXELS).checked(features(drawn(200, law, seed)), exact)
+        FrechetDistance(features=PIXELS).checked(features(drawn(200, distribution, seed)), exact)
         for seed in range(120)
     ]
     repeats = torch.tensor([one.value for one in found]).std()
     mean = torch.tensor([one.se for one in found]).square().mean().sqrt()
     assert 0.75 < float(mean / repeats) < 1.33
     bias, rest = (
-        torch.tensor([[*one.quantities.values()][i].value for one in found]).mean() - closed_form(law, other)
+        torch.tensor([[*one.quantities.values()][i].value for one in found]).mean()
+        - closed_form(distribution, other)
         for i in (0, 1)
     )
     error = float(repeats) / len(found) ** 0.5

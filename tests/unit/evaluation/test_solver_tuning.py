@@ -143,10 +143,10 @@ def test_moves_shrink_until_the_time_is_the_best() -> None:
 
 
 def test_tuning_reports_its_progress() -> None:
-    told = []
+    updates = []
     setting = tried(5)["ddim", "uniform"]
-    tuner([setting], progress=lambda: told.append(1)).errors(setting)
-    assert len(told) > 2
+    tuner([setting], progress=lambda: updates.append(1)).errors(setting)
+    assert len(updates) > 2
 
 
 def test_refuses_what_it_cannot_compare() -> None:

@@ -12,10 +12,10 @@ from tests.helpers import oracles
 def test_score_is_gradient_of_torch_distributions(rho: float) -> None:
     z = torch.tensor(oracles.starts() / oracles.RATIOS[0] * max(rho, 1), requires_grad=True)
     means, covs, weights = (torch.tensor(part) for part in oracles.MIXTURE)
-    law = MixtureSameFamily(
+    distribution = MixtureSameFamily(
         Categorical(weights), MultivariateNormal(means, covs + rho**2 * torch.eye(2).double())
     )
-    (gradient,) = torch.autograd.grad(law.log_prob(z).sum(), z)
+    (gradient,) = torch.autograd.grad(distribution.log_prob(z).sum(), z)
     np.testing.assert_allclose(
         oracles.score(z.detach().numpy(), rho), gradient.numpy(), rtol=1e-10, atol=1e-12
     )

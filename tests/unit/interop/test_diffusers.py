@@ -37,7 +37,7 @@ from sde_gen.sde import (
 )
 from sde_gen.solver import DDIM, Ancestral, ReverseDiffusion
 from tests.helpers.stored_run import read_back
-from tests.reference.unet2d import random_tensors, walk
+from tests.reference.unet2d import evaluate, random_tensors
 
 GOLDEN = os.environ.get("SDE_GEN_GOLDEN")
 CHAIN = {
@@ -243,7 +243,7 @@ def test_every_variant_equals_the_reference_network(name: str) -> None:
     ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config)))
     exact = {key: value.double() for key, value in tensors.items()}
     mine = with_slope(lambda x: as_theirs(ours, config, x, t, **label), x)
-    theirs = with_slope(lambda x: walk(exact, config, x, t, **label), x)
+    theirs = with_slope(lambda x: evaluate(exact, config, x, t, **label), x)
     assert max(distances(mine, theirs)) < 1e-9
 
 

@@ -334,8 +334,8 @@ def test_a_network_of_classes_and_augmentations() -> None:
     silent = net(x, c_noise)
     assert torch.equal(net(x, c_noise, label=torch.tensor([3, 3])), silent)
     assert torch.equal(net(x, c_noise, augment=torch.zeros(2, 2)), silent)
-    told = [net(x, c_noise, label=classes), net(x, c_noise, augment=torch.ones(2, 2))]
-    assert all((one - silent).abs().min() > 1e-6 for one in told)
+    conditioned = [net(x, c_noise, label=classes), net(x, c_noise, augment=torch.ones(2, 2))]
+    assert all((one - silent).abs().min() > 1e-6 for one in conditioned)
     with pytest.raises(ValueError, match="without classes"):
         made()(x, c_noise, label=classes)
     with pytest.raises(ValueError, match="without augmentations"):

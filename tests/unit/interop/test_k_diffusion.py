@@ -46,8 +46,8 @@ PLAIN: dict[str, Any] = {
 UNETS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
     "without_augmentation": {**PLAIN, "augment_wrapper": False},
-    "told_more": {**PLAIN, "mapping_cond_dim": 3},
-    "told_numbers_alone": {**PLAIN, "mapping_cond_dim": 3, "augment_wrapper": False},
+    "extra_conditioning": {**PLAIN, "mapping_cond_dim": 3},
+    "extra_conditioning_only": {**PLAIN, "mapping_cond_dim": 3, "augment_wrapper": False},
     "variance": {**PLAIN, "has_variance": True, "patch_size": 2},
     "one_level": {**PLAIN, "depths": [2], "channels": [128], "self_attn_depths": [True], "sigma_data": 1.0},
     "patches": {**PLAIN, "patch_size": 2, "input_size": [8, 16]},
@@ -154,7 +154,7 @@ KINDS = {
     "image_transformer_v1": VIT,
 }
 GOLDEN = Path(__file__).parents[2] / "data" / "k_diffusion_image_v1"
-WALKS = {name: getattr(k_diffusion_reference, name) for name in KINDS}
+REFERENCES = {name: getattr(k_diffusion_reference, name) for name in KINDS}
 
 
 def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
@@ -177,7 +177,7 @@ def config_of(model: dict[str, Any]) -> dict[str, Any]:
     return {"model": rest, "dataset": {"num_classes": classes, "cond_dropout_rate": 0.2}}
 
 
-def file_of(config: dict[str, Any], **told: Tensor) -> dict[str, Tensor]:
+def file_of(config: dict[str, Any], **conditioned: Tensor) -> dict[str, Tensor]:
     """Random tensors of all names that the walk asks for, and the filters."""
     tensors, random = drawn()
     model = config["model"]
@@ -191,7 +191,7 @@ def file_of(config: dict[str, Any], **told: Tensor) -> dict[str, Tensor]:
             tensors[name][0] = 5.0  # beyond their limit
         return tensors[name].double()
 
-    denoised(WALKS[model["type"]], config, weights, *points(model), **told)
+    denoised(REFERENCES[model["type"]], config, weights, *points(model), **conditioned)
     return tensors | (k_diffusion_reference.filters(model) if model["type"] == "image_v1" else {})
 
 
@@ -201,13 +201,16 @@ def plain(kind: str) -> dict[str, Tensor]:
     return file_of(config_of(KINDS[kind]))
 
 
-def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **told: Tensor) -> None:
+def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **conditioned: Tensor) -> None:
     """Outputs and input gradients of our denoiser and of a function of theirs of x and sigma, to rounding."""
     ours = denoiser_of(found)
     x, sigma = points(model)
     cotangent = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     answers = []
-    for function in (lambda x: ours(x, sigma / model["sigma_max"], **told).x0, lambda x: expected(x, sigma)):
+    for function in (
+        lambda x: ours(x, sigma / model["sigma_max"], **conditioned).x0,
+        lambda x: expected(x, sigma),
+    ):
         place = x.clone().requires_grad_()
         out = function(place)
         (slope,) = torch.autograd.grad(out, place, cotangent)
@@ -216,11 +219,11 @@ def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **told:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize(("name", "told"), [*((name, True) for name in UNETS), ("plain", False)])
-def test_every_u_net_equals_the_reference_network(name: str, told: bool) -> None:
+@pytest.mark.parametrize(("name", "conditioned"), [*((name, True) for name in UNETS), ("plain", False)])
+def test_every_u_net_equals_the_reference_network(name: str, conditioned: bool) -> None:
     model = UNETS[name]
     numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
-    cond = {"augment": torch.randn(3, numbers).double()} if told and numbers else {}
+    cond = {"augment": torch.randn(3, numbers).double()} if conditioned and numbers else {}
     config = {"model": model}
     tensors = file_of(config, **cond)
     found = k_diffusion.read(tensors, config)
@@ -228,7 +231,7 @@ def test_every_u_net_equals_the_reference_network(name: str, told: bool) -> None
     assert not left
     compare(
         found,
-        lambda x, sigma: denoised(WALKS["image_v1"], config, given(tensors), x, sigma, **cond),
+        lambda x, sigma: denoised(REFERENCES["image_v1"], config, given(tensors), x, sigma, **cond),
         model,
         **cond,
     )
@@ -246,16 +249,16 @@ def test_every_u_net_is_theirs(name: str) -> None:
     skipped = [key for key, why in found.unused.items() if "skip_stages" in why]
     assert bool(skipped) == (model.get("skip_stages", 0) > 0)
     numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
-    told = torch.randn(3, numbers).double() if numbers else None
+    conditioned = torch.randn(3, numbers).double() if numbers else None
     theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
     compare(
         found,
-        lambda x, sigma: theirs(x, sigma, mapping_cond=told),
+        lambda x, sigma: theirs(x, sigma, mapping_cond=conditioned),
         model,
-        **({"augment": told} if numbers else {}),
+        **({"augment": conditioned} if numbers else {}),
     )
-    walked = set(file_of({"model": model}))
-    assert walked == set(state) - {key for key in state if key.removeprefix("inner_model.") in skipped}
+    names = set(file_of({"model": model}))
+    assert names == set(state) - {key for key in state if key.removeprefix("inner_model.") in skipped}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
@@ -424,7 +427,7 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "conditioned"),
     [
         *(pytest.param(model, True, id=name) for name, model in HOURGLASSES.items()),
         *(pytest.param(model, True, id=f"v1_{name}") for name, model in VITS.items()),
@@ -435,10 +438,10 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
         pytest.param(VITS["classes"], False, id="v1_classes_silent"),
     ],
 )
-def test_every_transformer_equals_the_reference_network(model: dict[str, Any], told: bool) -> None:
+def test_every_transformer_equals_the_reference_network(model: dict[str, Any], conditioned: bool) -> None:
     config = config_of(model)
     cond: dict[str, Tensor] = {}
-    if told:
+    if conditioned:
         cond["augment"] = torch.randn(3, 9, generator=torch.Generator().manual_seed(5)).double()
         if config["dataset"]["num_classes"]:
             cond["label"] = torch.tensor([0, 2, 3])
@@ -450,7 +453,7 @@ def test_every_transformer_equals_the_reference_network(model: dict[str, Any], t
     assert found.classes == config["dataset"]["num_classes"]
     compare(
         found,
-        lambda x, sigma: denoised(WALKS[model["type"]], config, given(tensors), x, sigma, **cond),
+        lambda x, sigma: denoised(REFERENCES[model["type"]], config, given(tensors), x, sigma, **cond),
         model,
         **cond,
     )
@@ -468,13 +471,13 @@ def test_every_first_transformer_is_theirs(name: str) -> None:
     assert set(state) == set(file_of(config))
     found = k_diffusion.read(state, config)
     net.load_state_dict(state)
-    told, cond = torch.randn(3, 9).double(), {"label": torch.tensor([0, 2, 3])} if classes else {}
+    conditioned, cond = torch.randn(3, 9).double(), {"label": torch.tensor([0, 2, 3])} if classes else {}
     theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
     class_cond = cond.get("label")
     compare(
         found,
-        lambda x, sigma: theirs(x, sigma, aug_cond=told, class_cond=class_cond),
+        lambda x, sigma: theirs(x, sigma, aug_cond=conditioned, class_cond=class_cond),
         model,
-        augment=told,
+        augment=conditioned,
         **cond,
     )

@@ -93,14 +93,14 @@ def test_gaussian_decoder_is_right_up_to_the_noise_at_its_time(name):
     torch.testing.assert_close(found.prior, true.prior)
 
 
-LAWS = {
+TIME_SAMPLERS = {
     "importance": Importance(),
     "log_normal": LogNormal(mean=-1.0, std=6.0),
     "mixture": Mixture(first=Importance(), second=Log1pSNR(), share=0.3),
 }
 
 
-@pytest.mark.parametrize("times", LAWS)
+@pytest.mark.parametrize("times", TIME_SAMPLERS)
 @pytest.mark.parametrize(
     "name", ["vp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ve", "edm"))]
 )
@@ -111,7 +111,7 @@ def test_the_law_of_times_divides_out(name, times):
         replace(FINE, times=Shared(each), strata=500)(
             model, x0, decoder=GaussianDecoder(), noise=noise
         ).diffusion
-        for each in (Log1pSNR(), LAWS[times])
+        for each in (Log1pSNR(), TIME_SAMPLERS[times])
     )
     torch.testing.assert_close(noise.mean(other), noise.mean(usual), rtol=0, atol=2e-3)
 

@@ -250,7 +250,7 @@ def test_the_numbers_of_a_network_run_from_minus_one_to_one() -> None:
     assert bool((learned.predict(undecided, x, marginal).nu == 0.5).all())
 
 
-class Told(nn.Module):
+class Conditioned(nn.Module):
     """Noise that knows its class, and the class as variance."""
 
     def forward(self, x: Tensor, c_noise: Tensor, *, label: Tensor | None = None) -> Tensor:
@@ -260,15 +260,15 @@ class Told(nn.Module):
 
 def test_guidance_keeps_the_variance_of_the_model_it_guides() -> None:
     """Of the two models on a line that of the class: the variance is no score, and has no line."""
-    model = NetworkDenoiser(net=Told(), sde=DDPM(), parametrization=LearnedVariance(mean=Eps()))
+    model = NetworkDenoiser(net=Conditioned(), sde=DDPM(), parametrization=LearnedVariance(mean=Eps()))
     x, t, label = torch.ones(2, 1, 2, 2).double(), torch.tensor(0.5).double(), torch.tensor([0, 2])
 
     class Classifier:
         def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
             return -(x_t**2).flatten(1).sum(1)
 
-    told = model(x, t, label=label).nu
-    assert torch.equal(CFG(denoiser=model, scale=3.0, rescale=0.5)(x, t, label=label).nu, told)
+    expected = model(x, t, label=label).nu
+    assert torch.equal(CFG(denoiser=model, scale=3.0, rescale=0.5)(x, t, label=label).nu, expected)
     by_classifier = ClassifierGuidance(denoiser=model, classifier=Classifier(), scale=2.0)
     assert torch.equal(by_classifier(x, t, label=label).nu, model(x, t).nu)
     with pytest.raises(ValueError, match="predicts none"):

@@ -24,7 +24,7 @@ def source(request: pytest.FixtureRequest) -> Noise:
     return SOURCES[request.param](4)
 
 
-def walk(noise: Noise, x: Tensor, times: list[float]) -> list[Tensor]:
+def random_walk(noise: Noise, x: Tensor, times: list[float]) -> list[Tensor]:
     """Unnormalized increments along the times."""
     return [math.sqrt(abs(v - u)) * noise(x, u, v).double() for u, v in pairwise(times)]
 
@@ -108,9 +108,11 @@ def test_path_is_refined_consistently() -> None:
     x = torch.empty(3, 50, dtype=torch.float64)
     fine = np.linspace(1, 1e-5, 41).tolist()
     coarse = fine[::8]
-    sums = torch.stack(walk(Brownian([1, 2, 3]), x, fine)).unflatten(0, (5, 8)).sum(1)
-    torch.testing.assert_close(torch.stack(walk(Brownian([1, 2, 3]), x, coarse)), sums, rtol=0, atol=1e-6)
-    up = walk(Brownian([1, 2, 3]), x, coarse[::-1])
+    sums = torch.stack(random_walk(Brownian([1, 2, 3]), x, fine)).unflatten(0, (5, 8)).sum(1)
+    torch.testing.assert_close(
+        torch.stack(random_walk(Brownian([1, 2, 3]), x, coarse)), sums, rtol=0, atol=1e-6
+    )
+    up = random_walk(Brownian([1, 2, 3]), x, coarse[::-1])
     torch.testing.assert_close(torch.stack(up), -sums.flip(0), rtol=0, atol=1e-6)
 
 
@@ -191,7 +193,7 @@ def test_brownian_paths_serve_grids_of_a_thousand_steps() -> None:
 
 def test_deeper_path_meets_the_coarser_one() -> None:
     x, u = torch.empty(2, 5, dtype=torch.float64), [0.0, 1 / 16, 0.25, 0.6875, 1.0]
-    shallow, deep = (torch.stack(walk(Brownian([1, 2], depth=d), x, u)) for d in (4, 20))
+    shallow, deep = (torch.stack(random_walk(Brownian([1, 2], depth=d), x, u)) for d in (4, 20))
     torch.testing.assert_close(deep, shallow, rtol=0, atol=1e-6)
 
 

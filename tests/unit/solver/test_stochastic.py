@@ -56,7 +56,7 @@ class Counted(PerSample):
         return super().normal(x)
 
 
-def walk(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
+def chain(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
     """Samples of the mixture."""
     process = make("sde", sde) if isinstance(sde, str) else sde
     times = oracles.ratio_times(process, steps)
@@ -80,7 +80,7 @@ def walk(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
     ids=["2m", "3m", "2m first step", "3m first step", "restart", "restart of multistep"],
 )
 def test_limits_are_other_solvers(ours: Solver, theirs: Solver, steps: int, sde: str) -> None:
-    torch.testing.assert_close(walk(ours, sde, steps), walk(theirs, sde, steps), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(chain(ours, sde, steps), chain(theirs, sde, steps), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [3, 7, 20])
@@ -113,10 +113,10 @@ def test_long_last_steps_leave_the_spread_of_the_data(solver: Solver, sde: str) 
 
 def test_without_churn_it_is_heun_in_sigma_over_alpha() -> None:
     """Which is the time of EDM's process, up to a factor."""
-    heun = walk(Heun(), "edm")
+    heun = chain(Heun(), "edm")
     for solver in (EDMChurn(s_churn=0.0), EDMChurn(s_min=1e3), EDMChurn(s_max=1e-3)):
-        torch.testing.assert_close(walk(solver, "edm"), heun, rtol=1e-9, atol=1e-9)
-    assert not torch.allclose(walk(EDMChurn(), "edm"), heun, atol=1e-3)
+        torch.testing.assert_close(chain(solver, "edm"), heun, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(chain(EDMChurn(), "edm"), heun, atol=1e-3)
 
 
 @pytest.mark.parametrize("sde", ["vp", "edm"])
@@ -206,7 +206,7 @@ def test_restart_refuses_nonsense() -> None:
             Restart(**wrong)
     for wrong in ({"ratio_min": 0.01}, {"ratio_max": 30.0}):
         with pytest.raises(ValueError, match="within the grid"):
-            walk(Restart(**wrong), "vp")
+            chain(Restart(**wrong), "vp")
 
 
 class Costly(Heun):

@@ -167,12 +167,12 @@ def test_graphs_train_the_same(tmp_path, accumulation):
     denoisers = [NetworkDenoiser(net=deep(), sde=VP(), parametrization=Eps()).cuda() for _ in range(2)]
     eager = trainer(tmp_path / "a", denoiser=denoisers[0], settings=numbers)
     graphs = trainer(tmp_path / "b", denoiser=denoisers[1], settings=numbers, compiler=Graphs())
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert eager.run()
         assert graphs.run()
-    failed = any("not compiled" in str(note.message) for note in told)
-    assert not failed or accumulation > 1, [str(note.message) for note in told]
+    failed = any("not compiled" in str(note.message) for note in caught)
+    assert not failed or accumulation > 1, [str(note.message) for note in caught]
     for name, value in weights(eager).items():
         torch.testing.assert_close(weights(graphs)[name], value, rtol=1e-4, atol=1e-5)
 
@@ -213,10 +213,10 @@ def test_a_u_net_with_generated_code(dtype):
         return [out.detach().float(), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
 
     eager = results()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Blocks().compile(net, results)
-    assert not [warning for warning in told if "not compiled" in str(warning.message)]
+    assert not [warning for warning in caught if "not compiled" in str(warning.message)]
     compiled = results()
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
     for mine, theirs in zip(compiled, eager, strict=True):

@@ -63,13 +63,13 @@ def test_a_bad_sample_is_named_with_its_time_and_noise_level(tmp_path):
     ):
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
 
-    told = json.loads((tmp_path / "a" / "not_finite.json").read_text())
+    summary = json.loads((tmp_path / "a" / "not_finite.json").read_text())
     tensors = safetensors.torch.load_file(tmp_path / "a" / "not_finite.safetensors")
-    assert (told["step"], told["seed"]) == (step, 3)
-    assert [sample["row"] for sample in told["samples"]] == [row]
+    assert (summary["step"], summary["seed"]) == (step, 3)
+    assert [sample["row"] for sample in summary["samples"]] == [row]
     assert tensors["x0"].isnan().all(1).nonzero().flatten().tolist() == [row]
     assert tensors["per_sample"].isnan().nonzero().flatten().tolist() == [row]
-    sample, t = told["samples"][0], tensors["t"][row]
+    sample, t = summary["samples"][0], tensors["t"][row]
     assert sample["t"] == float(t)
     assert sample["sigma"] == float(training.denoiser.sde.sigma(t))
     assert sample["log_snr"] == float(training.denoiser.sde.log_snr(t))
@@ -169,8 +169,8 @@ def test_exploded_weights_are_never_saved(tmp_path, lr, words):
         training.run()
     after = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
     assert after == before
-    told = json.loads((tmp_path / "not_finite.json").read_text())
-    assert (told["step"], told["weights"]) == (10, "after the step")
+    summary = json.loads((tmp_path / "not_finite.json").read_text())
+    assert (summary["step"], summary["weights"]) == (10, "after the step")
     going_on = trainer(tmp_path, settings={**OFTEN, "images": 160, "keep": 1})
     assert going_on.run()
     assert checkpoint.latest(tmp_path / "checkpoints").images == 160
@@ -227,14 +227,14 @@ def test_the_reproducer_reproduces_the_step(tmp_path):
     with pytest.raises(FloatingPointError, match="batch and weights are in"):
         training.run()
     tensors = safetensors.torch.load_file(tmp_path / "not_finite.safetensors")
-    told = json.loads((tmp_path / "not_finite.json").read_text())
-    assert told["about"]["config"] == {"name": "tiny"}
-    fresh = trainer(tmp_path / "fresh", settings={**SETTINGS, "seed": told["seed"]}, init=7)
+    summary = json.loads((tmp_path / "not_finite.json").read_text())
+    assert summary["about"]["config"] == {"name": "tiny"}
+    fresh = trainer(tmp_path / "fresh", settings={**SETTINGS, "seed": summary["seed"]}, init=7)
     net = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
     fresh.denoiser.net.load_state_dict(net)
     fresh.denoiser.train()
     played = fresh.train_step.compute_gradients(
-        fresh.denoiser, told["step"], fresh.metrics.forward_backward_timer
+        fresh.denoiser, summary["step"], fresh.metrics.forward_backward_timer
     )
     assert torch.equal(torch.cat([x0 for x0, _ in played]), tensors["x0"])
     assert torch.equal(torch.cat([loss.per_sample for _, loss in played]), tensors["per_sample"])

@@ -99,13 +99,17 @@ def test_a_warm_up_longer_than_the_training_is_warned_of(tmp_path):
 def test_accumulated_micro_batches_are_the_big_batch(tmp_path):
     results = {}
     for accumulation in (1, 2, 8):
-        told = Records()
+        callback = Records()
         training = exact(
-            tmp_path / str(accumulation), callbacks=[told], images=80, log_every=8, accumulation=accumulation
+            tmp_path / str(accumulation),
+            callbacks=[callback],
+            images=80,
+            log_every=8,
+            accumulation=accumulation,
         )
         start = flat(training)
         assert training.run()
-        results[accumulation] = flat(training), [record["grad_norm"] for record in told.records]
+        results[accumulation] = flat(training), [record["grad_norm"] for record in callback.records]
         assert (flat(training) - start).norm() > 0.1  # it did learn
     for accumulation in (2, 8):
         torch.testing.assert_close(results[accumulation][0], results[1][0], rtol=1e-12, atol=1e-13)
@@ -358,17 +362,17 @@ def test_callbacks_are_called_with_what_happened(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    told = Records()
+    callback = Records()
     training = trainer(
         tmp_path,
         settings={"images": 3200, "batch_size": 32, "log_every": 640},
         optimizer=Adam(lr=1e-2),
-        callbacks=[told],
+        callbacks=[callback],
     )
     before = training.validation_loss()
     training.run()
     assert training.validation_loss() < 0.6 * before
-    assert told.records[-1]["loss"] < 0.7 * told.records[0]["loss"]
+    assert callback.records[-1]["loss"] < 0.7 * callback.records[0]["loss"]
 
 
 def test_held_out_loss_is_of_the_average_and_the_same_every_time(tmp_path):
