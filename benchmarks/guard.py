@@ -3,7 +3,7 @@
     python -m benchmarks.guard            # make guard: compare with benchmarks/guard.json
     python -m benchmarks.guard --record   # after a change that is worth its price: write the file anew
 
-Two guards, neither of which minds a busy machine. Work is counted: operators that PyTorch is told to do, bytes of new
+Two guards, neither of which depends on the load of the machine. Work is counted: PyTorch operators, bytes of new
 tensors, FLOPs of convolutions and products. Counts are the same every time; a version of PyTorch that splits its work
 otherwise needs a new file. Time is that of the process, on one thread in float32, over that of a step that never
 changes (``frozen_step.py``), in turns. The lower quartile of the ratio over rounds moves by a few per cent, however
@@ -52,7 +52,7 @@ Counts = dict[str, float]
 
 
 class Work(TorchDispatchMode):
-    """Count what PyTorch is told to do inside the block.
+    """Count the PyTorch operators inside the block.
 
     Attributes:
         operators: number of operators.
@@ -90,7 +90,7 @@ def counted(work: Callable[[], object], share: int = 1) -> Counts:
 
 
 def trainer(folder: str, *, width: int, batch: int) -> Trainer:
-    """A small training by its door's configuration."""
+    """A small training with the configuration of its command."""
     values = torch.randint(0, 256, (256, 3, SIDE, SIDE), dtype=torch.uint8)
     images = Dataset(values=values, labels=None, levels=256, classes=0)
     network = [f"model.width={width}", "model.blocks=1", "model.dropout=0.1"]

@@ -2,10 +2,9 @@
 
     python benchmarks/import_weights.py [--out FOLDER]
 
-A network of guided-diffusion with random weights is written as a file of safetensors and of torch.save; the door
-``convert`` then reads each in a process of its own, whose largest memory is what the system says. A process that
-imports the package and reads nothing says what of it is PyTorch. Prints a table and writes JSON with machine, commit
-and versions.
+A network of guided-diffusion with random weights is written as a file of safetensors and of torch.save; the
+command ``convert`` then reads each in a separate process, whose peak memory is measured. A process that only imports
+the package measures the share of PyTorch. Prints a table and writes JSON with machine, commit and versions.
 """
 
 import argparse

@@ -43,7 +43,7 @@ def order(method: Method, path: Track) -> tuple[float | None, str]:
     """The larger slope, and why there is none."""
     try:
         pairs = [[error(method, path, steps) for steps in ends] for ends in (COARSE, FINE)]
-    except Exception as failure:  # another package's: told in the table
+    except Exception as failure:  # of another package: shown in the table
         return None, f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
     slopes = [math.log2(a / b) / 3 for a, b in pairs if math.isfinite(a) and math.isfinite(b) and b > 0]
     return (max(slopes), "") if slopes else (None, "not finite")

@@ -1,12 +1,12 @@
-"""Time samplers on networks for images: what share of the time is not the network's?
+"""Time samplers on networks for images: the share of time outside the network.
 
     python -m benchmarks.sample_overhead [--rounds 5] [--steps 6] [--batches 16 64] [--device auto] [--out FOLDER]
 
-Everything that ``python -m sde_gen.sample`` does for a batch is timed: prior, walk, the last step to clean images and
-the check that they are finite. It is told in two ways. ``in the walk`` (CPU only) is the time outside the calls of the
-network, by the clock, in one and the same run. ``beside bare calls`` is the time of the run over that of as many calls
-of the network on samples of the same shape, less one; the two take turns, and what differs by less than the spread of
-its rounds (quartiles) is not resolved. There a GPU that waits for the host shows, and what the walk does to caches.
+Everything that ``python -m sde_gen.sample`` does for a batch is timed: prior, solver steps, the last step to clean
+images and the check that they are finite. Two figures are reported. ``in the sampler`` (CPU only) is the wall time
+outside the network calls of a run. ``beside bare calls`` is the time of the run over that of as many network calls on
+samples of the same shape, less one; the two alternate, and differences below the spread of the rounds (quartiles) are
+not resolved. It includes the time that a GPU waits for the host, and cache effects of the sampler.
 
 On CUDA the network is that of CIFAR-10 (DDPM++, 62 million parameters, random weights), and the script also gives the
 images per second at 10 and 35 evaluations an image, by format and compiler, from as many batches as fit into --seconds
@@ -120,7 +120,7 @@ def overhead(subject: Subject, solver: str, batch: int, arguments: argparse.Name
         beside.append(taken[sample] / taken[bare] - 1)
     found = {"network": subject.name, "solver": solver, "batch": batch, "calls": calls}
     found |= {"milliseconds_a_call": 1e3 * taken[bare] / calls, "beside_bare_calls": quartiles(beside)}
-    return found if device.type == "cuda" else {**found, "in_the_walk": quartiles(inside)}
+    return found if device.type == "cuda" else {**found, "in_the_sampler": quartiles(inside)}
 
 
 def throughput(subject: Subject, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -199,7 +199,7 @@ def main() -> None:
     path.write_text(json.dumps({**facts, "rows": rows, "throughput": speeds}, indent=1) + "\n")
     console.print_summary(
         f"share of the time outside the network, {name(facts)}, {arguments.steps} steps",
-        ["network", "solver", "batch", "calls", "ms a call", "in the walk", "beside bare calls"],
+        ["network", "solver", "batch", "calls", "ms a call", "in the sampler", "beside bare calls"],
         [
             [
                 row["network"],
@@ -208,7 +208,7 @@ def main() -> None:
                 str(row["calls"]),
                 f"{row['milliseconds_a_call']:.1f}",
             ]
-            + [_percent(row.get(key)) for key in ("in_the_walk", "beside_bare_calls")]
+            + [_percent(row.get(key)) for key in ("in_the_sampler", "beside_bare_calls")]
             for row in rows
         ],
     )

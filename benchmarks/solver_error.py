@@ -1,4 +1,4 @@
-"""Error per evaluation of our solvers and of the peers', on mixtures drawn afresh, where the flow is known.
+"""Error per evaluation of the solvers of sde_gen and of peers, on random mixtures, whose flow is known.
 
     python benchmarks/solver_error.py [--seed 0] [--draws 2] [--samples 64] [--out FOLDER]
     pip install diffusers==0.42.1 k-diffusion==0.1.1.post1 azula==0.11.1      # the peers; any may be missing
@@ -401,7 +401,9 @@ def measure(
                             with torch.no_grad(), warnings.catch_warnings():
                                 warnings.simplefilter("ignore")
                                 end = method.run(model, torch.from_numpy(z), ratios, path).double().numpy()
-                        except Exception as error:  # a peer's, at few steps: told below, counted as no result
+                        except (
+                            Exception
+                        ) as error:  # of a peer at few steps: reported below, counted as no result
                             failed.setdefault(f"{key}, {nfe} evaluations", f"{type(error).__name__}: {error}")
                             continue
                         away = np.sqrt(np.mean((end - exact) ** 2, axis=1))

@@ -69,7 +69,7 @@ def data() -> Splits:
 
 
 def ours(size: Size, device: str, folder: str, *overrides: str, **more: Any) -> Trainer:
-    """A training of ours, by its door's configuration."""
+    """A training of sde_gen, with the configuration of its command."""
     network = [
         f"model.width={size.width}",
         f"model.multipliers={list(size.multipliers)}",
@@ -151,7 +151,7 @@ def with_torch_dropout(trainer: Trainer) -> Trainer:
 
 
 class PlainAdam(torch.optim.Adam):
-    """Adam as PyTorch gives it, which cannot be told on the device to skip a step."""
+    """PyTorch's Adam, which cannot skip a step on the device."""
 
     def step(self, closure: Any = None) -> Any:
         """Take a step in any case."""

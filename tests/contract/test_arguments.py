@@ -1,4 +1,4 @@
-"""Every constructor refuses arguments of another kind than annotated, in one line that names the setting."""
+"""Constructors reject arguments of another type than annotated, with a one-line error that names the setting."""
 
 import inspect
 import math
@@ -17,10 +17,10 @@ from tests.helpers.catalogue import CONF, names
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 ELSEWHERE = {"noise_std": 0.1, "factor": 2}
-"""TrainingConfig of commands that files of methods refer to."""
+"""Settings of commands that yaml files of methods refer to."""
 
 FILLED = {("guidance", "clip"): {"low": -1.0, "high": 1.0}}
-"""Values that the commands put in the place of null."""
+"""Values that the commands substitute for null."""
 
 
 def files(kind: str) -> list[DictConfig]:
@@ -66,7 +66,7 @@ def leaves(node, at):
 
 
 def wrong(hint) -> list[object]:
-    """Values that no argument with this annotation takes."""
+    """Values that are invalid for this annotation."""
     optional = type(None) in typing.get_args(hint)
     kinds = set(typing.get_args(hint) if optional else [hint]) - {type(None)}
     bad: list[object] = [] if optional else [None]
@@ -94,7 +94,7 @@ def chosen() -> dict[str, DictConfig]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_setting_of_another_kind_is_refused_in_a_line(kind: str) -> None:
+def test_every_setting_of_another_type_is_rejected(kind: str) -> None:
     for whole in files(kind):
         build.check(whole[kind])
         for key, hint in leaves(whole[kind], kind):
@@ -112,8 +112,8 @@ def test_every_setting_of_another_kind_is_refused_in_a_line(kind: str) -> None:
             OmegaConf.update(whole, key, before, merge=False)
 
 
-def test_a_training_is_refused_before_its_data_are_read() -> None:
-    """The whole configuration at once, every part of it; what a user types is the name in the message."""
+def test_invalid_trainings_are_rejected_before_data_are_read() -> None:
+    """The whole configuration is checked; the message names the setting as the user types it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         whole = compose("train", ["data=emoji", "run=somewhere"])
     build.check(whole)

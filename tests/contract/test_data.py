@@ -331,7 +331,7 @@ def test_images_of_many_levels_are_not_cut_off(tmp_path):
 
 
 def painted(place: Path, level: int, side: int = 8) -> None:
-    """A gray image of one level, which tells it from others."""
+    """A gray image of one level, which identifies it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (side, side), level).save(place)
 

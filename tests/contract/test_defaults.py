@@ -1,4 +1,4 @@
-"""The defaults of Python are those of conf/: a notebook and the command line build one object."""
+"""Defaults in Python equal those of conf/: a notebook and the command line build the same object."""
 
 import inspect
 
@@ -27,7 +27,7 @@ def node(name, key=None):
 
 
 def choice(command, kind):
-    """The file that a command chooses of a kind."""
+    """The default file of a kind in a command."""
     (name,) = (
         entry[key]
         for entry in node(command, "defaults")

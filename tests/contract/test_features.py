@@ -1,4 +1,4 @@
-"""Feature extractors: one vector per image, whatever the batch, and a hash of the weights behind it."""
+"""Feature extractors: one vector per image, independent of the batch, and a hash of the weights."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=RANDOM
 
 
 def opened(name: str) -> Features:
-    """The extractor, if its weights are here."""
+    """The extractor, if its weights are available."""
     features = make("features", name)
     try:
         features(IMAGES[:1])
@@ -22,7 +22,7 @@ def opened(name: str) -> Features:
 
 
 @pytest.mark.parametrize("name", names("features"))
-def test_one_vector_per_image_whatever_the_batch(name: str) -> None:
+def test_one_vector_per_image_independent_of_the_batch(name: str) -> None:
     features = opened(name)
     together, alone = features(IMAGES), features(IMAGES[1:2])
     assert together.features.dtype == torch.float32
@@ -33,7 +33,7 @@ def test_one_vector_per_image_whatever_the_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("features"))
-def test_grey_is_grey_in_color(name: str) -> None:
+def test_gray_images_equal_gray_rgb_images(name: str) -> None:
     features = opened(name)
     if features.color:
         torch.testing.assert_close(features(IMAGES).features, features(IMAGES.expand(-1, 3, -1, -1)).features)
@@ -50,7 +50,7 @@ def test_provenance(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names("features"))
-def test_other_images_are_refused(name: str) -> None:
+def test_invalid_images_are_rejected(name: str) -> None:
     features = make("features", name)
     for wrong in (IMAGES.float(), IMAGES[0], IMAGES.expand(-1, 2, -1, -1), IMAGES[:0]):
         with pytest.raises(ValueError, match="expected uint8"):

@@ -100,7 +100,7 @@ def test_error_of_the_ode_is_reported():
     found = metric(model(), data.reshape(5, *EVENT).double(), Affine(shift=0.0, scale=1.0), range(5))
     distribution = torch.distributions.MultivariateNormal(MEAN, COV)
     offset = found.value + distribution.log_prob(data.double()) / 4 / math.log(2)
-    assert float(offset.abs().max()) > 1e-3, "with these steps there is something to tell"
+    assert float(offset.abs().max()) > 1e-3, "the discretization error is visible with these steps"
     torch.testing.assert_close(found.biases["ODE"], offset, rtol=0.15, atol=1e-3)
 
 

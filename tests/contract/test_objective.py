@@ -53,12 +53,12 @@ def test_density_is_that_of_the_times(name, distribution):
     density = sampler.density(sde, 0.5 * (t[1:] + t[:-1]))
     mass = (density * (t[1:] - t[:-1])).cumsum(0)
     assert sde.t_min <= float(t[0]) < float(t[-1]) <= 1
-    # each gap holds 1 / n of the times, those of a mixture up to one of each law
+    # each interval has 1 / n of the times, up to one per component of a mixture
     torch.testing.assert_close(mass, torch.arange(1, n, dtype=torch.float64) / n, rtol=0, atol=6 / n)
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_stratified_times_cover_the_law_evenly(distribution):
+def test_stratified_times_cover_the_distribution_evenly(distribution):
     sde = make("sde", "vp")
     u = torch.rand(8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t, density = Stratified(distribution=DISTRIBUTIONS[distribution])(sde, u)
@@ -68,7 +68,7 @@ def test_stratified_times_cover_the_law_evenly(distribution):
     torch.testing.assert_close(density, DISTRIBUTIONS[distribution].density(sde, t))
 
 
-def test_every_stratified_time_alone_has_the_law():
+def test_every_stratified_time_has_the_marginal_distribution():
     """The distribution function of the last of four times over even u_0."""
     sde = make("sde", "vp")
     last = torch.stack([Stratified()(sde, torch.stack([u] * 4)).t[3] for u in places(200)])
@@ -154,7 +154,7 @@ def test_velocity_weight_measures_the_error_of_the_velocity(name):
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_law_weights_make_every_error_count_alike(distribution):
+def test_density_weights_make_errors_count_equally(distribution):
     sde = make("sde", "sub_vp")
     t, density = DISTRIBUTIONS[distribution](sde, places(50))
     torch.testing.assert_close(
@@ -174,7 +174,7 @@ def test_weights_are_finite_and_positive(name, process):
 
 
 class KnowsTheAnswer(Denoiser):
-    """Knows the clean samples, tells eps by 0.5 too large, and remembers what eps was."""
+    """Denoiser with the clean samples, whose eps is 0.5 too large; it stores the true eps."""
 
     def __init__(self, sde, x0):
         super().__init__()
@@ -205,7 +205,7 @@ def test_loss_is_the_weighted_error_of_the_noise_given(name, event):
 def test_expected_loss_is_the_error_of_the_exact_denoiser(distribution):
     """Against E|eps_hat - eps|^2 = 1 - E|eps_hat|^2 / D, true of a conditional mean; six standard errors."""
     sde, n = make("sde", "vp"), 20_000
-    model, narrow = mixture(sde), LogNormal(mean=-1.0, std=0.5)  # times that every law draws
+    model, narrow = mixture(sde), LogNormal(mean=-1.0, std=0.5)  # times in the support of every distribution
     x0, again = model.sample(n, noise=IID.seeded(1)), model.sample(n, noise=IID.seeded(3))
     loss = DSM(time_sampler=DISTRIBUTIONS[distribution], weighting=TimeDensity(times=narrow))(
         model, x0, noise=IID.seeded(2)

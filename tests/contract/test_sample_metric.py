@@ -1,4 +1,4 @@
-"""Metrics of samples: real images score best, worse ones worse, and every number states its error and origin."""
+"""Metrics of samples: real images score best, worse ones worse; results have standard errors and provenance."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from sde_gen.evaluation.features import extract
 from tests.helpers.catalogue import CONF, names, target
 
 METRICS = [name for name in names("metric") if target("metric", name).of_samples and name != "fd_dinov2"]
-"""Those of their own; the Frechet distance has two files."""
+"""Metrics with their own class; the Frechet distance has two files."""
 QUALITY = [name for name in METRICS if name != "memorization"]
 FEATURES = {"_target_": "sde_gen.evaluation.features.Classifier", "weights": "digits"}
 SMALL = {
@@ -35,7 +35,7 @@ def metric(name):
 
 @pytest.fixture(scope="module")
 def images() -> dict[str, Tensor]:
-    """Digits in 8 bits: the reference, other real ones, and three ways to be worse."""
+    """Digits in 8 bits: the reference, other real images, and three degraded sets."""
     splits = Digits().load()
     labels, eight = (
         splits.train.labels,
@@ -76,7 +76,7 @@ def score(images):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_number_states_its_error_and_origin(name, score):
+def test_results_have_standard_errors_and_provenance(name, score):
     result = score(name, "real")
     assert (result.n, result.n_reference) == (N, 1497 - 2 * N)
     assert math.isfinite(result.value)
@@ -97,7 +97,7 @@ def test_every_number_states_its_error_and_origin(name, score):
     [("real", "a bit noisy", "noisy"), ("real", "a bit blurred", "blurred"), ("real", "five classes")],
 )
 def test_worse_images_score_worse(name, order, score):
-    """By more than three standard errors of the difference; precision does not see missing classes, recall does."""
+    """By more than three standard errors of the difference; recall detects missing classes, precision does not."""
     sign = -1 if metric(name).larger_is_better else 1
     for better, worse in itertools.pairwise(order):
         number = 1 if (name, worse) == ("precision_recall", "five classes") else 0
@@ -113,7 +113,7 @@ def test_images_are_compared_by_their_features(name, images, score):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_other_images_are_refused_in_a_line(name, images):
+def test_invalid_images_are_rejected(name, images):
     real, reference, held_out = images["real"], images["reference"][:40], images["held out"][:40]
     for wrong, words in (
         ((real.float(), reference, held_out), "uint8"),

@@ -164,7 +164,7 @@ MEANS: dict[str, tuple[StepSolver, float, int]] = {
 @pytest.mark.parametrize("sde", FEW_SDES)
 @pytest.mark.parametrize("case", MEANS)
 def test_mean_given_the_start_converges(case: str, sde: str) -> None:
-    """The marginal's mean is met by anything consistent; the mean given a start tells a solver of another SDE.
+    """Any consistent solver has the marginal's mean; the mean given a start detects a solver of another SDE.
 
     For eta = 1 the clean sample's expectation is a martingale, so methods that hold it constant are exact.
     """

@@ -44,7 +44,7 @@ def enter(name: str, *arguments: object) -> None:
 
 
 def mistake(capfd: pytest.CaptureFixture[str], name: str, *arguments: object) -> str:
-    """What a command answers to a mistake: one line, no traceback, exit status 2."""
+    """Error of a command: one line, no traceback, exit status 2."""
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
         enter(name, *arguments)

@@ -1,4 +1,4 @@
-"""Hydra with a memory: what the files of conf/ alone decide is worked out once in a whole test session.
+"""Cached Hydra composition: results that depend only on conf/ are computed once per test session.
 
 A command composes its configuration three times, and nearly all of that is reading the same forty files, listing which
 of them a choice of groups names, and merging these. Overrides of settings, and every error, are Hydra's own each time.
@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from sde_gen.cli.config_files import CONF
 
 UNCHANGED = ("pkg://hydra.conf", f"file://{CONF}", "structured://")
-"""Where the files come from that no test changes."""
+"""Folder of the files that no test changes."""
 
 
 def remember(patch: pytest.MonkeyPatch) -> None:

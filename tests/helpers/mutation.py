@@ -1,4 +1,4 @@
-"""What a file or a configuration from somebody else may lie with."""
+"""Mutations of files and configurations of untrusted origin."""
 
 import random
 from typing import Any
@@ -27,17 +27,17 @@ ODD: list[Any] = [
     ),
     *(float("nan"), float("inf"), [10**9], [1] * 500, {"a": 1}, "${oc.env:HOME}"),
 ]
-"""Values of the wrong kind, far out of range, or with a meaning to somebody."""
+"""Values of another type, far out of range, or special to some parser."""
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where a tree has values."""
+    """Paths of the values of a tree."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [path, *(at for key, value in inner for at in places(value, (*path, key)))]
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """Bytes changed, cut, doubled or filled, at random places."""
+    """Bytes changed, removed, repeated or overwritten at random positions."""
     data = bytearray(content)
     for _ in range(generator.choice([1, 1, 2, 8])):
         at = generator.randrange(len(data))

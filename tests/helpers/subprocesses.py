@@ -85,7 +85,7 @@ def ended(waited: Sequence[Child], limit: float = 60) -> list[TruncatedProcess]:
     for rank in hung:
         os.kill(waited[rank].process.pid, signal.SIGUSR1)
     if hung:
-        time.sleep(0.5)  # while they tell
+        time.sleep(0.5)  # while they write their tracebacks
         outputs = (
             f"-- process {i}, ended with {child.process.exitcode}:\n{child.text()}"
             for i, child in enumerate(waited)

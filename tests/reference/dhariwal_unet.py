@@ -1,7 +1,7 @@
 """DhariwalUNet of EDM, written from its description alone, with heads and groups as theirs at every width.
 
-It walks through the network once and asks for tensors by their names and shapes; so it says too which tensors a file
-has. Nothing of it knows our networks.
+The network is evaluated once and requests tensors by name and shape, which also defines the tensors of a file. It is
+independent of the networks of sde_gen.
 """
 
 import math

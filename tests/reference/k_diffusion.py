@@ -1,7 +1,7 @@
 """Networks of k-diffusion, written from their description alone: the oracle of the imported ones.
 
-Each walks through a network once and asks for tensors by their names and shapes, so it says too which tensors a file
-has. Nothing of it knows our networks.
+Each network is evaluated once and requests tensors by name and shape, which also defines the tensors of a file. They
+are independent of the networks of sde_gen.
 """
 
 import math

@@ -1,7 +1,7 @@
 """NCSN++ of score_sde_pytorch, written from its description alone: the oracle of the imported networks.
 
-It walks through the network once, in the order in which their code numbers the modules, and asks for tensors by their
-names and shapes; so it says too which tensors a file has. Nothing of it knows our networks.
+The network is evaluated once, in the order in which their code numbers the modules, and requests tensors by name and
+shape, which also defines the tensors of a file. It is independent of the networks of sde_gen.
 """
 
 import math

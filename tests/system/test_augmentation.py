@@ -1,4 +1,4 @@
-"""Trainings with augmentation labels: the network is given them, and none when it samples."""
+"""Training with augmentation labels, and sampling without."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from tests.helpers.tiny_run import trainer
 
 
 class Net(nn.Module):
-    """A convolution, shifted by the labels; it keeps those of every call."""
+    """A convolution shifted by the labels, which records the labels of every call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def training(folder, accumulation: int):
     )
 
 
-def test_samples_and_labels_of_a_step_do_not_depend_on_how_it_is_cut(tmp_path):
+def test_samples_and_labels_of_a_step_do_not_depend_on_accumulation(tmp_path):
     found = []
     for accumulation in (1, 4):
         one = training(tmp_path / str(accumulation), accumulation)
@@ -57,7 +57,7 @@ def test_samples_and_labels_of_a_step_do_not_depend_on_how_it_is_cut(tmp_path):
     assert found[0][1].any()
 
 
-def test_validation_is_of_unchanged_images(tmp_path):
+def test_validation_uses_unaugmented_images(tmp_path):
     one = training(tmp_path, 1)
     one.ema_model.net.calls.clear()
     one.validation_loss()

@@ -33,7 +33,7 @@ def test_the_overhead_of_sampling(monkeypatch, tmp_path, capsys):
     found = run(sample_overhead, monkeypatch, tmp_path, "--rounds", "2", "--steps", "3", "--batches", "2")
     calls = {(row["solver"], row["calls"]) for row in found["rows"]}
     assert calls == {("dpm_solver_pp", 4), ("heun", 7), ("euler_maruyama", 4), ("straight_adams", 4)}
-    assert all(0 < share < 1 for row in found["rows"] for share in row["in_the_walk"])
+    assert all(0 < share < 1 for row in found["rows"] for share in row["in_the_sampler"])
     assert torch.__version__.startswith(found["versions"]["torch"].partition("+")[0])
     assert "share of the time outside the network" in capsys.readouterr().out
 

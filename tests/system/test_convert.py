@@ -245,7 +245,7 @@ def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: A
 
 
 def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A network of images without classes, one with them that is told the class too, and what does not go together."""
+    """An unconditional network of images, a class-conditional one, and invalid combinations."""
     convert_guided(tmp_path, "free", "guided_diffusion", out_channels=6)
     convert_guided(tmp_path, "conditional", "guided_diffusion", out_channels=3, num_classes=5)
     kind = "guided_diffusion_classifier"

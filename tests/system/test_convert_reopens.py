@@ -50,7 +50,7 @@ def reopened(found: ConvertedModel, at: Path) -> Run:
 
 
 def samples(run: Run) -> bool:
-    """Whether two steps lead to finite numbers of the data's shape."""
+    """Check that two steps give finite samples of the data's shape."""
     model: Denoiser = run.bind(run.prompt(2))
     noise, shape = PerSample(spawn_seeds(0, 2)), (2, *run.data_spec.shape)
     x = Sampler(solver=DDIM(), grid=Angle(), steps=2)(model, shape, noise=noise, device=run.device)
@@ -80,7 +80,7 @@ def schedulers() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
-    """One network; what is opened is the same process and the same meaning as what was read."""
+    """One network; the reopened process and conventions equal the converted ones."""
     tensors = random_tensors(from_diffusers.PLAIN)
     found = diffusers.read(tensors, from_diffusers.PLAIN, from_diffusers.CHAIN)
     run, tried = reopened(found, tmp_path / "run"), 0
@@ -101,7 +101,7 @@ def test_every_scheduler_of_diffusers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"rescale_betas_zero_snr": True}, {"beta_schedule": "sigmoid"}])
-def test_tables_that_were_refused_sample(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_unusual_beta_tables_sample(tmp_path: Path, changes: dict[str, Any]) -> None:
     said = {**from_diffusers.CHAIN, **changes}
     assert samples(
         reopened(diffusers.read(random_tensors(from_diffusers.PLAIN), from_diffusers.PLAIN, said), tmp_path)
@@ -109,7 +109,7 @@ def test_tables_that_were_refused_sample(tmp_path: Path, changes: dict[str, Any]
 
 
 def of_guided_diffusion(config: dict[str, Any]) -> ConvertedModel:
-    """A network of guided-diffusion, on tensors that the walk through theirs asks for."""
+    """A network of guided-diffusion, with the tensors that the reference network reads."""
     classes = torch.tensor([0, 1]) if "num_classes" in config else None
     tensors, weights = score_sde_reference.drawn()
     adm.forward(config, weights, torch.zeros(2, 3, 8, 8).double(), torch.ones(2).double(), classes)

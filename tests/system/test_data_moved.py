@@ -1,4 +1,4 @@
-"""Data that have changed or moved since the training: noticed, refused where labels would shift, found again."""
+"""Data changed or moved since training: detected, rejected if classes differ, located again."""
 
 import dataclasses
 import hashlib
@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to work in, where nothing leads back to the first."""
+    """A copy of it as working directory, without paths to the original."""
     home = tmp_path / "home"
     shutil.copytree(trained / "runs", home / "runs")
     shutil.copytree(trained / "aside", home / "d")
@@ -76,7 +76,7 @@ def opened_run(run: str = "runs/g") -> Run:
 
 
 def opened(run: Run | None = None, **moved: Any) -> tuple[Splits, list[str]]:
-    """The data of a run, and what is warned of."""
+    """The data of a run, and the warnings."""
     run = run or opened_run()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -88,7 +88,7 @@ def about(run: str) -> Any:
 
 
 def without(run: str, key: str) -> None:
-    """Make the run one of an earlier version, which said less."""
+    """Turn the run into one of an earlier version, with less metadata."""
     for path in checkpoint.paths(Path(run) / "checkpoints"):
         header = json.loads((path / "checkpoint.json").read_text())
         del header["about"][key]
@@ -100,7 +100,7 @@ def without(run: str, key: str) -> None:
 # --- what a checkpoint knows
 
 
-def test_the_checkpoint_knows_its_data(home: Path) -> None:
+def test_the_checkpoint_stores_the_identity_of_its_data(home: Path) -> None:
     identity = about("runs/g")["data"]
     splits = ImageFolder(root="d", size=8, channels=1).load()
     assert identity["class_names"] == ["cat", "dog"]
@@ -117,7 +117,7 @@ def test_a_cache_and_memory_have_one_fingerprint(tmp_path: Path) -> None:
     assert cached.test.class_names == ("cat", "dog")
 
 
-def test_shards_are_known_by_what_their_headers_say(tmp_path: Path) -> None:
+def test_shards_are_identified_by_their_headers(tmp_path: Path) -> None:
     def identity(name: str) -> DataIdentity:
         return DataIdentity.of(Shards(train=f"{tmp_path / name}/train-*.tar", size=8).load())
 
@@ -132,7 +132,7 @@ def test_shards_are_known_by_what_their_headers_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "bad", [7, [], {}, {"class_names": 3}, {"class_names": [], "train": {}, "test": {}, "places": {}}]
 )
-def test_a_description_of_data_that_is_none_is_refused(bad: object) -> None:
+def test_an_invalid_data_identity_is_rejected(bad: object) -> None:
     with pytest.raises(ValueError, match="description of the data"):
         DataIdentity.read(bad)
 
@@ -140,14 +140,14 @@ def test_a_description_of_data_that_is_none_is_refused(bad: object) -> None:
 # --- data that have changed
 
 
-def test_data_of_the_training_open_without_a_word(home: Path) -> None:
+def test_unchanged_data_open_without_warning(home: Path) -> None:
     splits, caught = opened()
     assert splits.train.class_names == ("cat", "dog")
     assert not caught
 
 
 @pytest.mark.parametrize("change", ["ant", "zebra", "renamed", "unlabelled"])
-def test_other_classes_are_refused(home: Path, change: str) -> None:
+def test_other_classes_are_rejected(home: Path, change: str) -> None:
     if change == "renamed":
         (home / "d" / "cat").rename(home / "d" / "ant")
         now = r"2 classes \(ant, dog\)"
@@ -161,7 +161,7 @@ def test_other_classes_are_refused(home: Path, change: str) -> None:
         opened()
 
 
-def test_changed_images_are_said(home: Path) -> None:
+def test_changed_images_raise_a_warning(home: Path) -> None:
     before = ImageFolder(root="d", size=8, channels=1).load()
     images(home / "d", "cat", count=30)
     _, caught = opened()
@@ -184,7 +184,7 @@ def test_a_run_of_an_earlier_version_still_opens(home: Path) -> None:
         opened()
 
 
-def test_an_evaluation_says_names_and_whether_the_data_are_those_of_the_training(
+def test_an_evaluation_names_classes_and_warns_of_changed_data(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def evaluated(*words: str) -> dict[str, Any]:
@@ -214,12 +214,12 @@ def test_an_evaluation_says_names_and_whether_the_data_are_those_of_the_training
 
 
 @pytest.mark.parametrize("key", ["size", "nosuch", "path", "test_fraction"])
-def test_what_decides_over_the_data_stays(home: Path, key: str) -> None:
+def test_settings_that_select_the_data_cannot_be_changed(home: Path, key: str) -> None:
     with pytest.raises(ValueError, match=rf"data.{key}: ImageFolder data .* data.cache, data.root"):
         opened(**{key: 9})
 
 
-def test_a_place_may_be_called_a_number_and_must_be_one(home: Path) -> None:
+def test_a_path_may_look_like_a_number_and_must_exist(home: Path) -> None:
     (home / "d").rename(home / "2026")
     assert opened(root=2026)[0].train.class_names == ("cat", "dog")
     with pytest.raises(ValueError, match=r"data\.root=null"):
@@ -320,7 +320,7 @@ def test_a_number_that_is_also_another_class_s_name(home: Path) -> None:
 # --- training that goes on
 
 
-def test_going_on_with_more_images_is_said_and_with_other_classes_refused(
+def test_resuming_with_more_images_warns_and_with_other_classes_fails(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g"]
@@ -333,7 +333,7 @@ def test_going_on_with_more_images_is_said_and_with_other_classes_refused(
     assert "would mean other classes" in said
 
 
-def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: Path) -> None:
+def test_a_training_of_an_earlier_version_resumes_without_data_warnings(home: Path) -> None:
     without("runs/g", "data")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -342,7 +342,7 @@ def test_a_training_of_an_earlier_version_goes_on_without_a_word_of_data(home: P
     assert about("runs/g")["data"]["class_names"] == ["cat", "dog"]
 
 
-def test_a_finished_training_says_what_it_does_not_do(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_training_lists_ignored_settings(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [*SMALL, *GREY, "conditioning=class", "run=runs/g"]
     (home / "d").rename(home / "d3")
     capfd.readouterr()

@@ -33,7 +33,9 @@ def test_a_run_from_shards_is_evaluated_and_restores_held_out_images(tmp_path):
     assert all(torch.equal(read.ema[key][()], cached.ema[key][()]) for key in read.ema)
     values = [json.loads((tmp_path / name / "e" / "bpd.json").read_text()) for name in ("read", "cached")]
     assert values[0]["per_image"] == values[1]["per_image"]
-    assert values[0]["settings"]["data"] != values[1]["settings"]["data"]  # told apart, whatever they hold
+    assert (
+        values[0]["settings"]["data"] != values[1]["settings"]["data"]
+    )  # identified by path, whatever the content
     enter(
         "sample",
         f"run={tmp_path / 'read'}",

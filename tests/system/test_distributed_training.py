@@ -78,7 +78,7 @@ class Mirror(Augmentation):
 
 
 class Seen(Callback):
-    """What the first process is told."""
+    """Callback of the first process."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -141,7 +141,7 @@ def test_two_processes_are_one(
     for name, value in alone.items():
         if not name.endswith("calls"):  # every process counts its own
             torch.testing.assert_close(first[name], value, rtol=1e-9, atol=1e-11)
-            if name != "losses":  # only the first is told
+            if name != "losses":  # only the first process has callbacks
                 assert torch.equal(first[name], second[name]), name
     assert len(checkpoint.paths(tmp_path / "run" / "checkpoints")) == 2
 
@@ -526,7 +526,7 @@ def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> Non
         while not log.exists() or not log.read_text():
             assert running.poll() is None, running.communicate()
             time.sleep(0.05)
-        running.send_signal(signal.SIGTERM)  # torchrun tells its processes
+        running.send_signal(signal.SIGTERM)  # torchrun forwards it
         out, err = running.communicate(timeout=120)
     assert "the same command continues" in out, err
     found = checkpoint.latest(tmp_path / "checkpoints")

@@ -240,7 +240,7 @@ def test_any_number_of_processes_finds_the_same(
 
 
 def cramped(capacity: int) -> Callable[[DictConfig], Run]:
-    """Open a run on a device that has room for so many images."""
+    """Open a run on a device whose memory fits so many images."""
 
     def opened(config: DictConfig) -> Run:
         found = loud(config)

@@ -1,4 +1,4 @@
-"""Trainings that begin from weights: what is taken, what is kept, and how they go on."""
+"""Training from initial weights: loaded tensors, metadata, and resuming."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def newest(folder):
     return checkpoint.latest(folder / "checkpoints")
 
 
-def test_begins_from_a_run_and_says_so(run, tmp_path, capfd):
+def test_initialization_from_a_run(run, tmp_path, capfd):
     out = tmp_path / "tuned"
     words = [f"init={run}", f"run={out}", "data.classes=[3]", "freeze=[stem.*]", *SHORT]
     enter("train", *words, "engine.images=128")
@@ -58,7 +58,7 @@ def test_begins_from_a_run_and_says_so(run, tmp_path, capfd):
         assert words in mistake(capfd, "train", "engine.images=512", *arguments, *SHORT)
 
 
-def test_begins_from_a_file_of_weights(run, tmp_path, capfd):
+def test_initialization_from_a_file_of_weights(run, tmp_path, capfd):
     file = tmp_path / "weights.safetensors"
     safetensors.torch.save_file({**read(newest(run).ema), "elsewhere": torch.ones(3)}, file)
     out = tmp_path / "from_file"
@@ -82,7 +82,7 @@ def test_classes_are_new_where_the_network_has_others(run, tmp_path, capfd):
     assert sg.load(again).sample(3, label=torch.tensor([0, 1, 1])).shape == (3, 1, 8, 8)
 
 
-def test_low_rank_adapter_trains_samples_and_goes_on(run, tmp_path, capfd):
+def test_low_rank_adapter_trains_samples_and_resumes(run, tmp_path, capfd):
     out = tmp_path / "lora"
     words = [f"init={run}", f"run={out}", "adapter=lora", "adapter.rank=2", *SHORT]
     enter("train", *words, "engine.images=64")
@@ -118,7 +118,7 @@ def test_low_rank_adapter_trains_samples_and_goes_on(run, tmp_path, capfd):
         (["init={run}", "data.classes=[10]"], "different digits"),
     ],
 )
-def test_mistakes(arguments, words, run, tmp_path, capfd, monkeypatch):
+def test_invalid_settings_are_rejected(arguments, words, run, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("weights.pt", "weights.safetensors"):
         (tmp_path / name).write_bytes(b"no weights")
@@ -128,7 +128,7 @@ def test_mistakes(arguments, words, run, tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_fifth_of_the_images_reaches_the_loss_from_scratch(tmp_path, monkeypatch):
+def test_fine_tuning_needs_a_fifth_of_the_images_from_scratch(tmp_path, monkeypatch):
     """Threes from all digits with 2,000 images, and from scratch with 10,000.
 
     Measured: 0.0754 against 0.0924 +- 0.0039 on 27 held-out threes, 0.0815 before the fine-tuning.

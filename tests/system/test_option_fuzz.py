@@ -94,7 +94,7 @@ def _no_work(monkeypatch, tmp_path):
 
 
 def composed(command, words):
-    """The configuration of a command, which Hydra is told as if it had called it."""
+    """The configuration of a command, composed as Hydra does."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(command, words, return_hydra_config=True)

@@ -15,7 +15,7 @@ NAMES = pretrained.names()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_model_has_a_card_of_its_weights_and_draws(name):
+def test_every_model_has_a_matching_card_and_samples(name):
     card = pretrained.verify(pretrained.FOLDER / name)
     assert card.name == name
     assert card.figures
@@ -32,7 +32,7 @@ def test_every_model_has_a_card_of_its_weights_and_draws(name):
     )
 
 
-def test_commands_write_beside_a_copy(tmp_path, monkeypatch, capfd):
+def test_commands_write_to_a_copy(tmp_path, monkeypatch, capfd):
     before = sorted((path, path.stat().st_mtime_ns) for path in pretrained.FOLDER.rglob("*"))
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_commands_write_beside_a_copy(tmp_path, monkeypatch, capfd):
     assert "is no model card" in mistake(capfd, "sample", "run=pretrained/digits-vp")
 
 
-def test_damaged_weights_are_refused(tmp_path):
+def test_damaged_weights_are_rejected(tmp_path):
     shutil.copytree(pretrained.FOLDER / "digits-vp", tmp_path / "digits-vp")
     file = next(tmp_path.rglob("ema.safetensors"))
     content = bytearray(file.read_bytes())
@@ -75,7 +75,7 @@ def test_averages_are_rounded_and_buffers_are_not():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits")])
-def test_the_figure_of_a_card_is_measured_again(name, tmp_path):
+def test_the_figure_of_a_card_is_reproduced(name, tmp_path):
     card = pretrained.Card.read(pretrained.FOLDER / name)
     figure = card.figures[0]
     words = figure.command.split()[4:]

@@ -54,7 +54,7 @@ def samples(out: Path) -> list[Path]:
     return sorted(path for path in out.glob("samples-*/*.safetensors") if path.name.count(".") == 1)
 
 
-def test_report_states_everything(run: Path, whole: Path) -> None:
+def test_report_records_all_settings(run: Path, whole: Path) -> None:
     found = report(whole)
     assert found["name"] == "FD-classifier@60"
     assert [draw["seeds"] for draw in found["draws"]] == [[0, 59], [60, 119]]
@@ -71,7 +71,7 @@ def test_report_states_everything(run: Path, whole: Path) -> None:
     assert baselines["ceiling: held-out images"]["FD-classifier@300"]["value"] < min(values) / 3
 
 
-def test_figures_are_those_of_the_library(run: Path, whole: Path) -> None:
+def test_results_equal_those_in_python(run: Path, whole: Path) -> None:
     """The ceiling by hand from the data, the cached statistics to the bit, and the draws from the stored images."""
     splits = Digits().load()
     train, test = (
@@ -106,7 +106,7 @@ def test_labels_are_drawn_uniformly(run: Path, monkeypatch: pytest.MonkeyPatch, 
     assert len(counts.unique()) > 1, "not balanced"
 
 
-def test_a_kill_in_the_middle_changes_nothing(
+def test_results_after_a_kill_are_identical(
     run: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some batches are there, one has images and no features, the report is not."""
@@ -131,7 +131,7 @@ def test_a_kill_in_the_middle_changes_nothing(
 
 
 @pytest.mark.slow
-def test_more_samples_keep_those_drawn(run: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_samples_reuse_earlier_ones(run: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     ask = Sampler.__call__
     monkeypatch.setattr(
@@ -177,7 +177,7 @@ def test_references(run: Path, whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "part", [slice(0, 3), pytest.param(slice(3, None), marks=pytest.mark.slow)], ids=["few", "all"]
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_is_rejected(
     run: Path, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], part: slice
 ) -> None:
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
@@ -217,7 +217,7 @@ def test_bad_input_is_one_line(
 
 
 @pytest.mark.slow
-def test_nan_samples_are_refused(
+def test_nan_samples_are_rejected(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     load = quality.Quality._samples.func
@@ -281,7 +281,7 @@ def test_wrong_metrics_of_a_training(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
-def test_metrics_of_vectors_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_metrics_of_vectors_are_rejected(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "moons"
     enter(
         "train",

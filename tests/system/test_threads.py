@@ -53,7 +53,7 @@ def last(run: Path) -> Path:
 
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_a_training_goes_on_with_its_threads_to_the_same_bits(
+def test_a_training_resumes_with_its_threads_bit_identically(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -80,7 +80,7 @@ def test_a_training_goes_on_with_its_threads_to_the_same_bits(
 
 
 @pytest.mark.usefixtures("_quiet")
-def test_other_threads_than_before_are_said(
+def test_changed_threads_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Measured, "found", [Execution(threads=2, channels_last=False)])

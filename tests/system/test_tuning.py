@@ -78,7 +78,7 @@ def test_a_choice_that_does_not_win_on_other_noise_is_not_taken():
     assert 0 < gains.mean() < gains.std() / 8**0.5
     assert evaluate_selection(judge, 6, lucky, better).setting is better
     alone = replace(judge, seeds=list(judge.seeds)[:1])
-    assert evaluate_selection(alone, 6, better, worse).setting is worse, "one sample tells nothing"
+    assert evaluate_selection(alone, 6, better, worse).setting is worse, "one sample is not significant"
     choice = evaluate_selection(judge, 6, better, worse)
     assert choice.setting is better
     gain, se = choice.gain()

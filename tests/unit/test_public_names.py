@@ -1,4 +1,4 @@
-"""The public namespace: names loaded at first use, no foreign names in completion, no noise where nothing is drawn."""
+"""The public namespace: lazily loaded names, tab completion of public names only, optional noise."""
 
 import ast
 import importlib

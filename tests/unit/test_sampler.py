@@ -83,7 +83,7 @@ def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
 def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
     """The commands' default, angle down to t_min in float32: finite, and as wide as the data within a half.
 
-    Orders and laws are exact tests elsewhere; the spread of 256 samples has a standard error of 0.05.
+    Orders and distributions are tested exactly elsewhere; the spread of 256 samples has a standard error of 0.05.
     """
     denoiser = oracles.denoiser(make("sde", sde))
     levels_of_its_paper, what_it_needs_on_ve = 232, 60

@@ -81,7 +81,7 @@ def test_wrong_settings_are_value_errors(plain, labeled):
         labeled.draw(0, 1, "heun", "angle", 3, "77", 1.0)
 
 
-def test_choices_need_no_further_settings():
+def test_menus_list_names_without_required_settings():
     assert {"heun", "dpm_solver_pp"} <= set(without_settings("solver"))
     assert "angle" in without_settings("grid")
     assert "listed" not in without_settings("grid")

@@ -320,7 +320,7 @@ print("PEAK", peak - begin)
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is watched as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 def test_a_set_larger_than_the_memory_it_may_take_is_cached_and_trained_on(tmp_path):
     quiet = {
         "MALLOC_MMAP_THRESHOLD_": "65536",

@@ -88,7 +88,7 @@ def test_labels_are_those_of_the_table() -> None:
     torch.testing.assert_close(EDMAugmentation.labels(a)[0], torch.tensor(expected, dtype=torch.float64))
 
 
-def test_a_label_of_zeros_means_an_unchanged_image() -> None:
+def test_zero_labels_mark_unchanged_images() -> None:
     """So that zeros at sampling ask for images of the data, and for no others."""
     values = torch.randint(
         0, 256, (4000, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
@@ -103,7 +103,7 @@ def test_a_label_of_zeros_means_an_unchanged_image() -> None:
     assert torch.equal(same, zero)
 
 
-def test_shares_and_distributions_are_those_asked_for() -> None:
+def test_probabilities_and_distributions_are_those_given() -> None:
     count, p = 40_000, 0.3
     a = EDMAugmentation(probability=p).draw(count, torch.Generator().manual_seed(0)).double()
     used = a != 0
@@ -125,7 +125,7 @@ def test_shares_and_distributions_are_those_asked_for() -> None:
         assert float(angle.mean()) == pytest.approx(0, abs=0.1)
 
 
-def test_a_sample_s_change_is_its_own_and_the_probability_of_zero_is_none() -> None:
+def test_samples_are_independent_and_probability_zero_changes_none() -> None:
     values = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     whole, conditioning = EDMAugmentation(probability=0.8).augment(values, torch.Generator().manual_seed(3))
     others = values.clone()
@@ -141,11 +141,11 @@ def test_a_sample_s_change_is_its_own_and_the_probability_of_zero_is_none() -> N
 
 
 @pytest.mark.parametrize("settings", [{"probability": 1.1}, {"scale": 0.0}, {"aniso": -1.0}, {"trans": -0.1}])
-def test_refuses_nonsense(settings: dict) -> None:
+def test_invalid_settings_are_rejected(settings: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         EDMAugmentation(**settings)
 
 
-def test_vectors_are_refused() -> None:
+def test_vectors_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"images .* not \(2,\)"):
         EDMAugmentation().augment(torch.zeros(3, 2), torch.Generator())

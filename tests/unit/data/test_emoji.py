@@ -116,7 +116,7 @@ def test_splits_are_whole_and_what_is_drawn_is_in_one_of_them(tmp_path, trusted)
     names = images(entries)
     colors = {
         name: Image.new("RGBA", (64, 64), (i, 255 - i, 7, 255)) for i, name in enumerate(names)
-    }  # red tells them apart
+    }  # distinguished by red
     root = trusted(tmp_path, entries, colors)
     splits = Emoji(root=root, skin_tones=25).load()
     red = {part: set(getattr(splits, part).values[:, 0, 0, 0].tolist()) for part in ("train", "test")}

@@ -19,7 +19,7 @@ def test_polynomials_of_degree_two_are_exact() -> None:
     torch.testing.assert_close(found[:, 0], f(at_x, at_y), rtol=1e-12, atol=1e-12)
 
 
-def test_pixels_are_themselves_and_edges_are_mirrored() -> None:
+def test_pixels_are_reproduced_and_edges_mirrored() -> None:
     images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(-9.0, 13), torch.arange(-11.0, 16), indexing="ij")
     found = interpolate(images, x.expand(2, -1, -1), y.expand(2, -1, -1))

@@ -26,7 +26,7 @@ COUNT, INDEX = 6, torch.tensor([1, 4, 5])
 LABEL = torch.arange(COUNT) % 3
 Y = torch.linspace(-1, 1, 2 * COUNT, dtype=torch.float64).reshape(COUNT, 2)
 MASK = Mask(mask=torch.tensor([True, False]))
-ROOMS = (verification, denoiser, guidance, likelihood)
+PACKAGES = (verification, denoiser, guidance, likelihood)
 
 
 class Labeled(nn.Module):

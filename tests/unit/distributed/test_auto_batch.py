@@ -32,6 +32,6 @@ def test_every_sample_once_in_parts_that_fit(rows: int, size: int, fits: int) ->
 
 
 def test_half_of_what_was_tried_not_of_what_was_hoped_for() -> None:
-    """Five samples of a room for 64 did not fit: the next attempt is of three, not of 32."""
+    """Five samples did not fit at a batch size of 64: the next attempt has three, not 32."""
     _, sizes = parts(5, 64, 2)
     assert sizes == [64, 3, 2]

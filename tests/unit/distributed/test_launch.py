@@ -17,7 +17,7 @@ def alone(monkeypatch):
 
 
 def submitit(monkeypatch, tasks):
-    """As much of submitit as tells a task of the others."""
+    """The part of submitit through which a task finds the others."""
 
     def export(*, set_cuda_visible_devices):
         assert not set_cuda_visible_devices  # teams choose by the local rank

@@ -40,7 +40,7 @@ def server(sent: bytes, promised: int) -> Iterator[str]:
         found.shutdown()
 
 
-def test_a_download_says_what_it_does_and_is_checked(tmp_path: Path) -> None:
+def test_a_download_warns_and_is_verified(tmp_path: Path) -> None:
     path, digest = tmp_path / "new" / "weights.pth", hashlib.sha256(CONTENT).hexdigest()
     with server(CONTENT, len(CONTENT)) as url:
         with pytest.warns(UserWarning, match=f"fetching {url} .*10 kB.* into {path}"):
@@ -58,7 +58,7 @@ def test_a_download_says_what_it_does_and_is_checked(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*other*"))
 
 
-def test_an_interrupted_download_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_download_leaves_no_file(tmp_path: Path) -> None:
     with server(CONTENT[:5000], len(CONTENT)) as url:
         with (
             pytest.warns(UserWarning, match="fetching"),
@@ -76,7 +76,7 @@ class Dangerous:
         return Path.touch, (Path("executed"),)
 
 
-def test_files_of_weights_are_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weight_files_execute_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights.pth"
     for content in ({"a": Dangerous()}, [1, 2], {"a": torch.zeros(2)}):
@@ -166,10 +166,10 @@ def test_positions_of_dinov2_are_resized() -> None:
     resized = VisionTransformer(state).positions(16, 16)[0, 1:, 0].reshape(16, 16)
     centers = (torch.arange(16) + 0.5) * side / 16.1 - 0.5
     torch.testing.assert_close(resized[3, 2:-2], centers[2:-2], rtol=0, atol=0.06)
-    assert (centers * 16.1 / 16 - resized[3])[-3] > 0.15, "cells of 37 / 16 would be told apart"
+    assert (centers * 16.1 / 16 - resized[3])[-3] > 0.15, "cells of 37 / 16 would differ"
 
 
-def test_efficientnet_knows_sweatshirts() -> None:
+def test_efficientnet_classifies_sweatshirts() -> None:
     """Trained on ImageNet, it calls pullovers and coats cardigan, fur coat, lab coat, sweatshirt or trench coat."""
     features = EfficientNet()
     try:
@@ -187,7 +187,7 @@ def test_efficientnet_knows_sweatshirts() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
-def test_shipped_classifiers_are_as_good_as_they_say(name: str) -> None:
+def test_shipped_classifiers_have_the_stated_accuracy(name: str) -> None:
     """On 500 held-out images, within three standard errors; the file is small."""
     features = Classifier(weights=name)
     data = {"digits": Digits(), "fashion_mnist": FashionMNIST()}[name].load().test

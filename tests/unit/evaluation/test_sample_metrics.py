@@ -59,7 +59,7 @@ def test_frechet_distance_of_exact_moments() -> None:
 
 
 def test_frechet_distance_of_singular_covariances() -> None:
-    """Orthogonal directions: S_a S_b = 0, so that nothing is shared."""
+    """Orthogonal supports: S_a S_b = 0."""
     zero, one, other = (
         torch.zeros(3).double(),
         torch.diag(torch.tensor([4.0, 0, 0])),
@@ -207,7 +207,7 @@ def test_precision_and_recall_by_brute_force() -> None:
 
 
 def test_planted_copies_are_found() -> None:
-    """5 % of the samples are training points, the others are new draws of the same law."""
+    """5 % of the samples are training points, the others are new draws from the same distribution."""
     generator = torch.Generator().manual_seed(0)
     train, test, new = (torch.randn(n, 8, generator=generator) for n in (2000, 1000, 2000))
     metric = Memorization(features=PIXELS, level=0.01)

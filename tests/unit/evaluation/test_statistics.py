@@ -1,4 +1,4 @@
-"""Mean and covariance of features: in a stream, on the disk and from other tools' files."""
+"""Mean and covariance of features: over batches, on disk and from files of other tools."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sde_gen.evaluation.features import RunningStatistics, Statistics
 X = torch.randn(101, 7, generator=torch.Generator().manual_seed(0)) * 3 + 100
 
 
-def test_a_stream_gives_numpys_covariance() -> None:
+def test_running_covariance_equals_numpys() -> None:
     running = RunningStatistics()
     for part in X.split(13):
         running.add(part)
@@ -21,7 +21,7 @@ def test_a_stream_gives_numpys_covariance() -> None:
     assert found.n == 101
 
 
-def test_round_trip_to_the_bit(tmp_path: Path) -> None:
+def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
     before = Statistics.of(X, {"features": "pixels", "sha256": "", "fingerprint": "abc"})
     before.save(tmp_path / "x.npz")
     after = Statistics.load(tmp_path / "x.npz")
@@ -45,7 +45,7 @@ def test_files_of_edm_and_adm(tmp_path: Path) -> None:
         assert found.n is None
 
 
-def test_wrong_files_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     with pytest.raises(ValueError, match="there is no file"):
         Statistics.load(path)

@@ -87,7 +87,7 @@ def test_metrics_equal_torch_fidelity(tmp_path: Path) -> None:
     for name, value in table.items():
         print(f"{name}: torch-fidelity {theirs[name]:.8g}, ours {value:.8g}")
     assert fid.name == "FID@500"
-    assert table["inception_score_mean"] > 1.001, "the random network tells images apart"
+    assert table["inception_score_mean"] > 1.001, "the random network distinguishes images"
     for name, value in table.items():
         assert value == pytest.approx(theirs[name], rel=1e-4), name
     spread = [*kid.quantities.values()][1].value  # beside the kernels of torch-fidelity, which are float32

@@ -35,7 +35,7 @@ def test_a_classifier_s_push_grows_with_its_scale(scale: float) -> None:
 
 
 def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
-    """From the component on, by the same gradient: the classifier does not know what the model was told."""
+    """From the component on, by the same gradient: the classifier does not depend on the conditioning of the model."""
     model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     free, held = model(x, T), model(x, T, label=LABELS)

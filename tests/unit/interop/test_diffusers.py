@@ -1,6 +1,6 @@
 """A network of diffusers is the same function here: output and input gradients; and every setting it may have.
 
-The oracle of the settings is :mod:`tests.unet2d_reference`, a walk through their network as their page describes it;
+The oracle of the settings is :mod:`tests.reference.unet2d`, their network written from its description;
 with diffusers installed, their own code; where SDE_GEN_GOLDEN names the folder, networks that their code evaluated.
 """
 

@@ -170,14 +170,14 @@ def variants() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: "-".join(str(value) for value in v.values()))
 def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> None:
-    """By a walk through the network of score_sde_pytorch: class and augmentation shift the bias of its first layer."""
+    """By the reference network of score_sde_pytorch: class and augmentation shift the bias of its first layer."""
     config: dict[str, Any] = {**SMALL, **variant}
     twin, generator = as_score_sde(config), torch.Generator().manual_seed(1)
     x, sigma = torch.randn(2, 2, 8, 8, generator=generator).double(), torch.tensor([0.3, 7.0]).double()
     tensors, weights = score_sde.drawn()
     labels = (
         sigma**0.25 if config["embedding_type"] == "fourier" else sigma.log() / 4
-    )  # the walk takes the log
+    )  # the reference takes the log
     score_sde.forward(twin, weights, x, labels)
     state, cond = renamed(tensors, config), {}
     first = int(config["embedding_type"] == "fourier")
@@ -203,11 +203,11 @@ def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> Non
 
 
 def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """A network with positional labels, as theirs and as the walk takes it."""
+    """A network with positional labels, in their format and in that of the reference."""
     config = {**SMALL, "num_blocks": 1, "embedding_type": "positional", "encoder_type": "standard"}
     config |= {"decoder_type": "standard", "resample_filter": [1, 1], "img_channels": 2}
     twin = as_score_sde(config)
-    twin["data"]["num_channels"] = 2 * outputs  # of the output; the walk sees as many channels of the image
+    twin["data"]["num_channels"] = 2 * outputs  # of the output; the reference has as many image channels
     tensors, weights = score_sde.drawn()
     score_sde.forward(twin, weights, torch.zeros(1, 2, 8, 8).double(), torch.ones(1).double())
     return tensors, config, twin
@@ -424,7 +424,7 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
 def test_a_dhariwal_network_computes_what_theirs_does(
     classes: int, multipliers: list[int], blocks: int, features: int, augmentations: int
 ) -> None:
-    """By the walk through guided-diffusion's network, on widths where both have 32 groups."""
+    """By the reference network of guided-diffusion, on widths where both have 32 groups."""
     config: dict[str, Any] = {
         "precond": "EDMPrecond",
         "model_type": "DhariwalUNet",

@@ -1,6 +1,6 @@
 """A classifier of guided-diffusion is the same function here: logits and their gradients, whatever its pool.
 
-The walk through theirs shares its layers with the one through their network of images, which is checked on a network
+The reference classifier shares its layers with the reference network of images, which is checked on a network
 that their code evaluated.
 """
 
@@ -64,7 +64,7 @@ def classifier(found: ConvertedModel) -> NoisyClassifier:
 
 
 def theirs(config: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors as the walk asks for them."""
+    """Tensors with the names that the reference reads."""
     tensors, weights = score_sde.drawn()
     size = config["image_size"]
     adm.logits(config, weights, torch.zeros(1, 3, size, size).double(), torch.ones(1).double())

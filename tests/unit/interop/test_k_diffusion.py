@@ -1,6 +1,6 @@
 """Networks of k-diffusion are the same functions here: D(x; sigma), its gradient, every variant.
 
-The oracles are :mod:`tests.k_diffusion_reference`, walks through their networks as described; their own code, where its
+The oracles are :mod:`tests.reference.k_diffusion`, networks written from the description; their own code, where its
 sources are installed; and, of ``image_v1``, numbers that their code once gave.
 """
 
@@ -178,7 +178,7 @@ def config_of(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def file_of(config: dict[str, Any], **conditioned: Tensor) -> dict[str, Tensor]:
-    """Random tensors of all names that the walk asks for, and the filters."""
+    """Random tensors with all names that the reference network reads, and the filters."""
     tensors, random = drawn()
     model = config["model"]
 

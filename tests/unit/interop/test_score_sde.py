@@ -162,7 +162,7 @@ def drawings() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
 def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> None:
-    """The noise they predict at a time, by a walk through their network, on tensors that the walk itself asks for."""
+    """The noise predicted by the reference network at a time, with the tensors that it reads."""
     config, generator = small(**settings), torch.Generator().manual_seed(1)
     x = torch.rand(2, 2, 8, 8, generator=generator).double()  # in their space
     t = torch.tensor([3, 14.3]).double() / 19  # at a time of the chain, and between two

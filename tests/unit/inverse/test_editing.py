@@ -58,7 +58,7 @@ def test_great_circle() -> None:
 
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 5.0])
 def test_varied_data_are_data(ratio: float) -> None:
-    """Samples of the data, noised and denoised by the exact model, keep the data's law."""
+    """Samples of the data, noised and denoised by the exact model, keep the distribution of the data."""
     model = gaussian.denoiser(make("sde", "vp"))
     x = model.sample(4000, noise=IID.seeded(0))
     varied = editor(60, Ancestral()).sdedit(model, x, ratio=ratio, noise=IID.seeded(1))

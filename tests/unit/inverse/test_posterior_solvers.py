@@ -70,7 +70,7 @@ def test_smc_samples_the_posterior_whatever_its_twist(gamma: float) -> None:
 
 @pytest.mark.parametrize("sde", names("sde"))
 def test_smc_is_the_same_on_every_process(sde: str) -> None:
-    """In x / alpha and sigma / alpha the ancestral walk is one, and so are twists and weights."""
+    """In x / alpha and sigma / alpha the ancestral chain is the same, and so are twists and weights."""
     one, other = (draw(twisted(), oracles.denoiser(make("sde", name)), 200) for name in ("vp", sde))
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_projection_ends_on_the_measurement(sde: str) -> None:
 
 
 def test_repainting_brings_the_unknown_nearer_to_its_posterior() -> None:
-    """Of two spikes in correlated places, the known coordinate tells which; projection alone hardly hears of it."""
+    """Of two spikes in correlated places, the known coordinate determines which; projection hardly uses it."""
     sde = make("sde", "vp")
     model = MixtureDenoiser(
         sde=sde,
@@ -133,7 +133,7 @@ class Still(StepSolver[None]):
 
 
 def test_what_is_projected_on_is_noised_as_the_samples_are() -> None:
-    """The known coordinate has the law of alpha y + sigma z, the other is left alone; evaluations are the inner's."""
+    """The known coordinate is distributed as alpha y + sigma z, the other is unchanged, with the inner solver's NFE."""
     sde = make("sde", "vp")
     t, s = sde.t_from_log_snr(torch.tensor([-2.0, 0.0]).double())
     solver = Projection(operator=MASK, y=KNOWN, inner=Still())

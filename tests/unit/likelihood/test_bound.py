@@ -41,7 +41,7 @@ FINITE = [name for name in names("sde") if name != "rectified"]  # whose log-SNR
 
 
 def log_density(x, alpha, sigma):
-    """log p_t of the mixture by SciPy, from the law's definition."""
+    """log p_t of the mixture by SciPy, from its definition."""
     parts = [
         math.log(weight)
         + multivariate_normal(alpha * mean, alpha**2 * cov + sigma**2 * np.eye(2)).logpdf(x.numpy())
@@ -155,7 +155,7 @@ def test_a_wrong_prediction_costs_half_its_square_per_log_snr(name):
 
 
 def chain_density(model, times, nu):
-    """The law of the data that the ancestral solver and the Gaussian decoder draw, read off by impulses."""
+    """The distribution of the ancestral solver with the Gaussian decoder, measured by impulse responses."""
     sde = model.sde
     start = gaussian.GaussianMoments(
         torch.zeros(2, dtype=torch.float64), sde.sigma(times[0]) ** 2 * torch.eye(2, dtype=torch.float64)
@@ -244,7 +244,7 @@ SHARES = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 
 
 def law_on_levels(sde):
-    """A law on integer levels, that is on the middles of their bins: every bit of it is known."""
+    """A distribution on integer levels, the centers of their bins, with known entropy."""
     return MixtureDenoiser(
         sde=sde, means=CODEC.encode(LEVELS).double(), covs=torch.zeros(4, 2, 2), weights=SHARES
     )

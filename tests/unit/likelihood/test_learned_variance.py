@@ -33,7 +33,7 @@ DATA = gaussian.GaussianMoments(
 class Optimal(Denoiser):
     """The exact denoiser of Gaussian data, with the place of the exact variance of x_s given x_t.
 
-    From the joint law of the two alone: with Var[x_t] = S_t and x_t = a x_s + noise,
+    From the joint distribution of the two: with Var[x_t] = S_t and x_t = a x_s + noise,
     Var[x_s | x_t] = S_s - (a S_s)^2 / S_t.
     """
 
@@ -127,7 +127,7 @@ STEPS = 12
 
 
 class Net(nn.Module):
-    """Noise and variance of a small network, which tells steps apart by their numbers."""
+    """Noise and variance of a small network, which is conditioned on the index of the step."""
 
     def __init__(self) -> None:
         super().__init__()

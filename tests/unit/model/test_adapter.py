@@ -31,7 +31,7 @@ def randomize(net: nn.Module, seed: int = 2) -> nn.Module:
 
 @pytest.mark.parametrize("name", ["ncsnpp", "adm", "hdit", "ho", "kunet", "mlp"])
 @pytest.mark.parametrize("rank", [1, 4])
-def test_starts_as_the_network_itself(name: str, rank: int) -> None:
+def test_output_is_unchanged_at_the_start(name: str, rank: int) -> None:
     shape = (3,) if name == "mlp" else (1, 16, 16)
     net = make("model", name, shape=shape).eval()
     randomize(net)
@@ -71,7 +71,7 @@ def test_is_the_sum_of_two_layers(layer: nn.Module, shape: tuple[int, ...]) -> N
     torch.testing.assert_close(net(x), layer(x) + 1.5 * beside, rtol=1e-12, atol=1e-12)
 
 
-def test_only_the_additions_and_what_is_asked_for_are_trained() -> None:
+def test_only_updates_and_trainable_parameters_are_trained() -> None:
     net = LoRA(rank=2, targets=("down_blocks.*",), trainable=("stem.*",))(small())
     trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
     assert {name for name in trained if name.startswith("stem")} == {"stem.weight", "stem.bias"}
@@ -82,7 +82,7 @@ def test_only_the_additions_and_what_is_asked_for_are_trained() -> None:
     assert {name for name, parameter in net.named_parameters() if parameter.grad is not None} == trained
 
 
-def test_additions_are_drawn_in_the_order_of_the_layers() -> None:
+def test_updates_are_drawn_in_the_order_of_the_layers() -> None:
     """Not in that of a set, which differs from process to process."""
     net = nn.Sequential(*(nn.Linear(3, 3) for _ in range(12)))
     torch.manual_seed(7)
@@ -103,7 +103,7 @@ def test_merged_is_the_same_network(autocast: bool) -> None:
     assert all(torch.equal(stored[name][()], value) for name, value in plain.state_dict().items())
 
 
-def test_an_adapted_network_takes_plain_weights_and_gives_them() -> None:
+def test_plain_weights_load_into_an_adapted_network_and_back() -> None:
     theirs = randomize(small(), seed=5)
     ours = LoRA(rank=2)(small())
     found = load_matching(ours, theirs.state_dict(), what="there")
@@ -117,7 +117,7 @@ def test_an_adapted_network_takes_plain_weights_and_gives_them() -> None:
     assert torch.equal(back(*batch()), ours(*batch()))
 
 
-def test_no_adapter_leaves_the_network() -> None:
+def test_no_adapter_returns_the_network_unchanged() -> None:
     net = small()
     assert NoAdapter()(net) is net
     assert all(parameter.requires_grad for parameter in net.parameters())
@@ -133,6 +133,6 @@ def test_no_adapter_leaves_the_network() -> None:
         ({"trainable": ("nothing.*",)}, r"nothing\.\* names no parameter"),
     ],
 )
-def test_refuses_nonsense(settings: dict, words: str) -> None:
+def test_invalid_settings_are_rejected(settings: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         LoRA(**settings)(small())

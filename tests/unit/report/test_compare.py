@@ -90,7 +90,7 @@ def test_the_page_shows_all_runs(runs: list[Path], tmp_path: Path) -> None:
     assert page.tags.count("script") == 1
 
 
-def test_names_are_as_long_as_they_must_be() -> None:
+def test_names_are_the_shortest_distinct_ones() -> None:
     assert distinct_names(["/runs/a", "/runs/b"]) == ["a", "b"]
     assert distinct_names(["/x/a", "/y/a", "/y/b"]) == ["x/a", "y/a", "y/b"]
 
@@ -105,7 +105,7 @@ def enter(*words: object) -> None:
         GlobalHydra.instance().clear()
 
 
-def test_the_command_takes_folders_as_words(
+def test_the_command_accepts_positional_folders(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = make(tmp_path / "it's, [1]")
@@ -126,7 +126,7 @@ def test_the_command_takes_folders_as_words(
         (["a", "runs=[b]"], "give runs once"),
     ],
 )
-def test_mistakes_are_answered_in_a_line(
+def test_invalid_arguments_are_rejected(
     runs: list[Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -141,7 +141,7 @@ def test_mistakes_are_answered_in_a_line(
     assert not Path("comparison.html").exists()
 
 
-def test_words_become_a_list_that_hydra_reads() -> None:
+def test_positional_arguments_become_a_hydra_list() -> None:
     GlobalHydra.instance().clear()
     words = with_list("runs", ["a b", "out=x", "c\\'d", "-m"])
     assert words == ["out=x", "-m", r"runs=['a b','c\\\'d']"]

@@ -1,4 +1,4 @@
-"""Plots as SVG: places of points, what cannot be drawn, text of any origin."""
+"""Plots as SVG: coordinates of points, values that cannot be drawn, escaped text."""
 
 import math
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ def places(plot, kind="dot"):
     return [(float(each.get("cx")), float(each.get("cy"))) for each in elements(plot, "circle", kind)]
 
 
-def test_points_lie_where_linear_and_logarithmic_axes_put_them():
+def test_coordinates_on_linear_and_logarithmic_axes():
     x, y = [0.0, 1.0, 4.0], [1.0, 10.0, 100.0]
     (a, b, c) = places(
         line_plot([Series(name="", x=x, y=y)], x_label="x", y_label="y", log_y=True, markers=True)
@@ -38,7 +38,7 @@ def test_bars_are_one_standard_error_to_each_side():
     assert middle == pytest.approx([y for _, y in places(plot)], abs=0.2)
 
 
-def test_what_has_no_place_is_left_out():
+def test_values_outside_the_axis_domain_are_left_out():
     series = [Series(name="a", x=[1.0, 2.0, 3.0, 4.0], y=[math.nan, -1.0, math.inf, 2.0])]
     assert len(places(line_plot(series, x_label="x", y_label="y", log_y=True))) == 1
     assert line_plot([Series(name="a", x=[1.0], y=[math.nan])], x_label="x", y_label="y") == ""
@@ -58,7 +58,7 @@ def test_axes_have_a_few_round_ticks_inside(low, high, log):
     assert ticks == sorted(set(ticks))
 
 
-def test_a_long_log_is_drawn_by_means():
+def test_a_long_log_is_averaged():
     y = [float(i % 2) for i in range(100_000)]
     plot = line_plot([Series(name="", x=list(range(100_000)), y=y)], x_label="x", y_label="y")
     points = places(plot, "hover")
@@ -75,7 +75,7 @@ def test_histogram_counts_every_value_once():
     assert counts == sorted(counts), "squares are denser above"
 
 
-def test_text_of_any_origin_is_text():
+def test_text_is_escaped():
     evil = "<script>alert('x')</script>\"&{}{0}"
     for plot in (
         line_plot([Series(name=evil, x=[1.0], y=[1.0])], x_label=evil, y_label=evil),

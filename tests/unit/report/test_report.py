@@ -1,4 +1,4 @@
-"""Reports of run folders: what is shown, what is damaged, and content of hostile origin."""
+"""Reports of run folders: content, damaged files, and escaping of untrusted content."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ EVIL = [
     "\x00\x1b[31m\u202eetad",
     "\ud800",
 ]
-"""Values that no page may interpret."""
+"""Untrusted values that a page must escape."""
 
 
 class Page(html.parser.HTMLParser):
@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
 
 
 def picture(path: Path, side: int = 16) -> Path:
-    """A picture of noise, which no compression makes small."""
+    """A picture of noise, which is not compressible."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -172,7 +172,7 @@ def test_metrics_of_samples_show_draws_and_baselines(run: Path) -> None:
         assert text in page.text, text
 
 
-def test_a_page_loads_nothing_and_runs_its_own_script_alone(run: Path) -> None:
+def test_a_page_loads_nothing_and_runs_only_its_script(run: Path) -> None:
     path = write_run(run)
     text = path.read_text()
     page = Page(path)
@@ -192,7 +192,7 @@ def evil_node(index: int) -> dict[str, object]:
     return {evil: {"value": evil, evil: [evil, index]} for evil in EVIL}
 
 
-def test_content_of_hostile_origin_is_text(tmp_path: Path) -> None:
+def test_untrusted_content_is_escaped(tmp_path: Path) -> None:
     folder = tmp_path / "<b>run"
     names = {evil: 0.5 for evil in EVIL}
     about = {

@@ -182,7 +182,7 @@ def test_affine_moves_leave_the_marginal_alone(sde: str) -> None:
 
 
 def test_affine_moves_mend_a_wrong_law() -> None:
-    """From a point the law relaxes to the marginal, a move too strong by a sign would run away."""
+    """From a point the distribution relaxes to the marginal; with a sign error it would diverge."""
     sde = make("sde", "sub_vp")
     t, s = interval(sde, 0.2)
     alone = PredictorCorrector(predictor=Still(), corrector=AffineLangevin(steps=60))

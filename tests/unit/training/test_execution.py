@@ -1,4 +1,4 @@
-"""Threads and memory format are chosen by what they take, and nothing else changes with the choice."""
+"""Threads and memory format are chosen by measured time; results do not depend on the measurement."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 class Machine:
-    """A clock that goes on with the work alone, in steps of a hundredth of what a trial takes."""
+    """A simulated clock that advances only with work, in steps of a hundredth of a trial."""
 
     def __init__(self, seconds: Callable[[Execution, int], float]) -> None:
         self.seconds, self.now, self.trials = seconds, 0.0, list[Execution]()
@@ -56,25 +56,25 @@ def test_the_memory_format_is_measured_with_the_threads() -> None:
     assert machine.fastest(1, 2, formats=(True, False)) == (2, True)
 
 
-def test_the_first_time_does_not_count() -> None:
+def test_the_first_trial_is_a_warm_up() -> None:
     machine = Machine(lambda one, time: 0.1 if one.threads == 1 else 0.35 if time == 1 else 0.07)
     assert machine.fastest(1, 2) == (2, False)
 
 
-def test_threads_that_wait_for_each_other_now_and_then_are_not_taken() -> None:
+def test_occasionally_blocking_threads_are_not_chosen() -> None:
     """Nine trials out of ten are faster with two threads, and the tenth takes forty times as long."""
     machine = Machine(lambda one, time: 0.01 if one.threads == 1 else 0.4 if time % 10 == 0 else 0.008)
     assert machine.fastest(1, 2) == (1, False)
 
 
-def test_nor_are_such_waited_for() -> None:
+def test_slow_trials_are_interrupted() -> None:
     machine = Machine(lambda one, _: 0.1 if one.threads == 1 else 10.0)
     assert machine.fastest(1, 2) == (1, False)
     assert machine.now < 2.5
 
 
-def test_a_load_that_comes_meets_all() -> None:
-    """There and back, every one has the same mean in a load that grows evenly: a tie."""
+def test_a_growing_load_affects_all_candidates_equally() -> None:
+    """Candidates alternate in direction, so that under a linearly growing load all have the same mean: a tie."""
     number = [0]
 
     def takes(one: Execution, _: int) -> float:
@@ -118,8 +118,8 @@ def test_a_network_is_interrupted_at_its_modules_and_gradients(checks: int) -> N
     assert left[0] == -1, "outside the block nothing is checked"
 
 
-def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First to last: the setting, the environment, the training that goes on, a measurement; on a GPU none."""
+def test_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting, the environment, the resumed training, a measurement; no measurement on a GPU."""
     for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
     stored = {"threads": 3, "channels_last": False}
@@ -160,8 +160,8 @@ class Trying:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_a_measurement_leaves_no_trace(tmp_path, channels_last):
-    """Weights, random numbers and all that follows are as where the same was given."""
+def test_a_measurement_does_not_change_the_training(tmp_path, channels_last):
+    """Weights and random numbers equal those with the same choice given."""
     chosen = Execution(threads=1, channels_last=channels_last)
     trained = []
     for name, chooser in (("given", Given(**vars(chosen))), ("measured", trying := Trying(chosen))):
@@ -178,7 +178,7 @@ def test_a_measurement_leaves_no_trace(tmp_path, channels_last):
         assert same(given, measured) if isinstance(given, dict) else torch.equal(given, measured)
 
 
-def test_what_the_user_says_of_the_format_is_not_measured(tmp_path):
+def test_a_given_memory_format_is_not_measured(tmp_path):
     trying = Trying(Execution(threads=1, channels_last=False))
     image_trainer(tmp_path, images(), chooser=trying, channels_last=False)
     assert trying.formats == (False,)

@@ -1,4 +1,4 @@
-"""Trainings of a part of the weights: nothing else moves, is averaged or has a state of the optimizer."""
+"""Training of some parameters: the others are constant, without average or optimizer state."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def frozen_net(*patterns: str) -> Net:
     return net
 
 
-def test_frozen_parameters_stay_and_have_no_state(tmp_path):
+def test_frozen_parameters_are_constant_without_optimizer_state(tmp_path):
     training = trainer(tmp_path, net=frozen_net("first.*"), settings={"images": 64})
     before = weights(training)
     training.run()
@@ -31,7 +31,7 @@ def test_frozen_parameters_stay_and_have_no_state(tmp_path):
     )
 
 
-def test_goes_on_to_the_same_bits(tmp_path):
+def test_resuming_is_bit_identical(tmp_path):
     first = trainer(tmp_path / "a", net=frozen_net("first.*"), stop=lambda: first.images == 48)
     assert not first.run()
     second = trainer(tmp_path / "a", net=frozen_net("first.*"))
@@ -41,7 +41,7 @@ def test_goes_on_to_the_same_bits(tmp_path):
     assert same(weights(second), weights(straight))
 
 
-def test_another_choice_of_what_is_trained_is_refused(tmp_path):
+def test_resuming_with_other_frozen_parameters_is_rejected(tmp_path):
     trainer(tmp_path, net=frozen_net("first.*"), settings={"images": 48}).run()
     for patterns in ((), ("last.*",)):
         with pytest.raises(ValueError, match=r"trains other parameters.*classes\.weight.*freeze="):
@@ -49,14 +49,14 @@ def test_another_choice_of_what_is_trained_is_refused(tmp_path):
     assert trainer(tmp_path, net=frozen_net("first.*")).run()
 
 
-def test_a_training_of_nothing_is_refused(tmp_path):
+def test_freezing_all_parameters_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="all parameters are frozen"):
         trainer(tmp_path, net=frozen_net("*"))
     with pytest.raises(ValueError, match=r"secnd\.\* names no parameter"):
         frozen_net("secnd.*")
 
 
-def test_an_adapter_is_trained_alone_and_resumed(tmp_path):
+def test_only_the_adapter_is_trained_and_resumed(tmp_path):
     def net():
         torch.manual_seed(0)
         return LoRA(rank=2)(Net())

@@ -47,7 +47,7 @@ def test_csv_of_a_resumed_training_has_every_record_once(tmp_path):
 
 
 class Run:
-    """What Weights & Biases 0.31 gives: ``define_metric``, ``log`` and ``finish`` with their arguments."""
+    """The interface of Weights & Biases 0.31: ``define_metric``, ``log`` and ``finish`` with their arguments."""
 
     def __init__(self):
         self.calls = []
@@ -104,7 +104,7 @@ def test_wandb_without_an_account_is_offline_and_resumes_its_run(tmp_path, wandb
     assert wandb.settings[2]["id"] != first["id"]
 
 
-def test_wandb_leaves_the_choice_to_an_account(tmp_path, wandb, monkeypatch):
+def test_wandb_mode_depends_on_an_account(tmp_path, wandb, monkeypatch):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".netrc").write_text("machine api.wandb.ai login user password key\n")
     WandB(tmp_path / "run").on_train_start(0, 256)
@@ -137,7 +137,7 @@ def test_tensorboard_writes_every_number(tmp_path):
 
 
 @pytest.mark.parametrize(("logger", "extra"), [(TensorBoard, "log"), (WandB, "wandb")])
-def test_packages_that_are_missing(tmp_path, monkeypatch, logger, extra):
+def test_missing_packages_are_named(tmp_path, monkeypatch, logger, extra):
     def missing(name):
         raise ImportError(name)
 
@@ -146,7 +146,7 @@ def test_packages_that_are_missing(tmp_path, monkeypatch, logger, extra):
         logger(tmp_path)
 
 
-def test_tensorboard_hides_what_is_trained_again(tmp_path):
+def test_tensorboard_purges_repeated_steps(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for start, loss in ((0, 1.0), (64, 2.0)):
         board = TensorBoard(tmp_path)

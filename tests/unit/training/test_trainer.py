@@ -1,4 +1,4 @@
-"""The training loop: steps, resuming, stopping, and what it tells."""
+"""The training loop: steps, resuming, stopping, and callbacks."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Pipes, devices and links in a run folder are refused: nothing is waited for, and nothing is written elsewhere."""
+"""Pipes, devices and links in a run folder are rejected, without blocking or writing outside the folder."""
 
 import os
 
@@ -25,7 +25,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_pipe_or_a_device_is_refused(name, tmp_path):
+def test_a_pipe_or_a_device_is_rejected(name, tmp_path):
     path = tmp_path / name
     os.mkfifo(path)
     keep = os.open(path, os.O_RDWR)  # a reader is there, so that a write into the pipe would not wait
@@ -38,7 +38,7 @@ def test_a_pipe_or_a_device_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_a_link_is_refused_and_what_it_leads_to_stays_as_it_was(name, there, tmp_path):
+def test_a_link_is_rejected_and_its_target_unchanged(name, there, tmp_path):
     target, path = tmp_path / "elsewhere", tmp_path / "run" / name
     path.parent.mkdir()
     if there:
