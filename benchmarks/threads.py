@@ -1,10 +1,11 @@
-"""Time training and evaluation with given numbers of threads and with the measured choice, on an idle and a loaded machine.
+"""Time training and evaluation by number of threads and with the measured choice, on an idle and a loaded machine.
 
     python -m benchmarks.threads [--rounds 3] [--threads 1 2] [--loads 0 4] [--images 1920] [--n 16] [--out FOLDER]
 
-Every cell runs ``python -m sde_gen.train`` or ``python -m sde_gen.evaluate`` in a separate process on the digits: the network and batches of the demo, ``engine.images=IMAGES`` to train, ``n=N`` to evaluate. The number
-of threads is ``threads=N``, or with ``threads=null`` the choice measured at the start. The load is a number of busy
-processes. The cells of a round alternate.
+Every cell runs ``python -m sde_gen.train`` or ``python -m sde_gen.evaluate`` in a separate process on the digits: the
+network and batches of the demo, ``engine.images=IMAGES`` to train, ``n=N`` to evaluate. The number of threads is
+``threads=N``, or with ``threads=null`` the choice measured at the start. The load is a number of busy processes. The
+cells of a round alternate.
 
 Training is given as images per second from its log, which leaves out the start; the measurement of the choice is in
 its first record, which is left out too. Evaluation is given as the seconds of its report, without the start, and the

@@ -165,14 +165,18 @@ ENTRIES = [
 ]
 
 NOTEBOOKS = [
-    Notebook(name="two_dimensions", title="Two dimensions", text="Training and sampling in ten lines.", index=-1),
+    Notebook(
+        name="two_dimensions", title="Two dimensions", text="Training and sampling in ten lines.", index=-1
+    ),
     Notebook(
         name="own_process_and_solver",
         title="Custom process and solver",
         text="A custom process, a custom solver, and its order.",
         index=1,
     ),
-    Notebook(name="likelihood", title="Likelihood", text="The density of a trained network and the true one."),
+    Notebook(
+        name="likelihood", title="Likelihood", text="The density of a trained network and the true one."
+    ),
     Notebook(
         name="inverse_problems",
         title="Inverse problems",
