@@ -28,7 +28,7 @@ from sde_gen.cli.build import networks
 from sde_gen.cli.kinds import Network
 from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
-from sde_gen.data.image import square
+from sde_gen.data.image import resized
 from sde_gen.denoiser import Denoiser
 from sde_gen.distributed.fsdp import FSDP
 from sde_gen.distributed.strategy import DDP, SingleProcess, Strategy, init_distributed
@@ -204,9 +204,9 @@ def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
         def count(*arguments: Any, **settings: Any) -> torch.Tensor:
             nonlocal decoded
             decoded += 1
-            return square(*arguments, **settings)
+            return resized(*arguments, **settings)
 
-        patch.setattr("sde_gen.data.tar_images.square", count)
+        patch.setattr("sde_gen.data.tar_images.resized", count)
         cache = str(folder / "cache") if cached else None
         splits = Shards(train=str(folder / "train-*.tar"), size=8, workers=1, cache=cache).load()
         settings = {"accumulation": 2, "images": 32, "validate": 0}
