@@ -52,6 +52,11 @@ class ImageSource:
     draw: Callable[[range], ImageBatch]
     keep: bool = False
 
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return sum(map(len, self.batches))
+
     def images_file(self, batch: range) -> Path:
         """File of the images of a batch."""
         return self.folder / f"{batch.start:09d}-{len(batch)}.safetensors"

@@ -25,7 +25,7 @@ from sde_gen.denoiser import Denoiser
 from sde_gen.distributed.auto_batch import AutoBatchSize
 from sde_gen.distributed.work_queue import WorkQueue
 from sde_gen.evaluation import image_set
-from sde_gen.evaluation.features import Features, FeatureSet, Statistics
+from sde_gen.evaluation.features import Features, FeatureSet, Statistics, extract
 from sde_gen.evaluation.metric import SampleMetric, SampleResult
 from sde_gen.evaluation.metric.sample_metric import FULL
 from sde_gen.noise import PerSample, spawn_seeds
@@ -92,6 +92,7 @@ class Quality:
                 f"{', '.join(self.metrics)} compare images; the data of {self.run.folder} have shape {shape} and "
                 f"{self.run.data_spec.levels} levels"
             )
+        self._check()
         if self.config.fresh and self.queue.is_main:
             shutil.rmtree(self._samples.folder, ignore_errors=True)
         extractors = list(
@@ -104,6 +105,16 @@ class Quality:
         if not self.queue.is_main:
             return None
         return [self._compare(name, metric) for name, metric in self.metrics.items()]
+
+    def _check(self) -> None:
+        """Refuse what no sample can change, before any is drawn: sizes, and features by those of one black image."""
+        image = torch.zeros(1, *self.run.data_spec.shape, dtype=torch.uint8)
+        count = self._given.n if self._reference is None else self._reference.count
+        for metric in self.metrics.values():
+            one = extract(metric.features, image)
+            known = one if self._given is None else FeatureSet(what=str(self.config.reference), given=self._given)
+            metric.check_features(one, known)
+            metric.check_sizes(self.n, count)
 
     @cached_property
     def n(self) -> int:

@@ -48,6 +48,8 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
         raise ValueError(
             f"quality.metrics compare images; the data have shape {data.shape}, {data.levels} levels"
         )
+    for metric in metrics.values():
+        metric.check_sizes(config.quality.n, min(len(data), FULL))
     n, seeds = config.quality.n, spawn_seeds(config.engine.seed, config.quality.n)
     return TrainingQuality(
         metrics,

@@ -216,6 +216,27 @@ def test_invalid_input_is_rejected(
     assert {path: content for path, content in after.items() if path in before} == before
 
 
+def test_what_no_sample_can_change_is_refused_before_sampling(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "other.npz", mu=np.zeros(9), sigma=np.eye(9))
+    np.savez(tmp_path / "same.npz", mu=np.zeros(48), sigma=np.eye(48))
+    words = [f"run={run}", f"out={tmp_path / 'out'}", *FEW]
+    for more, expected in (
+        (["metrics=[fid,kid]"], "metric.kid.subset_size=30"),
+        (["metrics=[fid,inception_score]", "features=pixels"], "no logits"),
+        (["metrics=[precision_recall]", "n=4"], "at least 5 images"),
+        (["metrics=[fid]", "n=1"], "n=1 is too small"),
+        (["metrics=[fid]", f"reference={tmp_path / 'other.npz'}"], "9 features"),
+        (["metrics=[fid,kid]", f"reference={tmp_path / 'same.npz'}"], "needs the images of the reference"),
+    ):
+        assert expected in mistake(capfd, "evaluate", *words, *more)
+        assert not list((tmp_path / "out").glob("samples-*")), more
+    words = [*TINY, f"run={tmp_path / 'run'}", "quality.metrics=[fid,kid]", "quality.n=60"]
+    assert "metric.kid.subset_size=30" in mistake(capfd, "train", *words)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.slow
 def test_nan_samples_are_rejected(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -45,6 +45,18 @@ class EnergyDistance(SampleMetric):
         if self.most < 3:
             raise ValueError(f"most={self.most}: expected at least 3 images")
 
+    def check_sizes(self, n: int, n_reference: int | None) -> None:
+        """Check that both sets have a third image.
+
+        Raises:
+            ValueError: they do not.
+        """
+        super().check_sizes(n, n_reference)
+        if min(n, n if n_reference is None else n_reference) < 3:
+            raise ValueError(
+                f"energy_distance: {n} samples and {n_reference} reference images; at least 3 are needed"
+            )
+
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
@@ -53,8 +65,6 @@ class EnergyDistance(SampleMetric):
         x = samples.vectors("EnergyDistance")[: self.most].double()
         y = reference.vectors("EnergyDistance")[: self.most].double()
         n, m = len(x), len(y)
-        if min(n, m) < 3:
-            raise ValueError(f"energy_distance: {n} samples and {m} reference images; at least 3 are needed")
         (rows_x, _), (rows_y, _) = (
             _jackknife.kernel_sums(one, one, negative_distance, skip_diagonal=True) for one in (x, y)
         )

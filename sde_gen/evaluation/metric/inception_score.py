@@ -45,18 +45,35 @@ class InceptionScore(SampleMetric):
         if self.splits < 2:
             raise ValueError(f"splits={self.splits}: a standard error needs at least 2")
 
+    def check_sizes(self, n: int, n_reference: int | None) -> None:
+        """Check that every part has a sample.
+
+        Raises:
+            ValueError: it has none.
+        """
+        super().check_sizes(n, n_reference)
+        if n < self.splits:
+            raise ValueError(f"inception_score: {n} samples are fewer than splits={self.splits}")
+
+    def check_features(self, samples: FeatureSet, reference: FeatureSet) -> None:
+        """Check that there are logits too.
+
+        Raises:
+            ValueError: there are none, or as in the other metrics.
+        """
+        super().check_features(samples, reference)
+        if samples.logits is None:
+            raise ValueError(
+                f"inception_score needs a classifier, and {self.features.name} has no logits; take features=inception"
+            )
+
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
         """Compute the mean over the splits, its standard error and the standard deviation of the splits."""
         del held_out
-        if samples.logits is None:
-            raise ValueError(
-                f"inception_score needs a classifier, and {self.features.name} has no logits; take features=inception"
-            )
+        assert samples.logits is not None
         n = len(samples.logits)
-        if n < self.splits:
-            raise ValueError(f"inception_score: {n} samples are fewer than splits={self.splits}")
         order = np.random.RandomState(self.seed).permutation(n)
         logits = samples.logits[torch.from_numpy(order)].double()
         log_p = logits.log_softmax(1)

@@ -59,18 +59,26 @@ class KernelDistance(SampleMetric):
                 f"subsets={self.subsets}, subset_size={self.subset_size}: expected at least 1 and at least 2"
             )
 
+    def check_sizes(self, n: int, n_reference: int | None) -> None:
+        """Check that both sets have a subset.
+
+        Raises:
+            ValueError: they do not.
+        """
+        super().check_sizes(n, n_reference)
+        least = n if n_reference is None else min(n, n_reference)
+        if least < self.subset_size:
+            raise ValueError(
+                f"kid: subset_size={self.subset_size} of {n} samples and {n_reference} reference images; give more, "
+                f"or metric.kid.subset_size={max(2, least // 2)}"
+            )
+
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
         """Compute the mean over the subsets, its standard error and the standard deviation of the subsets."""
         del held_out
         x, y = samples.vectors("KernelDistance").double(), reference.vectors("KernelDistance").double()
-        least = min(len(x), len(y))
-        if least < self.subset_size:
-            raise ValueError(
-                f"kid: subset_size={self.subset_size} of {len(x)} samples and {len(y)} reference images; give more, or "
-                f"metric.kid.subset_size={max(2, least // 2)}"
-            )
         draws, m = np.random.RandomState(self.seed), self.subset_size
         values = []
         for _ in range(self.subsets):

@@ -45,6 +45,16 @@ class PrecisionRecall(SampleMetric):
                 f"k={self.k}, most={self.most}, groups={self.groups}: expected at least 1, more than k + 1, at least 2"
             )
 
+    def check_sizes(self, n: int, n_reference: int | None) -> None:
+        """Check that every image has a k-th nearest other one.
+
+        Raises:
+            ValueError: it does not.
+        """
+        super().check_sizes(n, n_reference)
+        if min(n, n if n_reference is None else n_reference) < self.k + 2:
+            raise ValueError(f"precision_recall: k={self.k} needs at least {self.k + 2} images in both sets")
+
     def compare(
         self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
     ) -> SampleResult:
@@ -52,8 +62,6 @@ class PrecisionRecall(SampleMetric):
         del held_out
         x = samples.vectors("PrecisionRecall")[: self.most]
         y = reference.vectors("PrecisionRecall")[: self.most]
-        if min(len(x), len(y)) < self.k + 2:
-            raise ValueError(f"precision_recall: k={self.k} needs at least {self.k + 2} images in both sets")
         between = torch.cdist(x, y)  # (n, m)
         within = torch.cdist(x, x)
         inside = (between <= self._radii(torch.cdist(y, y))).any(1).double()

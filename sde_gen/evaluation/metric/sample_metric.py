@@ -137,8 +137,38 @@ class SampleMetric(Checked, abc.ABC):
         Raises:
             ValueError: as :meth:`compare`; or the features are those of another extractor.
         """
-        if samples.n is not None and samples.n < 2:
-            raise ValueError(f"{samples.n} samples are too few to compare; give at least 2 images")
+        assert samples.n is not None
+        self.check_features(samples, reference)
+        self.check_sizes(samples.n, reference.n)
+        if self.uses_held_out and held_out is None:
+            raise ValueError(f"{type(self).__name__} needs images held out of training")
+        result = self.compare(samples, reference, held_out)
+        for note in result.notes:
+            warnings.warn(note, stacklevel=3)
+        return result
+
+    def check_sizes(self, n: int, n_reference: int | None) -> None:
+        """Check numbers of images, before they are drawn.
+
+        Arguments:
+            n: number of samples.
+            n_reference: number of reference images; None where it is unknown.
+
+        Raises:
+            ValueError: they are too few; the message has the number needed.
+        """
+        del n_reference
+        if n < 2:
+            raise ValueError(f"n={n} is too small for a metric of samples; give at least n=2")
+
+    def check_features(self, samples: FeatureSet, reference: FeatureSet) -> None:
+        """Check that features are of one extractor and of the kind that the metric needs; one image is enough.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if self.uses_images:
+            reference.vectors(type(self).__name__)
         if samples.d != reference.d:
             raise ValueError(
                 f"{reference.what} has {reference.d} features, {self.features.name} has {samples.d}; it was made with "
@@ -152,12 +182,6 @@ class SampleMetric(Checked, abc.ABC):
                     f"{reference.what} was made with {key} {known[key]}, the samples with {ours[key]}; "
                     "use one extractor"
                 )
-        if self.uses_held_out and held_out is None:
-            raise ValueError(f"{type(self).__name__} needs images held out of training")
-        result = self.compare(samples, reference, held_out)
-        for note in result.notes:
-            warnings.warn(note, stacklevel=3)
-        return result
 
     def result(
         self,
