@@ -1,11 +1,14 @@
 """Compare runs: ``sde-gen compare runs/a runs/b``."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from sde_gen.cli import console
+from sde_gen.cli import console, pretrained
 from sde_gen.cli.app import Command, as_list
+from sde_gen.cli.renamed import upgrade_about
 from sde_gen.report.compare import RunComparison, write_comparison
 
 MOST_SHOWN = 40
@@ -14,7 +17,11 @@ MOST_SHOWN = 40
 
 def compare(config: DictConfig) -> None:
     """Print the differences of runs and write the page of the comparison."""
-    comparison = RunComparison.of([Path(folder) for folder in as_list(config.runs)])
+    folders = [str(folder) for folder in as_list(config.runs)]
+    found = RunComparison.of(
+        [pretrained.copy(one) if pretrained.is_name(one) else Path(one) for one in folders]
+    )
+    comparison = replace(found, runs=[replace(run, config=_upgraded(run.config)) for run in found.runs])
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     settings = comparison.differences()
@@ -29,7 +36,13 @@ def compare(config: DictConfig) -> None:
     header, rows = comparison.summary()
     console.print_summary("runs (+- is the standard error)", header, rows)
     write_comparison(comparison, out)
-    console.console.print(f"page {out}", soft_wrap=True, markup=False)
+    console.console.print(f"page  {out}", soft_wrap=True, markup=False)
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the names of this version."""
+    upgraded: dict[str, Any] = upgrade_about({"config": config})["config"]
+    return upgraded
 
 
 def _short(name: str, value: str, most: int = 36) -> str:

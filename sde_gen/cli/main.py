@@ -12,7 +12,7 @@ from sde_gen.cli.config_files import PRETRAINED, groups, kinds, names, printable
 COMMANDS = {
     "train": "train a score network or a classifier, or continue a training",
     "sample": "generate samples from a run",
-    "evaluate": "compute likelihoods of held-out data",
+    "evaluate": "compute likelihoods of held-out data, and the quality of samples",
     "benchmark": "compare solvers on a run",
     "compare": "compare runs: settings, curves, metrics and samples",
     "convert": "convert networks of other projects, and runs for them",

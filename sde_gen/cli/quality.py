@@ -109,10 +109,12 @@ class Quality:
     def _check(self) -> None:
         """Refuse what no sample can change, before any is drawn: sizes, and features by those of one black image."""
         image = torch.zeros(1, *self.run.data_spec.shape, dtype=torch.uint8)
-        count = self._given.n if self._reference is None else self._reference.count
+        count = None if self._reference is None else self._reference.count
         for metric in self.metrics.values():
             one = extract(metric.features, image)
-            known = one if self._given is None else FeatureSet(what=str(self.config.reference), given=self._given)
+            known = (
+                one if self._given is None else FeatureSet(what=str(self.config.reference), given=self._given)
+            )
             metric.check_features(one, known)
             metric.check_sizes(self.n, count)
 

@@ -54,7 +54,7 @@ def refresh(run: Path) -> None:
 
 def _leave(folder: Path, make: partial[Path]) -> None:
     if attempt(make, folder / NAME, "report"):
-        console.console.print(f"report {folder / NAME}", soft_wrap=True, markup=False)
+        console.console.print(f"report  {folder / NAME}", soft_wrap=True, markup=False)
 
 
 class WhileTraining(Callback):

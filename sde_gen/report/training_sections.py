@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.report.page import Section, Tile, definitions, joined, part
 from sde_gen.report.pictures import Budget
 from sde_gen.report.plot import Series, line_plot
@@ -69,8 +70,29 @@ def curves(run: RunFolder) -> list[Section]:
         plots[title] = line_plot(
             [one], x_label=IMAGES, y_label=label, log_y=name == "grad_norm", from_zero=True
         )
+    for one in metrics_of_samples(run):
+        title = f"{one.name} of the training"
+        plots[title] = line_plot([one], x_label=IMAGES, y_label=one.name, markers=True, from_zero=True)
     return [Section(title=title, body=body) for title, body in plots.items()]
 
+
+def metrics_of_samples(run: RunFolder) -> list[Series]:
+    """Return every metric of samples in the log by images."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for record in run.log:
+        scores = record.get("metrics")
+        for name, score in scores.items() if isinstance(scores, dict) else ():
+            value = as_number(score.get("value")) if isinstance(score, dict) else UNKNOWN
+            if math.isfinite(value) and (name in found or len(found) < MOST_METRICS):
+                found.setdefault(name, []).append((as_number(record["images"]), value))
+    return [
+        Series(name=line(name, 60), x=[x for x, _ in points], y=[y for _, y in points])
+        for name, points in found.items()
+    ]
+
+
+MOST_METRICS = 20
+"""Metrics of samples that have a plot, at most."""
 
 LEVELS = (
     "Mean squared error of the noise in bins of log-SNR. At strong noise (low log-SNR) the noisy sample reveals "

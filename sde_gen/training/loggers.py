@@ -64,6 +64,11 @@ class CSV(Callback):
             with atomic.open_append(self.path) as file:
                 file.write(line.getvalue().encode())
 
+    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+        """Append a line with the metrics of samples, if any."""
+        if scores:
+            self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
+
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         """Return columns and rows of the file; its last line only if it is complete."""
         if not self.path.exists():

@@ -117,6 +117,26 @@ def test_the_command_accepts_positional_folders(
     assert (tmp_path / "deep" / "page.html").is_file()
 
 
+def test_names_of_earlier_versions_are_no_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = "sde_gen.objective.time_sampler.Stratified"
+    one = make(tmp_path / "a", time_sampler={"_target_": target, "law": 1})
+    other = make(tmp_path / "b", time_sampler={"_target_": target, "distribution": 1})
+    enter(one, other, f"out={tmp_path / 'page.html'}")
+    assert "no setting differs" in capsys.readouterr().out
+    assert "law" not in (tmp_path / "page.html").read_text()
+
+
+def test_models_of_the_package_are_compared_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    enter("pretrained/digits-vp", "pretrained/digits-ve")
+    assert "sde_gen.sde.VE" in (tmp_path / "comparison.html").read_text()
+    assert "digits-ve" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -172,6 +172,13 @@ def test_metrics_of_samples_show_draws_and_baselines(run: Path) -> None:
         assert text in page.text, text
 
 
+def test_metrics_of_a_training_have_a_plot(run: Path) -> None:
+    one = {"value": 7.5, "standard_error": 0.5, "larger_is_better": False}
+    log(run, *({"images": i, "metrics": {"fid": one}} for i in (1, 2)), {"images": 3, "metrics": [EVIL]})
+    page = Page(write_run(run))
+    assert "fid of the training" in page.text
+
+
 def test_a_page_loads_nothing_and_runs_only_its_script(run: Path) -> None:
     path = write_run(run)
     text = path.read_text()

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from sde_gen.training import CSV, TensorBoard, WandB
+from sde_gen.training import CSV, Score, TensorBoard, WandB
 
 
 def rows(path):
@@ -27,6 +27,18 @@ def test_csv_keeps_one_header_when_columns_appear(tmp_path):
     assert [float(row["loss"]) for row in found] == [0.5, 0.25, 0.125]
     assert found[1]["validation, held out"] == "3e-05"
     assert [file.name for file in log.path.parent.iterdir()] == ["log.csv"]
+
+
+def test_csv_has_the_metrics_of_samples(tmp_path):
+    log = CSV(tmp_path / "log.csv")
+    log.on_train_start(0, 100)
+    log.on_log({"images": 10, "loss": 0.5})
+    log.on_metrics({"fid": Score(7.5, 0.5, False)}, 20)
+    log.on_metrics({}, 30)
+    assert [(row["images"], row["loss"], row["metrics/fid"]) for row in rows(log.path)] == [
+        ("10", "0.5", ""),
+        ("20", "", "7.5"),
+    ]
 
 
 def test_csv_of_a_resumed_training_has_every_record_once(tmp_path):
