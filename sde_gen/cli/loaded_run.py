@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import pretrained
-from sde_gen.cli.config_files import kinds, names
+from sde_gen.cli.config_files import kinds, names, suggest
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import Splits
@@ -32,6 +32,11 @@ class LoadedRun:
     """
 
     run: Run
+
+    def __repr__(self) -> str:
+        net, sde = type(self.denoiser.net).__name__, type(self.denoiser.sde).__name__
+        shape, images = self.run.data_spec.shape, self.run.images
+        return f"LoadedRun({self.run.folder}: {net}, {sde}, data {shape}, trained on {images:,} images)"
 
     @property
     def denoiser(self) -> NetworkDenoiser:
@@ -137,8 +142,14 @@ def load(
     Raises:
         ValueError: no run folder or checkpoint, or an invalid one.
     """
-    if not Path(folder).is_dir() and str(folder).removeprefix(pretrained.PREFIX) in pretrained.names():
-        folder = pretrained.folder(str(folder))
+    name = str(folder).removeprefix(pretrained.PREFIX)
+    if not Path(folder).is_dir() and name in pretrained.names():
+        folder = pretrained.folder(name)
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"there is no run folder and no pretrained model {name}; train a run with python -m sde_gen.train, or "
+            f"{suggest(name, pretrained.names())}"
+        )
     given = {"run": str(folder), "checkpoint": checkpoint, "device": device, "trust": [*trust]}
     return LoadedRun(load_run(OmegaConf.create(given)))
 

@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sde_gen.cli.quality import QualityResults
 from sde_gen.cli.run import Run
 from sde_gen.evaluation.metric import Quantity, SampleResult
+from sde_gen.report.plot import PM
+from sde_gen.report.result_sections import estimate
 from sde_gen.utils import atomic
 from sde_gen.utils.hashing import digest
 
@@ -47,17 +50,20 @@ def save(out: Path, run: Run, found: QualityResults) -> Path:
 def rows(found: QualityResults) -> dict[str, str]:
     """Return the rows of a table: every draw, their mean and best value, further quantities, and baselines."""
     first = found.draws[0]
+    mean = f"mean of {len(found.draws)} draws"
     table = {f"{first.name}: {found.metric.what}": ""}
     for (start, end), draw in zip(found.seeds, found.draws, strict=True):
         table[f"  {found.name}, seeds {start} to {end}"] = _text(draw.quantities[draw.name])
     if len(found.draws) > 1:
-        values = [draw.value for draw in found.draws]
-        word, best = ("largest", max(values)) if found.metric.larger_is_better else ("smallest", min(values))
-        table[f"  {found.name}, mean of {len(values)} draws"] = (
-            f"{sum(values) / len(values):.5g} +- {spread(found.draws):.2g}; {word} of them {best:.5g}"
+        larger = found.metric.larger_is_better
+        best = (max if larger else min)(found.draws, key=lambda draw: draw.value)
+        table[f"  {found.name}, {mean}"] = (
+            f"{_text(_mean([draw.quantities[draw.name] for draw in found.draws]))}; "
+            f"{'largest' if larger else 'smallest'} of them {_text(best.quantities[best.name])}"
         )
-    for name, quantity in list(first.quantities.items())[1:]:
-        table[f"  {name}"] = _text(quantity)
+    for name in list(first.quantities)[1:]:
+        label = f"  {name}, {mean}" if len(found.draws) > 1 else f"  {name}"
+        table[label] = _text(_mean([draw.quantities[name] for draw in found.draws]))
     for what, result in found.baselines.items():
         count = "" if result.n == first.n else f" ({result.n:,} images)"
         table[f"  {found.name}, {what}{count}"] = _text(result.quantities[result.name])
@@ -77,7 +83,7 @@ def rows(found: QualityResults) -> dict[str, str]:
 
 def spread(draws: list[SampleResult]) -> float:
     """Return the standard error of the mean of independent draws from their standard errors."""
-    return math.sqrt(sum(draw.se**2 for draw in draws)) / len(draws)
+    return _mean([draw.quantities[draw.name] for draw in draws]).se
 
 
 def _plain(result: SampleResult) -> dict[str, Any]:
@@ -94,7 +100,14 @@ def _plain(result: SampleResult) -> dict[str, Any]:
 
 
 def _text(quantity: Quantity) -> str:
-    return f"{quantity.value:.5g}" + (f" +- {quantity.se:.2g}" if math.isfinite(quantity.se) else "")
+    return estimate(quantity.value, quantity.se).replace(PM, "+- ")
+
+
+def _mean(quantities: Sequence[Quantity]) -> Quantity:
+    """Return the mean of a number over independent draws, with its standard error."""
+    count = len(quantities)
+    se = math.sqrt(sum(one.se**2 for one in quantities)) / count
+    return Quantity(sum(one.value for one in quantities) / count, se, quantities[0].how)
 
 
 def _number(x: float) -> float | None:

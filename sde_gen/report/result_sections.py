@@ -52,6 +52,9 @@ def estimate(mean: float, se: float) -> str:
 
 def _of(result: Result) -> str:
     images, whole = (as_number(result.content.get(key)) for key in ("images", "of_images"))
+    draws = result.content.get("draws")
+    if isinstance(draws, list) and draws and isinstance(draws[0], dict):
+        return f"{len(draws)} x {as_number(draws[0].get('samples')):,.0f} samples"
     if math.isnan(images):
         return ""
     return (
@@ -76,7 +79,11 @@ def overview(results: Sequence[Result]) -> Section:
         for one in results
     ]
     header = ("metric", f"estimate {PM}s.e.", "unit", "of", "NFE", "seconds", "what")
-    return Section(title="Metrics", body=table(rows, header), wide=True)
+    used = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    columns = [header[index] for index in used]
+    return Section(
+        title="Metrics", body=table([[row[index] for index in used] for row in rows], columns), wide=True
+    )
 
 
 def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:

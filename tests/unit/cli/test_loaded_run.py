@@ -41,6 +41,14 @@ def test_codec_and_likelihood_of_a_run(folder):
     assert torch.equal(run.log_prob(x, integrator=integrator).nats, expected)
 
 
+def test_a_run_and_a_wrong_name_are_shown_in_a_line(folder):
+    shown = repr(sg.load(folder, device="cpu"))
+    assert all(word in shown for word in (str(folder), "NCSNpp", "VP", "(1, 8, 8)"))
+    assert len(shown) < 300
+    with pytest.raises(ValueError, match=r"pretrained model.*digits-vp"):
+        sg.load("digits-vpp")
+
+
 def test_missing_folder_and_wrong_numbers_are_errors(folder, tmp_path):
     with pytest.raises(ValueError, match="run folder"):
         sg.load(tmp_path / "missing")

@@ -172,6 +172,16 @@ def test_metrics_of_samples_show_draws_and_baselines(run: Path) -> None:
         assert text in page.text, text
 
 
+def test_columns_without_entries_are_left_out(run: Path) -> None:
+    for path in (run / "evaluation").glob("*.json"):
+        path.unlink()
+    draws = [{"seeds": [0, 9], "samples": 10, "quantities": {}}] * 3
+    results(run / "evaluation", metric="fid", unit="", draws=draws)
+    text = Page(write_evaluation(run / "evaluation", run)).text
+    assert "3 x 10 samples" in text
+    assert "unit" not in text.split("Training:")[0]
+
+
 def test_metrics_of_a_training_have_a_plot(run: Path) -> None:
     one = {"value": 7.5, "standard_error": 0.5, "larger_is_better": False}
     log(run, *({"images": i, "metrics": {"fid": one}} for i in (1, 2)), {"images": 3, "metrics": [EVIL]})
