@@ -1,5 +1,6 @@
 """Take over the weights of another network, as far as they fit."""
 
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ def load_matching(net: nn.Module, tensors: Mapping[str, TensorSource], *, what: 
         tensors: those of the source by name, in memory or on the disk.
         what: the source, for messages.
 
+    Less than half of the network's numbers is warned of.
+
     Raises:
         ValueError: no tensor fits, or one that does holds numbers that are not finite or of another kind.
     """
@@ -55,6 +58,13 @@ def load_matching(net: nn.Module, tensors: Mapping[str, TensorSource], *, what: 
         raise ValueError(
             f"no tensor of {what} fits this network (it has {there or 'none'}, ...): give the settings of that "
             "network with model=... and model.width=..."
+        )
+    count, whole = (sum(own[name].numel() for name in names) for names in (taken, own))
+    if 2 * count < whole:
+        warnings.warn(
+            f"only {count:,} of {whole:,} numbers of the network are those of {what}; the rest begin at random: give "
+            "the settings of that network with model=... and model.width=..., unless that is intended",
+            stacklevel=2,
         )
     values = {name: source[name][()] for name in taken}
     _check(values, own, what)

@@ -53,3 +53,9 @@ def test_nothing_that_fits_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match=r"calls.*float32.*int64"):
         load_matching(ours, kinds, what="there")
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+
+
+def test_weights_that_hardly_fit_are_warned_of() -> None:
+    wide, narrow = (torch.nn.Sequential(torch.nn.Linear(n, n), torch.nn.Linear(n, 1)) for n in (9, 3))
+    with pytest.warns(UserWarning, match="1 of 100 numbers .* the rest begin at random"):
+        load_matching(wide, narrow.state_dict(), what="narrow")
