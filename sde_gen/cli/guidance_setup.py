@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import brief
@@ -274,6 +274,8 @@ def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> T
     value = config[key]
     if value is None:
         raise ValueError(f"the task needs {key}=FILE, or {key}=0, 1, ... for an image held out of training")
+    if isinstance(value, ListConfig):
+        raise ValueError(f"{key}={list(value)}: the task takes one image; give one file, or one index")
     if isinstance(value, int):
         images = open_data(run, moved_data(config)).test.values
         if not 0 <= value < len(images):

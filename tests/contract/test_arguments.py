@@ -28,7 +28,7 @@ def files(kind: str) -> list[DictConfig]:
     found = []
     for name in names(kind):
         node = OmegaConf.merge(OmegaConf.load(CONF / kind / f"{name}.yaml"), FILLED.get((kind, name), {}))
-        found.append(OmegaConf.create({**ELSEWHERE, **chosen(), kind: node}))
+        found.append(OmegaConf.create({"run": "runs/x", **ELSEWHERE, **chosen(), kind: node}))
     return found
 
 

@@ -195,7 +195,7 @@ def test_mistakes_in_training(arguments, words, tmp_path, capfd, monkeypatch):
         ("sample", ["solver=huen"], "heun"),
         ("sample", ["checkpoint=123"], "000000000256"),
         ("sample", ["label=1"], "without classes"),
-        ("evaluate", ["metrics=[fid]"], "bpd"),
+        ("evaluate", ["metrics=[bdp]"], "bpd"),
         ("evaluate", ["metrics=[]"], "bpd"),
         ("evaluate", ["n=0"], "n=0"),
         ("evaluate", ["n=few"], "n=few"),

@@ -84,7 +84,7 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
         f"out={tmp_path / 'samples'}",
     ]
     commands.enter("sample", *words)
-    names = ["samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
+    names = ["report.html", "samples.json", "samples.npz", "samples.png", "trajectory.gif", "trajectory.png"]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
 
 

@@ -14,7 +14,7 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
 from sde_gen.evaluation import verification
 from sde_gen.evaluation.verification.oracles import ParametrizedOracle
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, DynamicThreshold
+from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, ComposedCFG, DynamicThreshold
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
 from sde_gen.solver import DPMAdaptive
@@ -75,6 +75,7 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
     TruncatedProcess: lambda: TruncatedProcess(NETWORK.bind(label=LABEL), 0.01),
     ParametrizedOracle: lambda: ParametrizedOracle(NETWORK.bind(label=LABEL), V()),
     CFG: lambda: CFG(denoiser=measured(), scale=2.0).bind(label=LABEL),
+    ComposedCFG: lambda: ComposedCFG(denoiser=measured(), scales={"label": 2.0}).bind(label=LABEL),
     ClassifierGuidance: lambda: ClassifierGuidance(denoiser=measured(), classifier=NET).bind(label=LABEL),
     Autoguidance: lambda: Autoguidance(
         denoiser=NETWORK.bind(label=LABEL), weak=WEAK.bind(label=LABEL), scale=2.0
