@@ -197,7 +197,7 @@ def _show(config: DictConfig, run: Run, results: list[Results], data: Dataset, t
 def _show_quality(config: DictConfig, run: Run, results: list[QualityResults], threads_used: str) -> None:
     """Save and print metrics of samples."""
     out, first = Path(config.out), results[0]
-    paths = {f"numbers of {found.name}": quality_report.save(out, run, found) for found in results}
+    paths = {f"numbers of {found.name}": quality_report.write(out, run, found) for found in results}
     rows: dict[str, str] = {}
     for found in results:
         rows |= quality_report.rows(found)

@@ -308,7 +308,7 @@ class Quality:
         found = source.features(features, source.batches)
         if not path.exists():
             found.about["fingerprint"] = source.folder.name
-            found.statistics.save(path)
+            found.statistics.write(path)
         return found
 
     def _compare(self, name: str, metric: SampleMetric) -> QualityResults:

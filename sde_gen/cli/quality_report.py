@@ -21,7 +21,7 @@ def path_of(out: Path, found: QualityResults) -> Path:
     return out / f"{found.name}-{digest([], settings)[:12]}.json"
 
 
-def save(out: Path, run: Run, found: QualityResults) -> Path:
+def write(out: Path, run: Run, found: QualityResults) -> Path:
     """Write a result as JSON, atomically, and return the file."""
     values = [draw.value for draw in found.draws]
     best = max(values) if found.metric.larger_is_better else min(values)

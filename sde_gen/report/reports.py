@@ -108,7 +108,7 @@ def write_samples(folder: Path, run: Path) -> Path:
         if math.isfinite(numbers[key])
     ]
     command, details, settings = (samples.about.get(key) for key in ("command", "details", "settings"))
-    text = training_sections.dump(settings) if isinstance(settings, dict) else ""
+    text = training_sections.as_yaml(settings) if isinstance(settings, dict) else ""
     sections = [
         *result_sections.all_pictures(samples, pictures),
         Section(

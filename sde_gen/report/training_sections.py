@@ -150,7 +150,7 @@ def configuration(run: RunFolder, *, prefix: str = "", folded: bool = False) -> 
         **({"precision": str(about["precision"])} if "precision" in about else {}),
         **_plain(about.get("versions")),
     }
-    text = dump(run.config)
+    text = as_yaml(run.config)
     return [
         Section(
             title=f"{prefix}Command and versions",
@@ -168,7 +168,7 @@ def configuration(run: RunFolder, *, prefix: str = "", folded: bool = False) -> 
     ]
 
 
-def dump(config: Mapping[str, Any]) -> str:
+def as_yaml(config: Mapping[str, Any]) -> str:
     """Return a configuration as indented text, truncated to :data:`MOST_TEXT` characters."""
     text = "\n".join(_lines(config, 0)) if config else ""
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n... ({len(text):,} characters)"

@@ -46,7 +46,7 @@ class Statistics:
         running.add(features)
         return running.statistics(about)
 
-    def save(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
         """Write an ``.npz`` file, which :meth:`load` reads bit for bit; ``mu`` and ``sigma`` in it suit other tools."""
         with atomic.writing(path) as file:
             np.savez(

@@ -23,7 +23,7 @@ def test_running_covariance_equals_numpys() -> None:
 
 def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
     before = Statistics.of(X, {"features": "pixels", "sha256": "", "fingerprint": "abc"})
-    before.save(tmp_path / "x.npz")
+    before.write(tmp_path / "x.npz")
     after = Statistics.load(tmp_path / "x.npz")
     assert torch.equal(before.mean, after.mean)
     assert torch.equal(before.cov, after.cov)

@@ -179,10 +179,6 @@ HARMLESS = {
 }
 
 
-def given_to(call: ast.Call) -> ast.expr | None:
-    return call.args[0] if call.args else None
-
-
 def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Calls that write to a final path."""
     aside = {"io.BytesIO()"}
@@ -190,7 +186,8 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.With):
             for item in node.items:
                 if item.optional_vars is not None and ast.unparse(item.context_expr).split("(")[0] in (
-                    "_atomic.writing",
+                    "atomic.writing",
+                    "atomic.folder",
                     "writing",
                     "create",
                     "io.BytesIO",
@@ -203,12 +200,10 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         whole = ast.unparse(node.func)
         name = whole.rpartition(".")[2]
-        first = given_to(node)
-        if name in WRITES_A_PATH:
+        if aside & {ast.unparse(argument) for argument in node.args}:
+            continue
+        if name in WRITES_A_PATH or (name in WRITES_ITS_ARGUMENT and whole not in HARMLESS):
             yield node.lineno, whole
-        elif name in WRITES_ITS_ARGUMENT and whole not in HARMLESS:
-            if first is None or ast.unparse(first) not in aside:
-                yield node.lineno, whole
         elif name in ("open", "fdopen", "memmap"):
             words = [
                 arg.value
