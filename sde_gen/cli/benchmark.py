@@ -13,7 +13,8 @@ from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, reject_unused
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import Run, load_run
-from sde_gen.cli.run_data import examples
+from sde_gen.cli.sample_conditions import examples
+from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.solver_comparison import Comparison, SolverErrors
 from sde_gen.grid.base import Grid
 from sde_gen.noise import spawn_seeds
@@ -64,13 +65,14 @@ def benchmark(config: DictConfig) -> None:
         raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
     solvers: dict[str, Solver] = {name: build.make(load("solver", name)) for name in map(str, names)}
     run, grid = load_run(config), build.make(config.grid)
-    compared = _comparison(config, run, grid, step_counts)
+    conditions, described = examples(run, config.n)
+    compared = _comparison(config, run, run.bind(conditions), grid, step_counts)
     for solver in solvers.values():
         compared.check(solver)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     with threads.in_use(config, run) as summary:
-        rows, wild = _rows(config, run, compared, solvers, step_counts)
-    _tell(config, run, rows)
+        rows, wild = _rows(config, run, compared, solvers, step_counts, described)
+    _tell(config, run, rows, described)
     if run.device.type == "cpu":
         console.console.print(f"threads {summary}", soft_wrap=True)
     reports.refresh_around(Path(config.out), run.folder)
@@ -79,7 +81,12 @@ def benchmark(config: DictConfig) -> None:
 
 
 def _rows(
-    config: DictConfig, run: Run, compared: Comparison, solvers: dict[str, Solver], step_counts: list[int]
+    config: DictConfig,
+    run: Run,
+    compared: Comparison,
+    solvers: dict[str, Solver],
+    step_counts: list[int],
+    conditions: str,
 ) -> tuple[list[Row], list[str]]:
     """Measure every solver at every number of steps, and name those whose samples are out of range."""
     rows: list[Row] = []
@@ -93,14 +100,16 @@ def _rows(
                 rows.append(_row(name, steps, measured))
                 if measured.outside is not None and measured.outside.notable:
                     wild.append(f"{name} in {steps} steps: {measured.outside.advice}")
-                _write(config, run, rows)  # at once: the next one may fail
+                _write(config, run, rows, conditions)  # at once: the next one may fail
                 bar.advance(task)
     return rows, wild
 
 
-def _comparison(config: DictConfig, run: Run, grid: Grid, step_counts: list[int]) -> Comparison:
+def _comparison(
+    config: DictConfig, run: Run, denoiser: Denoiser, grid: Grid, step_counts: list[int]
+) -> Comparison:
     return Comparison(
-        denoiser=run.bind(examples(run, config.n)),
+        denoiser=denoiser,
         network=run.denoiser.net,
         shape=run.data_spec.shape,
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
@@ -132,19 +141,20 @@ def _row(name: str, steps: int, measured: SolverErrors) -> Row:
     )
 
 
-def _write(config: DictConfig, run: Run, rows: list[Row]) -> None:
+def _write(config: DictConfig, run: Run, rows: list[Row], conditions: str) -> None:
     about = {
         "run": str(run.folder),
         "images": run.images,
         "n": config.n,
         "seed": config.seed,
         "grid": OmegaConf.to_container(config.grid),
+        **({"conditions": conditions} if conditions else {}),
     }
     text = json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1)
     write(Path(config.out) / "benchmark.json", text)
 
 
-def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
+def _tell(config: DictConfig, run: Run, rows: list[Row], conditions: str) -> None:
     picture = Path(config.out) / "benchmark.png"
     made = attempt(lambda: save_figure(_figure(rows), picture), picture)
     wild = any(row.out_of_range for row in rows)  # else a column of zeros
@@ -174,6 +184,8 @@ def _tell(config: DictConfig, run: Run, rows: list[Row]) -> None:
             for row in rows
         ],
     )
+    if conditions:
+        console.console.print(f"conditions of the samples: {conditions}", soft_wrap=True)
     alike: dict[str, list[str]] = {}
     for name in dict.fromkeys(row.solver for row in rows):
         own = [row.reference_error for row in rows if row.solver == name and row.reference_error is not None]

@@ -208,6 +208,7 @@ def _show_quality(config: DictConfig, run: Run, results: list[QualityResults], t
             **rows,
             "sampler": f"{sampler.solver._target_.rpartition('.')[2]}, {sampler.steps} steps on "
             f"{sampler.grid._target_.rpartition('.')[2]}",
+            **({"conditions": first.conditions} if first.conditions else {}),
             "network evaluations per sample": f"{first.nfe:g}",
             "seconds of sampling": f"{first.seconds:.1f}",
             "reference": str(config.reference),

@@ -58,7 +58,7 @@ def choose_conditions(config: DictConfig, run: Run) -> dict[str, Tensor]:
         ValueError: a value does not fit, or none is given where one is needed.
     """
     needs, task = _requirements(config.get("guidance")), config.get("task")
-    conditioning, class_names = _prompted(config, run)
+    conditioning, class_names = prompted(config, run)
     typed = typed_conditions(config, CONDITIONS if task is None else CONDITIONS - {"image"})
     needed = needs.labels or needs.conditional_model
     missing = "the model or its guidance needs a condition here: give " + " or ".join(
@@ -85,7 +85,7 @@ def class_names(config: DictConfig, run: Run) -> tuple[str, ...]:
     return _classes(config, run)[1]
 
 
-def _prompted(config: DictConfig, run: Run) -> tuple[Conditioning, tuple[str, ...]]:
+def prompted(config: DictConfig, run: Run) -> tuple[Conditioning, tuple[str, ...]]:
     """Return the run's conditioning, with the labels of a guiding classifier, and the names of the classes."""
     classes, names = _classes(config, run)
     conditioning = run.conditioning

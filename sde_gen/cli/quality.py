@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from sde_gen import __version__
 from sde_gen.cli import build
-from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions
+from sde_gen.cli.app import as_list
+from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions, prompted
 from sde_gen.cli.image_sources import ImageBatch, ImageSource, complete, key, load, ranges
 from sde_gen.cli.run import Run
 from sde_gen.cli.run_data import moved_data, open_data
+from sde_gen.cli.sample_conditions import describe, draw, draw_indices, needs_rows
 from sde_gen.data import Dataset, Splits
 from sde_gen.denoiser import Denoiser
 from sde_gen.distributed.auto_batch import AutoBatchSize
@@ -47,6 +49,7 @@ class QualityResults:
         draws: results of independent draws of the model, in order.
         baselines: results of baseline images, by name.
         settings: all settings on which the results depend.
+        conditions: conditions of the samples and their source; empty without any.
         seeds: first and last index of the seeds of every draw.
         nfe: network evaluations per sample.
         seconds: time of sampling.
@@ -57,6 +60,7 @@ class QualityResults:
     draws: list[SampleResult]
     baselines: dict[str, SampleResult]
     settings: dict[str, Any]
+    conditions: str
     seeds: list[tuple[int, int]]
     nfe: float
     seconds: float
@@ -131,6 +135,7 @@ class Quality:
         return (
             str(path) in ("train", "test")
             or bool(self.config.baselines)
+            or needs_rows(self.run.conditioning)
             or any(metric.uses_held_out for metric in self.metrics.values())
         )
 
@@ -147,12 +152,12 @@ class Quality:
         sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
         total = self.n * int(config.draws)
         seeds = spawn_seeds(config.seed, total)
-        cond = _conditions(config, run, seeds)
+        conditions = self._conditions(seeds)
         auto_batch = AutoBatchSize(size=config.batch_size, splittable=not sampler.solver.batch_coupled)
 
         def part(some: range) -> tuple[Tensor, int]:
             index = slice(some.start, some.stop)
-            denoiser = run.bind({name: rows[index] for name, rows in cond.items()}, model)
+            denoiser = run.bind(conditions(index), model)
             with NFECounter(run.denoiser.net) as counter:
                 x = sampler(
                     denoiser,
@@ -198,9 +203,47 @@ class Quality:
             "model": digest(
                 apply_guidance(config, run).state_dict().values(), json.dumps(parts, sort_keys=True)
             ),
+            **({} if self._rows is None else {"conditions": self._rows.fingerprints_of_conditions()}),
             "sde_gen": __version__,
             "torch": torch.__version__,
         }
+
+    @cached_property
+    def _rows(self) -> Dataset | None:
+        """Rows of which the samples take the conditions: those of the reference, or held-out ones; None for classes."""
+        if not needs_rows(self.run.conditioning):
+            return None
+        assert self._splits is not None
+        return self._splits.train if str(self.config.reference) == "train" else self._splits.test
+
+    def _conditions(self, seeds: Sequence[int]) -> Callable[[slice], dict[str, Tensor]]:
+        """Return a function from indices of samples to their conditioning inputs.
+
+        Raises:
+            ValueError: a label is given for a run with other conditions, or the data lack a condition.
+        """
+        config, rows = self.config, self._rows
+        if rows is None:
+            labels = _labels(config, self.run, seeds)
+            return lambda index: {name: values[index] for name, values in labels.items()}
+        if config.label is not None:
+            raise ValueError(
+                f"label={config.label}: the samples take all conditions of random rows of the data, also the labels, "
+                "as the run is given more than labels; leave label out"
+            )
+        conditioning = prompted(config, self.run)[0]
+        draw(conditioning, rows, seeds[:1])  # better now than after the work
+        return lambda index: draw(conditioning, rows, seeds[index])
+
+    @property
+    def _described_conditions(self) -> str:
+        """Conditions of the samples and their source."""
+        conditioning, label = prompted(self.config, self.run)[0], self.config.label
+        if self._rows is not None:
+            split = "train" if str(self.config.reference) == "train" else "test"
+            return describe(conditioning, f"of random rows of the {split} split")
+        source = "drawn uniformly for every sample" if label is None else f"{as_list(label)} in turn"
+        return describe(conditioning, source)
 
     @cached_property
     def _given(self) -> Statistics | None:
@@ -348,21 +391,21 @@ class Quality:
                 "reference": str(self.config.reference),
                 "reference_fingerprint": "" if self._reference is None else self._reference.folder.name,
             },
+            conditions=self._described_conditions,
             seeds=seeds,
             nfe=sum(int(one["evaluations"]) for one in stored) / count,
             seconds=sum(float(one["seconds"]) for one in stored),
         )
 
 
-def _conditions(config: DictConfig, run: Run, seeds: Sequence[int]) -> dict[str, Tensor]:
+def _labels(config: DictConfig, run: Run, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Return the conditioning inputs of the samples: ``label``, or a class drawn uniformly by the seed of each."""
     whole = OmegaConf.merge(config, {"n": len(seeds)})
     assert isinstance(whole, DictConfig)
     cond = choose_conditions(whole, run)
     if "label" not in cond or config.label is not None:
         return cond
-    classes = int(cond["label"].max()) + 1
-    return {**cond, "label": torch.tensor([(seed >> 32) % classes for seed in seeds])}
+    return {**cond, "label": draw_indices(seeds, int(cond["label"].max()) + 1)}
 
 
 def _images(data: Dataset, batch: range) -> Tensor:

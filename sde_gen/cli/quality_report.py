@@ -37,6 +37,7 @@ def write(out: Path, run: Run, found: QualityResults) -> Path:
             for (first, last), draw in zip(found.seeds, found.draws, strict=True)
         ],
         "baselines": {what: _plain(result) for what, result in found.baselines.items()},
+        "conditions": found.conditions,
         "network_evaluations_per_sample": found.nfe,
         "seconds": found.seconds,
         "trained_on_images": run.images,

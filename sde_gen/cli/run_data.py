@@ -8,9 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from sde_gen.cli import build, conditions
 from sde_gen.cli.app import cli_overrides
@@ -104,16 +102,3 @@ def moved_data(config: DictConfig) -> dict[str, Any]:
         )
     keys = [key for key in words if key.startswith("data.")]
     return {key.removeprefix("data."): OmegaConf.select(config, key) for key in keys}
-
-
-def examples(run: Run, n: int) -> dict[str, Tensor]:
-    """Return conditioning inputs to try a network with: the defaults, or those of held-out samples where it needs some.
-
-    Raises:
-        ValueError: as :func:`open_data`.
-    """
-    conditioning, found = run.conditioning, run.conditioning.default(n)
-    if all(key in found or conditioning.drops(key) for key in conditioning.keys):
-        return found
-    data = open_data(run).test
-    return {**conditioning.given(data.given(torch.arange(n) % len(data))), **found}

@@ -20,6 +20,7 @@ from sde_gen.cli import build, console, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, require_int
 from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import (
+    CONDITIONS,
     apply_guidance,
     choose_conditions,
     class_names,
@@ -158,7 +159,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
             {
                 **({"threads": threads_used} if run.device.type == "cpu" else {}),
                 **_classes(cond.get("label"), class_names(config, run)),
-                **_texts(config, run),
+                **_texts(config, run, cond),
                 **_particles(effective, config.n),
                 **({} if outside is None else {"out of range": str(outside)}),
             },
@@ -253,8 +254,10 @@ def _frames_of_point_clouds(
     save_panels([states, ends], path)
 
 
-def _texts(config: DictConfig, run: Run) -> dict[str, str]:
-    """Return the texts of the samples for the table."""
+def _texts(config: DictConfig, run: Run, cond: dict[str, Tensor]) -> dict[str, str]:
+    """Return the texts of the samples for the table, or that the samples have no conditions."""
+    if run.conditioning.names and not typed_conditions(config, CONDITIONS) and not cond:
+        return {"conditions": "none, the unconditional model"}
     text = typed_conditions(config, {"text"}).get("text", [])
     listed = as_list(config.text) if text else []
     if not listed or "text" not in run.conditioning.names:

@@ -4,18 +4,16 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from sde_gen.cli import build, training_quality
 from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
+from sde_gen.cli.sample_conditions import take
 from sde_gen.cli.stored_config import with_initial, with_stored
 from sde_gen.cli.training import fit
-from sde_gen.data import Dataset
 from sde_gen.data.codec import Codec, OutOfRange
-from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
@@ -42,14 +40,8 @@ def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
         return []
     sampler: Sampler = build.make(config.preview.sampler)
     shape = (config.preview.n, *trainer.train.shape)
-    cond = _examples(trainer.conditioning, trainer.held_out, config.preview.n)
+    cond = take(trainer.conditioning, trainer.held_out, config.preview.n)
     return [_Preview(sampler, shape, cond, trainer.codec, config.engine.seed, Path(config.run))]
-
-
-def _examples(conditioning: Conditioning, data: Dataset, n: int) -> dict[str, Tensor]:
-    """Return all classes in turn, and the other conditions of the first samples of a split, in turn too."""
-    given = conditioning.given(data.given(torch.arange(n) % len(data)))
-    return {**given, **conditioning.default(n)}
 
 
 class _Preview(Callback):

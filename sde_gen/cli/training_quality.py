@@ -13,9 +13,9 @@ from torch import Tensor
 from sde_gen.cli import build
 from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
+from sde_gen.cli.sample_conditions import draw
 from sde_gen.data import Dataset
 from sde_gen.data.codec import Codec
-from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.features import FeatureSet, extract
 from sde_gen.evaluation.metric import SampleMetric
@@ -58,16 +58,9 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
         held_out=trainer.held_out,
         codec=trainer.codec,
         seeds=seeds[:n],
-        cond=_sample_conditions(trainer.conditioning, data, seeds),
+        cond=draw(trainer.conditioning, data, seeds),
         batch_size=config.quality.batch_size,
     )
-
-
-def _sample_conditions(conditioning: Conditioning, data: Dataset, seeds: list[int]) -> dict[str, Tensor]:
-    """Return a class drawn uniformly by the seed of every sample, or all conditions of a row drawn likewise."""
-    if conditioning.keys == ("label",):
-        return {"label": torch.tensor([(seed >> 32) % data.classes for seed in seeds])}
-    return conditioning.given(data.given(torch.tensor([(seed >> 32) % len(data) for seed in seeds])))
 
 
 class TrainingQuality:

@@ -1,5 +1,6 @@
 """Conditions as a user finds them: trained, typed, guided, evaluated and opened again; every mistake in a line."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import sde_gen as sg
-from sde_gen.cli.run_data import examples, open_data
+from sde_gen.cli.run_data import open_data
+from sde_gen.cli.sample_conditions import examples
+from sde_gen.denoiser import NetworkDenoiser
 from tests.system.test_commands import enter, mistake
 
 SHORT = [
@@ -130,8 +134,6 @@ def test_an_evaluation_gives_every_image_its_own_condition(runs, tmp_path) -> No
     enter("evaluate", f"run={runs / 'several'}", f"out={tmp_path}", "n=3", "integrator.steps=4", "device=cpu",
           "divergence=exact", "threads=1")  # fmt: skip
     rows = [line for line in (tmp_path / "bpd.jsonl").read_text().splitlines() if '"image"' in line]
-    import json
-
     run = sg.load(runs / "several", device="cpu")
     for row in map(json.loads, rows):
         i = row["image"]
@@ -228,11 +230,87 @@ def test_volumes_given_a_vector(tmp_path) -> None:
 
 
 def test_what_a_network_is_tried_with(runs) -> None:
-    """All classes in turn; nothing where a text may be missing; the texts of held-out samples where it may not."""
+    """The conditions of held-out rows; nothing, with a warning, where data and condition may be missing."""
     several, text = (sg.load(runs / name, device="cpu").run for name in ("several", "text"))
-    assert {name: value.tolist() for name, value in examples(several, 4).items()} == {"label": [0, 1, 2, 0]}
-    assert examples(text, 4) == {}
-    always = replace(text, conditioning=replace(text.conditioning, dropout=0.0))
+    rows = open_data(several).test.conditions["label"]
+    found, described = examples(several, 4)
+    assert found["label"].tolist() == rows[torch.arange(4) % len(rows)].tolist()
+    assert described == "labels and captions and vectors: of held-out rows"
     held_out = open_data(text).test
     expected = text.conditioning.given(held_out.given([0, 1, 2]))["tokens"]
-    assert torch.equal(examples(always, 3)["tokens"], expected)
+    assert torch.equal(examples(text, 3)[0]["tokens"], expected)
+    lost = replace(
+        text, config=OmegaConf.create({**text.config, "data": {**text.config.data, "count": "none"}})
+    )
+    with pytest.warns(UserWarning, match="tried without conditions, as the data cannot be read"):
+        assert examples(lost, 3) == ({}, "captions: none, the unconditional model")
+    always = replace(lost, conditioning=replace(text.conditioning, dropout=0.0))
+    with pytest.raises(ValueError, match="count"):
+        examples(always, 3)
+
+
+class Given:
+    """Conditions that a network is given, one after the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+        self.rows: list[torch.Tensor] = []
+        ask = NetworkDenoiser.forward
+
+        def forward(denoiser: NetworkDenoiser, x_t: torch.Tensor, t: torch.Tensor, **cond: torch.Tensor):  # type: ignore[no-untyped-def]
+            self.rows.append(cond[key])
+            return ask(denoiser, x_t, t, **cond)
+
+        monkeypatch.setattr(NetworkDenoiser, "forward", forward)
+
+    def taken(self) -> set[tuple[float, ...]]:
+        """Return the distinct ones, and forget them."""
+        found = {tuple(row.flatten().tolist()) for row in torch.cat(self.rows)}
+        self.rows.clear()
+        return found
+
+
+@pytest.mark.parametrize(("name", "key"), [("text", "tokens"), ("image", "image")])
+def test_metrics_of_samples_are_of_samples_with_the_conditions_of_the_reference(
+    runs, tmp_path, monkeypatch, capfd, name, key
+) -> None:
+    """Captions and images of random rows: of the training split, or held-out ones with reference=test."""
+    run = sg.load(runs / name, device="cpu").run
+    splits, given = open_data(run), Given(monkeypatch, key)
+    for reference in ("train", "test"):
+        enter("evaluate", f"run={runs / name}", f"out={tmp_path / reference}", "metrics=[sliced_wasserstein]", "n=6",
+              "draws=2", "steps=1", "baselines=false", f"reference={reference}", "device=cpu", "threads=1")  # fmt: skip
+        split = splits.train if reference == "train" else splits.test
+        rows = run.conditioning.given(split.conditions)[key]
+        taken = given.taken()
+        assert taken <= {tuple(row.flatten().tolist()) for row in rows}
+        assert len(taken) > 1
+        words = f"{'captions' if name == 'text' else 'images'}: of random rows of the {reference} split"
+        assert words[:20] in capfd.readouterr().out
+        (report,) = (tmp_path / reference).glob("*.json")
+        assert json.loads(report.read_text())["conditions"] == words
+
+
+def test_a_label_for_samples_with_other_conditions_is_refused(runs, tmp_path, capfd) -> None:
+    assert "leave label out" in mistake(
+        capfd,
+        "evaluate",
+        f"run={runs / 'text'}",
+        f"out={tmp_path}",
+        "metrics=[sliced_wasserstein]",
+        "label=1",
+    )
+
+
+def test_solvers_are_compared_on_the_captions_of_held_out_rows(runs, tmp_path, monkeypatch, capfd) -> None:
+    run, given = sg.load(runs / "text", device="cpu").run, Given(monkeypatch, "tokens")
+    enter("benchmark", f"run={runs / 'text'}", f"out={tmp_path}", "solvers=[ddim]", "steps=[2]", "n=2",
+          "reference.steps=4", "device=cpu", "threads=1")  # fmt: skip
+    expected = run.conditioning.given(open_data(run).test.given([0, 1]))["tokens"]
+    assert given.taken() == {tuple(row.tolist()) for row in expected}
+    assert "captions: of held-out rows" in " ".join(capfd.readouterr().out.split())
+    assert json.loads((tmp_path / "benchmark.json").read_text())["conditions"] == "captions: of held-out rows"
+
+
+def test_samples_without_a_text_are_said_to_be_unconditional(runs, tmp_path, capfd) -> None:
+    drawn(runs, "text", tmp_path)
+    assert "none, the unconditional model" in capfd.readouterr().out

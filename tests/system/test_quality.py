@@ -100,8 +100,9 @@ def test_labels_are_drawn_uniformly(run: Path, monkeypatch: pytest.MonkeyPatch, 
     drawn = []
     monkeypatch.setattr(quality, "_labels", lambda *given: drawn.append(labels(*given)) or drawn[-1])
     enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "baselines=false", "metrics=[energy_distance]")
-    counts = torch.bincount(drawn[0], minlength=10)
-    assert len(drawn[0]) == 120
+    labels = drawn[0]["label"]
+    counts = torch.bincount(labels, minlength=10)
+    assert len(labels) == 120
     assert counts.min() > 0
     assert len(counts.unique()) > 1, "not balanced"
 

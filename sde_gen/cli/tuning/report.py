@@ -20,6 +20,7 @@ def report(
     tried: Sequence[tuple[SolverSetting, float]],
     choices: Sequence[Selection],
     reference: float,
+    conditions: str = "",
 ) -> None:
     """Leave numbers and plot, and print the table.
 
@@ -28,9 +29,11 @@ def report(
         tried: all settings with their median errors.
         choices: what to use, by number of evaluations.
         reference: the reference's own error.
+        conditions: conditions of the samples; empty without any.
     """
     out = Path(config.out)
     about = {"run": str(config.run), "n": config.n, "seed": config.seed, "reference_error": reference}
+    about |= {"conditions": conditions} if conditions else {}
     records = {
         "choices": [choice.record() for choice in choices],
         "tried": [{**named(setting), "median": median} for setting, median in tried],
@@ -45,6 +48,8 @@ def report(
     )
     for line in notes(config, choices, reference):
         console.console.print(line, soft_wrap=True)
+    if conditions:
+        console.console.print(f"conditions of the samples: {conditions}", soft_wrap=True)
 
 
 def notes(config: DictConfig, choices: Sequence[Selection], reference: float) -> Iterator[str]:

@@ -11,7 +11,7 @@ from sde_gen.cli import build, console, threads
 from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import load_run
-from sde_gen.cli.run_data import examples
+from sde_gen.cli.sample_conditions import examples
 from sde_gen.cli.tuning.choice import evaluate_selection
 from sde_gen.cli.tuning.report import report
 from sde_gen.cli.tuning.setting import write
@@ -24,13 +24,14 @@ def tune(config: DictConfig) -> None:
     """Try all settings, move the times of the best, judge on other noise, and leave table, plot and settings."""
     budgets, moved = _budgets(config.tuning)
     run, out = load_run(config), Path(config.out)
+    conditions, described = examples(run, config.n)
     found, defaults = _settings(config.tuning, run.denoiser.sde, budgets)
     out.mkdir(parents=True, exist_ok=True)  # better now than after the work
     seeds = spawn_seeds(config.seed, 2 * config.n)
     with threads.in_use(config, run) as summary, console.progress() as bar:
         task = bar.add_task("solutions", total=None, note="")
         tuner = Tuner(
-            denoiser=run.bind(examples(run, config.n)),
+            denoiser=run.bind(conditions),
             shape=run.data_spec.shape,
             settings=[setting for settings in found.values() for setting in settings],
             seeds=seeds[: config.n],
@@ -47,7 +48,7 @@ def tune(config: DictConfig) -> None:
             best = tuner.optimize(best) if nfe in moved else best
             choices.append(evaluate_selection(other, nfe, best, defaults[nfe]))
             write(choices[-1].setting, out / f"tuned-{nfe}.yaml")
-    report(config, tried, choices, max(tuner.reference.error, other.reference.error))
+    report(config, tried, choices, max(tuner.reference.error, other.reference.error), described)
     if run.device.type == "cpu":
         console.console.print(f"threads {summary}", soft_wrap=True)
 
