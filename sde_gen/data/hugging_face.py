@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sde_gen.data.base import check_fraction, random_mask
-from sde_gen.data.image import UNREADABLE, Size, check_resized, resized
+from sde_gen.data.image import UNREADABLE, Size, check_resized, is_animated, resized
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.utils import atomic
 
@@ -102,7 +102,7 @@ class HuggingFace(StreamingSource):
         image, label = self._columns(splits[self.train])
         classes = {} if label is None else self._classes(splits, label)
 
-        def decode(value: Any) -> Tensor:
+        def decode(value: Any) -> tuple[Tensor, bool]:
             return self._decode(value, datasets)
 
         for name, part in splits.items():
@@ -195,11 +195,12 @@ class HuggingFace(StreamingSource):
         image: str,
         label: str | None,
         classes: dict[Any, int],
-        decode: Callable[[Any], Tensor],
+        decode: Callable[[Any], tuple[Tensor, bool]],
     ) -> Iterator[Sample]:
         held_out = self._held_out(splits[self.train])
         for name, part in splits.items():
             bare: list[str] = []
+            animated: list[int] = []
             for index, row in self._rows(name, part):
                 given = None if label is None else row.get(label)
                 place = classes.get(given)
@@ -210,13 +211,21 @@ class HuggingFace(StreamingSource):
                         )
                     bare.append(f"{index} ({given})")
                 try:
-                    pixels = decode(row.get(image))
+                    pixels, several = decode(row.get(image))
                 except UNREADABLE as error:
                     raise ValueError(
                         f"{self._at(name, index)}: the image in column {image!r} cannot be read ({_reason(error)}); "
                         "repair or remove the row"
                     ) from error
+                if several:
+                    animated.append(index)
                 yield Sample(pixels, place, bool(held_out[index]) if self.test is None else name == self.test)
+            if animated:
+                warnings.warn(
+                    f"{self.path!r}, split {name!r}: {len(animated)} images hold several frames or pages, of which the "
+                    f"first is used; the first is row {animated[0]}",
+                    stacklevel=2,
+                )
             if bare:
                 warnings.warn(
                     f"{self.path!r}, split {name!r}: {len(bare)} rows have no label, the first is row {bare[0]}; so "
@@ -224,8 +233,11 @@ class HuggingFace(StreamingSource):
                     stacklevel=2,
                 )
 
-    def _decode(self, value: Any, library: Any) -> Tensor:
-        """Decode the image of a row, which the library returns as the bytes of the file."""
+    def _decode(self, value: Any, library: Any) -> tuple[Tensor, bool]:
+        """Decode the image of a row, and tell whether its file holds several frames.
+
+        The library returns the bytes of the file.
+        """
         if value is None or (value["bytes"] is None and value["path"] is None):
             raise ValueError("the value is empty")
         local = value["bytes"] is None and Path(value["path"]).is_file()
@@ -236,7 +248,10 @@ class HuggingFace(StreamingSource):
         else:
             picture = Image.open(value["path"] if local else io.BytesIO(value["bytes"]))
         with picture:
-            return resized(picture, size=self.size, channels=self.channels, background=self.background)
+            several = is_animated(picture)
+            return resized(
+                picture, size=self.size, channels=self.channels, background=self.background
+            ), several
 
     def _rows(self, name: str, part: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         """Iterate over the rows of a split with their numbers."""

@@ -32,6 +32,9 @@ UPRIGHT = {
 }
 """Inverse transformations of the EXIF orientations."""
 
+ANIMATED = frozenset({"AVIF", "GIF", "PNG", "TIFF", "WEBP"})
+"""Formats whose files may hold several frames or pages."""
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -94,6 +97,14 @@ def plain(image: Image.Image, *, background: str | None = "white") -> Image.Imag
     if background is not None:
         drawn = Image.alpha_composite(Image.new("RGBA", drawn.size, background), drawn)
     return drawn.convert("RGB")
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Return True if an opened but not yet decoded image file holds several frames, of which only the first is decoded.
+
+    The further images of an MPO file (a photo's previews and gain maps) and the layers of a PSD file are no frames.
+    """
+    return image.format in ANIMATED and bool(getattr(image, "is_animated", False))
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, fitted, plain
+from sde_gen.data.image import UNREADABLE, fitted, is_animated, plain
 from sde_gen.utils.atomic import check_regular
 from sde_gen.utils.types import Shape
 
@@ -27,16 +27,21 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
         uint8 with one of the shapes.
 
     Raises:
-        ValueError: the file is missing or unreadable, or has more than 8 bits per channel.
+        ValueError: the file is missing or unreadable, or has several frames, or more than 8 bits per channel.
     """
     try:
         check_regular(path)
         with Image.open(path) as file:
+            animated = is_animated(file)
             image = plain(file, background=background)
     except FileNotFoundError as error:
         raise ValueError(f"image not found: {path}") from error
     except UNREADABLE as error:
         raise ValueError(f"{path} is not a readable image ({error})") from error
+    if animated:
+        raise ValueError(
+            f"{path} holds several frames or pages, and one image is needed: save one of them as a file"
+        )
     size, channels = (image.height, image.width), 1 if _is_gray(image) else 3
     shape = min(shapes, key=lambda one: (one[1:] != size, one[0] != channels))
     done = (

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sde_gen.data.base import check_fraction, hash_fraction
 from sde_gen.data.folder_layout import SUFFIXES, ImageEntry, find_images
-from sde_gen.data.image import UNREADABLE, Size, check_resized, in_threads, resized
+from sde_gen.data.image import UNREADABLE, Size, check_resized, in_threads, is_animated, resized
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 
 
@@ -24,7 +24,8 @@ class ImageFolder(StreamingSource):
     per class. If an image lies directly in the folder, beside sub-folders of classes, all labels are dropped.
 
     Transparent pixels are composited over the background, images are rotated by their EXIF orientation, and images of
-    more than 8 bits per channel are rejected: :func:`sde_gen.data.plain`.
+    more than 8 bits per channel are rejected: :func:`sde_gen.data.plain`. Of an animation or several pages the first
+    frame is used, with a warning.
 
     Without splits, images are assigned to the test split by a hash of their relative path, so that adding images
     moves none between the splits. A cache does not include images added later: delete it to rebuild it.
@@ -74,35 +75,48 @@ class ImageFolder(StreamingSource):
 
     def _samples(self, root: Path, images: list[ImageEntry], classes: dict[str, int]) -> Iterator[Sample]:
         corrupt: list[str] = []
+        animated: list[str] = []
         counts = {False: 0, True: 0}
         drawn = [hash_fraction(entry.name.as_posix()) < self.test_fraction for entry in images]
         every = all(drawn)
         paths = (root / entry.name for entry in images)
-        for entry, small, image in zip(images, drawn, in_threads(self._read, paths), strict=True):
+        for entry, small, (image, several) in zip(images, drawn, in_threads(self._read, paths), strict=True):
             if isinstance(image, str):
                 corrupt.append(f"{root / entry.name} ({image})")
                 continue
+            if several:
+                animated.append(entry.name.as_posix())
             # both splits need an image, in a small folder too: the first one goes to the test split
             test = not any(counts.values()) or (small and not every) if entry.test is None else entry.test
             yield Sample(image, classes.get(entry.label) if entry.label else None, test)
             counts[test] += 1
         if corrupt:
             self._report_corrupt(sorted(corrupt))
+        if animated:
+            listing = ", ".join(sorted(animated)[:3]) + (", ..." if len(animated) > 3 else "")
+            warnings.warn(
+                f"{root}: {len(animated)} of {sum(counts.values())} images hold several frames or pages, of which the "
+                f"first is used: {listing}",
+                stacklevel=2,
+            )
         if not all(counts.values()):
             count = f"{counts[False]} readable images to train on and {counts[True]} to test"
             raise ValueError(
                 f"{root} holds {count} ({', '.join(sorted(SUFFIXES))}); at least 2 are needed, one for each"
             )
 
-    def _read(self, path: Path) -> Tensor | str:
-        """Return the image, or the reason why it cannot be read."""
+    def _read(self, path: Path) -> tuple[Tensor | str, bool]:
+        """Return the image or the reason why it cannot be read, and whether the file holds several frames."""
         if not path.is_file():
-            return "not a file, or a broken link"
+            return "not a file, or a broken link", False
         try:
             with Image.open(path) as image:
-                return resized(image, size=self.size, channels=self.channels, background=self.background)
+                several = is_animated(image)
+                return resized(
+                    image, size=self.size, channels=self.channels, background=self.background
+                ), several
         except UNREADABLE as error:
-            return str(error) or type(error).__name__
+            return str(error) or type(error).__name__, False
 
     def _report_corrupt(self, corrupt: list[str]) -> None:
         listing = "; ".join(corrupt[:10])

@@ -1,6 +1,7 @@
 """Random access to images in tar files."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, Size, in_threads, resized, sides
+from sde_gen.data.image import UNREADABLE, Size, in_threads, is_animated, resized, sides
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.tar import Members, name_of
 from sde_gen.utils.hashing import digest
@@ -41,6 +42,7 @@ class TarImages(LazyImages):
     ) -> None:
         self.shards, self.members, self.workers = shards, members, workers
         self.size, self.channels, self.background = size, channels, background
+        self._warned = False
 
     @property
     def shape(self) -> Shape:
@@ -80,6 +82,13 @@ class TarImages(LazyImages):
             file.seek(self.members.offset[place])
             content = file.read(self.members.size[place])
         with Image.open(io.BytesIO(content)) as image:
+            if is_animated(image) and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"{self._name(place)} holds several frames or pages, of which the first is used, as of all such "
+                    "images",
+                    stacklevel=2,
+                )
             return resized(image, size=self.size, channels=self.channels, background=self.background)
 
     def _name(self, place: int) -> str:

@@ -1,5 +1,6 @@
 """Sets of images for metrics: folders, and a simple model of a data set as a baseline."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, in_threads, plain
+from sde_gen.data.image import UNREADABLE, in_threads, is_animated, plain
 from sde_gen.utils.hashing import digest
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -17,7 +18,7 @@ MOST_PIXELS = 4096
 
 
 def read_folder(folder: Path) -> Tensor:
-    """Read all images of a folder and its subfolders, in the order of their paths.
+    """Read all images of a folder and its subfolders, in the order of their paths; of animations the first frames.
 
     Returns:
         uint8 with shape (n, C, H, W), C = 1 if all images are gray and 3 otherwise.
@@ -28,7 +29,15 @@ def read_folder(folder: Path) -> Tensor:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
-    arrays = list(in_threads(_read, paths))
+    found = list(in_threads(_read, paths))
+    arrays = [array for array, _ in found]
+    animated = [path.name for path, (_, several) in zip(paths, found, strict=True) if several]
+    if animated:
+        warnings.warn(
+            f"{folder}: {len(animated)} of {len(paths)} images hold several frames, of which the first is used, such "
+            f"as {animated[0]}",
+            stacklevel=2,
+        )
     sizes = {array.shape[:2]: path for array, path in zip(arrays, paths, strict=True)}
     if len(sizes) > 1:
         listing = ", ".join(f"{w}x{h} ({path.name})" for (h, w), path in sorted(sizes.items())[:3])
@@ -39,11 +48,12 @@ def read_folder(folder: Path) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).unsqueeze(1)
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path) -> tuple[np.ndarray, bool]:
     try:
         with Image.open(path) as file:
+            several = is_animated(file)
             image = plain(file)
-        return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB")), several
     except UNREADABLE as error:
         raise ValueError(f"{path} is no image that can be read ({error})") from error
 
