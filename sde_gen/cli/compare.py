@@ -35,6 +35,8 @@ def compare(config: DictConfig) -> None:
         console.console.print("no setting differs")
     header, rows = comparison.summary()
     console.print_summary("runs (+- is the standard error)", header, rows)
+    if note := comparison.loss_note():
+        console.console.print(note, soft_wrap=True, markup=False)
     write_comparison(comparison, out)
     console.console.print(f"page  {out}", soft_wrap=True, markup=False)
 

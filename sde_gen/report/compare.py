@@ -1,5 +1,6 @@
 """Comparison of runs: settings that differ, estimates with their differences, curves and samples side by side."""
 
+import json
 import math
 import os
 import re
@@ -18,6 +19,9 @@ from sde_gen.report.run_folder import Result, RunFolder, as_number, read
 
 NOT_COMPARED = ("device", "loggers", "run", "threads")
 """Settings without influence on the model, left out of the comparison."""
+
+OF_THE_LOSS = ("objective", "sde", "codec", "time_sampler", "weighting")
+"""Parts of the configuration, besides the data, on which the values of a loss depend."""
 
 ABSENT = "-"
 """Placeholder for a missing setting or result."""
@@ -54,6 +58,22 @@ class RunComparison:
         rows = [[name, *(one.get(name, ABSENT) for one in settings)] for name in sorted(names)]
         return [row for row in rows if len(set(row[1:])) > 1]
 
+    def loss_differences(self) -> list[str]:
+        """Return the parts of data, process and objective that differ, so that losses are not comparable."""
+        runs = [run for run in self.runs if run.config]
+        parts = {"data": [_trained_on(run) for run in runs]}
+        parts |= {
+            name: [json.dumps(run.config.get(name), default=str) for run in runs] for name in OF_THE_LOSS
+        }
+        return [name for name, values in parts.items() if len(set(values)) > 1]
+
+    def loss_note(self) -> str:
+        """Return a sentence about losses that are not comparable; empty if they are."""
+        differing = self.loss_differences()
+        return (
+            f"Losses of these runs are not comparable: other {' and '.join(differing)}." if differing else ""
+        )
+
     def metrics(self) -> list[tuple[str, list[Result | None]]]:
         """Return the result of every run by metric; None where a run has none."""
         found = [{result.name: result for result in run.results} for run in self.runs]
@@ -85,7 +105,8 @@ class RunComparison:
         labels = [
             f"{name} ({unit})" if unit else name for (name, _), unit in zip(metrics, units, strict=True)
         ]
-        return ["run", "images", "validation loss", "images/s", *labels], rows
+        loss = "validation loss" + (" (not comparable)" if self.loss_differences() else "")
+        return ["run", "images", loss, "images/s", *labels], rows
 
 
 def distinct_names(places: Sequence[str]) -> list[str]:
@@ -119,8 +140,16 @@ def difference(one: Result, first: Result) -> tuple[float, float, bool]:
 
 
 def _data(result: Result) -> object:
+    """Return the fingerprint of the data that a result is about, or of the reference of its samples."""
     settings = result.content.get("settings")
-    return settings.get("data") if isinstance(settings, dict) else None
+    return settings.get("data", settings.get("reference_fingerprint")) if isinstance(settings, dict) else None
+
+
+def _trained_on(run: RunFolder) -> str:
+    """Return what identifies the data of a training: their fingerprint, or else their settings."""
+    data = run.about.get("data")
+    known = data.get("fingerprint") if isinstance(data, dict) else None
+    return json.dumps(known or run.config.get("data"), sort_keys=True, default=str)
 
 
 def write_comparison(comparison: RunComparison, path: Path) -> None:
@@ -208,7 +237,11 @@ def _curves(comparison: RunComparison) -> list[Section]:
             levels, x_label="log-SNR", y_label="error of the noise", log_y=True, markers=True
         ),
     }
-    return [Section(title=title, body=body) for title, body in plots.items()]
+    note = comparison.loss_note()
+    remark = part("note", text=note) if note else Markup("")
+    return [
+        Section(title=title, body=joined(body, remark) if body else body) for title, body in plots.items()
+    ]
 
 
 def _weighted(run: RunFolder) -> bool:
@@ -244,6 +277,7 @@ def _metrics(comparison: RunComparison) -> list[Section]:
         for run, one in rows[1:]:
             apart, se, paired = difference(one, first[1])
             how = "paired by image" if paired else "unpaired"
+            how += "" if _data(one) == _data(first[1]) else "; of other data, not comparable"
             lines.append((run, result_sections.estimate(apart, se), how))
         apart_table = table(lines, ("run", f"less {first[0]} {PM}s.e.", "compared"))
         sections.append(Section(title=name + (f", {unit}" if unit else ""), body=joined(plot, apart_table)))

@@ -90,6 +90,37 @@ def test_the_page_shows_all_runs(runs: list[Path], tmp_path: Path) -> None:
     assert page.tags.count("script") == 1
 
 
+def test_losses_of_other_data_or_objectives_are_said_not_to_be_comparable(tmp_path: Path) -> None:
+    """Other networks and learning rates leave them comparable."""
+    objective = {"_target_": "sde_gen.objective.DSM"}
+    same = {"objective": objective, "data": {"name": "a"}}
+    alike = [
+        make(tmp_path / "a", **same, model={"width": 8}),
+        make(tmp_path / "b", **same, model={"width": 16}),
+    ]
+    comparison = RunComparison.of(alike)
+    assert (comparison.loss_differences(), comparison.loss_note()) == ([], "")
+    assert comparison.summary()[0][2] == "validation loss"
+    others = [
+        make(tmp_path / "c", **{**same, "data": {"name": "b"}}),
+        make(tmp_path / "d", beta=10.0, **{**same, "objective": {**objective, "weighting": 1}}),
+    ]
+    comparison = RunComparison.of([*alike, *others])
+    assert comparison.loss_differences() == ["data", "objective", "sde"]
+    assert comparison.summary()[0][2] == "validation loss (not comparable)"
+    write_comparison(comparison, tmp_path / "page.html")
+    note = "Losses of these runs are not comparable: other data and objective and sde."
+    assert comparison.loss_note() == note
+    assert Page(tmp_path / "page.html").text.count(note) == 3, "training, validation, noise"
+
+
+def test_results_of_other_data_are_said_not_to_be_comparable(runs: list[Path], tmp_path: Path) -> None:
+    path = runs[1] / "evaluation" / "bpd.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"data": "other"}}))
+    write_comparison(RunComparison.of(runs), tmp_path / "page.html")
+    assert "unpaired; of other data, not comparable" in Page(tmp_path / "page.html").text
+
+
 def test_names_are_the_shortest_distinct_ones() -> None:
     assert distinct_names(["/runs/a", "/runs/b"]) == ["a", "b"]
     assert distinct_names(["/x/a", "/y/a", "/y/b"]) == ["x/a", "y/a", "y/b"]
