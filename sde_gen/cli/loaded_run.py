@@ -109,8 +109,12 @@ class LoadedRun:
                 and integrator, divergence, noise, prior; by default the probes are seeded with 0.
 
         Raises:
-            ValueError: a condition does not fit, or the run has none of this name.
+            ValueError: x has another shape or holds integers, or a condition does not fit or is none of the run.
         """
+        if tuple(x.shape[1:]) != tuple(self.run.data_spec.shape):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, self.run.data_spec.shape))})"
+            )
         options.setdefault("noise", IID.seeded(0))
         conditions = {name: options.pop(name) for name in PLURALS if name in options}
         cond = self._given(len(x), conditions) if conditions else {}

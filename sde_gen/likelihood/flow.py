@@ -91,9 +91,14 @@ def log_prob(
             from data to noise and the same for every process.
 
     Raises:
-        ValueError: an argument is of another kind than annotated, such as a solver; gradients are wanted and the
-            integrator has none; or the divergence does not suit the integrator.
+        ValueError: an argument is of another kind than annotated, such as a solver; x holds integers; gradients are
+            wanted and the integrator has none; or the divergence does not suit the integrator.
     """
+    if not x.is_floating_point():
+        raise ValueError(
+            f"x has dtype {x.dtype}; expected samples in model space with floating-point numbers: encode levels of "
+            "data first, x = codec.encode(values, noise)"
+        )
     sde, dim = denoiser.sde, event_numel(x)
     wanted = x.requires_grad or any(parameter.requires_grad for parameter in denoiser.parameters())
     if torch.is_grad_enabled() and wanted and not integrator.differentiable:

@@ -41,6 +41,15 @@ def test_codec_and_likelihood_of_a_run(folder):
     assert torch.equal(run.log_prob(x, integrator=integrator).nats, expected)
 
 
+def test_the_density_of_levels_or_of_another_shape_is_refused(folder):
+    """Before the network is called; levels are encoded first."""
+    run = sg.load(folder, device="cpu")
+    with pytest.raises(ValueError, match=r"x has dtype torch.uint8; .*encode levels of data first"):
+        run.log_prob(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"x has shape \(1, 8, 8\); expected \(B, 1, 8, 8\)"):
+        run.log_prob(torch.zeros(1, 8, 8))
+
+
 def test_a_run_and_a_wrong_name_are_shown_in_a_line(folder):
     shown = repr(sg.load(folder, device="cpu"))
     assert all(word in shown for word in (str(folder), "NCSNpp", "VP", "(1, 8, 8)"))
