@@ -35,6 +35,9 @@ from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.utils.hashing import digest
 
+STATISTICS = (".npz", ".pkl")
+"""Suffixes of files of statistics."""
+
 REFERENCE_BATCH = 1024
 """Number of images per file of reference features."""
 
@@ -116,10 +119,7 @@ class Quality:
         count = None if self._reference is None else self._reference.count
         for metric in self.metrics.values():
             one = extract(metric.features, image)
-            known = (
-                one if self._given is None else FeatureSet(what=str(self.config.reference), given=self._given)
-            )
-            metric.check_features(one, known)
+            metric.check_features(one, self._given(metric.features) or one)
             metric.check_sizes(self.n, count)
 
     @cached_property
@@ -245,16 +245,17 @@ class Quality:
         source = "drawn uniformly for every sample" if label is None else f"{as_list(label)} in turn"
         return describe(conditioning, source)
 
-    @cached_property
-    def _given(self) -> Statistics | None:
-        """Statistics of the reference if it is a file."""
+    def _given(self, features: Features) -> FeatureSet | None:
+        """Return the statistics of the reference if it is a file."""
         path = Path(str(self.config.reference))
-        return Statistics.load(path) if path.suffix == ".npz" else None
+        if path.suffix not in STATISTICS:
+            return None
+        return FeatureSet(what=str(path), given=Statistics.load(path, features.edm2_key))
 
     @cached_property
     def _reference(self) -> ImageSource | None:
         """Reference images; None for a file of statistics."""
-        if self._given is not None:
+        if Path(str(self.config.reference)).suffix in STATISTICS:
             return None
         name = str(self.config.reference)
         if name in ("train", "test"):
@@ -264,7 +265,8 @@ class Quality:
             )
         if not Path(name).is_dir():
             raise ValueError(
-                f"reference={name}: expected train, test, a folder of images, or an .npz file with mu and sigma"
+                f"reference={name}: expected train, test, a folder of images, or a file of statistics, .npz "
+                "with mu and sigma or .pkl of EDM2"
             )
         images = image_set.read_folder(Path(name))
         if images.shape[1:] != self.run.data_spec.shape:
@@ -342,8 +344,8 @@ class Quality:
 
     def _reference_set(self, features: Features) -> FeatureSet:
         """Return the features of the reference, or its cached statistics; cache the statistics."""
-        if self._given is not None:
-            return FeatureSet(what=str(self.config.reference), given=self._given)
+        if (given := self._given(features)) is not None:
+            return given
         assert self._reference is not None
         path, source = self._statistics_file(features), self._reference
         if self._cached([features]):

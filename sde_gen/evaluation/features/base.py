@@ -28,11 +28,13 @@ class Features(Checked, abc.ABC):
         name: name in tables and in names of metrics.
         resize: resizing to the resolution of the network, for tables.
         color: True if the network expects three channels; gray images are then repeated.
+        edm2_key: key of the statistics of these features in a reference file of EDM2; None if there is none.
     """
 
     name: ClassVar[str]
     resize: ClassVar[str]
     color: ClassVar[bool] = True
+    edm2_key: ClassVar[str | None] = None
 
     @property
     def frechet_name(self) -> str:

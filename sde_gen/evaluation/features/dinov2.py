@@ -104,6 +104,7 @@ class DINOv2(Features):
     download: bool = False
     name: ClassVar[str] = "DINOv2"
     resize: ClassVar[str] = "224x224, bicubic with antialiasing"
+    edm2_key: ClassVar[str | None] = "fd_dinov2"
 
     @property
     def sha256(self) -> str:

@@ -36,6 +36,7 @@ class Inception(Features):
     download: bool = False
     name: ClassVar[str] = "Inception"
     resize: ClassVar[str] = "299x299, bilinear as in TensorFlow 1"
+    edm2_key: ClassVar[str | None] = "fid"
 
     @property
     def frechet_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Mean and covariance of features: accumulated over batches, stored without pickles."""
+"""Mean and covariance of features: accumulated over batches, stored without pickles, read from files of others."""
 
 import io
 import json
@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sde_gen.interop.formats import pickled
+from sde_gen.interop.formats.numpy_arrays import array
+from sde_gen.interop.formats.persistent import pairs
 from sde_gen.utils import atomic
 
 
@@ -58,15 +61,26 @@ class Statistics:
             )
 
     @classmethod
-    def load(cls, path: Path) -> "Statistics":
-        """Read a file of :meth:`save`, of EDM, or of guided-diffusion's evaluation suite (whose images are not read).
+    def load(cls, path: Path, edm2_key: str | None = None) -> "Statistics":
+        """Read an ``.npz`` of :meth:`write`, EDM or guided-diffusion (whose images are not read), or EDM2's ``.pkl``.
+
+        EDM2's file is a pickled dictionary of several features, {"fid": {"mu", "sigma"}, "fd_dinov2": {...}}; it is
+        read without executing anything.
+
+        Source: Karras et al., 2024, arXiv:2312.02696, the reference statistics of the code.
+
+        Arguments:
+            path: the file.
+            edm2_key: key of the features in a file of EDM2.
 
         Raises:
-            ValueError: the file is missing or damaged, or holds no ``mu`` and ``sigma``.
+            ValueError: the file is missing or damaged, or holds no ``mu`` and ``sigma`` of the features.
         """
         if not path.exists():
             raise ValueError(f"there is no file of statistics {path}")
         atomic.check_regular(path)
+        if path.suffix == ".pkl":
+            return cls._of_edm2(path, edm2_key)
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 if not {"mu", "sigma"} <= set(file.files):
@@ -89,6 +103,30 @@ class Statistics:
             zipfile.BadZipFile,
         ) as error:
             raise ValueError(f"{path} is no file of statistics ({str(error).splitlines()[0]})") from error
+
+    @classmethod
+    def _of_edm2(cls, path: Path, key: str | None) -> "Statistics":
+        """Read the statistics of some features from a file of EDM2."""
+        found = dict(pairs(pickled.read(path), str(path)))
+        sets = {
+            str(name): dict(pairs(one, str(name))) for name, one in found.items() if not isinstance(one, int)
+        }
+        known = [name for name, one in sets.items() if {"mu", "sigma"} <= one.keys()]
+        if key not in known:
+            raise ValueError(
+                f"{path} holds statistics of {', '.join(known) or 'nothing'}; expected {key or 'an .npz file'} for "
+                "these features"
+            )
+        mu, sigma = (array(sets[key][name], f"{key}.{name}").astype(np.float64) for name in ("mu", "sigma"))
+        n = found.get("num_images")
+        try:
+            return cls(
+                mean=torch.from_numpy(mu),
+                cov=torch.from_numpy(sigma),
+                n=n if type(n) is int and n > 0 else None,
+            )
+        except ValueError as error:
+            raise ValueError(f"{path} is no file of statistics ({error})") from error
 
 
 class RunningStatistics:

@@ -56,7 +56,7 @@ def network(found: Any, key: str = "ema") -> Persistent:
     visitor = _Visitor()
     arguments = {
         str(name): visitor.plain(value, str(name), 0)
-        for name, value in _pairs(state.get("_init_kwargs", {}), kind)
+        for name, value in pairs(state.get("_init_kwargs", {}), kind)
     }
     return Persistent(kind, arguments, dict(visitor.tensors(state, "", 0)))
 
@@ -65,11 +65,11 @@ def _object(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     """Return class name and attributes of a persistent object."""
     if not isinstance(value, PickledCall) or value.kind != OBJECT or len(value.arguments) != 1:
         raise ValueError(f"{where} is not a persistent object, but {_what(value)}")
-    meta = dict(_pairs(value.arguments[0], where))
+    meta = dict(pairs(value.arguments[0], where))
     kind, state = meta.get("class_name"), meta.get("state")
     if meta.get("type") != "class" or not isinstance(kind, str):
         raise ValueError(f"{where} is not an instance of a class")
-    return kind, {str(name): one for name, one in _pairs(state, where)}
+    return kind, {str(name): one for name, one in pairs(state, where)}
 
 
 class _Visitor:
@@ -90,16 +90,16 @@ class _Visitor:
         """Return parameters and buffers of a module and its submodules."""
         self._step(prefix, depth)
         for kind in ("_parameters", "_buffers"):
-            for name, value in _pairs(state.get(kind, {}), f"{prefix}{kind}"):
+            for name, value in pairs(state.get(kind, {}), f"{prefix}{kind}"):
                 if value is not None:
                     self._step(prefix, depth)
                     yield f"{prefix}{name}", self._tensor(value, f"{prefix}{name}")
-        for name, value in _pairs(state.get("_modules", {}), f"{prefix}_modules"):
+        for name, value in pairs(state.get("_modules", {}), f"{prefix}_modules"):
             if value is None:
                 continue
             inner = f"{prefix}{name}"
             if isinstance(value, PickledCall) and value.kind.startswith(MODULES):
-                attributes = {str(key): one for key, one in _pairs(value.state, inner)}
+                attributes = {str(key): one for key, one in pairs(value.state, inner)}
             else:
                 _, attributes = _object(value, inner)
             yield from self.tensors(attributes, f"{inner}.", depth + 1)
@@ -138,7 +138,7 @@ class _Visitor:
         if isinstance(value, list | tuple):
             return [self.plain(one, name, depth + 1) for one in value]
         if isinstance(value, dict) or (isinstance(value, PickledCall) and value.kind in DICTIONARIES):
-            return {str(key): self.plain(one, name, depth + 1) for key, one in _pairs(value, name)}
+            return {str(key): self.plain(one, name, depth + 1) for key, one in pairs(value, name)}
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise ValueError(
@@ -186,7 +186,7 @@ def _bytes(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def _pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
+def pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
     """Return the pairs of keys and values of a dictionary."""
     if isinstance(value, dict):
         return list(value.items())
