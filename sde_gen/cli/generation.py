@@ -98,7 +98,8 @@ class SampleGeneration:
         whole = range(self.n)
         batches = [whole[first : first + self.batch_size] for first in range(0, self.n, self.batch_size)]
         with ExitStack() as stack:  # the main process makes the folder, and deletes it after the merge
-            place = atomic.scratch(self.folder / "parts")
+            merged = self.folder / "samples.npz"
+            place = atomic.scratch(merged)
             parts = Path(self.queue.broadcast_object("parts", lambda: str(stack.enter_context(place))))
             self.auto_batch.warm_up()  # before the timer starts: compiling takes minutes
             begin = time.perf_counter()
@@ -107,7 +108,8 @@ class SampleGeneration:
                 update = partial(bar.update, row)
                 for index in self.queue.take("batches", range(len(batches))):
                     part = self._batch(batches[index], update)
-                    atomic.put(parts / f"{index}.safetensors", safetensors.torch.save(part))
+                    with atomic.naming(parts, merged):
+                        atomic.put(parts / f"{index}.safetensors", safetensors.torch.save(part))
                     self.queue.store.add("drawn", len(part["x"]))
                 if not self.queue.is_main:
                     return None

@@ -123,6 +123,7 @@ def load(path: Path) -> dict[str, Tensor]:
         ValueError: the file is missing or damaged.
     """
     try:
+        atomic.check_regular(path)
         return safetensors.torch.load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise ValueError(

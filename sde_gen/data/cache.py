@@ -16,7 +16,7 @@ from torch import Tensor
 from sde_gen.data.atomic_build import build_atomically, checked_read
 from sde_gen.data.base import Dataset, Splits
 from sde_gen.data.lazy_images import LazyImages
-from sde_gen.utils.atomic import create
+from sde_gen.utils.atomic import check_regular, create
 from sde_gen.utils.types import Shape
 
 if TYPE_CHECKING:
@@ -140,8 +140,9 @@ def open_cache(folder: Path, settings: Mapping[str, Any], stream: Callable[[], "
     header = build_atomically(folder, settings, fill)
 
     def part(name: str) -> Dataset:
-        labels = folder / f"{name}.labels.npy"
-        about = header[name]
+        labels, about = folder / f"{name}.labels.npy", header[name]
+        if header["classes"] and labels.exists():
+            check_regular(labels)  # opening a pipe would wait forever
         return Dataset(
             values=MemmapImages(folder / f"{name}.bytes", tuple(about["shape"]), about["sha256"]),
             labels=torch.from_numpy(np.load(labels))

@@ -19,7 +19,7 @@ from sde_gen.data.image import Size, check_resized, in_threads
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import Members, members
 from sde_gen.data.tar_images import TarImages
-from sde_gen.utils.atomic import create
+from sde_gen.utils.atomic import check_regular, create
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,11 @@ class Shards(StreamingSource):
             settings = {key: getattr(self, key) for key in ("train", "test", "label", "skip_corrupt")}
             settings |= {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
             build_atomically(Path(self.index), settings, lambda folder: self._keep(folder, self._find(files)))
-            with checked_read(Path(self.index)), np.load(Path(self.index) / "members.npz") as columns:
-                index = Members(**columns)
+            members = Path(self.index) / "members.npz"
+            with checked_read(Path(self.index)):
+                check_regular(members)  # opening a pipe would wait forever
+                with np.load(members) as columns:
+                    index = Members(**columns)
         test = index.share < self.test_fraction if self.test is None else index.shard >= len(shards)
         if test.all() or not test.any():
             raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sde_gen.data.base import hash_fraction
+from sde_gen.utils.atomic import check_regular
 
 SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp"})
 
@@ -109,6 +110,7 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
     """Return images and labels of a file by key."""
     images: dict[str, _Image] = {}
     labels: dict[str, int] = {}
+    check_regular(path)
     with path.open("rb") as file:
         begin = file.read(8)
         file.seek(0)

@@ -92,9 +92,25 @@ def folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder in the parent folder of a path, deleted after the block."""
-    with _aside(path, _new_folder, shutil.rmtree) as (aside, _):
+    """Yield a temporary folder in the parent folder of a path, deleted after the block.
+
+    Raises:
+        OSError: a file in it could not be written; the message names the path instead.
+    """
+    with _aside(path, _new_folder, shutil.rmtree) as (aside, _), naming(aside, path):
         yield aside
+
+
+@contextmanager
+def naming(aside: Path, path: Path) -> Iterator[None]:
+    """Raise an error about a file in a temporary folder as one about the path that the folder stands for."""
+    try:
+        yield
+    except OSError as error:
+        inside = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(aside)
+        if error.errno is None or not inside:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def create(path: Path) -> BufferedWriter:

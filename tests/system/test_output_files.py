@@ -200,7 +200,7 @@ def test_what_a_killed_sample_left_is_cleared_by_the_next(run: Path, tmp_path: P
         while not (tmp_path / "started").exists():
             assert child.process.exitcode is None, child.text()
             time.sleep(0.01)
-    (left,) = (run / "samples").glob("*/.parts.*.new")  # it was killed
+    (left,) = (run / "samples").glob("*/.samples.npz.*.new")  # it was killed
     enter("sample", f"run={run}", "n=2", "steps=3")
     assert not left.exists()
     (folder,) = (path for path in (run / "samples").iterdir() if path != left.parent)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from sde_gen.interop.formats import archive
 from sde_gen.interop.settings import first_line, shown
+from sde_gen.utils.atomic import check_regular
 
 LARGEST_JSON = 16 * 2**20
 """Maximum size of a JSON file in bytes: twice that of the index of 100 000 tensors."""
@@ -67,6 +68,7 @@ def json_of(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, too large, not JSON, nested too deeply, or not a dictionary.
     """
     try:
+        check_regular(path)
         size = path.stat().st_size
         text = path.read_bytes() if size <= LARGEST_JSON else b""
     except OSError as error:

@@ -94,6 +94,18 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path: Path) ->
     assert path.read_text() == "old"
 
 
+@pytest.mark.parametrize("made", [atomic.folder, atomic.scratch])
+def test_a_full_disk_names_the_folder_and_not_the_temporary_one(tmp_path: Path, made: Any) -> None:
+    path = tmp_path / "folder"
+    with small_disk(), pytest.raises(OSError, match="File too large") as failure, made(path) as aside:
+        atomic.put(aside / "a", b"x" * 10_000)
+    assert (failure.value.errno, failure.value.filename) == (errno.EFBIG, str(path))
+    with pytest.raises(FileNotFoundError) as failure, made(path):
+        (tmp_path / "no" / "a").write_text("x")
+    assert failure.value.filename == str(tmp_path / "no" / "a")
+    assert not os.listdir(tmp_path)
+
+
 def test_all_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, fsync, rename = [], os.fsync, os.rename
     monkeypatch.setattr(
