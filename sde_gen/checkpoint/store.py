@@ -168,6 +168,15 @@ def best_path(folder: Path, metric: str | None = None) -> Path | None:
             return best
 
 
+def best_names(folder: Path) -> list[str]:
+    """Return the names by which :func:`best` finds a checkpoint: best, and best-METRIC of every metric of samples."""
+    found = paths(folder)
+    metrics = sorted(
+        {metric for path in found for metric in _metrics(path) if _score(path, metric) is not None}
+    )
+    return ["best"] * (_best(found) is not None) + [f"best-{metric}" for metric in metrics]
+
+
 def clear(folder: Path) -> None:
     """Delete temporary folders of killed trainings; the run folder must be locked."""
     for path in folder.glob(".[0-9]*"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,25 +50,23 @@ def write(out: Path, run: Run, found: QualityResults) -> Path:
 
 
 def rows(found: QualityResults) -> dict[str, str]:
-    """Return the rows of a table: every draw, their mean and best value, further quantities, and baselines."""
-    first = found.draws[0]
+    """Return the rows of a table: of every quantity the draws, their mean and best value, and the baselines."""
+    first, several = found.draws[0], len(found.draws[0].quantities) > 1
     mean = f"mean of {len(found.draws)} draws"
     table = {f"{first.name}: {found.metric.what}": ""}
-    for (start, end), draw in zip(found.seeds, found.draws, strict=True):
-        table[f"  {found.name}, seeds {start} to {end}"] = _text(draw.quantities[draw.name])
-    if len(found.draws) > 1:
-        larger = found.metric.larger_is_better
-        best = (max if larger else min)(found.draws, key=lambda draw: draw.value)
-        table[f"  {found.name}, {mean}"] = (
-            f"{_text(_mean([draw.quantities[draw.name] for draw in found.draws]))}; "
-            f"{'largest' if larger else 'smallest'} of them {_text(best.quantities[best.name])}"
-        )
-    for name in list(first.quantities)[1:]:
-        label = f"  {name}, {mean}" if len(found.draws) > 1 else f"  {name}"
-        table[label] = _text(_mean([draw.quantities[name] for draw in found.draws]))
-    for what, result in found.baselines.items():
-        count = "" if result.n == first.n else f" ({result.n:,} images)"
-        table[f"  {found.name}, {what}{count}"] = _text(result.quantities[result.name])
+    for index in range(len(first.quantities)):
+        label = f"{found.name}: {re.split('@| k=', [*first.quantities][index])[0]}" if several else found.name
+        drawn = [[*draw.quantities.values()][index] for draw in found.draws]
+        for (start, end), one in zip(found.seeds, drawn, strict=True):
+            table[f"  {label}, seeds {start} to {end}"] = _text(one)
+        if len(drawn) > 1:
+            larger = found.metric.larger_is_better
+            best = (max if larger else min)(drawn, key=lambda one: one.value)
+            extreme = f"; {'largest' if larger else 'smallest'} of them {_text(best)}" if index == 0 else ""
+            table[f"  {label}, {mean}"] = _text(_mean(drawn)) + extreme
+        for what, result in found.baselines.items():
+            count = "" if result.n == first.n else f" ({result.n:,} images)"
+            table[f"  {label}, {what}{count}"] = _text([*result.quantities.values()][index])
     table[f"  {found.name}, standard error"] = first.quantities[first.name].how
     features = first.settings
     weights = f", weights SHA-256 {features['sha256'][:16]}" if features["sha256"] else ""

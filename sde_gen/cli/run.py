@@ -268,6 +268,7 @@ def _find(folder: Path, name: str | None) -> checkpoint.Saved:
     else:
         found = None
     if found is None:
-        known = ", ".join(path.name for path in checkpoint.paths(store)) or "none"
+        names = [*checkpoint.best_names(store), *(path.name for path in checkpoint.paths(store))]
+        known = ", ".join(names) or "none"
         raise ValueError(f"{folder} has no checkpoint {name}; there are: {known}")
     return found
