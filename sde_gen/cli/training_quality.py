@@ -29,7 +29,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
     """Build the metrics of ``quality.metrics``; None without any.
 
     Raises:
-        ValueError: an unknown metric, one of a density, or data that are no images.
+        ValueError: an unknown metric, one of a density, features that do not fit, or data that are no images.
     """
     names = as_list(config.quality.metrics)
     if not names:
@@ -49,6 +49,10 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
             f"quality.metrics compare images; the data have shape {data.shape}, {data.levels} levels"
         )
     for metric in metrics.values():
+        one = extract(
+            metric.features, torch.zeros(1, *data.shape, dtype=torch.uint8)
+        )  # better now than at its time
+        metric.check_features(one, one)
         metric.check_sizes(config.quality.n, min(len(data), FULL))
     n, seeds = config.quality.n, spawn_seeds(config.engine.seed, config.quality.n)
     return TrainingQuality(

@@ -1,6 +1,7 @@
 """Metrics of samples by the command: killed, resumed and shared out they leave the same numbers."""
 
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_two_processes_equal_one(run: Path, whole: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_references(run: Path, whole: Path, tmp_path: Path) -> None:
+def test_references(run: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of the training images and a file of their statistics give the number of the training split."""
     splits = Digits().load()
     folder = tmp_path / "train"
@@ -167,7 +168,10 @@ def test_references(run: Path, whole: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "edm.npz", mu=statistics.mean.numpy(), sigma=statistics.cov.numpy())
     expected = report(whole)["draws"][0]["quantities"]["FD-classifier@60"]["value"]
     words = [f"run={run}", *FEW, "metrics=[fid]", "draws=1", "baselines=false"]
-    for number, reference in enumerate((folder, tmp_path / "edm.npz")):
+    edm2 = {"fid": {"mu": statistics.mean.numpy(), "sigma": statistics.cov.numpy()}, "num_images": 1497}
+    (tmp_path / "edm2.pkl").write_bytes(pickle.dumps(edm2))
+    monkeypatch.setattr(Classifier, "edm2_key", "fid")
+    for number, reference in enumerate((folder, tmp_path / "edm.npz", tmp_path / "edm2.pkl")):
         out = tmp_path / f"{number}"
         shutil.copytree(whole, out, ignore=shutil.ignore_patterns("*.json", "reference"))
         enter("evaluate", *words, f"out={out}", f"reference={reference}")
@@ -235,6 +239,10 @@ def test_what_no_sample_can_change_is_refused_before_sampling(
         assert not list((tmp_path / "out").glob("samples-*")), more
     words = [*TINY, f"run={tmp_path / 'run'}", "quality.metrics=[fid,kid]", "quality.n=60"]
     assert "metric.kid.subset_size=30" in mistake(capfd, "train", *words)
+    words[-2:] = ["quality.metrics=[inception_score]", "features@quality.features=pixels"]
+    assert "no logits" in mistake(capfd, "train", *words)
+    words[-1] = "quality.features.weights=fashion_mnist"
+    assert "1x28x28" in mistake(capfd, "train", *words)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -276,7 +284,9 @@ def test_training_keeps_the_best_by_a_metric(tmp_path: Path, capfd: pytest.Captu
     for name, images in best.items():
         opened = load(folder, checkpoint=f"best-{name}", device="cpu")
         assert opened.run.images == images
-    assert "best-kid" in mistake(capfd, "sample", f"run={folder}", "checkpoint=best-kid")
+    assert "no checkpoint best-kid; there are: best, best-energy_distance, best-fid, 0" in mistake(
+        capfd, "sample", f"run={folder}", "checkpoint=best-kid"
+    )
     fid = FrechetDistance(features=Classifier())
     samples = load(folder, checkpoint=f"{512:012d}", device="cpu")
     x = samples.sample(60, sampler=Sampler(steps=2), seed=0)
