@@ -12,7 +12,8 @@ class ObjectSpec:
 
     Arguments:
         kind: the class, or a function that makes a value.
-        keywords: numbers, strings, other specifications, classes (passed as they are), and lists of all these.
+        keywords: numbers, strings, other specifications, classes (passed as they are), and lists and dictionaries of
+            all these.
     """
 
     def __init__(self, kind: Any, /, **keywords: Any) -> None:
@@ -42,12 +43,16 @@ def public_path(kind: Any) -> str:
 def _built(value: Any) -> Any:
     if isinstance(value, list):
         return [_built(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _built(part) for key, part in value.items()}
     return value.make() if isinstance(value, ObjectSpec) else value
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, ObjectSpec):
         return value.config()
     if isinstance(value, type):

@@ -34,9 +34,13 @@ from sde_gen.model.transformer.attention import (
 )
 from sde_gen.model.transformer.dit import DiT
 from sde_gen.model.transformer.hdit import HDiT, Level
+from sde_gen.model.transformer.joint_transformer import JointTransformer
 from sde_gen.model.transformer.mmdit import MMDiT
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.unet.base import UNet
+from sde_gen.model.unet.condition_inputs import ConditionInputs
+from sde_gen.model.unet.conditioned_encoder import ConditionedLevel
+from sde_gen.model.unet.conditioned_unet import ConditionedUNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.ddpmpp import DDPMpp
 from sde_gen.model.unet.kdiff_unet import KDiffusionUNet
@@ -66,7 +70,10 @@ __all__ = [
     "AttentionPooling",
     "AveragePooling",
     "BagOfWords",
+    "ConditionInputs",
     "ConditionalNetwork",
+    "ConditionedLevel",
+    "ConditionedUNet",
     "Conditions",
     "ConvResample",
     "DDPMUNet",
@@ -83,6 +90,7 @@ __all__ = [
     "Head",
     "InputLevel",
     "JoinedInput",
+    "JointTransformer",
     "KDiffusionUNet",
     "LearnedRotation",
     "Level",

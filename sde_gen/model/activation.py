@@ -1,4 +1,4 @@
-"""Activations other than silu, x times its logistic function, that U-Nets of other projects have."""
+"""Activations that U-Nets have."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +36,33 @@ class ELU:
     def __call__(self, x: Tensor, /) -> Tensor:
         """Apply the activation to a tensor."""
         return F.elu(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiLU:
+    """x times its logistic function (Elfwing et al., 2017, arXiv:1702.03118)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Apply the activation to a tensor."""
+        return F.silu(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GELU:
+    """x times the distribution function of N(0, 1) at x (Hendrycks and Gimpel, 2016, arXiv:1606.08415)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Apply the activation to a tensor."""
+        return F.gelu(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mish:
+    """x tanh(log(1 + exp(x))) (Misra, 2019, arXiv:1908.08681)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Apply the activation to a tensor."""
+        return F.mish(x)
 
 
 class ActivationLayer(nn.Module):

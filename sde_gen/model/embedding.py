@@ -117,6 +117,39 @@ class CosinePositional(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
+class Sinusoids(nn.Module):
+    """Sinusoids of frequencies 10000^(-i / (n - shift)), i < n; of an odd number of features the last is zero.
+
+    With shift 1 the last frequency is 1/10000; with shift 0 they are those of :class:`CosinePositional`.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762; with these settings von Platen et al., diffusers 0.42, Timesteps.
+
+    Arguments:
+        size: number of features.
+        shift: subtracted from the number of frequencies.
+        cosine_first: whether cosines come before sines.
+
+    Raises:
+        ValueError: there are too few features.
+    """
+
+    def __init__(self, size: int, *, shift: float = 0.0, cosine_first: bool = True) -> None:
+        super().__init__()
+        if size < 2 or size // 2 <= shift:
+            raise ValueError(
+                f"size={size}, shift={shift}: expected more than 2 shift features, and at least 2"
+            )
+        self.features, self.shift, self.cosine_first = size, shift, cosine_first
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        """Features with shape (B, size)."""
+        half = self.features // 2
+        exponent = torch.arange(half, dtype=c_noise.dtype, device=c_noise.device) / (half - self.shift)
+        angle = c_noise.unsqueeze(1) * torch.exp(-math.log(10000) * exponent)
+        parts = (angle.cos(), angle.sin()) if self.cosine_first else (angle.sin(), angle.cos())
+        return F.pad(torch.cat(parts, dim=1), (0, self.features % 2))
+
+
 class LearnedEmbedding(nn.Module):
     """Learned embedding of the steps of a chain, linearly interpolated between steps.
 

@@ -1,6 +1,7 @@
 """Conditioning of the network besides noisy sample and time."""
 
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
+from sde_gen.data.conditioning.given import GivenTensors
 from sde_gen.data.conditioning.image import ConditionImage
 from sde_gen.data.conditioning.label import Label
 from sde_gen.data.conditioning.none import Unconditional
@@ -12,6 +13,7 @@ from sde_gen.data.conditioning.vector import Vector
 __all__ = [
     "ConditionImage",
     "Conditioning",
+    "GivenTensors",
     "Label",
     "Pretrained",
     "Several",

@@ -1,4 +1,4 @@
-"""Networks of diffusers: UNet2DModel as in DDPM, in ADM and in NCSN++, with the process of its scheduler."""
+"""Networks of diffusers with the process of their scheduler: UNet2DModel, and by dispatch those with conditions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import schedulers
+from sde_gen.interop.diffusers import conditional, schedulers
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
@@ -20,6 +20,14 @@ from sde_gen.interop.formats import files
 from sde_gen.interop.settings import choice, plausible
 from sde_gen.interop.weight_mapper import WeightMapper
 from sde_gen.model.unet.centered import CenteredInput
+
+CONDITIONAL = {
+    "unet2dconditionmodel": conditional.read_unet,
+    "dittransformer2dmodel": conditional.read_dit,
+    "transformer2dmodel": conditional.read_dit,
+    "sd3transformer2dmodel": conditional.read_sd3,
+}
+"""Readers of the classes of networks with conditions."""
 
 
 def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
@@ -56,7 +64,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
 def read(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], scheduler: Mapping[str, Any]
 ) -> ConvertedModel:
-    """Convert a ``UNet2DModel`` and its scheduler.
+    """Convert a network and its scheduler: here a ``UNet2DModel``, and others by :data:`CONDITIONAL`.
 
     The noise label is the step of the chain, counted from 0, for discrete schedulers, log(sigma) / 4 for EDM, and
     1000 t for rectified flow; the prediction type is ``prediction_type``. Images have range [-1, 1], or [0, 1] with
@@ -77,7 +85,9 @@ def read(
     Raises:
         ValueError: settings are missing or unsupported, or tensors do not fit; the message names them.
     """
-    choice({"_class_name": "UNet2DModel", **config}, "_class_name", "unet2dmodel")
+    kind = choice({"_class_name": "UNet2DModel", **config}, "_class_name", "unet2dmodel", *CONDITIONAL)
+    if kind in CONDITIONAL:
+        return CONDITIONAL[kind](tensors, config, scheduler)
     layout = layout_of(config)
     sizes = layout.sizes
     fourier = sizes.settings["time_embedding_type"] == "fourier"

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.transformer.attention import mixed
 from sde_gen.model.transformer.layers import RMSNorm
 from sde_gen.model.unet.blocks import linear
@@ -88,16 +89,23 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Two dense layers with a GELU in between.
+    """Two dense layers with an activation in between.
 
     Arguments:
         width: features.
         hidden: units.
         zero: whether the last layer is zero at first.
+        activation: function in between; None for the tanh approximation of GELU.
     """
 
-    def __init__(self, width: int, hidden: int, *, zero: bool = False) -> None:
-        super().__init__(linear(width, hidden), nn.GELU(approximate="tanh"), linear(hidden, width, zero=zero))
+    def __init__(
+        self, width: int, hidden: int, *, zero: bool = False, activation: Activation | None = None
+    ) -> None:
+        super().__init__(
+            linear(width, hidden),
+            nn.GELU(approximate="tanh") if activation is None else ActivationLayer(activation),
+            linear(hidden, width, zero=zero),
+        )
 
 
 class GEGLU(nn.Module):

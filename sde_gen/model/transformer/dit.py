@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activation
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import CosinePositional, Features
-from sde_gen.model.transformer.modulated import DiTBlock, Modulation, modulated, norm
+from sde_gen.model.transformer.modulated import EPS, DiTBlock, Modulation, modulated, norm
 from sde_gen.model.transformer.patches import Patches, sincos
 from sde_gen.model.unet.blocks import linear
 
@@ -25,6 +26,7 @@ class PatchTransformer(ConditionalNetwork):
         outputs: output channels per channel of the event.
         embedding: features of the noise label; None for 256.
         inputs: sizes of the conditions besides the class.
+        stored_positions: whether the table of places belongs to the weights, as that of an imported network.
     """
 
     positions: Tensor
@@ -40,6 +42,7 @@ class PatchTransformer(ConditionalNetwork):
         outputs: int,
         embedding: Features | None,
         inputs: Conditions,
+        stored_positions: bool = False,
     ) -> None:
         super().__init__()
         self.patches = Patches(shape, patch)
@@ -57,9 +60,9 @@ class PatchTransformer(ConditionalNetwork):
             *([] if bottleneck is None else [nn.Linear(pixels, bottleneck, bias=False)]),
             linear(pixels if bottleneck is None else bottleneck, width),
         )
-        self.register_buffer("positions", sincos(self.patches.grid, width), persistent=False)
+        self.register_buffer("positions", sincos(self.patches.grid, width), persistent=stored_positions)
         self.modulation = Modulation(width, width, 2)
-        self.norm = norm(width)
+        self.norm: nn.Module = norm(width)
         self.out = linear(width, self.channels * self.patches.size, zero=True)
 
     def tokens_of(self, x: Tensor, image: Tensor | None) -> Tensor:
@@ -95,6 +98,9 @@ class DiT(PatchTransformer):
         outputs: output channels per channel of the event: 2 with a learned variance.
         embedding: features of the noise label; None for 256 as in the source.
         inputs: sizes of the conditions besides the class.
+        activation: function of the dense layers of a block; None for the tanh approximation of GELU.
+        eps: epsilon of the normalization before the dense layers of a block.
+        stored_positions: whether the table of places belongs to the weights, as that of an imported network.
 
     Raises:
         ValueError: an impossible shape or setting; the message lists valid ones.
@@ -115,6 +121,9 @@ class DiT(PatchTransformer):
         outputs: int = 1,
         embedding: Features | None = None,
         inputs: Conditions = NO_CONDITIONS,
+        activation: Activation | None = None,
+        eps: float = EPS,
+        stored_positions: bool = False,
     ) -> None:
         super().__init__(
             shape=shape,
@@ -125,9 +134,13 @@ class DiT(PatchTransformer):
             outputs=outputs,
             embedding=embedding,
             inputs=inputs,
+            stored_positions=stored_positions,
         )
         units = check_depth(depth, hidden, width)
-        self.blocks = nn.ModuleList(DiTBlock(width, heads, units, qk_norm=qk_norm) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, heads, units, qk_norm=qk_norm, activation=activation, eps=eps)
+            for _ in range(depth)
+        )
 
     def forward(
         self,

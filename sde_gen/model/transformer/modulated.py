@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sde_gen.model.activation import Activation
 from sde_gen.model.transformer.blocks import MLP, Attention, attend
 from sde_gen.model.transformer.layers import RMSNorm
 from sde_gen.model.unet.blocks import linear
@@ -32,9 +33,9 @@ class Modulation(nn.Module):
         return vectors
 
 
-def norm(width: int) -> nn.LayerNorm:
+def norm(width: int, eps: float = EPS) -> nn.LayerNorm:
     """Layer normalization without learned parameters: shift and scale come from the embedding."""
-    return nn.LayerNorm(width, eps=EPS, elementwise_affine=False)
+    return nn.LayerNorm(width, eps=eps, elementwise_affine=False)
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -52,15 +53,26 @@ class DiTBlock(nn.Module):
         heads: number of heads, which divides the features.
         hidden: units of the dense layers.
         qk_norm: normalize queries and keys.
+        activation: function of the dense layers; None for the tanh approximation of GELU.
+        eps: epsilon of the normalization before the dense layers.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, *, qk_norm: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        qk_norm: bool,
+        activation: Activation | None = None,
+        eps: float = EPS,
+    ) -> None:
         super().__init__()
         self.modulation = Modulation(width, width, 6)
         self.norm_attention = norm(width)
         self.attention = Attention(width, heads, qk_norm=qk_norm)
-        self.norm_mlp = norm(width)
-        self.mlp = MLP(width, hidden)
+        self.norm_mlp = norm(width, eps)
+        self.mlp = MLP(width, hidden, activation=activation)
 
     def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
         """Apply the block to x (B, N, width), of which only those in the mask (B, N) are attended to."""
@@ -79,13 +91,15 @@ class JointStream(nn.Module):
         heads: number of heads, which divides the features.
         hidden: units of the dense layers.
         qk_norm: normalize queries and keys.
+        second: whether the tokens also attend to each other alone.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, *, qk_norm: bool) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, *, qk_norm: bool, second: bool = False) -> None:
         super().__init__()
-        self.modulation = Modulation(width, width, 6)
+        self.modulation = Modulation(width, width, 9 if second else 6)
         self.norm_attention = norm(width)
         self.attention = Attention(width, heads, qk_norm=qk_norm)
+        self.second = Attention(width, heads, qk_norm=qk_norm) if second else None
         self.norm_mlp = norm(width)
         self.mlp = MLP(width, hidden)
 
@@ -96,8 +110,12 @@ class JointStream(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
         """Add the gated outputs of attention (B, N, width) and of the dense layers."""
-        _, _, gate, shift_mlp, scale_mlp, gate_mlp = vectors
-        x = x + gate * self.attention.out(attended)
+        _, _, gate, shift_mlp, scale_mlp, gate_mlp, *more = vectors
+        change = gate * self.attention.out(attended)
+        if self.second is not None:
+            shift, scale, gate = more
+            change = change + gate * self.second(modulated(self.norm_attention(x), shift, scale))
+        x = x + change
         out: Tensor = x + gate_mlp * self.mlp(modulated(self.norm_mlp(x), shift_mlp, scale_mlp))
         return out
 
@@ -139,11 +157,14 @@ class JointBlock(nn.Module):
         hidden: units of the dense layers.
         qk_norm: normalize queries and keys.
         last: whether the tokens of the text end here.
+        second: whether the tokens of the sample also attend to each other alone (Stable Diffusion 3.5).
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, *, qk_norm: bool, last: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, *, qk_norm: bool, last: bool, second: bool = False
+    ) -> None:
         super().__init__()
-        self.sample = JointStream(width, heads, hidden, qk_norm=qk_norm)
+        self.sample = JointStream(width, heads, hidden, qk_norm=qk_norm, second=second)
         self.text = None if last else JointStream(width, heads, hidden, qk_norm=qk_norm)
         self.context = ContextKeys(width, heads, qk_norm=qk_norm) if last else None
 

@@ -130,9 +130,13 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block to x (B, inputs, *sides) and the embedding (B, embedding)."""
         h = self.conv_in(self.resample(self.activation(self.norm_in(x))))
-        h = h + self.embed(embedding).unflatten(1, (-1, *[1] * (x.ndim - 2)))
-        h = self.conv_out(self.dropout(self.activation(self.norm_out(h))))
+        h = self.conv_out(self.dropout(self.activation(self.condition(h, embedding))))
         out: Tensor = (self.skip(self.resample(x)) + h) * self.scale
+        return out
+
+    def condition(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Add the embedding (B, embedding) to features (B, outputs, *sides), and normalize."""
+        out: Tensor = self.norm_out(h + self.embed(embedding).unflatten(1, (-1, *[1] * (h.ndim - 2))))
         return out
 
 

@@ -15,12 +15,14 @@ class CrossAttentionBlock(nn.Module):
         width: features of a token.
         heads: number of heads, which divides the features.
         context: features of a token of the context; None for none.
+        text_only: whether the first attention is to the context, too, to all of it.
     """
 
-    def __init__(self, width: int, heads: int, context: int | None) -> None:
+    def __init__(self, width: int, heads: int, context: int | None, *, text_only: bool = False) -> None:
         super().__init__()
+        self.text_only = text_only
         self.norm_self = nn.LayerNorm(width)
-        self.self_attention = Attention(width, heads, bias=False)
+        self.self_attention = Attention(width, heads, context=context if text_only else None, bias=False)
         self.norm_cross = None if context is None else nn.LayerNorm(width)
         self.cross_attention = (
             None if context is None else Attention(width, heads, context=context, bias=False)
@@ -30,7 +32,7 @@ class CrossAttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
         """Apply the block to x (B, N, width), a context (B, M, context) and its mask (B, M)."""
-        x = x + self.self_attention(self.norm_self(x))
+        x = x + self.self_attention(self.norm_self(x), context if self.text_only else None)
         if self.cross_attention is not None and self.norm_cross is not None:
             x = x + self.cross_attention(self.norm_cross(x), context, mask)
         out: Tensor = x + self.mlp(self.norm_mlp(x))
@@ -43,22 +45,39 @@ class SpatialTransformer(nn.Module):
     Source: Rombach et al., 2022, arXiv:2112.10752, appendix E.2.1 (table 15).
 
     Arguments:
-        channels: channels of the feature map.
-        heads: number of heads, which divides the channels.
+        channels: channels of the feature map; a token has as many features, or the next fewer that the heads share.
+        heads: number of heads.
         context: features of a token of the context; None for none.
         depth: number of blocks.
         normalize: the normalization before them.
         rank: number of axes of the feature map.
+        text_only: whether the first attention of a block is to the context, too.
+
+    Raises:
+        ValueError: there are more heads than channels.
     """
 
     def __init__(
-        self, channels: int, heads: int, context: int | None, depth: int, normalize: nn.Module, rank: int = 2
+        self,
+        channels: int,
+        heads: int,
+        context: int | None,
+        depth: int,
+        normalize: nn.Module,
+        rank: int = 2,
+        *,
+        text_only: bool = False,
     ) -> None:
         super().__init__()
+        if heads > channels:
+            raise ValueError(f"heads={heads}: expected at most the {channels} channels")
+        width = channels // heads * heads
         self.norm = normalize
-        self.project_in = convolution_of(rank, channels, channels, 1)
-        self.blocks = nn.ModuleList(CrossAttentionBlock(channels, heads, context) for _ in range(depth))
-        self.project_out = convolution_of(rank, channels, channels, 1, zero=True)
+        self.project_in = convolution_of(rank, channels, width, 1)
+        self.blocks = nn.ModuleList(
+            CrossAttentionBlock(width, heads, context, text_only=text_only) for _ in range(depth)
+        )
+        self.project_out = convolution_of(rank, width, channels, 1, zero=True)
 
     def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
         """Apply the blocks to (B, C, *sides)."""
