@@ -24,7 +24,13 @@ from sde_gen.model.norms import (
     QuarterGroupsConcatenated,
     norm,
 )
-from sde_gen.model.text.encoder import BagOfWords, TextEncoder, TextFeatures, TextTransformer
+from sde_gen.model.text.encoder import (
+    BagOfWords,
+    PooledTransformer,
+    TextEncoder,
+    TextFeatures,
+    TextTransformer,
+)
 from sde_gen.model.transformer.attention import (
     AttentionPattern,
     GlobalAttention,
@@ -105,6 +111,7 @@ __all__ = [
     "NoOutput",
     "NormalizedMultiScalePooling",
     "PlainResample",
+    "PooledTransformer",
     "Pooling",
     "ProgressiveInput",
     "ProgressiveOutput",

@@ -112,3 +112,15 @@ class TextTransformer(TextEncoder):
             h = block(h, mask)
         h = self.norm(h)
         return TextFeatures(h, mask, self.pool(h[:, 0]))
+
+
+class PooledTransformer(TextTransformer):
+    """A transformer of which the network sees the features of the whole text alone, and no token.
+
+    The control of attention to tokens: the layers are those of :class:`TextTransformer`, and attention sees the mark of
+    the beginning as it is before them, the same for every text.
+    """
+
+    def encode(self, features: Tensor, mask: Tensor) -> TextFeatures:
+        """Apply the layers, and return no token but the mark of the beginning."""
+        return TextFeatures(features[:, :1], mask[:, :1], super().encode(features, mask).pooled)
