@@ -94,7 +94,6 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> CLIPText:
     mapper = WeightMapper(tensors, net)
     mapper.copy("table.weight", f"{prefix}embeddings.token_embedding.weight")
     mapper.copy("positions", f"{prefix}embeddings.position_embedding.weight")
-    mapper.ignore(f"{prefix}embeddings.position_ids", "the numbers 0, 1, 2, ...")
     for number in range(depth):
         for ours, original in LAYERS.items():
             mapper.copy_layer(f"blocks.{number}.{ours}", f"{prefix}encoder.layers.{number}.{original}")

@@ -23,6 +23,9 @@ WEIGHTS = (
 )
 """File names of weights, float32 first."""
 
+POSITIONS = ".embeddings.position_ids"
+"""End of the name of a tensor 0, 1, 2, ..., which is no weight."""
+
 _TANH: Activation = partial(F.gelu, approximate="tanh")
 ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": F.gelu,
@@ -80,7 +83,10 @@ def load(folder: Path, read: Callable[[Mapping[str, Tensor], Mapping[str, Any]],
         ValueError: as :func:`weights_of`, or the weights are damaged, or do not fit; the message names the folder.
     """
     weights = weights_of(folder)
-    tensors = files.tensors(files.read(weights))
+    stored = files.read(weights)
+    if isinstance(stored, dict):  # published files hold the numbers of the positions, too
+        stored = {name: value for name, value in stored.items() if not str(name).endswith(POSITIONS)}
+    tensors = files.tensors(stored)
     try:
         return read(tensors, files.json_of(folder / "config.json"))
     except ValueError as error:
