@@ -1,6 +1,6 @@
 """Conditions of a network: a class, a vector, a text and an image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -137,6 +137,17 @@ def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | 
         rows = torch.full((len(embedding),), classes.num_embeddings - 1, device=embedding.device)
     out: Tensor = embedding + classes(rows)
     return out
+
+
+def check_image_shape(network: str, shape: Sequence[int]) -> None:
+    """Check the shape of the events of a network of images.
+
+    Raises:
+        ValueError: it is not (C, H, W); the message names networks that take the shape.
+    """
+    if len(shape) != 3:
+        others = "mlp" if len(shape) < 2 else "unet_cross or another of one to three axes, such as ncsnpp"
+        raise ValueError(f"shape={tuple(shape)}: {network} takes images (C, H, W) alone; use model={others}")
 
 
 def refuse_label(label: Tensor | None) -> None:

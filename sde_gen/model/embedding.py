@@ -199,6 +199,6 @@ class InputFeatures(nn.Module):
         self.factor = 1 + 2 * len(self.frequencies)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C * factor, H, W)."""
+        """Map (B, C, *sides) to (B, C * factor, *sides)."""
         angles = [2.0**n * math.pi * x for n in self.frequencies]
         return torch.cat([x, *(angle.sin() for angle in angles), *(angle.cos() for angle in angles)], dim=1)

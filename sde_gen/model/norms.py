@@ -15,8 +15,8 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize (B, C, H, W); the result lies in memory as the input does."""
-        if input.dtype != torch.bfloat16 or input.stride(1) != 1:
+        """Normalize (B, C, *sides); the result lies in memory as the input does."""
+        if input.ndim != 4 or input.dtype != torch.bfloat16 or input.stride(1) != 1:
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 

@@ -11,8 +11,8 @@ from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import CosinePositional, Features
 from sde_gen.model.norms import GCDGroups, GroupNormRule
-from sde_gen.model.unet.base import check_shape, with_augmentation
-from sde_gen.model.unet.blocks import convolution, initialize, linear
+from sde_gen.model.unet.base import RANKS, check_shape, with_augmentation
+from sde_gen.model.unet.blocks import convolution_of, initialize, linear
 from sde_gen.model.unet.resample import CenteredBox, Resampler
 
 
@@ -23,7 +23,7 @@ class ADM(ConditionalNetwork):
     multipliers (1, 2, 3, 4), 3 blocks, attention at levels 1, 2 and 3: 296 million parameters.
 
     Arguments:
-        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
         width: features of the noise label, and the unit of channels.
         multipliers: channels of every level, fine to coarse, in units of width; the stem has those of the finest.
         blocks: residual blocks a level.
@@ -82,7 +82,7 @@ class ADM(ConditionalNetwork):
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
-        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes, RANKS)
         if up_heads is not None and up_heads < 1:
             raise ValueError(f"up_heads={up_heads} must be at least 1")
         if outputs < 1 or embedding_multiplier < 1 or augmentations < 0:
@@ -96,8 +96,8 @@ class ADM(ConditionalNetwork):
                     f"{name} has {len(changes)} entries; expected one for each pair of neighboring levels: "
                     f"{len(widths) - 1}"
                 )
-        seen = embedding_multiplier * width
-        self.resampler = CenteredBox() if resampler is None else resampler
+        seen, rank = embedding_multiplier * width, len(shape) - 1
+        self.resampler = (CenteredBox() if resampler is None else resampler).along(rank)
         builder = ADMBuilder(
             embedding=seen,
             dropout=dropout,
@@ -119,7 +119,7 @@ class ADM(ConditionalNetwork):
         self.augmentation = (
             initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
-        self.stem = convolution(shape[0] + inputs.image, widths[0])
+        self.stem = convolution_of(rank, shape[0] + inputs.image, widths[0])
         self.down, skips = builder.down(widths, blocks)
         channels = skips[-1]
         self.middle = builder.middle(channels, attention=middle_attention)
@@ -132,7 +132,7 @@ class ADM(ConditionalNetwork):
                 finer = [builder.double(level - 1, channels)] if ascend else []
                 self.up.append(ADMStage(block, builder.attend(level, channels, up_heads), *finer))
         self.norm = norms.block(channels)
-        self.out = convolution(channels, outputs * shape[0], zero=True)
+        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
 
     def forward(
         self,
@@ -148,16 +148,16 @@ class ADM(ConditionalNetwork):
         """Apply the network.
 
         Arguments:
-            x: images with shape (B, C, H, W).
+            x: events with shape (B, C, *sides).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
             tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, H, W).
+            image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
         Returns:
-            (B, outputs * C, H, W).
+            (B, outputs * C, *sides).
         """
         features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
         text = self.encode_text(tokens, x)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.norms import GCDGroups, GroupNormRule
-from sde_gen.model.unet.blocks import Dropout, convolution, linear
+from sde_gen.model.unet.blocks import Dropout, convolution_of, linear
 from sde_gen.model.unet.resample import Resampler
 
 
@@ -60,6 +60,7 @@ class ADMBuilder:
     def block(self, inputs: int, outputs: int, **more: Any) -> nn.Module:
         """Build a residual block."""
         kind = AdaptiveBlock if self.modulated else AddedBlock
+        more = {"rank": self.resampler.rank, **more}
         return kind(inputs, outputs, embedding=self.embedding, dropout=self.dropout, norms=self.norms, **more)
 
     def attention(self, channels: int, normalize: nn.Module, heads: int | None = None) -> nn.Module:
@@ -71,7 +72,7 @@ class ADMBuilder:
         if heads is not None and channels % heads:
             raise ValueError(f"{channels} channels cannot be shared evenly by heads={heads}")
         most = self.head_channels if heads is None else channels // heads
-        return HeadedAttention(channels, most, normalize)
+        return HeadedAttention(channels, most, normalize, self.resampler.rank)
 
     def attend(self, level: int, channels: int, heads: int | None = None) -> nn.Module:
         """Build the attention block of a level with attention; None derives the number of heads by the rule."""
@@ -142,6 +143,7 @@ class AdaptiveBlock(nn.Module):
         dropout: dropout rate.
         norms: rule of the normalizations.
         resample: change of the resolution of both branches.
+        rank: number of axes of the features: 1, 2 or 3.
     """
 
     embedded: ClassVar[int] = 2
@@ -155,23 +157,27 @@ class AdaptiveBlock(nn.Module):
         dropout: float,
         norms: GroupNormRule = GCDGroups(),  # noqa: B008 (frozen)
         resample: Callable[[Tensor], Tensor] | None = None,
+        rank: int = 2,
     ) -> None:
         super().__init__()
         self.norm_in = norms.block(inputs)
-        self.conv_in = convolution(inputs, outputs)
+        self.conv_in = convolution_of(rank, inputs, outputs)
         self.embed = linear(embedding, self.embedded * outputs)
         self.norm_out = norms.block(outputs)
         self.dropout = Dropout(dropout)
-        self.conv_out = convolution(outputs, outputs, zero=True)
-        self.skip: nn.Module = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+        self.conv_out = convolution_of(rank, outputs, outputs, zero=True)
+        self.skip: nn.Module = (
+            nn.Identity() if inputs == outputs else convolution_of(rank, inputs, outputs, 1)
+        )
         self.resample = resample
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Apply the block to x (B, inputs, H, W) and the embedding (B, embedding)."""
+        """Apply the block to x (B, inputs, *sides) and the embedding (B, embedding)."""
         h = F.silu(self.norm_in(x))
         if self.resample is not None:
             x, h = self.resample(x), self.resample(h)
-        h = F.silu(self.condition(self.conv_in(h), self.embed(embedding).unflatten(1, (-1, 1, 1))))
+        embedded = self.embed(embedding).unflatten(1, (-1, *[1] * (x.ndim - 2)))
+        h = F.silu(self.condition(self.conv_in(h), embedded))
         out: Tensor = self.skip(x) + self.conv_out(self.dropout(h))
         return out
 
@@ -206,18 +212,21 @@ class Heads(nn.Module):
         channels: channels of the feature map.
         heads: number of heads, which divides the channels.
         dropout: dropout rate of the weights of the values.
+        rank: number of axes of the feature map: 1, 2 or 3.
     """
 
-    def __init__(self, norm: nn.Module, channels: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, norm: nn.Module, channels: int, heads: int, dropout: float = 0.0, rank: int = 2
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.norm = norm
-        self.qkv = convolution(channels, 3 * channels, 1)
+        self.qkv = convolution_of(rank, channels, 3 * channels, 1)
         self.dropout = Dropout(dropout)
-        self.out = convolution(channels, channels, 1, zero=True)
+        self.out = convolution_of(rank, channels, channels, 1, zero=True)
 
     def mix(self, h: Tensor) -> Tensor:
-        """Attend: normalized features (B, C, H, W) to what is added to those before."""
+        """Attend: normalized features (B, C, *sides) to what is added to those before."""
         query, key, value = self.qkv(h).unflatten(1, (3, self.heads, -1)).flatten(4).unbind(1)
         weight = torch.softmax(query.transpose(2, 3) @ key * query.shape[2] ** -0.5, dim=3)
         out: Tensor = self.out((value @ self.dropout(weight).transpose(2, 3)).reshape(h.shape))
@@ -231,13 +240,17 @@ class HeadedAttention(Heads):
         channels: channels of the feature map.
         head_channels: channels of a head, at most.
         normalize: the normalization before it, None for that of ADM.
+        rank: number of axes of the feature map: 1, 2 or 3.
     """
 
-    def __init__(self, channels: int, head_channels: int, normalize: nn.Module | None = None) -> None:
+    def __init__(
+        self, channels: int, head_channels: int, normalize: nn.Module | None = None, rank: int = 2
+    ) -> None:
         heads = next(channels // n for n in range(min(head_channels, channels), 0, -1) if channels % n == 0)
-        super().__init__(GCDGroups().block(channels) if normalize is None else normalize, channels, heads)
+        normalize = GCDGroups().block(channels) if normalize is None else normalize
+        super().__init__(normalize, channels, heads, rank=rank)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply attention to (B, C, H, W)."""
+        """Apply attention to (B, C, *sides)."""
         out: Tensor = x + self.mix(self.norm(x))
         return out

@@ -18,11 +18,11 @@ class LevelResample(abc.ABC):
 
     @abc.abstractmethod
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Build the module that halves (B, channels, H, W)."""
+        """Build the module that halves (B, channels, *sides)."""
 
     @abc.abstractmethod
     def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Build the module that doubles (B, channels, H, W)."""
+        """Build the module that doubles (B, channels, *sides)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,12 @@ class PlainResample(LevelResample):
     """Resampling without learned parameters."""
 
     def down(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Return the module that halves height and width."""
+        """Return the module that halves the sides."""
         del channels, options
         return _Down(resampler)
 
     def up(self, channels: int, resampler: Resampler, **options: Any) -> nn.Module:
-        """Return the module that doubles height and width."""
+        """Return the module that doubles the sides."""
         del channels, options
         return _Up(resampler)
 

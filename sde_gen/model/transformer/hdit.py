@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions, check_image_shape
 from sde_gen.model.embedding import Fourier, VectorFourier
 from sde_gen.model.transformer.attention import AttentionPattern, GlobalAttention, NeighborhoodAttention
 from sde_gen.model.transformer.layers import CosineAttention, Layer, Mapping, RMSNorm, dense
@@ -241,8 +241,7 @@ class HDiT(ConditionalNetwork):
 
 def _check(shape: Sequence[int], patch: Sequence[int], levels: int) -> None:
     """Raise ValueError if the sizes define no network."""
-    if len(shape) != 3:
-        raise ValueError(f"shape={tuple(shape)}: HDiT takes images (C, H, W); for vectors use model=mlp")
+    check_image_shape("HDiT", shape)
     if len(patch) != 2 or min(patch) < 1 or levels < 1:
         raise ValueError(
             f"patch={list(patch)}, {levels} levels: expected height and width of a patch, and a level at least"

@@ -12,7 +12,7 @@ from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
-from sde_gen.model.unet.blocks import Attention, ResBlock, convolution, linear
+from sde_gen.model.unet.blocks import Attention, ResBlock, convolution_of, linear
 from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Resampler
 
@@ -23,7 +23,7 @@ class UNet(ConditionalNetwork):
     Source: Song et al., 2021, arXiv:2011.13456, appendix H.
 
     Arguments:
-        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
         width: channels of the finest level.
         multipliers: channels of every level, fine to coarse, in units of width.
         blocks: residual blocks a level.
@@ -32,7 +32,7 @@ class UNet(ConditionalNetwork):
         num_classes: number of classes, 0 for none; a further null class stands for "no label given".
         input_frequencies: sin and cos of 2^n pi x are given to the network beside x, for these n.
         embedding: features of the noise label.
-        resampler: the change of resolution.
+        resampler: the change of resolution, of any number of axes.
         progressive_input: input of the image at coarser levels.
         progressive_output: class that forms the output image from the levels.
         change: module that changes the resolution between levels.
@@ -71,13 +71,15 @@ class UNet(ConditionalNetwork):
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
-        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes, RANKS)
         if embedding_multiplier < 1 or not scale > 0:
             raise ValueError(
                 f"embedding_multiplier={embedding_multiplier}, scale={scale}: "
                 "expected at least 1, and a positive number"
             )
         image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
+        rank = len(shape) - 1
+        resampler = resampler.along(rank)
         self.embedding = embedding
         self.embed = nn.Sequential(
             linear(embedding.features, seen), ActivationLayer(activation), linear(seen, seen)
@@ -89,16 +91,19 @@ class UNet(ConditionalNetwork):
         def attend(level: int, channels: int) -> nn.Module:
             if level not in attention_levels:
                 return nn.Identity()
-            return Attention(channels, scale=scale, normalize=norms.attention(channels))
+            return Attention(channels, scale=scale, normalize=norms.attention(channels), rank=rank)
+
+        def block(inward: int, outward: int, norm_in: nn.GroupNorm | None = None) -> ResBlock:
+            return ResBlock(inward, outward, norm_in=norm_in, rank=rank, **options)
 
         self.features = InputFeatures(input_frequencies)
-        self.stem = convolution(image * self.features.factor + inputs.image, width)
+        self.stem = convolution_of(rank, image * self.features.factor + inputs.image, width)
         self.down_blocks, self.down_attention = nn.ModuleList(), nn.ModuleList()
         self.descend, self.inputs = nn.ModuleList(), nn.ModuleList()
         channels, pyramid, skips = width, image, [width]
         for level, outward in enumerate(widths):
             for _ in range(blocks):
-                self.down_blocks.append(ResBlock(channels, outward, **options))
+                self.down_blocks.append(block(channels, outward))
                 channels = outward
                 self.down_attention.append(attend(level, channels))
                 skips.append(channels)
@@ -109,16 +114,16 @@ class UNet(ConditionalNetwork):
                 pyramid = channels
                 skips.append(channels)
 
-        self.middle_in = ResBlock(channels, channels, **options)
-        self.middle_attention = Attention(channels, scale=scale, normalize=norms.block(channels))
-        self.middle_out = ResBlock(channels, channels, **options)
+        self.middle_in = block(channels, channels)
+        self.middle_attention = Attention(channels, scale=scale, normalize=norms.block(channels), rank=rank)
+        self.middle_out = block(channels, channels)
 
         self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, outward in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
                 joined = channels + skips.pop()
                 norm_in = norms.joined(joined, attended=level in attention_levels)
-                self.up_blocks.append(ResBlock(joined, outward, norm_in=norm_in, **options))
+                self.up_blocks.append(block(joined, outward, norm_in))
                 channels = outward
             self.up_attention.append(attend(level, channels))
             if level > 0:
@@ -139,15 +144,15 @@ class UNet(ConditionalNetwork):
         """Apply the network.
 
         Arguments:
-            x: images with shape (B, C, H, W).
+            x: events with shape (B, C, *sides).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
             tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, H, W).
+            image: condition images with shape (B, inputs.image, *sides).
 
         Returns:
-            Images with the shape of x.
+            Events with the shape of x.
         """
         text = self.encode_text(tokens, x)
         embedding = self.embed_conditions(
@@ -191,6 +196,10 @@ def with_augmentation(features: Tensor, augmentation: nn.Linear | None, augment:
     return out
 
 
+RANKS = (1, 2, 3)
+"""Numbers of axes of sequences, images and volumes."""
+
+
 def check_shape(
     shape: Sequence[int],
     width: int,
@@ -207,10 +216,7 @@ def check_shape(
     """
     levels = len(multipliers)
     if len(shape) - 1 not in ranks:
-        others = " and others of one to three axes" if len(ranks) > 1 else ""
-        raise ValueError(
-            f"shape={tuple(shape)}: a U-Net takes images (C, H, W){others}; for vectors use model=mlp"
-        )
+        raise ValueError(f"shape={tuple(shape)}: {_instead(len(shape) - 1, ranks)}")
     if levels < 1 or min(multipliers) <= 0 or width < 4 or blocks < 1:
         raise ValueError(
             f"width={width}, multipliers={list(multipliers)}, blocks={blocks}: expected a width of at least 4, "
@@ -235,3 +241,14 @@ def check_shape(
     if num_classes < 0:
         raise ValueError(f"num_classes={num_classes} must not be negative; 0 means no classes")
     return widths
+
+
+def _instead(rank: int, ranks: Collection[int]) -> str:
+    """Return what a network takes, and what takes an event of a rank that it does not take."""
+    if len(ranks) > 1:
+        return (
+            "a U-Net takes images (C, H, W) and others of one to three axes; for vectors use model=mlp"
+            if rank < 1
+            else "a U-Net takes events of one to three axes after the channels; join axes to have fewer"
+        )
+    return "this network takes images (C, H, W) alone"

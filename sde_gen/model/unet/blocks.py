@@ -9,17 +9,14 @@ from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation
 from sde_gen.model.norms import GroupNormRule, QuarterGroups, norm
+from sde_gen.model.unet.axes import KINDS, Convolution
 from sde_gen.model.unet.resample import Resampler
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Layer = TypeVar("Layer", bound=nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
-
-KINDS: tuple[type[Convolution], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Convolutions along one, two and three axes."""
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, *, zero: bool = False) -> nn.Conv2d:
-    """Build a convolution that keeps the resolution; Glorot-uniform weights, or zeros."""
+    """Build a convolution of images that keeps the resolution; Glorot-uniform weights, or zeros."""
     return initialize(nn.Conv2d(inputs, outputs, size, padding=size // 2), zero=zero)
 
 
@@ -144,8 +141,8 @@ class DownBlock(ResBlock):
     """A residual block that halves the resolution."""
 
     def __init__(self, channels: int, *, resampler: Resampler, **of_block: Any) -> None:
-        super().__init__(channels, channels, **of_block)
-        self.skip = convolution(channels, channels, 1)
+        super().__init__(channels, channels, rank=resampler.rank, **of_block)
+        self.skip = convolution_of(resampler.rank, channels, channels, 1)
         self.resampler = resampler
 
     def resample(self, x: Tensor) -> Tensor:
@@ -185,24 +182,31 @@ class Attention(nn.Module):
         scale: factor of the sum of the two branches.
         heads: number of heads, which divides the channels.
         normalize: the normalization before it, None for that of :func:`~sde_gen.model.norm`.
+        rank: number of axes of the feature map: 1, 2 or 3.
     """
 
     def __init__(
-        self, channels: int, *, scale: float, heads: int = 1, normalize: nn.Module | None = None
+        self,
+        channels: int,
+        *,
+        scale: float,
+        heads: int = 1,
+        normalize: nn.Module | None = None,
+        rank: int = 2,
     ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be shared evenly by {heads} heads of attention")
         self.norm = norm(channels) if normalize is None else normalize
-        self.query = convolution(channels, channels, 1)
-        self.key = convolution(channels, channels, 1)
-        self.value = convolution(channels, channels, 1)
-        self.out = convolution(channels, channels, 1, zero=True)
+        self.query = convolution_of(rank, channels, channels, 1)
+        self.key = convolution_of(rank, channels, channels, 1)
+        self.value = convolution_of(rank, channels, channels, 1)
+        self.out = convolution_of(rank, channels, channels, 1, zero=True)
         self.scale = scale
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply attention to (B, C, H, W)."""
+        """Apply attention to (B, C, *sides)."""
         h = self.norm(x)
         query, key, value = (
             part(h).unflatten(1, (self.heads, -1)).flatten(3) for part in (self.query, self.key, self.value)

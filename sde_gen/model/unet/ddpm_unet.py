@@ -11,8 +11,8 @@ from sde_gen.model.adm.level_resample import ConvResample, LevelResample
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Features, Positional
 from sde_gen.model.norms import FixedGroups, GroupNormRule
-from sde_gen.model.unet.base import check_shape
-from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution, linear
+from sde_gen.model.unet.base import RANKS, check_shape
+from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution_of, linear
 from sde_gen.model.unet.resample import Box, Resampler
 
 
@@ -23,7 +23,7 @@ class DDPMUNet(ConditionalNetwork):
     (1, 2, 2, 2), 2 blocks, attention at level 1, norms in 32 groups: 35.7 million parameters.
 
     Arguments:
-        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
         width: channels of the finest level.
         multipliers: channels of every level, fine to coarse, in units of width.
         blocks: residual blocks a level.
@@ -63,10 +63,11 @@ class DDPMUNet(ConditionalNetwork):
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
-        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes)
+        widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes, RANKS)
         if outputs < 1:
             raise ValueError(f"outputs={outputs} must be at least 1")
-        resampler, seen = Box() if resampler is None else resampler, 4 * width
+        rank, seen = len(shape) - 1, 4 * width
+        resampler = (Box() if resampler is None else resampler).along(rank)
         self.embedding = Positional(width) if embedding is None else embedding
         self.embed = nn.Sequential(linear(self.embedding.features, seen), nn.SiLU(), linear(seen, seen))
         self.add_conditions(seen, num_classes, inputs)
@@ -74,14 +75,19 @@ class DDPMUNet(ConditionalNetwork):
 
         def attention(channels: int, normalize: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)
-            return IgnoreEmbedding(Attention(channels, scale=1.0, heads=heads, normalize=normalize))
+            return IgnoreEmbedding(
+                Attention(channels, scale=1.0, heads=heads, normalize=normalize, rank=rank)
+            )
 
-        self.stem = convolution(shape[0] + inputs.image, width)
+        def block(inward: int, outward: int, norm_in: nn.GroupNorm | None = None) -> ResBlock:
+            return ResBlock(inward, outward, norm_in=norm_in, rank=rank, **options)
+
+        self.stem = convolution_of(rank, shape[0] + inputs.image, width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels, skips = width, [width]
         for level, outward in enumerate(widths):
             for _ in range(blocks):
-                stage: list[nn.Module] = [ResBlock(channels, outward, **options)]
+                stage: list[nn.Module] = [block(channels, outward)]
                 channels = outward
                 if level in attention_levels:
                     stage.append(attention(channels, norms.attention(channels)))
@@ -90,23 +96,23 @@ class DDPMUNet(ConditionalNetwork):
             if level < len(widths) - 1:
                 self.down.append(nn.ModuleList([change.down(channels, resampler, **options)]))
                 skips.append(channels)
-        self.middle.append(ResBlock(channels, channels, **options))
+        self.middle.append(block(channels, channels))
         if middle_attention:
             self.middle.append(attention(channels, norms.middle(channels)))
-        self.middle.append(ResBlock(channels, channels, **options))
+        self.middle.append(block(channels, channels))
         for level, outward in reversed(list(enumerate(widths))):
             for index in range(blocks + 1):
                 joined = channels + skips.pop()
                 channels = outward
                 norm_in = norms.joined(joined, attended=level in attention_levels)
-                stage = [ResBlock(joined, channels, norm_in=norm_in, **options)]
+                stage = [block(joined, channels, norm_in)]
                 if level in attention_levels:
                     stage.append(attention(channels, norms.attention(channels)))
                 if level > 0 and index == blocks:
                     stage.append(change.up(channels, resampler, **options))
                 self.up.append(nn.ModuleList(stage))
         self.norm = norms.block(channels)
-        self.out = convolution(channels, outputs * shape[0], zero=True)
+        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
 
     def forward(
         self,
@@ -121,15 +127,15 @@ class DDPMUNet(ConditionalNetwork):
         """Apply the network.
 
         Arguments:
-            x: images with shape (B, C, H, W).
+            x: events with shape (B, C, *sides).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
             tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, H, W).
+            image: condition images with shape (B, inputs.image, *sides).
 
         Returns:
-            (B, outputs * C, H, W).
+            (B, outputs * C, *sides).
         """
         text = self.encode_text(tokens, x)
         embedding = F.silu(

@@ -16,7 +16,7 @@ class DDPMpp(UNet):
     (1, 2, 2, 2), 4 blocks, attention at level 1: 61.8 million parameters.
 
     Arguments:
-        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
         width: channels of the finest level.
         multipliers: channels of every level, fine to coarse, in units of width.
         blocks: residual blocks a level.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import PlainResample
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions, check_image_shape
 from sde_gen.model.embedding import Fourier
 from sde_gen.model.unet.blocks import convolution, linear
 from sde_gen.model.unet.mapped_blocks import KDiffusionStage
@@ -158,8 +158,7 @@ def _check(
 ) -> None:
     """Raise ValueError if the sizes define no network."""
     levels = len(channels)
-    if len(shape) != 3:
-        raise ValueError(f"shape={tuple(shape)}: a U-Net takes images (C, H, W); for vectors use model=mlp")
+    check_image_shape("KDiffusionUNet", shape)
     if levels < 1 or len(blocks) != levels or min(*channels, *blocks) < 1 or patch < 1:
         raise ValueError(
             f"channels={list(channels)}, blocks={list(blocks)}, patch={patch}: expected a positive number of channels "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
-from sde_gen.model.unet.blocks import convolution, initialize
+from sde_gen.model.unet.blocks import convolution_of, initialize
 from sde_gen.model.unet.resample import Resampler
 
 
@@ -85,7 +85,7 @@ class _SkipInput(InputLevel):
     def __init__(self, image: int, outputs: int, resampler: Resampler) -> None:
         super().__init__()
         self.resampler = resampler
-        self.project = convolution(image, outputs, 1)
+        self.project = convolution_of(resampler.rank, image, outputs, 1)
 
     def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         pyramid = self.resampler.down(pyramid)
@@ -124,15 +124,15 @@ class Head(nn.Module):
     """Normalize, activate, convolve: features to an image that is zero at the start of training."""
 
     def __init__(
-        self, channels: int, image: int, norms: GroupNormRule, activation: Activation = F.silu
+        self, channels: int, image: int, norms: GroupNormRule, activation: Activation = F.silu, rank: int = 2
     ) -> None:
         super().__init__()
         self.activation = activation
         self.norm = norms.block(channels)
-        self.conv = convolution(channels, image, zero=True)
+        self.conv = convolution_of(rank, channels, image, zero=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to (B, image, H, W)."""
+        """Map (B, channels, *sides) to (B, image, *sides)."""
         out: Tensor = self.conv(self.activation(self.norm(h)))
         return out
 
@@ -148,7 +148,7 @@ class OutputLayout(NamedTuple):
 
     def head(self, level: int) -> Head:
         """Return a head for the features of a level."""
-        return Head(self.channels[level], self.image, self.norms, self.activation)
+        return Head(self.channels[level], self.image, self.norms, self.activation, self.resampler.rank)
 
 
 class ProgressiveOutput(nn.Module, abc.ABC):
@@ -186,7 +186,7 @@ class ProgressiveOutput(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
-        """Make the image (B, C, H, W) after the finest level."""
+        """Make the image (B, C, *sides) after the finest level."""
 
 
 class NoOutput(ProgressiveOutput):
@@ -235,7 +235,9 @@ class ResidualOutput(ProgressiveOutput):
         """Make the pyramid and the head of the finest level."""
         _, channels, resampler, norms, activation = layout
         self.first = nn.Sequential(
-            norms.block(channels[0]), ActivationLayer(activation), convolution(channels[0], channels[0])
+            norms.block(channels[0]),
+            ActivationLayer(activation),
+            convolution_of(resampler.rank, channels[0], channels[0]),
         )
         self.widen = nn.ModuleList(
             initialize(resampler.up_convolution(below, here), zero=False)

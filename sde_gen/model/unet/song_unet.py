@@ -23,7 +23,7 @@ class SongUNet(UNet):
     By default it is DDPM++; NCSN++ has a Fourier embedding, a filter for resampling and a residual input.
 
     Arguments:
-        shape: event shape (C, H, W); H and W must be divisible by 2^(levels - 1).
+        shape: event shape (C, *sides) of one to three axes; sides must be divisible by 2^(levels - 1).
         width: channels of the finest level.
         multipliers: channels of every level, fine to coarse, in units of width.
         blocks: residual blocks a level.
@@ -100,16 +100,16 @@ class SongUNet(UNet):
         """Apply the network.
 
         Arguments:
-            x: images with shape (B, C, H, W).
+            x: events with shape (B, C, *sides).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None, or the number of classes, stands for no label.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
             tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, H, W).
+            image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
         Returns:
-            Images with the shape of x.
+            Events with the shape of x.
         """
         features = self.embedding(c_noise)
         if self.class_features is None:
