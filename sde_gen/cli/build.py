@@ -69,10 +69,16 @@ def data_spec(splits: Splits) -> DataSpec:
     return DataSpec(shape=train.shape, levels=train.levels, classes=train.classes)
 
 
-def codec(config: DictConfig, data_spec: DataSpec) -> Codec:
-    """Build the map between data and model space."""
-    built: Codec = make(config.codec, **data_spec.fill(config.codec))
-    return built
+def codec(config: DictConfig, data_spec: DataSpec, stored: Mapping[str, Any] = MappingProxyType({})) -> Codec:
+    """Build the map between data and model space.
+
+    Arguments:
+        config: the configuration of a training.
+        data_spec: shape, levels and classes of the data.
+        stored: what it learned from the training split, by :meth:`~sde_gen.data.codec.Codec.stored`.
+    """
+    built: Codec = make(config.codec, **data_spec.fill(config.codec), _convert_="all")
+    return built.restore(stored)
 
 
 def trained_class(config: DictConfig) -> type[Any]:
@@ -309,7 +315,7 @@ def trainer(
             f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
             "to train with them use conditioning=label"
         )
-    given = given.fit(splits.train)
+    given, fitted = given.fit(splits.train), codec(config, spec).fit(splits.train)
     settings: TrainingConfig = make(config.engine)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
@@ -318,7 +324,7 @@ def trainer(
         objective=objective,
         train=splits.train,
         held_out=splits.test,
-        codec=codec(config, spec),
+        codec=fitted,
         augmentation=augmentation,
         optimizer=make(config.optimizer),
         lr_schedule=make(config.lr_schedule),
@@ -335,6 +341,7 @@ def trainer(
             **({"init": dict(init)} if init else {}),
             **({"command": command} if command else {}),
             **conditions.record(given, splits),
+            **({"codec": fitted.stored()} if fitted.learned else {}),
         },
         conditioning=given,
         upgrade=partial(upgrade_about, current=resolved),

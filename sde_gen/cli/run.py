@@ -102,7 +102,7 @@ def load_run(config: DictConfig) -> Run:
         conditioning = build.conditioning(stored, data_spec, learned)
         _compare(partial(build.network, stored, data_spec, conditioning), stored.model, found, what)
         denoiser = build.model(stored, data_spec, conditioning, context=contexts(where, dtype))
-        codec = build.codec(stored, data_spec)
+        codec = build.codec(stored, data_spec, _learned(found.about, folder))
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
     return Run(
@@ -234,6 +234,14 @@ def _data_spec(stored: Any, folder: Path) -> DataSpec:
             f"the checkpoint in {folder} has invalid data metadata ({line(str(error), 200)})"
         ) from error
     return data_spec
+
+
+def _learned(about: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what the codec learned from the training split."""
+    stored = about.get("codec", {})
+    if not isinstance(stored, dict):
+        raise ValueError(f"the checkpoint in {folder} has an invalid codec ({brief(stored)})")
+    return stored
 
 
 def _identity(about: dict[str, Any], folder: Path) -> DataIdentity:

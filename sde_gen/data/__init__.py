@@ -1,6 +1,6 @@
 """Data sets in memory and on disk, batches, augmentation."""
 
-from sde_gen.data import codec, conditioning
+from sde_gen.data import codec, conditioning, simulator
 from sde_gen.data.arrays import Arrays
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
@@ -16,6 +16,7 @@ from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.shards import Shards
+from sde_gen.data.simulations import Simulations, SimulationTable
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.tar import members
 from sde_gen.data.text import text_rows, texts
@@ -44,6 +45,8 @@ __all__ = [
     "Ring",
     "Sample",
     "Shards",
+    "SimulationTable",
+    "Simulations",
     "Splits",
     "StreamingSource",
     "SwissRoll",
@@ -51,6 +54,7 @@ __all__ = [
     "conditioning",
     "members",
     "plain",
+    "simulator",
     "text_rows",
     "texts",
 ]

@@ -14,6 +14,7 @@ from sde_gen.model.classifier.pooling import (
 )
 from sde_gen.model.conditional import ConditionalNetwork, Conditions
 from sde_gen.model.mlp import MLP
+from sde_gen.model.modulated_mlp import ModulatedMLP
 from sde_gen.model.norms import (
     FixedGroups,
     FixedGroupsExceptMiddle,
@@ -103,6 +104,7 @@ __all__ = [
     "LevelResample",
     "LoRA",
     "MMDiT",
+    "ModulatedMLP",
     "MultiScalePooling",
     "NCSNpp",
     "NeighborhoodAttention",

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, UniformCodec
+from sde_gen.data import Dataset
+from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, Standardized, UniformCodec
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID, PerSample
 
@@ -40,7 +41,13 @@ def test_noise_never_leaves_its_bin(levels, size):
 
 
 @pytest.mark.parametrize(
-    "codec", [UniformCodec(levels=17), UniformCodec(levels=256, low=0.0), Affine(shift=0.3, scale=2.5)]
+    "codec",
+    [
+        UniformCodec(levels=17),
+        UniformCodec(levels=256, low=0.0),
+        Affine(shift=0.3, scale=2.5),
+        Standardized(mean=[1.0, 3.0, 5.0], std=[0.2, 30.0, 4.0]),
+    ],
 )
 def test_log_det_is_that_of_the_map(codec):
     y = torch.tensor([[1.2, 3.4, 5.6]])
@@ -111,6 +118,43 @@ def test_continuous_data_have_no_bins():
     for ask in (lambda: Affine().bins(torch.zeros(1, 2)), lambda: Affine().middles()):
         with pytest.raises(ValueError, match="Affine is for continuous data"):
             ask()
+
+
+def test_standardized_vectors_have_their_own_mean_and_spread_and_return():
+    values = (
+        torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 1e4]) + 7
+    )
+    codec = Standardized().fit(Dataset(values=values, levels=None))
+    x = codec.encode(values).double()
+    torch.testing.assert_close(x.mean(0), torch.zeros(3).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x.std(0, unbiased=False), torch.ones(3).double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(codec.decode(x.float()), values, rtol=1e-6, atol=1e-6)
+    again = Standardized().restore(codec.stored())
+    assert torch.equal(again.encode(values), codec.encode(values))
+    given = Standardized(mean=[0.0, 0.0, 0.0]).fit(Dataset(values=values, levels=None))
+    assert (given.mean, given.std) == ([0.0, 0.0, 0.0], codec.std)
+
+
+def test_vectors_that_cannot_be_standardized_are_refused():
+    def data(values, levels=None):
+        return Dataset(values=values, levels=levels)
+
+    values = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    values[:, 1] = 3.0
+    for wrong, words in (
+        (lambda: Standardized().fit(data(values)), "number 1 of the samples never changes"),
+        (
+            lambda: Standardized().fit(data(torch.zeros(4, 1, 2, 2).byte(), 4)),
+            "codec=standardized is for vectors",
+        ),
+        (lambda: Standardized().encode(values), "not known"),
+        (lambda: Standardized(mean=[0.0], std=[1.0]).encode(values), r"shape \(2,\); expected \(1,\)"),
+        (lambda: Standardized(mean=[0.0], std=[1.0]).log_det((2,)), r"event \(2,\): expected \(1,\)"),
+        (lambda: Standardized(mean=[0.0], std=[1.0, 2.0]), "mean has 1 numbers, std 2"),
+        (lambda: Standardized(mean=[0.0], std=[0.0]), "std=0.0 must be positive"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            wrong()
 
 
 class Halved(Lossy):

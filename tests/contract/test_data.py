@@ -39,7 +39,17 @@ from tests.helpers.tar_images import pack
 ON_DISK = [
     name
     for name in names("data")
-    if name not in ("fashion_mnist", "emoji", "image_folder", "hugging_face", "cifar10", "shards", "arrays")
+    if name
+    not in (
+        "fashion_mnist",
+        "emoji",
+        "image_folder",
+        "hugging_face",
+        "cifar10",
+        "shards",
+        "arrays",
+        "simulation_table",
+    )
 ]
 
 

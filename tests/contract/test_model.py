@@ -9,11 +9,12 @@ from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID
 from tests.helpers.catalogue import make
 
-SHAPES = {"mlp": (3,)}
+SHAPES = {"mlp": (3,), "modulated_mlp": (3,)}
 MAX_WEIGHT_SUM = "sde_gen.model.transformer.attention"
 LEVEL = {"_target_": "sde_gen.model.Level", "width": 16, "hidden": 16}
 SMALL = {
     "mlp": {},
+    "modulated_mlp": {"width": 16},
     "kunet": {"width": 8, "channels": [8, 16]},
     "unet_cross": {"width": 8, "head_channels": 8},
     "dit": {"width": 16, "depth": 2},
@@ -28,7 +29,7 @@ SMALL = {
     },
 }
 MODELS = networks(Network)
-VECTORS = ("mlp",)
+VECTORS = ("mlp", "modulated_mlp")
 """Networks without an image as condition."""
 
 

@@ -173,7 +173,10 @@ def test_every_network_that_is_converted_samples(name: str, tmp_path: Path) -> N
 
 CHOICES = {
     **{
-        f"model-{name}": (*SMALL[: 0 if name in ("mlp", "hdit", "kunet") else 2], f"model={name}")
+        f"model-{name}": (
+            *SMALL[: 0 if name in ("mlp", "modulated_mlp", "hdit", "kunet") else 2],
+            f"model={name}",
+        )
         for name in networks(Network)
     },
     **{

@@ -1,10 +1,12 @@
 """The abstract map between data and model space."""
 
 import abc
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from torch import Tensor
 
+from sde_gen.data.base import Dataset
+from sde_gen.data.fitted import Fitted
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
@@ -13,11 +15,23 @@ Levels = Annotated[int, "for continuous data use codec=affine"]
 """Annotation of a constructor argument that is the number of integer levels of the data."""
 
 
-class Codec(Checked, abc.ABC):
+Self = TypeVar("Self", bound="Codec")
+
+
+class Codec(Fitted, Checked, abc.ABC):
     """Map from data to model space, its inverse and its log-determinant, which bits per dim need.
 
     Each integer level k corresponds to a bin, an interval of x. Continuous data have no bins.
     """
+
+    def fit(self: Self, train: Dataset) -> Self:
+        """Return the codec with what it learns from the training split, such as a mean.
+
+        Raises:
+            ValueError: the data do not fit.
+        """
+        del train
+        return self
 
     @abc.abstractmethod
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
+from sde_gen.data.fitted import Fitted
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast, to_device
@@ -16,17 +17,12 @@ from sde_gen.utils.broadcasting import broadcast, to_device
 Self = TypeVar("Self", bound="Conditioning")
 
 
-class Conditioning(Checked, abc.ABC):
+class Conditioning(Fitted, Checked, abc.ABC):
     """Abstract choice of the inputs of the network besides noisy sample and time.
 
     One object serves training (:meth:`__call__`), evaluation (:meth:`given`) and sampling (:meth:`prompt`). All return
     keyword arguments of the denoiser, each with one row per sample.
-
-    Attributes:
-        learned: names of the arguments that :meth:`fit` computes from the training split.
     """
-
-    learned: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -109,15 +105,6 @@ class Conditioning(Checked, abc.ABC):
         """
         self.check(data)
         return replace(data, conditions={name: data.conditions[name] for name in self.names})
-
-    def stored(self) -> dict[str, Any]:
-        """Return what was learned as plain JSON."""
-        return {name: getattr(self, name) for name in self.learned}
-
-    def restore(self: Self, stored: Mapping[str, Any]) -> Self:
-        """Return the conditioning with what :meth:`stored` returned."""
-        known = {name: stored[name] for name in self.learned if name in stored}
-        return replace(self, **known) if known else self  # type: ignore[type-var]
 
     def check(self, data: Dataset) -> None:
         """Raise ValueError if the data lack a condition."""
