@@ -10,16 +10,19 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import pretrained
+from sde_gen.cli import build, pretrained
 from sde_gen.cli.config_files import kinds, names, suggest
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning.base import PLURALS
+from sde_gen.data.simulator import ParameterPrior
 from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.inverse import AmortizedPosterior, ConditionalDensity, InferencePosterior, LikelihoodPosterior
 from sde_gen.likelihood import LogProb, log_prob
 from sde_gen.noise import IID, Noise, PerSample, spawn_seeds
+from sde_gen.ode import Adams, Integrator
 from sde_gen.sampler import Sampler
 
 
@@ -119,6 +122,41 @@ class LoadedRun:
         conditions = {name: options.pop(name) for name in PLURALS if name in options}
         cond = self._given(len(x), conditions) if conditions else {}
         return log_prob(self.run.bind(cond), x.to(self.run.device), **options)
+
+    def posterior(
+        self,
+        *,
+        prior: ParameterPrior | None = None,
+        sampler: Sampler | None = None,
+        integrator: Integrator | None = None,
+        proposals: int = 10_000,
+    ) -> InferencePosterior:
+        """Return the posterior p(theta | x) of a run on simulations, with the methods of sbi's posteriors.
+
+        Arguments:
+            prior: prior of the parameters; None takes that of the simulator.
+            sampler: solver, grid and steps; None takes ``Sampler()``.
+            integrator: method for the density; None takes ``Adams()``.
+            proposals: of a run on ``direction=likelihood``, parameters drawn from the prior and weighed.
+
+        Raises:
+            ValueError: the run has no vector as condition, or a likelihood and no prior.
+        """
+        source = build.make(self.run.config.data)
+        prior = getattr(source, "prior", None) if prior is None else prior
+        density = ConditionalDensity(
+            denoiser=self.denoiser,
+            codec=self.codec,
+            conditioning=self.run.conditioning,
+            dim=self.run.data_spec.shape[0],
+            sampler=Sampler() if sampler is None else sampler,
+            integrator=Adams() if integrator is None else integrator,
+        )
+        if self.run.config.data.get("direction") != "likelihood":
+            return AmortizedPosterior(density, prior)
+        if prior is None:
+            raise ValueError("a learned likelihood needs the prior of the parameters: give prior=...")
+        return LikelihoodPosterior(density, prior, proposals)
 
     def _given(self, n: int, conditions: dict[str, Any]) -> dict[str, Tensor]:
         """Return the conditioning inputs of n samples."""

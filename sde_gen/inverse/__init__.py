@@ -1,6 +1,8 @@
-"""Inverse problems and editing: operators, posterior sampling methods, tasks."""
+"""Inverse problems, simulation-based inference and editing: operators, posterior sampling methods, tasks."""
 
 from sde_gen.inverse import method, operator, task
+from sde_gen.inverse.amortized import AmortizedPosterior, InferencePosterior, LikelihoodPosterior
+from sde_gen.inverse.conditional_density import ConditionalDensity
 from sde_gen.inverse.diffpir import DiffPIR
 from sde_gen.inverse.dps import DPS
 from sde_gen.inverse.editing import Editor, RoundTrip, interpolate
@@ -13,8 +15,12 @@ from sde_gen.inverse.twisted_smc import TwistedSMC
 __all__ = [
     "DPS",
     "MMPS",
+    "AmortizedPosterior",
+    "ConditionalDensity",
     "DiffPIR",
     "Editor",
+    "InferencePosterior",
+    "LikelihoodPosterior",
     "PiGDM",
     "Projection",
     "RePaint",
