@@ -103,10 +103,11 @@ def test_every_recipe_builds_the_network_of_its_source(recipe):
         config = compose("train", [f"recipe={recipe}", "run=somewhere"])
     millions, classes = MILLIONS.get(recipe, (None, 10))
     shape = (config.data.get("channels", 1), *[config.data.get("size", 28)] * 2)
-    spec = build.DataSpec(shape=shape, levels=256, classes=classes)
+    vectors = config.conditioning._target_.endswith("Vector")
+    spec = build.DataSpec(shape=(2,) if vectors else shape, levels=None if vectors else 256, classes=classes)
     given = build.conditioning(
-        config, spec, {"length": 8, "tokenizer": {"words": ["one"]}}
-    )  # of captions, if any
+        config, spec, {"length": 8, "tokenizer": {"words": ["one"]}, "mean": [0.0], "std": [1.0]}
+    )  # of captions or vectors, if any
     with torch.device("meta"):
         net = build.network(config, spec, given)
     if millions is not None:

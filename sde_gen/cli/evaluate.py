@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console, quality_report, reports, threads
+from sde_gen.cli import build, console, posterior_quality, quality_report, reports, threads
 from sde_gen.cli.app import Command, as_list, require_int
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
@@ -18,7 +18,7 @@ from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data import Dataset
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
-from sde_gen.evaluation.metric import SampleMetric
+from sde_gen.evaluation.metric import PosteriorMetric, SampleMetric
 from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
 from sde_gen.utils import atomic
 
@@ -26,7 +26,7 @@ from sde_gen.utils import atomic
 def evaluate(config: DictConfig) -> None:
     """Compute the metrics, and save the value of every image."""
     require_int(config, "steps", "draws")
-    densities, samples = _metrics(config)
+    densities, samples, posteriors = _metrics(config)
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
@@ -39,6 +39,8 @@ def evaluate(config: DictConfig) -> None:
                     found = Quality(config=config, run=run, metrics=samples, queue=queue).results()
                     if found is not None:
                         _show_quality(config, run, found, threads_used)
+                if posteriors:
+                    posterior_quality.evaluate(config, run, posteriors, queue, threads_used)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has printed the reason
 
@@ -70,8 +72,8 @@ def _evaluate(
     return data, found
 
 
-def _metrics(config: DictConfig) -> tuple[list[str], dict[str, SampleMetric]]:
-    """Return the names of the metrics of the density, and the metrics of samples by name."""
+def _metrics(config: DictConfig) -> tuple[list[str], dict[str, SampleMetric], dict[str, PosteriorMetric]]:
+    """Return the names of the metrics of the density, and the metrics of samples and of posteriors by name."""
     known, metrics = sorted(config.metric), as_list(config.metrics)
     if not metrics:
         raise ValueError(f"metrics=[] names no metric; there are {', '.join(known)}")
@@ -81,17 +83,18 @@ def _metrics(config: DictConfig) -> tuple[list[str], dict[str, SampleMetric]]:
     metrics = list(dict.fromkeys(metrics))
     targets = {name: get_object(config.metric[name]._target_) for name in metrics}
     samples = {name: build.make(config.metric[name]) for name in metrics if targets[name].of_samples}
-    densities = [name for name in metrics if name not in samples]
+    posteriors = {name: build.make(config.metric[name]) for name in metrics if targets[name].of_posteriors}
+    densities = [name for name in metrics if name not in {*samples, *posteriors}]
     chosen = HydraConfig.get().runtime.choices["dequantization"]
     if chosen != "uniform":
-        ignoring = [*samples]
+        ignoring = [*samples, *posteriors]
         ignoring += [name for name in densities if not build.make(config.metric[name]).uses_dequantization]
         if ignoring:
             raise ValueError(
                 f"dequantization={chosen} has no effect because {', '.join(ignoring)} does not use it; "
                 "for bits/dim take metrics=[importance]"
             )
-    return densities, samples
+    return densities, samples, posteriors
 
 
 def _split(config: DictConfig, run: Run) -> Dataset:

@@ -2,6 +2,8 @@
 
 from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.evaluation.metric.bpd import BitsPerDim
+from sde_gen.evaluation.metric.c2st import C2ST, two_sample_accuracy
+from sde_gen.evaluation.metric.coverage import Coverage
 from sde_gen.evaluation.metric.data_term import DataTerm, DequantizedData, DiscreteData, LastStepLevels
 from sde_gen.evaluation.metric.elbo import ContinuousBound
 from sde_gen.evaluation.metric.energy_distance import EnergyDistance
@@ -11,16 +13,31 @@ from sde_gen.evaluation.metric.inception_score import InceptionScore
 from sde_gen.evaluation.metric.kid import KernelDistance
 from sde_gen.evaluation.metric.memorization import Memorization
 from sde_gen.evaluation.metric.mind import MIND
+from sde_gen.evaluation.metric.posterior_metric import (
+    ConditionalSamples,
+    Curve,
+    PosteriorMetric,
+    PosteriorResult,
+    Uniformity,
+)
 from sde_gen.evaluation.metric.precision_recall import PrecisionRecall
 from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, SampleResult
+from sde_gen.evaluation.metric.sbc import SBC
 from sde_gen.evaluation.metric.sliced_wasserstein import SlicedWasserstein
+from sde_gen.evaluation.metric.tarp import TARP
 from sde_gen.evaluation.metric.vlb import ChainBound
 
 __all__ = [
+    "C2ST",
     "MIND",
+    "SBC",
+    "TARP",
     "BitsPerDim",
     "ChainBound",
+    "ConditionalSamples",
     "ContinuousBound",
+    "Coverage",
+    "Curve",
     "DataTerm",
     "DequantizedData",
     "DiscreteData",
@@ -33,12 +50,16 @@ __all__ = [
     "Memorization",
     "Metric",
     "MetricResult",
+    "PosteriorMetric",
+    "PosteriorResult",
     "PrecisionRecall",
     "Quantity",
     "SampleMetric",
     "SampleResult",
     "SlicedWasserstein",
+    "Uniformity",
     "frechet_distance",
+    "two_sample_accuracy",
 ]
 
 

@@ -68,11 +68,13 @@ class Metric(Checked, abc.ABC):
         what: description of the number, for tables.
         unit: its unit.
         of_samples: whether samples are compared, as by :class:`~sde_gen.evaluation.metric.SampleMetric`.
+        of_posteriors: whether conditional samples are, as by :class:`~sde_gen.evaluation.metric.PosteriorMetric`.
     """
 
     what: ClassVar[str]
     unit: ClassVar[str]
     of_samples: ClassVar[bool] = False
+    of_posteriors: ClassVar[bool] = False
 
     @property
     def uses_dequantization(self) -> bool:

@@ -76,6 +76,7 @@ class SampleMetric(Checked, abc.ABC):
         what: description of the metric, for tables.
         larger_is_better: True if larger values are better.
         of_samples: True for metrics of samples, False for metrics of densities.
+        of_posteriors: False; True for metrics of conditional samples.
         uses_held_out: True if images held out of training are needed too.
         uses_images: True if the features of the reference are needed, not only their mean and covariance.
     """
@@ -84,6 +85,7 @@ class SampleMetric(Checked, abc.ABC):
     what: ClassVar[str]
     larger_is_better: ClassVar[bool] = False
     of_samples: ClassVar[bool] = True
+    of_posteriors: ClassVar[bool] = False
     uses_held_out: ClassVar[bool] = False
     uses_images: ClassVar[bool] = True
 
