@@ -192,7 +192,7 @@ CHOICES = {
     "name", [pytest.param(name, marks=[] if name.startswith("sde") else pytest.mark.slow) for name in CHOICES]
 )
 def test_every_choice_of_a_training_samples(name: str, tmp_path: Path) -> None:
-    mlp = name == "model-mlp"
+    mlp = name in ("model-mlp", "model-modulated_mlp")
     data_spec = (
         DataSpec(shape=(2,), levels=None, classes=3)
         if mlp
