@@ -265,7 +265,7 @@ class PosteriorQuality:
         reference = self._reference(c, metric.draws, 2) if metric.needs_reference else None
         repeated = c.repeat_interleave(metric.draws, 0)
         shape = n, metric.draws, density.dim
-        draws = self._drawn(density, repeated, metric).reshape(shape)
+        draws = self._draws(density, repeated, metric).reshape(shape)
         log_prob_truth = log_prob_draws = None
         if metric.needs_density:
             log_prob_truth = density.log_prob(truth, c)
@@ -279,7 +279,7 @@ class PosteriorQuality:
             log_prob_draws=log_prob_draws,
         )
 
-    def _drawn(self, density: ConditionalDensity, c: Tensor, metric: PosteriorMetric) -> Tensor:
+    def _draws(self, density: ConditionalDensity, c: Tensor, metric: PosteriorMetric) -> Tensor:
         """Return draws, those of an earlier call where they are stored."""
         what = json.dumps([self._settings, metric.observations, metric.draws], sort_keys=True, default=str)
         path = Path(self.config.out) / f"draws-{digest([c], what)[:12]}.npz"
