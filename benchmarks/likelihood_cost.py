@@ -102,7 +102,7 @@ class Given(IID):
 
 
 def check(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
-    """Refuse to time a way that answers something else."""
+    """Raise an error if a method computes something else."""
     for mine, theirs in zip(found, expected, strict=True):
         gap = float((mine - theirs).norm() / theirs.norm())
         if gap > 1e-3:

@@ -1,8 +1,8 @@
 """Measure the orders of other packages' solvers on the exact problem of ``python -m sde_gen.verify``.
 
-    python benchmarks/peer_orders.py [--out FOLDER]
+    python -m benchmarks.peer_orders [--out FOLDER]
 
-Those installed of k-diffusion, azula and diffusers, called as benchmarks/solver_error.py does, in float64 on equal
+Those installed of k-diffusion, azula and diffusers, called as in benchmarks/peer_solvers.py, in float64 on equal
 steps of the log-SNR: the slope of the error over three doublings, from 12 to 96 steps and from 64 to 512, of which
 the larger is kept. Prints a table and writes JSON with versions.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from solver_error import PATHS, Method, Track, methods
 from torch import Tensor
 
+from benchmarks.peer_solvers import PATHS, Method, Track, methods
 from sde_gen.cli import build, console
 from sde_gen.evaluation.verification import oracles
 from sde_gen.evaluation.verification.verify_solver import COARSE, FINE

@@ -89,7 +89,7 @@ def measured(processes: int, team: str, arguments: argparse.Namespace) -> float:
 
 
 def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Refuse in a line what a process would fail with."""
+    """End with an error in a line for what a process would fail with."""
     arguments.batch = arguments.batch or (128 if arguments.device == "cuda" else 16)
     if min(arguments.rounds, arguments.steps, arguments.batch, *arguments.processes) < 1:
         parser.error("--rounds, --steps, --batch and --processes must be at least 1")

@@ -1,6 +1,6 @@
 """Error per evaluation of the solvers of sde_gen and of peers, on random mixtures, whose flow is known.
 
-    python benchmarks/solver_error.py [--seed 0] [--draws 2] [--samples 64] [--out FOLDER]
+    python -m benchmarks.solver_error [--seed 0] [--draws 2] [--samples 64] [--out FOLDER]
     pip install diffusers==0.42.1 k-diffusion==0.1.1.post1 azula==0.11.1      # the peers; any may be missing
 
 In z = x / alpha and r = sigma / alpha the probability flow is one for every process; a path is the range of r and
@@ -15,15 +15,10 @@ Prints tables, writes JSON and a plot.
 """
 
 import argparse
-import contextlib
-import importlib.metadata
-import io
 import json
-import math
-import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,328 +26,16 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from sde_gen.cli import build, console
-from sde_gen.denoiser import Denoiser
-from sde_gen.denoiser.prediction import Prediction
-from sde_gen.grid import Angle, Grid, Karras, LogSNR, Quadratic, Uniform
-from sde_gen.noise import IID
-from sde_gen.sde import SDE, VP, EDMProcess
-from sde_gen.solver import (
-    DEISTAB,
-    DPMSolver3M,
-    DPMSolverPP,
-    DPMSolverPP3M,
-    Heun,
-    Solver,
-    StepSolver,
-    StraightAdams,
-    UniPCBH2,
-)
+from benchmarks import machine
+from benchmarks.mixtures import FAMILIES, Array, Mixture
+from benchmarks.peer_solvers import PATHS, Method, Track, methods
+from sde_gen.cli import console
+from sde_gen.grid import Grid
 
-Array = NDArray[np.float64]
 NFES = (5, 8, 10, 15, 20, 30, 50)
 OURS = "ours StraightAdams, angle"
-
-
-# --- data -----------------------------------------------------------------------------------------------------------
-
-
-class Mixture:
-    """Gaussians with diagonal covariances: means and variances (K, d), weights (K,)."""
-
-    def __init__(self, means: Array, variances: Array, weights: Array) -> None:
-        self.means, self.variances = means, variances
-        self.log_weights = np.log(weights / weights.sum())
-
-    def log_joint(self, z: Array, r: float) -> Array:
-        """Log of weight times density of every component at ratio r, but for a constant: (B, d) -> (B, K)."""
-        spread = self.variances + r * r
-        inverse = 1 / spread
-        squares = (z * z) @ inverse.T - 2 * z @ (self.means * inverse).T + (self.means**2 * inverse).sum(1)
-        return self.log_weights - 0.5 * (squares + np.log(spread).sum(1))
-
-    def denoise(self, z: Array, r: float) -> Array:
-        """E[x_0 | z]."""
-        log_joint = self.log_joint(z, r)
-        p = np.exp(log_joint - log_joint.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        shrink = self.variances / (self.variances + r * r)
-        return p @ (self.means * (1 - shrink)) + (p @ shrink) * z
-
-    def flow(self, z: Array, first: float, last: float) -> Array:
-        """The end of the probability flow."""
-
-        def slope(log_r: float, flat: Array) -> Array:
-            here = flat.reshape(z.shape)
-            return (here - self.denoise(here, math.exp(log_r))).ravel()
-
-        ends = math.log(first), math.log(last)
-        return (
-            solve_ivp(slope, ends, z.ravel(), method="DOP853", rtol=1e-10, atol=1e-11)
-            .y[:, -1]
-            .reshape(z.shape)
-        )
-
-
-def ring(rng: np.random.Generator) -> Mixture:
-    """Narrow Gaussians on a circle in the plane."""
-    k = int(rng.integers(4, 11))
-    angle, radius = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(k) / k, rng.uniform(0.6, 1.1)
-    deviations = np.repeat(rng.uniform(0.04, 0.2, (k, 1)), 2, axis=1)
-    return Mixture(
-        radius * np.stack([np.cos(angle), np.sin(angle)], 1), deviations**2, rng.uniform(0.3, 1, k)
-    )
-
-
-def plane(rng: np.random.Generator) -> Mixture:
-    """Scattered, elongated Gaussians in the plane."""
-    k = int(rng.integers(3, 9))
-    deviations = np.exp(rng.uniform(math.log(0.05), math.log(0.4), (k, 2)))
-    return Mixture(0.7 * rng.standard_normal((k, 2)), deviations**2, rng.uniform(0.3, 1, k))
-
-
-def power(rng: np.random.Generator, dim: int) -> Mixture:
-    """Variances that fall like a power of an index, in an order of its own for every component."""
-    k, fall, index = int(rng.integers(4, 13)), rng.uniform(0.5, 2), np.arange(1, dim + 1)
-    variances = [rng.permutation(0.25 * index**-fall * 2 ** rng.uniform(-1, 1, dim)) for _ in range(k)]
-    means = rng.uniform(0.25, 0.6) * rng.standard_normal((k, dim))
-    return Mixture(means, np.stack(variances), rng.uniform(0.3, 1, k))
-
-
-def manifold(rng: np.random.Generator) -> Mixture:
-    """64 dimensions whose variances fall fast in one common order, as those of images: nearly of few dimensions."""
-    k, fall, index = int(rng.integers(4, 13)), rng.uniform(1.5, 2.5), np.arange(1, 65)
-    variances = index**-fall * 2 ** rng.uniform(-1, 1, (k, 64)) + 1e-5
-    return Mixture(rng.standard_normal((k, 64)) * index**-0.5, variances, rng.uniform(0.3, 1, k))
-
-
-def broad(rng: np.random.Generator) -> Mixture:
-    """Few wide, overlapping Gaussians in 16 dimensions."""
-    k = int(rng.integers(2, 6))
-    deviations = np.exp(rng.uniform(math.log(0.15), math.log(0.7), (k, 16)))
-    return Mixture(0.4 * rng.standard_normal((k, 16)), deviations**2, rng.uniform(0.3, 1, k))
-
-
-FAMILIES: Mapping[str, Callable[[np.random.Generator], Mixture]] = {
-    "ring 2": ring,
-    "plane 2": plane,
-    "power 16": lambda rng: power(rng, 16),
-    "power 64": lambda rng: power(rng, 64),
-    "manifold 64": manifold,
-    "broad 16": broad,
-}
-
-
-# --- methods --------------------------------------------------------------------------------------------------------
-
-Model = Callable[[Tensor, float], Tensor]
-"""(z, r) -> E[x_0 | z]."""
-
-
-class Method(NamedTuple):
-    """A way from ratio to ratio: ``run(model, z, ratios, path)`` with ratios (steps + 1,), nfe = steps * per_step."""
-
-    name: str
-    run: Callable[[Model, Tensor, Tensor, "Track"], Tensor]
-    per_step: int = 1
-
-
-class Track(NamedTuple):
-    """A process, its grids, and the names of those."""
-
-    sde: SDE
-    grids: Mapping[str, Grid]
-
-
-PATHS = {
-    "EDM": Track(EDMProcess(), {"karras": Karras(), "log_snr": LogSNR(), "angle": Angle()}),
-    "VP": Track(
-        VP(),
-        {
-            "uniform": Uniform(t_min=1e-3),
-            "quadratic": Quadratic(t_min=1e-3),
-            "karras": Karras(t_min=1e-3),
-            "log_snr": LogSNR(t_min=1e-3),
-            "angle": Angle(t_min=1e-3),
-        },
-    ),
-}
-
-
-class Exact(Denoiser):
-    """Our interface to a model in z and r."""
-
-    def __init__(self, sde: SDE, model: Model) -> None:
-        super().__init__()
-        self.sde, self.model = sde, model
-
-    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Predict in x."""
-        del cond
-        alpha, sigma = self.sde.marginal(t)
-        return Prediction.from_x0(x_t, self.model(x_t / alpha, float(sigma / alpha)), self.sde.marginal(t))
-
-
-def own(solver: StepSolver[Any]) -> Method:
-    """One of our solvers."""
-
-    def run(model: Model, z: Tensor, ratios: Tensor, path: Track) -> Tensor:
-        times = path.sde.t_from_log_snr(-2 * ratios.log())
-        x = path.sde.alpha(times[0]) * z
-        assert isinstance(solver, Solver)
-        x = solver.solve(Exact(path.sde, model), x, times, noise=IID.seeded(0))
-        return x / path.sde.alpha(times[-1])
-
-    return Method(f"ours {type(solver).__name__}", run, solver.nfe(2) // 2)
-
-
-def k_diffusion() -> Iterable[Method]:
-    """Samplers of k-diffusion, without their last step to zero, as all here."""
-    from k_diffusion import sampling as k
-
-    def method(name: str, sample: Callable[..., Tensor], per_step: int = 1, **options: Any) -> Method:
-        def run(model: Model, z: Tensor, ratios: Tensor, path: Track) -> Tensor:
-            del path
-            return sample(lambda x, r: model(x, float(r[0])), z, ratios, disable=True, **options)
-
-        return Method(f"k-diffusion {name}", run, per_step)
-
-    def quiet(*_: Any) -> float:
-        return 0.0
-
-    yield method("euler", k.sample_euler)
-    yield method("heun", k.sample_heun, 2)
-    yield method("dpm_2", k.sample_dpm_2, 2)
-    yield method("dpmpp_2s", k.sample_dpmpp_2s_ancestral, 2, eta=0.0)
-    yield method("dpmpp_2m", k.sample_dpmpp_2m)
-    yield method(
-        "dpmpp_2m_sde heun eta 0", k.sample_dpmpp_2m_sde, eta=0.0, solver_type="heun", noise_sampler=quiet
-    )
-    yield method("dpmpp_3m_sde eta 0", k.sample_dpmpp_3m_sde, eta=0.0, noise_sampler=quiet)
-    for order in (2, 3, 4):
-        yield method(f"lms {order}", k.sample_lms, order=order)
-
-
-def azula() -> Iterable[Method]:
-    """Samplers of azula, their schedule a table of the grid."""
-    from azula import sample
-    from azula.denoise import Denoiser as AzulaDenoiser
-    from azula.denoise import DiracPosterior
-    from azula.noise import Schedule
-
-    class Table(Schedule):
-        def __init__(self, ratios: Tensor, path: Track) -> None:
-            marginal = path.sde.marginal(path.sde.t_from_log_snr(-2 * ratios.log()))
-            self.alphas, self.sigmas = marginal
-
-        def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-            index = torch.round((1 - t) * (len(self.alphas) - 1)).long()
-            return self.alphas[index], self.sigmas[index]
-
-    class Wrapped(AzulaDenoiser):
-        def __init__(self, schedule: Table, model: Model) -> None:
-            super().__init__()
-            self.schedule, self.model = schedule, model
-
-        def forward(self, x_t: Tensor, t: Tensor) -> DiracPosterior:
-            alpha, sigma = self.schedule(t)
-            return DiracPosterior(mean=self.model(x_t / alpha, float(sigma / alpha)))
-
-    def method(name: str, kind: Callable[..., Any], per_step: int = 1, **options: Any) -> Method:
-        def run(model: Model, z: Tensor, ratios: Tensor, path: Track) -> Tensor:
-            table = Table(ratios, path)
-            steps = len(ratios) - 1
-            sampler = kind(Wrapped(table, model), steps=steps, silent=True, dtype=torch.float64, **options)
-            return sampler(z * table.alphas[0]) / table.alphas[-1]
-
-        return Method(f"azula {name}", run, per_step)
-
-    yield method("DDIM", sample.DDIMSampler)
-    yield method("Euler", sample.EulerSampler)
-    yield method("Heun", sample.HeunSampler, 2)
-    for name in ("zAB", "vAB", "zEAB", "xEAB", "REAB"):
-        for order in (2, 3, 4):
-            yield method(f"{name} {order}", getattr(sample, f"{name}Sampler"), order=order)
-
-
-def diffusers() -> Iterable[Method]:
-    """Schedulers of diffusers that read their times from ``sigmas``, which are r."""
-    import diffusers as d
-
-    def method(name: str, make: Callable[[], Any]) -> Method:
-        def run(model: Model, z: Tensor, ratios: Tensor, path: Track) -> Tensor:
-            del path
-            scheduler, steps = make(), len(ratios) - 1
-            scheduler.set_timesteps(steps)
-            alpha = torch.rsqrt(1 + ratios**2)
-            if hasattr(scheduler, "betas") and hasattr(scheduler, "ets"):  # iPNDM keeps sigma as betas
-                scheduler.betas, scheduler.alphas = alpha * ratios, alpha
-            else:
-                scheduler.sigmas = ratios
-            scheduler.timesteps = torch.arange(999, 999 - steps, -1)
-            scheduler.num_inference_steps = steps
-            scheduler.set_begin_index(0)
-            x = alpha[0] * z
-            for i, t in enumerate(scheduler.timesteps):
-                clean = model(x / alpha[i], float(ratios[i]))
-                output = clean
-                if hasattr(scheduler, "ets"):  # iPNDM asks for v
-                    output = (alpha[i] * x - clean) / (alpha[i] * ratios[i])
-                x = scheduler.step(output, t, x, return_dict=False)[0].double()
-            return x / alpha[-1]
-
-        return Method(f"diffusers {name}", run)
-
-    sample = {"prediction_type": "sample", "lower_order_final": False}
-    for order in (2, 3):
-        for kind in ("dpmsolver", "dpmsolver++"):
-            # float64 beats their default type in the last digits only
-            options = {
-                **sample,
-                "solver_order": order,
-                "algorithm_type": kind,
-                "final_sigmas_type": "sigma_min",
-            }
-            yield method(
-                f"DPMSolverMultistep {kind} {order}", lambda o=options: d.DPMSolverMultistepScheduler(**o)
-            )
-            yield method(
-                f"DPMSolverSinglestep {kind} {order}", lambda o=options: d.DPMSolverSinglestepScheduler(**o)
-            )
-        for kind in ("bh1", "bh2"):
-            options = {"prediction_type": "sample", "solver_order": order, "solver_type": kind}
-            yield method(f"UniPC {kind} {order}", lambda o=options: d.UniPCMultistepScheduler(**o))
-        options = {**sample, "solver_order": order}
-        yield method(f"DEIS {order}", lambda o=options: d.DEISMultistepScheduler(**o))
-        options = {**sample, "predictor_order": order, "corrector_order": order, "tau_func": lambda t: 0}
-        yield method(f"SASolver tau 0 {order}", lambda o=options: d.SASolverScheduler(**o))
-    yield method("iPNDM", d.IPNDMScheduler)
-
-
-PEERS = {"k-diffusion": k_diffusion, "azula": azula, "diffusers": diffusers}
-
-
-def methods() -> tuple[list[Method], dict[str, str]]:
-    """Our solvers and those of the peers that are installed, with the peers' versions."""
-    found = [own(StraightAdams())]
-    found += [own(s) for s in (DPMSolverPP(), DPMSolverPP3M(), DPMSolver3M(), UniPCBH2(), DEISTAB(), Heun())]
-    versions = {}
-    for package, make in PEERS.items():
-        try:
-            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")
-                found += list(make())
-            versions[package] = importlib.metadata.version(package)
-        except ImportError as error:
-            console.console.print(f"{package} is left out: {error}")
-    return found, versions
-
-
-# --- measurement ----------------------------------------------------------------------------------------------------
 
 
 class Score(NamedTuple):
@@ -362,58 +45,91 @@ class Score(NamedTuple):
     flips: Array
 
 
+class Problem(NamedTuple):
+    """A mixture, starting points, and the ends of their exact flow.
+
+    Arguments:
+        mixture: the mixture.
+        path: the process.
+        z: starting points with shape (samples, d).
+        exact: ends of the flow with shape (samples, d).
+        last: ratio at the end.
+    """
+
+    mixture: Mixture
+    path: Track
+    z: Array
+    exact: Array
+    last: float
+
+    @classmethod
+    def draw(cls, family: str, path: Track, rng: np.random.Generator, samples: int) -> "Problem":
+        """Draw a mixture of a family and the starting points."""
+        mixture = FAMILIES[family](rng)
+        first, last = torch.exp(-0.5 * path.sde.log_snr(path.grids["angle"](path.sde, 1))).tolist()
+        z = first * rng.standard_normal((samples, mixture.means.shape[1]))
+        return cls(mixture, path, z, mixture.flow(z, first, last), last)
+
+    def solve(self, method: Method, grid: Grid, nfe: int) -> Array:
+        """Return the ends of a method."""
+        times = grid(self.path.sde, nfe // method.per_step)
+        ratios = torch.exp(-0.5 * self.path.sde.log_snr(times))
+
+        def model(x: Tensor, r: float) -> Tensor:
+            return torch.from_numpy(self.mixture.denoise(x.numpy(), r))
+
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return method.run(model, torch.from_numpy(self.z), ratios, self.path).double().numpy()
+
+    def errors(self, ends: Array) -> tuple[float, float]:
+        """Return the median error per dimension, and the share of samples in another component."""
+        distance = np.sqrt(np.mean((ends - self.exact) ** 2, axis=1))
+        found, exact = (
+            self.mixture.log_joint(z, self.last).argmax(1) for z in (np.nan_to_num(ends), self.exact)
+        )
+        return float(np.median(distance)), float((found != exact).mean())
+
+
+def calls(path: Track, runners: Iterable[Method]) -> Iterator[tuple[str, Method, Grid, int]]:
+    """Iterate over methods, grids and columns of NFEs, with the name of method and grid."""
+    for grid_name, grid in path.grids.items():
+        for column, nfe in enumerate(NFES):
+            for method in runners:
+                if nfe >= method.per_step:
+                    yield f"{method.name}, {grid_name}", method, grid, column
+
+
 def measure(
     seed: int, draws: int, samples: int
 ) -> tuple[dict[str, dict[str, Score]], dict[str, str], list[str]]:
     """Run everything: path -> method and grid -> score, the peers' versions, and the problems."""
     runners, versions = methods()
-    found: dict[str, dict[str, Score]] = {}
     problems = [f"{family} #{draw}" for family in FAMILIES for draw in range(draws)]
+    shape = len(problems), len(NFES)
+    found: dict[str, dict[str, Score]] = {}
     failed: dict[str, str] = {}
     for number, (path_name, path) in enumerate(PATHS.items()):
-        scores: dict[str, Score] = {}
-        for index, problem in enumerate(problems):
-            began = time.perf_counter()
-            family = problem.partition(" #")[0]
-            rng = np.random.default_rng([seed, index])
-            mixture = FAMILIES[family](rng)
-            ends = path.grids["angle"](path.sde, 1)
-            first, last = torch.exp(-0.5 * path.sde.log_snr(ends)).tolist()
-            z = first * rng.standard_normal((samples, mixture.means.shape[1]))
-            exact = mixture.flow(z, first, last)
-            mode = mixture.log_joint(exact, last).argmax(1)
-
-            def model(x: Tensor, r: float, mixture: Mixture = mixture) -> Tensor:
-                return torch.from_numpy(mixture.denoise(x.numpy(), r))
-
-            for grid_name, grid in path.grids.items():
-                for column, nfe in enumerate(NFES):
-                    for method in runners:
-                        key = f"{method.name}, {grid_name}"
-                        if key not in scores:
-                            shape = (len(problems), len(NFES))
-                            scores[key] = Score(np.full(shape, np.nan), np.full(shape, np.nan))
-                        if nfe < method.per_step:
-                            continue
-                        times = grid(path.sde, nfe // method.per_step)
-                        ratios = torch.exp(-0.5 * path.sde.log_snr(times))
-                        try:
-                            with torch.no_grad(), warnings.catch_warnings():
-                                warnings.simplefilter("ignore")
-                                end = method.run(model, torch.from_numpy(z), ratios, path).double().numpy()
-                        except (
-                            Exception
-                        ) as error:  # of a peer at few steps: reported below, counted as no result
-                            failed.setdefault(f"{key}, {nfe} evaluations", f"{type(error).__name__}: {error}")
-                            continue
-                        away = np.sqrt(np.mean((end - exact) ** 2, axis=1))
-                        scores[key].medians[index, column] = np.median(away)
-                        flipped = mixture.log_joint(np.nan_to_num(end), last).argmax(1) != mode
-                        scores[key].flips[index, column] = flipped.mean()
-            seconds = time.perf_counter() - began
-            console.console.print(
-                f"{path_name}: {problem} ({number * len(problems) + index + 1}), {seconds:.0f} s"
-            )
+        scores = {
+            f"{method.name}, {grid}": Score(np.full(shape, np.nan), np.full(shape, np.nan))
+            for grid in path.grids
+            for method in runners
+        }
+        for index, name in enumerate(problems):
+            began, rng = time.perf_counter(), np.random.default_rng([seed, index])
+            problem = Problem.draw(name.partition(" #")[0], path, rng, samples)
+            for key, method, grid, column in calls(path, runners):
+                try:
+                    ends = problem.solve(method, grid, NFES[column])
+                except Exception as error:  # of a peer at few steps: reported below, counted as no result
+                    failed.setdefault(
+                        f"{key}, {NFES[column]} evaluations", f"{type(error).__name__}: {error}"
+                    )
+                    continue
+                score = scores[key]
+                score.medians[index, column], score.flips[index, column] = problem.errors(ends)
+            seconds, done = time.perf_counter() - began, number * len(problems) + index + 1
+            console.console.print(f"{path_name}: {name} ({done}), {seconds:.0f} s")
         found[path_name] = scores
     for key, error in failed.items():
         console.console.print(f"no result: {key}: {error.splitlines()[0] if error else error}")
@@ -522,16 +238,16 @@ def main() -> None:
         print_rows(path, each)
     arguments.out.mkdir(parents=True, exist_ok=True)
     stem = arguments.out / f"solver_error_seed{arguments.seed}"
+    facts = machine.about(torch.device("cpu"))
     about = {
         "seed": arguments.seed,
         "draws": arguments.draws,
         "samples": arguments.samples,
         "problems": problems,
         "nfes": NFES,
-        "machine": platform.machine(),
-        "processor": _processor(),
+        **facts,
         "seconds": round(time.perf_counter() - began),
-        "versions": {**build.versions(), **versions},
+        "versions": {**facts["versions"], **versions},
     }
     medians = {
         path: {key: [float(f"{v:.2e}") for v in typical(score.medians)] for key, score in scores.items()}
@@ -542,16 +258,6 @@ def main() -> None:
     )
     draw(found, rows, stem.with_suffix(".png"))
     console.console.print(f"{stem}.json, {stem}.png; {about['seconds']} s")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time solvers and sources of noise: microseconds a model call above the bare call, beside the peers.
 
-    python benchmarks/solver_overhead.py [--steps 50] [--rounds 7] [--out FOLDER]
+    python -m benchmarks.solver_overhead [--steps 50] [--rounds 7] [--out FOLDER]
     pip install diffusers==0.42.1 k-diffusion==0.1.1.post1 azula==0.11.1      # the peers; any may be missing
 
 The model is one multiplication. The overhead of a sampler is the time of a run less that of its bare calls, divided by
@@ -16,7 +16,6 @@ import contextlib
 import importlib.metadata
 import io
 import json
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,7 +27,8 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from sde_gen.cli import build, console
+from benchmarks import machine
+from sde_gen.cli import console
 from sde_gen.cli.config_files import load, names
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.denoiser.parametrization import EDM
@@ -291,13 +291,12 @@ def save(
     for name in [*PEERS, "torchsde"]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             peers[name] = importlib.metadata.version(name)
+    facts = machine.about(torch.device("cpu"))
     about = {
         "steps": arguments.steps,
         "rounds": arguments.rounds,
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "threads": 1,
-        "versions": {**build.versions(), **peers},
+        **facts,
+        "versions": {**facts["versions"], **peers},
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "solver_overhead.json"
@@ -316,16 +315,6 @@ def save(
             ],
         )
     console.console.print(str(path))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -27,41 +27,74 @@ SIDE, COLORS = 400, 96
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Picture of the gallery.
+class Card:
+    """Card of the gallery: a picture with its heading, caption and origin.
 
     Arguments:
-        name: name of its file.
+        name: name of the entry.
         title: heading.
         text: what it shows.
+    """
+
+    name: str
+    title: str
+    text: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the picture's file without suffix."""
+        return self.name
+
+    @property
+    def origin(self) -> str:
+        """Where the picture comes from, as Markdown."""
+        raise NotImplementedError
+
+    def markdown(self, picture: str) -> str:
+        """Return the card with the file of its picture."""
+        image = f"![{self.title}](_static/gallery/{picture})"
+        return f":::{{grid-item-card}} {self.title}\n\n{image}\n\n{self.text}\n\n{self.origin}\n:::\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Card):
+    """Picture made by commands.
+
+    Arguments:
         commands: commands that lead to it, each a line of a shell.
         picture: pattern of the picture in the folder where the commands run; a page is photographed.
         crop: share of the picture's height that is shown.
     """
 
-    name: str
-    title: str
-    text: str
     commands: list[str]
     picture: str
     crop: float = 1.0
 
+    @property
+    def origin(self) -> str:
+        """The commands."""
+        return "```sh\n" + "\n".join(map(wrapped, self.commands)) + "\n```"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Notebook:
+class Notebook(Card):
     """Picture of a notebook's cell.
 
     Arguments:
-        name: name of the notebook.
-        title: heading.
-        text: caption.
         index: index of the picture in the notebook.
     """
 
-    name: str
-    title: str
-    text: str
-    index: int = field(default=-1)
+    index: int = -1
+
+    @property
+    def stem(self) -> str:
+        """Name of the picture's file without suffix."""
+        return f"notebook_{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """Path of the notebook."""
+        return f"`notebooks/{self.name}.ipynb`"
 
 
 def sample(*words: str, run: str = VP) -> list[str]:
@@ -254,14 +287,8 @@ def cell_picture(notebook: Notebook) -> str:
     outputs = [output for cell in content["cells"] for output in cell.get("outputs", ())]
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     with Image.open(io.BytesIO(base64.b64decode(pictures[notebook.index]))) as picture:
-        save(picture, PICTURES / f"notebook_{notebook.name}.png")
-    return f"notebook_{notebook.name}.png"
-
-
-def card(title: str, picture: str, text: str, below: str) -> str:
-    """Return a card of the page."""
-    image = f"![{title}](_static/gallery/{picture})"
-    return f":::{{grid-item-card}} {title}\n\n{image}\n\n{text}\n\n{below}\n:::\n"
+        save(picture, PICTURES / f"{notebook.stem}.png")
+    return f"{notebook.stem}.png"
 
 
 def wrapped(command: str, width: int = 42) -> str:
@@ -276,31 +303,16 @@ def wrapped(command: str, width: int = 42) -> str:
 
 def write_page(files: dict[str, str]) -> None:
     """Write the page of the gallery."""
-    cards = [
-        card(
-            entry.title,
-            files[entry.name],
-            entry.text,
-            "```sh\n" + "\n".join(map(wrapped, entry.commands)) + "\n```",
-        )
-        for entry in ENTRIES
-    ]
-    notebooks = [
-        card(
-            notebook.title,
-            files[f"notebook_{notebook.name}"],
-            notebook.text,
-            f"`notebooks/{notebook.name}.ipynb`",
-        )
-        for notebook in NOTEBOOKS
-    ]
+    entries, notebooks = (
+        "\n".join(card.markdown(files[card.stem]) for card in cards) for cards in (ENTRIES, NOTEBOOKS)
+    )
     grid = "::::{{grid}} 1 1 2 2\n:gutter: 2\n\n{}::::\n"
     PAGE.write_text(
         "# Gallery\n\nPictures with their commands, made by `python scripts/gallery.py`. The runs are those of\n"
         "`make demo`, for VP and for sub-VP.\n\n"
-        + grid.format("\n".join(cards))
+        + grid.format(entries)
         + "\n## Notebooks\n\nEach runs in less than a minute on one core.\n\n"
-        + grid.format("\n".join(notebooks))
+        + grid.format(notebooks)
     )
 
 
@@ -321,7 +333,7 @@ def main() -> None:
         print(entry.name, flush=True)
         files[entry.name] = make(entry, {VP: arguments.vp, SUB_VP: arguments.sub_vp})
     for notebook in NOTEBOOKS:
-        files[f"notebook_{notebook.name}"] = cell_picture(notebook)
+        files[notebook.stem] = cell_picture(notebook)
     write_page(files)
     size = sum(path.stat().st_size for path in PICTURES.iterdir())
     print(f"{PAGE.relative_to(ROOT)}, {size:,} bytes of pictures")

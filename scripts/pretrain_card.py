@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.writer import CheckpointWriter
 from sde_gen.cli import pretrained
-from sde_gen.cli.build import source
+from sde_gen.cli.data_spec import source_class
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.run import load_run
 from sde_gen.cli.targets import import_object
@@ -57,7 +57,7 @@ def about(run: Path, name: str) -> dict[str, Any]:
         "init": None,
         "adapter": {"_target_": "sde_gen.model.NoAdapter"},
     }
-    data = source(OmegaConf.create(config["data"]))
+    data = source_class(OmegaConf.create(config["data"]))
     for key, parameter in inspect.signature(import_object(config["data"]["_target_"])).parameters.items():
         if key in data.places:
             config["data"][key] = None if parameter.default is inspect.Parameter.empty else parameter.default

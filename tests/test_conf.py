@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from sde_gen.cli import build, trusted
+from sde_gen.cli.data_spec import DataSpec
 from tests.helpers.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
@@ -104,7 +105,7 @@ def test_every_recipe_builds_the_network_of_its_source(recipe):
     millions, classes = MILLIONS.get(recipe, (None, 10))
     shape = (config.data.get("channels", 1), *[config.data.get("size", 28)] * 2)
     vectors = config.conditioning._target_.endswith("Vector")
-    spec = build.DataSpec(shape=(2,) if vectors else shape, levels=None if vectors else 256, classes=classes)
+    spec = DataSpec(shape=(2,) if vectors else shape, levels=None if vectors else 256, classes=classes)
     given = build.conditioning(
         config, spec, {"length": 8, "tokenizer": {"words": ["one"]}, "mean": [0.0], "std": [1.0]}
     )  # of captions or vectors, if any

@@ -68,13 +68,13 @@ def resume(
         warnings.warn(
             f"{what} was written with other settings: {'; '.join(changed)}"
             + ("; with another number of threads or memory format the last bits may differ" if bits else ""),
-            stacklevel=3,
+            stacklevel=4,
         )
     return saved.images
 
 
 def _check_trained(stored: Any, now: Any, what: str) -> None:
-    """Refuse a training of other parameters: the states of the optimizer are numbered."""
+    """Raise an error for a training of other parameters: the states of the optimizer are numbered."""
     if stored != now:
         names = [
             "all parameters"

@@ -72,7 +72,7 @@ def benchmark(config: DictConfig) -> None:
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     with threads.in_use(config, run) as summary:
         rows, wild = _rows(config, run, compared, solvers, step_counts, described)
-    _tell(config, run, rows, described)
+    _report(config, run, rows, described)
     if run.device.type == "cpu":
         console.console.print(f"threads {summary}", soft_wrap=True)
     reports.refresh_around(Path(config.out), run.folder)
@@ -154,55 +154,59 @@ def _write(config: DictConfig, run: Run, rows: list[Row], conditions: str) -> No
     write(Path(config.out) / "benchmark.json", text)
 
 
-def _tell(config: DictConfig, run: Run, rows: list[Row], conditions: str) -> None:
+def _report(config: DictConfig, run: Run, rows: list[Row], conditions: str) -> None:
+    """Print the table of errors, and save the plot."""
     picture = Path(config.out) / "benchmark.png"
     made = attempt(lambda: save_figure(_figure(rows), picture), picture)
-    wild = any(row.out_of_range for row in rows)  # else a column of zeros
-    console.print_summary(
-        f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})",
-        [
-            "solver",
-            "steps",
-            "NFE",
-            "median",
-            "mean",
-            "+- s.e.",
-            "seconds",
-            *(["out of range"] if wild else []),
-        ],
-        [
-            [
-                row.solver,
-                f"{row.steps}",
-                f"{row.nfe:g}",
-                _number(row.median, ".2e"),
-                _number(row.mean, ".2e"),
-                _number(row.se, ".0e"),
-                f"{row.seconds:.2f}",
-                *([_number(row.out_of_range, ".2%")] if wild else []),
-            ]
-            for row in rows
-        ],
+    title = (
+        f"error against a fine reference, per dimension in model space ({config.n} samples of {run.folder})"
     )
+    _print_table(title, rows)
     if conditions:
         console.console.print(f"conditions of the samples: {conditions}", soft_wrap=True)
-    alike: dict[str, list[str]] = {}
-    for name in dict.fromkeys(row.solver for row in rows):
-        own = [row.reference_error for row in rows if row.solver == name and row.reference_error is not None]
-        if own:
-            alike.setdefault(f"{max(own):.0e}", []).append(name)
-    if alike:
-        listing = "; ".join(f"{error} for {', '.join(names)}" for error, names in alike.items())
-        console.console.print(f"errors of the references themselves: {listing}", soft_wrap=True)
-    fresh = list(dict.fromkeys(row.solver for row in rows if row.median is None))
-    if fresh:
-        console.console.print(
-            f"- no error of {', '.join(fresh)}: the noise is fresh, so that more steps give other samples, not better "
-            "ones; the error of their distribution is measured by python -m sde_gen.verify",
-            soft_wrap=True,
-        )
+    for line in (_reference_errors(rows), _without_error(rows)):
+        if line:
+            console.console.print(line, soft_wrap=True)
     table = f"table {Path(config.out) / 'benchmark.json'}"
     console.console.print(f"{table}\nplot  {picture}" if made else table, soft_wrap=True)
+
+
+def _print_table(title: str, rows: list[Row]) -> None:
+    columns: dict[str, list[str]] = {
+        "solver": [row.solver for row in rows],
+        "steps": [f"{row.steps}" for row in rows],
+        "NFE": [f"{row.nfe:g}" for row in rows],
+        "median": [_number(row.median, ".2e") for row in rows],
+        "mean": [_number(row.mean, ".2e") for row in rows],
+        "+- s.e.": [_number(row.se, ".0e") for row in rows],
+        "seconds": [f"{row.seconds:.2f}" for row in rows],
+    }
+    if any(row.out_of_range for row in rows):  # else a column of zeros
+        columns["out of range"] = [_number(row.out_of_range, ".2%") for row in rows]
+    console.print_summary(title, list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+
+
+def _reference_errors(rows: list[Row]) -> str:
+    """Return the estimated errors of the references, for all solvers with the same one together."""
+    solvers: dict[str, list[str]] = {}
+    for name in dict.fromkeys(row.solver for row in rows):
+        errors = [row.reference_error for row in rows if row.solver == name]
+        known = [error for error in errors if error is not None]
+        if known:
+            solvers.setdefault(f"{max(known):.0e}", []).append(name)
+    listing = "; ".join(f"{error} for {', '.join(names)}" for error, names in solvers.items())
+    return f"errors of the references themselves: {listing}" if listing else ""
+
+
+def _without_error(rows: list[Row]) -> str:
+    """Return a note on solvers whose error cannot be measured by this command."""
+    names = dict.fromkeys(row.solver for row in rows if row.median is None)
+    if not names:
+        return ""
+    return (
+        f"- no error of {', '.join(names)}: the noise is fresh, so that more steps give other samples, not better "
+        "ones; the error of their distribution is measured by python -m sde_gen.verify"
+    )
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,55 +17,19 @@ from sde_gen import __version__
 from sde_gen.cli import conditions
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
+from sde_gen.cli.data_spec import DataSpec, data_identity
 from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
-from sde_gen.data import Augmentation, DataIdentity, DatasetSource, Splits
+from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.data.identity import absolute
 from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
-from sde_gen.utils.types import Shape
 
 CONDITIONS = "sde_gen.model.Conditions"
 """Sizes of a network's conditions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Shape, levels and classes of the data, which fill the keys that a yaml leaves as ``???``.
-
-    Arguments:
-        shape: event shape of the data, such as (C, H, W).
-        levels: number of integer levels, None for continuous data.
-        classes: number of classes, 0 for data without labels.
-    """
-
-    shape: Shape
-    levels: int | None
-    classes: int
-
-    def fill(self, config: DictConfig) -> dict[str, Any]:
-        """Return those that this node leaves open."""
-        return {key: value for key, value in vars(self).items() if OmegaConf.is_missing(config, key)}
-
-    def filled(self, config: DictConfig) -> DictConfig:
-        """Return a copy of a node in which those are filled in that it, or a node inside it, leaves open."""
-        node = config.copy()
-        node.update(self.fill(node))
-        for key in node:
-            child = None if OmegaConf.is_missing(node, key) else node[key]
-            if isinstance(child, DictConfig):
-                node[key] = self.filled(child)
-        return node
-
-
-def data_spec(splits: Splits) -> DataSpec:
-    """Return shape, levels and classes of data."""
-    train = splits.train
-    return DataSpec(shape=train.shape, levels=train.levels, classes=train.classes)
 
 
 def codec(config: DictConfig, data_spec: DataSpec, stored: Mapping[str, Any] = MappingProxyType({})) -> Codec:
@@ -183,27 +146,6 @@ def networks(kind: Any) -> list[str]:
     return [name for name, target in targets.items() if is_of(import_object(target), kind)]
 
 
-def check_classes(splits: Splits, classes: int, class_names: tuple[str, ...], folder: Path) -> None:
-    """Refuse data whose labels mean other classes than those that a network was trained with.
-
-    Data without names of classes may lack the last ones.
-
-    Raises:
-        ValueError: they do; the message names the classes of both.
-    """
-    now = splits.train
-    named = bool(class_names and now.class_names)
-    if now.class_names != class_names if named else not 0 < now.classes <= classes:
-        before, found = (
-            f"{count} classes" + (f" ({', '.join(names)})" if names else "")
-            for count, names in ((classes, class_names), (now.classes, now.class_names))
-        )
-        raise ValueError(
-            f"the data have {found}, but the network in {folder} was trained with {before}, and its labels would "
-            "mean other classes: give the data as they were, or train another run"
-        )
-
-
 def make(config: DictConfig, **given: Any) -> Any:
     """Build what a configuration describes, every argument held against the constructor's annotations before.
 
@@ -296,7 +238,7 @@ def trainer(
         command: the command line, stored in every checkpoint.
         more: further arguments: callbacks and when to stop.
     """
-    spec = data_spec(splits)
+    spec = DataSpec.of(splits)
     objective = make(config.objective)
     if getattr(objective, "requires_labels", False) and spec.classes < 2:
         raise ValueError("the data have no classes; use data with labels, such as data=digits")
@@ -336,7 +278,7 @@ def trainer(
         about={
             "config": resolved,
             "facts": vars(spec),
-            "data": identity(config, splits).plain(),
+            "data": data_identity(config, splits).plain(),
             "versions": versions(),
             **({"init": dict(init)} if init else {}),
             **({"command": command} if command else {}),
@@ -347,20 +289,6 @@ def trainer(
         upgrade=partial(upgrade_about, current=resolved),
         **more,
     )
-
-
-def identity(config: DictConfig, splits: Splits) -> DataIdentity:
-    """Return fingerprint and place of the data of a training."""
-    settings = OmegaConf.to_container(config.data, resolve=True)
-    assert isinstance(settings, dict)
-    places = absolute({str(key): value for key, value in settings.items()}, source(config.data).places)
-    return DataIdentity.of(splits, places)
-
-
-def source(node: DictConfig) -> type[DatasetSource]:
-    """Return the class of the data; that of another package declares no settings as paths."""
-    found = target(node)
-    return found if isinstance(found, type) and issubclass(found, DatasetSource) else DatasetSource
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console
 from sde_gen.cli.app import Command, reject_unused
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import load_run
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
@@ -31,26 +31,26 @@ DEEPEST_SETTINGS = 32
 
 
 def convert(config: DictConfig) -> None:
-    """Take a network in, or give one out."""
+    """Import a network of another project, or export a run."""
     out = Path(config.out)
     require_absent(out)
     if (config.run is None) == (config.file is None):
         raise ValueError(
-            "give file=... and from=... to take a network in, or run=... and to=... to give one out"
+            "give file=... and from=... to import a network, or run=... and to=... to export one"
         )
     if config.run is None:
         if config.get("from") is None:
             raise ValueError("from=... must name the format of the file")
         reject_unused("a file is imported", "to", "checkpoint", "trust")
-        take_in(config, out)
+        import_network(config, out)
     else:
         if config.get("to") is None:
             raise ValueError("to=... must name the format to export")
         reject_unused("a run is exported", "from", "data", "settings")
-        give_out(config, out)
+        export_run(config, out)
 
 
-def give_out(config: DictConfig, out: Path) -> None:
+def export_run(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
     source = {key: config[key] for key in ("run", "checkpoint", "trust")}
     run = load_run(OmegaConf.create({**source, "device": "cpu"}))
@@ -60,7 +60,7 @@ def give_out(config: DictConfig, out: Path) -> None:
     build.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     console.print_table(
-        f"given out to {out}",
+        f"exported to {out}",
         {
             "parameters": f"{sum(part.numel() for part in run.denoiser.net.parameters()):,}",
             "files": ", ".join(written),
@@ -69,10 +69,10 @@ def give_out(config: DictConfig, out: Path) -> None:
     )
 
 
-def take_in(config: DictConfig, out: Path) -> None:
-    """Read, rebuild with our network, and leave a run folder that sample, evaluate and benchmark take.
+def import_network(config: DictConfig, out: Path) -> None:
+    """Read a network of another project and write it as a run folder, which all commands accept.
 
-    That of a classifier is one for ``guidance.classifier``.
+    The run folder of a classifier serves ``guidance.classifier``.
     """
     path = files.weights_of(Path(config.file))
     found: ConvertedModel = build.make(config["from"])(path, _settings(config.settings))
@@ -137,7 +137,7 @@ def _settings(path: str | None) -> dict[str, Any] | None:
 
 
 def _check_yaml(text: str) -> None:
-    """Refuse what makes a small file a large or a slow one: names that stand for other parts, and great depth.
+    """Raise an error for names that stand for other parts, and great depth: they make a small file a large or slow one.
 
     Raises:
         ValueError: it has one of them.

@@ -103,7 +103,7 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
         ValueError: an image is missing, broken or does not fit, or a setting is given that the task does not use.
     """
     node = config.get("task")
-    _refuse_idle(node, run)
+    _check_task_options(node, run)
     if not any(type(config.get(key)) is int for key in ("image", "a", "b")) or node is None:
         reject_unused("the data are read for a held-out image alone, image=INDEX", "data")
     if node is None:
@@ -260,7 +260,7 @@ def supports_unconditional(run: Run) -> bool:
     return all(map(run.conditioning.drops, run.conditioning.keys))
 
 
-def _refuse_idle(node: DictConfig | None, run: Run) -> None:
+def _check_task_options(node: DictConfig | None, run: Run) -> None:
     """Raise ValueError for settings of tasks that neither this one nor the network uses."""
     used = set(run.conditioning.names) if node is None else set(annotated(node))
     instead = (

@@ -16,11 +16,11 @@ from sde_gen.checkpoint.manifest import diff_config, line
 from sde_gen.checkpoint.matching import LoadReport, load_matching
 from sde_gen.checkpoint.tensors import open_shards
 from sde_gen.cli import console, pretrained
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.renamed import upgrade
 from sde_gen.data.conditioning import Conditioning
 from sde_gen.distributed.storage import TensorSource
-from sde_gen.training.frozen import freeze, trained
+from sde_gen.training.frozen import freeze, trainable_names
 from sde_gen.utils import atomic
 
 PART = "ema"
@@ -84,7 +84,7 @@ class InitialWeights:
             freeze(model.net, list(config.get("freeze") or ()))
             if self.source is not None and shown:
                 _show(config, self.source, taken, model.net)
-            if self.source is None and not self.resumed and trained(model.net) is not None:
+            if self.source is None and not self.resumed and trainable_names(model.net) is not None:
                 raise ValueError(
                     "freeze=... and adapter=... freeze weights, which are random here: "
                     "load trained ones with init=RUN"

@@ -48,8 +48,8 @@ def main() -> None:
         print("\n".join(complete(rest[0] if rest else "")))
     else:
         if name in renamed.COMMANDS:
-            _refuse(f"{name} is part of train since version 0.2: write {renamed.COMMANDS[name]}")
-        _refuse(f"command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}")
+            _exit_with_error(f"{name} is part of train since version 0.2: write {renamed.COMMANDS[name]}")
+        _exit_with_error(f"command {name} is unknown; {suggest(name, [*COMMANDS, 'list'])}")
 
 
 def usage() -> str:
@@ -71,7 +71,7 @@ def print_names(arguments: Sequence[str]) -> None:
         print("\n".join(kinds()))
     for kind in arguments:
         if kind not in kinds():
-            _refuse(f"group {kind} is unknown; {suggest(kind, kinds())}")
+            _exit_with_error(f"group {kind} is unknown; {suggest(kind, kinds())}")
         print("\n".join(_described() if kind == PRETRAINED.name else names(kind)))
 
 
@@ -83,7 +83,7 @@ def _described() -> list[str]:
     return [f"{pretrained.PREFIX}{name:<24} {card.summary()}" for name, card in cards.items()]
 
 
-def _refuse(message: str) -> NoReturn:
+def _exit_with_error(message: str) -> NoReturn:
     print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(2)
 

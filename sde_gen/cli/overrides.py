@@ -1,16 +1,13 @@
 """Overrides on the command line: checked and made readable before Hydra composes the configuration."""
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,22 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sde_gen.cli import options, renamed
 from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest_name, suggest_setting
 from sde_gen.cli.constructors import annotated
-
-LONGEST = 100
-"""Letters of a folder's name before the rest becomes a hash; file systems take 255."""
-
-
-def folder_name(words: Iterable[str]) -> str:
-    """Return a folder name of some overrides that needs no quotes in the next command.
-
-    It has letters, digits and ``_ . + -`` only. Where others were left out, or the name would be long, it ends in a
-    hash of all the words, so that no two settings share a folder.
-    """
-    whole = "-".join(words)
-    name = re.sub(r"[^\w.+-]+", "_", whole, flags=re.ASCII).strip("_")
-    if len(name) > LONGEST or re.search(r"[^\w.=+-]", whole, flags=re.ASCII):
-        name = f"{name[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-    return name
+from sde_gen.cli.override_syntax import OverrideWord, quoted
 
 
 def with_list(key: str, argv: Sequence[str]) -> list[str]:
@@ -46,7 +28,7 @@ def with_list(key: str, argv: Sequence[str]) -> list[str]:
     rest = [word for word in argv if word not in words]
     if words and any(word.startswith(f"{key}=") for word in rest):
         raise ValueError(f"{words[0]} and {key}=...: give {key} once, as words or as a list")
-    return [*rest, f"{key}=[{','.join(map(_quoted, words))}]"] if words else rest
+    return [*rest, f"{key}=[{','.join(map(quoted, words))}]"] if words else rest
 
 
 def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
@@ -78,73 +60,16 @@ def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
         return list(argv)  # another configuration than ours, or only a question
     with initialize_config_dir(str(CONF), version_base="1.3"):
         command_line = _CommandLine(
-            command, [_Word.of(word) for word in arguments.overrides], arguments.multirun
+            command, [OverrideWord.of(word) for word in arguments.overrides], arguments.multirun
         )
         written = dict(zip(arguments.overrides, command_line.rewritten(), strict=True))
         return [written.get(word, word) for word in argv] + command_line.of_sweep()
 
 
-@dataclass(frozen=True)
-class _Word:
-    """An override as it was given, and as Hydra parses it; None where it cannot."""
-
-    given: str
-    parsed: Override | None
-
-    @classmethod
-    def of(cls, word: str) -> "_Word":
-        try:
-            return cls(word, OverridesParser.create().parse_override(word))
-        except HydraException:
-            return cls(word, None)
-
-    @property
-    def prefix(self) -> str:
-        return self.given[: len(self.given) - len(self.given.lstrip("+~"))]
-
-    @property
-    def key(self) -> str:
-        """Key of the override, with its package: ``solver@reference.solver``."""
-        return self.given.lstrip("+~").partition("=")[0]
-
-    @property
-    def place(self) -> str:
-        """Place in the configuration."""
-        return self.key.rpartition("@")[2].replace("/", ".")
-
-    @property
-    def group(self) -> str | None:
-        """Group of files of which one is chosen."""
-        group = self.key.partition("@")[0]
-        return group if (CONF / group).is_dir() and group else None
-
-    @property
-    def value(self) -> str:
-        return self.given.partition("=")[2]
-
-    @property
-    def swept(self) -> bool:
-        return self.parsed is not None and self.parsed.is_sweep_override()
-
-    def values(self) -> list[Any]:
-        """Return its value; of a sweep one value for each job."""
-        assert self.parsed is not None
-        return list(self.parsed.sweep_iterator()) if self.swept else [self.parsed._value]
-
-    def with_value(self, value: str) -> "_Word":
-        return _Word.of(f"{self.prefix}{self.key}={value}")
-
-    def once(self) -> str:
-        """Return the override with the first of its values."""
-        if self.parsed is None or not self.swept:
-            return self.given
-        return f"{self.parsed.get_key_element()}={next(self.parsed.sweep_string_iterator())}"
-
-
 class _CommandLine:
     """All overrides of a call."""
 
-    def __init__(self, command: str, words: list[_Word], sweep: bool) -> None:
+    def __init__(self, command: str, words: list[OverrideWord], sweep: bool) -> None:
         self.command, self.words, self.sweep = command, words, sweep
         self.first: list[Any] = [None, None]  # overrides, and the configuration composed of them
 
@@ -161,19 +86,19 @@ class _CommandLine:
             if word.parsed is None:
                 raise ValueError(
                     f"{word.given} cannot be read"
-                    + (_how_to_quote(word) if "=" in word.given else ": write key=value")
+                    + (word.how_to_quote() if "=" in word.given else ": write key=value")
                 )
             if word.swept and not self.sweep:
                 raise ValueError(
                     f"{word.given} is a sweep: write {word.key}=[{word.value}] for a list, "
-                    f"-m to run once for each, or {_shell(word)} for a text with commas"
+                    f"-m to run once for each, or {word.for_shell()} for a text with commas"
                 )
         config = self._composed()
         self._check_keys(config)
         return [word.given for word in self.words]
 
-    def _check_element(self, word: _Word) -> None:
-        """Refuse ``loggers.0=...`` or ``loggers[0]=...`` where the list has no such element."""
+    def _check_element(self, word: OverrideWord) -> None:
+        """Raise an error for ``loggers.0=...`` or ``loggers[0]=...`` where the list has no such element."""
         found = re.match(r"(.*?[A-Za-z_])(?:\.(\d+)|\[(\d*)\]|(\d+))(?:\.|$)", word.place)
         if found is None:
             return
@@ -189,7 +114,7 @@ class _CommandLine:
         fixed = sorted({word.place for word in self.words if not word.swept})
         return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
 
-    def _choose(self, word: _Word) -> _Word:
+    def _choose(self, word: OverrideWord) -> OverrideWord:
         """Check the choice of a file from a group; null, for those that may be left out, is an empty choice."""
         if word.group is None or word.parsed is None or word.prefix == "~" or word.group.startswith("hydra"):
             return word
@@ -223,19 +148,17 @@ class _CommandLine:
         found = {key for key, kind in options.OPTIONS[self.command].items() if kind.text}
         return found | (set() if config is None else set(_text_arguments(config)))
 
-    def _quote(self, word: _Word) -> _Word:
+    def _quote(self, word: OverrideWord) -> OverrideWord:
         """Write a text so that Hydra takes it for one."""
         if word.parsed is None:
-            return (
-                word if self.sweep or word.value[:1] in ("'", '"') else word.with_value(_quoted(word.value))
-            )
+            return word if self.sweep or word.value[:1] in ("'", '"') else word.with_value(quoted(word.value))
         if word.prefix == "~" or all(isinstance(value, str | QuotedString | None) for value in word.values()):
             return word
         if re.search(r"[\[\](){}'\"$]", word.value):
             return word  # lists, functions, interpolations
         parts = word.value.split(",") if word.swept else [word.value]
         return word.with_value(
-            ",".join(part if part.strip().lower() == "null" else _quoted(part.strip()) for part in parts)
+            ",".join(part if part.strip().lower() == "null" else quoted(part.strip()) for part in parts)
         )
 
     def _composed(self) -> DictConfig:
@@ -256,7 +179,7 @@ class _CommandLine:
         chosen = [word for word in self.words if word.group is not None and word.parsed is not None]
         return [word.once() for word in chosen if _compose(self.command, [word.once()]) is not None]
 
-    def _explain(self, word: _Word, base: DictConfig) -> None:
+    def _explain(self, word: OverrideWord, base: DictConfig) -> None:
         if "=" not in word.given and word.prefix != "~":
             raise ValueError(f"{word.given!r} is not an override; write key=value")
         if word.key.startswith("hydra"):
@@ -276,7 +199,7 @@ class _CommandLine:
             )
 
     def _check_keys(self, config: DictConfig) -> None:
-        """Refuse settings that were added and that nothing reads, and to delete those that something needs."""
+        """Raise an error for added settings that nothing reads, and for deleted ones that something needs."""
         if not any(word.prefix for word in self.words):
             return
         base = compose(self.command, [word for word in self._choices() if word[0] not in "+~"])
@@ -308,14 +231,13 @@ class _CommandLine:
         )
 
 
-def _check_renamed(word: _Word, command: str) -> None:
-    """Answer the names of version 0.1 with those of today."""
+def _check_renamed(word: OverrideWord, command: str) -> None:
+    """Raise an error for a former name of a group, a choice or a setting; the message has today's."""
     root, dot, rest = word.key.partition(".")
     old, at, package = root.partition("@")
     group = renamed.KEYS.get(old, old)
-    if command == "sample" and not dot:
-        group = renamed.OPTIONS.get(group, group)
     key = f"{group}{at}{renamed.KEYS.get(package, package)}{dot}{rest}"
+    key = renamed.OPTIONS.get(command, {}).get(key, key)
     value = word.value
     if not dot:
         choices = renamed.CHOICES.get(old) or renamed.CHOICES.get(group, {})
@@ -342,22 +264,6 @@ def _text_arguments(config: DictConfig, prefix: str = "") -> Iterator[str]:
                 if kinds & {str, Path} and not kinds & {int, float, Any}:
                     yield f"{prefix}{key!s}.{name}"
             yield from _text_arguments(child, f"{prefix}{key!s}.")
-
-
-def _quoted(text: str) -> str:
-    """Quote a text for Hydra's grammar, in which a backslash counts before a quote only."""
-    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
-    end = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{escaped[len(escaped) - end :]}'"
-
-
-def _shell(word: _Word) -> str:
-    """Return an override whose value is a text, quoted for the shell."""
-    return f"""'{word.prefix}{word.key}="{word.value}"'"""
-
-
-def _how_to_quote(word: _Word) -> str:
-    return f": a value with any of = , ( ) [ ] {{ }} : needs quotes for the shell and quotes for Hydra: {_shell(word)}"
 
 
 def keys(config: DictConfig, prefix: str = "", *, hidden: bool = False) -> Iterator[str]:

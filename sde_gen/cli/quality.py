@@ -19,6 +19,7 @@ from sde_gen.cli import build
 from sde_gen.cli.app import as_list
 from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions, prompted
 from sde_gen.cli.image_sources import ImageBatch, ImageSource, complete, key, load, ranges
+from sde_gen.cli.quality_references import QualityReferences, settings_hash
 from sde_gen.cli.run import Run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.cli.sample_conditions import describe, draw, draw_indices, needs_rows
@@ -26,20 +27,13 @@ from sde_gen.data import Dataset, Splits
 from sde_gen.denoiser import Denoiser
 from sde_gen.distributed.auto_batch import AutoBatchSize
 from sde_gen.distributed.work_queue import WorkQueue
-from sde_gen.evaluation import image_set
-from sde_gen.evaluation.features import Features, FeatureSet, Statistics, extract
+from sde_gen.evaluation.features import FeatureSet, extract
 from sde_gen.evaluation.metric import SampleMetric, SampleResult
 from sde_gen.evaluation.metric.sample_metric import FULL
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.utils.hashing import digest
-
-STATISTICS = (".npz", ".pkl")
-"""Suffixes of files of statistics."""
-
-REFERENCE_BATCH = 1024
-"""Number of images per file of reference features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +99,19 @@ class Quality:
         extractors = list(
             {key(metric.features): metric.features for metric in self.metrics.values()}.values()
         )
-        sources = [self._samples, *self._baselines.values()]
-        sources += [] if self._reference is None or self._cached(extractors) else [self._reference]
-        sources += [] if self._held_out in sources or self._held_out is None else [self._held_out]
+        sources = [self._samples, *self._references.sources(extractors)]
         complete(sources, extractors, self.queue, device=self.run.device, batch_size=self.config.batch_size)
         if not self.queue.is_main:
             return None
         return [self._compare(name, metric) for name, metric in self.metrics.items()]
 
     def _check(self) -> None:
-        """Refuse what no sample can change, before any is drawn: sizes, and features by those of one black image."""
-        image = torch.zeros(1, *self.run.data_spec.shape, dtype=torch.uint8)
-        count = None if self._reference is None else self._reference.count
+        """Check sizes, and features by those of one black image, before a sample is drawn."""
+        image, references = torch.zeros(1, *self.run.data_spec.shape, dtype=torch.uint8), self._references
+        count = None if references.reference is None else references.reference.count
         for metric in self.metrics.values():
             one = extract(metric.features, image)
-            metric.check_features(one, self._given(metric.features) or one)
+            metric.check_features(one, references.stored(metric.features) or one)
             metric.check_sizes(self.n, count)
 
     @cached_property
@@ -142,6 +134,17 @@ class Quality:
     @cached_property
     def _splits(self) -> Splits | None:
         return open_data(self.run, moved_data(self.config)) if self._needs_data else None
+
+    @cached_property
+    def _references(self) -> QualityReferences:
+        return QualityReferences(
+            config=self.config,
+            run=self.run,
+            splits=self._splits,
+            n=self.n,
+            uses_images=any(metric.uses_images for metric in self.metrics.values()),
+            uses_held_out=any(metric.uses_held_out for metric in self.metrics.values()),
+        )
 
     @cached_property
     def _samples(self) -> ImageSource:
@@ -178,7 +181,7 @@ class Quality:
         batches = [
             batch for first in range(0, total, self.n) for batch in ranges(first, self.n, config.batch_size)
         ]
-        folder = Path(config.out) / f"samples-{_hash(self._sampling)}"
+        folder = Path(config.out) / f"samples-{settings_hash(self._sampling)}"
         return ImageSource(what="samples", folder=folder, batches=batches, draw=draw, keep=True)
 
     @cached_property
@@ -245,143 +248,34 @@ class Quality:
         source = "drawn uniformly for every sample" if label is None else f"{as_list(label)} in turn"
         return describe(conditioning, source)
 
-    def _given(self, features: Features) -> FeatureSet | None:
-        """Return the statistics of the reference if it is a file."""
-        path = Path(str(self.config.reference))
-        if path.suffix not in STATISTICS:
-            return None
-        return FeatureSet(what=str(path), given=Statistics.load(path, features.edm2_key))
-
-    @cached_property
-    def _reference(self) -> ImageSource | None:
-        """Reference images; None for a file of statistics."""
-        if Path(str(self.config.reference)).suffix in STATISTICS:
-            return None
-        name = str(self.config.reference)
-        if name in ("train", "test"):
-            assert self._splits is not None
-            return self._of_data(
-                self._splits.train if name == "train" else self._splits.test, f"{name} split"
-            )
-        if not Path(name).is_dir():
-            raise ValueError(
-                f"reference={name}: expected train, test, a folder of images, or a file of statistics, .npz "
-                "with mu and sigma or .pkl of EDM2"
-            )
-        images = image_set.read_folder(Path(name))
-        if images.shape[1:] != self.run.data_spec.shape:
-            raise ValueError(
-                f"the images of {name} have shape {tuple(images.shape[1:])}, the samples {self.run.data_spec.shape}; "
-                "resize the reference: a metric of both resolutions would compare the resizing"
-            )
-        return self._source(
-            f"images of {name}",
-            image_set.fingerprint(images),
-            len(images),
-            lambda batch: images[batch.start : batch.stop],
-        )
-
-    @cached_property
-    def _held_out(self) -> ImageSource | None:
-        """Images held out of training, if a metric or a baseline needs them."""
-        needed = self.config.baselines or any(metric.uses_held_out for metric in self.metrics.values())
-        if not needed or self._splits is None:
-            return None
-        return self._of_data(self._splits.test, "held-out images")
-
-    @cached_property
-    def _baselines(self) -> dict[str, ImageSource]:
-        """Baselines in place of samples: held-out images as ceiling, a fitted Gaussian and noise as nulls."""
-        if not self.config.baselines or self._splits is None or self._held_out is None:
-            return {}
-        found = {"ceiling: held-out images": self._held_out}
-        train, n, seed = self._splits.train, self.n, int(self.config.seed)
-        try:
-            fitted = image_set.FittedGaussian(_images(train, range(len(train))))
-            found["null: Gaussian fitted to the pixels"] = self._source(
-                "fitted Gaussian",
-                _hash({"data": train.fingerprint(), "seed": seed, "what": "gaussian"}),
-                n,
-                lambda batch: fitted.draw(len(batch), seed + batch.start),
-            )
-        except ValueError as error:
-            warnings.warn(f"no Gaussian is fitted as a null: {error}", stacklevel=2)
-        shape, codec = self.run.data_spec.shape, self.run.codec
-
-        def noise(batch: range) -> Tensor:
-            generator = torch.Generator().manual_seed(seed + batch.start)
-            return codec.decode_image(torch.randn(len(batch), *shape, generator=generator))
-
-        what = {
-            "codec": OmegaConf.to_container(self.run.config.codec),
-            "shape": shape,
-            "seed": seed,
-            "what": "noise",
-        }
-        found["null: noise N(0, I)"] = self._source("noise", _hash(what), n, noise)
-        return found
-
-    def _of_data(self, data: Dataset, what: str) -> ImageSource:
-        return self._source(what, data.fingerprint(), len(data), lambda batch: _images(data, batch))
-
-    def _source(self, what: str, name: str, count: int, images: Any) -> ImageSource:
-        return ImageSource(
-            what=what,
-            folder=Path(self.config.cache) / name,
-            batches=ranges(0, count, REFERENCE_BATCH),
-            draw=lambda batch: ImageBatch(images=images(batch)),
-        )
-
-    def _statistics_file(self, features: Features) -> Path:
-        assert self._reference is not None
-        return self._reference.folder / f"{key(features)}.npz"
-
-    def _cached(self, extractors: Sequence[Features]) -> bool:
-        """Return whether stored statistics of the reference suffice for all metrics."""
-        return not any(metric.uses_images for metric in self.metrics.values()) and all(
-            self._statistics_file(one).exists() for one in extractors
-        )
-
-    def _reference_set(self, features: Features) -> FeatureSet:
-        """Return the features of the reference, or its cached statistics; cache the statistics."""
-        if (given := self._given(features)) is not None:
-            return given
-        assert self._reference is not None
-        path, source = self._statistics_file(features), self._reference
-        if self._cached([features]):
-            return FeatureSet(what=source.what, given=Statistics.load(path))
-        found = source.features(features, source.batches)
-        if not path.exists():
-            found.about["fingerprint"] = source.folder.name
-            found.statistics.write(path)
-        return found
-
     def _compare(self, name: str, metric: SampleMetric) -> QualityResults:
-        features, samples = metric.features, self._samples
-        reference = self._reference_set(features)
-        held_out = (
-            None if self._held_out is None else self._held_out.features(features, self._held_out.batches)
-        )
+        """Compare every draw, and the baselines, with the reference."""
+        features, samples, references = metric.features, self._samples, self._references
+        reference, held_out = references.features(features), references.held_out
+        held_out_features = None if held_out is None else held_out.features(features, held_out.batches)
         note = features.note(torch.empty(1, *self.run.data_spec.shape))
         draws, seeds = [], []
         for first in range(0, self.n * int(self.config.draws), self.n):
             mine = [batch for batch in samples.batches if first <= batch.start < first + self.n]
             found = samples.features(features, mine)
-            draws.append(metric.checked(FeatureSet(**{**vars(found), "notes": note}), reference, held_out))
+            draws.append(
+                metric.checked(FeatureSet(**{**vars(found), "notes": note}), reference, held_out_features)
+            )
             seeds.append((first, first + self.n - 1))
         baselines = {}
-        for what, source in self._baselines.items():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # already issued for the samples
-                found = source.features(features, source.batches, what)
-                if metric.uses_held_out and source is self._held_out:
-                    continue
-                try:
-                    baselines[what] = metric.checked(found, reference, held_out)
-                except ValueError as error:
-                    warnings.warn(f"{what}: {error}", stacklevel=2)
+        for what, source in references.baselines.items():
+            if metric.uses_held_out and source is held_out:
+                continue
+            found = source.features(features, source.batches, what)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # already issued for the samples
+                    baselines[what] = metric.checked(found, reference, held_out_features)
+            except ValueError as error:
+                warnings.warn(f"{what}: {error}", stacklevel=2)
         stored = [load(samples.images_file(batch)) for batch in samples.batches]
         count = self.n * int(self.config.draws)
+        fingerprint = "" if references.reference is None else references.reference.folder.name
         return QualityResults(
             name=name,
             metric=metric,
@@ -391,7 +285,7 @@ class Quality:
                 "sampling": self._sampling,
                 "metric": OmegaConf.to_container(self.config.metric[name], resolve=True),
                 "reference": str(self.config.reference),
-                "reference_fingerprint": "" if self._reference is None else self._reference.folder.name,
+                "reference_fingerprint": fingerprint,
             },
             conditions=self._described_conditions,
             seeds=seeds,
@@ -408,14 +302,3 @@ def _labels(config: DictConfig, run: Run, seeds: Sequence[int]) -> dict[str, Ten
     if "label" not in cond or config.label is not None:
         return cond
     return {**cond, "label": draw_indices(seeds, int(cond["label"].max()) + 1)}
-
-
-def _images(data: Dataset, batch: range) -> Tensor:
-    """Return rows of a data set as 8-bit images."""
-    assert data.levels is not None
-    values = data.values[batch.start : batch.stop]
-    return torch.round(values.double() * (255 / (data.levels - 1))).to(torch.uint8)
-
-
-def _hash(settings: Any) -> str:
-    return digest([], json.dumps(settings, sort_keys=True, default=str))[:12]

@@ -39,7 +39,8 @@ _MOVED = (
         "sde_gen.grid",
         "angle.Angle cosine.Cosine=CosineGrid ddpm.DDPMLeading ddpm.DDPMLinspace ddpm.DDPMTrailing "
         "exponential.Exponential iddpm.IDDPM karras.Karras listed.Listed listed.ListedLogSNRs "
-        "listed.ListedRatios log_snr.LogSNR quadratic.Quadratic time_of.TimeOf uniform.Uniform",
+        "listed.ListedRatios log_snr.LogSNR quadratic.Quadratic TimeOf=ProcessTime time_of.TimeOf=ProcessTime "
+        "uniform.Uniform",
     ),
     ("sde_gen.model.activation", "sde_gen.model", "activation.Exponential=ELU activation.Leaky=LeakyReLU"),
     (
@@ -138,8 +139,11 @@ KEYS = {
 }
 """Groups, which are top-level keys of a configuration, by their names in version 0.1."""
 
-OPTIONS = {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"}
-"""Options of commands by their names in version 0.1."""
+OPTIONS = {
+    "sample": {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"},
+    "evaluate": {"metric.bpd.closer": "metric.bpd.diagnose_every", "guidance.told": "guidance.pass_label"},
+}
+"""By command, settings by their former names."""
 
 CHOICES = {
     "distributed": {"replicated": "ddp", "sharded": "fsdp"},
@@ -150,6 +154,7 @@ CHOICES = {
 """By group, files by their names in version 0.1."""
 
 ARGUMENTS = {
+    "sde_gen.evaluation.metric.BitsPerDim": {"closer": "diagnose_every"},
     "sde_gen.likelihood.divergence.HutchPlusPlus": {"law": "distribution"},
     "sde_gen.likelihood.divergence.Hutchinson": {"law": "distribution"},
     "sde_gen.objective.time_sampler.Stratified": {"law": "distribution"},

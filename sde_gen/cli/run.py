@@ -20,7 +20,7 @@ from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, conditions, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
@@ -252,7 +252,7 @@ def _identity(about: dict[str, Any], folder: Path) -> DataIdentity:
 
 
 def _check_names(current: DataIdentity, trained: DataIdentity, what: str) -> None:
-    """Refuse another model whose classes have other names."""
+    """Raise an error for another model whose classes have other names."""
     if current.class_names and trained.class_names and current.class_names != trained.class_names:
         raise ValueError(
             f"{what} was trained on the classes {', '.join(trained.class_names)}, "

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.cli import build, conditions
 from sde_gen.cli.app import cli_overrides
+from sde_gen.cli.data_spec import check_classes, source_class
 from sde_gen.cli.run import Run
 from sde_gen.data import DataIdentity, Splits
 from sde_gen.data.atomic_build import HEADER
@@ -40,7 +41,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
             f"but the run was trained on shape {run.data_spec.shape} and {run.data_spec.levels} levels"
         )
     if "label" in run.conditioning.names:
-        build.check_classes(splits, run.data_spec.classes, run.data.class_names, run.folder)
+        check_classes(splits, run.data_spec.classes, run.data.class_names, run.folder)
     changed = run.data.differences(DataIdentity.of(splits)) + conditions.differences(run.fingerprint, splits)
     if changed:
         warnings.warn(
@@ -52,7 +53,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
 def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:
     """Return the configuration of the data with the paths where they lie."""
     node: DictConfig = run.config.data.copy()
-    source = build.source(node)
+    source = source_class(node)
     free = {str(key) for key in node} & (source.places | source.idle)
     for key in moved:
         if key not in free:

@@ -1,24 +1,20 @@
 """Generate samples from a run: ``python -m sde_gen.sample run=runs/... solver=dpm_solver_pp steps=20``."""
 
 import hashlib
-import json
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import brief
-from sde_gen.cli import build, console, reports, threads, tuning
+from sde_gen.cli import build, console, threads, tuning
 from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, require_int
-from sde_gen.cli.generation import GeneratedSamples, SampleGeneration, coupling
+from sde_gen.cli.generation import SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
     apply_guidance,
@@ -27,21 +23,17 @@ from sde_gen.cli.guidance_setup import (
     open_task,
     typed_conditions,
 )
-from sde_gen.cli.overrides import folder_name
+from sde_gen.cli.override_syntax import folder_name
 from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.sample_output import SampleOutput
 from sde_gen.data.codec import OutOfRange
-from sde_gen.denoiser import Denoiser
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
-from sde_gen.inverse.task import Task, psnr
+from sde_gen.inverse.task import Task
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
-from sde_gen.solver.callbacks import EffectiveSampleSize, Hook, Trajectory
+from sde_gen.solver.callbacks import EffectiveSampleSize, Hook
 from sde_gen.training.compile import Compiler
-from sde_gen.utils.atomic import sweep, write, writing
-from sde_gen.utils.images import attempt, save_folder, save_gif, save_panels, save_rows, save_samples
-
-MAX_RESULTS_SHOWN = 8
-"""Largest number of results of a task in its picture."""
+from sde_gen.utils.atomic import sweep
 
 MAX_CLASSES_LISTED = 20
 """Largest number of classes in the table."""
@@ -65,12 +57,6 @@ NOT_IN_SUFFIX = {
     "seed",
 }
 """Options that always name the folder of samples, or change no sample."""
-
-NOT_IN_ABOUT = {"data", "grid", "n", "out", "seed", "solver", "steps", "trust"}
-"""Options that samples.json holds elsewhere, or that say where something lies."""
-
-OF_TASKS = {"factor", "method", "noise_std"}
-"""Options that have no effect without a task."""
 
 
 def sample(config: DictConfig) -> None:
@@ -96,21 +82,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     """Generate the share of this process; the main process saves and reports."""
     task = open_task(config, run)
     model, cond = apply_guidance(config, run), choose_conditions(config, run)
-    if task is not None and (config.n > config.batch_size or config.trajectory_frames):
-        raise ValueError(
-            "a task draws its n samples in one batch of at most batch_size, without trajectory_frames"
-        )
-    if task is not None and queue.size > 1:
-        raise ValueError(
-            f"a task draws its samples in one batch, which {queue.size} processes cannot share; "
-            "start one without torchrun"
-        )
-    if task is not None:
-        reject_unused("a task draws one batch, for which compiling does not pay", "compile")
-    if config.format == "png" and (len(run.data_spec.shape) != 3 or run.data_spec.shape[0] not in (1, 3)):
-        raise ValueError(
-            f"format=png needs images with 1 or 3 channels; the data have shape {run.data_spec.shape}: leave it out"
-        )
+    _check_output(config, run, task, queue)
     sampler: Sampler = build.make(config.sampler)
     compiler: Compiler = build.make(config.compile)
     times = sampler.grid(run.denoiser.sde, sampler.steps)
@@ -148,27 +120,45 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
         splittable=task is None and not sampler.solver.batch_coupled,
         on_resize=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
-    if generated is not None:
-        outside = OutOfRange.of(generated.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
-        _save(
-            config,
-            run,
-            task,
-            generated,
-            partial(_frames, config, run, model, generated.trajectory, cond),
-            {
-                **({"threads": threads_used} if run.device.type == "cpu" else {}),
-                **_classes(cond.get("label"), class_names(config, run)),
-                **_texts(config, run, cond),
-                **_particles(effective, config.n),
-                **({} if outside is None else {"out of range": str(outside)}),
-            },
+    if generated is None:
+        return
+    outside = OutOfRange.of(generated.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
+    details = {
+        **({"threads": threads_used} if run.device.type == "cpu" else {}),
+        **_classes(cond.get("label"), class_names(config, run)),
+        **_texts(config, run, cond),
+        **_particles(effective, config.n),
+        **({} if outside is None else {"out of range": str(outside)}),
+    }
+    SampleOutput(config=config, run=run, task=task, model=model, cond=cond, generated=generated).save(details)
+    if outside is not None and outside.notable:
+        warnings.warn(outside.advice, stacklevel=2)
+    coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)
+    if sampler.solver.batch_coupled and coupled:
+        console.console.print(f"- {coupled}", soft_wrap=True)
+
+
+def _check_output(config: DictConfig, run: Run, task: Task | None, queue: WorkQueue) -> None:
+    """Check the options of a task, and the format of the output.
+
+    Raises:
+        ValueError: a task has no such output, or the data are no images.
+    """
+    if task is not None:
+        if config.n > config.batch_size or config.trajectory_frames:
+            raise ValueError(
+                "a task draws its n samples in one batch of at most batch_size, without trajectory_frames"
+            )
+        if queue.size > 1:
+            raise ValueError(
+                f"a task draws its samples in one batch, which {queue.size} processes cannot share; "
+                "start one without torchrun"
+            )
+        reject_unused("a task draws one batch, for which compiling does not pay", "compile")
+    if config.format == "png" and (len(run.data_spec.shape) != 3 or run.data_spec.shape[0] not in (1, 3)):
+        raise ValueError(
+            f"format=png needs images with 1 or 3 channels; the data have shape {run.data_spec.shape}: leave it out"
         )
-        if outside is not None and outside.notable:
-            warnings.warn(outside.advice, stacklevel=2)
-        coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)
-        if sampler.solver.batch_coupled and coupled:
-            console.console.print(f"- {coupled}", soft_wrap=True)
 
 
 def _use(config: DictConfig) -> None:
@@ -202,56 +192,6 @@ def _digest(data: bytes) -> str:
 
 def _rows(cond: dict[str, Tensor], index: slice) -> dict[str, Tensor]:
     return {key: value[index] for key, value in cond.items()}
-
-
-@torch.no_grad()
-def _frames(
-    config: DictConfig,
-    run: Run,
-    model: Denoiser,
-    trajectory: Trajectory,
-    cond: dict[str, Tensor],
-    path: Path,
-) -> None:
-    """Save two rows for each of the first samples: intermediate states, and the clean samples predicted from them.
-
-    Vectors, whose samples make one picture, get two rows for the whole batch.
-    """
-    last = len(trajectory.times) - 1
-    indices = sorted(
-        {round(i * last / max(config.trajectory_frames - 1, 1)) for i in range(config.trajectory_frames)}
-    )
-    if len(run.data_spec.shape) == 1:
-        _frames_of_point_clouds(run, model, trajectory, cond, indices, path)
-        return
-    rows: list[Tensor] = []
-    for i in range(min(4, len(trajectory.states[0]))):
-        x_t = torch.cat([trajectory.states[index][i : i + 1] for index in indices]).to(run.device)
-        t = torch.tensor([trajectory.times[index] for index in indices], dtype=torch.float64)
-        repeated = {key: value[[i] * len(indices)] for key, value in cond.items()}
-        prediction = run.bind(repeated, model)(x_t, t)
-        scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)  # VE's noise would only show its range
-        rows += [run.codec.decode_image(x_t / scale), run.codec.decode_image(prediction.x0)]
-    save_rows(rows, path)
-
-
-def _frames_of_point_clouds(
-    run: Run,
-    model: Denoiser,
-    trajectory: Trajectory,
-    cond: dict[str, Tensor],
-    indices: list[int],
-    path: Path,
-) -> None:
-    states, ends = [], []
-    for index in indices:
-        x_t = trajectory.states[index].to(run.device)
-        t = torch.tensor(trajectory.times[index], dtype=torch.float64)
-        prediction = run.bind(_rows(cond, slice(len(x_t))), model)(x_t, t)
-        scale = torch.sqrt(prediction.alpha**2 + prediction.sigma**2)
-        states.append(run.codec.decode_image(x_t / scale))
-        ends.append(run.codec.decode_image(prediction.x0))
-    save_panels([states, ends], path)
 
 
 def _texts(config: DictConfig, run: Run, cond: dict[str, Tensor]) -> dict[str, str]:
@@ -290,108 +230,6 @@ def _particles(effective: EffectiveSampleSize, n: int) -> dict[str, str]:
             stacklevel=2,
         )
     return {"effective sample size": f"{size:.1f} of {n}, in the worst step"}
-
-
-def _save(
-    config: DictConfig,
-    run: Run,
-    task: Task | None,
-    generated: GeneratedSamples,
-    save_frames: Callable[[Path], None],
-    details: dict[str, str],
-) -> None:
-    """Save the numbers, then the pictures, and report."""
-    out, x = Path(config.out), generated.x
-    numbers = out / "samples.npz"
-    arrays: dict[str, Any] = {"model_space": x.numpy(), "data": run.codec.decode(x).numpy()}
-    if task is not None:
-        arrays["given"] = torch.cat([image.cpu() for image in task.inputs]).numpy()
-    with writing(numbers) as file:
-        np.savez_compressed(file, **arrays)
-    folders = {"images": out / "images"} if config.format == "png" else {}
-    for folder in folders.values():
-        save_folder(run.codec.decode_image(x), folder)
-    quality = {} if task is None else _quality(run, task, x)
-    _save_about(config, run, generated, {**details, **quality})
-    pictures: dict[str, tuple[Path, Callable[[Path], None]]] = {
-        "picture": (out / "samples.png", partial(_picture, run, task, x)),
-    }
-    if config.gif:
-        pictures["animation"] = out / "trajectory.gif", partial(_animation, run, generated)
-    if config.trajectory_frames:
-        pictures["trajectory"] = out / "trajectory.png", save_frames
-    made = {what: path for what, (path, save) in pictures.items() if attempt(partial(save, path), path)}
-    console.print_table(
-        f"samples of {run.folder}",
-        {
-            "images": f"{config.n}",
-            **details,
-            "network evaluations per image": f"{generated.nfe:g}",
-            "seconds": f"{generated.seconds:.2f}",
-            "images/s": f"{config.n / generated.seconds:.2f}",
-            "trained on": f"{run.images:,} images",
-            **quality,
-        },
-        {"numbers": numbers, **folders, **made},
-    )
-    reports.after_samples(out, run.folder)
-
-
-def _save_about(config: DictConfig, run: Run, generated: GeneratedSamples, details: dict[str, str]) -> None:
-    """Save how the samples were drawn, and what that cost."""
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
-    about = {
-        "n": config.n,
-        "seed": config.seed,
-        "nfe": generated.nfe,
-        "seconds": generated.seconds,
-        "images_per_second": config.n / generated.seconds,
-        "trained_on_images": run.images,
-        "command": reports.command_line("sample"),
-        "details": details,
-        "settings": {
-            key: value
-            for key, value in settings.items()
-            if value is not None and key not in NOT_IN_ABOUT and (config.get("task") or key not in OF_TASKS)
-        },
-        "versions": build.versions(),
-    }
-    write(Path(config.out) / "samples.json", json.dumps(about, indent=1))
-
-
-def _picture(run: Run, task: Task | None, x: Tensor, path: Path) -> None:
-    if task is None:
-        save_samples(run.codec.decode_image(x), path)
-    else:
-        save_rows([_row(run, task, x)], path)
-
-
-def _animation(run: Run, generated: GeneratedSamples, path: Path) -> None:
-    """Save the trajectory of the first batch; its last frame is denoised."""
-    states = generated.trajectory.states
-    save_gif([run.codec.decode_image(frame) for frame in [*states, generated.x[: len(states[0])]]], path)
-
-
-def _row(run: Run, task: Task, x: Tensor) -> Tensor:
-    """Return inputs, results, and twice the standard deviation of random results, in levels of 255."""
-    decode = run.codec.decode_image
-    images = decode(x)
-    row = [*(decode(image.cpu()) for image in task.inputs), images[:MAX_RESULTS_SHOWN]]
-    if task.is_random and len(x) > 1:
-        row.append((2 * images.float().std(0, keepdim=True)).clamp(max=255).to(torch.uint8))
-    return torch.cat(row)
-
-
-def _quality(run: Run, task: Task, x: Tensor) -> dict[str, str]:
-    """Return the peak signal-to-noise ratio of the results and of their mean, where the reference is known."""
-    if task.reference is None:
-        return {}
-    images, truth = run.codec.decode_image(x), run.codec.decode_image(task.reference.cpu())
-    found = psnr(images, truth)
-    error = f" +- {float(found.std() / len(x) ** 0.5):.2f}" if len(x) > 1 else ""
-    mean = psnr(images.double().mean(0, keepdim=True), truth)
-    return {"PSNR": f"{float(found.mean()):.2f}{error} dB", "PSNR of the mean": f"{float(mean):.2f} dB"}
 
 
 main = Command(name="sample", function=sample)

@@ -13,16 +13,16 @@ from omegaconf import DictConfig
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli.app import require_int
 from sde_gen.cli.run import Run
-from sde_gen.training.execution import (
-    DEFAULT,
-    Check,
+from sde_gen.training.autotune import (
+    DEFAULT_THREADS,
+    Autotune,
     Chooser,
     Execution,
-    Fastest,
-    Given,
-    counts,
-    interruptible,
-    rows,
+    FixedExecution,
+    TimeCheck,
+    stoppable,
+    thread_counts,
+    trial_samples,
 )
 
 THREAD_VARS = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
@@ -61,20 +61,27 @@ def choice(threads: int | None, device: torch.device, stored: dict[str, Any] | N
     known = before if isinstance(before, bool) else None
     if threads is not None:
         measured = known is None and device.type == "cpu"
-        given = Fastest(threads=[threads]) if measured else Given(threads=threads, channels_last=known)
+        given = (
+            Autotune(threads=[threads]) if measured else FixedExecution(threads=threads, channels_last=known)
+        )
         return ThreadChoice(chooser=given, why=f"threads={threads}")
     if device.type != "cpu":
-        return ThreadChoice(chooser=Given(channels_last=known), why="PyTorch's default")
+        return ThreadChoice(chooser=FixedExecution(channels_last=known), why="PyTorch's default")
     variables = [name for name in THREAD_VARS if os.environ.get(name)]
     if variables:  # of two that differ, PyTorch follows one
-        decisive = next((name for name in variables if os.environ[name] == str(DEFAULT)), variables[0])
-        return ThreadChoice(chooser=Given(channels_last=known), why=f"{decisive}={os.environ[decisive]}")
+        decisive = next(
+            (name for name in variables if os.environ[name] == str(DEFAULT_THREADS)), variables[0]
+        )
+        return ThreadChoice(
+            chooser=FixedExecution(channels_last=known), why=f"{decisive}={os.environ[decisive]}"
+        )
     if isinstance(stored.get("threads"), int):
-        excess = f", more than the {DEFAULT} cores here: threads={DEFAULT} is faster, but other bits"
-        why = "as the training began" + (excess if stored["threads"] > DEFAULT else "")
-        return ThreadChoice(chooser=Given(threads=stored["threads"], channels_last=known), why=why)
+        excess = f", more than the {DEFAULT_THREADS} cores here: threads={DEFAULT_THREADS} is faster, but other bits"
+        why = "as the training began" + (excess if stored["threads"] > DEFAULT_THREADS else "")
+        return ThreadChoice(chooser=FixedExecution(threads=stored["threads"], channels_last=known), why=why)
     return ThreadChoice(
-        chooser=Fastest(threads=counts()), why=f"of {DEFAULT} the fastest number, measured at the start"
+        chooser=Autotune(threads=thread_counts()),
+        why=f"of {DEFAULT_THREADS} the fastest number, measured at the start",
     )
 
 
@@ -106,15 +113,15 @@ def in_use(config: DictConfig, run: Run) -> Iterator[str]:
         ValueError: threads is no positive whole number.
     """
     _check(config)
-    count = rows(run.data_spec.shape, config.get("batch_size", config.n))
+    count = trial_samples(run.data_spec.shape, config.get("batch_size", config.n))
     denoiser = run.bind(run.conditioning.null(count))
     x = torch.zeros(count, *run.data_spec.shape, device=run.device)
     t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
 
     @torch.no_grad()
-    def trial(execution: Execution, check: Check) -> None:
+    def trial(execution: Execution, check: TimeCheck) -> None:
         del execution
-        with interruptible(run.denoiser.net, check):
+        with stoppable(run.denoiser.net, check):
             denoiser(x, t)
 
     chosen = choice(config.threads, run.device)

@@ -135,7 +135,7 @@ def _bounded(node: Any, place: _Place) -> None:
 
 
 def _check(node: Any, kind: Any, place: _Place) -> None:
-    """Refuse a value that is not of the kind."""
+    """Raise an error for a value of another kind."""
     if isinstance(node, dict) and any(isinstance(key, str) and key.startswith("_") for key in node):
         _check_object(node, kind, place)
     elif isinstance(node, str) and "${" in node:

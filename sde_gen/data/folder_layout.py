@@ -93,7 +93,7 @@ def files(top: Path, *above: Path) -> Iterator[Path]:
     visited = {_identity(folder) for folder in above}
     waiting = deque([top])
     while waiting:
-        for place, folders, names in os.walk(waiting.popleft(), onerror=_refuse):
+        for place, folders, names in os.walk(waiting.popleft(), onerror=_raise_unreadable):
             folder = Path(place)
             if _identity(folder) in visited:
                 folders.clear()
@@ -160,7 +160,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
-        _refuse(error)
+        _raise_unreadable(error)
     folders = [name for name in names if (folder / name).is_dir()]
     rest = sorted(set(names) - set(folders))
     return [name for name in rest if Path(name).suffix.lower() in SUFFIXES], folders
@@ -171,7 +171,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _refuse(error: OSError) -> NoReturn:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise ValueError(
         f"{error.filename} cannot be read ({error.strerror}); change its permissions, or leave it out"
     ) from error

@@ -122,9 +122,15 @@ def _samples(path: Path, field: str) -> dict[str, tuple[_Image, int]]:
                 )
         with _described(path):
             archive = tarfile.open(fileobj=file, mode="r:")
+        tar = _TarFile(path, archive)
         while (member := _next(path, archive)) is not None:
-            if member.isreg():
-                _sort(path, archive, member, field, images, labels)
+            if not member.isreg() or _is_hidden(member.name):
+                continue
+            key, suffix = _key(member.name)
+            if suffix in SUFFIXES:
+                _add_image(tar, member, key, images)
+            elif suffix in ("cls", "json"):
+                _add_label(tar, member, key, None if suffix == "cls" else field, labels)
         file.seek(archive.offset)
         if file.read(512) != bytes(512):  # tarfile also accepts other content as the end
             raise ValueError(
@@ -156,55 +162,81 @@ def _next(path: Path, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
     return member
 
 
-def _sort(
-    path: Path,
-    archive: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    field: str,
-    images: dict[str, _Image],
-    labels: dict[str, int],
+class _TarFile(NamedTuple):
+    """An open tar file and its path, for messages."""
+
+    path: Path
+    archive: tarfile.TarFile
+
+    def content(self, member: tarfile.TarInfo, size: int) -> bytes:
+        """Return the first bytes of a member."""
+        stream = self.archive.extractfile(member)
+        assert stream is not None, "a file"
+        with _described(self.path):
+            return stream.read(size)
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a member is hidden, such as ``._a.png``."""
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+
+
+def _key(name: str) -> tuple[str, str]:
+    """Return key and lower-case suffix of a member, which its name has before and after the first dot."""
+    folder, _, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return f"{folder}/{stem}" if folder else stem, suffix.lower()
+
+
+def _add_image(tar: _TarFile, member: tarfile.TarInfo, key: str, images: dict[str, _Image]) -> None:
+    """Add an image to those of all keys.
+
+    Raises:
+        ValueError: the key has an image already, or the member is not one.
+    """
+    if key in images:
+        raise ValueError(f"{tar.path}: sample {key} has two images, {images[key].name} and {member.name}")
+    if member.issparse():
+        raise ValueError(f"{tar.path}: {member.name} is a sparse file; pack it without --sparse")
+    if not tar.content(member, 4).startswith(IMAGES):
+        raise ValueError(
+            f"{tar.path}: {member.name} is not a PNG, JPEG or WebP image; leave it out of the shard"
+        )
+    images[key] = _Image(member.name, member.offset_data, member.size)
+
+
+def _add_label(
+    tar: _TarFile, member: tarfile.TarInfo, key: str, field: str | None, labels: dict[str, int]
 ) -> None:
-    """Add a member to the images or labels of its key; hidden ones, such as ``._a.png``, are ignored."""
-    if any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/")):
+    """Add a label to those of all keys.
+
+    Arguments:
+        tar: the file.
+        member: a file with a number, or with JSON.
+        key: key of the sample.
+        field: name of the label in JSON, whose absence means no label; None for a file with a number.
+        labels: labels by key.
+
+    Raises:
+        ValueError: the key has another label already, or the member has none.
+    """
+    if member.size > LONGEST:
+        raise ValueError(
+            f"{tar.path}: {member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard"
+        )
+    text = tar.content(member, member.size)
+    try:
+        value = int(text) if field is None else json.loads(text).get(field)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{tar.path}: {member.name} contains no label ({error})") from error
+    if value is None:
         return
-    folder, _, name = member.name.rpartition("/")
-    stem, _, suffix = name.partition(".")
-    key, suffix = f"{folder}/{stem}" if folder else stem, suffix.lower()
-    if suffix in SUFFIXES:
-        if key in images:
-            raise ValueError(f"{path}: sample {key} has two images, {images[key].name} and {member.name}")
-        if member.issparse():
-            raise ValueError(f"{path}: {member.name} is a sparse file; pack it without --sparse")
-        if not _content(path, archive, member, 4).startswith(IMAGES):
-            raise ValueError(
-                f"{path}: {member.name} is not a PNG, JPEG or WebP image; leave it out of the shard"
-            )
-        images[key] = _Image(member.name, member.offset_data, member.size)
-    elif suffix in ("cls", "json"):
-        if member.size > LONGEST:
-            raise ValueError(
-                f"{path}: {member.name} has {member.size:,} bytes, too many for a label; leave it out of the shard"
-            )
-        text = _content(path, archive, member, member.size)
-        try:
-            value = int(text) if suffix == "cls" else json.loads(text).get(field)
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path}: {member.name} contains no label ({error})") from error
-        if value is None:
-            return
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
-            raise ValueError(
-                f"{path}: {member.name} has the label {value!r}; labels are integers from 0 to 2^31 - 1"
-            )
-        if labels.setdefault(key, value) != value:
-            raise ValueError(f"{path}: sample {key} has two labels, {labels[key]} and {value}")
-
-
-def _content(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes:
-    stream = archive.extractfile(member)
-    assert stream is not None, "a file"
-    with _described(path):
-        return stream.read(size)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise ValueError(
+            f"{tar.path}: {member.name} has the label {value!r}; labels are integers from 0 to 2^31 - 1"
+        )
+    if labels.setdefault(key, value) != value:
+        raise ValueError(f"{tar.path}: sample {key} has two labels, {labels[key]} and {value}")
 
 
 def name_of(path: Path, offset: int) -> str:

@@ -9,8 +9,8 @@ from sde_gen.grid.iddpm import IDDPM
 from sde_gen.grid.karras import Karras
 from sde_gen.grid.listed import Listed, ListedLogSNRs, ListedRatios
 from sde_gen.grid.log_snr import LogSNR
+from sde_gen.grid.process_time import ProcessTime
 from sde_gen.grid.quadratic import Quadratic
-from sde_gen.grid.time_of import TimeOf
 from sde_gen.grid.uniform import Uniform
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "ListedLogSNRs",
     "ListedRatios",
     "LogSNR",
+    "ProcessTime",
     "Quadratic",
-    "TimeOf",
     "Uniform",
 ]
 

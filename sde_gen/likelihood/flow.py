@@ -55,7 +55,7 @@ def log_prob(
     divergence: Divergence = Hutchinson(),
     noise: Noise = NO_NOISE,
     prior: LogDensity | None = None,
-    clock: FlowVariable | None = None,
+    variable: FlowVariable | None = None,
 ) -> LogProb:
     r"""Evaluate the log-density of samples at t_min under the probability flow.
 
@@ -63,7 +63,7 @@ def log_prob(
         \log p_{t_{min}}(x) = \log p_1(x_1) + \int_{t_{min}}^1 \nabla \cdot \dot x\, dt, \qquad
         \dot x = \alpha' \hat x_0 + \sigma' \hat\epsilon
 
-    The integral is taken in the clock's variable u, of samples y = x / s(u) in units of the data,
+    The integral is taken in a time variable u, of samples y = x / s(u) in units of the data,
 
     .. math::
         \log p_{t_{min}}(x) = \log p_1(x_1) + D \log \frac{s(u_1)}{s(u_0)}
@@ -87,7 +87,7 @@ def log_prob(
         divergence: exact or estimated.
         noise: source of the divergence's probes; an exact divergence needs none.
         prior: distribution of x_1; None uses the prior of the process.
-        clock: the variable of integration; None uses the angle variable, in which the flow is smooth
+        variable: the time variable of integration; None uses the angle variable, in which the flow is smooth
             from data to noise and the same for every process.
 
     Raises:
@@ -106,11 +106,11 @@ def log_prob(
             f"no gradients flow through {type(integrator).__name__}; call it under torch.no_grad(), "
             "or take another integrator (adams, runge_kutta, torch_diffeq)"
         )
-    clock = AngleVariable(sde, MIDDLE) if clock is None else clock
+    variable = AngleVariable(sde, MIDDLE) if variable is None else variable
     ends = torch.tensor([sde.t_min, 1.0], dtype=torch.float64)
-    u0, u1 = clock.read(ends).tolist()
-    s0, s1 = clock.rates(ends).scale
-    flow = Flow(denoiser, clock, divergence.prepare(x, noise, smooth=integrator.adaptive))
+    u0, u1 = variable.from_time(ends).tolist()
+    s0, s1 = variable.coefficients(ends).scale
+    flow = Flow(denoiser, variable, divergence.prepare(x, noise, smooth=integrator.adaptive))
     zero = torch.zeros(len(x), divergence.num_probes, dtype=torch.float64, device=x.device)
     y, gain = integrator.integrate(flow, (x / s0, zero), u0, u1)
     z = s1 * y
@@ -130,17 +130,17 @@ class Count:
 
 @dataclass(frozen=True)
 class Flow(Field):
-    """The probability flow in a clock's variable, and its divergence per dimension.
+    """The probability flow in a time variable, and its divergence per dimension.
 
     Arguments:
         denoiser: the model.
-        clock: the variable.
+        variable: the time variable.
         divergence: evaluates field and divergence.
         count: of the evaluations.
     """
 
     denoiser: Denoiser
-    clock: FlowVariable
+    variable: FlowVariable
     divergence: DivergenceEvaluator
     count: Count = field(default_factory=Count)
 
@@ -152,8 +152,8 @@ class Flow(Field):
 
     def at(self, u: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the field y -> dy/du at u with shape () or (b,)."""
-        t = self.clock.time(u).clamp(self.denoiser.sde.t_min, 1.0)
-        scale, x0, eps = self.clock.rates(t)
+        t = self.variable.to_time(u).clamp(self.denoiser.sde.t_min, 1.0)
+        scale, x0, eps = self.variable.coefficients(t)
 
         def slope(y: Tensor) -> Tensor:
             prediction = self.denoiser(broadcast_like(scale, y) * y, t)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sde_gen.model.embedding import Features
 from sde_gen.model.text.encoder import TextEncoder, TextFeatures, TextTransformer
 from sde_gen.model.transformer.layers import dense
 
@@ -123,6 +125,59 @@ class ConditionalNetwork(nn.Module):
         return torch.cat([x, image.to(x.dtype)], dim=1)
 
 
+class EmbeddedNetwork(ConditionalNetwork):
+    """Base of networks whose blocks see one embedding: of noise label, class, vector and text.
+
+    A subclass makes ``embedding``, the features of a noise label, and ``embed``, its layers, and defines
+    :meth:`apply_blocks`.
+    """
+
+    embedding: Features
+    embed: nn.Module
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
+        """Apply the network.
+
+        Arguments:
+            x: events with shape (B, C, *sides).
+            c_noise: noise labels with shape (B,).
+            label: classes with shape (B,); None stands for the null class.
+            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
+            tokens: texts with shape (B, L), padded with zeros.
+            image: condition images with shape (B, inputs.image, *sides).
+
+        Returns:
+            (B, outputs * C, *sides).
+        """
+        text = self.encode_text(tokens, x)
+        embedding = self.embed_conditions(
+            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+        )
+        return self.apply_blocks(self.with_image(x, image), F.silu(embedding), text)
+
+    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Apply all but the embeddings.
+
+        Arguments:
+            x: events and condition images with shape (B, C + inputs.image, *sides).
+            embedding: embedding of noise label and conditions with shape (B, features), after SiLU.
+            text: features of the texts; None for a network without texts.
+
+        Returns:
+            (B, outputs * C, *sides).
+        """
+        raise NotImplementedError
+
+
 def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | None) -> Tensor:
     """Add the class embedding to an embedding (B, E); None selects the null class, the last row.
 
@@ -130,7 +185,7 @@ def with_class(embedding: Tensor, classes: nn.Embedding | None, label: Tensor | 
         ValueError: a label was given to a network without classes.
     """
     if classes is None:
-        refuse_label(label)
+        reject_label(label)
         return embedding
     rows = label
     if rows is None:
@@ -150,7 +205,7 @@ def check_image_shape(network: str, shape: Sequence[int]) -> None:
         raise ValueError(f"shape={tuple(shape)}: {network} takes images (C, H, W) alone; use model={others}")
 
 
-def refuse_label(label: Tensor | None) -> None:
+def reject_label(label: Tensor | None) -> None:
     """Raise ValueError where a network without classes was given one."""
     if label is not None:
         raise ValueError("a label was given to a network without classes; train one with conditioning=label")

@@ -8,18 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sde_gen.noise import random
+from sde_gen.noise import counter_based
 
-Place = tuple[int, int]
+Cell = tuple[int, int]
 """Level and number of a cell, ``[number, number + 1] 2^-level``."""
 
-WHOLE = 2**32, 0
-"""The place of the path's end. Not a cell, and not the number of a fresh draw."""
+PATH_END = 2**32, 0
+"""Draw of the end of the path. No cell has this level, and no independent draw this number."""
 
 
-def weights(u: float, depth: int) -> dict[Place, float]:
+def weights(u: float, depth: int) -> dict[Cell, float]:
     """Return the weights of the draws of all cells around a time in the path there."""
-    result: dict[Place, float] = {WHOLE: u}
+    result: dict[Cell, float] = {PATH_END: u}
     halvings = levels(u, depth)
     for level in range(halvings + 1):
         number = math.floor(math.ldexp(u, level))
@@ -44,21 +44,26 @@ def in_one_cell(u: float, v: float, depth: int) -> bool:
 
 
 class BrownianPath:
-    """Draws (B, D) of places, cached between calls; buffers are reused."""
+    """Draws of the cells of Brownian paths, cached between calls; buffers are reused.
 
-    def __init__(self, roots: random.Words, dim: int) -> None:
+    Arguments:
+        roots: a key per path with shape (B,).
+        dim: numbers D of a sample.
+    """
+
+    def __init__(self, roots: counter_based.Keys, dim: int) -> None:
         self.dim = dim
         self._roots = roots
-        self._kept: dict[Place, NDArray[np.float32]] = {}
+        self._kept: dict[Cell, NDArray[np.float32]] = {}
 
-    def __call__(self, places: list[Place]) -> Iterator[Tensor]:
-        """Return the draws of places, float32, and drop all others from the cache."""
+    def __call__(self, cells: list[Cell]) -> Iterator[Tensor]:
+        """Return the draws of cells, float32, and drop all others from the cache."""
         count = len(self._roots)
-        buffers = [self._kept.pop(place) for place in set(self._kept) - set(places)]
-        new = [place for place in places if place not in self._kept]
+        buffers = [self._kept.pop(cell) for cell in set(self._kept) - set(cells)]
+        new = [cell for cell in cells if cell not in self._kept]
         level, number = np.array(new, dtype=np.uint64).reshape(-1, 2).T[:, :, None]
-        keys = random.keys(self._roots, level, number)  # (places, B)
-        together = max(1, random.CHUNK // max(1, count * self.dim))
+        keys = counter_based.derive_keys(self._roots, level, number)  # (cells, B)
+        together = max(1, counter_based.CHUNK // max(1, count * self.dim))
         for start in range(0, len(new), together):
             some = new[start : start + together]
             out = (
@@ -66,9 +71,9 @@ class BrownianPath:
                 if buffers and together == 1
                 else np.empty((len(some) * count, self.dim), np.float32)
             )
-            random.normals(keys[start : start + together].ravel(), out)
+            counter_based.normals(keys[start : start + together].ravel(), out)
             self._kept.update(zip(some, out.reshape(len(some), count, self.dim), strict=True))
-        return (torch.from_numpy(self._kept[place]) for place in places)
+        return (torch.from_numpy(self._kept[cell]) for cell in cells)
 
 
 def clamp_time(u: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sde_gen.noise import brownian, random
+from sde_gen.noise import brownian, counter_based
 from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.broadcasting import to_device
 
@@ -112,7 +112,9 @@ class PerSample(Checked):
         for seed in self.seeds:
             if not 0 <= seed < 2**64:
                 raise ValueError(f"seed={seed} must lie in [0, 2^64); spawn_seeds makes such seeds")
-        self._roots = random.keys(np.array(self.seeds, dtype=np.uint64), random.word(0))
+        self._roots = counter_based.derive_keys(
+            np.array(self.seeds, dtype=np.uint64), counter_based.as_key(0)
+        )
         self._draws = 0
 
     def __call__(self, x: Tensor, u0: float, u1: float) -> Tensor:
@@ -123,18 +125,18 @@ class PerSample(Checked):
     def normal(self, x: Tensor) -> Tensor:
         """Draw N(0, I) like x, row i from stream i."""
         rows = np.empty((len(x), math.prod(x.shape[1:])), dtype=np.float32)
-        random.normals(self._next(x), rows)
+        counter_based.normals(self._next(x), rows)
         return to_device(torch.from_numpy(rows).reshape(x.shape), x.device, x.dtype)
 
     def uniform(self, x: Tensor) -> Tensor:
         """Draw one uniform number per sample, number i from stream i."""
-        return to_device(torch.from_numpy(random.uniforms(self._next(x))), x.device)
+        return to_device(torch.from_numpy(counter_based.uniforms(self._next(x))), x.device)
 
-    def _next(self, x: Tensor) -> random.Words:
+    def _next(self, x: Tensor) -> counter_based.Keys:
         """The keys of the next draw."""
         self._check(x)
         self._draws += 1
-        return random.keys(self._roots, random.word(self._draws))
+        return counter_based.derive_keys(self._roots, counter_based.as_key(self._draws))
 
     def _check(self, x: Tensor) -> None:
         if len(x) != len(self.seeds):
@@ -193,9 +195,9 @@ class Brownian(PerSample):
                 f"give Brownian a depth above {self.depth}, or the grid fewer steps"
             )
         scale = 1 / math.sqrt(abs(end - start))
-        weights = {place: scale * weight for place, weight in brownian.weights(end, self.depth).items()}
-        for place, weight in brownian.weights(start, self.depth).items():
-            weights[place] = weights.get(place, 0.0) - scale * weight
+        weights = {cell: scale * weight for cell, weight in brownian.weights(end, self.depth).items()}
+        for cell, weight in brownian.weights(start, self.depth).items():
+            weights[cell] = weights.get(cell, 0.0) - scale * weight
         if self._drawn.dim != math.prod(x.shape[1:]):
             self._drawn = brownian.BrownianPath(self._roots, math.prod(x.shape[1:]))
         increment = torch.zeros(len(x), self._drawn.dim)

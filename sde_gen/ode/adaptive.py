@@ -122,7 +122,7 @@ def integrate_adaptive(
             shortest step.
     """
     variable, count = method.variable(model), len(x)
-    knots = variable.read(times)
+    knots = variable.from_time(times)
     start, end, length = knots[0], knots[-1], float((knots[-1] - knots[0]).abs())
     x, slope, has_slope = x.clone(), torch.empty_like(x), torch.zeros(count, dtype=torch.bool)
     u, t = start.repeat(count), times[0].repeat(count)
@@ -170,7 +170,7 @@ def propose(
     end, (low, high) = knots[-1], sorted((float(times[0]), float(times[-1])))
     last = (end - u).abs() <= 1.001 * h
     v = torch.where(last, end, u + torch.copysign(h, end - u))
-    s = torch.where(last, times[-1], variable.time(v).clamp(low, high))
+    s = torch.where(last, times[-1], variable.to_time(v).clamp(low, high))
     return Interval(u, v, t, s)
 
 
@@ -215,7 +215,7 @@ class DenseOutput:
     """
 
     def __init__(self, variable: TimeVariable, x: Tensor, times: Tensor) -> None:
-        self.times, self.knots = times, variable.read(times)
+        self.times, self.knots = times, variable.from_time(times)
         self.states = x.repeat(len(times), *[1] * x.ndim)
 
     def __call__(self, step: Step) -> None:

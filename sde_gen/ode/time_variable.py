@@ -24,23 +24,23 @@ class TimeVariable(Checked, abc.ABC):
     """A monotone variable u in place of time, in which steps are taken."""
 
     @abc.abstractmethod
-    def read(self, t: Tensor) -> Tensor:
-        """The variable at times."""
+    def from_time(self, t: Tensor) -> Tensor:
+        """Return the variable at times."""
 
     @abc.abstractmethod
-    def time(self, u: Tensor) -> Tensor:
-        """The times at which the variable is u."""
+    def to_time(self, u: Tensor) -> Tensor:
+        """Return the times at which the variable is u."""
 
 
 @dataclass(frozen=True)
 class Identity(TimeVariable):
     """The identity, u = t."""
 
-    def read(self, t: Tensor) -> Tensor:
+    def from_time(self, t: Tensor) -> Tensor:
         """Return the argument unchanged, as u = t."""
         return t
 
-    def time(self, u: Tensor) -> Tensor:
+    def to_time(self, u: Tensor) -> Tensor:
         """Return the argument unchanged, as u = t."""
         return u
 
@@ -56,7 +56,7 @@ class FlowVariable(TimeVariable):
     sde: SDE
 
     @abc.abstractmethod
-    def rates(self, t: Tensor) -> FlowCoefficients:
+    def coefficients(self, t: Tensor) -> FlowCoefficients:
         """Return the scale of x and the coefficients of the slope at the times t."""
 
 
@@ -64,7 +64,7 @@ class FlowVariable(TimeVariable):
 class DiffusionTime(Identity, FlowVariable):
     r"""Time itself: ``dx/dt = alpha' x_0 + sigma' eps``."""
 
-    def rates(self, t: Tensor) -> FlowCoefficients:
+    def coefficients(self, t: Tensor) -> FlowCoefficients:
         """Return scale 1 and the derivatives of alpha and sigma."""
         return FlowCoefficients(torch.ones_like(t), self.sde.alpha_dot(t), self.sde.sigma_dot(t))
 
@@ -89,17 +89,17 @@ class AngleVariable(FlowVariable):
 
     middle: float
 
-    def read(self, t: Tensor) -> Tensor:
-        """``arctan sqrt(sigma / (m alpha))``."""
+    def from_time(self, t: Tensor) -> Tensor:
+        """Return ``arctan sqrt(sigma / (m alpha))``."""
         alpha, sigma = self.sde.marginal(t)
         return torch.atan2(sigma.sqrt(), (self.middle * alpha).sqrt())
 
-    def time(self, u: Tensor) -> Tensor:
+    def to_time(self, u: Tensor) -> Tensor:
         """Return the time at which ``sigma / alpha = m tan^2 u``."""
         return self.sde.t_from_log_snr(-2 * math.log(self.middle) - 4 * torch.log(torch.tan(u)))
 
-    def rates(self, t: Tensor) -> FlowCoefficients:
-        """``alpha + sigma / m``; ``-sin 2u`` and ``m sin 2u``."""
+    def coefficients(self, t: Tensor) -> FlowCoefficients:
+        """Return ``alpha + sigma / m``, ``-sin 2u`` and ``m sin 2u``."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / self.middle
         scale = alpha + noise
@@ -117,10 +117,10 @@ class HalfLogSNR(TimeVariable):
 
     sde: SDE
 
-    def read(self, t: Tensor) -> Tensor:
-        """Half of the log-SNR."""
+    def from_time(self, t: Tensor) -> Tensor:
+        """Return half of the log-SNR."""
         return 0.5 * self.sde.log_snr(t)
 
-    def time(self, u: Tensor) -> Tensor:
+    def to_time(self, u: Tensor) -> Tensor:
         """Return the time at which ``log_snr = 2 lam``."""
         return self.sde.t_from_log_snr(2 * u)

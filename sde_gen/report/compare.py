@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from sde_gen.report import result_sections, training_sections
-from sde_gen.report.page import Section, Tile, joined, part, render, table, write
+from sde_gen.report.page import Section, joined, part, render, table, write
 from sde_gen.report.pictures import Budget
 from sde_gen.report.plot import PM, Series, interval_plot, line_plot
 from sde_gen.report.run_folder import Result, RunFolder, as_number, read
@@ -165,46 +165,37 @@ def write_comparison(comparison: RunComparison, path: Path) -> None:
     """
     pictures = Budget()
     header, rows = comparison.summary()
-    settings = comparison.differences()
-    count = len(settings)
     sections = [
         Section(title="Runs", body=table(rows, header, numeric=True), wide=True),
-        Section(
-            title=f"Settings that differ ({count})",
-            body=table(settings, ["setting", *comparison.names]) if count else part("note", text="none"),
-            wide=True,
-        ),
+        _settings(comparison),
         *_curves(comparison),
         *_metrics(comparison),
         _solver_errors(comparison),
         _samples(comparison, pictures),
-        Section(
-            title="Commands",
-            body=table(
-                [
-                    (name, run.command)
-                    for name, run in zip(comparison.names, comparison.runs, strict=True)
-                    if run.command
-                ]
-            ),
-            folded=True,
-        ),
-        Section(
-            title="What could not be shown",
-            body=joined(
-                *(
-                    part("note", text=f"{name}: {note}")
-                    for name, run in zip(comparison.names, comparison.runs, strict=True)
-                    for note in run.notes
-                ),
-                *(part("note", text=note) for note in pictures.notes),
-            ),
-            wide=True,
-        ),
+        _commands(comparison),
+        _notes(comparison, pictures),  # last: the pictures before it may add notes
     ]
-    tiles: list[Tile] = []
     title = f"Comparison of {len(comparison.runs)} runs"
-    write(path, render(title=title, lead=", ".join(comparison.names), tiles=tiles, sections=sections))
+    write(path, render(title=title, lead=", ".join(comparison.names), tiles=[], sections=sections))
+
+
+def _settings(comparison: RunComparison) -> Section:
+    settings = comparison.differences()
+    body = table(settings, ["setting", *comparison.names]) if settings else part("note", text="none")
+    return Section(title=f"Settings that differ ({len(settings)})", body=body, wide=True)
+
+
+def _commands(comparison: RunComparison) -> Section:
+    runs = zip(comparison.names, comparison.runs, strict=True)
+    rows = [(name, run.command) for name, run in runs if run.command]
+    return Section(title="Commands", body=table(rows), folded=True)
+
+
+def _notes(comparison: RunComparison, pictures: Budget) -> Section:
+    runs = zip(comparison.names, comparison.runs, strict=True)
+    notes = [f"{name}: {note}" for name, run in runs for note in run.notes] + list(pictures.notes)
+    body = joined(*(part("note", text=note) for note in notes))
+    return Section(title="What could not be shown", body=body, wide=True)
 
 
 def _curves(comparison: RunComparison) -> list[Section]:

@@ -40,12 +40,12 @@ class Cubic:
         return t.double() - knots[piece], coefficients[:, piece].unbind()
 
 
-def smooth(knots: Array, values: Array) -> Cubic:
+def cubic_spline(knots: Array, values: Array) -> Cubic:
     """Interpolate with two continuous derivatives: the not-a-knot cubic spline (de Boor, 1978, chapter 4)."""
     return _cubic(CubicSpline(knots, values))
 
 
-def increasing(knots: Array, values: Array) -> Cubic:
+def increasing_cubic(knots: Array, values: Array) -> Cubic:
     """Interpolate increasing values by an increasing function.
 
     The cubic spline wherever it increases by itself, which on smooth tables is everywhere; elsewhere its

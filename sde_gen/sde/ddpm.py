@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sde_gen.sde._spline import Cubic, increasing
+from sde_gen.sde._spline import Cubic, increasing_cubic
 from sde_gen.sde.base import SDE
 
 MOST_STEPS = 100_000
@@ -107,7 +107,7 @@ class DDPM(SDE):
     def integral(self) -> Cubic:
         """B(t), minus the logarithm of alpha-bar."""
         values = np.append(0.0, -np.cumsum(np.log1p(-np.array(self.betas))))
-        return increasing(np.linspace(0, 1, len(values)), values)
+        return increasing_cubic(np.linspace(0, 1, len(values)), values)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return ``alpha(t) = exp(-B / 2)``."""

@@ -46,7 +46,7 @@ class Table(Checked):
 
     @cached_property
     def _spline(self) -> _spline.Cubic:
-        return _spline.smooth(np.array(self.times), np.array(self.values))
+        return _spline.cubic_spline(np.array(self.times), np.array(self.values))
 
     def __call__(self, t: Tensor) -> Tensor:
         """Value at times of any shape."""

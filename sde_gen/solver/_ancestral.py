@@ -92,7 +92,7 @@ class AncestralTwoStage(TableSolver[AncestralCoefficients]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and ascending times with noise."""
+        """Raise an error for a start where rho is infinite, and for ascending times with noise."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())

@@ -19,7 +19,7 @@ from torch import Tensor
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import SDE
-from sde_gen.solver._lagrange import adams, at
+from sde_gen.solver._lagrange import adams_weights, values_at
 from sde_gen.solver._validation import require_signal
 
 
@@ -138,12 +138,16 @@ class X0Integral(FlowIntegral):
         c = 1 + self.eta2
         noisy = (torch.minimum(self.lam[start], self.lam[end]) < 0).unsqueeze(-1)
         nodes = nodes.masked_fill(~noisy & self.lam[nodes].isinf(), -1)
-        in_lam = adams(lambda u: self.kernel(u, end), at(self.lam, nodes), self.lam[start], self.lam[end])
+        in_lam = adams_weights(
+            lambda u: self.kernel(u, end), values_at(self.lam, nodes), self.lam[start], self.lam[end]
+        )
         if not bool(self.lam.isinf().any()):
             return in_lam
         y, sigma = self.alpha / self.sigma, self.sigma[end].unsqueeze(-1)
         y_s = y[end].unsqueeze(-1)
-        in_y = adams(lambda u: c * sigma * (u / y_s) ** self.eta2, at(y, nodes), y[start], y[end])
+        in_y = adams_weights(
+            lambda u: c * sigma * (u / y_s) ** self.eta2, values_at(y, nodes), y[start], y[end]
+        )
         return torch.where(noisy, in_y, in_lam)
 
 
@@ -173,5 +177,5 @@ class EpsIntegral(FlowIntegral):
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Integrate the interpolating polynomials in lam, exactly."""
-        places = at(self.lam, nodes), self.lam[start], self.lam[end]
-        return adams(lambda u: self.kernel(u, end), *places)
+        places = values_at(self.lam, nodes), self.lam[start], self.lam[end]
+        return adams_weights(lambda u: self.kernel(u, end), *places)

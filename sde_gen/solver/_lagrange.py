@@ -19,13 +19,13 @@ _U, _DU = (torch.from_numpy(a) for a in legendre.leggauss(32))
 
 
 def quadrature(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and weights of integrals: (R,), (R,) -> (R, Q), (R, Q); the weights' sign is that of end - start."""
+    """Return points and weights of integrals: (R,), (R,) -> (R, Q), (R, Q); weights have the sign of end - start."""
     half = (0.5 * (end - start)).unsqueeze(-1)
     return start.unsqueeze(-1) + half * (1 + _U), half * _DU
 
 
 def lagrange(nodes: Tensor, u: Tensor) -> Tensor:
-    """The polynomials that are 1 at one node and 0 at the others.
+    """Evaluate the polynomials that are 1 at one node and 0 at the others.
 
     Arguments:
         nodes: distinct nodes with shape (R, k); NaN where a row has fewer.
@@ -41,8 +41,8 @@ def lagrange(nodes: Tensor, u: Tensor) -> Tensor:
     return ratios.masked_fill(missing[:, None, others], 1).prod(-1).masked_fill(missing[:, None], 0)
 
 
-def adams(kernel: Callable[[Tensor], Tensor], nodes: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    r"""The weights ``w_j = int_start^end kernel(u) l_j(u) du``, with shape (R, k).
+def adams_weights(kernel: Callable[[Tensor], Tensor], nodes: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    r"""Return the weights ``w_j = int_start^end kernel(u) l_j(u) du``, with shape (R, k).
 
     Arguments:
         kernel: smooth function of u with shape (R, Q), all in the variable of the polynomials.
@@ -54,11 +54,11 @@ def adams(kernel: Callable[[Tensor], Tensor], nodes: Tensor, start: Tensor, end:
     return torch.einsum("rq,rqk->rk", kernel(u) * du, lagrange(nodes, u))
 
 
-def window(newest: Tensor, count: int) -> Tensor:
-    """Indices of nodes, newest first, with shape (R, count): ``newest - j``, and -1 before the grid's begin."""
+def node_indices(newest: Tensor, count: int) -> Tensor:
+    """Return indices of nodes, newest first, with shape (R, count): ``newest - j``, and -1 before the grid's begin."""
     return (newest.unsqueeze(-1) - torch.arange(count)).clamp(min=-1)
 
 
-def at(values: Tensor, index: Tensor) -> Tensor:
+def values_at(values: Tensor, index: Tensor) -> Tensor:
     """Pick values along a grid by index; NaN where the index is -1."""
     return torch.where(index < 0, torch.nan, values[index])

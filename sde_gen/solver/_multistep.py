@@ -19,7 +19,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import FlowIntegral
-from sde_gen.solver._lagrange import window
+from sde_gen.solver._lagrange import node_indices
 from sde_gen.solver._table import History, TableSolver
 
 
@@ -70,7 +70,7 @@ class MultistepSolver(TableSolver[StepCoefficients]):
     integral: ClassVar[type[FlowIntegral]]
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids on which the integral does not exist."""
+        """Raise an error for grids on which the integral does not exist."""
         self.integral.check(type(self).__name__, model, times)
 
     def prepare(self, sde: SDE, times: Tensor) -> list[StepCoefficients]:
@@ -159,7 +159,7 @@ def adams_bashforth(integral: FlowIntegral, order: int, steps: int) -> list[Step
         w_{ij} = \int_{t_i}^{t_{i+1}} k(u)\, \ell_j(u)\, du
     """
     i = torch.arange(steps)
-    weights = limit_extrapolation(integral, i, i + 1, window(i, min(order, steps))).tolist()
+    weights = limit_extrapolation(integral, i, i + 1, node_indices(i, min(order, steps))).tolist()
     x_coef: list[float] = integral.x_coef(i, i + 1).tolist()
     return [StepCoefficients(a, w[: n + 1]) for n, (a, w) in enumerate(zip(x_coef, weights, strict=True))]
 

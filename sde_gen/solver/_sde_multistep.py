@@ -113,7 +113,7 @@ class SDEMultistepSolver(TableSolver[tuple[StepCoefficients, float]]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise toward larger times, and grids on which the integral does not exist."""
+        """Raise an error for noise toward larger times, and for grids on which the integral does not exist."""
         self.integral.check(type(self).__name__, model, times)
         if self.eta > 0:
             require_descent(type(self).__name__, times)

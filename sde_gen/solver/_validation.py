@@ -11,7 +11,7 @@ MAX_ETA = 10.0
 
 
 def require_eta(eta: float) -> None:
-    """Refuse an invalid strength of noise.
+    """Raise an error for an invalid strength of noise.
 
     Arguments:
         eta: how much of the forward process' noise is put back.
@@ -26,7 +26,7 @@ def require_eta(eta: float) -> None:
 
 
 def require_int(least: int, **numbers: int) -> None:
-    """Refuse numbers of times that are not whole, or too small.
+    """Raise an error for numbers that are not integers, or too small.
 
     Arguments:
         least: the smallest that is allowed.
@@ -41,7 +41,7 @@ def require_int(least: int, **numbers: int) -> None:
 
 
 def require_order(allowed: tuple[int, ...], hint: str = "", **orders: int) -> None:
-    """Refuse an order that a method does not have.
+    """Raise an error for an order that a method does not have.
 
     Arguments:
         allowed: the orders it has.
@@ -58,7 +58,7 @@ def require_order(allowed: tuple[int, ...], hint: str = "", **orders: int) -> No
 
 
 def require_steps(name: str, solver: Solver) -> None:
-    """Refuse an adaptive solver where one is needed that steps through the grid.
+    """Raise an error for an adaptive solver where one is needed that steps through the grid.
 
     Arguments:
         name: of the argument.
@@ -74,7 +74,7 @@ def require_steps(name: str, solver: Solver) -> None:
 
 
 def require_descent(solver: str, times: Tensor) -> None:
-    """Refuse to draw noise toward larger times.
+    """Raise an error for noise toward larger times.
 
     Arguments:
         solver: name of the solver, for the message.
@@ -91,7 +91,7 @@ def require_descent(solver: str, times: Tensor) -> None:
 
 
 def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
-    """Refuse to start a solver that needs g(t) where g(t) is infinite.
+    """Raise an error for a solver that needs g(t) at a start where g(t) is infinite.
 
     Arguments:
         solver: name of the solver, for the message.
@@ -110,7 +110,7 @@ def require_finite_diffusion(solver: str, model: Denoiser, t: Tensor) -> None:
 
 
 def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
-    """Refuse to start a solver that works in x / alpha where alpha is zero.
+    """Raise an error for a solver that works in x / alpha at a start where alpha is zero.
 
     Arguments:
         solver: name of the solver, for the message.
@@ -129,11 +129,11 @@ def require_signal(solver: str, model: Denoiser, t: Tensor) -> None:
 
 
 MAX_STD_GAIN = 3.0
-"""Standard deviation of standard normal data after sampling, relative to the exact one, from which it is refused."""
+"""Standard deviation of standard normal data after sampling, relative to the exact one, from which it is an error."""
 
 
 def require_stable(solver: str, std_gain: float, remedy: str) -> None:
-    """Refuse a grid on which a solver inflates Gaussian data.
+    """Raise an error for a grid on which a solver inflates Gaussian data.
 
     Arguments:
         solver: name of the solver, for the message.

@@ -53,7 +53,7 @@ class DDIM(TableSolver[DDIMCoefficients]):
         return self.eta > 0
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse to draw noise toward larger times."""
+        """Raise an error for noise toward larger times."""
         del model
         if self.eta > 0 and bool(times[-1] > times[0]):
             raise ValueError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
-from sde_gen.solver._lagrange import at, lagrange, quadrature
+from sde_gen.solver._lagrange import lagrange, quadrature, values_at
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._validation import require_order
 from sde_gen.solver.lms import LMS
@@ -44,7 +44,7 @@ class TimeIntegral(EpsIntegral):
         .. math::
             \int_t^s \ell_j\, d\rho = [\ell_j \rho]_t^s - \int_t^s \rho\, \ell_j'(u)\, du
         """
-        places = at(self.times, nodes)
+        places = values_at(self.times, nodes)
         ends = torch.stack([self.times[start], self.times[end]], dim=-1)
         u, du = quadrature(*ends.unbind(-1))
         poles = (1 / (u.unsqueeze(-1) - places[:, None])).masked_fill(places.isnan()[:, None], 0)

@@ -24,7 +24,7 @@ from sde_gen.solver._validation import require_order, require_signal
 from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
-class Point(NamedTuple):
+class FlowPoint(NamedTuple):
     """A time with its alpha, sigma and lam = log(alpha / sigma), all float64 with shape ()."""
 
     t: Tensor
@@ -32,27 +32,27 @@ class Point(NamedTuple):
     sigma: Tensor
     lam: Tensor
 
+    @classmethod
+    def at(cls, sde: SDE, t: Tensor) -> "FlowPoint":
+        """Evaluate a process at a time."""
+        return cls(t, *sde.marginal(t), 0.5 * sde.log_snr(t))
 
-def point(sde: SDE, t: Tensor) -> Point:
-    """The point at a time."""
-    return Point(t, *sde.marginal(t), 0.5 * sde.log_snr(t))
+    @classmethod
+    def between(cls, sde: SDE, a: "FlowPoint", b: "FlowPoint", r: float) -> "FlowPoint":
+        """Evaluate a process at the fraction r between a and b in lam."""
+        return cls.at(sde, sde.t_from_log_snr(2 * (a.lam + r * (b.lam - a.lam))))
 
 
-def between(sde: SDE, a: Point, b: Point, r: float) -> Point:
-    """The point at the fraction r between a and b in lam."""
-    return point(sde, sde.t_from_log_snr(2 * (a.lam + r * (b.lam - a.lam))))
-
-
-def move(x: Tensor, a: Point, b: Point, eps: Tensor) -> Tensor:
-    r"""Go from a to b with constant noise: ``x_b = (alpha_b / alpha_a) x_a - sigma_b (e^h - 1) eps``."""
+def exponential_euler(x: Tensor, a: FlowPoint, b: FlowPoint, eps: Tensor) -> Tensor:
+    r"""Step from a to b with constant noise: ``x_b = (alpha_b / alpha_a) x_a - sigma_b (e^h - 1) eps``."""
     return (
         broadcast_like(b.alpha / a.alpha, x) * x
         - broadcast_like(b.sigma * torch.expm1(b.lam - a.lam), x) * eps
     )
 
 
-def bend(x: Tensor, a: Point, b: Point, slope: Tensor) -> Tensor:
-    r"""Contribution to x_b of noise that grows from zero at a to ``slope`` at b.
+def linear_term(x: Tensor, a: FlowPoint, b: FlowPoint, slope: Tensor) -> Tensor:
+    r"""Contribution to x_b of noise that grows linearly from zero at a to ``slope`` at b.
 
     .. math::
         -\sigma_b \int_0^h e^{h - u} \frac{u}{h} du\; \mathrm{slope}
@@ -130,30 +130,30 @@ class DPMAdaptive(AdaptiveSolver):
     def attempt(self, model: Denoiser, x: Tensor, slope: Tensor, span: Interval) -> Trial:
         """Attempt a step of every sample."""
         sde = model.sde
-        a, b = point(sde, span.t), point(sde, span.s)
+        a, b = FlowPoint.at(sde, span.t), FlowPoint.at(sde, span.s)
 
-        def difference(r: float, lean: Tensor | None = None) -> Tensor:
-            """Return D at the fraction r, with constant noise or with noise that grows by ``lean`` until there."""
-            p = between(sde, a, b, r)
-            u = move(x, a, p, slope)
-            return model(u if lean is None else u + bend(u, a, p, lean), p.t).eps - slope
+        def difference(r: float, growth: Tensor | None = None) -> Tensor:
+            """Return D at the fraction r, with constant noise or with noise that grows by ``growth`` until there."""
+            p = FlowPoint.between(sde, a, b, r)
+            u = exponential_euler(x, a, p, slope)
+            return model(u if growth is None else u + linear_term(u, a, p, growth), p.t).eps - slope
 
         if self.higher_order == 2:
             d = difference(1 / 2)
-            low = move(x, a, b, slope)
+            low = exponential_euler(x, a, b, slope)
         else:
             d_m = difference(1 / 3)
             d = difference(2 / 3, 2 * d_m)
-            low = move(x, a, b, slope + 1.5 * d_m)
+            low = exponential_euler(x, a, b, slope + 1.5 * d_m)
 
-        def interpolate(p: Point) -> Tensor:
+        def interpolate(p: FlowPoint) -> Tensor:
             """Evaluate the interpolant of the higher order at a point of the step."""
             part = broadcast_like((p.lam - a.lam) / (b.lam - a.lam), x)
             if self.higher_order == 2:
-                return move(x, a, p, slope + part * d)
-            return move(x, a, p, slope) + part * bend(x, a, p, 1.5 * d)
+                return exponential_euler(x, a, p, slope + part * d)
+            return exponential_euler(x, a, p, slope) + part * linear_term(x, a, p, 1.5 * d)
 
         high = interpolate(b)
         tol = (self.rtol * torch.maximum(x.abs(), low.abs())).clamp(min=self.atol)
         error = torch.sqrt(mean_event(((low - high) / tol).square()))
-        return Trial(high, error, None, lambda lam, time: interpolate(point(sde, time)))
+        return Trial(high, error, None, lambda lam, time: interpolate(FlowPoint.at(sde, time)))

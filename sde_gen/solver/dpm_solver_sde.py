@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.solver._ancestral import AncestralTwoStage, Stages, ancestral_step
-from sde_gen.solver._lagrange import window
+from sde_gen.solver._lagrange import node_indices
 from sde_gen.solver._multistep import StepCoefficients, limit_weights
 from sde_gen.solver._sde_multistep import NoiseSDEIntegral, SDEMultistepSolver
 from sde_gen.solver._validation import require_order
@@ -60,7 +60,7 @@ class DPMSolverSDE(SDEMultistepSolver):
 
     def coefficients(self, integral: NoiseSDEIntegral, steps: int) -> list[StepCoefficients]:
         """Return the coefficients of every step."""
-        i, nodes = torch.arange(steps), window(torch.arange(steps), self.predictions)
+        i, nodes = torch.arange(steps), node_indices(torch.arange(steps), self.predictions)
         taylor = TaylorWeights().weights(integral, i, i + 1, nodes)
         weights = limit_weights(integral, i, i + 1, nodes, taylor).tolist()
         keep = integral.x_coef(i, i + 1).tolist()

@@ -92,7 +92,7 @@ class EDMChurn(TableSolver[EDMChurnCoefficients]):
         return not self.stochastic
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse a start where rho is infinite, and ascending times with churn."""
+        """Raise an error for a start where rho is infinite, and for ascending times with churn."""
         if self.stochastic:
             require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times.max())

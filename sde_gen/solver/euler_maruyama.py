@@ -32,7 +32,7 @@ class EulerMaruyama(ReverseSDESolver):
     """
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """With noise, refuse to go up and a start where g is infinite; the flow is finite there."""
+        """With noise, raise an error for ascending times and a start where g is infinite; the flow is finite there."""
         if self.eta > 0:
             require_descent(type(self).__name__, times)
             require_finite_diffusion(type(self).__name__, model, times[0])

@@ -196,7 +196,7 @@ class AnnealedLangevin(StepSolver[None]):
 
     It needs about 200 levels (``steps``): the moves cannot follow a level that falls fast. On data N(0, 1) and equal
     steps of VP's log-SNR samples end with 16 times their standard deviation after 20 levels, 2.0 times after 50 and
-    1.1 times after 200; grids with more than 3 times are refused.
+    1.1 times after 200; grids with more than 3 times are an error.
 
     Of order 0: with more levels the distribution tends to the stationary one of the moves, not to the marginal. Noise
     on data at a single point comes out with the variance sigma^2 / (1 - kappa / 4). Order 1 in 1 / steps comes back
@@ -226,7 +226,7 @@ class AnnealedLangevin(StepSolver[None]):
         require_int(1, moves=self.moves)
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse ascending times, a start where x / alpha is infinite, and too few levels."""
+        """Raise an error for ascending times, a start where x / alpha is infinite, and too few levels."""
         require_descent(type(self).__name__, times)
         require_signal(type(self).__name__, model, times[0])
         levels = torch.exp(-0.5 * model.sde.log_snr(times)).tolist()

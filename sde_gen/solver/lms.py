@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
-from sde_gen.solver._lagrange import adams, at
+from sde_gen.solver._lagrange import adams_weights, values_at
 from sde_gen.solver._multistep import MultistepSolver
 from sde_gen.solver._validation import require_order
 
@@ -18,7 +18,7 @@ class RatioIntegral(EpsIntegral):
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Integrate the interpolating polynomials in rho = sigma / alpha, exactly."""
         rho, alpha = torch.exp(-self.lam), self.alpha[end].unsqueeze(-1)
-        return adams(lambda u: alpha.expand_as(u), at(rho, nodes), rho[start], rho[end])
+        return adams_weights(lambda u: alpha.expand_as(u), values_at(rho, nodes), rho[start], rho[end])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.solver._integrals import FlowIntegral
-from sde_gen.solver._lagrange import quadrature, window
+from sde_gen.solver._lagrange import node_indices, quadrature
 from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, adams_coefficients
 from sde_gen.solver._validation import require_int
 
@@ -65,7 +65,7 @@ class MultistepWeights(abc.ABC):
             steps: number of steps.
         """
         i, counts = torch.arange(steps), points_of_steps(points, steps, self.last_points)
-        nodes = window(i, points)
+        nodes = node_indices(i, points)
         nodes = nodes.masked_fill(torch.arange(points) >= counts.unsqueeze(-1), -1)
         weights, keep = self.weights(integral, i, i + 1, nodes).tolist(), integral.x_coef(i, i + 1).tolist()
         return [StepCoefficients(k, w[:n]) for k, w, n in zip(keep, weights, counts.tolist(), strict=True)]

@@ -105,7 +105,7 @@ class ODESolver(Solver):
             return x
         variable = self.variable(model.sde)
         knots = times[[0, -1]] if self.integrator.adaptive and not hooks else times
-        u, scale = variable.read(knots), variable.rates(knots).scale
+        u, scale = variable.from_time(knots), variable.coefficients(knots).scale
         flow = VelocityField(model, variable, u[[0, -1]], times[[0, -1]], torch.arange(len(x)))
         states = self.integrator.trajectory(flow, (x / scale[0],), u)
         samples = [x, *(s * y for s, (y,) in zip(scale[1:], states[1:], strict=True))]
@@ -136,7 +136,7 @@ class VelocityField(Field):
     def __call__(self, t: Tensor, y: State) -> State:
         """Return the velocity with shape (b, *event) at values of the variable with shape () or (b,)."""
         time = self.time(t)
-        rates = self.variable.rates(time)
+        rates = self.variable.coefficients(time)
         prediction = self.model(broadcast_like(rates.scale, y[0]) * y[0], time)
         x0, eps = prediction.x0, prediction.eps
         velocity = broadcast_like(rates.x0, x0) * x0 + broadcast_like(rates.eps, eps) * eps
@@ -151,7 +151,7 @@ class VelocityField(Field):
 
     def time(self, u: Tensor) -> Tensor:
         """Return the times at values of the variable, those of the ends without rounding."""
-        inner = self.variable.time(u).clamp(self.t.min(), self.t.max())
+        inner = self.variable.to_time(u).clamp(self.t.min(), self.t.max())
         return torch.where(u == self.u[0], self.t[0], torch.where(u == self.u[1], self.t[1], inner))
 
     def select(self, index: Tensor, count: int) -> "VelocityField":

@@ -10,7 +10,7 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral
-from sde_gen.solver._lagrange import adams, window
+from sde_gen.solver._lagrange import adams_weights, node_indices
 from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, combine
 from sde_gen.solver._table import History, TableSolver
 from sde_gen.solver._validation import require_stable
@@ -22,7 +22,7 @@ class EqualStepsIntegral(EpsIntegral):
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         r"""Mean noise over the step, times DDIM's coefficient of it, ``sigma_s - sigma_t alpha_s / alpha_t``."""
         places = torch.where(nodes < 0, torch.nan, nodes.double())
-        sums = adams(torch.ones_like, places, start.double(), end.double())
+        sums = adams_weights(torch.ones_like, places, start.double(), end.double())
         noise = -self.sigma[end] * torch.expm1(self.lam[end] - self.lam[start])
         return (noise / (end - start)).unsqueeze(-1) * sums
 
@@ -50,7 +50,7 @@ class IPNDM(MultistepSolver):
     def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
         """Return Adams-Bashforth's coefficients, with four predictions from the fourth step on."""
         i = torch.arange(steps)
-        weights = integral.weights(i, i + 1, window(i, min(4, steps))).tolist()
+        weights = integral.weights(i, i + 1, node_indices(i, min(4, steps))).tolist()
         x_coef = integral.x_coef(i, i + 1).tolist()
         return [StepCoefficients(a, w[: n + 1]) for n, (a, w) in enumerate(zip(x_coef, weights, strict=True))]
 
@@ -83,7 +83,7 @@ class PNDM(TableSolver[Row]):
         x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{6} (\epsilon_1 + 2 \epsilon_2 + 2 \epsilon_3 + \epsilon_4)\right) .
 
     It is of order 2, as the paper proves, for the reason given at iPNDM. Where a step is long and there is hardly a
-    signal yet, phi magnifies the differences of eps_2 to eps_4 and the samples diverge: such grids are refused, for
+    signal yet, phi magnifies the differences of eps_2 to eps_4 and the samples diverge: such grids are an error, for
     example five steps of ``angle`` on VP, or ``uniform`` on the cosine process. iPNDM has no such steps.
 
     Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
@@ -94,7 +94,7 @@ class PNDM(TableSolver[Row]):
     multistep: ClassVar[bool] = True
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse grids without signal at one end, and steps on which the start is unstable."""
+        """Raise an error for grids without signal at one end, and for steps on which the start is unstable."""
         EqualStepsIntegral.check(type(self).__name__, model, times)
         t, s = times[:-1], times[1:]
         ratios = (torch.exp(-0.5 * model.sde.log_snr(u)) for u in (t, t + 0.5 * (s - t), s))

@@ -55,7 +55,7 @@ class PredictorCorrector(StepSolver[Any]):
         return self.predictor.batch_coupled or self.corrector.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse ascending times and what the predictor refuses."""
+        """Raise an error for ascending times and for what the predictor does not support."""
         require_descent(type(self).__name__, times)
         self.predictor.check(model, times)
 

@@ -94,7 +94,7 @@ class Restart(StepSolver[RestartState]):
         return self.inner.batch_coupled
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse what the inner solver refuses, to go up, and levels beyond the grid."""
+        """Raise an error for what the inner solver does not support, ascending times, and levels beyond the grid."""
         self.inner.check(model, times)
         if self.stochastic:
             require_descent(type(self).__name__, times)

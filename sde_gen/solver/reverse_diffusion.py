@@ -34,7 +34,7 @@ class ReverseDiffusion(ReverseSDESolver):
     """
 
     def check(self, model: Denoiser, times: Tensor) -> None:
-        """Refuse ascending times and a start where alpha is zero: there x_t and the score do not determine x_s."""
+        """Raise an error for ascending times, and where alpha is zero: x_t and the score do not determine x_s there."""
         require_descent(type(self).__name__, times)
         require_finite_diffusion(type(self).__name__, model, times[0])
 

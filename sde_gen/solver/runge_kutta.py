@@ -26,14 +26,16 @@ class RungeKuttaSolver(SinglestepSolver):
     def prepare(self, sde: SDE, times: Tensor) -> list[list[Stage]]:
         """Return the stages of every step."""
         variable, (c, a, b) = self.time_variable(sde), self.tableau
-        u = variable.read(times)
+        u = variable.from_time(times)
         h = u.diff()
         ends = {0.0: times[:-1], 1.0: times[1:]}  # exact, without rounding by u
         evaluated = torch.stack(
-            [ends[node] if node in ends else variable.time(u[:-1] + node * h) for node in c], dim=1
+            [ends[node] if node in ends else variable.to_time(u[:-1] + node * h) for node in c], dim=1
         )
-        scale, x0, eps = (part.reshape(evaluated.shape) for part in variable.rates(evaluated.flatten()))
-        after = torch.cat([scale[:, 1:], variable.rates(times[1:]).scale.unsqueeze(1)], dim=1)
+        scale, x0, eps = (
+            part.reshape(evaluated.shape) for part in variable.coefficients(evaluated.flatten())
+        )
+        after = torch.cat([scale[:, 1:], variable.coefficients(times[1:]).scale.unsqueeze(1)], dim=1)
         x_coef, weight = after / scale[:, :1], h.unsqueeze(1) * after
         columns = zip(*(part.flatten().tolist() for part in (x0, eps, x_coef, weight)), strict=True)
         stages = [

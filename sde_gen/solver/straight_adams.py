@@ -17,8 +17,8 @@ from sde_gen.solver._table import History, TableSolver
 PREDICTOR, CORRECTOR = 4, 5
 """Largest number of evaluations combined by a prediction and by a correction."""
 
-BALANCE, CLOCK, LONG = 1 / 5, 2.5, math.pi / 20
-"""Of the path and of its time, as multiples of middle, and the angle from which a step is long. Found on mixtures
+BALANCE_RATIO, TIME_RATIO, LONG_STEP = 1 / 5, 2.5, math.pi / 20
+"""Ratios n of the path and of its time, in units of ``middle``, and the angle of a long step. Found on mixtures
 drawn for the purpose; none of them matters much: benchmarks/solver_error.py draws others."""
 
 
@@ -99,13 +99,13 @@ class StraightAdams(TableSolver[StraightAdamsCoefficients]):
         """Combine the slope at t and those before."""
         del s, noise
         prediction = model(x_t, t)
-        slope = torch.add(prediction.x0, prediction.eps, alpha=-BALANCE * self.middle)
+        slope = torch.add(prediction.x0, prediction.eps, alpha=-BALANCE_RATIO * self.middle)
         slopes = (slope, *history)[: len(row.weights)]
         return combine(row.x, x_t, row.weights, slopes), slopes
 
 
 def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], list[list[float]]]:
-    """Factors of x and weights of the slopes, newest first, of every step on a grid.
+    """Return factors of x and weights of the slopes, newest first, of every step on a grid.
 
     Arguments:
         sde: the process.
@@ -114,15 +114,15 @@ def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], l
     """
     alpha, sigma = sde.marginal(times)
     angle = torch.atan2(sigma.sqrt(), (middle * alpha).sqrt())
-    scale, p = BALANCE * middle * alpha + sigma, sigma / (CLOCK * middle * alpha + sigma)
-    tau = 1 / (1 + (angle.diff() / LONG) ** 6)
+    scale, p = BALANCE_RATIO * middle * alpha + sigma, sigma / (TIME_RATIO * middle * alpha + sigma)
+    tau = 1 / (1 + (angle.diff() / LONG_STEP) ** 6)
     steps = len(tau)
     i = torch.arange(steps)
     # steps are predicted from their begin; all but the last are corrected from their end
     start, newest = torch.cat([i, i[:-1]]), torch.cat([i, i[1:]])
     nodes = newest.unsqueeze(-1) - torch.arange(CORRECTOR)
     nodes[:steps, PREDICTOR:] = -1
-    both = faded(p, tau[start], start, nodes)
+    both = damped_weights(p, tau[start], start, nodes)
     weights, correction = both[:steps], both[steps:]
     correction[:, 1:] -= weights[:-1, :-1]  # a prediction used the slopes one place further down
     weights[1:] += 0.5 * (1 + tau[:-1, None]) * correction
@@ -131,8 +131,8 @@ def coefficients(sde: SDE, times: Tensor, middle: float) -> tuple[list[float], l
     return keep, [row[: n + 1] for n, row in enumerate(rows)]
 
 
-def faded(p: Tensor, tau: Tensor, start: Tensor, nodes: Tensor) -> Tensor:
-    r"""Weights of slopes in a step's integral, by Newton's interpolation with fading differences.
+def damped_weights(p: Tensor, tau: Tensor, start: Tensor, nodes: Tensor) -> Tensor:
+    r"""Return the weights of slopes in the integral of a step, by Newton's interpolation with damped differences.
 
     .. math::
         \int_{p_t}^{p_s} k(p) \sum_d c_d\, F[p_0 \dots p_d] \prod_{i < d} (p - p_i)\, dp, \qquad
@@ -152,10 +152,12 @@ def faded(p: Tensor, tau: Tensor, start: Tensor, nodes: Tensor) -> Tensor:
     count, missing = nodes.shape[1], nodes < 0
     places = torch.where(missing, 2 + torch.arange(count), p[nodes.clamp(min=0)])  # outside [0, 1] if missing
     tau = tau.unsqueeze(-1)
-    fade = torch.cat([torch.ones_like(tau).expand(-1, 2), 0.5 + 0.5 * tau, tau.expand(-1, count - 3)], dim=1)
+    damping = torch.cat(
+        [torch.ones_like(tau).expand(-1, 2), 0.5 + 0.5 * tau, tau.expand(-1, count - 3)], dim=1
+    )
     v, dv = quadrature(p[start], p[start + 1])
-    kernel = -CLOCK / (BALANCE + (CLOCK - BALANCE) * v) ** 2
+    kernel = -TIME_RATIO / (BALANCE_RATIO + (TIME_RATIO - BALANCE_RATIO) * v) ** 2
     factors = torch.cat([torch.ones_like(v).unsqueeze(-1), v.unsqueeze(-1) - places[:, None, :-1]], dim=-1)
-    terms = torch.einsum("rq,rqd->rd", kernel * dv, factors.cumprod(-1)) * fade.masked_fill(missing, 0)
+    terms = torch.einsum("rq,rqd->rd", kernel * dv, factors.cumprod(-1)) * damping.masked_fill(missing, 0)
     gaps = places[:, :, None] - places[:, None, :] + torch.eye(count, dtype=p.dtype)  # (R, j, i)
     return torch.einsum("rd,rjd->rj", terms, torch.triu(1 / gaps.cumprod(-1)))

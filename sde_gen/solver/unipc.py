@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sde_gen.solver._integrals import FlowIntegral, X0Integral
-from sde_gen.solver._lagrange import window
+from sde_gen.solver._lagrange import node_indices
 from sde_gen.solver._multistep import MultistepSolver, StepCoefficients, limit_extrapolation
 from sde_gen.solver._validation import require_int, require_order
 from sde_gen.solver.multistep_weights import points_of_steps
@@ -107,7 +107,7 @@ class UniPC(MultistepSolver, abc.ABC):
         weights = partial(limit_extrapolation, integral) if self.limit else integral.weights
         i, p = torch.arange(steps), min(self.predictor_order, steps)
         counts = points_of_steps(p, steps, self.last_points)
-        nodes = window(i, p)
+        nodes = node_indices(i, p)
         nodes = nodes.masked_fill(torch.arange(p) >= counts.unsqueeze(-1), -1)
         begin, end, older = nodes[:-1, :1], i[1:].unsqueeze(-1), nodes[:-1, 1:]
         predictor = pad(weights(i, i + 1, nodes), (0, 1))

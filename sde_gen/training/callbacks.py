@@ -61,7 +61,7 @@ class JSONL(Callback):
     """Log file with one JSON object per line; records after the checkpoint of a resumed training are removed.
 
     Arguments:
-        path: the file; a symbolic link is refused.
+        path: the file; a symbolic link is an error.
     """
 
     def __init__(self, path: Path) -> None:

@@ -66,3 +66,7 @@ class TrainingConfig(Checked):
             raise ValueError(
                 f"engine.validate={self.validate}, engine.seed={self.seed}: neither may be negative"
             )
+
+    def due(self, every: int, images: int) -> bool:
+        """Return whether the step that ends at ``images`` completes an interval of ``every`` images or the training."""
+        return images // every > (images - self.batch_size) // every or images >= self.images

@@ -27,7 +27,7 @@ def freeze(net: nn.Module, patterns: Sequence[str]) -> set[str]:
     return frozen
 
 
-def trained(net: nn.Module) -> list[str] | None:
+def trainable_names(net: nn.Module) -> list[str] | None:
     """Return the names of the trainable parameters, or None if all are trainable."""
     parameters = dict(net.named_parameters())
     names = [name for name, parameter in parameters.items() if parameter.requires_grad]

@@ -94,37 +94,42 @@ def raise_nonfinite(
         }
         for row in rows
     ]
-    when = "after" if taken else "before"
-    where = ""
+    saved = ""
     if folder is not None:
         tensors = {f"net.{name}": x.detach().cpu().contiguous() for name, x in net.items()}
         tensors |= {"x0": x0, "t": t, "per_sample": per_sample}
         metadata = {
             "step": step,
             "seed": seed,
-            "weights": f"{when} the step",
+            "weights": f"{'after' if taken else 'before'} the step",
             "samples": levels,
             "about": about,
         }
-        where = _reproducer(folder, tensors, metadata)
+        saved = _reproducer(folder, tensors, metadata)
+    what = f"{_problem(per_sample, taken)} {'with the weights after' if taken else 'in'} step {step}"
+    before = "" if taken else "the weights are those before it; "
+    listing = _listing(levels, len(bad), len(per_sample))
+    raise FloatingPointError(f"{what} ({listing}); {before}{saved}{go_on}{REMEDIES}")
+
+
+def _problem(per_sample: Tensor, taken: bool) -> str:
+    """Return what is wrong with the losses (B,) of a step, or with its gradient."""
+    if not bool(torch.isfinite(per_sample).all()):
+        return "the loss is not finite"
+    if taken:
+        return (
+            f"the loss has exploded to {float(per_sample.mean()):.3g} (the samples of largest loss are shown)"
+        )
+    return "the gradient (the samples of largest loss are shown) is not finite"
+
+
+def _listing(levels: Sequence[Mapping[str, float]], bad: int, count: int) -> str:
+    """Return the first samples with their noise levels, and the number of the others."""
     shown = "; ".join(
         f"row {at['row']}: t={at['t']:.4g}, log-SNR {at['log_snr']:.3g}, sigma {at['sigma']:.4g}"
         for at in levels[:3]
     )
-    if len(bad) > 3:
-        shown += f"; and {len(bad) - 3} more of {len(per_sample)}"
-    if len(bad):
-        what = "the loss is not finite"
-    elif taken and torch.isfinite(per_sample).all():
-        what = (
-            f"the loss has exploded to {float(per_sample.mean()):.3g} (the samples of largest loss are shown)"
-        )
-    else:
-        what = "the gradient (the samples of largest loss are shown) is not finite"
-    raise FloatingPointError(
-        f"{what} {'with the weights after' if taken else 'in'} step {step} ({shown}); "
-        f"{'' if taken else 'the weights are those before it; '}{where}{go_on}{REMEDIES}"
-    )
+    return f"{shown}; and {bad - 3} more of {count}" if bad > 3 else shown
 
 
 def _reproducer(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Train step: forward and backward passes as pure functions of the weights and of (seed, step)."""
 
+import copy
+import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Codec
@@ -15,6 +17,14 @@ from sde_gen.distributed.strategy import Strategy
 from sde_gen.noise import IID
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import seeding
+from sde_gen.training.autotune import (
+    Chooser,
+    Execution,
+    TimeCheck,
+    set_memory_format,
+    stoppable,
+    trial_samples,
+)
 from sde_gen.training.batch_loader import BatchLoader
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.precision import Precision
@@ -101,6 +111,31 @@ class TrainStep:
             torch.autograd.backward(loss.per_sample.mean())
 
         return run
+
+    def choose_execution(self, denoiser: NetworkDenoiser | NoisyClassifier, chooser: Chooser) -> Execution:
+        """Choose threads and memory format by trials on a copy of the network; a collective operation.
+
+        Arguments:
+            denoiser: the denoiser to train, which is left as it is.
+            chooser: the strategy; the choice of the first process counts for all.
+        """
+        settings, event = self.settings, self.train.shape
+        formats = (True, False) if settings.channels_last is None else (settings.channels_last,)
+        count = trial_samples(event, settings.batch_size // (settings.accumulation * self.strategy.size))
+
+        @functools.cache
+        def rehearsal() -> tuple[nn.Module, Callable[[bool], None]]:
+            twin = copy.deepcopy(denoiser).train()
+            return twin, self.rehearsal(twin, count)
+
+        def trial(execution: Execution, check: TimeCheck) -> None:
+            twin, run = rehearsal()
+            set_memory_format(twin, execution)
+            with stoppable(twin, check):
+                run(execution.channels_last)
+
+        chosen = chooser(formats if len(event) == 3 else (False,), trial)
+        return self.strategy.all_gather_object(chosen)[0]
 
     @torch.no_grad()
     def validation_loss(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:

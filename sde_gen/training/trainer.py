@@ -1,7 +1,6 @@
 """Training loop with checkpoints, logs and previews."""
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
 
-from sde_gen.checkpoint import store as checkpoint
-from sde_gen.checkpoint.resume import plain, resume
-from sde_gen.checkpoint.state_dict import finite, to_tensors
+from sde_gen.checkpoint.resume import plain
+from sde_gen.checkpoint.state_dict import to_tensors
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.data.codec import Codec
@@ -23,13 +20,14 @@ from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
 from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import nonfinite, optimizer, seeding
+from sde_gen.training.autotune import Chooser, FixedExecution
 from sde_gen.training.batch_loader import BatchLoader
 from sde_gen.training.callbacks import Callback, Score
+from sde_gen.training.checkpoint_manager import CheckpointManager
 from sde_gen.training.compile import Compiler, Eager
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater
-from sde_gen.training.execution import Check, Chooser, Execution, Given, in_format, interruptible, rows
-from sde_gen.training.frozen import trained
+from sde_gen.training.frozen import trainable_names
 from sde_gen.training.lr_schedule import LRSchedule
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
@@ -95,7 +93,7 @@ class Trainer(Checked):
     stop: Callable[[], bool] = lambda: False
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
     compiler: Compiler = Eager()  # noqa: RUF009, frozen and without fields
-    chooser: Chooser = Given()  # noqa: RUF009, frozen
+    chooser: Chooser = FixedExecution()  # noqa: RUF009, frozen
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def __post_init__(self) -> None:
@@ -108,20 +106,16 @@ class Trainer(Checked):
             )
         if self.strategy.rank == 0:
             self.lr_schedule.check(settings.images)
-        names = trained(self.denoiser.net)
+        names = trainable_names(self.denoiser.net)
         if names == []:
             raise ValueError("all parameters are frozen: leave some to be trained")
         self.device = next(self.denoiser.parameters()).device
         self.train, self.held_out = (
             self.conditioning.prepare(part).to(self.device) for part in (self.train, self.held_out)
         )
-        self.batches = Batches(
-            size=len(self.train),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-        )
+        self.batches = Batches(size=len(self.train), batch_size=settings.batch_size, seed=settings.seed)
         train_step = self._train_step()
-        self.execution = self._choose(train_step)
+        self.execution = train_step.choose_execution(self.denoiser, self.chooser)
         self.train_step = replace(train_step, channels_last=self.execution.channels_last)
         if self.execution.channels_last:
             self.denoiser.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,15 +128,17 @@ class Trainer(Checked):
         self.adam = self.optimizer.build(self.weights)
         self.metrics = Metrics(self.denoiser.sde, self.device, self.strategy)
         self.nonfinite_guard = NonFiniteGuard(self.device)
+        self.checkpoints = CheckpointManager(
+            self.folder / "checkpoints", keep=settings.keep, strategy=self.strategy
+        )
         self.images = 0
         self._first_loss: torch.Tensor | None = None
-        self._unpruned: Path | None = None
         self.about = plain(
             {
                 **self.about,
                 **({"trained": names} if names else {}),
                 "precision": str(self.precision.dtype(self.device)),
-                "execution": self._execution_record(),
+                "execution": self.execution.record(self.device),
             }
         )
 
@@ -169,31 +165,6 @@ class Trainer(Checked):
             strategy=self.strategy,
         )
 
-    def _choose(self, train_step: TrainStep) -> Execution:
-        """Choose threads and memory format, the same in all processes, by trials on a copy of the network."""
-        settings, event = self.settings, self.train.shape
-        formats = (True, False) if settings.channels_last is None else (settings.channels_last,)
-        count = rows(event, settings.batch_size // (settings.accumulation * self.strategy.size))
-
-        @functools.cache
-        def rehearsal() -> tuple[nn.Module, Callable[[bool], None]]:
-            twin = copy.deepcopy(self.denoiser).train()
-            return twin, train_step.rehearsal(twin, count)
-
-        def warmup_step(execution: Execution, check: Check) -> None:
-            twin, run = rehearsal()
-            in_format(twin, execution)
-            with interruptible(twin, check):
-                run(execution.channels_last)
-
-        chosen = self.chooser(formats if len(event) == 3 else (False,), warmup_step)
-        return self.strategy.all_gather_object(chosen)[0]
-
-    def _execution_record(self) -> dict[str, Any]:
-        """Return the part of the execution that changes the last bits of results."""
-        threads = {"threads": self.execution.threads} if self.device.type == "cpu" else {}
-        return {**threads, "channels_last": self.execution.channels_last}
-
     def run(self) -> bool:
         """Train from the last checkpoint on.
 
@@ -209,20 +180,16 @@ class Trainer(Checked):
             self.execution.applied(),
             atomic.exclusive(self.folder) if self.strategy.rank == 0 else nullcontext(),
         ):
-            if self.strategy.rank == 0:
-                checkpoint.clear(self.store)
-            images = resume(
-                self.store,
+            images = self.checkpoints.resume(
                 net=self.denoiser.net,
                 ema_model=self.ema_model.net,
                 adam=self.adam,
-                strategy=self.strategy,
                 about=self.about,
                 batch_size=self.settings.batch_size,
                 upgrade=self.upgrade,
             )
             if images is not None:
-                self.images, self._unpruned = images, self.store / f"{images:012d}"
+                self.images = images
             self._notify(lambda callback: callback.on_train_start(self.images, self.settings.images))
             self.denoiser.train()
             self.compiler.compile(self.denoiser.net, self.warmup_step)
@@ -273,14 +240,14 @@ class Trainer(Checked):
     def _after_step(self, stopping: bool) -> None:
         settings = self.settings
         log, preview, save = (
-            self._due(every)
+            settings.due(every, self.images)
             for every in (settings.log_every, settings.preview_every, settings.checkpoint_every)
         )
-        measure = self.quality is not None and self._due(settings.metrics_every)
+        measure = self.quality is not None and settings.due(settings.metrics_every, self.images)
         save = save or measure
         if (
             self.device.type == "cpu" or log or preview or save or stopping
-        ):  # avoids synchronizing with a GPU in every step
+        ):  # a GPU is not synchronized every step
             self._check()
         self._notify(lambda callback: callback.on_step_end(self.images))
         if log:
@@ -297,15 +264,6 @@ class Trainer(Checked):
                     average = self.full_ema_model()
                     self._notify(lambda callback: callback.on_preview(average, self.images))
 
-    def _due(self, every: int) -> bool:
-        before = self.images - self.settings.batch_size
-        return self.images // every > before // every or self.images >= self.settings.images
-
-    @property
-    def store(self) -> Path:
-        """Return the folder of checkpoints."""
-        return self.folder / "checkpoints"
-
     def _check(self) -> None:
         """Raise an error if a step was not finite, after repeating it with the weights before it.
 
@@ -313,11 +271,10 @@ class Trainer(Checked):
         """
         step = self.nonfinite_guard.first()
         if step is not None:
-            self._explain(step, taken=False)
-        if self._unpruned is not None:
-            self._prune(self._unpruned)
+            self._raise_nonfinite(step, taken=False)
+        self.checkpoints.confirm()
 
-    def _confirm(self) -> None:
+    def _check_weights(self) -> None:
         """Raise an error if the last step made the weights invalid: its batch must have a finite loss and gradient."""
         step = self.images // self.settings.batch_size - 1
         buffers = list(self.denoiser.net.buffers())
@@ -329,9 +286,9 @@ class Trainer(Checked):
         assert self._first_loss is not None
         usual = max(float(self._first_loss), self.settings.batch_size)
         if not (math.isfinite(norm) and float(total) < nonfinite.EXPLODED * usual):
-            self._explain(step, taken=True)
+            self._raise_nonfinite(step, taken=True)
 
-    def _explain(self, step: int, *, taken: bool) -> NoReturn:
+    def _raise_nonfinite(self, step: int, *, taken: bool) -> NoReturn:
         self.adam.zero_grad(set_to_none=True)
         with seeding.deterministic():
             micro_batches = self.train_step.compute_gradients(self.ddp_model, step, Stopwatch(self.device))
@@ -345,19 +302,8 @@ class Trainer(Checked):
             net={name: self.strategy.full_tensor(x) for name, x in self.denoiser.net.state_dict().items()},
             about=self.about,
             taken=taken,
-            go_on=self._advice(None if taken else step * self.settings.batch_size),
+            go_on=self.checkpoints.advice(None if taken else step * self.settings.batch_size),
         )
-
-    def _advice(self, images: int | None) -> str:
-        """Return advice on the checkpoint to resume from after the weights at a number of images have failed."""
-        found = checkpoint.paths(self.store)
-        if not found:
-            return "there is no checkpoint yet; "
-        *older, newest = found
-        if images is None or newest.name != f"{images:012d}":
-            return f"the same command goes on from {newest}; "
-        back = f"go on from {older[-1]}" if older else "begin anew"
-        return f"the same command goes on from {newest}, which holds these weights: to {back}, delete it; "
 
     def _notify(self, event: Callable[[Callback], None]) -> None:
         for callback in self.callbacks if self.strategy.rank == 0 else ():
@@ -387,35 +333,20 @@ class Trainer(Checked):
         return scores
 
     def _save(self, scores: Mapping[str, Score]) -> None:
-        self._confirm()
-        saved = Checkpoint(
-            images=self.images,
-            net=self.denoiser.net.state_dict(),
-            ema=self.ema_model.net.state_dict(),
-            optimizer=to_tensors(self.adam),
-            about={
-                **self.about,
-                "validation": self.validation_loss(),
-                "metrics": {name: score.plain() for name, score in scores.items()},
-            },
+        self._check_weights()
+        path = self.checkpoints.save(
+            Checkpoint(
+                images=self.images,
+                net=self.denoiser.net.state_dict(),
+                ema=self.ema_model.net.state_dict(),
+                optimizer=to_tensors(self.adam),
+                about={
+                    **self.about,
+                    "validation": self.validation_loss(),
+                    "metrics": {name: score.plain() for name, score in scores.items()},
+                },
+            )
         )
-        for what, tensors in (
-            ("weights", saved.net),
-            ("averaged weights", saved.ema),
-            ("numbers of the optimizer", saved.optimizer),
-        ):
-            if not finite(tensors.values(), self.strategy):
-                raise FloatingPointError(
-                    f"the {what} at {self.images:,} images are not finite, so they are not saved; "
-                    f"{self._advice(None)}{nonfinite.REMEDIES}"
-                )
-        path = checkpoint.save(self.store, saved, self.strategy)
-        self._unpruned = path
         if self.images >= self.settings.images:
-            self._prune(path)
+            self.checkpoints.confirm()
         self._notify(lambda callback: callback.on_checkpoint(path, self.images))
-
-    def _prune(self, newest: Path) -> None:
-        self._unpruned = None
-        if self.strategy.rank == 0:
-            checkpoint.prune(self.store, newest, keep=self.settings.keep)

@@ -225,7 +225,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def check_regular(path: Path, most: int | None = None) -> None:
-    """Refuse what is no regular file, or leads to none, or is too large.
+    """Raise an error for what is not a regular file, or leads to none, or is too large.
 
     Arguments:
         path: the file.

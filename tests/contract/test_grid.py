@@ -15,7 +15,7 @@ from sde_gen.grid import (
     DDPMTrailing,
     Grid,
     Listed,
-    TimeOf,
+    ProcessTime,
 )
 from sde_gen.sde import DDPM, SDE, VE, VP, cosine_betas
 from tests.helpers.catalogue import make, names
@@ -162,10 +162,10 @@ def test_half_a_turn_is_chebyshev_s() -> None:
 
 
 @pytest.mark.parametrize("sde", SDES)
-def test_time_of_another_process_is_even_there(sde: str) -> None:
+def test_process_time_another_process_is_even_there(sde: str) -> None:
     process = make("sde", sde)
     for other in (VP(), VE()):
-        tau = other.t_from_log_snr(process.log_snr(TimeOf(process=other)(process, 12)))
+        tau = other.t_from_log_snr(process.log_snr(ProcessTime(process=other)(process, 12)))
         torch.testing.assert_close(tau.diff(), tau.diff().mean().expand(12), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(
         make("grid", "edm_ve")(process, 9), make("grid", "log_snr")(process, 9), rtol=1e-9, atol=1e-12

@@ -118,12 +118,12 @@ def test_integrators_agree(integrator, sde):
     torch.testing.assert_close(found.nats, exact, rtol=0, atol=1e-4)
 
 
-def test_time_itself_is_a_clock():
+def test_diffusion_time_is_a_time_variable():
     model = mixture(make("sde", "sub_vp"))
     x = model.sample(4, noise=IID.seeded(1))
     angle, time = (
-        log_prob(model, x, integrator=FINE, divergence=Exact(), noise=IID.seeded(2), clock=clock)
-        for clock in (None, DiffusionTime(model.sde))
+        log_prob(model, x, integrator=FINE, divergence=Exact(), noise=IID.seeded(2), variable=variable)
+        for variable in (None, DiffusionTime(model.sde))
     )
     torch.testing.assert_close(angle.nats, time.nats, rtol=0, atol=1e-5)
     torch.testing.assert_close(angle.z, time.z, rtol=0, atol=1e-5)
@@ -136,7 +136,7 @@ def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
     x = model.sample(8, noise=IID.seeded(1))
     exact = model.log_prob(x, torch.tensor(model.sde.t_min, dtype=torch.float64))
     errors = []
-    for clock in (None, DiffusionTime(model.sde)):
+    for variable in (None, DiffusionTime(model.sde)):
         found = log_prob(
             model,
             x,
@@ -144,7 +144,7 @@ def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
             divergence=Exact(),
             noise=IID.seeded(2),
             prior=AtOne(model),
-            clock=clock,
+            variable=variable,
         )
         assert found.nfe == 64
         errors.append(float((found.nats - exact).abs().max()))

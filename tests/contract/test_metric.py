@@ -103,7 +103,7 @@ def test_bits_of_a_gaussian():
 def test_error_of_the_ode_is_reported():
     """Few steps on a Gaussian: the offset is the distance to the closed form."""
     data = MEAN.float() + torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) * 0.2
-    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), diagnose_every=1)
     found = metric(model(), data.reshape(5, *EVENT).double(), Affine(shift=0.0, scale=1.0), range(5))
     distribution = torch.distributions.MultivariateNormal(MEAN, COV)
     offset = found.value + distribution.log_prob(data.double()) / 4 / math.log(2)
@@ -114,7 +114,7 @@ def test_error_of_the_ode_is_reported():
 def test_spread_of_probes_is_that_of_repeats():
     """Continuous data have no dequantization: what differs between equal images are their probes."""
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(400, *EVENT)
-    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Hutchinson(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Hutchinson(), diagnose_every=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(400))
     assert found.value.std() > 1e-2
     torch.testing.assert_close(
@@ -128,7 +128,7 @@ def test_spread_of_probes_is_that_of_repeats():
 def test_spread_of_dequantization_is_that_of_repeats():
     """With the exact divergence nothing else is random."""
     image, seeds = values(1).expand(1200, *EVENT), range(1200)
-    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Exact(), closer=3)
+    metric = BitsPerDim(integrator=RK4(steps=6), divergence=Exact(), diagnose_every=3)
     found = metric(model(), image, CODEC, seeds)
     near = torch.arange(1200) % 3 == 0
     assert bool((found.random_errors["dequantization"].isfinite() == near).all())
@@ -145,7 +145,7 @@ def test_spread_of_dequantization_is_that_of_repeats():
 def test_error_of_the_ode_bears_no_noise_of_probes():
     """Coarse and fine have the same probes for the whole solve: fresh or other ones would differ by 0.01 and more."""
     image = (MEAN + 0.1).reshape(1, *EVENT).expand(30, *EVENT)
-    metric = BitsPerDim(integrator=RK4(steps=24), divergence=Hutchinson(), closer=1)
+    metric = BitsPerDim(integrator=RK4(steps=24), divergence=Hutchinson(), diagnose_every=1)
     found = metric(model(), image, Affine(shift=0.0, scale=1.0), range(30))
     assert found.random_errors["probes"].square().mean().sqrt() > 5e-3
     assert found.biases["ODE"].abs().max() < 5e-4
@@ -173,8 +173,8 @@ class LabelDependent(Denoiser):
         return self
 
 
-def test_a_closer_look_knows_whose_label_is_whose():
-    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), closer=2)
+def test_error_diagnosis_keeps_the_labels_of_its_images():
+    metric = BitsPerDim(integrator=RK4(steps=4), divergence=Exact(), diagnose_every=2)
     data, seeds, labels = values(4), [4, 1, 3, 2], torch.tensor([0, 0, 1, 1])
     found = metric(LabelDependent().bind(label=labels), data, CODEC, seeds)
     for row in (0, 3):
@@ -201,16 +201,17 @@ def test_several_draws_need_the_exact_divergence():
     ImportanceBits(**parts, divergence=Exact(), draws=2)
 
 
-def test_no_closer_look_changes_no_value():
+def test_error_diagnosis_changes_no_value():
     options = {"integrator": RK4(steps=4), "divergence": Hutchinson()}
     with_parts, without = (
-        BitsPerDim(**options, closer=closer)(model(), values(), CODEC, range(5)) for closer in (1, None)
+        BitsPerDim(**options, diagnose_every=diagnose_every)(model(), values(), CODEC, range(5))
+        for diagnose_every in (1, None)
     )
     assert torch.equal(with_parts.value, without.value)
     assert not without.random_errors
-    for closer in (0, 1.5, True):
-        with pytest.raises(ValueError, match="closer="):
-            BitsPerDim(**options, closer=closer)
+    for diagnose_every in (0, 1.5, True):
+        with pytest.raises(ValueError, match="diagnose_every="):
+            BitsPerDim(**options, diagnose_every=diagnose_every)
 
 
 def test_bits_of_continuous_data_are_in_their_own_units():

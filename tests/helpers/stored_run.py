@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, trusted
-from sde_gen.cli.build import DataSpec
 from sde_gen.cli.config_files import CONF
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import Run, load_run
 
 SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")

@@ -20,8 +20,8 @@ from sde_gen.objective.time_sampler import Stratified, UniformTime
 from sde_gen.objective.weighting import Simple
 from sde_gen.sde import VP
 from sde_gen.training import Trainer, TrainingConfig
+from sde_gen.training.autotune import Chooser, FixedExecution
 from sde_gen.training.ema import WarmupEMA
-from sde_gen.training.execution import Chooser, Given
 from sde_gen.training.lr_schedule import LinearLR
 from sde_gen.training.optimizer import Adam
 from sde_gen.training.precision import Float32
@@ -110,7 +110,7 @@ def image_trainer(
     folder: Path,
     splits: Splits,
     strategy: Strategy | None = None,
-    chooser: Chooser = Given(),  # noqa: B008, frozen
+    chooser: Chooser = FixedExecution(),  # noqa: B008, frozen
     stop: Callable[[], bool] = lambda: False,
     **settings: Any,
 ) -> Trainer:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import load_classifier, load_run
 from sde_gen.data import Digits
 from tests.helpers import commands, stored_run

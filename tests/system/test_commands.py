@@ -94,12 +94,12 @@ def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
         "integrator=torch_diffeq",
         "integrator.rtol=1e-1",
         "integrator.atol=1e-1",
-        "metric.bpd.closer=null",
+        "metric.bpd.diagnose_every=null",
     ]
     reports = []
     for batch in (3, 2):
         out = tmp_path / str(batch)
-        fixed = ["integrator=runge_kutta", "integrator.steps=4", "metric.bpd.closer=null"]
+        fixed = ["integrator=runge_kutta", "integrator.steps=4", "metric.bpd.diagnose_every=null"]
         enter("evaluate", f"run={run}", "n=5", f"batch_size={batch}", f"out={out}", *fixed)
         reports.append(json.loads((out / "bpd.json").read_text()))
     assert reports[0]["images"] == len(reports[0]["per_image"]) == 5
@@ -252,7 +252,7 @@ def test_foreign_code_in_a_run_is_not_called(run, tmp_path, capfd):
     assert not loot.exists()
 
 
-def test_a_run_that_tells_no_network_or_no_facts_is_refused_in_a_line(run, tmp_path, capfd):
+def test_a_run_without_network_or_data_spec_gives_a_one_line_error(run, tmp_path, capfd):
     shutil.copytree(run, tmp_path / "copy")
     path = checkpoint.paths(tmp_path / "copy" / "checkpoints")[-1]
     header = json.loads((path / "checkpoint.json").read_text())

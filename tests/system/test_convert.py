@@ -321,7 +321,7 @@ def test_a_learned_variance_samples_and_bounds(tmp_path: Path, capfd: pytest.Cap
     assert "predicts none" in capfd.readouterr().err
 
 
-def test_mistakes_are_answered_in_a_line(
+def test_mistakes_give_a_one_line_error(
     given: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, settings = given

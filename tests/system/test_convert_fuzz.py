@@ -205,7 +205,7 @@ def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
         "settings": settings and str(folder / settings),
     }
     try:
-        convert.take_in(OmegaConf.create(config), out)
+        convert.import_network(OmegaConf.create(config), out)
     except (ValueError, InstantiationException) as error:
         refusal: BaseException = error
     else:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import build
+from sde_gen.cli.data_spec import data_identity
 from sde_gen.cli.guidance_setup import choose_conditions
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
@@ -35,7 +35,7 @@ SMALL = [
     *("engine.validate=4", "preview.n=2", "preview.sampler.steps=2", "lr_schedule.warmup=32", "data.size=8"),
 ]
 GREY = ["data=image_folder", "data.channels=1"]
-FEW = ["n=3", "integrator=runge_kutta", "integrator.steps=2", "metric.bpd.closer=null"]
+FEW = ["n=3", "integrator=runge_kutta", "integrator.steps=2", "metric.bpd.diagnose_every=null"]
 
 
 def images(folder: Path, *classes: str, count: int = 10, seed: int = 0) -> Path:
@@ -260,7 +260,7 @@ def test_caches_shards_and_their_index_are_found_and_may_move(
         splits = Shards(**data).load()
         data_spec = dataclasses.replace(known.data_spec, shape=splits.train.shape, classes=3)
         return dataclasses.replace(
-            known, config=config, data_spec=data_spec, data=build.identity(config, splits)
+            known, config=config, data_spec=data_spec, data=data_identity(config, splits)
         )
 
     indexed, cached = trained_on(index="i"), trained_on(cache="c")

@@ -47,7 +47,7 @@ def test_a_run_from_shards_is_evaluated_and_restores_held_out_images(tmp_path):
     )
 
 
-def test_what_is_wrong_with_shards_is_said_in_a_line(tmp_path, capfd):
+def test_damaged_shards_give_a_one_line_error(tmp_path, capfd):
     answer = mistake(capfd, "train", "data=shards", f"data.train={tmp_path}/*.tar", f"run={tmp_path / 'run'}")
     assert "no shard matches" in answer
     assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ from tests.helpers.subprocesses import free_port, run_processes
 
 Report = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-FEW = ["n=13", "batch_size=3", "integrator.steps=2", "metric.bpd.closer=4"]
+FEW = ["n=13", "batch_size=3", "integrator.steps=2", "metric.bpd.diagnose_every=4"]
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_every_image_is_evaluated_with_its_own_class(
 ) -> None:
     """Against the metric by hand, one image at a time with its label; and the table of classes by those labels."""
     monkeypatch.setattr(evaluate, "load_run", loud)
-    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=7", "metric.bpd.closer=null")
+    enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=7", "metric.bpd.diagnose_every=null")
     found = report(tmp_path)
     opened = loud(OmegaConf.create({"run": str(run), "checkpoint": None, "trust": [], "device": "cpu"}))
     test, seeds = Digits().load().test, spawn_seeds(0, 300)
     assert test.labels is not None
     labels = {image: int(test.labels[image]) for image in found["image"]}
-    metric = BitsPerDim(integrator=Adams(steps=2), divergence=Hutchinson(), closer=None)
+    metric = BitsPerDim(integrator=Adams(steps=2), divergence=Hutchinson(), diagnose_every=None)
 
     def bits(image: int, label: int) -> float:
         denoiser = opened.bind({"label": torch.tensor([label])})

@@ -15,6 +15,7 @@ from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, verify
 from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.config_files import CONF, choices, names, required
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.evaluation import MetricEvaluation
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.data.digits import Digits
@@ -57,7 +58,7 @@ def run(tmp_path_factory):
     """A run folder of a network that was never trained."""
     folder = tmp_path_factory.mktemp("fuzz") / "run"
     config = composed("train", TINY)
-    data_spec = build.DataSpec(shape=(1, 8, 8), levels=17, classes=10)
+    data_spec = DataSpec(shape=(1, 8, 8), levels=17, classes=10)
     net = build.model(config, data_spec).net.state_dict()
     about = {
         "config": OmegaConf.to_container(config, resolve=True),
@@ -155,7 +156,7 @@ def cases_of(config):
 
 
 @pytest.mark.parametrize(("command", "words"), CALLS, ids=lambda value: str(value))
-def test_some_wrong_settings_are_answered_in_a_line(command, words, run):
+def test_some_wrong_settings_give_a_one_line_error(command, words, run):
     config = composed(command, [word.replace("RUN", str(run)) for word in words])
     assert answer(lambda: COMMANDS[command].main.run(config.copy())) is None or "file=nowhere" in words
     cases = cases_of(config)
@@ -169,7 +170,7 @@ def test_some_wrong_settings_are_answered_in_a_line(command, words, run):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("command", "words"), CALLS, ids=lambda value: str(value))
-def test_every_wrong_setting_is_answered_in_a_line(command, words, run):
+def test_every_wrong_setting_gives_a_one_line_error(command, words, run):
     config = composed(command, [word.replace("RUN", str(run)) for word in words])
     try_all(command, config, cases_of(config))
 
@@ -177,7 +178,7 @@ def test_every_wrong_setting_is_answered_in_a_line(command, words, run):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_wrong_argument_of_every_file_is_answered_in_a_line(kind):
+def test_every_wrong_argument_of_every_file_gives_a_one_line_error(kind):
     """Whether a constructor refuses or takes it; what it takes is its own affair."""
     whole = OmegaConf.create({})
     for command in ("evaluate", "sample"):

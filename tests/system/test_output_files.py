@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sde_gen.cli import benchmark, reports, sample
+from sde_gen.cli import benchmark, reports, sample_output
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.evaluation import solver_comparison
 from tests.helpers.commands import TINY, enter, mistake
@@ -51,7 +51,7 @@ def test_numbers_outlive_their_pictures(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("save_samples", "save_gif", "save_panels"):
-        monkeypatch.setattr(sample, name, fail)
+        monkeypatch.setattr(sample_output, name, fail)
     with pytest.warns(UserWarning, match="was not made") as caught:
         enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
     assert [Path(str(note.message).split()[2]).name for note in caught] == [

@@ -229,7 +229,7 @@ def lose(folder: Path, how: str, kind: Callable[[], Strategy] = FSDP) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "failed"])
-def test_a_lost_process_ends_the_others_in_a_line(tmp_path: Path, how: str) -> None:
+def test_a_lost_process_ends_the_others_with_a_one_line_error(tmp_path: Path, how: str) -> None:
     first, second = run_processes([(lose, tmp_path / "run", how)] * 2)
     assert "ChildProcessError: process 0 of 2 lost the connection" in first.text
     assert second.code == -signal.SIGKILL or "ArithmeticError: of process 1" in second.text

@@ -10,7 +10,7 @@ import torch
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import threads, training
-from sde_gen.training.execution import Execution
+from sde_gen.training.autotune import Execution
 from tests.helpers.commands import TINY, enter, mistake
 
 FILES = ("net.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -40,7 +40,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment that says nothing of threads, and two of them."""
     for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "Fastest", Measured)
+    monkeypatch.setattr(threads, "Autotune", Measured)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -96,7 +96,7 @@ def test_changed_threads_are_reported(
 
     for name, more in (
         ("sample", ["n=2", "steps=2"]),
-        ("evaluate", ["n=2", "integrator.steps=2", "metric.bpd.closer=null"]),
+        ("evaluate", ["n=2", "integrator.steps=2", "metric.bpd.diagnose_every=null"]),
         ("benchmark", ["n=2", "solvers=[ddim]", "steps=[2]", "reference.steps=4"]),
     ):
         monkeypatch.setattr(Measured, "found", [Execution(threads=1, channels_last=False)])

@@ -111,7 +111,7 @@ class Conditioning(Fitted, Checked, abc.ABC):
         for name in self.names:
             require(name, data.conditions)
 
-    def refuse(self, typed: Mapping[str, Any]) -> None:
+    def reject_unknown(self, typed: Mapping[str, Any]) -> None:
         """Raise ValueError if a condition is typed that is none of this conditioning."""
         for name, value in typed.items():
             if value is not None and name not in self.names:
@@ -188,7 +188,7 @@ class SingleConditioning(Conditioning):
         self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
     ) -> dict[str, Tensor]:
         """Transform the typed values, taken in turn."""
-        self.refuse(typed)
+        self.reject_unknown(typed)
         value = typed.get(self.name)
         if value is None:
             found = self.default(count)

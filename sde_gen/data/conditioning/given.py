@@ -83,7 +83,7 @@ class GivenTensors(Conditioning):
             ValueError: no file is given, or one is missing, damaged or has other arrays.
         """
         del class_names
-        self.refuse(typed)
+        self.reject_unknown(typed)
         value = typed.get(self.name)
         if value is None:
             held = ", ".join(f"{key} {_shown(shape)}" for key, shape in self.features.items())

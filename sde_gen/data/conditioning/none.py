@@ -47,7 +47,7 @@ class Unconditional(Conditioning):
     def prompt(
         self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
     ) -> dict[str, Tensor]:
-        """Refuse whatever is typed."""
+        """Raise an error for any condition."""
         del count, class_names
-        self.refuse(typed)
+        self.reject_unknown(typed)
         return {}

@@ -110,7 +110,7 @@ class Several(Conditioning):
 
         Where nothing is typed at all, every part takes its default.
         """
-        self.refuse(typed)
+        self.reject_unknown(typed)
         values = {name: value for name, value in typed.items() if value is not None}
         found: dict[str, Tensor] = {}
         for part in self.parts.values():

@@ -30,7 +30,7 @@ class Tokenizer(Checked, abc.ABC):
 
         Arguments:
             text: the text.
-            strict: refuse unknown words.
+            strict: raise an error for unknown words.
 
         Raises:
             ValueError: strict is set, and a word is unknown.

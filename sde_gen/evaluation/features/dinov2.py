@@ -1,25 +1,23 @@
 """DINOv2 features."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from sde_gen.evaluation.features import weights
-from sde_gen.evaluation.features.base import Extracted, Features
+from sde_gen.evaluation.features.base import Extracted
+from sde_gen.evaluation.features.pretrained import DownloadableFeatures, StoredNetwork, resized
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
-PATCH, SIZE, HEAD = 14, 224, 64
-"""Pixels of a patch and of the resized image; channels of an attention head."""
+PATCH, HEAD = 14, 64
+"""Pixels of a patch, and channels of an attention head."""
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(StoredNetwork):
     """Pre-norm vision transformer with a class token, learned positions and layer scale, sized by the tensors.
 
     Sources: Dosovitskiy et al., 2021, arXiv:2010.11929, section 3.1; Oquab et al., 2023, arXiv:2304.07193.
@@ -29,15 +27,8 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.names = {name: name.replace(".", "/") for name in state}
-        for name, key in self.names.items():
-            self.register_buffer(key, state[name])
+        super().__init__(state)
         self.depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a tensor by its name in the file."""
-        return self.get_buffer(self.names[name])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map normalized images (B, 3, H, W) to the class token after the last normalization, with shape (B, d)."""
@@ -86,7 +77,7 @@ class VisionTransformer(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DINOv2(Features):
+class DINOv2(DownloadableFeatures):
     """Class token of DINOv2; 1024 features with ViT-L/14, the network of FD-DINOv2.
 
     Images are resized to 224x224, bicubic with antialiasing, and normalized by ImageNet's mean and standard deviation.
@@ -99,38 +90,18 @@ class DINOv2(Features):
         download: download a missing file of ViT-L/14 from its release (1.2 GB).
     """
 
-    weights: str | None = None
-    digest: str | None = None
-    download: bool = False
+    network: ClassVar[str] = "DINOv2"
+    url: ClassVar[str] = URL
+    size: ClassVar[str] = "1.2 GB"
+    advice: ClassVar[str] = f"give features.weights=FILE, and features.download=true to fetch {URL}"
     name: ClassVar[str] = "DINOv2"
     resize: ClassVar[str] = "224x224, bicubic with antialiasing"
     edm2_key: ClassVar[str | None] = "fd_dinov2"
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the weight file."""
-        return hashlib.sha256(self._content).hexdigest()
-
-    @cached_property
-    def _content(self) -> bytes:
-        path = None if self.weights is None else Path(self.weights)
-        if self.download:
-            if path is None:
-                raise ValueError(
-                    "features.download=true needs a place for the file: give features.weights=FILE"
-                )
-            weights.fetch(URL, path, sha256=self.digest, size="1.2 GB")
-        return weights.read(
-            path,
-            sha256=self.digest,
-            what="DINOv2",
-            advice=f"give features.weights=FILE, and features.download=true to fetch {URL}",
-        )
-
     @cached_property
     def net(self) -> VisionTransformer:
         """The network with these weights."""
-        state = weights.tensors(self._content, what="DINOv2")
+        state = self._tensors()
         if not {"cls_token", "pos_embed", "norm.weight", "blocks.0.attn.qkv.weight"} <= state.keys():
             raise ValueError(
                 f"{self.weights} holds no DINOv2 network: it lacks cls_token, pos_embed or blocks"
@@ -139,10 +110,7 @@ class DINOv2(Features):
 
     def extract(self, images: Tensor) -> Extracted:
         """Resize, normalize, extract."""
-        x = (
-            F.interpolate(images.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 255)
-            / 255
-        )
+        x = resized(images) / 255
         mean, deviation = (
             x.new_tensor(t).reshape(3, 1, 1) for t in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         )

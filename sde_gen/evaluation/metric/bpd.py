@@ -56,23 +56,24 @@ class BitsPerDim(Metric):
     Arguments:
         integrator: method for the ODE.
         divergence: exact or estimated.
-        closer: errors are estimated on one image in ``closer``, selected by its seed, at the cost of five or six
+        diagnose_every: images per image on which errors are estimated, selected by its seed, at the cost of five or six
             solves instead of one; None estimates none.
 
     Raises:
-        ValueError: closer is below 1.
+        ValueError: diagnose_every is below 1.
     """
 
     integrator: Integrator
     divergence: Divergence
-    closer: int | None = 16
+    diagnose_every: int | None = 16
     what: ClassVar[str] = "probability-flow code length, uniform dequantization"
     unit: ClassVar[str] = "bits/dim"
 
     def __post_init__(self) -> None:
-        if self.closer is not None and (type(self.closer) is not int or self.closer < 1):
+        every = self.diagnose_every
+        if every is not None and (type(every) is not int or every < 1):
             raise ValueError(
-                f"closer={self.closer!r} must be a whole number from 1 on, or null to estimate no errors"
+                f"diagnose_every={every!r} must be a whole number from 1 on, or null to estimate no errors"
             )
 
     @property
@@ -86,9 +87,11 @@ class BitsPerDim(Metric):
         """Dequantize, solve and convert; estimate the errors on a subset."""
         x, probes = draw(values, codec, seeds)
         bits = self._bits(denoiser, x, codec, probes)
-        if self.closer is None:
+        if self.diagnose_every is None:
             return MetricResult(value=bits)
-        index = torch.tensor([i for i, seed in enumerate(seeds) if seed % self.closer == 0], dtype=torch.long)
+        index = torch.tensor(
+            [i for i, seed in enumerate(seeds) if seed % self.diagnose_every == 0], dtype=torch.long
+        )
         subset = index.to(x.device)
         components = self._error_components(
             denoiser.select(index, len(x)),

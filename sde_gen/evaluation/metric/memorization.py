@@ -53,42 +53,46 @@ class Memorization(SampleMetric):
         x, train = samples.vectors("Memorization"), reference.vectors("Memorization")
         test = held_out.vectors("Memorization")
         near, index = nearest(x, train)
-        usual = nearest(test, train)[0]
-        n, m = len(x), len(test)
-        threshold = usual.kthvalue(max(1, math.ceil(self.level * m))).values
-        copies = float((near <= threshold).double().mean())
-        wins = (near.unsqueeze(1) < usual) + 0.5 * (near.unsqueeze(1) == usual)  # (n, m)
-        over_m, over_n = wins.mean(1), wins.mean(0)
-        nearer_se = math.sqrt(float(over_m.var()) / n + float(over_n.var()) / m)
-        own = nearest(train, train, skip_self=True)[0]
-        authentic = float((near > own[index]).double().mean())
-        name = f"copies at level {self.level:g}, {self.features.name}"
-        expected = self.level * (1 - self.level) / m
-        notes = (
-            [
-                f"memorization: {m} held-out images are few for level={self.level:g}; 1 / level or more are needed"
-            ]
-            if m * self.level < 1
-            else []
+        usual, own = nearest(test, train)[0], nearest(train, train, skip_self=True)[0]
+        few = len(test) * self.level < 1
+        note = (
+            f"memorization: {len(test)} held-out images are few for level={self.level:g}; "
+            "1 / level or more are needed"
         )
         return self.result(
             {
-                name: Quantity(
-                    copies,
-                    math.sqrt(copies * (1 - copies) / n + expected),
-                    "binomial, of the samples and of the held-out quantile",
-                ),
-                "nearer than a held-out image (0.5: none copied)": Quantity(
-                    float(over_m.mean()), nearer_se, "two-sample U-statistic"
-                ),
-                "authentic": Quantity(authentic, math.sqrt(authentic * (1 - authentic) / n), "binomial"),
+                f"copies at level {self.level:g}, {self.features.name}": self._copies(near, usual),
+                "nearer than a held-out image (0.5: none copied)": _nearer(near, usual),
+                "authentic": _authentic(near, own[index]),
             },
             samples,
             reference,
-            *notes,
+            *([note] if few else []),
             level=self.level,
-            held_out_images=m,
+            held_out_images=len(test),
         )
+
+    def _copies(self, near: Tensor, usual: Tensor) -> Quantity:
+        """Return the share of samples below the quantile of the held-out distances."""
+        n, m = len(near), len(usual)
+        threshold = usual.kthvalue(max(1, math.ceil(self.level * m))).values
+        copies = float((near <= threshold).double().mean())
+        se = math.sqrt(copies * (1 - copies) / n + self.level * (1 - self.level) / m)
+        return Quantity(copies, se, "binomial, of the samples and of the held-out quantile")
+
+
+def _nearer(near: Tensor, usual: Tensor) -> Quantity:
+    """Return the probability that a sample is nearer to the training images than a held-out image is."""
+    wins = (near.unsqueeze(1) < usual) + 0.5 * (near.unsqueeze(1) == usual)  # (n, m)
+    over_m, over_n = wins.mean(1), wins.mean(0)
+    se = math.sqrt(float(over_m.var()) / len(near) + float(over_n.var()) / len(usual))
+    return Quantity(float(over_m.mean()), se, "two-sample U-statistic")
+
+
+def _authentic(near: Tensor, own: Tensor) -> Quantity:
+    """Return the share of samples farther from their nearest training image than that from its neighbors."""
+    share = float((near > own).double().mean())
+    return Quantity(share, math.sqrt(share * (1 - share) / len(near)), "binomial")
 
 
 def nearest(x: Tensor, train: Tensor, *, skip_self: bool = False, rows: int = 1024) -> tuple[Tensor, Tensor]:

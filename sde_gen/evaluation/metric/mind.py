@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sde_gen.evaluation.features.base import Features
-from sde_gen.evaluation.features.feature_set import FeatureSet
 from sde_gen.evaluation.features.inception import Inception
-from sde_gen.evaluation.metric import _jackknife, _sliced
-from sde_gen.evaluation.metric.sample_metric import Quantity, SampleMetric, SampleResult, at
+from sde_gen.evaluation.metric import _jackknife
+from sde_gen.evaluation.metric._sliced import SlicedDistance, SlicedMetric
+from sde_gen.evaluation.metric.sample_metric import Quantity, at
 
 
 @dataclass(frozen=True, kw_only=True)
-class MIND(SampleMetric):
+class MIND(SlicedMetric):
     """Monge inception distance: three times d times the mean squared 2-Wasserstein distance along random directions.
 
     Unlike the Frechet distance it compares one-dimensional marginals, not two moments. It is biased for few samples:
@@ -31,31 +31,10 @@ class MIND(SampleMetric):
     """
 
     features: Features = field(default_factory=Inception)
-    count: int = 1000
-    seed: int = 0
-    groups: int = _jackknife.GROUPS
     what: ClassVar[str] = "sliced 2-Wasserstein distance of features, squared, times 3 d"
 
-    def __post_init__(self) -> None:
-        _sliced.check(self.count, self.groups)
-
-    def compare(
-        self, samples: FeatureSet, reference: FeatureSet, held_out: FeatureSet | None = None
-    ) -> SampleResult:
-        """Compute the distance and its standard error."""
-        del held_out
-        x, y = samples.vectors("MIND"), reference.vectors("MIND")
-        value, without, drawn = _sliced.mean_over_directions(
-            x, y, count=self.count, seed=self.seed, groups=self.groups
-        )
-        se = math.hypot(_jackknife.standard_error(without), drawn)
-        scale = 3 * x.shape[1]
+    def quantity(self, distance: SlicedDistance, n: int, d: int) -> tuple[str, Quantity]:
+        """Return 3 d times the mean squared distance."""
         name = "MIND" if self.features.frechet_name == "FID" else f"MIND-{self.features.name}"
-        how = f"jackknife over {len(without)} groups of samples and reference, with the spread of directions"
-        return self.result(
-            {at(name, len(x)): Quantity(scale * value, scale * se, how)},
-            samples,
-            reference,
-            count=self.count,
-            seed=self.seed,
-        )
+        se = math.hypot(_jackknife.standard_error(distance.without), distance.direction_se)
+        return at(name, n), Quantity(3 * d * distance.mean, 3 * d * se, distance.how)

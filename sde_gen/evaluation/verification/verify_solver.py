@@ -29,7 +29,7 @@ LOG_SNR_FIRST, LOG_SNR_LAST, LOG_SNR_LAST_ORDER_0 = -3.0, 4.0, 7.0
 go further."""
 
 CLOSE = -1.4, 4.6
-"""First and last log-SNR of grids for solvers that refuse few steps from pure noise."""
+"""First and last log-SNR of grids for solvers that do not support few steps from pure noise."""
 
 BUDGET = 24
 """Evaluations at which the bias is measured."""
@@ -183,7 +183,7 @@ class _Measurement:
         return oracles.ratio_times(self.sde, steps)
 
     def _few_times(self) -> Tensor:
-        """Return five steps, between closer ratios where the solver refuses those of the oracles."""
+        """Return five steps, between closer ratios where the solver does not support those of the oracles."""
         times = self._times(5)
         if self._works_on(times):
             return times

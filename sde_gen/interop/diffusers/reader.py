@@ -58,7 +58,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
         raise ValueError(f"there is no {folder / 'config.json'}, which defines the network")
     stored = files.read(path)
     imported = read(files.tensors(stored), files.json_of(folder / "config.json"), config)
-    return replace(imported, notes=imported.notes + files.became(stored))
+    return replace(imported, notes=imported.notes + files.dtype_notes(stored))
 
 
 def read(

@@ -137,7 +137,7 @@ def _levels(settings: Mapping[str, Any]) -> SchedulerConventions:
 
 def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
     """Return rectified flow with the noise label 1000 t and velocity prediction."""
-    _refuse(settings, "invert_sigmas")
+    _reject(settings, "invert_sigmas")
     steps = whole({"num_train_timesteps": 1000, **settings}, "num_train_timesteps", maximum=MOST_STEPS)
     notes = []
     if settings.get("shift", 1.0) != 1.0:
@@ -151,7 +151,7 @@ def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
 
 def _chain(settings: Mapping[str, Any], outputs: int) -> SchedulerConventions:
     """Return the chain of a beta table."""
-    _refuse(settings, "use_flow_sigmas")
+    _reject(settings, "use_flow_sigmas")
     choice({"timestep_type": "discrete", **settings}, "timestep_type", "discrete")
     steps, betas = _betas(settings)
     if flag({"rescale_betas_zero_snr": False, **settings}, "rescale_betas_zero_snr"):
@@ -183,6 +183,6 @@ def _betas(settings: Mapping[str, Any]) -> tuple[int, Any]:
 COSINE = "squaredcos_cap_v2"
 
 
-def _refuse(settings: Mapping[str, Any], key: str) -> None:
+def _reject(settings: Mapping[str, Any], key: str) -> None:
     if flag({key: False, **settings}, key):
         raise ValueError(f"{key}=true is not supported; expected false")

@@ -55,7 +55,7 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     training = isinstance(stored, dict) and {"ema", "model"} <= stored.keys()
     tensors = files.tensors(stored, "ema") if training else files.tensors(stored)
     imported = read(tensors, {} if config is None else config)
-    return imported if training else replace(imported, notes=imported.notes + files.became(stored))
+    return imported if training else replace(imported, notes=imported.notes + files.dtype_notes(stored))
 
 
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:

@@ -89,7 +89,7 @@ def read(path: Path) -> Any:
 
     A ``.safetensors`` file has nothing but tensors; of an index, whose name has ``.safetensors.index.``, the files are
     read that it names. A file of ``torch.save`` is read by :func:`~sde_gen.interop.formats.archive.read`, which knows
-    tensors and containers, refuses every other name, and calls nothing.
+    tensors and containers, raises an error for every other name, and calls nothing.
 
     Arguments:
         path: a file of safetensors or their index, or of torch.save since version 1.6.
@@ -191,7 +191,7 @@ def tensors(found: Any, *path: str) -> dict[str, torch.Tensor]:
     return {str(name).removeprefix("module."): value.detach().float() for name, value in at.items()}
 
 
-def became(found: Any) -> tuple[str, ...]:
+def dtype_notes(found: Any) -> tuple[str, ...]:
     """Return notes about conversions to float32, one for every other dtype."""
     kinds = {str(value.dtype).removeprefix("torch.") for value in found.values()} - {"float32"}
     return tuple(f"{kind} weights were converted to float32" for kind in sorted(kinds))

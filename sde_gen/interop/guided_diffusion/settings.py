@@ -85,9 +85,9 @@ def of_unet(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: a setting is unknown, or arguments and flags are mixed.
     """
     if not _flags(config):
-        _refuse_unknown(config, SHARED | HARMLESS | {"num_classes", "predict_xstart"}, "UNetModel")
+        _reject_unknown(config, SHARED | HARMLESS | {"num_classes", "predict_xstart"}, "UNetModel")
         return _plain(config)
-    _refuse_unknown(config, FLAGS | HARMLESS, "their scripts")
+    _reject_unknown(config, FLAGS | HARMLESS, "their scripts")
     settings = {**UNET_FLAGS, **config}
     return {
         **_sizes(settings, "attention_resolutions"),
@@ -110,9 +110,9 @@ def of_classifier(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: a setting is unknown, or arguments and flags are mixed.
     """
     if not _flags(config):
-        _refuse_unknown(config, SHARED | HARMLESS | {"pool"}, "EncoderUNetModel")
+        _reject_unknown(config, SHARED | HARMLESS | {"pool"}, "EncoderUNetModel")
         return _plain(config)
-    _refuse_unknown(config, FLAGS | HARMLESS, "their scripts")
+    _reject_unknown(config, FLAGS | HARMLESS, "their scripts")
     settings = {**CLASSIFIER_FLAGS, **config}
     return {
         **_sizes(settings, "classifier_attention_resolutions"),
@@ -132,7 +132,7 @@ def _flags(config: Mapping[str, Any]) -> bool:
     return any(key in FLAGS - SHARED - {"predict_xstart"} for key in config)
 
 
-def _refuse_unknown(config: Mapping[str, Any], known: frozenset[str] | set[str], where: str) -> None:
+def _reject_unknown(config: Mapping[str, Any], known: frozenset[str] | set[str], where: str) -> None:
     for key, value in config.items():
         if key not in known and not (key == "timestep_respacing" and value in (None, "")):
             raise ValueError(

@@ -23,7 +23,7 @@ class JPEG(Operator):
 
     With it :class:`~sde_gen.inverse.DPS` leans toward images that compress to y; particles of
     :class:`~sde_gen.inverse.TwistedSMC` are moved by it, but weighed by the compressed images
-    themselves, and so stay exact in the limit. Methods for linear operators refuse it.
+    themselves, and so stay exact in the limit. Methods for linear operators do not support it.
 
     Colors are not subsampled. Source: Wallace, 1991, Communications of the ACM 34, 30; the identity in place of the
     derivative: Bengio et al., 2013, arXiv:1308.3432, section 4.

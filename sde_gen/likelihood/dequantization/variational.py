@@ -51,7 +51,7 @@ class Variational(nn.Module, Dequantization):
 
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw from the flow; gradients flow to its parameters."""
-        codec.middles()  # refuses continuous data
+        codec.middles()  # raises an error for continuous data
         middle = codec.encode(values)
         if tuple(middle.shape[1:]) != self.shape:
             raise ValueError(f"the flow is for data of shape {self.shape}, got {tuple(middle.shape[1:])}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from sde_gen.model.norms import GCDGroups, GroupNormRule
 from sde_gen.model.unet.base import RANKS, check_shape, with_augmentation
 from sde_gen.model.unet.blocks import convolution_of, initialize, linear
 from sde_gen.model.unet.resample import CenteredBox, Resampler
+from sde_gen.model.unet.stages import apply_stages, decoder_stages
 
 
 class ADM(ConditionalNetwork):
@@ -120,19 +120,16 @@ class ADM(ConditionalNetwork):
             initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )
         self.stem = convolution_of(rank, shape[0] + inputs.image, widths[0])
-        self.down, skips = builder.down(widths, blocks)
-        channels = skips[-1]
-        self.middle = builder.middle(channels, attention=middle_attention)
+        self.down, _ = builder.down(widths, blocks)
+        self.middle = builder.middle(widths[-1], attention=middle_attention)
         self.up = nn.ModuleList()
-        for level, outward in reversed(list(enumerate(widths))):
-            for index in range(blocks + 1):
-                block = builder.block(channels + skips.pop(), outward)
-                channels = outward
-                ascend = level > 0 and index == blocks
-                finer = [builder.double(level - 1, channels)] if ascend else []
-                self.up.append(ADMStage(block, builder.attend(level, channels, up_heads), *finer))
-        self.norm = norms.block(channels)
-        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
+        for stage in decoder_stages(widths[0], widths, blocks):
+            block = builder.block(stage.inputs, stage.outputs)
+            finer = [builder.double(stage.level - 1, stage.outputs)] if stage.last and stage.level else []
+            attention = builder.attend(stage.level, stage.outputs, up_heads)
+            self.up.append(ADMStage(block, attention, *finer))
+        self.norm = norms.block(widths[0])
+        self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
     def forward(
         self,
@@ -161,15 +158,9 @@ class ADM(ConditionalNetwork):
         """
         features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
         text = self.encode_text(tokens, x)
-        embedding = F.silu(self.embed_conditions(self.embed(features), label=label, vector=vector, text=text))
-        h = self.stem(self.with_image(x, image))
-        skips = [h]
-        for stage in self.down:
-            h = stage(h, embedding)
-            skips.append(h)
-        for stage in self.middle:
-            h = stage(h, embedding)
-        for stage in self.up:
-            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        embedding = self.embed_conditions(self.embed(features), label=label, vector=vector, text=text)
+        h = apply_stages(
+            self.stem(self.with_image(x, image)), self.down, self.middle, self.up, F.silu(embedding)
+        )
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions, EmbeddedNetwork
 from sde_gen.model.embedding import CosinePositional, Features
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.transformer.modulated import EPS, DiTBlock, Modulation, modulated, norm
 from sde_gen.model.transformer.patches import Patches, sincos
 from sde_gen.model.unet.blocks import linear
@@ -30,6 +30,7 @@ class PatchTransformer(ConditionalNetwork):
     """
 
     positions: Tensor
+    embed: nn.Module
 
     def __init__(
         self,
@@ -65,9 +66,9 @@ class PatchTransformer(ConditionalNetwork):
         self.norm: nn.Module = norm(width)
         self.out = linear(width, self.channels * self.patches.size, zero=True)
 
-    def tokens_of(self, x: Tensor, image: Tensor | None) -> Tensor:
+    def tokens_of(self, x: Tensor) -> Tensor:
         """Return tokens (B, N, width) of noisy samples and condition images."""
-        tokens: Tensor = self.stem(self.patches.tokens(self.with_image(x, image)))
+        tokens: Tensor = self.stem(self.patches.tokens(x))
         return tokens + self.positions.to(tokens.dtype)
 
     def event_of(self, tokens: Tensor, embedding: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class PatchTransformer(ConditionalNetwork):
         return self.patches.event(h, self.channels)
 
 
-class DiT(PatchTransformer):
+class DiT(PatchTransformer, EmbeddedNetwork):
     """A transformer of patches, whose layers are scaled, shifted and gated by noise label and conditions (adaLN-zero).
 
     The tokens of a text are appended to those of the sample. Events of any rank work: sequences (C, L), images
@@ -142,34 +143,9 @@ class DiT(PatchTransformer):
             for _ in range(depth)
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: events with shape (B, C, *sides).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, *sides).
-
-        Returns:
-            (B, outputs * C, *sides).
-        """
-        text = self.encode_text(tokens, x)
-        embedding = F.silu(
-            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
-        )
-        h, mask = self.tokens_of(x, image), None
+    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Attend to the tokens of sample and text together, and return those of the sample as an event."""
+        h, mask = self.tokens_of(x), None
         count = h.shape[1]
         if text is not None:
             mask = torch.cat([text.mask.new_ones(len(x), count), text.mask], 1)

@@ -122,7 +122,7 @@ class JointTransformer(PatchTransformer):
                 f"(B, L, {self.sizes['text']}) and (B, {self.sizes['vector']})"
             )
         embedding = F.silu(self.embed(self.embedding(c_noise)) + self.vector_in(vector))
-        h, words = self.tokens_of(x, None), self.text_in(tokens)
+        h, words = self.tokens_of(x), self.text_in(tokens)
         seen = words.new_ones(words.shape[:2], dtype=torch.bool) if mask is None else mask > 0.5
         seen = torch.cat([seen.new_ones(h.shape[:2]), seen], 1)
         for block in self.joint:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
 from sde_gen.model.embedding import Features
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.transformer.dit import PatchTransformer, check_depth
 from sde_gen.model.transformer.modulated import DiTBlock, JointBlock
 
 
-class MMDiT(PatchTransformer):
+class MMDiT(PatchTransformer, EmbeddedNetwork):
     """A transformer of patches and of text, with separate weights for each, and attention over both together.
 
     Without texts it is a DiT.
@@ -73,34 +73,9 @@ class MMDiT(PatchTransformer):
             else:
                 self.blocks.append(DiTBlock(width, heads, units, qk_norm=qk_norm))
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: events with shape (B, C, *sides).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, *sides).
-
-        Returns:
-            (B, outputs * C, *sides).
-        """
-        text = self.encode_text(tokens, x)
-        embedding = F.silu(
-            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
-        )
-        h = self.tokens_of(x, image)
+    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Attend to the tokens of sample and text by separate weights, and return those of the sample as an event."""
+        h = self.tokens_of(x)
         if text is not None:
             mask = torch.cat([text.mask.new_ones(h.shape[:2]), text.mask], 1)
             words = text.tokens.to(h.dtype)

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
 from sde_gen.model.embedding import Features, Positional
 from sde_gen.model.norms import FixedGroups, GroupNormRule
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.base import RANKS, check_shape
 from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution_of, linear
 from sde_gen.model.unet.resample import Box, Resampler
+from sde_gen.model.unet.stages import apply_stages, decoder_stages, encoder_stages
 
 
-class DDPMUNet(ConditionalNetwork):
+class DDPMUNet(EmbeddedNetwork):
     """The U-Net of DDPM: attention after every block of its levels, resolution changed by convolutions.
 
     Source: Ho et al., 2020, arXiv:2006.11239, appendix B. Their CIFAR-10 network is width 128, multipliers
@@ -84,77 +85,43 @@ class DDPMUNet(ConditionalNetwork):
 
         self.stem = convolution_of(rank, shape[0] + inputs.image, width)
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        channels, skips = width, [width]
-        for level, outward in enumerate(widths):
-            for _ in range(blocks):
-                stage: list[nn.Module] = [block(channels, outward)]
-                channels = outward
-                if level in attention_levels:
-                    stage.append(attention(channels, norms.attention(channels)))
-                self.down.append(nn.ModuleList(stage))
-                skips.append(channels)
-            if level < len(widths) - 1:
-                self.down.append(nn.ModuleList([change.down(channels, resampler, **options)]))
-                skips.append(channels)
+        for stage in encoder_stages(width, widths, blocks):
+            modules: list[nn.Module] = [block(stage.inputs, stage.outputs)]
+            if stage.level in attention_levels:
+                modules.append(attention(stage.outputs, norms.attention(stage.outputs)))
+            self.down.append(SequentialStage(modules))
+            if stage.last and stage.level < len(widths) - 1:
+                self.down.append(SequentialStage([change.down(stage.outputs, resampler, **options)]))
+        channels = widths[-1]
         self.middle.append(block(channels, channels))
         if middle_attention:
             self.middle.append(attention(channels, norms.middle(channels)))
         self.middle.append(block(channels, channels))
-        for level, outward in reversed(list(enumerate(widths))):
-            for index in range(blocks + 1):
-                joined = channels + skips.pop()
-                channels = outward
-                norm_in = norms.joined(joined, attended=level in attention_levels)
-                stage = [block(joined, channels, norm_in)]
-                if level in attention_levels:
-                    stage.append(attention(channels, norms.attention(channels)))
-                if level > 0 and index == blocks:
-                    stage.append(change.up(channels, resampler, **options))
-                self.up.append(nn.ModuleList(stage))
-        self.norm = norms.block(channels)
-        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
+        for stage in decoder_stages(width, widths, blocks):
+            attended = stage.level in attention_levels
+            norm_in = norms.joined(stage.inputs, attended=attended)
+            modules = [block(stage.inputs, stage.outputs, norm_in)]
+            if attended:
+                modules.append(attention(stage.outputs, norms.attention(stage.outputs)))
+            if stage.last and stage.level > 0:
+                modules.append(change.up(stage.outputs, resampler, **options))
+            self.up.append(SequentialStage(modules))
+        self.norm = norms.block(widths[0])
+        self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: events with shape (B, C, *sides).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, *sides).
-
-        Returns:
-            (B, outputs * C, *sides).
-        """
-        text = self.encode_text(tokens, x)
-        embedding = F.silu(
-            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
-        )
-        h = self.stem(self.with_image(x, image))
-        skips = [h]
-        for stage in self.down:
-            h = _apply_stage(stage, h, embedding)
-            skips.append(h)
-        h = _apply_stage(self.middle, h, embedding)
-        for stage in self.up:
-            h = _apply_stage(stage, torch.cat([h, skips.pop()], dim=1), embedding)
+    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Apply encoder and decoder; the text is part of the embedding."""
+        del text
+        h = apply_stages(self.stem(x), self.down, self.middle, self.up, embedding)
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 
 
-def _apply_stage(stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-    """Apply the modules of a stage in order."""
-    for module in stage.children():
-        h = module(h, embedding)
-    return h
+class SequentialStage(nn.ModuleList):
+    """Modules of a stage, each called with features and embedding, in order."""
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Apply the modules to features (B, C, H, W)."""
+        for module in self:
+            h = module(h, embedding)
+        return h

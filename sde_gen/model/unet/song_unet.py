@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, Conditions, refuse_label
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, reject_label
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.unet.base import UNet, with_augmentation
 from sde_gen.model.unet.blocks import linear
@@ -113,7 +113,7 @@ class SongUNet(UNet):
         """
         features = self.embedding(c_noise)
         if self.class_features is None:
-            refuse_label(label)
+            reject_label(label)
         else:
             features = features + self._classes(label, features)
         features = with_augmentation(features, self.augmentation, augment)

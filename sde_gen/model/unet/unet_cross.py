@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
 from sde_gen.model.embedding import CosinePositional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.base import check_shape
 from sde_gen.model.unet.blocks import ResBlock, convolution_of, linear
 from sde_gen.model.unet.spatial_transformer import SpatialTransformer
+from sde_gen.model.unet.stages import apply_stages, decoder_stages, encoder_stages
 
 
-class UNetCross(ConditionalNetwork):
+class UNetCross(EmbeddedNetwork):
     """A U-Net of residual blocks and transformer blocks, in which pixels attend to each other and to the text.
 
     Class, vector and the whole text are added to the embedding of the noise label, which residual blocks see; the
@@ -90,66 +90,27 @@ class UNetCross(ConditionalNetwork):
 
         self.stem = convolution_of(rank, shape[0] + inputs.image, width)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        channels, skips = width, [width]
-        for level, outward in enumerate(widths):
-            for _ in range(blocks):
-                self.down.append(Stage(block(channels, outward), attention(level, outward)))
-                channels = outward
-                skips.append(channels)
-            if level < len(widths) - 1:
-                self.down.append(Stage(Down(rank, channels)))
-                skips.append(channels)
+        for stage in encoder_stages(width, widths, blocks):
+            self.down.append(Stage(block(stage.inputs, stage.outputs), attention(stage.level, stage.outputs)))
+            if stage.last and stage.level < len(widths) - 1:
+                self.down.append(Stage(Down(rank, stage.outputs)))
+        coarsest, channels = len(widths) - 1, widths[-1]
         self.middle = nn.ModuleList(
             [
-                Stage(block(channels, channels), attention(len(widths) - 1, channels)),
+                Stage(block(channels, channels), attention(coarsest, channels)),
                 Stage(block(channels, channels)),
             ]
         )
-        for level, outward in reversed(list(enumerate(widths))):
-            for index in range(blocks + 1):
-                finer = Up(rank, outward) if level and index == blocks else None
-                joined = block(channels + skips.pop(), outward)
-                self.up.append(Stage(joined, attention(level, outward), finer))
-                channels = outward
-        self.norm = norms.block(channels)
-        self.out = convolution_of(rank, channels, outputs * shape[0], zero=True)
+        for stage in decoder_stages(width, widths, blocks):
+            finer = Up(rank, stage.outputs) if stage.last and stage.level else None
+            joined = block(stage.inputs, stage.outputs)
+            self.up.append(Stage(joined, attention(stage.level, stage.outputs), finer))
+        self.norm = norms.block(widths[0])
+        self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: events with shape (B, C, *sides).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
-            image: condition images with shape (B, inputs.image, *sides).
-
-        Returns:
-            (B, outputs * C, *sides).
-        """
-        text = self.encode_text(tokens, x)
-        embedding = F.silu(
-            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
-        )
-        h = self.stem(self.with_image(x, image))
-        skips = [h]
-        for stage in self.down:
-            h = stage(h, embedding, text)
-            skips.append(h)
-        for stage in self.middle:
-            h = stage(h, embedding, text)
-        for stage in self.up:
-            h = stage(torch.cat([h, skips.pop()], dim=1), embedding, text)
+    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+        """Apply encoder and decoder, whose pixels attend to the text."""
+        h = apply_stages(self.stem(x), self.down, self.middle, self.up, embedding, text)
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 

@@ -120,7 +120,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_foreign_file_is_refused_in_a_line(tmp_path, what):
+def test_a_foreign_file_raises_a_one_line_error(tmp_path, what):
     content, expected = FOREIGN[what]
     cut(tmp_path, 64)
     path = cut(tmp_path, 128)

@@ -37,7 +37,7 @@ def test_float32_is_float32(monkeypatch):
     assert seen == [("anywhere", False)]
 
 
-def test_mistakes_of_the_task_are_a_line(monkeypatch, capsys):
+def test_mistakes_of_the_task_give_a_one_line_error(monkeypatch, capsys):
     def task(config):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
@@ -49,7 +49,7 @@ def test_mistakes_of_the_task_are_a_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: out of memory: try a smaller batch_size")
 
 
-def test_warnings_for_users_are_a_line_without_their_source(monkeypatch, capsys):
+def test_warnings_are_one_line_without_their_source(monkeypatch, capsys):
     def task(config):
         del config
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sde_gen.cli import demo as module
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.demo import EVERY_CLASS, Demo, page, without_settings
 from sde_gen.cli.loaded_run import LoadedRun
 from sde_gen.utils.images import as_picture

@@ -18,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from tests.helpers import mutation, stored_run
 from tests.helpers.mutation import places
 from tests.helpers.stored_run import header_of, opened, replace, write_header
@@ -303,7 +303,7 @@ def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str
         pytest.param(5000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
-def test_mutated_folders_are_opened_or_refused_in_a_line(
+def test_mutated_folders_are_opened_or_raise_a_one_line_error(
     examples: dict[str, Path], tmp_path: Path, count: int
 ) -> None:
     outcome = fuzz(examples, tmp_path, count, seed=count)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sde_gen as sg
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from tests.helpers.stored_run import SMALL, config_of, write
 
 
@@ -50,7 +50,7 @@ def test_the_density_of_levels_or_of_another_shape_is_refused(folder):
         run.log_prob(torch.zeros(1, 8, 8))
 
 
-def test_a_run_and_a_wrong_name_are_shown_in_a_line(folder):
+def test_repr_of_a_run_and_the_error_of_a_wrong_name_are_one_line(folder):
     shown = repr(sg.load(folder, device="cpu"))
     assert all(word in shown for word in (str(folder), "NCSNpp", "VP", "(1, 8, 8)"))
     assert len(shown) < 300

@@ -56,7 +56,7 @@ def test_commands_run_as_their_modules_do(monkeypatch, capsys):
         assert (code, out) == (0, command_help(name) + "\n")
 
 
-def test_unknown_commands_are_answered_in_a_line(monkeypatch, capsys):
+def test_unknown_commands_give_a_one_line_error(monkeypatch, capsys):
     assert script(monkeypatch, capsys, "trian") == (
         2,
         "",
@@ -143,6 +143,7 @@ def test_launchers_of_sweeps_can_pickle_a_command(module):
         ("evaluate", "dequantisation=uniform", "dequantization=uniform"),
         ("sample", "film=true", "gif=true"),
         ("sample", "strip=8", "trajectory_frames=8"),
+        ("evaluate", "metric.bpd.closer=null", "metric.bpd.diagnose_every=null"),
     ],
 )
 def test_names_of_version_0_1_are_answered_with_those_of_today(command, word, today):

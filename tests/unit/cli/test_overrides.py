@@ -8,7 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sde_gen.cli.config_files import CONF, suggest
-from sde_gen.cli.overrides import folder_name, validate_overrides
+from sde_gen.cli.override_syntax import folder_name
+from sde_gen.cli.overrides import validate_overrides
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,7 @@ def test_null_chooses_nothing_where_nothing_is_the_default(command, words):
         ("train", "sde=vpp", "did you mean"),
     ],
 )
-def test_mistakes_are_answered_in_a_line(command, word, said):
+def test_mistakes_give_a_one_line_error(command, word, said):
     with pytest.raises(ValueError, match=re.escape(said)) as found:
         validate_overrides(command, ["run=x", word] if word != "run=a,b" else [word])
     assert "\n" not in str(found.value)

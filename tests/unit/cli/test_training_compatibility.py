@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli.training import check_compatible
+from sde_gen.cli.training_compatibility import check_compatible
 from tests.unit.checkpoint.test_store import made
 
 OLD = {

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 import sde_gen
 from sde_gen.cli import trusted
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.kinds import signature
 from sde_gen.data import HuggingFace
 from sde_gen.objective import CrossEntropy

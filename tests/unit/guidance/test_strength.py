@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.guidance_setup import _range
 from sde_gen.data.codec import UniformCodec
 from sde_gen.guidance import Autoguidance, ClassifierGuidance, Clip, DynamicThreshold

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NetworkDenoiser, parametrization
 from sde_gen.denoiser.parametrization import X0, Eps, V, Velocity
 from sde_gen.denoiser.parametrization.label import LogSigma, Time

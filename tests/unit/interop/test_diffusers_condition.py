@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.data.conditioning import GivenTensors, Label, Several
 from sde_gen.denoiser.parametrization import Eps, LearnedVariance
 from sde_gen.interop.converted_model import ConvertedModel

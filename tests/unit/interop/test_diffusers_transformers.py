@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.data.conditioning import GivenTensors, Label
 from sde_gen.denoiser.parametrization import LearnedVariance, Velocity
 from sde_gen.interop.diffusers import reader as diffusers

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.edm import reader as edm

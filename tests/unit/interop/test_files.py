@@ -79,7 +79,7 @@ def test_members_that_share_their_bytes_are_counted_as_often(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" * 9, b'{"a": 1}', b"PK\x03\x04" + b"\0" * 90])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_foreign_files_are_refused_in_a_line(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_foreign_files_raise_a_one_line_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"foreign.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="foreign") as refusal:
@@ -115,8 +115,8 @@ def test_other_precisions_become_float32_and_are_named() -> None:
     given = {str(kind): torch.tensor([0.5, -3.0], dtype=kind) for kind in kinds}
     found = files.tensors(given)
     assert all(torch.equal(value, torch.tensor([0.5, -3.0])) for value in found.values())
-    assert [note.split()[0] for note in files.became(given)] == ["bfloat16", "float16", "float64"]
-    assert files.became({"a": torch.ones(1)}) == ()
+    assert [note.split()[0] for note in files.dtype_notes(given)] == ["bfloat16", "float16", "float64"]
+    assert files.dtype_notes({"a": torch.ones(1)}) == ()
 
 
 def test_tensors_that_claim_more_numbers_than_they_have_are_refused(tmp_path: Path) -> None:

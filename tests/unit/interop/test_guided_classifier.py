@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NoisyClassifier
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.guided_diffusion import classifier as guided_diffusion_classifier
@@ -163,7 +163,7 @@ def test_the_other_network_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["out.2.positional_embedding", "out.2.qkv_proj.weight", "out.0.bias"])
-def test_damaged_tensors_are_named_in_a_line(name: str) -> None:
+def test_damaged_tensors_are_named_in_a_one_line_error(name: str) -> None:
     config = VARIANTS["attention"]
     tensors = theirs(config)
     damaged = [

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.interop.guided_diffusion import reader as guided_diffusion
@@ -235,7 +235,7 @@ def test_flags_that_are_wrong_are_named(change: dict[str, Any], words: str) -> N
 
 
 @pytest.mark.parametrize("name", ["label_emb.weight", "middle_block.1.qkv.bias", "time_embed.0.weight"])
-def test_damaged_tensors_are_named_in_a_line(name: str) -> None:
+def test_damaged_tensors_are_named_in_a_one_line_error(name: str) -> None:
     tensors, _, config = golden()
     damaged = [
         {key: value for key, value in tensors.items() if key != name},

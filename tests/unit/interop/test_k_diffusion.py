@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.k_diffusion import image_transformer_v1, image_transformer_v2

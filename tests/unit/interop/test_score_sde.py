@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sde_gen.cli import build
-from sde_gen.cli.build import DataSpec
+from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.score_sde import reader as score_sde

@@ -60,8 +60,8 @@ def setting(
 def flow_of(solver: ODESolver, model: Denoiser, x: Tensor, times: Tensor) -> tuple[FlatField, Tensor]:
     """The flow in the solver's variable as a field on matrices, and its scales at the times."""
     variable = solver.variable(model.sde)
-    u, t = variable.read(times)[[0, -1]], times[[0, -1]]
-    return FlatField(VelocityField(model, variable, u, t, torch.arange(len(x))), (x,)), variable.rates(
+    u, t = variable.from_time(times)[[0, -1]], times[[0, -1]]
+    return FlatField(VelocityField(model, variable, u, t, torch.arange(len(x))), (x,)), variable.coefficients(
         times
     ).scale
 
@@ -71,7 +71,7 @@ def integrate(solver: AdaptiveSolver | ODESolver, model: Denoiser, x: Tensor, ti
     if isinstance(solver, AdaptiveSolver):
         return solver.integrate(model, x, times)
     flat, scale = flow_of(solver, model, x, times)
-    method, u = solver.integrator, solver.variable(model.sde).read(times)
+    method, u = solver.integrator, solver.variable(model.sde).from_time(times)
     controller = PIController(error_order=method.error_order)
     solution = integrate_adaptive(method, flat, flat.pack((x / scale[0],)), u, controller=controller)
     return solution._replace(x=scale[-1] * flat.unpack(solution.x)[0])
@@ -103,9 +103,9 @@ def one_step(kind: str, length: float) -> tuple[float, float, float]:
     sde = model.sde
     variable = solver.variable(model if isinstance(solver, AdaptiveSolver) else sde)
     t = sde.t_from_log_snr(torch.zeros(24).double())
-    u = variable.read(t)
+    u = variable.from_time(t)
     way = 1.0 if kind.startswith("dpm") else -1.0
-    spots = [variable.time(u + part * way * length) for part in (0.5, 1.0)]
+    spots = [variable.to_time(u + part * way * length) for part in (0.5, 1.0)]
     ends = [oracles.flow(first, 1.0, float(torch.exp(-0.5 * sde.log_snr(spot[0])))) for spot in spots]
     x = oracles.to_x(sde, first, t[0])
     v, half = u + way * length, u[0] + 0.5 * way * length

@@ -29,7 +29,7 @@ from sde_gen.solver import (
     UniPCBH2,
 )
 from sde_gen.solver._integrals import EpsIntegral, FlowIntegral, X0Integral
-from sde_gen.solver._lagrange import adams, lagrange, window
+from sde_gen.solver._lagrange import adams_weights, lagrange, node_indices
 from sde_gen.solver._multistep import StepCoefficients
 from sde_gen.solver._sde_multistep import SDEIntegral
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
@@ -65,7 +65,7 @@ def test_weights_are_exact_for_polynomials() -> None:
     """sum_j w_j q(u_j) is the integral of kernel times q, as SciPy has it, for every q of degree < k."""
     nodes = torch.tensor([[0.3, -0.9, -1.1, -3.0], [0.3, -0.9, torch.nan, torch.nan]]).double()
     start, stop = torch.tensor([0.3, 0.3]).double(), torch.tensor([2.0, -0.5]).double()
-    weights = adams(torch.exp, nodes, start, stop)
+    weights = adams_weights(torch.exp, nodes, start, stop)
     assert torch.equal(weights[1, 2:], torch.zeros(2).double())
     for row, count in enumerate([4, 2]):
         for degree in range(count):
@@ -79,7 +79,7 @@ def test_weights_are_exact_for_polynomials() -> None:
 def test_long_intervals_are_exact_too() -> None:
     """From log_snr -20 to 20 in one step: int_0^20 e^(u - 20) u^2 du = 400 - 40 + 2 - 2 e^-20."""
     zero = torch.zeros(1).double()
-    weights = adams(lambda u: torch.exp(u - 20) * u**2, zero.unsqueeze(-1), zero, zero + 20)
+    weights = adams_weights(lambda u: torch.exp(u - 20) * u**2, zero.unsqueeze(-1), zero, zero + 20)
     assert float(weights) == pytest.approx(362 - 2 * math.exp(-20), rel=1e-13)
 
 
@@ -97,7 +97,7 @@ def test_equal_steps_have_adams_bashforth_s_coefficients() -> None:
         [55 / 24, -59 / 24, 37 / 24, -9 / 24],
     ):
         nodes = -torch.arange(len(coefficients)).double().unsqueeze(0)
-        weights = adams(torch.ones_like, nodes, torch.zeros(1).double(), torch.ones(1).double())
+        weights = adams_weights(torch.ones_like, nodes, torch.zeros(1).double(), torch.ones(1).double())
         np.testing.assert_allclose(weights[0], coefficients, rtol=1e-12)
     sde = make("sde", "ve")
     integral = EqualStepsIntegral(sde, oracles.ratio_times(sde, 6))
@@ -291,7 +291,7 @@ def test_order_is_lost_without_a_proper_start(kind: type[StepSolver]) -> None:
     class FunctionField(kind):  # type: ignore[misc, valid-type]
         def coefficients(self, integral: FlowIntegral, steps: int) -> list[StepCoefficients]:
             i = torch.arange(steps)
-            w = integral.weights(i, i + 1, window(i, min(self.order, steps))).tolist()
+            w = integral.weights(i, i + 1, node_indices(i, min(self.order, steps))).tolist()
             return [
                 StepCoefficients(k, v[: n + 1])
                 for n, (k, v) in enumerate(zip(integral.x_coef(i, i + 1).tolist(), w, strict=True))

@@ -123,7 +123,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
 
 
 @pytest.mark.parametrize(("words", "make_it"), WRONG, ids=[words for words, _ in WRONG])
-def test_another_kind_is_refused_in_a_line(words: str, make_it: Callable[[], object]) -> None:
+def test_another_kind_raises_a_one_line_error(words: str, make_it: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         make_it()
     assert "\n" not in str(caught.value)
@@ -235,7 +235,7 @@ class Still(nn.Module):
         (lambda: IID.seeded(2**64), r"seed=18446744073709551616 must be .* between"),
     ],
 )
-def test_calls_refuse_another_kind_in_a_line_too(call: Callable[[], object], words: str) -> None:
+def test_calls_with_another_kind_raise_a_one_line_error(call: Callable[[], object], words: str) -> None:
     with pytest.raises(ValueError, match=words) as found:
         call()
     assert "\n" not in str(found.value)

@@ -1,4 +1,4 @@
-"""Equal steps of another process' time."""
+"""Equal steps of the time of another process."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from sde_gen.sde.base import SDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeOf(RatioGrid):
-    r"""The noise-to-signal ratios that another process attains in equal steps of its time.
+class ProcessTime(RatioGrid):
+    r"""Noise-to-signal ratios of another process in equal steps of its time.
 
     .. math::
         \lambda = \lambda'\big(\tau_{max} + u (\tau_{min} - \tau_{max})\big), \qquad
@@ -29,6 +29,6 @@ class TimeOf(RatioGrid):
     process: SDE
 
     def log_snrs(self, first: Tensor, last: Tensor, u: Tensor) -> Tensor:
-        """Interpolate the other process' time."""
+        """Interpolate the time of the other process."""
         tau_first, tau_last = self.process.t_from_log_snr(first), self.process.t_from_log_snr(last)
         return self.process.log_snr(tau_first + u * (tau_last - tau_first))

@@ -6,15 +6,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Words = NDArray[np.uint64]
+Keys = NDArray[np.uint64]
 
 _STEP = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 CHUNK = 32_768
-"""Words that are made at once, to stay in a core's cache."""
+"""Keys that are made at once, to stay in a core's cache."""
 
 
-def _mix(words: Words, scratch: Words) -> Words:
+def _mix(words: Keys, scratch: Keys) -> Keys:
     """Scramble words in place, every bit of one by all of its bits, one-to-one.
 
     Source: the finalizer of SplitMix64, Steele et al., 2014, OOPSLA, which passes BigCrush on a mere counter.
@@ -26,33 +26,33 @@ def _mix(words: Words, scratch: Words) -> Words:
     return words
 
 
-def keys(roots: Words, *place: Words) -> Words:
-    """Return a key per root and place, which broadcast; injective in the root and in each number of the place."""
+def derive_keys(roots: Keys, *path: Keys) -> Keys:
+    """Return a key per root and path of integers, which broadcast; injective in the root and in each integer."""
     words = roots
-    for number in place:
+    for number in path:
         words = words + (number + np.ones_like(number)) * _STEP
         words = _mix(words, np.empty_like(words))
     return words
 
 
-def word(number: int) -> Words:
-    """Return a number of [0, 2^64) as a place with shape (1,)."""
+def as_key(number: int) -> Keys:
+    """Return an integer of [0, 2^64) as uint64 with shape (1,)."""
     return np.array([number], dtype=np.uint64)
 
 
-def uniforms(words: Words) -> NDArray[np.float64]:
+def uniforms(words: Keys) -> NDArray[np.float64]:
     """Return a number of [0, 1) per key, from its upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 @lru_cache(maxsize=16)
-def _counters(count: int) -> Words:
+def _counters(count: int) -> Keys:
     """Scrambled counters (count,), so that streams of neighboring keys are independent."""
     words = np.arange(1, count + 1, dtype=np.uint64) * _STEP
     return _mix(words, np.empty_like(words))
 
 
-def normals(words: Words, out: NDArray[np.float32]) -> None:
+def normals(words: Keys, out: NDArray[np.float32]) -> None:
     """Fill ``out`` of shape (R, D) with N(0, 1), a row per key (R,), whatever the other rows.
 
     Source: Box and Muller, 1958; a radius and an angle, of 32 bits each, from every scrambled word.

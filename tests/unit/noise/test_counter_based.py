@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sde_gen.noise import random
+from sde_gen.noise import counter_based
 
 SEED, OUTPUTS = 1234567, [6457827717110365317, 3203168211198807973, 9817491932198370423]
 """First outputs of SplitMix64 from a seed: https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64."""
@@ -14,20 +14,20 @@ SEED, OUTPUTS = 1234567, [6457827717110365317, 3203168211198807973, 981749193219
 
 def draws(rows: int, count: int, first: int = 0) -> np.ndarray:
     out = np.empty((rows, count), dtype=np.float32)
-    random.normals(np.arange(first, first + rows, dtype=np.uint64), out)
+    counter_based.normals(np.arange(first, first + rows, dtype=np.uint64), out)
     return out
 
 
 def test_scrambling_is_that_of_splitmix64() -> None:
-    """A key at place n is the n-th output of SplitMix64, whose state grows by one step an output."""
+    """The key of n is the n-th output of SplitMix64, whose state grows by one step an output."""
     seed = np.array([SEED], dtype=np.uint64)
-    found = [int(random.keys(seed, random.word(n))[0]) for n in range(3)]
+    found = [int(counter_based.derive_keys(seed, counter_based.as_key(n))[0]) for n in range(3)]
     assert found == OUTPUTS
 
 
-def test_keys_of_seeds_and_places_differ() -> None:
+def test_keys_of_seeds_and_paths_differ() -> None:
     seeds, level, number = (np.arange(n, dtype=np.uint64) for n in (50, 30, 40))
-    keys = random.keys(seeds, level[:, None], number[:, None, None])
+    keys = counter_based.derive_keys(seeds, level[:, None], number[:, None, None])
     assert keys.shape == (40, 30, 50)
     assert len(np.unique(keys)) == keys.size
 
@@ -56,11 +56,11 @@ def test_a_row_does_not_depend_on_the_others(count: int, monkeypatch: pytest.Mon
     together = draws(37, count)
     for first, rows in [(0, 1), (5, 2), (30, 7)]:
         assert np.array_equal(draws(rows, count, first), together[first : first + rows])
-    monkeypatch.setattr(random, "CHUNK", 5)
+    monkeypatch.setattr(counter_based, "CHUNK", 5)
     assert np.array_equal(draws(37, count), together)
 
 
 def test_largest_and_smallest_words_are_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     for word in (0, 2**64 - 1):
-        monkeypatch.setattr(random, "_mix", lambda words, spare, word=word: words.fill(word))
+        monkeypatch.setattr(counter_based, "_mix", lambda words, spare, word=word: words.fill(word))
         assert np.isfinite(draws(2, 4)).all()

@@ -1,4 +1,4 @@
-"""Threads and memory format of a network on the CPU, chosen by a short measurement."""
+"""Autotuning: threads and memory format of a network on the CPU, chosen by a short measurement."""
 
 import math
 import statistics
@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-DEFAULT = torch.get_num_threads()
+DEFAULT_THREADS = torch.get_num_threads()
 """PyTorch's default number of threads: the cores available to this process, or the value set by the environment."""
 
 
@@ -44,15 +44,22 @@ class Execution:
         finally:
             torch.set_num_threads(before)
 
+    def record(self, device: torch.device) -> dict[str, Any]:
+        """Return the settings that change the last bits of results on a device."""
+        return {
+            **({"threads": self.threads} if device.type == "cpu" else {}),
+            "channels_last": self.channels_last,
+        }
 
-class Overdue(Exception):
+
+class TrialTimeout(Exception):
     """A trial was stopped because it took much longer than the best one."""
 
 
-Check = Callable[[], None]
-"""Callable that raises :class:`Overdue` when the time is up; a trial calls it repeatedly."""
+TimeCheck = Callable[[], None]
+"""Callable that raises :class:`TrialTimeout` when the time is up; a trial calls it repeatedly."""
 
-Trial = Callable[[Execution, Check], object]
+Trial = Callable[[Execution, TimeCheck], object]
 """Callable that performs a sample of the work with the given execution; its run time is measured."""
 
 
@@ -70,7 +77,7 @@ class Chooser(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class FixedExecution:
     """Fixed choice without measurement.
 
     Arguments:
@@ -90,8 +97,8 @@ class Given:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fastest:
-    """Fastest execution by the mean time of a trial; fewer threads win ties.
+class Autotune:
+    """Autotune execution by the mean time of a trial; fewer threads win ties.
 
     Candidates are tried in turn, forwards and backwards, so that a varying load affects all of them equally. The
     threads of an operator synchronize at its end; on cores shared with other programs, some trials with several threads
@@ -138,20 +145,20 @@ class Fastest:
 
         def check() -> None:
             if self.clock() - begin > self.patience * best:
-                raise Overdue
+                raise TrialTimeout
 
-        with execution.applied(), suppress(Overdue):
+        with execution.applied(), suppress(TrialTimeout):
             trial(execution, check)
         return self.clock() - begin
 
 
-def counts(most: int = DEFAULT) -> list[int]:
+def thread_counts(most: int = DEFAULT_THREADS) -> list[int]:
     """Return the numbers of threads to try: the powers of two below ``most``, and ``most``."""
     return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
 @contextmanager
-def interruptible(net: nn.Module, check: Check) -> Iterator[None]:
+def stoppable(net: nn.Module, check: TimeCheck) -> Iterator[None]:
     """Return a context in which the network calls ``check`` before each module and at each gradient of a weight."""
 
     def forward(*_: object) -> None:
@@ -169,7 +176,7 @@ def interruptible(net: nn.Module, check: Check) -> Iterator[None]:
             handle.remove()
 
 
-def in_format(net: nn.Module, execution: Execution) -> None:
+def set_memory_format(net: nn.Module, execution: Execution) -> None:
     """Convert the weights of an image network to the memory format of the execution."""
     format = torch.channels_last if execution.channels_last else torch.contiguous_format
     for weight in net.parameters():
@@ -178,7 +185,7 @@ def in_format(net: nn.Module, execution: Execution) -> None:
         weight.grad = None
 
 
-def rows(event: Sequence[int], most: int) -> int:
+def trial_samples(event: Sequence[int], most: int) -> int:
     """Return the number of samples of a trial, at most ``most``, of about :data:`ENOUGH` values in total."""
     return max(1, min(most, ENOUGH // math.prod(event)))
 

@@ -10,7 +10,7 @@ import torch
 from sde_gen.cli import threads
 from sde_gen.cli.threads import choice
 from sde_gen.data import Dataset, Splits
-from sde_gen.training.execution import Check, Execution, Fastest, Given, counts, interruptible
+from sde_gen.training.autotune import Autotune, Execution, FixedExecution, TimeCheck, stoppable, thread_counts
 from tests.helpers.tiny_run import Net, image_trainer, same, weights
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -25,7 +25,7 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def trial(self, execution: Execution, check: Check) -> None:
+    def trial(self, execution: Execution, check: TimeCheck) -> None:
         assert torch.get_num_threads() == execution.threads
         self.trials.append(execution)
         takes = self.seconds(execution, self.trials.count(execution))
@@ -36,7 +36,7 @@ class Machine:
     def fastest(
         self, *counted: int, formats: tuple[bool, ...] = (False,), **settings: Any
     ) -> tuple[int, bool]:
-        chosen = Fastest(threads=counted, clock=self.clock, **settings)(formats, self.trial)
+        chosen = Autotune(threads=counted, clock=self.clock, **settings)(formats, self.trial)
         return chosen.threads, chosen.channels_last
 
 
@@ -95,7 +95,7 @@ def test_the_budget_ends_the_measurement() -> None:
 
 
 def test_numbers_of_threads() -> None:
-    assert [counts(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+    assert [thread_counts(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
     with pytest.raises(ValueError, match="threads=0: expected an integer of at least 1"):
         Execution(threads=0, channels_last=False)
 
@@ -112,7 +112,7 @@ def test_a_network_is_interrupted_at_its_modules_and_gradients(checks: int) -> N
         if left[0] < 0:
             raise Stop
 
-    with pytest.raises(Stop), interruptible(net, check):
+    with pytest.raises(Stop), stoppable(net, check):
         net(torch.ones(3, 2), torch.ones(3)).sum().backward()
     net(torch.ones(3, 2), torch.ones(3)).sum().backward()
     assert left[0] == -1, "outside the block nothing is checked"
@@ -123,19 +123,19 @@ def test_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
     stored = {"threads": 3, "channels_last": False}
-    assert choice(None, CPU).chooser == Fastest(threads=counts())
-    assert choice(None, CPU, stored).chooser == Given(threads=3, channels_last=False)
+    assert choice(None, CPU).chooser == Autotune(threads=thread_counts())
+    assert choice(None, CPU, stored).chooser == FixedExecution(threads=3, channels_last=False)
     assert choice(None, CPU, {**stored, "threads": 1}).why == "as the training began"
     assert "more than the" in choice(None, CPU, {**stored, "threads": 10**4}).why
-    assert choice(5, CPU, stored).chooser == Given(threads=5, channels_last=False)
-    assert choice(5, CPU).chooser == Fastest(threads=[5])
-    assert choice(None, CUDA).chooser == Given()
-    assert choice(None, CUDA, stored).chooser == Given(channels_last=False)
-    assert choice(5, CUDA).chooser == Given(threads=5)
+    assert choice(5, CPU, stored).chooser == FixedExecution(threads=5, channels_last=False)
+    assert choice(5, CPU).chooser == Autotune(threads=[5])
+    assert choice(None, CUDA).chooser == FixedExecution()
+    assert choice(None, CUDA, stored).chooser == FixedExecution(channels_last=False)
+    assert choice(5, CUDA).chooser == FixedExecution(threads=5)
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
-    assert choice(None, CPU).chooser == Given()
-    assert choice(None, CPU, stored).chooser == Given(channels_last=False)
-    assert choice(5, CPU).chooser == Fastest(threads=[5])
+    assert choice(None, CPU).chooser == FixedExecution()
+    assert choice(None, CPU, stored).chooser == FixedExecution(channels_last=False)
+    assert choice(5, CPU).chooser == Autotune(threads=[5])
     assert "MKL_NUM_THREADS=1" in choice(None, CPU).why
 
 
@@ -152,7 +152,9 @@ class Trying:
     def __init__(self, chosen: Execution) -> None:
         self.chosen, self.formats = chosen, ()
 
-    def __call__(self, formats: tuple[bool, ...], trial: Callable[[Execution, Check], object]) -> Execution:
+    def __call__(
+        self, formats: tuple[bool, ...], trial: Callable[[Execution, TimeCheck], object]
+    ) -> Execution:
         self.formats = formats
         for format in (*formats, *formats):
             trial(Execution(threads=1, channels_last=format), lambda: None)
@@ -164,7 +166,7 @@ def test_a_measurement_does_not_change_the_training(tmp_path, channels_last):
     """Weights and random numbers equal those with the same choice given."""
     chosen = Execution(threads=1, channels_last=channels_last)
     trained = []
-    for name, chooser in (("given", Given(**vars(chosen))), ("measured", trying := Trying(chosen))):
+    for name, chooser in (("given", FixedExecution(**vars(chosen))), ("measured", trying := Trying(chosen))):
         torch.manual_seed(3)
         training = image_trainer(tmp_path / name, images(), chooser=chooser)
         before, after = copy.deepcopy(weights(training)), torch.rand(())
@@ -192,7 +194,7 @@ def test_threads_are_those_of_the_training_and_only_inside_it(tmp_path):
         return len(seen) == 2
 
     before = torch.get_num_threads()
-    training = image_trainer(tmp_path, images(), chooser=Given(threads=before + 1), stop=stop)
+    training = image_trainer(tmp_path, images(), chooser=FixedExecution(threads=before + 1), stop=stop)
     training.run()
     assert seen == [before + 1] * 2
     assert torch.get_num_threads() == before
