@@ -14,8 +14,8 @@ Map = Callable[[Tensor], Tensor]
 def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Tensor:
     r"""Solve A x = b for positive definite A, independently for each sample; converged samples stay unchanged.
 
-    So does one whose A proves not to be positive, which is so of products with a network's derivative: where
-    p . A p <= 0 nothing is gained by going on.
+    Products with a network's derivative are neither symmetric nor positive, and the iteration may diverge. So a sample
+    stops where p . A p <= 0, and its result is the iterate with the smallest residual, which is never larger than b.
 
     Sources: Hestenes and Stiefel, 1952; the stop: Steihaug, 1983, SIAM Journal on Numerical Analysis 20, 626.
 
@@ -30,6 +30,7 @@ def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Te
     """
     x, r = torch.zeros_like(b), b
     p, rho = r, sum_event(r * r)
+    best, least = x, rho
     done = tol**2 * rho
     going = rho > done
     for _ in range(steps):
@@ -41,7 +42,9 @@ def conjugate_gradients(a: Map, b: Tensor, steps: int, tol: float = 1e-12) -> Te
         step = torch.where(going, rho / curvature, 0)
         x, r = x + broadcast(step, p) * p, r - broadcast(step, p) * ap
         new = sum_event(r * r)
+        better = new < least
+        best, least = torch.where(broadcast(better, x), x, best), torch.where(better, new, least)
         p = r + broadcast(torch.where(going, new / rho, 0), p) * p
         rho = new
         going = going & (rho > done)
-    return x
+    return best

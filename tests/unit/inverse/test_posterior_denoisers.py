@@ -108,6 +108,25 @@ def test_conjugate_gradients_solve_every_row_to_its_own_end() -> None:
     assert float(conjugate_gradients(lambda v: v @ a, b, steps=1)[0].sub(found[0]).abs().max()) > 1e-4
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+def test_conjugate_gradients_do_not_diverge_where_a_is_not_symmetric(steps: int) -> None:
+    """A = I + 5 S with skew S has p . A p = |p|^2, and the iteration still diverges: no residual is larger than b.
+
+    So are the products with the derivative of a trained network, where one step enlarged the residual 10^5 times.
+    """
+    random = torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a = torch.eye(6, dtype=torch.float64) + 5 * (random - random.mT)
+    b = torch.randn(4, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = conjugate_gradients(lambda v: v @ a.mT, b, steps=steps)
+    residual = (b - found @ a.mT).norm(dim=1)
+    assert bool((residual <= b.norm(dim=1) * (1 + 1e-12)).all())
+    positive = a @ a.mT
+    exact = torch.linalg.solve(positive, b.mT).mT
+    torch.testing.assert_close(
+        conjugate_gradients(lambda v: v @ positive, b, steps=60), exact, rtol=1e-6, atol=1e-9
+    )
+
+
 def test_refuses_what_cannot_be() -> None:
     model = prior(make("sde", "rectified"))
     given = {"denoiser": model, "operator": measuring(ROWS), "y": Y}
