@@ -2,7 +2,9 @@
 
 import importlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -45,8 +47,8 @@ class Demo:
 
     @property
     def guided(self) -> bool:
-        """True if classifier-free guidance applies, as the run was trained with random label dropout."""
-        return bool(self.classes) and supports_unconditional(self.run)
+        """True if classifier-free guidance applies, as the run was trained with randomly dropped conditions."""
+        return bool(self.run.conditioning.names) and supports_unconditional(self.run)
 
     @torch.no_grad()
     def draw(
@@ -56,7 +58,7 @@ class Demo:
         solver: str,
         grid: str,
         steps: int,
-        label: str = EVERY_CLASS,
+        conditions: Mapping[str, Any] = MappingProxyType({}),
         scale: float = 1.0,
     ) -> tuple[Image.Image, str]:
         """Sample; the same settings give the samples of ``python -m sde_gen.sample``.
@@ -67,14 +69,15 @@ class Demo:
             solver: name of the solver.
             grid: name of the time grid.
             steps: number of solver steps.
-            label: name of the class; ignored for a run without labels.
+            conditions: conditions by name as the command takes them; those missing or None have their default.
             scale: guidance scale; 1 is the conditional model.
 
         Returns:
             The picture, and a line about its cost.
 
         Raises:
-            ValueError: an unknown name, or a solver that does not fit the process.
+            ValueError: an unknown name, a condition that does not fit, guidance without a condition, or a solver that
+                does not fit the process.
             FloatingPointError: a sample is not finite.
         """
         sampler: Sampler = Sampler(
@@ -86,7 +89,7 @@ class Demo:
         begin = time.perf_counter()
         with NFECounter(denoiser.net) as counter:
             x = sampler(
-                self._model(n, label, scale),
+                self._model(n, conditions, scale),
                 (n, *self.run.data_spec.shape),
                 noise=PerSample(spawn_seeds(seed, n)),
                 hooks=[StopOnNaN()],
@@ -98,17 +101,37 @@ class Demo:
         parts += [] if outside is None or not outside.notable else [f"warning: {outside.advice}"]
         return as_picture(self.run.codec.decode_image(x.cpu())), ", ".join(parts)
 
-    def _model(self, n: int, label: str, scale: float) -> Denoiser:
-        classes = self.classes
-        if not classes:
-            return self.run.denoiser
-        if label != EVERY_CLASS and label not in classes:
-            raise ValueError(f"class {label!r} is unknown; there are {', '.join(classes)}")
-        labels = torch.arange(n) % len(classes)
-        if label != EVERY_CLASS:
-            labels = torch.full((n,), classes.index(label))
-        model: Denoiser = CFG(denoiser=self.run.denoiser, scale=scale) if self.guided else self.run.denoiser
-        return model.bind(label=labels.to(self.run.device))
+    def _model(self, n: int, conditions: Mapping[str, Any], scale: float) -> Denoiser:
+        cond = self.run.prompt(n, **conditions)
+        if not cond and scale != 1:
+            raise ValueError(
+                f"a guidance scale of {scale:g} needs a condition: give {' or '.join(self.run.conditioning.names)}"
+            )
+        model: Denoiser = (
+            CFG(denoiser=self.run.denoiser, scale=scale) if cond and self.guided else self.run.denoiser
+        )
+        return self.run.bind(cond, model)
+
+    def typed(self, name: str, value: Any) -> Any:
+        """Return a condition as the command takes it for what an input of the page holds; None for its default.
+
+        Raises:
+            ValueError: the value does not fit.
+        """
+        if value in (None, "", EVERY_CLASS):
+            return None
+        if name == "label":
+            if value not in self.classes:
+                raise ValueError(f"class {value!r} is unknown; there are {', '.join(self.classes)}")
+            return self.classes.index(value)
+        if name != "vector":
+            return value
+        try:
+            return [float(number) for number in str(value).strip("[] ").split(",")]
+        except ValueError as error:
+            raise ValueError(
+                f"vector={value}: expected numbers separated by commas, such as 0.5, -1"
+            ) from error
 
 
 def without_settings(kind: str) -> list[str]:
@@ -124,10 +147,12 @@ def page(source: Demo, most: int, gradio: Any) -> Any:
         most: maximum number of samples per picture.
         gradio: the module.
     """
+    names = source.run.conditioning.names
 
-    def draw(*settings: Any) -> tuple[Image.Image, str]:
+    def draw(seed: int, n: int, solver: str, grid: str, steps: int, *more: Any) -> tuple[Image.Image, str]:
         try:
-            return source.draw(*settings)
+            conditions = {name: source.typed(name, value) for name, value in zip(names, more, strict=False)}
+            return source.draw(seed, n, solver, grid, steps, conditions, *more[len(names) :])
         except (ValueError, FloatingPointError) as error:
             raise gradio.Error(str(error)) from error
 
@@ -142,10 +167,7 @@ def page(source: Demo, most: int, gradio: Any) -> Any:
                     gradio.Dropdown(without_settings("grid"), value="angle", label="time grid"),
                     gradio.Slider(1, 100, 10, step=1, label="steps"),
                 ]
-                if source.classes:
-                    inputs.append(
-                        gradio.Dropdown([EVERY_CLASS, *source.classes], value=EVERY_CLASS, label="class")
-                    )
+                inputs += [_input(source, name, gradio) for name in names]
                 if source.guided:
                     inputs.append(gradio.Slider(0, 10, 1, step=0.25, label="guidance scale"))
                 button = gradio.Button("Sample", variant="primary")
@@ -154,6 +176,17 @@ def page(source: Demo, most: int, gradio: Any) -> Any:
         button.click(draw, inputs, outputs)
         blocks.load(draw, inputs, outputs)
     return blocks
+
+
+def _input(source: Demo, name: str, gradio: Any) -> Any:
+    """Build the input of a condition."""
+    if name == "label":
+        return gradio.Dropdown([EVERY_CLASS, *source.classes], value=EVERY_CLASS, label="class")
+    optional = "" if supports_unconditional(source.run) else " (required)"
+    if name == "image":
+        return gradio.Image(type="filepath", label=f"image{optional}")
+    hint = {"text": "empty: no text", "vector": "numbers separated by commas"}.get(name, "")
+    return gradio.Textbox("", label=f"{name}{optional}", placeholder=hint)
 
 
 def demo(config: DictConfig) -> None:

@@ -36,6 +36,19 @@ def labeled(tmp_path_factory):
     return demo
 
 
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "text"
+    words = ["model=unet_cross", "model.width=8", "model.head_channels=8", "model.inputs.encoder.depth=1"]
+    words += ["model.inputs.encoder.heads=2", "conditioning=text", "conditioning.length=4"]
+    write(folder, config_of(*words, "conditioning.tokenizer.words=[three,top,left]"), SPEC)
+    demo = Demo(run=opened(folder))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in demo.run.denoiser.net.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return demo
+
+
 def pixels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture)
 
@@ -54,15 +67,15 @@ def test_classes_and_guidance(labeled):
     assert labeled.guided
     assert labeled.classes == [str(label) for label in range(10)]
     settings = (0, 2, "heun", "log_snr", 3)
-    one, cost = labeled.draw(*settings, "7", 1.0)
+    one, cost = labeled.draw(*settings, {"label": 7}, 1.0)
     same = LoadedRun(labeled.run).sample(
         2, label=torch.tensor([7, 7]), sampler=module.Sampler(solver=_heun(), grid=_log_snr(), steps=3)
     )
     assert np.array_equal(pixels(one), pixels(as_picture(labeled.run.codec.decode_image(same))))
-    guided, twice = labeled.draw(*settings, "7", 3.0)
+    guided, twice = labeled.draw(*settings, {"label": 7}, 3.0)
     assert not np.array_equal(pixels(one), pixels(guided))
     assert float(twice.split()[0]) == 2 * float(cost.split()[0])
-    every, _ = labeled.draw(*settings, EVERY_CLASS, 1.0)
+    every, _ = labeled.draw(*settings)
     assert not np.array_equal(pixels(one), pixels(every))
 
 
@@ -78,7 +91,32 @@ def test_wrong_settings_are_value_errors(plain, labeled):
     with pytest.raises(ValueError, match="is unknown"):
         plain.draw(0, 1, "heunn", "angle", 3)
     with pytest.raises(ValueError, match="class '77' is unknown"):
-        labeled.draw(0, 1, "heun", "angle", 3, "77", 1.0)
+        labeled.typed("label", "77")
+    assert [labeled.typed("label", value) for value in (EVERY_CLASS, "7")] == [None, 7]
+    with pytest.raises(ValueError, match="the run was trained without captions"):
+        labeled.draw(0, 1, "heun", "angle", 3, {"text": "one"})
+
+
+def test_texts_and_vectors_reach_the_network_as_in_the_command(texts):
+    settings = (0, 2, "heun", "log_snr", 3)
+    assert (texts.run.conditioning.names, texts.guided, texts.classes) == (("text",), True, [])
+    typed = texts.typed("text", "three top left")
+    found, _ = texts.draw(*settings, {"text": typed})
+    same = LoadedRun(texts.run).sample(
+        2, text="three top left", sampler=module.Sampler(solver=_heun(), grid=_log_snr(), steps=3)
+    )
+    assert np.array_equal(pixels(found), pixels(as_picture(texts.run.codec.decode_image(same))))
+    x, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5)
+    given, without = (
+        texts._model(2, {"text": texts.typed("text", text)}, 1.0)(x, t).x0 for text in ("three top left", "")
+    )
+    assert not torch.equal(given, without)
+    assert torch.equal(without, texts.run.denoiser(x, t).x0)
+    with pytest.raises(ValueError, match="a guidance scale of 2 needs a condition: give text"):
+        texts.draw(*settings, {}, 2.0)
+    assert texts.typed("vector", "[0.5, -1]") == [0.5, -1.0]
+    with pytest.raises(ValueError, match="expected numbers separated by commas"):
+        texts.typed("vector", "red")
 
 
 def test_menus_list_names_without_required_settings():
