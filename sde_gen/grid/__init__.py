@@ -11,6 +11,7 @@ from sde_gen.grid.listed import Listed, ListedLogSNRs, ListedRatios
 from sde_gen.grid.log_snr import LogSNR
 from sde_gen.grid.process_time import ProcessTime
 from sde_gen.grid.quadratic import Quadratic
+from sde_gen.grid.shifted import Shifted
 from sde_gen.grid.uniform import Uniform
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LogSNR",
     "ProcessTime",
     "Quadratic",
+    "Shifted",
     "Uniform",
 ]
 

@@ -41,6 +41,7 @@ from sde_gen.model.transformer.attention import (
 )
 from sde_gen.model.transformer.dit import DiT
 from sde_gen.model.transformer.hdit import HDiT, Level
+from sde_gen.model.transformer.jit import JiT
 from sde_gen.model.transformer.joint_transformer import JointTransformer
 from sde_gen.model.transformer.mmdit import MMDiT
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
@@ -96,6 +97,7 @@ __all__ = [
     "HDiT",
     "Head",
     "InputLevel",
+    "JiT",
     "JoinedInput",
     "JointTransformer",
     "KDiffusionUNet",

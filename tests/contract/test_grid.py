@@ -17,7 +17,7 @@ from sde_gen.grid import (
     Listed,
     ProcessTime,
 )
-from sde_gen.sde import DDPM, SDE, VE, VP, cosine_betas
+from sde_gen.sde import DDPM, SDE, VE, VP, Rectified, cosine_betas
 from tests.helpers.catalogue import make, names
 
 SDES = names("sde")
@@ -300,3 +300,12 @@ def test_begins_where_the_ratio_is_finite(name: str) -> None:
     assert float(make("grid", name, ratio_max=9.0)(make("sde", "rectified"), 4)[0]) == pytest.approx(0.9)
     with pytest.raises(Exception, match="ratio_max"):
         make("grid", name, ratio_max=0.0)
+
+
+def test_a_shift_multiplies_the_ratio_of_the_straight_path() -> None:
+    """Noise over signal is the shift times that of equal steps of another time, and shift 1 changes nothing."""
+    process = Rectified()
+    times = make("grid", "shifted", shift=3.0)(process, 9)
+    even = make("grid", "uniform", t_min=float(times[-1] / (3 - 2 * times[-1])))(Rectified(t_min=1e-4), 9)
+    torch.testing.assert_close(ratio(process, times)[1:], 3 * ratio(process, even)[1:])
+    assert torch.equal(make("grid", "shifted", shift=1.0)(process, 9), make("grid", "uniform")(process, 9))

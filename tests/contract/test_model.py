@@ -19,6 +19,7 @@ SMALL = {
     "unet_cross": {"width": 8, "head_channels": 8},
     "dit": {"width": 16, "depth": 2},
     "mmdit": {"width": 16, "depth": 2},
+    "jit": {"width": 16, "depth": 2},
     "hdit": {
         "features": 16,
         "mapping_hidden": 16,

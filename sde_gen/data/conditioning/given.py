@@ -29,7 +29,7 @@ class GivenTensors(Conditioning):
 
     Arguments:
         name: name of the condition by which a file is given: text or image.
-        features: shape of the array of every keyword argument, by its name; -1 for any length.
+        features: shape of the array of every keyword argument, by its name; -n for any length, n as an example.
 
     Raises:
         ValueError: there are no arrays.
@@ -70,9 +70,11 @@ class GivenTensors(Conditioning):
         return self.given(conditions)
 
     def null(self, count: int) -> dict[str, Tensor]:
-        """Raise ValueError: the null is not known."""
-        del count
-        raise ValueError(f"the network has no null of its {self.name}: give one with not_{self.name}=FILE")
+        """Return zeros, an example of what the network takes: a null it does not have."""
+        found = {key: torch.zeros(count, *map(abs, shape)) for key, shape in self.features.items()}
+        if "tokens" in found:
+            found["mask"] = torch.ones(found["tokens"].shape[:2], dtype=torch.bool)
+        return found
 
     def prompt(
         self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
@@ -110,7 +112,7 @@ class GivenTensors(Conditioning):
                 raise ValueError(f"{path} lacks {key}, an array of shape {_shown(shape)}")
             row[key] = _one(arrays[key], len(shape)).float()
             if len(row[key].shape) != len(shape) or any(
-                side not in (-1, found) for side, found in zip(shape, row[key].shape, strict=True)
+                0 <= side != found for side, found in zip(shape, row[key].shape, strict=True)
             ):
                 raise ValueError(
                     f"{path}: {key} has shape {tuple(arrays[key].shape)}; expected {_shown(shape)}"
@@ -172,4 +174,4 @@ def _padded(rows: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def _shown(shape: Sequence[int]) -> str:
-    return f"({', '.join('any' if side == -1 else str(side) for side in shape)}{',' * (len(shape) == 1)})"
+    return f"({', '.join('any' if side < 0 else str(side) for side in shape)}{',' * (len(shape) == 1)})"

@@ -189,7 +189,7 @@ def conditioning(
     Arguments:
         classes: number of classes, 0 for none.
         token: features of a token, None for no text.
-        vector: length of the vector, -1 for any; None for no vector.
+        vector: length of the vector, negative for any; None for no vector.
         image: shape of the condition image, None for none.
         dropout: share of labels that were dropped in training.
     """

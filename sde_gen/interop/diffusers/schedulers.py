@@ -142,7 +142,8 @@ def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
     notes = []
     if settings.get("shift", 1.0) != 1.0:
         notes.append(
-            f"shift={shown(settings['shift'])} is a setting of the sampler's grid and is not imported"
+            f"shift={shown(settings['shift'])} is a setting of the sampler's grid: sample with grid=shifted "
+            f"grid.shift={shown(settings['shift'])}"
         )
     sde = ObjectSpec(Rectified)
     output = ObjectSpec(Velocity, sde=sde, label=ObjectSpec(Time, scale=float(steps)))

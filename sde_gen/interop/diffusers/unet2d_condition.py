@@ -24,6 +24,9 @@ from sde_gen.model.unet.condition_inputs import (
 )
 from sde_gen.model.unet.conditioned_unet import ConditionedUNet
 
+NUMBERS = 6
+"""Numbers beside the text of SDXL: original size, crop and target size (Podell et al., 2023, arXiv:2307.01952)."""
+
 POOLING = {
     "norm1": "norm_in",
     "pool.q_proj": "query",
@@ -90,9 +93,12 @@ class ConditionedEncoderLayout:
 
     @property
     def vector(self) -> int | None:
-        """Return the length of the vector that the network takes, -1 for several; None for no vector."""
+        """Return the length of the vector that the network takes, negative for several; None for no vector."""
         if "added_vector" in self.inputs:
-            return -1
+            added = self.inputs["added_vector"].keywords
+            more = added["sinusoids"].keywords["size"] - 1
+            first = self.inputs["class_vector"].keywords["size"] if "class_vector" in self.inputs else 0
+            return -int(first + added["inputs"] - more * min(NUMBERS, (added["inputs"] - 1) // (more + 1)))
         first = self.inputs.get("class_vector")
         return None if first is None else int(first.keywords["size"])
 

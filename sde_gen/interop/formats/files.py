@@ -35,17 +35,21 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def weights_of(path: Path) -> Path:
-    """Return the weight file of a path: the file itself, or that in a folder or its subfolder ``unet``.
+    """Return the weight file of a path: the file itself, or that in a folder or in its ``unet`` or ``transformer``.
 
     Raises:
         ValueError: a folder contains no weight file.
     """
     if not path.is_dir():
         return path
-    for place in (folder / name for folder in (path, path / "unet") for name in IN_FOLDERS):
+    for place in (
+        folder / name for folder in (path, path / "unet", path / "transformer") for name in IN_FOLDERS
+    ):
         if place.is_file():
             return place
-    raise ValueError(f"{path} holds none of {', '.join(IN_FOLDERS)}, and neither does a folder unet in it")
+    raise ValueError(
+        f"{path} holds none of {', '.join(IN_FOLDERS)}, and neither does a folder unet or transformer in it"
+    )
 
 
 def parts_of(path: Path) -> list[Path]:

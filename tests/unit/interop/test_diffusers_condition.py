@@ -124,7 +124,7 @@ def test_the_conditions_of_a_run() -> None:
     found = diffusers.read(weights, config, CHAIN)
     spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     given = build.conditioning(read_back(found.config), spec)
-    assert given == GivenTensors(name="text", features={"tokens": [-1, 12], "vector": [-1]})
+    assert given == GivenTensors(name="text", features={"tokens": [-1, 12], "vector": [-16]})
     assert found.levels is None
     config, weights, _ = small("sd")
     found = diffusers.read(weights, config, CHAIN)
