@@ -1,5 +1,7 @@
 """Output of the command ``sample``: numbers, pictures, the trajectory, and the printed table."""
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ class SampleOutput:
     def save(self, details: dict[str, str]) -> None:
         """Save the numbers, then the pictures, and print a table with further rows ``details``."""
         config, run, generated = self.config, self.run, self.generated
-        numbers = self._save_numbers()
+        numbers, table = self._save_numbers(), self._save_table()
         folders = {"images": self.folder / "images"} if config.format == "png" else {}
         for folder in folders.values():
             save_folder(run.codec.decode_image(generated.x), folder)
@@ -78,7 +80,7 @@ class SampleOutput:
                 "trained on": f"{run.images:,} images",
                 **quality,
             },
-            {"numbers": numbers, **folders, **self._save_pictures()},
+            {"numbers": numbers, **table, **folders, **self._save_pictures()},
         )
         reports.after_samples(self.folder, run.folder)
 
@@ -91,6 +93,22 @@ class SampleOutput:
         with writing(path) as file:
             np.savez_compressed(file, **arrays)
         return path
+
+    def _save_table(self) -> dict[str, Path]:
+        """Save rows of a table with the column of their classes; nothing for other data."""
+        rows = self.run.codec.table(self.generated.x)
+        if rows is None:
+            return {}
+        column = OmegaConf.select(self.run.config, "data.label")
+        if column is not None and "label" in self.cond:
+            classes = [*self.run.data.class_names, ""]  # the last one: no class
+            cells = [column, *(classes[label] for label in self.cond["label"].tolist())]
+            rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        path = self.folder / "samples.csv"
+        write(path, text.getvalue())
+        return {"table": path}
 
     def _save_pictures(self) -> dict[str, Path]:
         """Save the pictures; one that fails is warned of and left out."""

@@ -5,6 +5,7 @@ from sde_gen.data.arrays import Arrays
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
+from sde_gen.data.columns import Column
 from sde_gen.data.digit_grids import DigitGrids
 from sde_gen.data.digits import Digits
 from sde_gen.data.edm_augmentation import EDMAugmentation
@@ -15,9 +16,13 @@ from sde_gen.data.identity import DataIdentity
 from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.lazy_images import LazyImages
+from sde_gen.data.pairs import Pairs
+from sde_gen.data.series import Series
 from sde_gen.data.shards import Shards
 from sde_gen.data.simulations import Simulations, SimulationTable
+from sde_gen.data.stationary import Autoregressive, GaussianProcess, StationaryProcess
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
+from sde_gen.data.table import Table
 from sde_gen.data.tar import members
 from sde_gen.data.text import text_rows, texts
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
@@ -25,8 +30,10 @@ from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 __all__ = [
     "Arrays",
     "Augmentation",
+    "Autoregressive",
     "Batches",
     "Checkerboard",
+    "Column",
     "DataIdentity",
     "Dataset",
     "DatasetSource",
@@ -35,6 +42,7 @@ __all__ = [
     "EDMAugmentation",
     "Emoji",
     "FashionMNIST",
+    "GaussianProcess",
     "HorizontalFlip",
     "HuggingFace",
     "ImageFolder",
@@ -42,14 +50,18 @@ __all__ = [
     "LazyImages",
     "Moons",
     "NoAugmentation",
+    "Pairs",
     "Ring",
     "Sample",
+    "Series",
     "Shards",
     "SimulationTable",
     "Simulations",
     "Splits",
+    "StationaryProcess",
     "StreamingSource",
     "SwissRoll",
+    "Table",
     "codec",
     "conditioning",
     "members",

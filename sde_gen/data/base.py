@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.data.columns import Column
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.hashing import digest
@@ -30,6 +31,7 @@ class Dataset:
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
         class_names: names of the classes in order of their numbers; empty if unnamed.
+        columns: columns of a table, whose numbers a row joins; empty for other data.
 
     Raises:
         ValueError: there are no samples, or a value or a condition is out of range, not finite or of another length.
@@ -40,6 +42,7 @@ class Dataset:
     classes: int
     class_names: tuple[str, ...]
     conditions: Mapping[str, Tensor]
+    columns: tuple[Column, ...]
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Dataset:
         class_names: tuple[str, ...] = (),
         conditions: Mapping[str, Tensor] = MappingProxyType({}),
         labels: Tensor | None = None,
+        columns: tuple[Column, ...] = (),
     ) -> None:
         if labels is not None and "label" in conditions:
             raise ValueError("labels are given twice; give conditions or labels")
@@ -60,6 +64,7 @@ class Dataset:
             ("classes", classes),
             ("class_names", class_names),
             ("conditions", conditions),
+            ("columns", columns),
         ):
             object.__setattr__(self, name, value)
         if len(values) == 0:
@@ -187,6 +192,7 @@ def split(
     test: Tensor,
     class_names: tuple[str, ...] = (),
     conditions: Mapping[str, Tensor] = MappingProxyType({}),
+    columns: tuple[Column, ...] = (),
 ) -> Splits:
     """Split by a boolean mask with shape (N,); ``conditions`` are those besides the labels."""
 
@@ -198,6 +204,7 @@ def split(
             classes=classes,
             class_names=class_names,
             conditions={name: rows[mask] for name, rows in conditions.items()},
+            columns=columns,
         )
 
     return Splits(train=part(~test), test=part(test))

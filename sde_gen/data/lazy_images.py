@@ -12,13 +12,13 @@ from sde_gen.utils.types import Shape
 
 
 class LazyImages(abc.ABC):
-    """Samples indexed like a tensor of uint8 with shape (N, *event) and read from disk on access.
+    """Samples indexed like a tensor with shape (N, *event) and read from disk on access.
 
     A row depends only on its index, so that every process can read any rows in any order, and resuming a training needs
     no state of the data.
 
     Attributes:
-        dtype: uint8.
+        dtype: uint8 for images.
         device: device to which rows are moved after reading.
     """
 
@@ -56,7 +56,7 @@ class LazyImages(abc.ABC):
         """Read rows into host memory, page-locked if the target device is a GPU.
 
         Returns:
-            uint8 with shape (B, *event), on the CPU.
+            Rows with shape (B, *event), on the CPU.
 
         Raises:
             IndexError: an index is out of range.

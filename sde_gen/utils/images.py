@@ -39,13 +39,14 @@ def attempt(make: Callable[[], object], path: Path, what: str = "picture") -> bo
 
 
 def save_samples(samples: Tensor, path: Path) -> None:
-    """Save samples as one PNG: a grid of images, a scatter plot of vectors, or a histogram of numbers.
+    """Save samples as one PNG: a grid of images, lines of series, a scatter plot of vectors, a histogram of numbers.
 
     Images that are no uint8 are shown between their least and their largest number. Channels that make no color lie
     side by side, each one between its own.
 
     Arguments:
-        samples: images with shape (B, C, H, W), or vectors with shape (B, d), of which the first two numbers are shown.
+        samples: images with shape (B, C, H, W), series (B, C, L), of which the first 16 are shown, volumes
+            (B, C, D, H, W), by their middle slices, or vectors (B, d), by their first two numbers.
         path: the file to write.
 
     Raises:
@@ -140,7 +141,26 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 def as_picture(samples: Tensor) -> Image.Image:
     """Return the picture of samples that :func:`save_samples` saves."""
-    return _grid(samples.cpu()) if samples.ndim == 4 else _plot(samples.cpu())
+    draw = {3: _lines, 4: _grid, 5: _slices}.get(samples.ndim, _plot)
+    return draw(samples.cpu())
+
+
+def _slices(volumes: Tensor) -> Image.Image:
+    """Tile the middle slices of volumes (B, C, D, H, W)."""
+    return _grid(volumes[:, :, volumes.shape[2] // 2])
+
+
+def _lines(series: Tensor, most: int = 16) -> Image.Image:
+    """Draw the first sequences (B, C, L), each in a panel, with a line a channel."""
+    shown = series[:most].double()
+    columns = math.ceil(math.sqrt(len(shown)))
+    figure = Figure(figsize=(8, 6), dpi=100, layout="tight")
+    panels = figure.subplots(
+        math.ceil(len(shown) / columns), columns, sharex=True, sharey=True, squeeze=False
+    )
+    for panel, sequence in zip(panels.flat, shown, strict=False):
+        panel.plot(sequence.T.numpy(), linewidth=0.8)
+    return _drawn(figure)
 
 
 def _grid(images: Tensor, *, columns: int | None = None, gap: int = 1, smallest: int = 256) -> Image.Image:
@@ -184,7 +204,8 @@ def _plot(points: Tensor) -> Image.Image:
     """Plot the first two coordinates of vectors, or the frequencies of single numbers."""
     if points.ndim != 2 or points.shape[1] < 1:
         raise ValueError(
-            f"a picture needs images (B, C, H, W) or vectors (B, d), got shape {tuple(points.shape)}"
+            "a picture needs images (B, C, H, W), series (B, C, L), volumes (B, C, D, H, W) or vectors (B, d), got "
+            f"shape {tuple(points.shape)}"
         )
     figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
     axes = figure.add_subplot()
@@ -193,6 +214,10 @@ def _plot(points: Tensor) -> Image.Image:
     else:
         axes.scatter(points[:, 0], points[:, 1], s=2)
         axes.set_aspect("equal")
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,7 +146,7 @@ def test_vectors_that_cannot_be_standardized_are_refused():
         (lambda: Standardized().fit(data(values)), "number 1 of the samples never changes"),
         (
             lambda: Standardized().fit(data(torch.zeros(4, 1, 2, 2).byte(), 4)),
-            "codec=standardized is for vectors",
+            "codec=standardized is for continuous numbers",
         ),
         (lambda: Standardized().encode(values), "not known"),
         (lambda: Standardized(mean=[0.0], std=[1.0]).encode(values), r"shape \(2,\); expected \(1,\)"),
@@ -253,3 +254,35 @@ def test_good_samples_are_in_range():
     found = OutOfRange.of(x, codec)
     assert found.share == 0
     assert not found.notable
+
+
+@pytest.mark.parametrize("event", [(3,), (2, 5), (2, 3, 4), (2, 2, 3, 2)])
+def test_standardized_channels_return_and_the_log_det_is_that_of_the_map(event):
+    """Mean and deviation against NumPy's over every axis but that of the channels."""
+    scale = torch.arange(1.0, event[0] + 1).view(-1, *[1] * (len(event) - 1))
+    values = 5 * scale + scale * torch.randn(50, *event, generator=torch.Generator().manual_seed(0))
+    codec = Standardized().fit(Dataset(values=values, levels=None))
+    x = codec.encode(values).double().numpy()
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    np.testing.assert_allclose(x.mean(axes), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std(axes), 1, rtol=1e-6)
+    torch.testing.assert_close(codec.decode(codec.encode(values)), values)
+    y, encode = values[:1], lambda one: codec.encode(one).flatten()
+    jacobian = torch.autograd.functional.jacobian(encode, y).reshape(y.numel(), y.numel())
+    assert codec.log_det(event) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
+    assert Standardized().restore(codec.stored()) == codec
+
+
+def test_a_channel_that_never_changes_is_refused():
+    values = torch.cat([torch.full((9, 1, 4), 3.0), torch.randn(9, 1, 4)], 1)
+    with pytest.raises(ValueError, match="channel 0 of the samples never changes"):
+        Standardized().fit(Dataset(values=values, levels=None))
+
+
+def test_statistics_do_not_depend_on_the_blocks(monkeypatch):
+    data = Dataset(values=torch.randn(70, 2, 3), levels=None)
+    whole = Standardized().fit(data)
+    monkeypatch.setattr("sde_gen.data.codec.standardized.BLOCK", 50)
+    parts = Standardized().fit(data)
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(parts.std, whole.std, rtol=1e-12)

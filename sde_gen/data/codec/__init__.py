@@ -2,12 +2,13 @@
 
 from sde_gen.data.codec.affine import Affine
 from sde_gen.data.codec.base import Codec, Lossy
+from sde_gen.data.codec.columns import Columns
 from sde_gen.data.codec.out_of_range import OutOfRange
 from sde_gen.data.codec.scaled import Scaled
 from sde_gen.data.codec.standardized import Standardized
 from sde_gen.data.codec.uniform import UniformCodec
 
-__all__ = ["Affine", "Codec", "Lossy", "OutOfRange", "Scaled", "Standardized", "UniformCodec"]
+__all__ = ["Affine", "Codec", "Columns", "Lossy", "OutOfRange", "Scaled", "Standardized", "UniformCodec"]
 
 
 def __dir__() -> list[str]:

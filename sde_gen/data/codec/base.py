@@ -11,7 +11,7 @@ from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
-Levels = Annotated[int, "for continuous data use codec=affine"]
+Levels = Annotated[int, "for continuous data use codec=affine, or codec=standardized"]
 """Annotation of a constructor argument that is the number of integer levels of the data."""
 
 
@@ -52,6 +52,11 @@ class Codec(Fitted, Checked, abc.ABC):
     @abc.abstractmethod
     def decode_image(self, x: Tensor) -> Tensor:
         """Map model space (B, *event) to displayable values: full-range uint8 for images, numbers for vectors."""
+
+    def table(self, x: Tensor) -> list[list[str]] | None:
+        """Return header and rows of a table for model space (B, D); None for data that are no table."""
+        del x
+        return None
 
     @abc.abstractmethod
     def log_det(self, event: Shape) -> float:

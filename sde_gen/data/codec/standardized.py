@@ -1,7 +1,7 @@
-"""Continuous data, every number shifted and scaled by itself."""
+"""Continuous data, standardized channel by channel."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,14 +13,20 @@ from sde_gen.data.codec.base import Codec
 from sde_gen.noise import Noise
 from sde_gen.utils.types import Shape
 
+BLOCK = 2**20
+"""Numbers of a block of samples, in which statistics are computed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standardized(Codec):
-    """Continuous vectors: ``x = (y - mean) / std`` with a mean and a standard deviation of every number.
+    r"""Continuous data with mean 0 and standard deviation 1 in every channel: :math:`x_c = (y_c - m_c) / s_c`.
+
+    The channel is the first axis of an event, such as the variable of a series (C, L) or the number of a vector (C,).
+    A run stores m and s of its training split.
 
     Arguments:
-        mean: mean of every number with shape (D,); None: that of the training split.
-        std: standard deviation of every number with shape (D,); None: that of the training split.
+        mean: m with shape (C,); None: that of the training split.
+        std: s with shape (C,); None: that of the training split.
 
     Raises:
         ValueError: mean and std have other lengths, or a std is not positive.
@@ -35,27 +41,27 @@ class Standardized(Codec):
         if self.mean is not None and self.std is not None:
             if len(self.mean) != len(self.std) or not len(self.mean):
                 raise ValueError(
-                    f"mean has {len(self.mean)} numbers, std {len(self.std)}; expected as many as a sample has"
+                    f"mean has {len(self.mean)} numbers, std {len(self.std)}; expected one of each a channel"
                 )
-            if min(self.std) <= 0:
-                raise ValueError(f"std={min(self.std)} must be positive")
+        if self.std is not None and not min(self.std, default=1) > 0:
+            raise ValueError(f"std={min(self.std)} must be positive")
 
     def fit(self, train: Dataset) -> "Standardized":
-        """Compute mean and standard deviation of every number.
+        """Compute mean and standard deviation of every channel.
 
         Raises:
-            ValueError: the samples are no vectors of continuous numbers, or a number never changes.
+            ValueError: the data have integer levels, or a channel never changes.
         """
-        values = train.values
-        if len(train.shape) != 1 or train.levels is not None or not isinstance(values, Tensor):
+        if train.levels is not None:
             raise ValueError(
-                f"codec=standardized is for vectors of continuous numbers; the data have shape {train.shape} and "
-                f"{train.levels} levels: use codec=uniform or codec=affine"
+                f"codec=standardized is for continuous numbers; the data have shape {train.shape} and {train.levels} "
+                "levels: use codec=uniform or codec=affine"
             )
-        mean, std = values.double().mean(0), values.double().std(0, unbiased=False)
+        mean, std = statistics(train)
         fixed = (std <= 0).nonzero().flatten().tolist()
         if fixed and self.std is None:
-            raise ValueError(f"number {fixed[0]} of the samples never changes: remove it, or give codec.std")
+            what = "number" if len(train.shape) == 1 else "channel"
+            raise ValueError(f"{what} {fixed[0]} of the samples never changes: remove it, or give codec.std")
         return replace(
             self,
             mean=mean.tolist() if self.mean is None else self.mean,
@@ -63,34 +69,61 @@ class Standardized(Codec):
         )
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
-        """Shift and scale in float64; continuous data need no dequantization noise."""
+        """Standardize; continuous data need no dequantization noise."""
         del noise
-        mean, std = self._statistics(values)
-        return ((values.double() - mean) / std).to(torch.float32)
+        mean, std = self._along(values)
+        return ((values.double() - mean) / std).float()
 
     def decode(self, x: Tensor) -> Tensor:
-        """Invert the shift and scale."""
-        mean, std = self._statistics(x)
+        """Return to the units of the data, in float32 or finer."""
+        mean, std = self._along(x)
         return (x.double() * std + mean).to(x.dtype)
 
     def decode_image(self, x: Tensor) -> Tensor:
-        """Return the values in units of the data, for a scatter plot."""
+        """Return the values in units of the data, for a plot."""
         return self.decode(x)
 
     def log_det(self, event: Shape) -> float:
-        """Return minus the sum of log(std) in nats."""
-        if self.std is None or tuple(event) != (len(self.std),):
-            raise ValueError(f"event {tuple(event)}: expected ({0 if self.std is None else len(self.std)},)")
-        return -sum(map(math.log, self.std))
+        """Return minus the sum of log s over all numbers of an event, in nats."""
+        _, std = self._known()
+        if event[0] != len(std):
+            raise ValueError(f"event {tuple(event)}: expected {(len(std), *event[1:])}")
+        return -math.prod(event[1:]) * sum(math.log(one) for one in std)
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _along(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and std, float64, broadcast along the channels of a batch."""
+        mean, std = self._known()
+        if values.ndim < 2 or values.shape[1] != len(mean):
+            expected = (len(mean), *values.shape[2:])
+            raise ValueError(
+                f"the samples have shape {tuple(values.shape[1:])}; expected {expected}, as in training"
+            )
+        shape = (len(mean), *[1] * (values.ndim - 2))
+        mean_, std_ = (
+            torch.tensor([*part], dtype=torch.float64, device=values.device).view(shape)
+            for part in (mean, std)
+        )
+        return mean_, std_
+
+    def _known(self) -> tuple[Sequence[float], Sequence[float]]:
         if self.mean is None or self.std is None:
             raise ValueError("mean and std are not known; give them, or call fit(train)")
-        mean, std = (
-            torch.tensor([*part], device=like.device, dtype=torch.float64) for part in (self.mean, self.std)
-        )
-        if like.shape[1:] != mean.shape:
-            raise ValueError(
-                f"the samples have shape {tuple(like.shape[1:])}; expected ({len(mean)},), as in training"
-            )
-        return mean, std
+        return self.mean, self.std
+
+
+def statistics(train: Dataset) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of every channel, float64 with shape (C,), in two passes over the rows."""
+    count = len(train) * math.prod(train.shape[1:])
+    mean = sum((_per_channel(block).sum(1) for block in _blocks(train)), torch.zeros(())) / count
+    squares = ((_per_channel(block) - mean[:, None]).square().sum(1) for block in _blocks(train))
+    return mean, (sum(squares, torch.zeros(())) / count).sqrt()
+
+
+def _blocks(train: Dataset) -> Iterator[Tensor]:
+    rows = max(1, BLOCK // math.prod(train.shape))
+    for first in range(0, len(train), rows):
+        yield train.values[first : first + rows]
+
+
+def _per_channel(block: Tensor) -> Tensor:
+    return block.double().transpose(0, 1).flatten(1)
