@@ -23,6 +23,7 @@ from sde_gen.data.image_file import load_image
 from sde_gen.denoiser import Denoiser
 from sde_gen.guidance import Requirements
 from sde_gen.inverse.task import Task
+from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.utils.types import Shape
 
 CONDITIONS = frozenset({"label", "text", "vector", "image"})
@@ -71,6 +72,10 @@ def choose_conditions(config: DictConfig, run: Run) -> dict[str, Tensor]:
     found = conditioning.prompt(typed, config.n, class_names=class_names)
     if needed and not found:
         raise ValueError(missing)
+    level = config.get("image_noise")
+    if level:
+        seeds = spawn_seeds(config.seed, 2 * config.n)[config.n :]  # others than those of the samples
+        found = conditioning.noised(found, level, PerSample(seeds))
     return found
 
 

@@ -29,14 +29,19 @@ def draw(conditioning: Conditioning, data: Dataset, seeds: Sequence[int]) -> dic
     """Return a class drawn uniformly by the seed of every sample, or all conditions of a row drawn likewise."""
     if conditioning.keys == ("label",):
         return {"label": draw_indices(seeds, data.classes)}
-    return conditioning.given(data.given(draw_indices(seeds, len(data))))
+    return _rows(conditioning, data, draw_indices(seeds, len(data)))
 
 
 def take(conditioning: Conditioning, data: Dataset, n: int) -> dict[str, Tensor]:
     """Return all classes in turn, or all conditions of the first n rows, in turn too."""
     if not needs_rows(conditioning):
         return conditioning.default(n)
-    return conditioning.given(data.given(torch.arange(n) % len(data)))
+    return _rows(conditioning, data, torch.arange(n) % len(data))
+
+
+def _rows(conditioning: Conditioning, data: Dataset, indices: Tensor) -> dict[str, Tensor]:
+    """Return the conditions of some rows."""
+    return conditioning.given(conditioning.prepare(data).given(indices))
 
 
 def examples(

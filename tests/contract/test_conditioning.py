@@ -20,18 +20,21 @@ from tests.helpers.catalogue import make, names
 COUNT = 1_000
 LABELS = torch.arange(COUNT) % 3
 CAPTIONS = ("three top left", "seven, bottom right", "one")
+LEVELS = (torch.arange(COUNT) % 17).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
 DATA = Dataset(
-    values=torch.arange(16).repeat(COUNT, 1).view(COUNT, 1, 4, 4),
+    values=LEVELS,
     levels=17,
     classes=3,
     conditions={
         "label": LABELS,
         "vector": torch.stack([torch.arange(COUNT) % 7, 5.0 * (torch.arange(COUNT) % 2)], 1) + 3,
-        "image": (torch.arange(COUNT) % 17).view(-1, 1, 1, 1).expand(-1, 1, 4, 4),
+        "image": LEVELS,
         "text": text_rows(CAPTIONS)[LABELS],
     },
 )
 KINDS = names("conditioning")
+OF_SAMPLES = ("superres", "colorize", "inpaint")
+"""Conditions that are made of the samples themselves."""
 OF_LABELS = {
     "class": {"classes": 3},
     "label": {"classes": 3},
@@ -58,7 +61,7 @@ def test_is_a_function_of_conditions_and_noise(name: str) -> None:
     assert all(torch.equal(first[key], again[key]) and len(first[key]) == COUNT for key in first)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "inpaint"])
 def test_what_is_kept_is_what_is_given_and_what_is_dropped_is_the_null(name: str) -> None:
     conditioning = build(name)
     trained, given = conditioning(rows(400), IID.seeded(0)), conditioning.given(rows(400))
@@ -105,7 +108,11 @@ def test_what_is_typed_is_what_the_data_give(name: str, tmp_path) -> None:
     from PIL import Image
 
     path = tmp_path / "grey.png"
-    Image.new("L", (4, 4), round(255 * 2 / 16)).save(path)  # level 2 of 17
+    picture = Image.new("L", (2, 2) if name == "superres" else (4, 4), round(255 * 2 / 16))  # level 2 of 17
+    if name == "inpaint":
+        picture.putalpha(255)
+        picture.paste((0, 0), (1, 1, 3, 3))
+    picture.save(path)
     conditioning = build(name)
     given = conditioning.given({key: value[2:3] for key, value in DATA.conditions.items()})
     all_typed = {"label": 2, "text": CAPTIONS[2], "image": str(path), "vector": [5.0, 3.0]}
@@ -121,7 +128,7 @@ def test_a_condition_of_another_kind_is_refused(name: str) -> None:
         conditioning.prompt({"depth": 3}, 2)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("none", *OF_SAMPLES)])
 def test_data_without_the_condition_are_refused(name: str) -> None:
     with pytest.raises(
         ValueError, match=r"the data have no (labels|images|captions|vectors) to condition on"

@@ -3,21 +3,27 @@
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
 from sde_gen.data.conditioning.given import GivenTensors
 from sde_gen.data.conditioning.image import ConditionImage
+from sde_gen.data.conditioning.inpainting import Inpainting
 from sde_gen.data.conditioning.label import Label
 from sde_gen.data.conditioning.none import Unconditional
+from sde_gen.data.conditioning.restoration import Colorization, Restoration, Superresolution
 from sde_gen.data.conditioning.several import Several
 from sde_gen.data.conditioning.text import Text
 from sde_gen.data.conditioning.tokenizer import Pretrained, Tokenizer, Words
 from sde_gen.data.conditioning.vector import Vector
 
 __all__ = [
+    "Colorization",
     "ConditionImage",
     "Conditioning",
     "GivenTensors",
+    "Inpainting",
     "Label",
     "Pretrained",
+    "Restoration",
     "Several",
     "SingleConditioning",
+    "Superresolution",
     "Text",
     "Tokenizer",
     "Unconditional",

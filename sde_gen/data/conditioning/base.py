@@ -78,6 +78,20 @@ class Conditioning(Fitted, Checked, abc.ABC):
             ValueError: a value does not fit, or one is missing that the network was never trained without.
         """
 
+    def noised(self, given: Mapping[str, Tensor], level: float, noise: Noise) -> dict[str, Tensor]:
+        """Add noise to the condition images of the keyword arguments.
+
+        Arguments:
+            given: the keyword arguments.
+            level: standard deviation of the noise.
+            noise: source of randomness.
+
+        Raises:
+            ValueError: there are none, or the network was not trained with such noise.
+        """
+        del given, noise
+        raise ValueError(f"image_noise={level}: {UNKNOWN['image']}")
+
     def default(self, count: int) -> dict[str, Tensor]:
         """Return the keyword arguments where nothing is typed: none."""
         del count
@@ -154,6 +168,11 @@ class SingleConditioning(Conditioning):
     def transform(self, rows: Tensor) -> Tensor:
         """Transform a condition with shape (B, ...) to the network's input."""
 
+    def draw(self, rows: Tensor, noise: Noise) -> Tensor:
+        """Transform a condition of a training batch; a subclass may do so at random."""
+        del noise
+        return self.transform(rows)
+
     @abc.abstractmethod
     def null_row(self) -> Tensor:
         """Return the null with shape (1, ...)."""
@@ -172,7 +191,7 @@ class SingleConditioning(Conditioning):
 
     def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """Transform the condition, and replace random rows by the null."""
-        cond = self.given(conditions)[self.key]
+        cond = self.draw(require(self.name, conditions), noise)
         if self.dropout == 0:
             return {self.key: cond}
         dropped = noise.uniform(cond) < self.dropout

@@ -95,6 +95,13 @@ class Several(Conditioning):
             for key, null in self.null(1).items()
         }
 
+    def noised(self, given: Mapping[str, Tensor], level: float, noise: Noise) -> dict[str, Tensor]:
+        """Add noise to the condition images of the part that has them."""
+        for part in self.parts.values():
+            if "image" in part.keys:
+                return part.noised(given, level, noise)
+        return super().noised(given, level, noise)
+
     def null(self, count: int) -> dict[str, Tensor]:
         """Return the nulls of all parts."""
         return {key: null for part in self.parts.values() for key, null in part.null(count).items()}
