@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class MetricEvaluation:
     name: str
     batches: list[list[int]]
     queue: WorkQueue
+
+    @cached_property
+    def conditioned(self) -> Dataset:
+        """The data with the conditions that the run reads."""
+        return self.run.conditioning.prepare(self.data)
 
     def results(self) -> Results | None:
         """Evaluate the batches that are left, and wait for the other processes; None but in the main process.
@@ -187,7 +193,7 @@ class MetricEvaluation:
 
         def evaluate(index: range) -> tuple[MetricResult, int]:
             images, run = batch[index.start : index.stop], self.run
-            denoiser = run.bind(run.conditioning.given(self.data.given(images)))
+            denoiser = run.bind(run.conditioning.given(self.conditioned.given(images)))
             values = self.data.values[images].to(run.device)
             with NFECounter(run.denoiser.net) as counter:
                 return metric(denoiser, values, run.codec, [seeds[i] for i in images]), counter.samples

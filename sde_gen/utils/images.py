@@ -141,8 +141,8 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 def as_picture(samples: Tensor) -> Image.Image:
     """Return the picture of samples that :func:`save_samples` saves."""
-    draw = {3: _lines, 4: _grid, 5: _slices}.get(samples.ndim, _plot)
-    return draw(samples.cpu())
+    drawings: dict[int, Callable[[Tensor], Image.Image]] = {3: _lines, 4: _grid, 5: _slices}
+    return drawings.get(samples.ndim, _plot)(samples.cpu())
 
 
 def _slices(volumes: Tensor) -> Image.Image:
