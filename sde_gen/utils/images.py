@@ -160,7 +160,7 @@ def _lines(series: Tensor, most: int = 16) -> Image.Image:
     )
     for panel, sequence in zip(panels.flat, shown, strict=False):
         panel.plot(sequence.T.numpy(), linewidth=0.8)
-    return _drawn(figure)
+    return _rendered(figure)
 
 
 def _grid(images: Tensor, *, columns: int | None = None, gap: int = 1, smallest: int = 256) -> Image.Image:
@@ -214,10 +214,10 @@ def _plot(points: Tensor) -> Image.Image:
     else:
         axes.scatter(points[:, 0], points[:, 1], s=2)
         axes.set_aspect("equal")
-    return _drawn(figure)
+    return _rendered(figure)
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def _rendered(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())  # type: ignore[no-untyped-call]
