@@ -72,7 +72,7 @@ def test_a_picture_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     before = path.read_bytes()
 
     def fail() -> None:
-        save_samples(torch.rand(3, 2, 2), path)
+        save_samples(torch.rand(3, 2, 2, 2, 2, 2), path)
 
     with pytest.warns(UserWarning, match=r"a\.png was not made \(a picture needs images.*older one"):
         assert not attempt(fail, path)
@@ -83,3 +83,16 @@ def test_a_picture_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
             path.parent / "nowhere" / "a.png",
         )
     assert attempt(lambda: save_samples(torch.rand(3, 2), path), path)
+
+
+def test_series_and_volumes_are_drawn(tmp_path):
+    """Lines of series in as many panels as there are, and of volumes the middle slices, as images of their own."""
+    volumes = torch.randint(0, 256, (4, 1, 5, 6, 7)).to(torch.uint8)
+    save_samples(volumes, tmp_path / "volumes.png")
+    save_samples(volumes[:, :, 2], tmp_path / "slices.png")
+    assert (tmp_path / "volumes.png").read_bytes() == (tmp_path / "slices.png").read_bytes()
+    pictures = []
+    for series in (torch.zeros(3, 2, 8), torch.eye(8).expand(3, 2, 8, 8)[:, :, 0]):
+        save_samples(series, tmp_path / "series.png")
+        pictures.append((tmp_path / "series.png").read_bytes())
+    assert pictures[0] != pictures[1]
