@@ -245,9 +245,7 @@ class Trainer(Checked):
         )
         measure = self.quality is not None and settings.due(settings.metrics_every, self.images)
         save = save or measure
-        if (
-            self.device.type == "cpu" or log or preview or save or stopping
-        ):  # a GPU is not synchronized every step
+        if self.device.type == "cpu" or log or preview or save or stopping:  # else a GPU would wait
             self._check()
         self._notify(lambda callback: callback.on_step_end(self.images))
         if log:
