@@ -68,9 +68,9 @@ def choose_conditions(config: DictConfig, run: Run) -> dict[str, Tensor]:
     if task is not None and not typed:
         if conditioning.names and (needed or not supports_unconditional(run)):
             raise ValueError(missing)
-        return {}
+        return conditioning.omitted(config.n)
     found = conditioning.prompt(typed, config.n, class_names=class_names)
-    if needed and not found:
+    if needed and not typed and found.keys() <= conditioning.omitted(1).keys():
         raise ValueError(missing)
     level = config.get("image_noise")
     if level:
@@ -222,9 +222,12 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
         )
     negative = typed_conditions(config, {f"not_{name}" for name in CONDITIONS})
     typed = {name.removeprefix("not_"): value for name, value in negative.items()}
-    null = run.prompt(1, **typed) if typed else {}
+    null = {**run.conditioning.omitted(1), **(run.prompt(1, **typed) if typed else {})}
     null = {key: value.to(run.device) for key, value in null.items()}
-    return {"null": null, **({"drop": drop} if "drop" in node else {})}
+    together = {key: run.conditioning.together(key) for key in drop}
+    if "drop" in node:
+        return {"null": null, "drop": tuple(dict.fromkeys(key for keys in together.values() for key in keys))}
+    return {"null": null, "together": together}
 
 
 def _range(node: DictConfig, run: Run) -> dict[str, float]:

@@ -120,7 +120,7 @@ class LoadedRun:
             )
         options.setdefault("noise", IID.seeded(0))
         conditions = {name: options.pop(name) for name in PLURALS if name in options}
-        cond = self._given(len(x), conditions) if conditions else {}
+        cond = self._given(len(x), conditions) if conditions else self.run.conditioning.omitted(len(x))
         return log_prob(self.run.bind(cond), x.to(self.run.device), **options)
 
     def posterior(

@@ -5,9 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+SEPARATOR = "\x1f"
+"""Character between several captions of a sample, the unit separator of ASCII."""
+
 
 def text_rows(texts: Sequence[str]) -> Tensor:
     """Encode texts in UTF-8, padded with zeros: uint8 with shape (N, bytes of the longest).
+
+    Several captions of a sample are one text, joined by :data:`SEPARATOR`.
 
     Raises:
         ValueError: a text contains a zero character; the message gives its number.
@@ -26,3 +31,8 @@ def text_rows(texts: Sequence[str]) -> Tensor:
 def texts(rows: Tensor) -> list[str]:
     """Decode the rows of :func:`text_rows`."""
     return [bytes(row).rstrip(b"\0").decode() for row in rows.cpu().numpy()]
+
+
+def captions(rows: Tensor) -> list[list[str]]:
+    """Decode the rows of :func:`text_rows` to the captions of every sample, at least one."""
+    return [text.split(SEPARATOR) for text in texts(rows)]

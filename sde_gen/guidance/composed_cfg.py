@@ -1,7 +1,7 @@
 """Classifier-free guidance with a scale for every condition."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
@@ -33,6 +33,8 @@ class ComposedCFG(Denoiser):
         denoiser: a model trained with conditioning that was dropped now and then, by itself and together.
         scales: scale of every conditioning by name, in the order in which they are added; others are never dropped.
         null: by name, what takes the place of what is dropped, one row (1, ...) for all samples.
+        together: by name of a scale, the names of all conditioning that is added with it, such as tokens and mask; by
+            default that name alone.
 
     Raises:
         ValueError: a scale is not finite, or there is none; or, when called, a conditioning is missing.
@@ -46,6 +48,7 @@ class ComposedCFG(Denoiser):
         denoiser: Denoiser,
         scales: Mapping[str, float],
         null: Mapping[str, Tensor] = MappingProxyType({}),
+        together: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         if not scales or not all(math.isfinite(scale) for scale in scales.values()):
@@ -56,6 +59,7 @@ class ComposedCFG(Denoiser):
         self.sde = denoiser.sde
         self.scales = dict(scales)
         self.null = check_null(null)
+        self.together = {name: tuple(together.get(name, (name,))) for name in scales}
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict with the conditions added one after the other."""
@@ -67,7 +71,7 @@ class ComposedCFG(Denoiser):
         for known in range(len(names) + 1):
             weight = weights[known] - weights[known + 1]  # of the prediction given the first of them
             if weight != 0:
-                left = names[known:]
+                left = [key for name in names[known:] for key in self.together[name]]
                 given = without(cond, left, self.null) if left else cond
                 terms.append((weight, self.denoiser(x_t, t, **given)))
         (first, guided), *others = terms  # the weights add up to one

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.embedding import Features
+from sde_gen.model.text.embedded import EmbeddedTokens
 from sde_gen.model.text.encoder import TextEncoder, TextFeatures, TextTransformer
 from sde_gen.model.transformer.layers import dense
 
@@ -22,29 +23,50 @@ class Conditions:
     Arguments:
         vector: length of the vector, 0 for none.
         image: channels of the image, which the network sees beside the noisy sample; 0 for none.
-        vocabulary: number of tokens of a text, padding 0 included; 0 for no texts.
+        vocabulary: number of tokens of a text, padding 0 included; 0 for no texts, or embedded ones.
+        features: features of a token that is embedded outside the network; 0 for none.
         length: most tokens of a text.
         encoder: class of the encoder of texts, called with vocabulary, length and width.
 
     Raises:
-        ValueError: a size is negative.
+        ValueError: a size is negative, or texts are given both as tokens and embedded.
     """
 
     vector: int = 0
     image: int = 0
     vocabulary: int = 0
+    features: int = 0
     length: int = 0
     encoder: Callable[..., TextEncoder] = TextTransformer
 
     def __post_init__(self) -> None:
-        if min(self.vector, self.image, self.vocabulary, self.length) < 0:
+        if min(self.vector, self.image, self.vocabulary, self.features, self.length) < 0:
             raise ValueError(
-                f"vector={self.vector}, image={self.image}, vocabulary={self.vocabulary}, length={self.length}: "
-                "must not be negative; 0 means none"
+                f"vector={self.vector}, image={self.image}, vocabulary={self.vocabulary}, features={self.features}, "
+                f"length={self.length}: must not be negative; 0 means none"
             )
+        if self.vocabulary and self.features:
+            raise ValueError(
+                f"vocabulary={self.vocabulary}, features={self.features}: texts are given as tokens or as embedded "
+                "ones, not as both"
+            )
+
+    @property
+    def text(self) -> bool:
+        """Return whether there are texts, as tokens or embedded."""
+        return self.vocabulary > 0 or self.features > 0
 
 
 NO_CONDITIONS = Conditions()
+
+
+def _text(conditions: Conditions, width: int) -> TextEncoder | EmbeddedTokens | None:
+    """Make the encoder of texts, or the projection of embedded tokens, where there are any."""
+    if conditions.features:
+        return EmbeddedTokens(features=conditions.features, length=conditions.length, width=width)
+    if conditions.vocabulary:
+        return conditions.encoder(vocabulary=conditions.vocabulary, length=conditions.length, width=width)
+    return None
 
 
 class ConditionalNetwork(nn.Module):
@@ -55,7 +77,7 @@ class ConditionalNetwork(nn.Module):
 
     classes: nn.Embedding | None
     vector: nn.Linear | None
-    text: TextEncoder | None
+    text: TextEncoder | EmbeddedTokens | None
 
     def add_conditions(self, features: int, num_classes: int, conditions: Conditions = NO_CONDITIONS) -> None:
         """Make the embeddings.
@@ -67,11 +89,7 @@ class ConditionalNetwork(nn.Module):
         """
         self.classes = nn.Embedding(num_classes + 1, features) if num_classes else None
         self.vector = dense(conditions.vector, features) if conditions.vector else None
-        self.text = (
-            conditions.encoder(vocabulary=conditions.vocabulary, length=conditions.length, width=features)
-            if conditions.vocabulary
-            else None
-        )
+        self.text = _text(conditions, features)
         self.image_channels = conditions.image
 
     def embed_conditions(
@@ -95,19 +113,21 @@ class ConditionalNetwork(nn.Module):
             raise ValueError("a vector was given to a network without; train one with conditioning=vector")
         return embedding if text is None else embedding + text.pooled
 
-    def encode_text(self, tokens: Tensor | None, like: Tensor) -> TextFeatures | None:
-        """Encode the tokens of a batch, those of the empty text for None; None for a network without texts.
+    def encode_text(self, tokens: Tensor | None, mask: Tensor | None, like: Tensor) -> TextFeatures | None:
+        """Encode the texts of a batch, the empty text for None; None for a network without texts.
 
         Raises:
-            ValueError: tokens were given to a network without texts.
+            ValueError: tokens were given to a network without texts, or a mask without embedded tokens.
         """
         if self.text is None:
-            if tokens is not None:
+            if tokens is not None or mask is not None:
                 raise ValueError("a text was given to a network without; train one with conditioning=text")
             return None
         if tokens is None:
-            tokens = torch.zeros(len(like), self.text.length, dtype=torch.int64, device=like.device)
-        features: TextFeatures = self.text(tokens)
+            if mask is not None:
+                raise ValueError("a mask was given without tokens; give both, or none")
+            return self.text.empty(len(like), like.device)
+        features: TextFeatures = self.text(tokens, mask)
         return features
 
     def with_image(self, x: Tensor, image: Tensor | None) -> Tensor:
@@ -143,6 +163,7 @@ class EmbeddedNetwork(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
@@ -152,13 +173,14 @@ class EmbeddedNetwork(ConditionalNetwork):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
 
         Returns:
             (B, outputs * C, *sides).
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(
             self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
         )

@@ -40,6 +40,7 @@ OF_LABELS = {
     "label": {"classes": 3},
     "target": {"classes": 3},
     "several": {"parts": {"label": {"classes": 3}}},
+    "encoded_text": {"encoder": {"_target_": "tests.helpers.embedder.Letters"}},
 }
 
 

@@ -266,3 +266,27 @@ def test_refuses_nonsense() -> None:
     for bad in ({"quantile": 0.0}, {"quantile": 1.1}, {"limit": 0.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             DynamicThreshold(denoiser=model, **bad)
+
+
+def test_conditioning_that_is_added_together_is_dropped_together():
+    """Tokens and their mask have one scale; a class beside them another."""
+    seen = []
+
+    class Recorder(Denoiser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sde, self.inner = make("sde", "vp"), oracles.denoiser(make("sde", "vp"))
+
+        def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
+            seen.append(sorted(cond))
+            return self.inner(x_t, t)
+
+    given = {"label": LABELS, "tokens": torch.ones(12, 2, 3), "mask": torch.ones(12, 2).bool()}
+    null = {"tokens": torch.zeros(1, 2, 3), "mask": torch.zeros(1, 2).bool()}
+    x, t = samples(make("sde", "vp"), 0.4), torch.tensor(0.4).double()
+    scales, together = {"label": 2.0, "tokens": 3.0}, {"tokens": ("tokens", "mask")}
+    ComposedCFG(denoiser=Recorder(), scales=scales, together=together)(x, t, **given)
+    assert seen == [[], ["label"], ["label", "mask", "tokens"]]
+    seen.clear()
+    ComposedCFG(denoiser=Recorder(), scales=scales, together=together, null=null)(x, t, **given)
+    assert seen == [["mask", "tokens"], ["label", "mask", "tokens"], ["label", "mask", "tokens"]]

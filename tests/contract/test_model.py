@@ -6,6 +6,7 @@ import torch
 from sde_gen.cli.build import networks
 from sde_gen.cli.kinds import Network
 from sde_gen.likelihood.divergence import Exact
+from sde_gen.model import Conditions
 from sde_gen.noise import IID
 from tests.helpers.catalogue import make
 
@@ -148,6 +149,31 @@ def test_a_permuted_batch_gives_permuted_predictions_and_padding_changes_nothing
     with torch.no_grad():
         net.text.table.weight[0] += 100  # of the padding
     torch.testing.assert_close(net(x, c_noise, **given), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_embedded_tokens_matter_and_masked_ones_do_not(name):
+    sizes = {"_target_": "sde_gen.model.Conditions", "features": 3, "length": 4}
+    net = randomize(build(name, inputs=sizes))
+    x, c_noise = batch(name)
+    tokens = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(3)).double()
+    mask = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
+    whole, bare = net(x, c_noise, tokens=tokens, mask=mask), net(x, c_noise)
+    assert torch.equal(net(x, c_noise, tokens=0 * tokens, mask=mask & False), bare)
+    torch.testing.assert_close(whole[1], bare[1], rtol=1e-12, atol=1e-12)
+    other = torch.where(mask[..., None], tokens, -5.0)
+    torch.testing.assert_close(net(x, c_noise, tokens=other, mask=mask), whole, rtol=1e-12, atol=1e-12)
+    assert ((whole - bare)[[0, 2]].flatten(1).norm(dim=1) > 1e-6).all()
+    assert torch.equal(net(x, c_noise, tokens=tokens), net(x, c_noise, tokens=tokens, mask=mask | True))
+    for wrong, answer in (
+        ({"tokens": tokens[:, :, :2]}, "embedded tokens have shape"),
+        ({"tokens": tokens, "mask": mask[:, :2]}, "the mask has shape"),
+        ({"mask": mask}, "a mask was given without tokens"),
+    ):
+        with pytest.raises(ValueError, match=answer):
+            net(x, c_noise, **wrong)
+    with pytest.raises(ValueError, match="as tokens or as embedded"):
+        Conditions(features=3, vocabulary=5)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in VECTORS])

@@ -1,6 +1,8 @@
 """Conditioning of the network besides noisy sample and time."""
 
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
+from sde_gen.data.conditioning.embedder import Behind, Beside, Embedded, EmbeddedSizes, TextEmbedder
+from sde_gen.data.conditioning.encoded_text import EncodedText
 from sde_gen.data.conditioning.given import GivenTensors
 from sde_gen.data.conditioning.image import ConditionImage
 from sde_gen.data.conditioning.inpainting import Inpainting
@@ -13,9 +15,14 @@ from sde_gen.data.conditioning.tokenizer import Pretrained, Tokenizer, Words
 from sde_gen.data.conditioning.vector import Vector
 
 __all__ = [
+    "Behind",
+    "Beside",
     "Colorization",
     "ConditionImage",
     "Conditioning",
+    "Embedded",
+    "EmbeddedSizes",
+    "EncodedText",
     "GivenTensors",
     "Inpainting",
     "Label",
@@ -25,6 +32,7 @@ __all__ = [
     "SingleConditioning",
     "Superresolution",
     "Text",
+    "TextEmbedder",
     "Tokenizer",
     "Unconditional",
     "Vector",

@@ -97,6 +97,15 @@ class Conditioning(Fitted, Checked, abc.ABC):
         del count
         return {}
 
+    def omitted(self, count: int) -> dict[str, Tensor]:
+        """Return what takes the place of conditions that are left out: nothing if the network knows their null."""
+        del count
+        return {}
+
+    def together(self, key: str) -> tuple[str, ...]:
+        """Return the keys that are dropped together with a key, itself included."""
+        return (key,)
+
     @property
     def sizes(self) -> dict[str, int]:
         """Sizes of the network's inputs, by the names that networks give them."""

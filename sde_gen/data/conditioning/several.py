@@ -106,6 +106,14 @@ class Several(Conditioning):
         """Return the nulls of all parts."""
         return {key: null for part in self.parts.values() for key, null in part.null(count).items()}
 
+    def omitted(self, count: int) -> dict[str, Tensor]:
+        """Return what takes the place of all parts."""
+        return {key: cond for part in self.parts.values() for key, cond in part.omitted(count).items()}
+
+    def together(self, key: str) -> tuple[str, ...]:
+        """Return the keys of the part that the key is of."""
+        return next((part.together(key) for part in self.parts.values() if key in part.keys), (key,))
+
     def default(self, count: int) -> dict[str, Tensor]:
         """Return the defaults of all parts."""
         return {key: cond for part in self.parts.values() for key, cond in part.default(count).items()}
@@ -124,6 +132,6 @@ class Several(Conditioning):
             mine = {name: values[name] for name in part.names if name in values}
             if mine or not all(map(self.drops, part.keys)):
                 found |= part.prompt(mine, count, class_names=class_names)
-            elif not values:
-                found |= part.default(count)
+            else:
+                found |= part.omitted(count) if values else part.default(count)
         return found

@@ -10,7 +10,11 @@ from torch import Tensor
 from sde_gen.data.base import Dataset
 from sde_gen.data.conditioning.base import SingleConditioning, check_dropout, require
 from sde_gen.data.conditioning.tokenizer import Tokenizer, Words
-from sde_gen.data.text import texts
+from sde_gen.data.text import captions
+from sde_gen.noise import Noise
+
+ABSENT = -1
+"""Number in the place of the tokens of a caption that a sample has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,8 @@ class Text(SingleConditioning):
     """Captions as tokens, randomly replaced by the empty text.
 
     The network's input is int64 with shape (B, length), padded with zeros, which the network does not attend to. The
-    null is the empty text, all padding.
+    null is the empty text, all padding. Of several captions of a sample the first is given, and in training one that is
+    drawn anew each time.
 
     Arguments:
         tokenizer: from a text to tokens.
@@ -48,9 +53,9 @@ class Text(SingleConditioning):
 
     def fit(self, train: Dataset) -> "Text":
         """Learn the vocabulary, and the length of the longest caption."""
-        captions = texts(require(self.name, train.conditions))
-        tokenizer = self.tokenizer.fit(captions)
-        longest = max(1, *(len(tokenizer(caption)) for caption in captions))
+        every = [one for some in captions(require(self.name, train.conditions)) for one in some]
+        tokenizer = self.tokenizer.fit(every)
+        longest = max(1, *(len(tokenizer(caption)) for caption in every))
         return replace(self, tokenizer=tokenizer, length=longest if self.length is None else self.length)
 
     def stored(self) -> dict[str, Any]:
@@ -65,13 +70,21 @@ class Text(SingleConditioning):
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data with tokens in place of captions."""
         rows = require(self.name, data.conditions)
-        return replace(data, conditions={self.name: self.transform(rows)})
+        return replace(data, conditions={self.name: self._tokens(rows)})
 
     def transform(self, rows: Tensor) -> Tensor:
-        """Encode captions (B, bytes), or return tokens (B, length) as they are."""
-        if rows.dtype == torch.int64:
-            return rows
-        return self._rows(texts(rows), strict=False).to(rows.device)
+        """Encode captions (B, bytes) to tokens (B, length), or take prepared ones; of several captions the first."""
+        tokens = self._tokens(rows)
+        return tokens if tokens.ndim == 2 else tokens[:, 0]
+
+    def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """Draw one of several captions, transform it, and replace random rows by the null."""
+        tokens = self._tokens(require(self.name, conditions))
+        if tokens.ndim == 3:
+            count = (tokens[:, :, 0] != ABSENT).sum(1)
+            chosen = (noise.uniform(tokens) * count).long()
+            tokens = tokens[torch.arange(len(tokens), device=tokens.device), chosen]
+        return super().__call__({self.name: tokens}, noise)
 
     def null_row(self) -> Tensor:
         """Return padding."""
@@ -85,12 +98,28 @@ class Text(SingleConditioning):
                 raise ValueError(f"text={value}: expected a text; a number is quoted: text=\"'{value}'\"")
         return self._rows(list(values), strict=True)
 
-    def _rows(self, captions: Sequence[str], *, strict: bool) -> Tensor:
+    def _tokens(self, rows: Tensor) -> Tensor:
+        """Encode captions, or take prepared ones: (B, length), or (B, K, length) if a sample has several."""
+        if rows.dtype == torch.int64:
+            return rows
+        several = captions(rows)
+        if max(map(len, several), default=1) == 1:
+            return self._rows([one for (one,) in several], strict=False).to(rows.device)
+        tokens = torch.full((len(several), max(map(len, several)), self._length()), ABSENT)
+        for number, some in enumerate(several):
+            tokens[number, : len(some)] = self._rows(some, strict=False, sample=number)
+        return tokens.to(rows.device)
+
+    def _rows(self, texts: Sequence[str], *, strict: bool, sample: int | None = None) -> Tensor:
         length, rows = self._length(), []
-        for number, caption in enumerate(captions):
+        for number, caption in enumerate(texts):
             tokens = self.tokenizer(caption, strict=strict)
             if len(tokens) > length:
-                where = f"text={caption}" if strict else f"the caption of sample {number}, {caption!r},"
+                where = (
+                    f"text={caption}"
+                    if strict
+                    else f"the caption of sample {number if sample is None else sample}, {caption!r},"
+                )
                 raise ValueError(
                     f"{where} has {len(tokens)} tokens; the longest that the network takes has {length}: shorten it"
                     + ("" if strict else f", or train with conditioning.length={len(tokens)}")

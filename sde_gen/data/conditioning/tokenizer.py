@@ -122,7 +122,7 @@ class Pretrained(Tokenizer):
     the lower-case one of CLIP.
 
     Arguments:
-        path: ``tokenizer.json``, or a folder with ``vocab.json`` and ``merges.txt`` of CLIP.
+        path: ``tokenizer.json`` or its folder, or a folder with ``vocab.json`` and ``merges.txt`` of CLIP.
         sha256: digest of the files; None: that of the files in training, which a checkpoint stores.
 
     Raises:
@@ -144,7 +144,17 @@ class Pretrained(Tokenizer):
     def __call__(self, text: str, *, strict: bool = False) -> list[int]:
         """Return the tokens; no text is unknown to an encoding of bytes."""
         del strict
-        return [1 + token for token in self._open().encode(text).ids]
+        return [1 + token for token in self.ids(text)]
+
+    def ids(self, text: str) -> list[int]:
+        """Return the tokens by their numbers in the files, marks of beginning and end included."""
+        found: list[int] = self._open().encode(text).ids
+        return found
+
+    def number(self, piece: str) -> int | None:
+        """Return the number of a piece in the files; None for one that they do not know."""
+        found: int | None = self._open().token_to_id(piece)
+        return found
 
     def fit(self, texts: Sequence[str]) -> "Pretrained":
         """Take the digest of the files."""
@@ -166,7 +176,12 @@ class Pretrained(Tokenizer):
 
 
 def _files(path: Path) -> list[Path]:
-    files = [path / "vocab.json", path / "merges.txt"] if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = [path / "vocab.json", path / "merges.txt"]
+        whole = path / "tokenizer.json"
+        if whole.is_file() and not all(file.is_file() for file in files):
+            files = [whole]
     for file in files:
         if not file.is_file():
             raise ValueError(
@@ -192,7 +207,12 @@ def _load(path: Path, sha256: str | None) -> Any:
     if sha256 is not None and _digest(path) != sha256:
         raise ValueError(f"{path} is not the tokenizer of the training: its SHA-256 is another one")
     try:
-        return _clip(tokenizers, *files) if len(files) == 2 else tokenizers.Tokenizer.from_file(str(files[0]))
+        if len(files) == 2:
+            return _clip(tokenizers, *files)
+        found = tokenizers.Tokenizer.from_file(str(files[0]))
+        found.no_truncation()  # a file may ask for both
+        found.no_padding()
+        return found
     except Exception as error:  # the library raises plain exceptions
         raise ValueError(f"{path} is no tokenizer that can be read ({error})") from error
 

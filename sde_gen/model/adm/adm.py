@@ -139,6 +139,7 @@ class ADM(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
@@ -149,7 +150,8 @@ class ADM(ConditionalNetwork):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
@@ -157,7 +159,7 @@ class ADM(ConditionalNetwork):
             (B, outputs * C, *sides).
         """
         features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(self.embed(features), label=label, vector=vector, text=text)
         h = apply_stages(
             self.stem(self.with_image(x, image)), self.down, self.middle, self.up, F.silu(embedding)

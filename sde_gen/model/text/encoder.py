@@ -49,21 +49,29 @@ class TextEncoder(nn.Module, abc.ABC):
         self.table = nn.Embedding(vocabulary, width)
         self.begin = nn.Parameter(torch.randn(width))
 
-    def forward(self, tokens: Tensor) -> TextFeatures:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> TextFeatures:
         """Encode texts.
 
         Arguments:
             tokens: int64 with shape (B, L), L at most ``length``, padded with zeros.
+            mask: None, as zeros mark the padding.
 
         Raises:
-            ValueError: a text is longer, or a token is unknown.
+            ValueError: a text is longer, a token is unknown, or a mask is given.
         """
+        if mask is not None:
+            raise ValueError("a mask goes with embedded tokens; of these, zeros are the padding")
         if tokens.ndim != 2 or tokens.shape[1] > self.length:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected (B, at most {self.length})")
         begin = self.begin.expand(len(tokens), 1, -1)
-        mask = torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1) > 0
+        seen = torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1) > 0
         features = torch.cat([begin, self.table(tokens)], 1)
-        return self.encode(features, mask)
+        return self.encode(features, seen)
+
+    def empty(self, count: int, device: torch.device) -> TextFeatures:
+        """Return the features of missing texts, all padding."""
+        features: TextFeatures = self(torch.zeros(count, self.length, dtype=torch.int64, device=device))
+        return features
 
     @abc.abstractmethod
     def encode(self, features: Tensor, mask: Tensor) -> TextFeatures:

@@ -190,6 +190,7 @@ class HDiT(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
         condition: Tensor | None = None,
@@ -201,7 +202,8 @@ class HDiT(ConditionalNetwork):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
             condition: further numbers with shape (B, conditions); None stands for zeros.
@@ -212,7 +214,7 @@ class HDiT(ConditionalNetwork):
         Raises:
             ValueError: a network without classes, augmentations or conditions was given such.
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         cond = self.embed_conditions(
             self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
         )

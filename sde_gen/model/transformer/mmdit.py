@@ -67,7 +67,7 @@ class MMDiT(PatchTransformer, EmbeddedNetwork):
         units = check_depth(depth, hidden, width)
         self.joint, self.blocks = nn.ModuleList(), nn.ModuleList()
         for index in range(depth):
-            if inputs.vocabulary:
+            if inputs.text:
                 last = index == depth - 1
                 self.joint.append(JointBlock(width, heads, units, qk_norm=qk_norm, last=last))
             else:

@@ -139,6 +139,7 @@ class UNet(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
@@ -148,13 +149,14 @@ class UNet(ConditionalNetwork):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
 
         Returns:
             Events with the shape of x.
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(
             self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
         )

@@ -110,6 +110,7 @@ class KDiffusionUNet(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
@@ -120,7 +121,8 @@ class KDiffusionUNet(ConditionalNetwork):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
@@ -130,7 +132,7 @@ class KDiffusionUNet(ConditionalNetwork):
         Raises:
             ValueError: a label or an augmentation was given to a network without.
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         cond = self.embed_conditions(self.embedding(c_noise), label=label, vector=vector, text=text)
         if augment is not None:
             if self.augmentation is None:

@@ -94,6 +94,7 @@ class SongUNet(UNet):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
@@ -104,7 +105,8 @@ class SongUNet(UNet):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None, or the number of classes, stands for no label.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
 
@@ -117,7 +119,7 @@ class SongUNet(UNet):
         else:
             features = features + self._classes(label, features)
         features = with_augmentation(features, self.augmentation, augment)
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(self.embed(features), vector=vector, text=text)
         return self._apply_blocks(x, self.activation(embedding), image)
 

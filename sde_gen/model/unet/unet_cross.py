@@ -70,7 +70,7 @@ class UNetCross(EmbeddedNetwork):
         self.embedding = CosinePositional(width)
         self.embed = nn.Sequential(linear(width, embedded), nn.SiLU(), linear(embedded, embedded))
         self.add_conditions(embedded, num_classes, inputs)
-        context = embedded if inputs.vocabulary else None
+        context = embedded if inputs.text else None
 
         def block(inward: int, outward: int) -> nn.Module:
             return ResBlock(
