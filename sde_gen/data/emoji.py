@@ -6,10 +6,10 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from torch import Tensor
 
 from sde_gen.data.base import DatasetSource, Splits, check_fraction, hash_fraction, split
 from sde_gen.data.download import fetch
+from sde_gen.data.emoji_keywords import plain_sequence, read_keywords
+from sde_gen.data.hue import COLORS, hue, rotate
 from sde_gen.data.image import check_background, plain
-from sde_gen.data.text import text_rows
+from sde_gen.data.text import SEPARATOR, text_rows
 from sde_gen.utils.atomic import check_regular
 
 PACKAGE = "emoji-datasource-google"
@@ -45,6 +47,23 @@ SAME = str.maketrans(
 """Code points that distinguish variants of an emoji, with their replacements."""
 
 
+COLOR_WORDS = frozenset({*COLORS, "orange", "purple", "brown", "black", "white", "pink"})
+"""Words of names whose pictures are not recolored."""
+
+LEAST_AGREEMENT, LEAST_CHROMA = 0.8, 0.05
+"""Smallest agreement of the hues, and smallest mean chroma, of a picture that is recolored."""
+
+
+class Picture(NamedTuple):
+    """A picture, with the hash and the characters of its emoji, its category and its captions."""
+
+    place: float
+    base: str
+    label: int
+    captions: tuple[str, ...]
+    value: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Emoji(DatasetSource):
     """1,897 color emoji of the Noto set with 256 levels, in the 10 categories of Unicode.
@@ -53,10 +72,16 @@ class Emoji(DatasetSource):
     ``npm pack emoji-datasource-google@16.0.0``. They are composed over white, so that four in ten values are level 255,
     a point mass that increases the likelihood. Duplicate images, such as flags of territories, are omitted. All
     variants of an emoji (skin tones, sexes, directions), which look alike, are in the same split.
-    The caption is the name of the emoji in Unicode, in lower case.
+    The caption is the name of the emoji in Unicode, in lower case. With ``keywords`` the words by which people look for
+    it are further captions, of which a training draws one anew each time.
+
+    With ``recolored`` every colorful picture whose name holds no color appears in six hues, too, red, yellow, green,
+    cyan, blue and magenta, with captions such as "red umbrella". All pictures in their true colors are then in the
+    training split, and the test split is the share ``test_fraction`` of the pairs of emoji and color. The condition
+    ``color`` is the number of the hue, -1 for true colors.
 
     Sources: the Noto Emoji project (images, Apache-2.0 license); Henderson's emoji-data, version 16.0.0 (names
-    and categories, MIT license).
+    and categories, MIT license); emojilib 4.0.3 of npm (keywords, MIT license).
 
     Arguments:
         root: folder of the archive.
@@ -66,6 +91,12 @@ class Emoji(DatasetSource):
         skin_tones: maximum number of an emoji's 5 or 25 skin tone variants, evenly spaced, besides the default.
         test_fraction: fraction of the test split.
         background: color behind transparent pixels, by name or as #rrggbb; None drops the alpha channel.
+        keywords: ``emojilib-4.0.3.tgz`` of ``npm pack emojilib@4.0.3``, or its ``emoji-en-US.json``; None for names
+            alone.
+        recolored: whether pictures in other hues are added.
+
+    Raises:
+        ValueError: a number is out of range; or, when loaded, a file is missing, damaged or another one.
     """
 
     root: str = "data/emoji"
@@ -75,8 +106,10 @@ class Emoji(DatasetSource):
     skin_tones: int = 0
     test_fraction: float = 0.1
     background: str | None = "white"
+    keywords: str | None = None
+    recolored: bool = False
 
-    places: ClassVar[frozenset[str]] = frozenset({"root"})
+    places: ClassVar[frozenset[str]] = frozenset({"root", "keywords"})
     idle: ClassVar[frozenset[str]] = frozenset({"download", "url"})
 
     def __post_init__(self) -> None:
@@ -100,17 +133,22 @@ class Emoji(DatasetSource):
                 assert stream is not None, "a file, as the sum of the content says"
                 return stream.read()
 
-            pictures: dict[bytes, tuple[float, int, str, Tensor]] = {}
-            for name, base, category, caption in self._choose(json.loads(read("emoji.json"))):
-                picture = self._picture(read(f"img/google/64/{name}"))
+            keywords = {} if self.keywords is None else read_keywords(Path(self.keywords))
+            pictures: dict[bytes, Picture] = {}
+            for name, unified, category, caption in self._choose(json.loads(read("emoji.json"))):
+                picture, base = self._picture(read(f"img/google/64/{name}")), without_variants(unified)
+                words = keywords.get(plain_sequence(unified), ())
                 pictures.setdefault(
                     picture.numpy().tobytes(),
-                    (hash_fraction(base), CATEGORIES.index(category), caption, picture),
+                    Picture(
+                        hash_fraction(base), base, CATEGORIES.index(category), (caption, *words), picture
+                    ),
                 )
         # in order of their hashes, so that the first n of a split are a random subset
-        places, labels, captions, values = zip(
-            *sorted(pictures.values(), key=lambda one: one[0]), strict=True
-        )
+        known = sorted(pictures.values(), key=lambda one: one.place)
+        if self.recolored:
+            return self._recolored(known)
+        places, _, labels, captions, values = zip(*known, strict=True)
         test = torch.tensor(places) < self.test_fraction
         return split(
             torch.stack(values),
@@ -119,22 +157,53 @@ class Emoji(DatasetSource):
             classes=len(CATEGORIES),
             class_names=CATEGORIES,
             test=test,
-            conditions={"text": text_rows(captions)},
+            conditions={"text": text_rows([SEPARATOR.join(dict.fromkeys(some)) for some in captions])},
+        )
+
+    def _recolored(self, known: Sequence[Picture]) -> Splits:
+        """Add colorful pictures in all hues; the test split holds pairs of emoji and hue."""
+        values = torch.stack([one.value for one in known])
+        found = hue(values)
+        named = torch.tensor([bool(COLOR_WORDS & set(one.captions[0].split())) for one in known])
+        chosen = (found.agreement > LEAST_AGREEMENT) & (found.chroma > LEAST_CHROMA) & ~named
+        colorful = chosen.nonzero().squeeze(1)
+        rows = [(one.place, one.label, one.captions, -1, False) for one in known]
+        parts = [values]
+        for number, color in enumerate(COLORS):
+            parts.append(rotate(values[colorful], 360 / len(COLORS) * number - found.angle[colorful]))
+            for one in (known[index] for index in colorful.tolist()):
+                place = hash_fraction(f"{color} {one.base}")
+                captions = tuple(f"{color} {caption}" for caption in one.captions)
+                rows.append((place, one.label, captions, number, place < self.test_fraction))
+        order = sorted(range(len(rows)), key=lambda index: rows[index][0])
+        _, labels, captions, colors, test = zip(*(rows[index] for index in order), strict=True)
+        return split(
+            torch.cat(parts)[torch.tensor(order)],
+            torch.tensor(labels),
+            levels=256,
+            classes=len(CATEGORIES),
+            class_names=CATEGORIES,
+            test=torch.tensor(test),
+            conditions={
+                "text": text_rows([SEPARATOR.join(dict.fromkeys(some)) for some in captions]),
+                "color": torch.tensor(colors),
+            },
         )
 
     def _choose(self, entries: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
-        """Return file, drawing, category and name of every image."""
+        """Return file, code points, category and name of every image."""
         for entry in entries:
-            base, category, caption = (
-                without_variants(entry["unified"]),
-                entry["category"],
-                entry["name"].lower(),
-            )
-            yield entry["image"], base, category, caption
+            unified, category, caption = entry["unified"], entry["category"], entry["name"].lower()
+            yield entry["image"], unified, category, caption
             variants = list(entry.get("skin_variations", {}).values())
             count = min(self.skin_tones, len(variants))
             for i in range(count):
-                yield variants[(2 * i + 1) * len(variants) // (2 * count)]["image"], base, category, caption
+                yield (
+                    variants[(2 * i + 1) * len(variants) // (2 * count)]["image"],
+                    unified,
+                    category,
+                    caption,
+                )
 
     def _picture(self, content: bytes) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:

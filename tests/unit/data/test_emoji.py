@@ -1,5 +1,6 @@
 """Emoji from an archive of the true form, made here: what is read, how it is split, and every way to be wrong."""
 
+import colorsys
 import gzip
 import hashlib
 import io
@@ -12,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.data import Emoji
+from sde_gen.data import Emoji, texts
 from sde_gen.data import emoji as module
 from sde_gen.data.emoji import ARCHIVE, CATEGORIES, without_variants
+from sde_gen.data.hue import COLORS, distance, hue
+from sde_gen.data.text import captions
 
 RUNNERS = ["1F3C3", "1F3C3-200D-2640-FE0F", "1F3C3-200D-2642-FE0F-200D-27A1-FE0F"]
 TONES = [f"1F3F{digit}" for digit in "BCDEF"]
@@ -200,3 +203,66 @@ def test_the_real_emoji():
     splits = Emoji().load()
     assert (len(splits.train), len(splits.test), splits.train.shape) == (1718, 179, (3, 32, 32))
     assert torch.bincount(splits.train.labels).min() == 5  # patches of the skin tones
+
+
+KEYWORDS = Path(__file__).parents[2] / "data" / "emojilib.json"
+
+
+def test_keywords_are_further_captions(tmp_path, trusted):
+    """From a few entries of the real file, and from an archive as npm packs it."""
+    root, known = trusted(tmp_path / "emoji", things()), json.loads(KEYWORDS.read_text())
+    names = Emoji(root=root).load().train
+    archived = tmp_path / "emojilib.tgz"
+    with tarfile.open(archived, "w:gz") as tar:
+        tar.add(KEYWORDS, "package/dist/emoji-en-US.json")
+    for path in (KEYWORDS, archived):
+        data = Emoji(root=root, keywords=str(path)).load().train
+        assert torch.equal(data.values, names.values)
+        found = captions(data.conditions["text"])
+        assert [some[0] for some in found] == texts(names.conditions["text"])
+        for some in found:
+            emoji = chr(int(some[0].split()[1], 16))
+            assert some[1:] == [word.replace("_", " ") for word in known.get(emoji, [])]
+        assert sum(len(some) > 3 for some in found) > 5
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"a": 1}', b"\x1f\x8b"])
+def test_keywords_that_are_none_are_refused(tmp_path, trusted, content):
+    root = trusted(tmp_path / "emoji", things(20))
+    for name in ("a.json", "a.tgz"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is not of npm pack emojilib@4.0.3"):
+            Emoji(root=root, keywords=str(tmp_path / name)).load()
+    with pytest.raises(ValueError, match=r"there is no file .*none.json with keywords"):
+        Emoji(root=root, keywords=str(tmp_path / "none.json")).load()
+
+
+def test_recolored_pictures_have_the_hue_of_their_caption(tmp_path, trusted):
+    """Of 60 emoji, 20 of one color each: in six hues, a share of which is held out; gray ones are left alone."""
+    entries = things()
+    entries[1]["name"] = "RED THING"
+    tones = {
+        name: Image.new(
+            "RGB", (64, 64), tuple(round(255 * part) for part in colorsys.hsv_to_rgb(i / 20, 1, 1))
+        )
+        for i, name in enumerate(images(entries)[:20])
+    }
+    shades = {name: Image.new("RGB", (64, 64), (i, i, i)) for i, name in enumerate(images(entries)[20:])}
+    root = trusted(tmp_path, entries, {**tones, **shades})
+    plain, splits = Emoji(root=root).load(), Emoji(root=root, recolored=True, test_fraction=0.3).load()
+    assert len(splits.train) + len(splits.test) == 60 + 6 * 19
+    assert 15 < len(splits.test) < 55
+    assert bool((splits.test.conditions["color"] >= 0).all())
+    true = splits.train.values[splits.train.conditions["color"] < 0]
+    every = torch.cat([plain.train.values, plain.test.values])
+    assert {one.numpy().tobytes() for one in true} == {one.numpy().tobytes() for one in every}
+    pairs = set()
+    for part in (splits.train, splits.test):
+        for value, color, text in zip(
+            part.values, part.conditions["color"].tolist(), texts(part.conditions["text"]), strict=True
+        ):
+            if color >= 0:
+                assert text.startswith(f"{COLORS[color]} thing ")
+                assert float(distance(hue(value[None]).angle, torch.tensor(60.0 * color))) < 1
+                assert text not in pairs
+                pairs.add(text)
