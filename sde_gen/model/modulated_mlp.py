@@ -97,6 +97,7 @@ class ModulatedMLP(ConditionalNetwork):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -106,11 +107,12 @@ class ModulatedMLP(ConditionalNetwork):
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros.
             tokens: texts with shape (B, L), padded with zeros; None stands for zeros.
+            mask: which of embedded tokens (B, L, inputs.features) are no padding, with shape (B, L); None: all.
 
         Returns:
             (B, d).
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         embedding = self.mix(
             self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
         )
