@@ -139,7 +139,7 @@ class EncodedText(Conditioning):
     ) -> dict[str, Tensor]:
         """Embed the typed texts, taken in turn."""
         del class_names
-        self.refuse(typed)
+        self.reject_unknown(typed)
         value = typed.get("text")
         if value is None:
             if self.dropout == 0:

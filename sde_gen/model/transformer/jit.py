@@ -106,6 +106,7 @@ class JiT(PatchTransformer):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
+        mask: Tensor | None = None,
         image: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
@@ -115,13 +116,14 @@ class JiT(PatchTransformer):
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros.
+            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
+            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, H, W).
 
         Returns:
             (B, outputs * C, H, W).
         """
-        text = self.encode_text(tokens, x)
+        text = self.encode_text(tokens, mask, x)
         time = self.embed(self.embedding(c_noise))
         given = self.embed_conditions(torch.zeros_like(time), label=label, vector=vector, text=text)
         embedding, h, angles = F.silu(time + given), self.tokens_of(self.with_image(x, image)), self.angles
