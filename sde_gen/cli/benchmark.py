@@ -111,7 +111,7 @@ def _comparison(
     return Comparison(
         denoiser=denoiser,
         network=run.denoiser.net,
-        shape=run.data_spec.shape,
+        shape=run.event,
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
         seeds=spawn_seeds(config.seed, config.n),
         device=run.device,

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,29 +19,46 @@ from sde_gen.cli import conditions
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
-from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of
+from sde_gen.cli.kinds import AutoencoderNetwork, ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 
 CONDITIONS = "sde_gen.model.Conditions"
 """Sizes of a network's conditions."""
 
+KINDS: dict[type, Any] = {NoisyClassifier: ClassifierNetwork, NetworkAutoencoder: AutoencoderNetwork}
+"""Kinds of the networks of what a training trains, but for denoisers."""
 
-def codec(config: DictConfig, data_spec: DataSpec, stored: Mapping[str, Any] = MappingProxyType({})) -> Codec:
-    """Build the map between data and model space.
+
+def codec(
+    config: DictConfig,
+    data_spec: DataSpec,
+    stored: Mapping[str, Any] = MappingProxyType({}),
+    where: str = "cpu",
+) -> Codec:
+    """Build the map between data and model space; the autoencoder of one of latents is opened on a device.
 
     Arguments:
         config: the configuration of a training.
         data_spec: shape, levels and classes of the data.
         stored: what it learned from the training split, by :meth:`~sde_gen.data.codec.Codec.stored`.
+        where: device of an autoencoder.
+
+    Raises:
+        ValueError: the autoencoder is missing, has changed, or is for other data.
     """
-    built: Codec = make(config.codec, **data_spec.fill(config.codec), _convert_="all")
+    given: dict[str, Any] = data_spec.fill(config.codec)
+    if accepts(config.codec, "autoencoder"):
+        from sde_gen.cli import autoencoder  # only here: it opens a run by means of this module
+
+        given["autoencoder"] = autoencoder.open_autoencoder(config.codec, where)
+    built: Codec = make(config.codec, **given, _convert_="all")
     return built.restore(stored)
 
 
@@ -76,23 +94,21 @@ def model(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = 
         more: further arguments: the context in which a denoiser's network is called.
     """
     sde = make(config.sde)
-    shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
-    return trained_class(config)(
-        net=network(config, data_spec, given),
-        sde=sde,
-        parametrization=make(config.parametrization, **shared),
-        **more,
-    )
+    trained = trained_class(config)
+    if "parametrization" in signature(trained)[0]:
+        shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
+        more["parametrization"] = make(config.parametrization, **shared)
+    return trained(net=network(config, data_spec, given), sde=sde, **more)
 
 
 def network(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = None) -> nn.Module:
-    """Build the network of a score model, with its adapter, or of a classifier.
+    """Build the network of a score model, with its adapter, of a classifier or of an autoencoder.
 
     Raises:
-        ValueError: it is the other of the two than the objective trains, or does not take a condition.
+        ValueError: it is of another kind than the objective trains, or does not take a condition.
     """
     trained, found = trained_class(config), import_object(config.model._target_)
-    kind = ClassifierNetwork if trained is NoisyClassifier else Network
+    kind = KINDS.get(trained, Network)
     if found.__module__.startswith("sde_gen.") and not is_of(found, kind):
         raise ValueError(
             f"{found.__name__} is not the network of a {trained.__name__}, which the objective trains: "
@@ -141,7 +157,7 @@ def _augmentations(config: DictConfig) -> dict[str, int]:
 
 
 def networks(kind: Any) -> list[str]:
-    """Names of the networks of a kind, :class:`Network` or :class:`ClassifierNetwork`."""
+    """Return the names of the networks of a kind, such as :class:`Network`."""
     targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
     return [name for name, target in targets.items() if is_of(import_object(target), kind)]
 
@@ -239,12 +255,14 @@ def trainer(
         more: further arguments: callbacks and when to stop.
     """
     spec = DataSpec.of(splits)
-    objective = make(config.objective)
+    objective = import_object(config.objective._target_)
     if getattr(objective, "requires_labels", False) and spec.classes < 2:
         raise ValueError("the data have no classes; use data with labels, such as data=digits")
     given = conditioning(config, spec)
     if getattr(objective, "requires_labels", False) and ("label" not in given.names or given.drops("label")):
         raise ValueError("the objective needs the label of every sample: use conditioning=target")
+    if given.names and not getattr(objective, "conditional", True):
+        raise ValueError("an autoencoder is given no conditions; use conditioning=none")
     conditions.check(given, splits)
     augmentation: Augmentation = make(config.augmentation)
     if "image" in given.names and augmentation.moves_pixels:
@@ -257,13 +275,24 @@ def trainer(
             f"model.num_classes={config.model.num_classes}: the data determine the number of classes; "
             "to train with them use conditioning=label"
         )
-    given, fitted = given.fit(splits.train), codec(config, spec).fit(splits.train)
+    given = given.fit(splits.train)
+    if not getattr(objective, "conditional", True) and accepts(config.codec, "autoencoder"):
+        raise ValueError("an autoencoder of latents is not supported; use codec=uniform or codec=affine")
+    fitted = codec(config, spec, where=config.device).fit(splits.train)
+    space = replace(spec, shape=fitted.event(spec.shape))
+    if "image" in given.names and space.shape != spec.shape:
+        raise ValueError(
+            f"conditioning on images of {spec.shape} is not supported for latents of {space.shape}; use another one"
+        )
     settings: TrainingConfig = make(config.engine)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
+    trained = model(config, space, given).to(device(config.device))
+    node = spec.filled(config.objective)
+    noise = {"noise": trained.net.noise} if OmegaConf.is_missing(node, "noise") else {}
     return Trainer(
-        denoiser=model(config, spec, given).to(device(config.device)),
-        objective=objective,
+        denoiser=trained,
+        objective=make(node, **noise),
         train=splits.train,
         held_out=splits.test,
         codec=fitted,

@@ -90,7 +90,7 @@ class Demo:
         with NFECounter(denoiser.net) as counter:
             x = sampler(
                 self._model(n, conditions, scale),
-                (n, *self.run.data_spec.shape),
+                (n, *self.run.event),
                 noise=PerSample(spawn_seeds(seed, n)),
                 hooks=[StopOnNaN()],
                 device=self.run.device,

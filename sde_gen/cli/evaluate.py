@@ -17,6 +17,7 @@ from sde_gen.cli.quality import Quality, QualityResults
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data import Dataset
+from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.evaluation.metric import PosteriorMetric, SampleMetric
 from sde_gen.likelihood import ErrorBudget, MeanEstimate, budget, estimate
@@ -30,7 +31,8 @@ def evaluate(config: DictConfig) -> None:
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
-            run = load_run(config)
+            run = load_run(config, _trained(config, densities, [*samples, *posteriors]))
+            _check_codec(config, densities, run)
             Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
             with threads.in_use(config, run) as threads_used:
                 if densities:
@@ -43,6 +45,41 @@ def evaluate(config: DictConfig) -> None:
                     posterior_quality.evaluate(config, run, posteriors, queue, threads_used)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has printed the reason
+
+
+def _trained(config: DictConfig, densities: list[str], others: list[str]) -> type:
+    """Return the class of the model that the metrics measure.
+
+    Raises:
+        ValueError: they measure different ones.
+    """
+    found: dict[str, type] = {name: get_object(config.metric[name]._target_).trained for name in densities}
+    found |= dict.fromkeys(others, NetworkDenoiser)
+    if len(set(found.values())) > 1:
+        first, second = (
+            next(name for name in found if found[name] is each) for each in dict.fromkeys(found.values())
+        )
+        raise ValueError(f"{first} and {second} measure different models: give them one after the other")
+    trained: type = next(iter(found.values()))
+    return trained
+
+
+def _check_codec(config: DictConfig, densities: list[str], run: Run) -> None:
+    """Refuse a density of latents where one of data is needed, and the reverse.
+
+    Raises:
+        ValueError: a metric does not suit the codec of the run; the message names one that does.
+    """
+    latent = run.codec.of_latents
+    for name in densities:
+        metric = get_object(config.metric[name]._target_)
+        if metric.of_latents and not latent:
+            raise ValueError(f"{name} is of a model of latents; for {run.folder} take metrics=[bpd]")
+        if latent and not metric.of_latents:
+            raise ValueError(
+                f"{name} needs the density of the data, and {run.folder} is a model of latents: take "
+                "metrics=[latent_bound], which adds the autoencoder's part"
+            )
 
 
 def _densities(config: DictConfig, metrics: list[str], queue: WorkQueue, run: Run, threads_used: str) -> None:

@@ -120,17 +120,23 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
         reject_unused("the method provides its own solver", "solver")
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
-    given: dict[str, Any] = {"event": run.data_spec.shape}
+    given: dict[str, Any] = {"event": run.event}
+    if run.codec.of_latents and "method" in arguments and "mask" not in arguments:
+        raise ValueError(
+            f"the task measures pixels, and {run.folder} is a model of latents, for which there are inpaint, "
+            "interpolate and vary"
+        )
     if "mask" in arguments:
         if config.mask is None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
-        given["mask"] = _load(str(config.mask), [(1, *run.data_spec.shape[1:])], run)[0] > 127
+        given["mask"] = run.codec.mask(_load(str(config.mask), [(1, *run.data_spec.shape[1:])], run)[0] > 127)
     images = [key for key in ("image", "a", "b") if key in arguments]
     build.check(node, **given, **dict.fromkeys(images))
     rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
     make = instantiate({**rest, "_partial_": True})
-    blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.data_spec.shape)))
-    task: Task = make(**given, **{key: _image(key, config, blank.shapes, run) for key in images})
+    blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.event)))
+    shapes = [run.data_spec.shape] if run.codec.of_latents else blank.shapes
+    task: Task = make(**given, **{key: _image(key, config, shapes, run) for key in images})
     return task
 
 

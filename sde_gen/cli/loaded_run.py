@@ -98,7 +98,7 @@ class LoadedRun:
         for first in range(0, n, batch_size):
             part = slice(first, min(first + batch_size, n))
             model = self.run.bind({key: value[part] for key, value in cond.items()})
-            shape = (part.stop - first, *self.run.data_spec.shape)
+            shape = (part.stop - first, *self.run.event)
             batches.append(sampler(model, shape, noise=PerSample(seeds[part]), device=self.run.device))
         return torch.cat(batches)
 

@@ -10,11 +10,12 @@ from sde_gen.cli import options, renamed
 from sde_gen.cli.config_files import PRETRAINED, groups, kinds, names, printable, suggest
 
 COMMANDS = {
-    "train": "train a score network or a classifier, or continue a training",
+    "train": "train a score network, a classifier or an autoencoder, or continue a training",
     "sample": "generate samples from a run",
     "evaluate": "compute likelihoods of held-out data, and the quality of samples",
     "benchmark": "compare solvers on a run",
     "compare": "compare runs: settings, curves, metrics and samples",
+    "encode": "encode data with a trained autoencoder",
     "convert": "convert networks of other projects, and runs for them",
     "demo": "open a web page to sample from a run",
     "verify": "measure the order and the bias of solvers against exact answers",

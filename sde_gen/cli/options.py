@@ -145,6 +145,16 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "settings": optional(PATH),
         "out": PATH,
     },
+    "encode": {
+        "run": PATH,
+        "checkpoint": optional(TEXT),
+        "trust": NAMES,
+        "out": PATH,
+        "flips": SWITCH,
+        "batch_size": whole(1),
+        "shard": whole(1),
+        "device": DEVICE,
+    },
     "compare": {"runs": listed(PATH, "run folders"), "out": PATH},
     "demo": {**_RUN, "device": DEVICE, "n": whole(1), "host": TEXT, "port": whole(1, 65535)},
     "verify": {

@@ -164,7 +164,7 @@ class Quality:
             with NFECounter(run.denoiser.net) as counter:
                 x = sampler(
                     denoiser,
-                    (len(some), *run.data_spec.shape),
+                    (len(some), *run.event),
                     noise=PerSample(seeds[index]),
                     hooks=[StopOnNaN()],
                     device=run.device,

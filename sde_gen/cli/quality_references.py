@@ -142,7 +142,7 @@ class QualityReferences:
         )
 
     def _noise(self) -> ImageSource:
-        shape, codec, seed = self.run.data_spec.shape, self.run.codec, int(self.config.seed)
+        shape, codec, seed = self.run.event, self.run.codec, int(self.config.seed)
 
         def draw(batch: range) -> Tensor:
             generator = torch.Generator().manual_seed(seed + batch.start)

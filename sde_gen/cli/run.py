@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,30 @@ from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, conditions, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
+from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import Denoiser, NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import Denoiser, NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
 from sde_gen.model.adapter import merge
 from sde_gen.training.precision import Float32, Precision, contexts
+from sde_gen.utils.types import Shape
 
 PARTS_READ = ("ema",)
 """Parts of a checkpoint that are read here."""
 
 LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
 """Numbers of a sample, classes of the data and levels of a number, at most."""
+
+
+WRONG = {
+    NetworkDenoiser: "a score network; for an autoencoder name a run of objective=autoencoding",
+    NoisyClassifier: "a classifier, which cannot sample; name the run folder of a score network",
+    NetworkAutoencoder: "an autoencoder, which cannot sample; name the run folder of a score network, such as one of "
+    "codec=latent; an autoencoder is evaluated by metrics=[autoencoder_bound]",
+}
+"""Messages about the model of a run where another is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +76,11 @@ class Run:
     conditioning: Conditioning = field(default_factory=Unconditional)
     fingerprint: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    @property
+    def event(self) -> Shape:
+        """Return the event shape in model space, which for latents is not that of the data."""
+        return self.codec.event(self.data_spec.shape)
+
     def prompt(self, n: int, **typed: Any) -> dict[str, Tensor]:
         """Return the conditioning inputs of n samples for what a person types, such as ``label="dog"``.
 
@@ -81,18 +97,23 @@ class Run:
         return model.bind(**{key: value.to(self.device) for key, value in cond.items()}) if cond else model
 
 
-def load_run(config: DictConfig) -> Run:
+def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
+
+    Arguments:
+        config: the configuration of a command.
+        trains: class of what was trained; an autoencoder stands in place of the denoiser.
 
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
     """
     folder = Path(config.run)
     found, stored, data_spec = _open(folder, config.checkpoint, tuple(as_list(config.trust)))
-    if build.trained_class(stored) is not NetworkDenoiser:
-        raise ValueError(
-            f"{folder} holds a classifier, which cannot sample; name the run folder of a score network"
-        )
+    found_class = build.trained_class(stored)
+    if found_class is not trains:
+        raise ValueError(f"{folder} holds {WRONG.get(found_class, 'a model of another kind')}")
+    if trains is NetworkAutoencoder and accepts(stored.codec, "autoencoder"):
+        raise ValueError(f"{folder} holds an autoencoder of latents, which is not supported")
     where, chosen = build.device(config.device), config.get("precision")
     precision: Precision = Float32() if chosen is None else build.make(chosen)
     dtype = precision.dtype(where)
@@ -100,9 +121,11 @@ def load_run(config: DictConfig) -> Run:
     with _rebuilding(what):
         learned, fingerprint = conditions.read(found.about, folder)
         conditioning = build.conditioning(stored, data_spec, learned)
-        _compare(partial(build.network, stored, data_spec, conditioning), stored.model, found, what)
-        denoiser = build.model(stored, data_spec, conditioning, context=contexts(where, dtype))
-        codec = build.codec(stored, data_spec, _learned(found.about, folder))
+        codec = build.codec(stored, data_spec, _learned(found.about, folder), str(where))
+        space = replace(data_spec, shape=codec.event(data_spec.shape))
+        _compare(partial(build.network, stored, space, conditioning), stored.model, found, what)
+        context = {"context": contexts(where, dtype)} if trains is NetworkDenoiser else {}
+        denoiser = build.model(stored, space, conditioning, **context)
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
     return Run(

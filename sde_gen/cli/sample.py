@@ -94,7 +94,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     def draw(index: range, hooks: list[Hook]) -> Tensor:
         part = slice(index.start, index.stop)
         denoiser = run.bind(_rows(cond, part), model)
-        noise, shape = PerSample(seeds[part]), (len(index), *run.data_spec.shape)
+        noise, shape = PerSample(seeds[part]), (len(index), *run.event)
         with compiler.no_recompile():  # the last batch, or one that samples have left, is not worth minutes
             return make(denoiser, shape, noise=noise, hooks=[*hooks, effective], device=run.device)
 
@@ -102,7 +102,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
     def call(size: int) -> None:
         t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
         denoiser = run.bind(_rows(cond, slice(size)), model)
-        denoiser(torch.zeros(size, *run.data_spec.shape, device=run.device), t)
+        denoiser(torch.zeros(size, *run.event, device=run.device), t)
 
     if config.out is None:
         config.out = _folder(config)

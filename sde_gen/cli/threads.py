@@ -113,9 +113,9 @@ def in_use(config: DictConfig, run: Run) -> Iterator[str]:
         ValueError: threads is no positive whole number.
     """
     _check(config)
-    count = trial_samples(run.data_spec.shape, config.get("batch_size", config.n))
+    count = trial_samples(run.event, config.get("batch_size", config.n))
     denoiser = run.bind(run.conditioning.null(count))
-    x = torch.zeros(count, *run.data_spec.shape, device=run.device)
+    x = torch.zeros(count, *run.event, device=run.device)
     t = torch.tensor(run.denoiser.sde.t_min, dtype=torch.float64)
 
     @torch.no_grad()

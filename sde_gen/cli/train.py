@@ -1,4 +1,4 @@
-"""Train a score network or a classifier: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
+"""Train a score network, a classifier or an autoencoder: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
 import warnings
 from functools import partial
@@ -7,14 +7,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen.cli import build, training_quality
+from sde_gen.cli import build, reconstruction, training_quality
 from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.sample_conditions import take
 from sde_gen.cli.stored_config import with_initial, with_stored
 from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
-from sde_gen.denoiser import Denoiser, NetworkDenoiser
+from sde_gen.denoiser import Denoiser, NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import StopOnNaN
@@ -27,19 +27,24 @@ def train(config: DictConfig) -> None:
     """Train, or continue from the last checkpoint of the run folder."""
     config = with_initial(with_stored(config))
     require_int(config.preview, "n")
-    if build.trained_class(config) is not NetworkDenoiser:
+    trained = build.trained_class(config)
+    if trained is NoisyClassifier:
         reject_unused("a classifier draws no samples", "preview", "quality")
+    if trained is NetworkAutoencoder:
+        reject_unused("an autoencoder draws no samples", "preview.sampler", "quality")
+        reject_unused("an autoencoder adds no noise", "sde", "parametrization")
     unused = [key for key in ("time_sampler", "weighting") if not accepts(config.objective, key)]
     reject_unused("the objective does not use it", *unused)
     fit(config, _previews, training_quality.build_metrics)
 
 
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
-    """Build the pictures of samples; a classifier has none."""
-    if build.trained_class(config) is not NetworkDenoiser:
-        return []
+    """Build the pictures of samples, or of reconstructions; a classifier has none."""
+    trained = build.trained_class(config)
+    if trained is not NetworkDenoiser:
+        return reconstruction.previews(config, trainer) if trained is NetworkAutoencoder else []
     sampler: Sampler = build.make(config.preview.sampler)
-    shape = (config.preview.n, *trainer.train.shape)
+    shape = (config.preview.n, *trainer.codec.event(trainer.train.shape))
     cond = take(trainer.conditioning, trainer.held_out, config.preview.n)
     return [_Preview(sampler, shape, cond, trainer.codec, config.engine.seed, Path(config.run))]
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from sde_gen.cli import build, console, reports
+from sde_gen.cli.autoencoder import is_latent, with_latents
 from sde_gen.cli.config_files import printable
 from sde_gen.cli.initialization import initial_weights
 from sde_gen.cli.loggers import check_loggers, make_loggers, pop_loggers
@@ -39,6 +40,8 @@ def fit(
     loggers = pop_loggers(config)
     check_loggers(loggers)
     splits: Splits = build.make(config.data).load()
+    if is_latent(config):
+        with_latents(config, splits)
     check_compatible(folder, config)
     unused = check_data(folder, config, splits)
     initial = initial_weights(config, folder)

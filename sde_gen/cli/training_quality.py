@@ -122,7 +122,7 @@ class TrainingQuality:
 
     def _draw(self, denoiser: Denoiser) -> Tensor:
         device = next(denoiser.parameters()).device
-        shape = self.splits["training split"].shape
+        shape = self.codec.event(self.splits["training split"].shape)
         batches = []
         for first in range(0, len(self.seeds), self.batch_size):
             part = slice(first, first + self.batch_size)

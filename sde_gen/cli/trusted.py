@@ -14,7 +14,15 @@ from typing import Any
 from torch import nn
 
 from sde_gen.checkpoint.manifest import brief, line
-from sde_gen.cli.kinds import NUMBERS, ClassifierNetwork, Network, alternatives, fits, signature
+from sde_gen.cli.kinds import (
+    NUMBERS,
+    AutoencoderNetwork,
+    ClassifierNetwork,
+    Network,
+    alternatives,
+    fits,
+    signature,
+)
 from sde_gen.cli.targets import import_object
 from sde_gen.data import Augmentation, DatasetSource
 from sde_gen.data.codec import Codec
@@ -47,7 +55,7 @@ PLACES: dict[str, Any] = {
     "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
-    "model": Network | ClassifierNetwork,
+    "model": Network | ClassifierNetwork | AutoencoderNetwork,
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,

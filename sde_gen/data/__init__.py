@@ -15,6 +15,7 @@ from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import DataIdentity
 from sde_gen.data.image import plain
 from sde_gen.data.image_folder import ImageFolder
+from sde_gen.data.latents import Latents
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.data.pairs import Pairs
 from sde_gen.data.series import Series
@@ -47,6 +48,7 @@ __all__ = [
     "HuggingFace",
     "ImageFolder",
     "ImageStream",
+    "Latents",
     "LazyImages",
     "Moons",
     "NoAugmentation",

@@ -5,19 +5,25 @@ from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.network import NetworkDenoiser
+from sde_gen.denoiser.network_autoencoder import NetworkAutoencoder
 from sde_gen.denoiser.noisy_classifier import NoisyClassifier
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
+
+TrainedModel = NetworkDenoiser | NoisyClassifier | NetworkAutoencoder
+"""Models that a training trains: a network with the process of its times."""
 
 __all__ = [
     "Denoiser",
     "GaussianDenoiser",
     "MixtureDenoiser",
+    "NetworkAutoencoder",
     "NetworkDenoiser",
     "NoisyClassifier",
     "Prediction",
     "ProbabilityFlow",
     "ReverseSDE",
+    "TrainedModel",
     "TruncatedProcess",
     "parametrization",
 ]

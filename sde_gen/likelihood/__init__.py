@@ -1,7 +1,7 @@
 """Likelihoods: log-density of the probability flow, bounds of the reverse-time SDE, bits per dimension."""
 
 from sde_gen.likelihood import dequantization, divergence
-from sde_gen.likelihood.bits import ErrorBudget, MeanEstimate, bits_per_dim, budget, estimate
+from sde_gen.likelihood.bits import ErrorBudget, MeanEstimate, bits_per_dim, budget, estimate, nats_to_bits
 from sde_gen.likelihood.bound import ELBO, Bound
 from sde_gen.likelihood.decoder import Categorical, Decoder, DiscretizedGaussian, GaussianDecoder, LastStep
 from sde_gen.likelihood.flow import LogDensity, LogProb, log_prob
@@ -27,6 +27,7 @@ __all__ = [
     "divergence",
     "estimate",
     "log_prob",
+    "nats_to_bits",
 ]
 
 

@@ -35,7 +35,12 @@ def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
     Returns:
         Bits per dimension with shape (B,).
     """
-    return -(nats + codec.log_det(tuple(x.shape[1:]))) / (event_numel(x) * math.log(2))
+    return nats_to_bits(-(nats + codec.log_det(tuple(x.shape[1:]))), x)
+
+
+def nats_to_bits(nats: Tensor, x: Tensor) -> Tensor:
+    """Convert nats per sample with shape (B,) to bits per dimension of the samples x with shape (B, *event)."""
+    return nats / (event_numel(x) * math.log(2))
 
 
 def estimate(values: Tensor) -> MeanEstimate:

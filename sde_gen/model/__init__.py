@@ -1,8 +1,14 @@
 """Networks: plain modules ``net(x, c_noise, label=None)``, independent of the process."""
 
+from sde_gen.model.activation import ELU, GELU, LeakyReLU, Mish, SiLU
 from sde_gen.model.adapter import Adapter, LoRA, NoAdapter
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample
+from sde_gen.model.autoencoder.base import Autoencoder, Posterior, Reconstruction
+from sde_gen.model.autoencoder.discrete import DiscreteAutoencoder
+from sde_gen.model.autoencoder.distribution import Gaussian, LocationScale, Logistic
+from sde_gen.model.autoencoder.kl import KLAutoencoder
+from sde_gen.model.autoencoder.vq import VQAutoencoder
 from sde_gen.model.classifier.adm_encoder import ADMEncoder
 from sde_gen.model.classifier.encoder import Encoder
 from sde_gen.model.classifier.pooling import (
@@ -71,11 +77,14 @@ from sde_gen.model.unet.unet_cross import UNetCross
 
 __all__ = [
     "ADM",
+    "ELU",
+    "GELU",
     "MLP",
     "ADMEncoder",
     "Adapter",
     "AttentionPattern",
     "AttentionPooling",
+    "Autoencoder",
     "AveragePooling",
     "BagOfWords",
     "ConditionInputs",
@@ -87,10 +96,12 @@ __all__ = [
     "DDPMUNet",
     "DDPMpp",
     "DiT",
+    "DiscreteAutoencoder",
     "Encoder",
     "FixedGroups",
     "FixedGroupsExceptMiddle",
     "GCDGroups",
+    "Gaussian",
     "GlobalAttention",
     "GroupNorm",
     "GroupNormRule",
@@ -101,11 +112,16 @@ __all__ = [
     "JoinedInput",
     "JointTransformer",
     "KDiffusionUNet",
+    "KLAutoencoder",
+    "LeakyReLU",
     "LearnedRotation",
     "Level",
     "LevelResample",
     "LoRA",
+    "LocationScale",
+    "Logistic",
     "MMDiT",
+    "Mish",
     "ModulatedMLP",
     "MultiScalePooling",
     "NCSNpp",
@@ -117,16 +133,19 @@ __all__ = [
     "PlainResample",
     "PooledTransformer",
     "Pooling",
+    "Posterior",
     "ProgressiveInput",
     "ProgressiveOutput",
     "QuarterGroups",
     "QuarterGroupsConcatenated",
+    "Reconstruction",
     "ResBlockResample",
     "ResidualInput",
     "ResidualOutput",
     "Rotary",
     "Rotation",
     "ShiftedWindowAttention",
+    "SiLU",
     "SkipInput",
     "SkipOutput",
     "SongUNet",
@@ -138,6 +157,7 @@ __all__ = [
     "TokenGrid",
     "UNet",
     "UNetCross",
+    "VQAutoencoder",
     "norm",
 ]
 

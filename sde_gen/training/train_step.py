@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning
-from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import TrainedModel
 from sde_gen.distributed.strategy import Strategy
 from sde_gen.noise import IID
 from sde_gen.objective import Loss, Objective
@@ -63,7 +63,7 @@ class TrainStep:
     channels_last: bool = True
 
     def compute_gradients(
-        self, denoiser: NetworkDenoiser | NoisyClassifier, step: int, clock: Stopwatch
+        self, denoiser: TrainedModel, step: int, clock: Stopwatch
     ) -> list[tuple[Tensor, Loss]]:
         """Accumulate the gradient of a step; return its micro-batches in model space and their losses.
 
@@ -90,7 +90,7 @@ class TrainStep:
             results.append((x0, Loss(*(part.detach() for part in loss))))
         return results
 
-    def rehearsal(self, denoiser: NetworkDenoiser | NoisyClassifier, count: int) -> Callable[[bool], None]:
+    def rehearsal(self, denoiser: TrainedModel, count: int) -> Callable[[bool], None]:
         """Prepare passes on a few samples of the first step, for timing.
 
         Returns:
@@ -138,7 +138,7 @@ class TrainStep:
         return self.strategy.all_gather_object(chosen)[0]
 
     @torch.no_grad()
-    def validation_loss(self, denoiser: NetworkDenoiser | NoisyClassifier) -> float | None:
+    def validation_loss(self, denoiser: TrainedModel) -> float | None:
         """Return the loss on the held-out images, split over the processes, with the same noise every time."""
         device, strategy = self.held_out.values.device, self.strategy
         count = min(self.settings.validate, len(self.held_out))

@@ -16,7 +16,7 @@ from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.data import Augmentation, Batches, Dataset
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import TrainedModel
 from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.objective import Loss, Objective
 from sde_gen.training import nonfinite, optimizer, seeding
@@ -74,7 +74,7 @@ class Trainer(Checked):
         ValueError: a batch cannot be shared evenly, all parameters are frozen, or ``about`` is not JSON-serializable.
     """
 
-    denoiser: NetworkDenoiser | NoisyClassifier
+    denoiser: TrainedModel
     objective: Objective
     train: Dataset
     held_out: Dataset
@@ -311,7 +311,7 @@ class Trainer(Checked):
         """Return the loss of the EMA weights on held-out images, with fixed noise; a collective operation."""
         return self.train_step.validation_loss(self.ema_model)
 
-    def full_ema_model(self) -> NetworkDenoiser | NoisyClassifier:
+    def full_ema_model(self) -> TrainedModel:
         """Return the model with EMA weights, gathered in this process; a collective operation."""
         full_model = copy.copy(self.ema_model)
         full_model._modules = {

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 Value = TypeVar("Value")
 
 
-def digest(tensors: Iterable[Tensor], text: str = "") -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of a text and of tensors, independent of their device."""
+def digest(tensors: Iterable[Tensor], text: str = "", *, digits: int = 16) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of a text and of tensors, independent of their device."""
     sha256 = hashlib.sha256(text.encode())
     for tensor in tensors:
         sha256.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha256.hexdigest()[:16]
+    return sha256.hexdigest()[:digits]
 
 
 class Memo(Generic[Value]):

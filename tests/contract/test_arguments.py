@@ -42,6 +42,8 @@ CHOSEN = {
     "weighting": "simple",
     "method": "dps",
     "features": "pixels",
+    "codec": "affine",
+    "model": "kl_autoencoder",
 }
 
 

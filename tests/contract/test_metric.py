@@ -8,7 +8,7 @@ import torch
 
 from sde_gen.data.codec import Affine
 from sde_gen.data.codec import UniformCodec as Uniform
-from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser, TruncatedProcess
+from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser, NetworkDenoiser, TruncatedProcess
 from sde_gen.evaluation.metric import (
     BitsPerDim,
     ContinuousBound,
@@ -61,14 +61,17 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name in names("metric")
-        if not target("metric", name).of_samples and not target("metric", name).of_posteriors
-    ],
-)
+OF_DATA = [
+    name
+    for name in names("metric")
+    if not (target("metric", name).of_samples or target("metric", name).of_posteriors)
+    and not target("metric", name).of_latents
+    and target("metric", name).trained is NetworkDenoiser
+]
+"""Metrics of the density of data; the others need an autoencoder (tests/unit/data/test_latent.py)."""
+
+
+@pytest.mark.parametrize("name", OF_DATA)
 def test_one_number_per_image_whatever_the_batch(name):
     metric, data = make("metric", name, **PARTS[name]), values()
     measured = metric(model(), data, CODEC, [3, 1, 4, 1, 5])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from sde_gen.cli import benchmark, convert, evaluate, sample, train, verify
+from sde_gen.cli import benchmark, convert, encode, evaluate, sample, train, verify
 
 COMMANDS: dict[str, Callable[[], None]] = {
     "train": train.main,
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "benchmark": benchmark.main,
     "verify": verify.main,
     "convert": convert.main,
+    "encode": encode.main,
 }
 TINY = [
     "model.width=8",

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import benchmark, build, convert, evaluate, options, sample, train, verify
+from sde_gen.cli import benchmark, build, convert, encode, evaluate, options, sample, train, verify
 from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.config_files import CONF, choices, names, required
 from sde_gen.cli.data_spec import DataSpec
@@ -30,6 +30,7 @@ COMMANDS = {
     "benchmark": benchmark,
     "convert": convert,
     "verify": verify,
+    "encode": encode,
 }
 TINY = ["model.width=8", "model.blocks=1", "model.attention_levels=[]", "run=run"]
 CALLS = [

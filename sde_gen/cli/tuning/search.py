@@ -32,7 +32,7 @@ def tune(config: DictConfig) -> None:
         task = bar.add_task("solutions", total=None, note="")
         tuner = Tuner(
             denoiser=run.bind(conditions),
-            shape=run.data_spec.shape,
+            shape=run.event,
             settings=[setting for settings in found.values() for setting in settings],
             seeds=seeds[: config.n],
             device=run.device,

@@ -1,7 +1,7 @@
 """The abstract map between data and model space."""
 
 import abc
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -16,6 +16,20 @@ Levels = Annotated[int, "for continuous data use codec=affine, or codec=standard
 
 
 Self = TypeVar("Self", bound="Codec")
+
+
+class LatentBound(NamedTuple):
+    """The terms of the bound of a latent model, but for the density of the latents.
+
+    Arguments:
+        z: latents in model space with shape (B, *latent).
+        log_q: log q(z | data) in nats, a density in model space, with shape (B,).
+        log_likelihood: log p(data | z) in nats with shape (B,).
+    """
+
+    z: Tensor
+    log_q: Tensor
+    log_likelihood: Tensor
 
 
 class Codec(Fitted, Checked, abc.ABC):
@@ -62,6 +76,32 @@ class Codec(Fitted, Checked, abc.ABC):
     def log_det(self, event: Shape) -> float:
         """Return log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""
 
+    of_latents: ClassVar[bool] = False
+    """Whether model space holds latents of an autoencoder, whose density is not that of the data."""
+
+    def event(self, shape: Shape) -> Shape:
+        """Return the event shape in model space of data with an event shape.
+
+        Raises:
+            ValueError: the codec is for data of another shape.
+        """
+        return tuple(shape)
+
+    def mask(self, mask: Tensor) -> Tensor:
+        """Map a boolean mask of known numbers of the data to model space."""
+        return mask
+
+    def bound(self, values: Tensor, noise: Noise) -> LatentBound:
+        """Return the terms of the bound of a model of latents.
+
+        Raises:
+            ValueError: model space holds no latents.
+        """
+        del values, noise
+        raise ValueError(
+            f"{type(self).__name__} has no latents, and its density is that of the data; take metrics=[bpd]"
+        )
+
     @property
     def limits(self) -> tuple[float, float] | None:
         """Smallest and largest value of the data in model space; None if unbounded."""
@@ -100,7 +140,7 @@ class Lossy(Codec):
         del event
         raise ValueError(
             f"{type(self).__name__} loses information, so a density in its model space is not a likelihood of the "
-            "data; report nats of the latents, or evaluate a model of the data themselves"
+            "data; take metrics=[latent_bound], or evaluate a model of the data themselves"
         )
 
 

@@ -1,5 +1,6 @@
 """Metrics of a model on data, and of its samples beside a reference set."""
 
+from sde_gen.evaluation.metric.autoencoder_bound import AutoencoderBits
 from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.evaluation.metric.bpd import BitsPerDim
 from sde_gen.evaluation.metric.c2st import C2ST, two_sample_accuracy
@@ -11,6 +12,7 @@ from sde_gen.evaluation.metric.fid import FrechetDistance, frechet_distance
 from sde_gen.evaluation.metric.importance import ImportanceBits
 from sde_gen.evaluation.metric.inception_score import InceptionScore
 from sde_gen.evaluation.metric.kid import KernelDistance
+from sde_gen.evaluation.metric.latent_bound import LatentBits
 from sde_gen.evaluation.metric.memorization import Memorization
 from sde_gen.evaluation.metric.mind import MIND
 from sde_gen.evaluation.metric.posterior_metric import (
@@ -32,6 +34,7 @@ __all__ = [
     "MIND",
     "SBC",
     "TARP",
+    "AutoencoderBits",
     "BitsPerDim",
     "ChainBound",
     "ConditionalSamples",
@@ -47,6 +50,7 @@ __all__ = [
     "InceptionScore",
     "KernelDistance",
     "LastStepLevels",
+    "LatentBits",
     "Memorization",
     "Metric",
     "MetricResult",

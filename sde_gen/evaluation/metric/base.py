@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.codec import Codec
-from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.utils.arguments import Checked
 
@@ -69,12 +69,16 @@ class Metric(Checked, abc.ABC):
         unit: its unit.
         of_samples: whether samples are compared, as by :class:`~sde_gen.evaluation.metric.SampleMetric`.
         of_posteriors: whether conditional samples are, as by :class:`~sde_gen.evaluation.metric.PosteriorMetric`.
+        trained: class of the model that is measured.
+        of_latents: whether the codec of the model must be one of latents.
     """
 
     what: ClassVar[str]
     unit: ClassVar[str]
     of_samples: ClassVar[bool] = False
     of_posteriors: ClassVar[bool] = False
+    trained: ClassVar[type] = NetworkDenoiser
+    of_latents: ClassVar[bool] = False
 
     @property
     def uses_dequantization(self) -> bool:

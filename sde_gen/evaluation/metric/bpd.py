@@ -10,13 +10,13 @@ from torch import Tensor
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.metric.base import Metric, MetricResult
-from sde_gen.likelihood import bits_per_dim, log_prob
+from sde_gen.likelihood import log_prob, nats_to_bits
 from sde_gen.likelihood.divergence import Divergence
 from sde_gen.noise import Noise, PerSample, spawn_seeds
 from sde_gen.ode.base import Integrator
 
-RANDOM_ERRORS, ODE = ("dequantization", "probes"), "ODE"
-"""Names of the components of the error."""
+ODE = "ODE"
+"""Name of the error of the integrator."""
 
 
 class Draws(NamedTuple):
@@ -25,16 +25,12 @@ class Draws(NamedTuple):
     Arguments:
         x: dequantized samples in model space with shape (B, *event).
         probes: noise source of the divergence's probes.
+        nats: what is added to log p(x) in model space, with shape (B,) or ().
     """
 
     x: Tensor
     probes: Noise
-
-
-def draw(values: Tensor, codec: Codec, seeds: Sequence[int]) -> Draws:
-    """Dequantize data; every stream continues with the probes after the dequantization."""
-    noise = PerSample(seeds)
-    return Draws(codec.encode(values, noise), noise)
+    nats: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +64,8 @@ class BitsPerDim(Metric):
     diagnose_every: int | None = 16
     what: ClassVar[str] = "probability-flow code length, uniform dequantization"
     unit: ClassVar[str] = "bits/dim"
+    drawn: ClassVar[str] = "dequantization"
+    """Name of the error of the draw of x."""
 
     def __post_init__(self) -> None:
         every = self.diagnose_every
@@ -81,20 +79,26 @@ class BitsPerDim(Metric):
         """Return whether the integrator couples the samples of a batch."""
         return self.integrator.batch_coupled
 
+    def draw(self, values: Tensor, codec: Codec, seeds: Sequence[int]) -> Draws:
+        """Dequantize data; every stream continues with the probes after the dequantization."""
+        noise = PerSample(seeds)
+        x = codec.encode(values, noise)
+        return Draws(x, noise, torch.tensor(codec.log_det(tuple(x.shape[1:])), dtype=torch.float64))
+
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]
     ) -> MetricResult:
         """Dequantize, solve and convert; estimate the errors on a subset."""
-        x, probes = draw(values, codec, seeds)
-        bits = self._bits(denoiser, x, codec, probes)
+        first = self.draw(values, codec, seeds)
+        bits = self._bits(denoiser, first, values, first.probes)
         if self.diagnose_every is None:
             return MetricResult(value=bits)
         index = torch.tensor(
             [i for i, seed in enumerate(seeds) if seed % self.diagnose_every == 0], dtype=torch.long
         )
-        subset = index.to(x.device)
+        subset = index.to(first.x.device)
         components = self._error_components(
-            denoiser.select(index, len(x)),
+            denoiser.select(index, len(values)),
             values[subset],
             codec,
             [seeds[i] for i in index.tolist()],
@@ -104,7 +108,7 @@ class BitsPerDim(Metric):
         errors = {name: unknown.index_copy(0, subset, part) for name, part in components.items()}
         return MetricResult(
             value=bits,
-            random_errors={name: errors[name] for name in RANDOM_ERRORS},
+            random_errors={name: errors[name] for name in (self.drawn, "probes")},
             biases={ODE: errors[ODE]},
         )
 
@@ -113,33 +117,33 @@ class BitsPerDim(Metric):
     ) -> dict[str, Tensor]:
         """Return the error components of these images, with shape (b,)."""
         if not seeds:
-            return {name: bits for name in (*RANDOM_ERRORS, ODE)}
+            return {name: bits for name in (self.drawn, "probes", ODE)}
         other_seeds = [spawn_seeds(seed, 1)[0] for seed in seeds]
-        first, other = draw(values, codec, seeds), draw(values, codec, other_seeds)
-        b_other_u = self._bits(denoiser, other.x, codec, first.probes)
+        first, other = self.draw(values, codec, seeds), self.draw(values, codec, other_seeds)
+        b_other_u = self._bits(denoiser, other, values, first.probes)
         e_u = (bits - b_other_u).abs() / 2**0.5
         e_v = torch.zeros_like(bits)
         if self.divergence.random:
-            b_other_v = self._bits(denoiser, first.x, codec, other.probes)
+            b_other_v = self._bits(denoiser, first, values, other.probes)
             e_v = (bits - b_other_v).abs() / 2**0.5
         coarse, fine = (
             self._bits(
                 denoiser,
-                first.x,
-                codec,
+                first,
+                values,
                 PerSample(other_seeds),
                 integrator=integrator,
                 divergence=self.divergence.with_fixed_probes(),
             )
             for integrator in (self.integrator, self.integrator.refine())
         )
-        return {"dequantization": e_u, "probes": e_v, ODE: coarse - fine}
+        return {self.drawn: e_u, "probes": e_v, ODE: coarse - fine}
 
     def _bits(
         self,
         denoiser: Denoiser,
-        x: Tensor,
-        codec: Codec,
+        draws: Draws,
+        values: Tensor,
         noise: Noise,
         *,
         integrator: Integrator | None = None,
@@ -147,9 +151,9 @@ class BitsPerDim(Metric):
     ) -> Tensor:
         result = log_prob(
             denoiser,
-            x,
+            draws.x,
             integrator=integrator or self.integrator,
             divergence=divergence or self.divergence,
             noise=noise,
         )
-        return bits_per_dim(result.nats, x, codec)
+        return nats_to_bits(-(result.nats + draws.nats), values)

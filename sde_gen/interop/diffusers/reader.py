@@ -1,6 +1,6 @@
-"""Networks of diffusers with the process of their scheduler: UNet2DModel, and by dispatch those with conditions."""
+"""Networks of diffusers with the process of their scheduler: UNet2DModel, and by dispatch others; autoencoders."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import conditional, schedulers
+from sde_gen.interop.diffusers import autoencoder_kl, conditional, schedulers, vq
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
@@ -29,9 +29,17 @@ CONDITIONAL = {
 }
 """Readers of the classes of networks with conditions."""
 
+AUTOENCODERS: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Any]], ConvertedModel]] = {
+    "autoencoderkl": autoencoder_kl.read,
+    "vqmodel": vq.read,
+}
+"""Readers of the classes of autoencoders, which have no scheduler."""
+
 
 def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     """Read a file of weights, or the index of several, with the network's ``config.json`` in the same folder.
+
+    An autoencoder needs no scheduler.
 
     Arguments:
         path: the weights.
@@ -42,6 +50,14 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
         ValueError: a file is missing; or as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
     """
     folder = path.parent
+    network = files.json_of(folder / "config.json") if (folder / "config.json").is_file() else {}
+    kind = choice(
+        {"_class_name": "UNet2DModel", **network}, "_class_name", "unet2dmodel", *CONDITIONAL, *AUTOENCODERS
+    )
+    if kind in AUTOENCODERS:
+        stored = files.read(path)
+        imported = AUTOENCODERS[kind](files.tensors(stored), network)
+        return replace(imported, notes=imported.notes + files.dtype_notes(stored))
     if config is None:
         candidates = [
             parent / "scheduler_config.json"
@@ -54,10 +70,10 @@ def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
                 "was trained on: give it as settings=..."
             )
         config = files.json_of(scheduler)
-    if not (folder / "config.json").is_file():
+    if not network:
         raise ValueError(f"there is no {folder / 'config.json'}, which defines the network")
     stored = files.read(path)
-    imported = read(files.tensors(stored), files.json_of(folder / "config.json"), config)
+    imported = read(files.tensors(stored), network, config)
     return replace(imported, notes=imported.notes + files.dtype_notes(stored))
 
 
