@@ -84,16 +84,17 @@ def with_latents(config: DictConfig, splits: Splits) -> None:
         node.encoded, node.sha256 = encoded, found
     codec = Latent(autoencoder=opened, run=str(node.run), encoded=encoded)
     codec.event(splits.train.shape)
-    shift, scale = net.latent_shift, net.latent_scale
-    if (node.shift is None and shift is None) or (node.scale is None and scale is None):
-        shift, scale = _measure(codec, splits)
+    shift = net.latent_shift if node.shift is None else node.shift
+    scale = net.latent_scale if node.scale is None else node.scale
+    if shift is None or scale is None:
+        mean, std = _measure(codec, splits)
+        shift, scale = mean if shift is None else shift, std if scale is None else scale
     with open_dict(config):
-        node.shift = list(shift) if node.shift is None else node.shift
-        node.scale = list(scale) if node.scale is None else node.scale
+        node.shift, node.scale = list(shift), list(scale)
 
 
 def _load(folder: Path, device: str) -> Run:
-    wanted = {"run": str(folder), "checkpoint": None, "device": device, "trust": []}
+    wanted: dict[str, Any] = {"run": str(folder), "checkpoint": None, "device": device, "trust": []}
     return load_run(OmegaConf.create(wanted), NetworkAutoencoder)
 
 

@@ -94,7 +94,7 @@ def model(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = 
         more: further arguments: the context in which a denoiser's network is called.
     """
     sde = make(config.sde)
-    trained = trained_class(config)
+    trained: Any = trained_class(config)
     if "parametrization" in signature(trained)[0]:
         shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
         more["parametrization"] = make(config.parametrization, **shared)

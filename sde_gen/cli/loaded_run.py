@@ -114,9 +114,9 @@ class LoadedRun:
         Raises:
             ValueError: x has another shape or holds integers, or a condition does not fit or is none of the run.
         """
-        if tuple(x.shape[1:]) != tuple(self.run.data_spec.shape):
+        if tuple(x.shape[1:]) != tuple(self.run.event):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, self.run.data_spec.shape))})"
+                f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, self.run.event))})"
             )
         options.setdefault("noise", IID.seeded(0))
         conditions = {name: options.pop(name) for name in PLURALS if name in options}

@@ -112,7 +112,7 @@ class TrainStep:
 
         return run
 
-    def choose_execution(self, denoiser: NetworkDenoiser | NoisyClassifier, chooser: Chooser) -> Execution:
+    def choose_execution(self, denoiser: TrainedModel, chooser: Chooser) -> Execution:
         """Choose threads and memory format by trials on a copy of the network; a collective operation.
 
         Arguments:

@@ -17,10 +17,10 @@ from sde_gen.denoiser import NetworkAutoencoder
 from tests.helpers import commands
 
 SHORT = [
-    "engine.images=512",
-    "engine.log_every=128",
-    "engine.checkpoint_every=512",
-    "engine.preview_every=512",
+    "engine.images=256",
+    "engine.log_every=64",
+    "engine.checkpoint_every=256",
+    "engine.preview_every=256",
     "engine.validate=16",
     "preview.n=4",
     "threads=1",
@@ -55,7 +55,7 @@ def latent(autoencoder) -> Path:
 def test_autoencoder_learns_and_shows_reconstructions(autoencoder):
     records = [json.loads(line) for line in (autoencoder / "log.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < 0.8 * records[0]["loss"]
-    with Image.open(autoencoder / "previews" / f"{512:012d}.png") as picture:
+    with Image.open(autoencoder / "previews" / f"{256:012d}.png") as picture:
         assert picture.height < picture.width  # four images above four reconstructions
 
 
@@ -116,13 +116,12 @@ def test_samples_and_previews_are_images(latent):
         assert file["data"].shape == (3, 1, 8, 8)
         assert 0 <= file["data"].min() <= file["data"].max() <= 16
     assert (latent / "out" / "samples.png").is_file()
-    assert (latent / "previews" / f"{512:012d}.png").is_file()
+    assert (latent / "previews" / f"{256:012d}.png").is_file()
 
 
 def test_bound_of_latents_is_reported_with_its_error_budget(latent):
-    commands.enter(
-        "evaluate", f"run={latent}", "metrics=[latent_bound]", "n=4", "metric.latent_bound.diagnose_every=1"
-    )
+    words = ("metrics=[latent_bound]", "integrator=runge_kutta", "integrator.steps=2", "n=2", "threads=1")
+    commands.enter("evaluate", f"run={latent}", *words, "metric.latent_bound.diagnose_every=1")
     found = json.loads((latent / "evaluation" / "latent_bound.json").read_text())
     assert found["spread"].keys() == {"latents", "probes"}
     assert found["offset"].keys() == {"ODE"}
@@ -131,8 +130,8 @@ def test_bound_of_latents_is_reported_with_its_error_budget(latent):
 
 def test_training_of_latents_goes_on(latent, tmp_path):
     shutil.copytree(latent, tmp_path / "latent")
-    commands.enter("train", f"run={tmp_path / 'latent'}", "engine.images=576")
-    assert opened(tmp_path / "latent").images == 576
+    commands.enter("train", f"run={tmp_path / 'latent'}", "engine.images=320")
+    assert opened(tmp_path / "latent").images == 320
 
 
 def test_mistakes_with_latents(latent, autoencoder, tmp_path, capfd):

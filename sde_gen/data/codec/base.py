@@ -77,7 +77,7 @@ class Codec(Fitted, Checked, abc.ABC):
         """Return log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""
 
     of_latents: ClassVar[bool] = False
-    """Whether model space holds latents of an autoencoder, whose density is not that of the data."""
+    """True if model space holds latents of an autoencoder, whose density is not that of the data."""
 
     def event(self, shape: Shape) -> Shape:
         """Return the event shape in model space of data with an event shape.

@@ -127,7 +127,7 @@ class Latent(Lossy):
 
     def decode_continuous(self, x: Tensor) -> Tensor:
         """Map latents to the model space of the autoencoder, differentiably."""
-        parts = [self._decode(part) for part in x.split(PART)]
+        parts = [self._decode(part) for part in torch.split(x, PART)]
         return torch.cat(parts).to(x.device)
 
     def _decode(self, x: Tensor) -> Tensor:

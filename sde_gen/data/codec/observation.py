@@ -11,7 +11,7 @@ from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import sum_event
 
 FARTHEST = 64.0
-"""Edge of a bin in place of infinity: so many scales beyond the location and the other edge."""
+"""Edge of a bin in place of infinity: the number of scales beyond the location and the other edge."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class LatentBits(BitsPerDim):
     Arguments:
         integrator: method for the ODE.
         divergence: exact or estimated.
-        diagnose_every: errors are estimated on one image in ``diagnose_every``, selected by its seed; None estimates none.
+        diagnose_every: errors are estimated on one image in ``diagnose_every``, chosen by seed; None estimates none.
 
     Raises:
         ValueError: diagnose_every is below 1; or later the codec has no latents with a density.

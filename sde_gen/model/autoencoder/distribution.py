@@ -34,7 +34,8 @@ class Gaussian(LocationScale):
         # of an interval and its mirror image, take the one in the lower tail, where log_ndtr keeps all digits
         low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
         top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-        return top + torch.log(-torch.expm1(bottom - top))
+        mass: Tensor = top + torch.log(-torch.expm1(bottom - top))
+        return mass
 
 
 @dataclass(frozen=True, kw_only=True)
