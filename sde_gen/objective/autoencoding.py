@@ -1,7 +1,7 @@
 """Training of an autoencoder by the bound of the likelihood."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -35,7 +35,7 @@ class Autoencoding(Checked):
         codec: from data to model space; that of the training.
         noise: event shape of the noise that the network needs, ``net.noise``.
         rate: weight of the rate, w.
-        family: distribution of a number of the data about the decoder's output.
+        family: distribution of a number of the data about the decoder's output; None for the logistic one.
 
     Raises:
         ValueError: the weight is negative.
@@ -47,7 +47,7 @@ class Autoencoding(Checked):
     codec: Codec
     noise: Sequence[int] = ()
     rate: float = 1.0
-    family: LocationScale = field(default_factory=Logistic)
+    family: LocationScale | None = None
 
     def __post_init__(self) -> None:
         if self.rate < 0:
@@ -66,7 +66,9 @@ class Autoencoding(Checked):
     def loss(self, model: NetworkAutoencoder, x0: Tensor, draw: NoiseDraw) -> Loss:
         """Evaluate the loss with the given noise."""
         mean, log_scale, rate, penalty = model.net(x0, draw.eps)
-        distortion = -Observation(codec=self.codec, family=self.family).log_prob(x0, mean, log_scale)
+        distortion = -Observation(codec=self.codec, family=self.family or Logistic()).log_prob(
+            x0, mean, log_scale
+        )
         return Loss(
             distortion + self.rate * rate.double() + penalty.double(),
             draw.t,
