@@ -106,9 +106,8 @@ def test_every_recipe_builds_the_network_of_its_source(recipe):
     shape = (config.data.get("channels", 1), *[config.data.get("size", 28)] * 2)
     vectors = config.conditioning._target_.endswith("Vector")
     spec = DataSpec(shape=(2,) if vectors else shape, levels=None if vectors else 256, classes=classes)
-    given = build.conditioning(
-        config, spec, {"length": 8, "tokenizer": {"words": ["one"]}, "mean": [0.0], "std": [1.0]}
-    )  # of captions or vectors, if any
+    images, texts = {"shape": list(shape), "levels": 256}, {"length": 8, "tokenizer": {"words": ["one"]}}
+    given = build.conditioning(config, spec, {**images, **texts, "mean": [0.0], "std": [1.0]})
     with torch.device("meta"):
         net = build.network(config, spec, given)
     if millions is not None:
