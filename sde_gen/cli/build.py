@@ -19,20 +19,21 @@ from sde_gen.cli import conditions
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
-from sde_gen.cli.kinds import AutoencoderNetwork, ClassifierNetwork, Network, is_of, signature
+from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
+from sde_gen.model import Autoencoder
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.utils.arguments import Planned, check_arguments
 
 CONDITIONS = "sde_gen.model.Conditions"
 """Sizes of a network's conditions."""
 
-KINDS: dict[type, Any] = {NoisyClassifier: ClassifierNetwork, NetworkAutoencoder: AutoencoderNetwork}
+KINDS: dict[type, Any] = {NoisyClassifier: ClassifierNetwork, NetworkAutoencoder: Autoencoder}
 """Kinds of the networks of what a training trains, but for denoisers."""
 
 

@@ -28,14 +28,6 @@ class ClassifierNetwork(Protocol):
         ...
 
 
-class AutoencoderNetwork(Protocol):
-    """A network of an autoencoder."""
-
-    def __call__(self, x: Tensor, noise: Tensor) -> Any:
-        """Return the terms of the bound."""
-        ...
-
-
 @functools.cache
 def signature(found: Any) -> tuple[set[str], dict[str, Any]]:
     """Names of the arguments, and the kinds of those that have an annotation."""

@@ -16,7 +16,6 @@ from torch import nn
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.cli.kinds import (
     NUMBERS,
-    AutoencoderNetwork,
     ClassifierNetwork,
     Network,
     alternatives,
@@ -30,6 +29,7 @@ from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser.parametrization import Parametrization
 from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
+from sde_gen.model import Autoencoder
 from sde_gen.model.adapter import Adapter
 from sde_gen.objective.dsm import Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
@@ -55,7 +55,7 @@ PLACES: dict[str, Any] = {
     "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
-    "model": Network | ClassifierNetwork | AutoencoderNetwork,
+    "model": Network | ClassifierNetwork | Autoencoder,
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,

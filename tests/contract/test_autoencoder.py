@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from sde_gen.cli.build import networks
-from sde_gen.cli.kinds import AutoencoderNetwork
-from sde_gen.model import DiscreteAutoencoder, KLAutoencoder, Posterior, VQAutoencoder
+from sde_gen.model import Autoencoder, DiscreteAutoencoder, KLAutoencoder, Posterior, VQAutoencoder
 from tests.helpers.catalogue import make
 
 SMALL = {"shape": (2, 8, 12), "channels": [8, 16], "attention_levels": [0]}
-MODELS = networks(AutoencoderNetwork)
+MODELS = networks(Autoencoder)
 
 
 def build(name, **overrides):

@@ -173,8 +173,8 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
             given = {}
             if name in ("mlp", "modulated_mlp"):
                 given["shape"] = [2]
-            if place == "distributed" or "${" in str(node):
-                continue  # there are no other processes; and what refers to other parts is tried without them
+            if place == "distributed" or "${" in str(node) or (place, name) == ("codec", "latent"):
+                continue  # there are no other processes and no run; what refers to other parts is tried without them
             instantiate({**node, **given}, _convert_="all")  # what is imported late is imported by now
             _watched.clear()
             _watching = True
