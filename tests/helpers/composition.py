@@ -1,9 +1,11 @@
 """Cached Hydra composition: results that depend only on conf/ are computed once per test session.
 
 A command composes its configuration three times, and nearly all of that is reading the same forty files, listing which
-of them a choice of groups names, and merging these. Overrides of settings, and every error, are Hydra's own each time.
+of them a choice of groups names, and merging these. Words of the command line are parsed once each, and copies of nodes
+copy what differs between nodes alone. Overrides of settings, and every error, are Hydra's own each time.
 """
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import Overrides
 from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig
+from omegaconf.base import Metadata
 
 from sde_gen.cli.config_files import CONF
 
@@ -27,7 +31,7 @@ def remember(patch: pytest.MonkeyPatch) -> None:
     """Let Hydra keep the files, the lists of files and the merged files of conf/."""
     kept: dict[object, bytes] = {}
     load, listed = ConfigRepository.load_config, defaults_list._create_defaults_list
-    merged = ConfigLoaderImpl._compose_config_from_defaults_list
+    merged, parse = ConfigLoaderImpl._compose_config_from_defaults_list, OverridesParser.parse_rule
 
     def once(key: object, of: Callable[[], object]) -> Any:
         if key not in kept:
@@ -55,9 +59,27 @@ def remember(patch: pytest.MonkeyPatch) -> None:
         config: DictConfig = once(key, lambda: merged(loader, defaults, repo))
         return config
 
+    def parse_rule(parser: OverridesParser, text: str, rule: str) -> Any:
+        return once((text, rule), lambda: parse(parser, text, rule))
+
+    def caching_repository(repo: CachingConfigRepository, delegate: IConfigRepository) -> None:
+        repo.delegate, repo.cache = copy.copy(delegate), {}  # its list of sources is replaced, never changed
+
+    patch.setattr(OverridesParser, "parse_rule", parse_rule)
+    patch.setattr(CachingConfigRepository, "__init__", caching_repository)
+    patch.setattr(Metadata, "__deepcopy__", _copied, raising=False)
     patch.setattr(ConfigRepository, "load_config", load_config)
     patch.setattr(defaults_list, "_create_defaults_list", create_list)
     patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merge)
+
+
+def _copied(metadata: Metadata, memo: dict[int, Any]) -> Metadata:
+    """A deep copy: of the fields, types and names, only these two are ever changed in place."""
+    found = object.__new__(type(metadata))
+    found.__dict__.update(metadata.__dict__)
+    found.flags = copy.copy(metadata.flags)
+    found.resolver_cache = copy.deepcopy(metadata.resolver_cache, memo)
+    return found
 
 
 def _unchanged(sources: list[ConfigSource]) -> bool:

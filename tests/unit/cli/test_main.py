@@ -1,6 +1,7 @@
 """The console script, the help of commands, completion, and names of version 0.1."""
 
 import pickle
+import runpy
 import subprocess
 import sys
 
@@ -67,10 +68,9 @@ def test_unknown_commands_give_a_one_line_error(monkeypatch, capsys):
 def test_the_command_of_classifiers_names_the_new_one(monkeypatch, capsys):
     words = "train_classifier is part of train since version 0.2: write python -m sde_gen.train objective=cross_entropy"
     assert script(monkeypatch, capsys, "train_classifier") == (2, "", f"error: {words}\n")
-    module = subprocess.run(
-        [sys.executable, "-m", "sde_gen.train_classifier", "data=digits"], capture_output=True, text=True
-    )
-    assert (module.returncode, module.stderr) == (2, f"error: {words}\n")
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("sde_gen.train_classifier", run_name="__main__")
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"error: {words}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Gradients of log-densities: against the score, differences and each other; and what is kept for them."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -53,6 +55,14 @@ def test_gradients_are_differences(divergence) -> None:
                 assert float(slope.view(-1)[index]) == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
+@cache
+def exact_gradients() -> tuple[torch.Tensor, ...]:
+    """Gradients by parameters of either layer and by x, through many steps."""
+    model, x = network(), points().requires_grad_()
+    wanted = [model.net.first.weight, model.net.last.bias, x]
+    return torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
+
+
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize(
     ("method", "tolerance"),
@@ -63,7 +73,7 @@ def test_both_ways_back_agree(method, tolerance, adjoint) -> None:
     """Gradients through the steps equal those of the adjoint equation, for fixed and adaptive steps; size 0.3."""
     model, x = network(), points().requires_grad_()
     wanted = [model.net.first.weight, model.net.last.bias, x]
-    exact = torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
+    exact = exact_gradients()
     found = torch.autograd.grad(mean(model, x, TorchDiffEq(**method, adjoint=adjoint), Exact()), wanted)
     assert max(float(slope.abs().max()) for slope in exact) > 0.3
     for a, b in zip(exact, found, strict=True):

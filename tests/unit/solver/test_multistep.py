@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import pytest
@@ -318,6 +319,15 @@ def test_unipc_survives_a_last_step_to_almost_no_noise(kind: type[UniPC], p: int
 # Starts and ends without signal
 
 
+@cache
+def straight_flow() -> tuple[Tensor, Tensor]:
+    """Noise, and the data that the flow of the straight path makes of it down to t = 0.05."""
+    sde, noise = make("sde", "rectified"), IID.seeded(3).normal(torch.empty(16, 2).double())
+    exact = make("solver", "torch_diffeq", integrator={"method": "dopri8", "rtol": 1e-11, "atol": 1e-12})
+    times = Uniform(t_min=0.05)(sde, 1)
+    return noise, exact.solve(oracles.denoiser(sde), noise, times, noise=IID.seeded(0))
+
+
 @pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
 @pytest.mark.parametrize(
     "solver",
@@ -327,11 +337,7 @@ def test_unipc_survives_a_last_step_to_almost_no_noise(kind: type[UniPC], p: int
 def test_keeps_its_order_where_there_is_no_signal(solver: StepSolver, up: bool) -> None:
     """The straight path at t = 1 has alpha = 0 and log_snr = -inf."""
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
-    model = oracles.denoiser(sde)
-    noise = IID.seeded(3).normal(torch.empty(16, 2).double())
-    data = make(
-        "solver", "torch_diffeq", integrator={"method": "dopri8", "rtol": 1e-11, "atol": 1e-12}
-    ).solve(model, noise, grid(sde, 1), noise=IID.seeded(0))
+    model, (noise, data) = oracles.denoiser(sde), straight_flow()
 
     def off(steps: int) -> float:
         times, x, exact = grid(sde, steps), noise, data
@@ -395,6 +401,14 @@ def test_a_prediction_without_signal_is_left_out_where_there_is_more_signal_than
     assert torch.equal(w, torch.nn.functional.pad(integral.weights(*index, torch.tensor([[1]])), (0, 1)))
 
 
+@cache
+def exact_end(sde: str, start: float, end: float) -> Tensor:
+    """Where the flow of the mixture takes the starts between two times."""
+    process, times = make("sde", sde), torch.tensor([start, end], dtype=torch.float64)
+    x = oracles.to_x(process, oracles.starts(), times[0])
+    return make("solver", "dormand_prince").solve(oracles.denoiser(process), x, times, noise=IID.seeded(0))
+
+
 @pytest.mark.parametrize("steps", [3, 10])
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "cosine", "karras", "angle", "log_snr"])
 @pytest.mark.parametrize("sde", ["vp", "cosine", "rectified"])
@@ -403,7 +417,7 @@ def test_no_grid_throws_samples_far_off(sde: str, grid: str, steps: int) -> None
     process = make("sde", sde)
     times = make("grid", grid)(process, steps)
     model, x = oracles.denoiser(process), oracles.to_x(process, oracles.starts(), times[0])
-    exact = make("solver", "dormand_prince").solve(model, x, times[[0, -1]], noise=IID.seeded(0))
+    exact = exact_end(sde, float(times[0]), float(times[-1]))
 
     def off(name: str) -> float:
         y = make("solver", name).solve(model, x, times, noise=IID.seeded(0))
