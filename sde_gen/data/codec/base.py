@@ -11,7 +11,9 @@ from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
-Levels = Annotated[int, "for continuous data use codec=affine, or codec=standardized; vectors also need model=mlp"]
+Levels = Annotated[
+    int, "for continuous data use codec=affine, or codec=standardized; vectors also need model=mlp"
+]
 """Annotation of a constructor argument that is the number of integer levels of the data."""
 
 

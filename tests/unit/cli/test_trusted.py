@@ -174,7 +174,10 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
             given = {}
             if name in ("mlp", "modulated_mlp"):
                 given["shape"] = [2]
-            elsewhere = {("codec", "latent"), ("conditioning", "encoded_text")}  # they open a run or an encoder
+            elsewhere = {
+                ("codec", "latent"),
+                ("conditioning", "encoded_text"),
+            }  # they open a run or an encoder
             if place == "distributed" or "${" in str(node) or (place, name) in elsewhere:
                 continue  # there are no other processes; what refers to other parts is tried without them
             instantiate({**node, **given}, _convert_="all")  # what is imported late is imported by now
