@@ -461,7 +461,7 @@ def test_earlier_names_of_attention() -> None:
         ("down_block_types", ["KDownBlock2D", "AttnDownBlock2D"]),
         ("down_block_types", ["SkipDownBlock2D", "AttnDownBlock2D"]),
         ("down_block_types", ["AttnDownBlock2D"]),
-        ("_class_name", "UNet2DConditionModel"),
+        ("_class_name", "UNet3DConditionModel"),
     ],
 )
 def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
