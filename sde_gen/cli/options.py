@@ -82,6 +82,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "text": optional(listed(CAPTION, "texts")),
         "vector": optional(VECTOR),
         "image": optional(listed(IMAGE, "files")),
+        "image_noise": NONNEGATIVE,
         "not_label": optional(CLASS),
         "not_text": optional(CAPTION),
         "not_vector": optional(listed(NUMBER, "finite numbers")),

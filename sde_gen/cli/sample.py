@@ -130,7 +130,9 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
         **_particles(effective, config.n),
         **({} if outside is None else {"out of range": str(outside)}),
     }
-    SampleOutput(config=config, run=run, task=task, model=model, cond=cond, generated=generated).save(details)
+    SampleOutput(config=config, run=run, task=task, model=model, cond=cond, generated=generated).write(
+        details
+    )
     if outside is not None and outside.notable:
         warnings.warn(outside.advice, stacklevel=2)
     coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)

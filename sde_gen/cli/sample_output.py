@@ -60,8 +60,8 @@ class SampleOutput:
         """Folder of all files."""
         return Path(self.config.out)
 
-    def save(self, details: dict[str, str]) -> None:
-        """Save the numbers, then the pictures, and print a table with further rows ``details``."""
+    def write(self, details: dict[str, str]) -> None:
+        """Write the numbers, then the pictures, and print a table with further rows ``details``."""
         config, run, generated = self.config, self.run, self.generated
         numbers, table = self._save_numbers(), self._save_table()
         folders = {"images": self.folder / "images"} if config.format == "png" else {}

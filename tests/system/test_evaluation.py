@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from sde_gen.cli import evaluate
@@ -71,9 +71,9 @@ def test_report_tells_parts_and_classes(whole: Report) -> None:
     assert 0 < ode["images"] < 13
 
 
-def loud(config: DictConfig) -> Run:
-    """The run with weights that hear the label, as those of so short a training do not."""
-    opened, generator = load_run(config), torch.Generator().manual_seed(0)
+def loud(*arguments: Any) -> Run:
+    """The run with weights that depend on the label, as those of so short a training do not."""
+    opened, generator = load_run(*arguments), torch.Generator().manual_seed(0)
     for parameter in opened.denoiser.net.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     return opened
@@ -168,8 +168,8 @@ def test_other_weights_and_other_data_are_other_settings(
     first = [f"run={run}", f"out={tmp_path}", *FEW, "n=3"]
     enter("evaluate", *first)
 
-    def heavier(config: DictConfig) -> Run:
-        opened = load_run(config)
+    def heavier(*arguments: Any) -> Run:
+        opened = load_run(*arguments)
         next(opened.denoiser.net.parameters()).data.view(-1)[0] += 1e-3
         return opened
 
@@ -239,11 +239,11 @@ def test_any_number_of_processes_finds_the_same(
     assert done.stdout.count("evaluation of") == 1, "one process speaks"
 
 
-def cramped(capacity: int) -> Callable[[DictConfig], Run]:
+def cramped(capacity: int) -> Callable[..., Run]:
     """Open a run on a device whose memory fits so many images."""
 
-    def opened(config: DictConfig) -> Run:
-        found = loud(config)
+    def opened(*arguments: Any) -> Run:
+        found = loud(*arguments)
 
         def check(net: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             if len(given[0]) > capacity:

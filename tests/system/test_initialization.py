@@ -113,7 +113,7 @@ def test_low_rank_adapter_trains_samples_and_resumes(run, tmp_path, capfd):
         (["adapter=lora"], "load trained ones with init=RUN"),
         (["adapter=lora", "adapter.rank=0"], "rank=0"),
         (["init={run}", "freeze=[nothing]"], "nothing names no parameter"),
-        (["init={run}", "model=mlp", "data=moons"], "fits this network"),
+        (["init={run}", "model=mlp", "data=moons", "codec=affine"], "fits this network"),
         (["init={run}", "adapter=lora", "adapter.targets=[x]"], "x names no linear"),
         (["init={run}", "data.classes=[10]"], "different digits"),
     ],

@@ -123,7 +123,7 @@ def test_metrics_of_posteriors_need_vectors(tmp_path, capfd):
     )
 
 
-def test_a_codec_of_vectors_refuses_images(tmp_path, capfd):
-    assert "codec=standardized is for vectors" in mistake(
+def test_a_codec_of_continuous_numbers_rejects_levels(tmp_path, capfd):
+    assert "codec=standardized is for continuous numbers" in mistake(
         capfd, "train", "data=digits", "codec=standardized", f"run={tmp_path / 'run'}"
     )

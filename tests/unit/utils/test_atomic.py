@@ -184,6 +184,7 @@ WRITES_ITS_ARGUMENT = {"savefig", "save", "savez", "savez_compressed", "savetxt"
 HARMLESS = {
     "safetensors.torch.save",  # gives bytes
     "checkpoint.save",  # by CheckpointWriter, whose files are put
+    "self.checkpoints.save",  # likewise
     "strategy.save",
     "self.strategy.save",
     "super().save",
