@@ -23,7 +23,7 @@ from sde_gen.data.shards import Shards
 from sde_gen.data.simulations import Simulations, SimulationTable
 from sde_gen.data.stationary import Autoregressive, GaussianProcess, StationaryProcess
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
-from sde_gen.data.table import Table
+from sde_gen.data.table import TabularData
 from sde_gen.data.tar import members
 from sde_gen.data.text import text_rows, texts
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
@@ -63,7 +63,7 @@ __all__ = [
     "StationaryProcess",
     "StreamingSource",
     "SwissRoll",
-    "Table",
+    "TabularData",
     "codec",
     "conditioning",
     "members",

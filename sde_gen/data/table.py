@@ -16,7 +16,7 @@ LARGEST_WHOLE = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(DatasetSource):
+class TabularData(DatasetSource):
     """Rows of a table from a file .csv or .parquet, whose first line is the header; a random share is the test split.
 
     A column of numbers is one number of an event. A column without numbers is categorical, one number a category, 0

@@ -4,7 +4,7 @@ from sde_gen.model.activation import ELU, GELU, LeakyReLU, Mish, SiLU
 from sde_gen.model.adapter import Adapter, LoRA, NoAdapter
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample
-from sde_gen.model.autoencoder.base import Autoencoder, Posterior, Reconstruction
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction
 from sde_gen.model.autoencoder.discrete import DiscreteAutoencoder
 from sde_gen.model.autoencoder.distribution import Gaussian, LocationScale, Logistic
 from sde_gen.model.autoencoder.kl import KLAutoencoder
@@ -113,6 +113,7 @@ __all__ = [
     "JointTransformer",
     "KDiffusionUNet",
     "KLAutoencoder",
+    "LatentPosterior",
     "LeakyReLU",
     "LearnedRotation",
     "Level",
@@ -133,7 +134,6 @@ __all__ = [
     "PlainResample",
     "PooledTransformer",
     "Pooling",
-    "Posterior",
     "ProgressiveInput",
     "ProgressiveOutput",
     "QuarterGroups",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sde_gen.report import result_sections, training_sections
 from sde_gen.report.page import Section, joined, part, render, table, write
 from sde_gen.report.pictures import Budget
-from sde_gen.report.plot import PM, Series, interval_plot, line_plot
+from sde_gen.report.plot import PM, PlotLine, interval_plot, line_plot
 from sde_gen.report.run_folder import Result, RunFolder, as_number, read
 
 NOT_COMPARED = ("device", "loggers", "run", "threads")
@@ -201,16 +201,16 @@ def _notes(comparison: RunComparison, pictures: Budget) -> Section:
 def _curves(comparison: RunComparison) -> list[Section]:
     named = list(zip(comparison.names, comparison.runs, strict=True))
 
-    def by_images(column: str) -> list[Series]:
+    def by_images(column: str) -> list[PlotLine]:
         return [
-            Series(
+            PlotLine(
                 name=name, x=training_sections.column(run, "images"), y=training_sections.column(run, column)
             )
             for name, run in named
         ]
 
     validation = [
-        Series(name=name, x=[x for x, _ in run.validations], y=[y for _, y in run.validations])
+        PlotLine(name=name, x=[x for x, _ in run.validations], y=[y for _, y in run.validations])
         for name, run in named
     ]
     levels = [_last_levels(name, run) for name, run in named]
@@ -244,7 +244,7 @@ def _weighted(run: RunFolder) -> bool:
     )
 
 
-def _last_levels(name: str, run: RunFolder) -> Series:
+def _last_levels(name: str, run: RunFolder) -> PlotLine:
     """Return the last known error in every bin of log-SNR, at the middle of the bin."""
     points = []
     for series in training_sections.error_by_noise_level(run):
@@ -253,7 +253,7 @@ def _last_levels(name: str, run: RunFolder) -> Series:
         if edges and known:
             points.append((statistics.fmean(edges), known[-1]))
     points.sort()
-    return Series(name=name, x=[x for x, _ in points], y=[y for _, y in points])
+    return PlotLine(name=name, x=[x for x, _ in points], y=[y for _, y in points])
 
 
 def _metrics(comparison: RunComparison) -> list[Section]:

@@ -24,7 +24,7 @@ COLORS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
+class PlotLine:
     """Line in a plot.
 
     Arguments:
@@ -120,7 +120,7 @@ def number(value: float) -> str:
 
 
 def line_plot(
-    series: Sequence[Series],
+    series: Sequence[PlotLine],
     *,
     x_label: str,
     y_label: str,
@@ -157,7 +157,7 @@ def line_plot(
     return _figure(body, f"{y_label} by {x_label}", _legend(series, lines, colors))
 
 
-def _points(series: Series, log_x: bool, log_y: bool) -> list[tuple[float, float, float]]:
+def _points(series: PlotLine, log_x: bool, log_y: bool) -> list[tuple[float, float, float]]:
     errors = series.error or [0.0] * len(series.x)
     found = [
         (x, y, error if math.isfinite(error) else 0.0)
@@ -305,7 +305,7 @@ def _color(index: int, count: int, ordered: bool) -> str:
 
 
 def _legend(
-    series: Sequence[Series], lines: Sequence[list[tuple[float, float, float]]], colors: Sequence[str]
+    series: Sequence[PlotLine], lines: Sequence[list[tuple[float, float, float]]], colors: Sequence[str]
 ) -> Markup:
     named = [
         (one.name, color) for one, line, color in zip(series, lines, colors, strict=True) if line and one.name

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sde_gen.checkpoint.manifest import line
 from sde_gen.report.page import Section, Tile, joined, part, table
 from sde_gen.report.pictures import Budget
-from sde_gen.report.plot import PM, Series, histogram, interval_plot, line_plot
+from sde_gen.report.plot import PM, PlotLine, histogram, interval_plot, line_plot
 from sde_gen.report.run_folder import Result, SampleFolder, as_number
 
 MOST_CLASSES = 40
@@ -245,7 +245,7 @@ def solver_errors(benchmark: dict[str, Any]) -> Section:
     for name in names:
         own = [row for row in rows if line(str(row.get("solver", "")), 60) == name]
         points = sorted((as_number(row.get("nfe")), as_number(row.get("median"))) for row in own)
-        series.append(Series(name=name, x=[x for x, _ in points], y=[y for _, y in points]))
+        series.append(PlotLine(name=name, x=[x for x, _ in points], y=[y for _, y in points]))
     plot = line_plot(
         series,
         x_label="network evaluations per sample (NFE)",

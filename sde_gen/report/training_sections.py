@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sde_gen.checkpoint.manifest import line
 from sde_gen.report.page import Section, Tile, definitions, joined, part
 from sde_gen.report.pictures import Budget
-from sde_gen.report.plot import Series, line_plot
+from sde_gen.report.plot import PlotLine, line_plot
 from sde_gen.report.run_folder import UNKNOWN, RunFolder, as_number
 
 MOST_PREVIEWS = 24
@@ -47,12 +47,12 @@ def tiles(run: RunFolder) -> list[Tile]:
 def curves(run: RunFolder) -> list[Section]:
     """Return plots of the log by training images."""
     images = column(run, "images")
-    validation = Series(
+    validation = PlotLine(
         name="validation, averaged weights",
         x=[images for images, _ in run.validations],
         y=[loss for _, loss in run.validations],
     )
-    loss = [Series(name="training", x=images, y=column(run, "loss")), validation]
+    loss = [PlotLine(name="training", x=images, y=column(run, "loss")), validation]
     by_level = error_by_noise_level(run)
     plots = {
         "Loss": line_plot(loss, x_label=IMAGES, y_label="loss", log_y=True, from_zero=True),
@@ -66,7 +66,7 @@ def curves(run: RunFolder) -> list[Section]:
         ("Learning rate", "lr", "learning rate"),
         ("Speed", "images_per_second", "images/s"),
     ):
-        one = Series(name="", x=images, y=column(run, name))
+        one = PlotLine(name="", x=images, y=column(run, name))
         plots[title] = line_plot(
             [one], x_label=IMAGES, y_label=label, log_y=name == "grad_norm", from_zero=True
         )
@@ -76,7 +76,7 @@ def curves(run: RunFolder) -> list[Section]:
     return [Section(title=title, body=body) for title, body in plots.items()]
 
 
-def metrics_of_samples(run: RunFolder) -> list[Series]:
+def metrics_of_samples(run: RunFolder) -> list[PlotLine]:
     """Return every metric of samples in the log by images."""
     found: dict[str, list[tuple[float, float]]] = {}
     for record in run.log:
@@ -86,7 +86,7 @@ def metrics_of_samples(run: RunFolder) -> list[Series]:
             if math.isfinite(value) and (name in found or len(found) < MOST_METRICS):
                 found.setdefault(name, []).append((as_number(record["images"]), value))
     return [
-        Series(name=line(name, 60), x=[x for x, _ in points], y=[y for _, y in points])
+        PlotLine(name=line(name, 60), x=[x for x, _ in points], y=[y for _, y in points])
         for name, points in found.items()
     ]
 
@@ -100,15 +100,15 @@ LEVELS = (
 )
 
 
-def error_by_noise_level(run: RunFolder) -> list[Series]:
+def error_by_noise_level(run: RunFolder) -> list[PlotLine]:
     """Return the error of the predicted noise against training images, one series per bin of log-SNR."""
-    bins: dict[str, Series] = {}
+    bins: dict[str, PlotLine] = {}
     rows = [(record["images"], record.get("error_by_log_snr")) for record in run.log]
     named = [(images, row) for images, row in rows if isinstance(row, dict)]
     for label in dict.fromkeys(label for _, row in named for label in row):
         values = [(as_number(images), as_number(row.get(label))) for images, row in named]
         if any(math.isfinite(value) for _, value in values) and len(bins) < 32:
-            bins[label] = Series(
+            bins[label] = PlotLine(
                 name=f"log-SNR {label}", x=[images for images, _ in values], y=[value for _, value in values]
             )
     return list(bins.values())

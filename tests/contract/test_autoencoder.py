@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sde_gen.cli.build import networks
-from sde_gen.model import Autoencoder, DiscreteAutoencoder, KLAutoencoder, Posterior, VQAutoencoder
+from sde_gen.model import Autoencoder, DiscreteAutoencoder, KLAutoencoder, LatentPosterior, VQAutoencoder
 from tests.helpers.catalogue import make
 
 SMALL = {"shape": (2, 8, 12), "channels": [8, 16], "attention_levels": [0]}
@@ -100,7 +100,7 @@ def test_refuses_the_impossible(name):
 def test_posterior_is_the_normal_distribution_of_pytorch():
     generator = torch.Generator().manual_seed(0)
     mean, std, eps = torch.randn(3, 5, 2, 3, 3, generator=generator, dtype=torch.float64).unbind()
-    posterior = Posterior(mean, std.exp())
+    posterior = LatentPosterior(mean, std.exp())
     expected = torch.distributions.Normal(mean, std.exp())
     z = posterior.sample(eps)
     torch.testing.assert_close(posterior.log_prob(z), expected.log_prob(z).flatten(1).sum(1))

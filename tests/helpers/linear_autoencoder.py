@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sde_gen.model import Autoencoder, Posterior, Reconstruction
+from sde_gen.model import Autoencoder, LatentPosterior, Reconstruction
 
 
 class LinearAutoencoder(Autoencoder):
@@ -44,10 +44,10 @@ class LinearAutoencoder(Autoencoder):
         cov = self.W @ self.W.T + self.variance * torch.eye(len(self.b), dtype=torch.float64)
         return torch.distributions.MultivariateNormal(self.b, cov)
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> LatentPosterior:
         """Return the Gaussian of A x + c and tau."""
         mean = x.double() @ self.A.T + self.c
-        return Posterior(mean, torch.exp(self.log_tau).expand_as(mean))
+        return LatentPosterior(mean, torch.exp(self.log_tau).expand_as(mean))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return W z + b."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sde_gen.data.codec.base import Codec, LatentBound, Lossy
 from sde_gen.data.codec.observation import Observation
-from sde_gen.model.autoencoder.base import Autoencoder, Posterior
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
@@ -30,7 +30,7 @@ class TrainedAutoencoder(Checked):
     def __init__(self, *, net: Autoencoder, codec: Codec) -> None:
         self.net, self.codec = net, codec
 
-    def encode(self, values: Tensor) -> Posterior:
+    def encode(self, values: Tensor) -> LatentPosterior:
         """Return q(z | data) of data with shape (B, *event)."""
         return self.net.encode(self.codec.encode(values).to(self.dtype))
 
@@ -105,11 +105,11 @@ class Latent(Lossy):
         """Draw latents of data; without noise, return their mean."""
         return self.standardize(self.posterior(values), noise)
 
-    def posterior(self, values: Tensor) -> Posterior:
+    def posterior(self, values: Tensor) -> LatentPosterior:
         """Return q(z | data) of data with shape (B, *event)."""
-        return Posterior(*values.chunk(2, 1)) if self.encoded else self.autoencoder.encode(values)
+        return LatentPosterior(*values.chunk(2, 1)) if self.encoded else self.autoencoder.encode(values)
 
-    def standardize(self, posterior: Posterior, noise: Noise | None = None) -> Tensor:
+    def standardize(self, posterior: LatentPosterior, noise: Noise | None = None) -> Tensor:
         """Draw latents of a posterior in model space, float32; without noise, return their mean."""
         z = posterior.mean if noise is None else posterior.sample(noise.normal(posterior.mean))
         shift, scale = self._affine(z)

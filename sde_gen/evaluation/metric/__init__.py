@@ -17,7 +17,7 @@ from sde_gen.evaluation.metric.memorization import Memorization
 from sde_gen.evaluation.metric.mind import MIND
 from sde_gen.evaluation.metric.posterior_metric import (
     ConditionalSamples,
-    Curve,
+    PosteriorCurve,
     PosteriorMetric,
     PosteriorResult,
     Uniformity,
@@ -40,7 +40,6 @@ __all__ = [
     "ConditionalSamples",
     "ContinuousBound",
     "Coverage",
-    "Curve",
     "DataTerm",
     "DequantizedData",
     "DiscreteData",
@@ -54,6 +53,7 @@ __all__ = [
     "Memorization",
     "Metric",
     "MetricResult",
+    "PosteriorCurve",
     "PosteriorMetric",
     "PosteriorResult",
     "PrecisionRecall",

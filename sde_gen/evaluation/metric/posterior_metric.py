@@ -35,7 +35,7 @@ class ConditionalSamples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class PosteriorCurve:
     """Line of a plot.
 
     Arguments:
@@ -61,7 +61,7 @@ class PosteriorResult:
     """
 
     quantities: Mapping[str, Quantity]
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[PosteriorCurve, ...] = ()
     axes: tuple[str, str] = ("", "")
     band: float = float("nan")
 
@@ -163,11 +163,11 @@ class Uniformity:
         ):
             object.__setattr__(self, name, value)
 
-    def curves(self, names: tuple[str, ...]) -> tuple[Curve, ...]:
+    def curves(self, names: tuple[str, ...]) -> tuple[PosteriorCurve, ...]:
         """Return the empirical distribution functions of the statistics."""
         grid = torch.linspace(0, 1, GRID, dtype=torch.float64)
         return tuple(
-            Curve(name=name, x=grid, y=_distribution(one, grid))
+            PosteriorCurve(name=name, x=grid, y=_distribution(one, grid))
             for name, one in zip(names, self.u.T, strict=True)
         )
 

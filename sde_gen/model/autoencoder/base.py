@@ -14,7 +14,7 @@ INITIAL_SCALE = 0.1
 """Scale of the decoder's distribution at the start of a training, for data on [-1, 1]."""
 
 
-class Posterior(NamedTuple):
+class LatentPosterior(NamedTuple):
     """A Gaussian q(z | x) with independent dimensions; of a deterministic encoder the standard deviation is 0.
 
     Arguments:
@@ -102,7 +102,7 @@ class Autoencoder(nn.Module, abc.ABC):
         self.log_scale = nn.Parameter(scale)
 
     @abc.abstractmethod
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> LatentPosterior:
         """Return q(z | x) of data in model space with shape (B, *event)."""
 
     @abc.abstractmethod

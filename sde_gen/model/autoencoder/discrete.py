@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, Posterior, Reconstruction, check_levels, widened
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
 from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
@@ -99,10 +99,10 @@ class DiscreteAutoencoder(Autoencoder):
         """Return the mean vectors (B, D, h, w) of codes with the given weights (B, K, h, w)."""
         return torch.einsum("bkhw,kd->bdhw", weights, self.codebook.weight.to(weights.dtype))
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> LatentPosterior:
         """Return the vectors of the most probable codes, with a standard deviation of 0."""
         z = self.embed(_one_hot(self.log_probs(x)))
-        return Posterior(z, torch.zeros_like(z))
+        return LatentPosterior(z, torch.zeros_like(z))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the location of p(x | z) with shape (B, C, H, W)."""

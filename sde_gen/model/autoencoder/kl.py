@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, Posterior, Reconstruction, check_levels, widened
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
 from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
@@ -102,11 +102,11 @@ class KLAutoencoder(Autoencoder):
             activation=activation,
         )
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> LatentPosterior:
         """Return q(z | x) of images with shape (B, C, H, W)."""
         mean, log_variance = widened(self.quant(self.encoder(x))).chunk(2, dim=1)
         # beyond these bounds the exponential leaves the range of float16, in which the original is used
-        return Posterior(mean, torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCE)))
+        return LatentPosterior(mean, torch.exp(0.5 * log_variance.clamp(*LOG_VARIANCE)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the location of p(x | z) with shape (B, C, H, W)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, Posterior, Reconstruction, check_levels, widened
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
 from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
@@ -107,10 +107,10 @@ class VQAutoencoder(Autoencoder):
             activation=activation,
         )
 
-    def encode(self, x: Tensor) -> Posterior:
+    def encode(self, x: Tensor) -> LatentPosterior:
         """Return the latents z_e before the quantization, with a standard deviation of 0."""
         z = widened(self.quant(self.encoder(x)))
-        return Posterior(z, torch.zeros_like(z))
+        return LatentPosterior(z, torch.zeros_like(z))
 
     def nearest(self, z: Tensor) -> Tensor:
         """Return the numbers k of the nearest vectors, int64 with shape (B, h, w), for z (B, D, h, w)."""

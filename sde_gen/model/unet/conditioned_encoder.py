@@ -53,7 +53,7 @@ class ConditionedLevel:
             )
 
 
-class Text(NamedTuple):
+class TextTokens(NamedTuple):
     """Tokens that pixels attend to.
 
     Attributes:
@@ -228,7 +228,7 @@ class ConditionedEncoder(nn.Module):
         out: Tensor = embedding if self.embedding_activation is None else self.embedding_activation(embedding)
         return out
 
-    def text_of(self, tokens: Tensor | None, mask: Tensor | None) -> Text:
+    def text_of(self, tokens: Tensor | None, mask: Tensor | None) -> TextTokens:
         """Map the tokens; where all tokens of a text are masked, it attends to all.
 
         Raises:
@@ -242,7 +242,7 @@ class ConditionedEncoder(nn.Module):
                 )
             if mask is not None:
                 raise ValueError("a mask was given without tokens")
-            return Text(None, None)
+            return TextTokens(None, None)
         if not self.reads_text:
             raise ValueError("a text was given to a network without")
         if tokens.ndim != 3 or not tokens.is_floating_point():
@@ -252,7 +252,7 @@ class ConditionedEncoder(nn.Module):
         if mask is not None:
             mask = mask > 0.5
             mask = mask | ~mask.any(1, keepdim=True)
-        return Text(tokens if self.project is None else self.project(tokens), mask)
+        return TextTokens(tokens if self.project is None else self.project(tokens), mask)
 
     def with_image(self, x: Tensor, image: Tensor | None) -> Tensor:
         """Append the channels of a condition image to (B, C, H, W).
@@ -265,7 +265,7 @@ class ConditionedEncoder(nn.Module):
             raise ValueError(f"the condition image has {channels} channels; the network takes {self.image}")
         return x if image is None else torch.cat([x, image.to(x.dtype)], dim=1)
 
-    def encode(self, h: Tensor, embedding: Tensor, text: Text) -> Encoded:
+    def encode(self, h: Tensor, embedding: Tensor, text: TextTokens) -> Encoded:
         """Apply encoder path and middle to features after the first convolution (B, C, H, W)."""
         skips = [h]
         for stage in self.down:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.unet.blocks import convolution
 from sde_gen.model.unet.conditioned_blocks import DoublingConvolution, doubled
-from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel, Encoded, Text
+from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel, Encoded, TextTokens
 
 
 class ConditionedUNet(ConditionedEncoder):
@@ -100,7 +100,7 @@ class ConditionedUNet(ConditionedEncoder):
         encoded = self.encode(self.stem(self.with_image(x, image)), embedding, text)
         return self.decode(encoded, embedding, text)
 
-    def decode(self, encoded: Encoded, embedding: Tensor, text: Text) -> Tensor:
+    def decode(self, encoded: Encoded, embedding: Tensor, text: TextTokens) -> Tensor:
         """Apply the decoder path, with the features of the encoder path as skip connections."""
         h, skips = encoded.middle, list(encoded.skips)
         for stage in self.up:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sde_gen.data import Column, Table
+from sde_gen.data import Column, TabularData
 from sde_gen.data.codec import Columns
 from sde_gen.noise import IID
 
@@ -20,7 +20,7 @@ def path(tmp_path):
 
 
 def test_columns_become_numbers(path):
-    splits = Table(path=path).load()
+    splits = TabularData(path=path).load()
     assert splits.train.columns == (
         Column(name="size", whole=True),
         Column(name="weight"),
@@ -37,7 +37,7 @@ def test_columns_become_numbers(path):
 
 
 def test_conditions_are_no_part_of_an_event(path):
-    train = Table(path=path, label="good", vector=["size"], columns=["color", "weight"]).load().train
+    train = TabularData(path=path, label="good", vector=["size"], columns=["color", "weight"]).load().train
     assert [column.name for column in train.columns] == ["color", "weight"]
     assert (train.classes, train.class_names) == (2, ("no", "yes"))
     numbers = [round(2 * (weight + 3)) for weight in train.values[:, 3].tolist()]
@@ -46,7 +46,7 @@ def test_conditions_are_no_part_of_an_event(path):
 
 
 def test_a_column_of_numbers_may_be_categorical(path):
-    train = Table(path=path, columns=["size"], categorical=["size"]).load().train
+    train = TabularData(path=path, columns=["size"], categorical=["size"]).load().train
     assert train.columns[0].categories == tuple("0123456")
 
 
@@ -55,16 +55,16 @@ def test_parquet_is_the_same_table(path, tmp_path):
     from pyarrow import csv, parquet
 
     parquet.write_table(csv.read_csv(path), tmp_path / "a.parquet")
-    one, other = (Table(path=str(file)).load() for file in (path, tmp_path / "a.parquet"))
+    one, other = (TabularData(path=str(file)).load() for file in (path, tmp_path / "a.parquet"))
     assert torch.equal(one.train.values, other.train.values)
     assert one.train.columns == other.train.columns
     parquet.write_table(pyarrow.table({"a": [1.0, None], "b": [1.0, 2.0]}), tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="a is empty in row 3"):
-        Table(path=str(tmp_path / "b.parquet")).load()
+        TabularData(path=str(tmp_path / "b.parquet")).load()
 
 
 def test_rows_return_as_the_columns_of_the_file(path):
-    splits = Table(path=path).load()
+    splits = TabularData(path=path).load()
     codec = Columns().fit(splits.train)
     assert Columns().restore(codec.stored()) == codec
     for noise in (None, IID.seeded(0)):
@@ -81,8 +81,8 @@ def test_rows_return_as_the_columns_of_the_file(path):
 
 
 def test_whole_numbers_and_bits_are_dequantized_inside_their_bins(path):
-    values = Table(path=path).load().train.values[:1].repeat(4000, 1)
-    codec = Columns().fit(Table(path=path).load().train)
+    values = TabularData(path=path).load().train.values[:1].repeat(4000, 1)
+    codec = Columns().fit(TabularData(path=path).load().train)
     middle, x = codec.encode(values), codec.encode(values, IID.seeded(1))
     width = torch.tensor([1 / codec.std[0], 0, 1, 1, 1, 1, 1])
     assert bool(((x - middle).abs() <= width / 2 + 1e-6).all())
@@ -92,8 +92,8 @@ def test_whole_numbers_and_bits_are_dequantized_inside_their_bins(path):
 
 
 def test_log_det_is_that_of_the_map(path):
-    codec = Columns().fit(Table(path=path).load().train)
-    y = Table(path=path).load().train.values[:1]
+    codec = Columns().fit(TabularData(path=path).load().train)
+    y = TabularData(path=path).load().train.values[:1]
     jacobian = torch.autograd.functional.jacobian(lambda one: codec.encode(one)[0], y)[:, 0]
     assert codec.log_det((7,)) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
 
@@ -124,13 +124,13 @@ def test_log_det_is_that_of_the_map(path):
 def test_what_is_no_table(tmp_path, text, more, answer):
     (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=answer):
-        Table(path=str(tmp_path / "a.csv"), **more).load()
+        TabularData(path=str(tmp_path / "a.csv"), **more).load()
 
 
 @pytest.mark.parametrize("more", [{"columns": ["a", "a"]}, {"label": "a", "vector": ["a"]}])
 def test_a_column_is_named_once(more):
     with pytest.raises(ValueError, match=r"named twice|different columns"):
-        Table(path="a.csv", **more)
+        TabularData(path="a.csv", **more)
 
 
 def test_data_without_columns_are_no_table():

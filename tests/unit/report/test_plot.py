@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sde_gen.report.plot import MOST_POINTS, Axis, Series, histogram, interval_plot, line_plot, number
+from sde_gen.report.plot import MOST_POINTS, Axis, PlotLine, histogram, interval_plot, line_plot, number
 
 
 def elements(plot, name, kind=""):
@@ -22,7 +22,7 @@ def places(plot, kind="dot"):
 def test_coordinates_on_linear_and_logarithmic_axes():
     x, y = [0.0, 1.0, 4.0], [1.0, 10.0, 100.0]
     (a, b, c) = places(
-        line_plot([Series(name="", x=x, y=y)], x_label="x", y_label="y", log_y=True, markers=True)
+        line_plot([PlotLine(name="", x=x, y=y)], x_label="x", y_label="y", log_y=True, markers=True)
     )
     assert (c[0] - a[0]) == pytest.approx(4 * (b[0] - a[0]), abs=0.5)
     assert (a[1] - c[1]) == pytest.approx(2 * (a[1] - b[1]), abs=0.5), "equal ratios are equal distances"
@@ -30,7 +30,7 @@ def test_coordinates_on_linear_and_logarithmic_axes():
 
 
 def test_bars_are_one_standard_error_to_each_side():
-    series = Series(name="", x=[1.0, 2.0], y=[5.0, 5.0], error=[1.0, 2.0])
+    series = PlotLine(name="", x=[1.0, 2.0], y=[5.0, 5.0], error=[1.0, 2.0])
     plot = line_plot([series], x_label="x", y_label="y", markers=True)
     lengths = [float(bar.get("y1")) - float(bar.get("y2")) for bar in elements(plot, "line", "bar")]
     assert lengths[1] == pytest.approx(2 * lengths[0], abs=0.5)
@@ -39,9 +39,9 @@ def test_bars_are_one_standard_error_to_each_side():
 
 
 def test_values_outside_the_axis_domain_are_left_out():
-    series = [Series(name="a", x=[1.0, 2.0, 3.0, 4.0], y=[math.nan, -1.0, math.inf, 2.0])]
+    series = [PlotLine(name="a", x=[1.0, 2.0, 3.0, 4.0], y=[math.nan, -1.0, math.inf, 2.0])]
     assert len(places(line_plot(series, x_label="x", y_label="y", log_y=True))) == 1
-    assert line_plot([Series(name="a", x=[1.0], y=[math.nan])], x_label="x", y_label="y") == ""
+    assert line_plot([PlotLine(name="a", x=[1.0], y=[math.nan])], x_label="x", y_label="y") == ""
     assert line_plot([], x_label="x", y_label="y") == histogram([1.0], x_label="x", y_label="y") == ""
     assert interval_plot([("a", math.nan, 1.0)], label="x") == ""
 
@@ -60,7 +60,7 @@ def test_axes_have_a_few_round_ticks_inside(low, high, log):
 
 def test_a_long_log_is_averaged():
     y = [float(i % 2) for i in range(100_000)]
-    plot = line_plot([Series(name="", x=list(range(100_000)), y=y)], x_label="x", y_label="y")
+    plot = line_plot([PlotLine(name="", x=list(range(100_000)), y=y)], x_label="x", y_label="y")
     points = places(plot, "hover")
     assert len(points) <= MOST_POINTS
     heights = {each for _, each in points}
@@ -78,7 +78,7 @@ def test_histogram_counts_every_value_once():
 def test_text_is_escaped():
     evil = "<script>alert('x')</script>\"&{}{0}"
     for plot in (
-        line_plot([Series(name=evil, x=[1.0], y=[1.0])], x_label=evil, y_label=evil),
+        line_plot([PlotLine(name=evil, x=[1.0], y=[1.0])], x_label=evil, y_label=evil),
         interval_plot([(evil[:20], 1.0, 0.5)], label=evil),
         histogram([1.0, 2.0, 3.0], x_label=evil, y_label=evil),
     ):
