@@ -113,7 +113,7 @@ def test_error_of_restarts_stays_where_their_steps_do() -> None:
 
 
 @pytest.mark.parametrize("sde", SDES)
-@pytest.mark.parametrize(("kappa", "moves"), [(0.124, 250), (1.0, 50)])
+@pytest.mark.parametrize(("kappa", "moves"), [(0.124, 500), (1.0, 50)])
 def test_bias_of_annealed_langevin_is_the_stated_one(kappa: float, moves: int, sde: str) -> None:
     """Moves that have forgotten their start leave noise of variance sigma^2 / (1 - kappa / 4) on data at a point."""
     process = make("sde", sde)
