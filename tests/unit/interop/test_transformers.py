@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from sde_gen.interop.transformers import load_clip, load_t5
+from sde_gen.model.text.clip import CLIPText, quick_gelu
 
 DATA = Path(__file__).parents[2] / "data" / "text_encoders"
 CLIPS = ("clip_text_sd15", "clip_text_sd15_published", "clip_text_projection")
@@ -140,3 +141,15 @@ def test_t5_out_of_a_whole_model_and_a_second_table(tmp_path) -> None:
     io = golden("t5_v11")
     found = load_t5(changed(tmp_path, "t5_v11", {}, more)).double()(io["in/input_ids"]).last
     close(found, io["out_exact/last_hidden_state_no_mask"], 1e-11)
+
+
+@pytest.mark.parametrize(("end", "place"), [(3, 2), (None, 1)])
+def test_features_of_a_text_are_those_of_the_first_end_or_of_the_largest_token(
+    end: int | None, place: int
+) -> None:
+    """Published settings differ: the mark of the end is not the largest token of every vocabulary."""
+    net = CLIPText(
+        vocabulary=9, length=6, width=8, depth=1, heads=2, hidden=8, activation=quick_gelu, end=end
+    )
+    found = net(torch.tensor([[0, 8, 3, 3, 1]]))
+    assert torch.equal(found.pooled, found.last[:, place])
