@@ -1,6 +1,6 @@
 """Time the import of a network of 100 million parameters, and the memory it takes.
 
-    python benchmarks/import_weights.py [--out FOLDER]
+    python -m benchmarks.import_weights [--out FOLDER]
 
 A network of guided-diffusion with random weights is written as a file of safetensors and of torch.save; the
 command ``convert`` then reads each in a separate process, whose peak memory is measured. A process that only imports
@@ -15,15 +15,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 
 from sde_gen.cli import build, console
-from sde_gen.interop.guided_diffusion import reader as guided_diffusion
-from sde_gen.interop.weight_mapper import Transform
+from tests.reference import adm, score_sde
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "image_size": 64,
     "in_channels": 3,
     "out_channels": 3,
@@ -47,29 +47,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def their_tensors() -> dict[str, torch.Tensor]:
-    """Random tensors by the names of guided-diffusion: whatever its reader asks for."""
-    made: dict[str, torch.Tensor] = {}
-    generator = torch.Generator().manual_seed(0)
-    before, plausible = guided_diffusion.WeightMapper, guided_diffusion.plausible
-
-    class Asked(before):  # type: ignore[misc, valid-type]
-        """Create every tensor that is mapped."""
-
-        def copy(self, target: str, source: str, transform: Transform | None = None) -> None:
-            shape = self.needed[target]
-            flat = shape[:-1] if transform is not None and len(shape) == 4 else shape
-            made[source] = 0.02 * torch.randn(flat, generator=generator)
-            self.tensors[source] = made[source]
-            super().copy(target, source, transform)
-
-    guided_diffusion.WeightMapper = Asked  # type: ignore[misc]
-    guided_diffusion.plausible = lambda *_: None  # there are no tensors before they are asked for
-    try:
-        guided_diffusion.read(made, CONFIG)
-    finally:
-        guided_diffusion.WeightMapper, guided_diffusion.plausible = before, plausible  # type: ignore[misc]
-    return made
+def guided_diffusion_tensors() -> dict[str, torch.Tensor]:
+    """Return random tensors by the names of guided-diffusion, those that its network reads in an evaluation."""
+    tensors, weights = score_sde.drawn()
+    image = torch.zeros(1, CONFIG["in_channels"], CONFIG["image_size"], CONFIG["image_size"])
+    adm.forward(CONFIG, weights, image.double(), torch.zeros(1), None)
+    return tensors
 
 
 def measured(*arguments: str) -> tuple[float, float]:
@@ -90,7 +73,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    tensors = their_tensors()
+    tensors = guided_diffusion_tensors()
     count = sum(tensor.numel() for tensor in tensors.values())
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -176,14 +176,14 @@ def test_the_throughput_of_a_gpu(monkeypatch):
 def test_a_network_to_import_is_made(monkeypatch):
     """Of the names and shapes that its reader asks for, of which there are none before."""
     small = {
-        "model_channels": 8,
-        "num_head_channels": 8,
+        "model_channels": 32,
+        "num_head_channels": 32,
         "channel_mult": [1],
         "attention_resolutions": [1],
         "num_res_blocks": 1,
     }
     config = {**import_weights.CONFIG, **small}
     monkeypatch.setattr(import_weights, "CONFIG", config)
-    tensors = import_weights.their_tensors()
-    assert tensors["input_blocks.0.0.weight"].shape == (8, 3, 3, 3)
+    tensors = import_weights.guided_diffusion_tensors()
+    assert tensors["input_blocks.0.0.weight"].shape == (32, 3, 3, 3)
     assert guided_diffusion.read(tensors, config).shape == (3, 64, 64)
