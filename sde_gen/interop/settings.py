@@ -52,6 +52,16 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
+def reject_unknown(config: Mapping[str, Any], known: Collection[str], name: str) -> None:
+    """Check that diffusers' class ``name`` has every setting; names with an underscore in front are about the file.
+
+    Raises:
+        ValueError: some settings are not known.
+    """
+    if unknown := [key for key in config if key not in known and not key.startswith("_")]:
+        raise ValueError(f"{name} has no setting {listing(unknown)}")
+
+
 def need(settings: Mapping[str, Any], key: str) -> Any:
     """Return a required setting.
 

@@ -18,10 +18,10 @@ from sde_gen.interop.settings import (
     choice,
     flag,
     listed,
-    listing,
     plausible,
     real,
     reals,
+    reject_unknown,
     shown,
     whole,
     wholes,
@@ -82,8 +82,7 @@ class CoderSettings:
     """
 
     def __init__(self, kind: str, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-        if unknown := [key for key in config if key not in defaults and not key.startswith("_")]:
-            raise ValueError(f"{kind} has no setting {listing(unknown)}")
+        reject_unknown(config, defaults, kind)
         self.settings = settings = {**defaults, **config}
         size = settings["sample_size"]
         sides = (

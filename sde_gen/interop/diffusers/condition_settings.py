@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from sde_gen.interop.converted_model import ObjectSpec
+from sde_gen.interop.diffusers.condition_defaults import ENCODER_DEFAULTS, UNET_DEFAULTS
 from sde_gen.interop.settings import (
     MOST_LEVELS,
     choice,
     flag,
     listed,
-    listing,
     real,
+    reject_unknown,
     shown,
     whole,
     wholes,
@@ -19,62 +20,6 @@ from sde_gen.model.activation import GELU, LeakyReLU, Mish, SiLU
 from sde_gen.model.embedding import Fourier, Sinusoids
 from sde_gen.model.unet.conditioned_encoder import ConditionedLevel
 from sde_gen.model.unet.level_attention import PixelAttention, TextAndPixelAttention, TransformerAttention
-
-ENCODER_DEFAULTS: dict[str, Any] = {
-    "in_channels": 4,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "down_block_types": [*3 * ["CrossAttnDownBlock2D"], "DownBlock2D"],
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "only_cross_attention": False,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "layers_per_block": 2,
-    "downsample_padding": 1,
-    "mid_block_scale_factor": 1.0,
-    "act_fn": "silu",
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
-    "cross_attention_dim": 1280,
-    "transformer_layers_per_block": 1,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "attention_head_dim": 8,
-    "num_attention_heads": None,
-    "use_linear_projection": False,
-    "class_embed_type": None,
-    "addition_embed_type": None,
-    "addition_time_embed_dim": None,
-    "num_class_embeds": None,
-    "upcast_attention": False,
-    "resnet_time_scale_shift": "default",
-    "projection_class_embeddings_input_dim": None,
-    "addition_embed_type_num_heads": 64,
-}
-"""Defaults of the arguments that both constructors have."""
-
-UNET_DEFAULTS: dict[str, Any] = {
-    "sample_size": None,
-    "out_channels": 4,
-    "center_input_sample": False,
-    "up_block_types": ["UpBlock2D", *3 * ["CrossAttnUpBlock2D"]],
-    "dropout": 0.0,
-    "reverse_transformer_layers_per_block": None,
-    "dual_cross_attention": False,
-    "resnet_skip_time_act": False,
-    "resnet_out_scale_factor": 1.0,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "time_embedding_act_fn": None,
-    "timestep_post_act": None,
-    "time_cond_proj_dim": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "attention_type": "default",
-    "class_embeddings_concat": False,
-    "mid_block_only_cross_attention": None,
-    "cross_attention_norm": None,
-}
-"""Defaults of the other arguments of a U-Net."""
 
 UNSUPPORTED = {
     "num_attention_heads": (None, ""),
@@ -120,12 +65,7 @@ class ConditionSettings:
     """
 
     def __init__(self, config: Mapping[str, Any], known: Mapping[str, Any], name: str) -> None:
-        if unknown := [
-            key
-            for key in config
-            if key not in ENCODER_DEFAULTS and key not in known and not key.startswith("_")
-        ]:
-            raise ValueError(f"{name} has no setting {listing(unknown)}")
+        reject_unknown(config, {**ENCODER_DEFAULTS, **known}, name)
         self.settings = settings = {**ENCODER_DEFAULTS, **UNET_DEFAULTS, **known, **config}
         for key, (expected, why) in UNSUPPORTED.items():
             if settings[key] != expected:
@@ -138,7 +78,8 @@ class ConditionSettings:
         self.blocks = self._of_levels("layers_per_block", maximum=64)
         self.head = self._of_levels("attention_head_dim", null=True)
         self.context = self._of_levels("cross_attention_dim", null=True)
-        self.text_only = self._text_only()
+        only = "only_cross_attention"
+        self.text_only = [flag({only: value}, only) for value in self._of_each_level(only)]
         self.groups, self.eps = whole(settings, "norm_num_groups"), real(settings, "norm_eps")
         for channels in self.widths:
             if channels % self.groups:
@@ -238,13 +179,7 @@ class ConditionSettings:
         return self._depths("transformer_layers_per_block", number, count)
 
     def _depths(self, key: str, place: int, count: int) -> list[int]:
-        values = self.settings[key]
-        if isinstance(values, list | tuple):
-            if len(listed(self.settings, key)) != self.levels:
-                raise ValueError(
-                    f"{key}={shown(values)} is not supported; expected a number for each of {self.levels} levels"
-                )
-            values = values[place]
+        values = self._of_each_level(key)[place]
         if isinstance(values, list | tuple):
             found = wholes({key: values}, key, maximum=256)
             if len(found) < count:
@@ -321,27 +256,21 @@ class ConditionSettings:
 
     def _of_levels(self, key: str, *, null: bool = False, maximum: int = 2**14) -> list[Any]:
         """Return a setting of every level, fine to coarse."""
-        values = self.settings[key]
-        if not isinstance(values, list | tuple):
-            values = self.levels * [values]
-        elif len(values) != self.levels:
-            raise ValueError(
-                f"{key}={shown(values)} is not supported; expected a number for each of {self.levels} levels"
-            )
         return [
-            None if null and value is None else whole({key: value}, key, maximum=maximum) for value in values
+            None if null and value is None else whole({key: value}, key, maximum=maximum)
+            for value in self._of_each_level(key)
         ]
 
-    def _text_only(self) -> list[bool]:
-        values = self.settings["only_cross_attention"]
+    def _of_each_level(self, key: str) -> list[Any]:
+        """Return the values of a setting that is one value or a list with one for every level."""
+        values = self.settings[key]
         if not isinstance(values, list | tuple):
-            values = self.levels * [values]
-        elif len(values) != self.levels:
+            return self.levels * [values]
+        if len(values) != self.levels:
             raise ValueError(
-                f"only_cross_attention={shown(values)} is not supported; expected a value for each of "
-                f"{self.levels} levels"
+                f"{key}={shown(values)} is not supported; expected a value for each of {self.levels} levels"
             )
-        return [flag({"only_cross_attention": value}, "only_cross_attention") for value in values]
+        return list(values)
 
 
 def activation(settings: Mapping[str, Any], key: str) -> ObjectSpec | None:

@@ -14,7 +14,8 @@ from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.data.conditioning.several import Several
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.diffusers import schedulers
-from sde_gen.interop.diffusers.transformers import DiTLayout, SD3Layout
+from sde_gen.interop.diffusers.dit_transformer import DiTLayout
+from sde_gen.interop.diffusers.sd3_transformer import SD3Layout
 from sde_gen.interop.diffusers.unet2d import renamed
 from sde_gen.interop.diffusers.unet2d_condition import UNet2DConditionLayout
 from sde_gen.interop.settings import plausible

@@ -13,8 +13,8 @@ from sde_gen.interop.settings import (
     choice,
     flag,
     listed,
-    listing,
     real,
+    reject_unknown,
     shown,
     whole,
     wholes,
@@ -133,8 +133,7 @@ class Sizes:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.settings = settings = {**DEFAULTS, **config}
-        if unknown := [key for key in config if key not in KNOWN and not key.startswith("_")]:
-            raise ValueError(f"UNet2DModel has no setting {listing(unknown)}")
+        reject_unknown(config, KNOWN, "UNet2DModel")
         for key, expected, why in (
             ("mid_block_type", "UNetMidBlock2D", ""),
             (
