@@ -21,14 +21,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks import machine
 from benchmarks.machine import about, count, name, quartiles, rounds, seconds
 from sde_gen.cli import console
-from sde_gen.model.unet.blocks import Attention
+from sde_gen.model.unet.blocks import AttentionBlock
 from sde_gen.training.precision import exact_float32
 
 SIZES = [(16, 128, 1, 16), (16, 128, 4, 16), (16, 256, 1, 16), (4, 256, 4, 32)]
 """Images, channels, heads, and the side of the feature map."""
 
 
-class Fused(Attention):
+class Fused(AttentionBlock):
     """The same block by PyTorch's own function."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def compare(
     """Times of both at one size."""
     images, channels, heads, side = size
     device, generator = arguments.device, torch.Generator().manual_seed(0)
-    written, fused = (kind(channels, scale=1.0, heads=heads) for kind in (Attention, Fused))
+    written, fused = (kind(channels, scale=1.0, heads=heads) for kind in (AttentionBlock, Fused))
     for weight in written.parameters():
         nn.init.normal_(weight, std=channels**-0.5, generator=generator)
     fused.load_state_dict(written.state_dict())

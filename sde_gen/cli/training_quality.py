@@ -22,7 +22,7 @@ from sde_gen.evaluation.metric import SampleMetric
 from sde_gen.evaluation.metric.sample_metric import FULL
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
-from sde_gen.training import Score, Trainer
+from sde_gen.training import MetricValue, Trainer
 
 
 def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | None":
@@ -98,9 +98,9 @@ class TrainingQuality:
         self.cond, self.batch_size = cond, batch_size
         self.known: dict[tuple[int, str], FeatureSet] = {}
 
-    def __call__(self, denoiser: Denoiser, images: int) -> dict[str, Score]:
+    def __call__(self, denoiser: Denoiser, images: int) -> dict[str, MetricValue]:
         """Draw samples and compare them; metrics that fail are warned of and left out."""
-        scores: dict[str, Score] = {}
+        scores: dict[str, MetricValue] = {}
         try:
             samples = self._draw(denoiser)
         except FloatingPointError as error:
@@ -117,7 +117,7 @@ class TrainingQuality:
                 warnings.warn(f"no {name} at {images:,} images: {error}", stacklevel=2)
                 continue
             if math.isfinite(found.value):
-                scores[name] = Score(found.value, found.se, metric.larger_is_better)
+                scores[name] = MetricValue(found.value, found.se, metric.larger_is_better)
         return scores
 
     def _draw(self, denoiser: Denoiser) -> Tensor:

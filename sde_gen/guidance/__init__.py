@@ -2,7 +2,7 @@
 
 from sde_gen.guidance.autoguidance import Autoguidance
 from sde_gen.guidance.cfg import CFG
-from sde_gen.guidance.classifier import Classifier, ClassifierGuidance
+from sde_gen.guidance.classifier import ClassifierGuidance, TimeDependentClassifier
 from sde_gen.guidance.clip import Clip
 from sde_gen.guidance.composed_cfg import ComposedCFG
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
@@ -11,12 +11,12 @@ from sde_gen.guidance.requirements import Requirements
 __all__ = [
     "CFG",
     "Autoguidance",
-    "Classifier",
     "ClassifierGuidance",
     "Clip",
     "ComposedCFG",
     "DynamicThreshold",
     "Requirements",
+    "TimeDependentClassifier",
 ]
 
 

@@ -13,7 +13,7 @@ from sde_gen.guidance.requirements import Requirements
 from sde_gen.utils.broadcasting import broadcast_like
 
 
-class Classifier(Protocol):
+class TimeDependentClassifier(Protocol):
     """A classifier of noisy samples."""
 
     def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
@@ -50,7 +50,12 @@ class ClassifierGuidance(Denoiser):
     )
 
     def __init__(
-        self, *, denoiser: Denoiser, classifier: Classifier, scale: float = 1.0, pass_label: bool = False
+        self,
+        *,
+        denoiser: Denoiser,
+        classifier: TimeDependentClassifier,
+        scale: float = 1.0,
+        pass_label: bool = False,
     ) -> None:
         super().__init__()
         if not math.isfinite(scale):

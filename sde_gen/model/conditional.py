@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.embedding import Features
+from sde_gen.model.embedding import NoiseEmbedding
 from sde_gen.model.text.embedded import EmbeddedTokens
 from sde_gen.model.text.encoder import TextEncoder, TextFeatures, TextTransformer
 from sde_gen.model.transformer.layers import dense
@@ -152,7 +152,7 @@ class EmbeddedNetwork(ConditionalNetwork):
     :meth:`apply_blocks`.
     """
 
-    embedding: Features
+    embedding: NoiseEmbedding
     embed: nn.Module
 
     def forward(

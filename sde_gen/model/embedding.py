@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Features(Protocol):
+class NoiseEmbedding(Protocol):
     """Features of the noise label.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Training: trainer, train step, batch loader, optimizer, EMA, callbacks, metrics."""
 
-from sde_gen.training.callbacks import JSONL, Callback, Score
+from sde_gen.training.callbacks import JSONL, Callback, MetricValue
 from sde_gen.training.compile import Blocks, Compiler, Eager, Graphs
 from sde_gen.training.config import TrainingConfig
 from sde_gen.training.ema import EMA, EMAUpdater, HalfLifeEMA, WarmupEMA
@@ -33,11 +33,11 @@ __all__ = [
     "HalfLifeEMA",
     "LRSchedule",
     "LinearLR",
+    "MetricValue",
     "Metrics",
     "NonFiniteGuard",
     "Optimizer",
     "Precision",
-    "Score",
     "TensorBoard",
     "Trainer",
     "TrainingConfig",

@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 """Record of the log: numbers by name, or by name and bin."""
 
 
-class Score(NamedTuple):
+class MetricValue(NamedTuple):
     """A metric of samples.
 
     Arguments:
@@ -47,7 +47,7 @@ class Callback(Checked):
     def on_preview(self, denoiser: Any, images: int) -> None:
         """Save a preview of ``denoiser``, the model with EMA weights."""
 
-    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+    def on_metrics(self, scores: Mapping[str, MetricValue], images: int) -> None:
         """Metrics of samples were computed."""
 
     def on_checkpoint(self, path: Path, images: int) -> None:
@@ -83,7 +83,7 @@ class JSONL(Callback):
         with atomic.open_append(self.path) as file:
             file.write(json.dumps(record).encode() + b"\n")
 
-    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+    def on_metrics(self, scores: Mapping[str, MetricValue], images: int) -> None:
         """Append a line with the metrics of samples."""
         self.on_log({"images": images, "metrics": {name: score.plain() for name, score in scores.items()}})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from sde_gen.training.callbacks import Callback, Record, Score
+from sde_gen.training.callbacks import Callback, MetricValue, Record
 from sde_gen.utils import atomic
 
 LARGEST = 2**28
@@ -64,7 +64,7 @@ class CSV(Callback):
             with atomic.open_append(self.path) as file:
                 file.write(line.getvalue().encode())
 
-    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+    def on_metrics(self, scores: Mapping[str, MetricValue], images: int) -> None:
         """Append a line with the metrics of samples, if any."""
         if scores:
             self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
@@ -120,7 +120,7 @@ class TensorBoard(Callback):
             self.writer.add_scalar(tag, number, record["images"])
         self.writer.flush()
 
-    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+    def on_metrics(self, scores: Mapping[str, MetricValue], images: int) -> None:
         """Log the metrics of samples."""
         self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
 
@@ -166,7 +166,7 @@ class WandB(Callback):
         """Log every number."""
         self.run.log(flatten(record))
 
-    def on_metrics(self, scores: Mapping[str, Score], images: int) -> None:
+    def on_metrics(self, scores: Mapping[str, MetricValue], images: int) -> None:
         """Log the metrics of samples."""
         self.on_log({"images": images, "metrics": {name: score.value for name, score in scores.items()}})
 

@@ -22,7 +22,7 @@ from sde_gen.objective import Loss, Objective
 from sde_gen.training import nonfinite, optimizer, seeding
 from sde_gen.training.autotune import Chooser, FixedExecution
 from sde_gen.training.batch_loader import BatchLoader
-from sde_gen.training.callbacks import Callback, Score
+from sde_gen.training.callbacks import Callback, MetricValue
 from sde_gen.training.checkpoint_manager import CheckpointManager
 from sde_gen.training.compile import Compiler, Eager
 from sde_gen.training.config import TrainingConfig
@@ -88,7 +88,7 @@ class Trainer(Checked):
     folder: Path
     about: dict[str, Any]
     conditioning: Conditioning = Unconditional()  # noqa: RUF009, frozen and without fields
-    quality: Callable[[Any, int], Mapping[str, Score]] | None = None
+    quality: Callable[[Any, int], Mapping[str, MetricValue]] | None = None
     callbacks: Sequence[Callback] = ()
     stop: Callable[[], bool] = lambda: False
     strategy: Strategy = SingleProcess()  # noqa: RUF009, without state
@@ -320,17 +320,17 @@ class Trainer(Checked):
         }
         return full_model
 
-    def _measure(self) -> Mapping[str, Score]:
+    def _measure(self) -> Mapping[str, MetricValue]:
         """Compute metrics of samples in the first process, for all; a collective operation."""
         average = self.full_ema_model()
         assert self.quality is not None
         mine = dict(self.quality(average, self.images)) if self.strategy.rank == 0 else {}
-        scores: Mapping[str, Score] = self.strategy.all_gather_object(mine)[0]
+        scores: Mapping[str, MetricValue] = self.strategy.all_gather_object(mine)[0]
         if scores:
             self._notify(lambda callback: callback.on_metrics(scores, self.images))
         return scores
 
-    def _save(self, scores: Mapping[str, Score]) -> None:
+    def _save(self, scores: Mapping[str, MetricValue]) -> None:
         self._check_weights()
         path = self.checkpoints.save(
             Checkpoint(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sde_gen.model.adm.blocks import ADMBuilder, ADMStage
 from sde_gen.model.adm.level_resample import LevelResample
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
-from sde_gen.model.embedding import CosinePositional, Features
+from sde_gen.model.embedding import CosinePositional, NoiseEmbedding
 from sde_gen.model.norms import GCDGroups, GroupNormRule
 from sde_gen.model.unet.base import RANKS, check_shape, with_augmentation
 from sde_gen.model.unet.blocks import convolution_of, initialize, linear
@@ -73,7 +73,7 @@ class ADM(ConditionalNetwork):
         embedding_multiplier: int = 4,
         augmentations: int = 0,
         middle_attention: bool = True,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         resampler: Resampler | None = None,
         wide_heads: bool = False,
         up_heads: int | None = None,

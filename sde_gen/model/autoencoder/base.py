@@ -122,30 +122,3 @@ class Autoencoder(nn.Module, abc.ABC):
 def widened(x: Tensor) -> Tensor:
     """Return x in float32 or a wider dtype: the nats of latents need it under autocast too."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def check_levels(
-    shape: tuple[int, ...], channels: tuple[int, ...], blocks: int, attention_levels: tuple[int, ...]
-) -> None:
-    """Check the sizes of an autoencoder of images.
-
-    Raises:
-        ValueError: the sizes define no network.
-    """
-    if len(shape) != 3:
-        raise ValueError(f"shape={shape}: an autoencoder takes images (C, H, W)")
-    if not channels or min(channels) < 1 or blocks < 1:
-        raise ValueError(
-            f"channels={list(channels)}, blocks={blocks}: expected positive channels for every level, and at least one "
-            "block"
-        )
-    factor = 2 ** (len(channels) - 1)
-    if any(side % factor or side < factor for side in shape[1:]):
-        raise ValueError(
-            f"images of {shape[1]}x{shape[2]} do not halve {len(channels) - 1} times: sides must be multiples of "
-            f"{factor}; or give fewer channels than {list(channels)}"
-        )
-    if any(not 0 <= level < len(channels) for level in attention_levels):
-        raise ValueError(
-            f"attention_levels={list(attention_levels)}: there are levels 0 to {len(channels) - 1}"
-        )

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
-from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, widened
+from sde_gen.model.autoencoder.coder import CoderLayout, ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 
@@ -58,38 +58,26 @@ class DiscreteAutoencoder(Autoencoder):
         activation: Activation = SiLU(),  # noqa: B008 (frozen)
         family: LocationScale = Logistic(),  # noqa: B008 (frozen)
     ) -> None:
-        event, widths = tuple(shape), tuple(channels)
-        check_levels(event, widths, blocks, tuple(attention_levels))
+        event = tuple(shape)
+        layout = CoderLayout(
+            channels=tuple(channels),
+            blocks=blocks,
+            attention_levels=tuple(attention_levels),
+            middle_attention=middle_attention,
+            norms=norms,
+            activation=activation,
+        )
+        grid = layout.grid(event)
         if codes < 2 or code_channels < 1 or not temperature > 0:
             raise ValueError(
                 f"codes={codes}, code_channels={code_channels}, temperature={temperature}: expected at least two "
                 "codes, positive channels and a positive temperature"
             )
-        factor = 2 ** (len(widths) - 1)
-        grid = (event[1] // factor, event[2] // factor)
         super().__init__(shape=event, latent=(code_channels, *grid), noise=(codes, *grid), family=family)
         self.codes, self.temperature = codes, temperature
-        self.encoder = ImageEncoder(
-            inputs=event[0],
-            outputs=codes,
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.encoder = ImageEncoder(layout, inputs=event[0], outputs=codes)
         self.codebook = nn.Embedding(codes, code_channels)
-        self.decoder = ImageDecoder(
-            inputs=code_channels,
-            outputs=event[0],
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.decoder = ImageDecoder(layout, inputs=code_channels, outputs=event[0])
 
     def log_probs(self, x: Tensor) -> Tensor:
         """Return log q(k | x) with shape (B, K, h, w)."""

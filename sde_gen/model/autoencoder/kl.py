@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
-from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, widened
+from sde_gen.model.autoencoder.coder import CoderLayout, ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import convolution
@@ -62,12 +62,19 @@ class KLAutoencoder(Autoencoder):
         latent_scale: Sequence[float] | None = None,
         family: LocationScale = Logistic(),  # noqa: B008 (frozen)
     ) -> None:
-        event, widths = tuple(shape), tuple(channels)
-        check_levels(event, widths, blocks, tuple(attention_levels))
+        event = tuple(shape)
+        layout = CoderLayout(
+            channels=tuple(channels),
+            blocks=blocks,
+            attention_levels=tuple(attention_levels),
+            middle_attention=middle_attention,
+            norms=norms,
+            activation=activation,
+        )
+        grid = layout.grid(event)
         if latent_channels < 1:
             raise ValueError(f"latent_channels={latent_channels} must be at least 1")
-        factor = 2 ** (len(widths) - 1)
-        latent = (latent_channels, event[1] // factor, event[2] // factor)
+        latent = (latent_channels, *grid)
         super().__init__(
             shape=event,
             latent=latent,
@@ -77,30 +84,12 @@ class KLAutoencoder(Autoencoder):
             family=family,
         )
         moments = 2 * latent_channels
-        self.encoder = ImageEncoder(
-            inputs=event[0],
-            outputs=moments,
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.encoder = ImageEncoder(layout, inputs=event[0], outputs=moments)
         self.quant = convolution(moments, moments, 1) if quant_convolution else nn.Identity()
         self.post_quant = (
             convolution(latent_channels, latent_channels, 1) if post_quant_convolution else nn.Identity()
         )
-        self.decoder = ImageDecoder(
-            inputs=latent_channels,
-            outputs=event[0],
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.decoder = ImageDecoder(layout, inputs=latent_channels, outputs=event[0])
 
     def encode(self, x: Tensor) -> LatentPosterior:
         """Return q(z | x) of images with shape (B, C, H, W)."""

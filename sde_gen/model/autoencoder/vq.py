@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, check_levels, widened
-from sde_gen.model.autoencoder.coder import ImageDecoder, ImageEncoder
+from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, widened
+from sde_gen.model.autoencoder.coder import CoderLayout, ImageDecoder, ImageEncoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import convolution
@@ -64,48 +64,37 @@ class VQAutoencoder(Autoencoder):
         latent_scale: Sequence[float] | None = None,
         family: LocationScale = Logistic(),  # noqa: B008 (frozen)
     ) -> None:
-        event, widths = tuple(shape), tuple(channels)
-        check_levels(event, widths, blocks, tuple(attention_levels))
+        event = tuple(shape)
+        layout = CoderLayout(
+            channels=tuple(channels),
+            blocks=blocks,
+            attention_levels=tuple(attention_levels),
+            middle_attention=middle_attention,
+            norms=norms,
+            activation=activation,
+        )
+        grid = layout.grid(event)
         size = latent_channels if code_channels is None else code_channels
         if min(latent_channels, size) < 1 or codes < 2 or commitment < 0:
             raise ValueError(
                 f"latent_channels={latent_channels}, codes={codes}, code_channels={code_channels}, "
                 f"commitment={commitment}: expected positive channels, at least two codes and a weight from 0 on"
             )
-        factor = 2 ** (len(widths) - 1)
         super().__init__(
             shape=event,
-            latent=(size, event[1] // factor, event[2] // factor),
+            latent=(size, *grid),
             noise=(),
             latent_shift=latent_shift,
             latent_scale=latent_scale,
             family=family,
         )
         self.codes, self.commitment = codes, commitment
-        self.encoder = ImageEncoder(
-            inputs=event[0],
-            outputs=latent_channels,
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.encoder = ImageEncoder(layout, inputs=event[0], outputs=latent_channels)
         self.quant = convolution(latent_channels, size, 1)
         self.codebook = nn.Embedding(codes, size)
         nn.init.uniform_(self.codebook.weight, -1 / codes, 1 / codes)
         self.post_quant = convolution(size, latent_channels, 1)
-        self.decoder = ImageDecoder(
-            inputs=latent_channels,
-            outputs=event[0],
-            channels=widths,
-            blocks=blocks,
-            attention_levels=attention_levels,
-            middle_attention=middle_attention,
-            norms=norms,
-            activation=activation,
-        )
+        self.decoder = ImageDecoder(layout, inputs=latent_channels, outputs=event[0])
 
     def encode(self, x: Tensor) -> LatentPosterior:
         """Return the latents z_e before the quantization, with a standard deviation of 0."""

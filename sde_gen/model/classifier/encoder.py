@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from sde_gen.model.embedding import Positional
 from sde_gen.model.norms import norm
 from sde_gen.model.unet.base import check_shape
-from sde_gen.model.unet.blocks import Attention, DownBlock, IgnoreEmbedding, ResBlock, convolution, linear
+from sde_gen.model.unet.blocks import (
+    AttentionBlock,
+    DownBlock,
+    IgnoreEmbedding,
+    ResBlock,
+    convolution,
+    linear,
+)
 from sde_gen.model.unet.resample import Box
 
 
@@ -59,7 +66,7 @@ class Encoder(nn.Module):
                 self.path.append(ResBlock(channels, outward, **options))
                 channels = outward
                 if level in attention_levels:
-                    self.path.append(IgnoreEmbedding(Attention(channels, scale=options["scale"])))
+                    self.path.append(IgnoreEmbedding(AttentionBlock(channels, scale=options["scale"])))
         self.norm = norm(channels)
         self.out = linear(channels, num_classes)
 

@@ -88,7 +88,7 @@ class Attention(nn.Module):
         return self.norm_query(query), self.norm_key(key), value
 
 
-class MLP(nn.Sequential):
+class TransformerMLP(nn.Sequential):
     """Two dense layers with an activation in between.
 
     Arguments:
@@ -142,7 +142,7 @@ class TransformerBlock(nn.Module):
         self.norm_attention = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = MLP(width, 4 * width)
+        self.mlp = TransformerMLP(width, 4 * width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Apply the block to x (B, N, width), of which only those in the mask (B, N) are attended to."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions, EmbeddedNetwork
-from sde_gen.model.embedding import CosinePositional, Features
+from sde_gen.model.embedding import CosinePositional, NoiseEmbedding
 from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.transformer.modulated import EPS, DiTBlock, Modulation, modulated, norm
 from sde_gen.model.transformer.patches import Patches, sincos
@@ -41,7 +41,7 @@ class PatchTransformer(ConditionalNetwork):
         bottleneck: int | None,
         num_classes: int,
         outputs: int,
-        embedding: Features | None,
+        embedding: NoiseEmbedding | None,
         inputs: Conditions,
         stored_positions: bool = False,
     ) -> None:
@@ -120,7 +120,7 @@ class DiT(PatchTransformer, EmbeddedNetwork):
         bottleneck: int | None = None,
         num_classes: int = 0,
         outputs: int = 1,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         inputs: Conditions = NO_CONDITIONS,
         activation: Activation | None = None,
         eps: float = EPS,

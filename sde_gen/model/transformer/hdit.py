@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions, check_image_shape
 from sde_gen.model.embedding import Fourier, VectorFourier
 from sde_gen.model.transformer.attention import AttentionPattern, GlobalAttention, NeighborhoodAttention
-from sde_gen.model.transformer.layers import CosineAttention, Layer, Mapping, RMSNorm, dense
+from sde_gen.model.transformer.layers import CosineAttention, Layer, MappingNetwork, RMSNorm, dense
 from sde_gen.model.transformer.rotary import Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.transformer.tokens import TokenMerge, TokenSplit, TokenSplitWithSkip
 
@@ -161,7 +161,7 @@ class HDiT(ConditionalNetwork):
             else None
         )
         self.condition = dense(conditions, features) if conditions else None
-        self.mapping = Mapping(features, mapping_depth, mapping_hidden, mapping_dropout)
+        self.mapping = MappingNetwork(features, mapping_depth, mapping_hidden, mapping_dropout)
         self.cond_sizes = {"augment": augmentations, "condition": conditions}
         rows, columns = shape[1] // patch[0], shape[2] // patch[1]
         grids = [TokenGrid(rows >> level, columns >> level, aspect) for level in range(len(levels))]

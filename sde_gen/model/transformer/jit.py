@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.conditional import NO_CONDITIONS, Conditions
-from sde_gen.model.embedding import Features
+from sde_gen.model.embedding import NoiseEmbedding
 from sde_gen.model.transformer.blocks import attend
 from sde_gen.model.transformer.dit import PatchTransformer, check_depth
 from sde_gen.model.transformer.layers import RMSNorm
@@ -62,7 +62,7 @@ class JiT(PatchTransformer):
         class_start: int = 1,
         num_classes: int = 0,
         outputs: int = 1,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         inputs: Conditions = NO_CONDITIONS,
         stored_positions: bool = False,
     ) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.conditional import NO_CONDITIONS
-from sde_gen.model.embedding import Features
+from sde_gen.model.embedding import NoiseEmbedding
 from sde_gen.model.transformer.dit import PatchTransformer, check_depth
 from sde_gen.model.transformer.modulated import JointBlock
 from sde_gen.model.unet.condition_inputs import two_layers
@@ -55,7 +55,7 @@ class JointTransformer(PatchTransformer):
         qk_norm: bool = False,
         second: Sequence[int] = (),
         outputs: int = 1,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         stored_positions: bool = False,
     ) -> None:
         super().__init__(

@@ -154,7 +154,7 @@ class Layer(nn.Module):
         return out
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """Mapping network: feed-forward layers between two normalizations.
 
     Source: Karras et al., 2019, arXiv:1812.04948, section 2; with these layers: Crowson et al., 2024, arXiv:2401.11605.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
-from sde_gen.model.embedding import Features
+from sde_gen.model.embedding import NoiseEmbedding
 from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.transformer.dit import PatchTransformer, check_depth
 from sde_gen.model.transformer.modulated import DiTBlock, JointBlock
@@ -51,7 +51,7 @@ class MMDiT(PatchTransformer, EmbeddedNetwork):
         bottleneck: int | None = None,
         num_classes: int = 0,
         outputs: int = 1,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__(

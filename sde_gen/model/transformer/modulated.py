@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation
-from sde_gen.model.transformer.blocks import MLP, Attention, attend
+from sde_gen.model.transformer.blocks import Attention, TransformerMLP, attend
 from sde_gen.model.transformer.layers import RMSNorm
 from sde_gen.model.unet.blocks import linear
 
@@ -72,7 +72,7 @@ class DiTBlock(nn.Module):
         self.norm_attention = norm(width)
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.norm_mlp = norm(width, eps)
-        self.mlp = MLP(width, hidden, activation=activation)
+        self.mlp = TransformerMLP(width, hidden, activation=activation)
 
     def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
         """Apply the block to x (B, N, width), of which only those in the mask (B, N) are attended to."""
@@ -101,7 +101,7 @@ class JointStream(nn.Module):
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.second = Attention(width, heads, qk_norm=qk_norm) if second else None
         self.norm_mlp = norm(width)
-        self.mlp = MLP(width, hidden)
+        self.mlp = TransformerMLP(width, hidden)
 
     def heads_of(self, x: Tensor, vectors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each with shape (B, heads, N, head)."""

@@ -99,7 +99,7 @@ class SpreadRotation(Rotation):
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
         """Build the rotary embedding of the heads."""
-        return _Spread(heads, _part(head, 8), grid)
+        return _SpreadRotary(heads, _part(head, 8), grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class LearnedRotation(Rotation):
 
     def __call__(self, heads: int, head: int, grid: TokenGrid) -> Rotary:
         """Build the rotary embedding of the heads."""
-        return _Learned(heads, _part(head, 4), grid)
+        return _LearnedRotary(heads, _part(head, 4), grid)
 
 
 def _part(head: int, share: int) -> int:
@@ -120,7 +120,7 @@ def _part(head: int, share: int) -> int:
     return head // share
 
 
-class _Spread(Rotary):
+class _SpreadRotary(Rotary):
     frequencies: Tensor
 
     def __init__(self, heads: int, count: int, grid: TokenGrid) -> None:
@@ -135,7 +135,7 @@ class _Spread(Rotary):
         return torch.stack([self.frequencies, self.frequencies])
 
 
-class _Learned(Rotary):
+class _LearnedRotary(Rotary):
     def __init__(self, heads: int, count: int, grid: TokenGrid) -> None:
         super().__init__(grid)
         line = torch.linspace(math.log(math.pi), math.log(5 * math.pi), count).expand(heads, count)

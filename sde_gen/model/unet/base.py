@@ -12,7 +12,7 @@ from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
 from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
-from sde_gen.model.unet.blocks import Attention, ResBlock, convolution_of, linear
+from sde_gen.model.unet.blocks import AttentionBlock, ResBlock, convolution_of, linear
 from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Resampler
 
@@ -91,7 +91,7 @@ class UNet(ConditionalNetwork):
         def attend(level: int, channels: int) -> nn.Module:
             if level not in attention_levels:
                 return nn.Identity()
-            return Attention(channels, scale=scale, normalize=norms.attention(channels), rank=rank)
+            return AttentionBlock(channels, scale=scale, normalize=norms.attention(channels), rank=rank)
 
         def block(inward: int, outward: int, norm_in: nn.GroupNorm | None = None) -> ResBlock:
             return ResBlock(inward, outward, norm_in=norm_in, rank=rank, **options)
@@ -115,7 +115,9 @@ class UNet(ConditionalNetwork):
                 skips.append(channels)
 
         self.middle_in = block(channels, channels)
-        self.middle_attention = Attention(channels, scale=scale, normalize=norms.block(channels), rank=rank)
+        self.middle_attention = AttentionBlock(
+            channels, scale=scale, normalize=norms.block(channels), rank=rank
+        )
         self.middle_out = block(channels, channels)
 
         self.up_blocks, self.up_attention, self.ascend = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

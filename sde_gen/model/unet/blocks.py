@@ -172,7 +172,7 @@ class IgnoreEmbedding(nn.Module):
         return out
 
 
-class Attention(nn.Module):
+class AttentionBlock(nn.Module):
     """Self-attention over the pixels.
 
     Source: Ho et al., 2020, arXiv:2006.11239, appendix B; several heads: Vaswani et al., 2017, arXiv:1706.03762.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, ActivationLayer
-from sde_gen.model.embedding import Features
+from sde_gen.model.embedding import NoiseEmbedding
 from sde_gen.model.transformer.blocks import attend
 
 
@@ -84,7 +84,7 @@ class VectorAndNumbers:
     """
 
     inputs: int
-    sinusoids: Features
+    sinusoids: NoiseEmbedding
 
     def __post_init__(self) -> None:
         if self.inputs <= self.sinusoids.features:
@@ -116,7 +116,7 @@ class ConditionInputs:
     """
 
     classes: int = 0
-    level: Features | None = None
+    level: NoiseEmbedding | None = None
     class_vector: VectorInput | None = None
     added_vector: VectorAndNumbers | None = None
     pooling_heads: int = 0
@@ -228,7 +228,7 @@ class NumberedVector(nn.Module):
         features: features of the result.
     """
 
-    def __init__(self, inputs: int, sinusoids: Features, features: int) -> None:
+    def __init__(self, inputs: int, sinusoids: NoiseEmbedding, features: int) -> None:
         super().__init__()
         self.inputs, self.sinusoids = inputs, sinusoids
         self.dense = two_layers(inputs, features, F.silu)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, ActivationLayer
-from sde_gen.model.embedding import CosinePositional, Features
+from sde_gen.model.embedding import CosinePositional, NoiseEmbedding
 from sde_gen.model.norms import FixedGroups
 from sde_gen.model.unet.blocks import convolution
 from sde_gen.model.unet.condition_inputs import ConditionInputs, InputEmbedding
@@ -114,7 +114,7 @@ class ConditionedEncoder(nn.Module):
         middle: ConditionedLevel | None = None,
         image: int = 0,
         features: int | None = None,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         conditions: ConditionInputs = ConditionInputs(),  # noqa: B008 (frozen)
         text: Sequence[int] = (),
         modulated: bool = False,

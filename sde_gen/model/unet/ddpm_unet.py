@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample
 from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
-from sde_gen.model.embedding import Features, Positional
+from sde_gen.model.embedding import NoiseEmbedding, Positional
 from sde_gen.model.norms import FixedGroups, GroupNormRule
 from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.base import RANKS, check_shape
-from sde_gen.model.unet.blocks import Attention, IgnoreEmbedding, ResBlock, convolution_of, linear
+from sde_gen.model.unet.blocks import AttentionBlock, IgnoreEmbedding, ResBlock, convolution_of, linear
 from sde_gen.model.unet.resample import Box, Resampler
 from sde_gen.model.unet.stages import apply_stages, decoder_stages, encoder_stages
 
@@ -57,7 +57,7 @@ class DDPMUNet(EmbeddedNetwork):
         num_classes: int = 0,
         outputs: int = 1,
         middle_attention: bool = True,
-        embedding: Features | None = None,
+        embedding: NoiseEmbedding | None = None,
         change: LevelResample = ConvResample(),  # noqa: B008 (frozen)
         resampler: Resampler | None = None,
         norms: GroupNormRule = FixedGroups(groups=8),  # noqa: B008 (frozen)
@@ -77,7 +77,7 @@ class DDPMUNet(EmbeddedNetwork):
         def attention(channels: int, normalize: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)
             return IgnoreEmbedding(
-                Attention(channels, scale=1.0, heads=heads, normalize=normalize, rank=rank)
+                AttentionBlock(channels, scale=1.0, heads=heads, normalize=normalize, rank=rank)
             )
 
         def block(inward: int, outward: int, norm_in: nn.GroupNorm | None = None) -> ResBlock:

@@ -91,20 +91,22 @@ class UNetCross(EmbeddedNetwork):
         self.stem = convolution_of(rank, shape[0] + inputs.image, width)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for stage in encoder_stages(width, widths, blocks):
-            self.down.append(Stage(block(stage.inputs, stage.outputs), attention(stage.level, stage.outputs)))
+            self.down.append(
+                CrossAttentionStage(block(stage.inputs, stage.outputs), attention(stage.level, stage.outputs))
+            )
             if stage.last and stage.level < len(widths) - 1:
-                self.down.append(Stage(Down(rank, stage.outputs)))
+                self.down.append(CrossAttentionStage(Down(rank, stage.outputs)))
         coarsest, channels = len(widths) - 1, widths[-1]
         self.middle = nn.ModuleList(
             [
-                Stage(block(channels, channels), attention(coarsest, channels)),
-                Stage(block(channels, channels)),
+                CrossAttentionStage(block(channels, channels), attention(coarsest, channels)),
+                CrossAttentionStage(block(channels, channels)),
             ]
         )
         for stage in decoder_stages(width, widths, blocks):
             finer = Up(rank, stage.outputs) if stage.last and stage.level else None
             joined = block(stage.inputs, stage.outputs)
-            self.up.append(Stage(joined, attention(stage.level, stage.outputs), finer))
+            self.up.append(CrossAttentionStage(joined, attention(stage.level, stage.outputs), finer))
         self.norm = norms.block(widths[0])
         self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
@@ -143,7 +145,7 @@ class Up(nn.Module):
         return out
 
 
-class Stage(nn.Module):
+class CrossAttentionStage(nn.Module):
     """A residual block or a change of resolution, then transformer blocks, then a change of resolution.
 
     Arguments:

@@ -6,7 +6,7 @@ import torch
 from sde_gen.model import MLP, DDPMpp, NCSNpp
 from sde_gen.model.embedding import InputFeatures, LearnedEmbedding
 from sde_gen.model.norms import FixedGroupsExceptMiddle, norm
-from sde_gen.model.unet.blocks import Attention, Dropout, ResBlock
+from sde_gen.model.unet.blocks import AttentionBlock, Dropout, ResBlock
 from sde_gen.model.unet.resample import FIR, Box, MirroredFIR
 from tests.contract.test_model import build
 
@@ -81,7 +81,7 @@ def test_blocks_start_as_their_skip():
     x, embedding = draw(2, 8, 4, 4), draw(2, 16)
     block = ResBlock(8, 8, embedding=16, dropout=0.0, scale=0.5).double()
     torch.testing.assert_close(block(x, embedding), x / 2)
-    torch.testing.assert_close(Attention(8, scale=0.5).double()(x), x / 2)
+    torch.testing.assert_close(AttentionBlock(8, scale=0.5).double()(x), x / 2)
 
 
 def test_box_convolution_starts_at_the_first_pixel():

@@ -9,7 +9,7 @@ from sde_gen.model import NCSNpp
 from sde_gen.model.adm.level_resample import ConvResample, PlainResample, ResBlockResample
 from sde_gen.model.embedding import Fourier, Positional
 from sde_gen.model.unet.base import UNet
-from sde_gen.model.unet.blocks import Attention
+from sde_gen.model.unet.blocks import AttentionBlock
 from sde_gen.model.unet.progressive import (
     JoinedInput,
     NoInput,
@@ -121,7 +121,7 @@ def test_box_convolution_starts_at_the_first_pixel():
 def test_attention_is_that_of_torch():
     """With more channels than pixels, and one head."""
     torch.manual_seed(0)
-    layer = Attention(16, scale=1.0).double()
+    layer = AttentionBlock(16, scale=1.0).double()
     for parameter in layer.parameters():
         parameter.data.normal_()
     x = torch.randn(2, 16, 3, 2).double()

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from sde_gen.training import CSV, Score, TensorBoard, WandB
+from sde_gen.training import CSV, MetricValue, TensorBoard, WandB
 
 
 def rows(path):
@@ -33,7 +33,7 @@ def test_csv_has_the_metrics_of_samples(tmp_path):
     log = CSV(tmp_path / "log.csv")
     log.on_train_start(0, 100)
     log.on_log({"images": 10, "loss": 0.5})
-    log.on_metrics({"fid": Score(7.5, 0.5, False)}, 20)
+    log.on_metrics({"fid": MetricValue(7.5, 0.5, False)}, 20)
     log.on_metrics({}, 30)
     assert [(row["images"], row["loss"], row["metrics/fid"]) for row in rows(log.path)] == [
         ("10", "0.5", ""),
