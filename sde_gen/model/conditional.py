@@ -169,7 +169,7 @@ class EmbeddedNetwork(ConditionalNetwork):
         """Apply the network.
 
         Arguments:
-            x: events with shape (B, C, *sides).
+            x: events with shape (B, C, *sides), for a network of vectors (B, d).
             c_noise: noise labels with shape (B,).
             label: classes with shape (B,); None stands for the null class.
             vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
@@ -178,20 +178,27 @@ class EmbeddedNetwork(ConditionalNetwork):
             image: condition images with shape (B, inputs.image, *sides).
 
         Returns:
-            (B, outputs * C, *sides).
+            (B, outputs * C, *sides), or (B, d).
         """
         text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(
             self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
         )
-        return self.apply_blocks(self.with_image(x, image), F.silu(embedding), text)
+        return self.apply_blocks(x, image, self.activate(embedding), text)
 
-    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+    def activate(self, embedding: Tensor) -> Tensor:
+        """Apply the function between the embedding (B, features) and the blocks: SiLU."""
+        return F.silu(embedding)
+
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
+    ) -> Tensor:
         """Apply all but the embeddings.
 
         Arguments:
-            x: events and condition images with shape (B, C + inputs.image, *sides).
-            embedding: embedding of noise label and conditions with shape (B, features), after SiLU.
+            x: events with shape (B, C, *sides).
+            image: condition images with shape (B, inputs.image, *sides); None stands for zeros, or there are none.
+            embedding: embedding of noise label and conditions with shape (B, features), after :meth:`activate`.
             text: features of the texts; None for a network without texts.
 
         Returns:
@@ -225,6 +232,18 @@ def check_image_shape(network: str, shape: Sequence[int]) -> None:
     if len(shape) != 3:
         others = "mlp" if len(shape) < 2 else "unet_cross or another of one to three axes, such as ncsnpp"
         raise ValueError(f"shape={tuple(shape)}: {network} takes images (C, H, W) alone; use model={others}")
+
+
+def check_vector_shape(network: str, shape: Sequence[int], conditions: Conditions) -> None:
+    """Check the shape of the events of a network of vectors, and that it has no condition image.
+
+    Raises:
+        ValueError: the shape is not (d,), or the conditions have an image.
+    """
+    if len(shape) != 1:
+        raise ValueError(f"shape={tuple(shape)}: {network} takes vectors (d,); for images use model=ncsnpp")
+    if conditions.image:
+        raise ValueError("a vector has no image beside it as condition; use conditioning=vector")
 
 
 def reject_label(label: Tensor | None) -> None:

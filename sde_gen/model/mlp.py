@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork, check_vector_shape
 from sde_gen.model.embedding import Fourier
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.blocks import linear
 
 
-class MLP(ConditionalNetwork):
+class MLP(EmbeddedNetwork):
     """A residual multi-layer perceptron with a noise embedding in every block.
 
     Arguments:
@@ -36,50 +37,29 @@ class MLP(ConditionalNetwork):
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
-        if len(shape) != 1:
-            raise ValueError(f"shape={tuple(shape)}: the MLP takes vectors (d,); for images use model=ncsnpp")
+        check_vector_shape("the MLP", shape, inputs)
         if width < 1 or depth < 1 or num_classes < 0:
             raise ValueError(
                 f"width={width}, depth={depth}, num_classes={num_classes}: expected positive, positive, not negative"
             )
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
         self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
-        if inputs.image:
-            raise ValueError("a vector has no image beside it as condition; use conditioning=vector")
         self.add_conditions(width, num_classes, inputs)
         self.stem = linear(shape[0], width)
         self.inner = nn.ModuleList(linear(width, width) for _ in range(depth))
         self.outer = nn.ModuleList(linear(width, width) for _ in range(depth))
         self.head = linear(width, shape[0], zero=True)
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        mask: Tensor | None = None,
+    def activate(self, embedding: Tensor) -> Tensor:
+        """Return the embedding itself, which the blocks add before their activation."""
+        return embedding
+
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
     ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: vectors with shape (B, d).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros.
-            tokens: texts with shape (B, L), padded with zeros; None stands for zeros.
-            mask: which of embedded tokens (B, L, inputs.features) are no padding, with shape (B, L); None: all.
-
-        Returns:
-            (B, d).
-        """
-        text = self.encode_text(tokens, mask, x)
-        embedding = self.embed_conditions(
-            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
-        )
-        h = self.stem(x)
+        """Apply stem, residual blocks and head."""
+        del text
+        h = self.stem(self.with_image(x, image))
         for inner, outer in zip(self.inner, self.outer, strict=True):
             h = h + outer(F.silu(inner(F.silu(h)) + embedding))
         out: Tensor = self.head(F.silu(h))

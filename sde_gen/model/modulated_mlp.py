@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork, check_vector_shape
 from sde_gen.model.embedding import Fourier
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.blocks import linear
 
 
@@ -37,7 +38,7 @@ class ModulatedBlock(nn.Module):
         return out
 
 
-class ModulatedMLP(ConditionalNetwork):
+class ModulatedMLP(EmbeddedNetwork):
     """A residual multi-layer perceptron, every block modulated by noise label and conditions.
 
     Noise label and conditions are mixed by a small network first, so the modulation is no sum of functions of each:
@@ -68,17 +69,12 @@ class ModulatedMLP(ConditionalNetwork):
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
-        if len(shape) != 1:
-            raise ValueError(
-                f"shape={tuple(shape)}: the modulated MLP takes vectors (d,); for images use model=ncsnpp"
-            )
+        check_vector_shape("the modulated MLP", shape, inputs)
         if width < 1 or depth < 1 or num_classes < 0 or not 0 <= dropout < 1:
             raise ValueError(
                 f"width={width}, depth={depth}, num_classes={num_classes}, dropout={dropout}: expected positive, "
                 "positive, not negative, in [0, 1)"
             )
-        if inputs.image:
-            raise ValueError("a vector has no image beside it as condition; use conditioning=vector")
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
         self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
         self.add_conditions(width, num_classes, inputs)
@@ -89,34 +85,17 @@ class ModulatedMLP(ConditionalNetwork):
         self.head_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.head = linear(width, shape[0], zero=True)
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        mask: Tensor | None = None,
+    def activate(self, embedding: Tensor) -> Tensor:
+        """Mix noise label and conditions by dense layers."""
+        out: Tensor = self.mix(embedding)
+        return out
+
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
     ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: vectors with shape (B, d).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros.
-            tokens: texts with shape (B, L), padded with zeros; None stands for zeros.
-            mask: which of embedded tokens (B, L, inputs.features) are no padding, with shape (B, L); None: all.
-
-        Returns:
-            (B, d).
-        """
-        text = self.encode_text(tokens, mask, x)
-        embedding = self.mix(
-            self.embed_conditions(self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text)
-        )
-        h = self.stem(x)
+        """Apply stem, modulated blocks and head."""
+        del text
+        h = self.stem(self.with_image(x, image))
         for block in self.blocks:
             h = block(h, embedding)
         shift, scale = self.head_modulation(embedding).chunk(2, dim=1)

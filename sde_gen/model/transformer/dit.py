@@ -143,9 +143,11 @@ class DiT(PatchTransformer, EmbeddedNetwork):
             for _ in range(depth)
         )
 
-    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
+    ) -> Tensor:
         """Attend to the tokens of sample and text together, and return those of the sample as an event."""
-        h, mask = self.tokens_of(x), None
+        h, mask = self.tokens_of(self.with_image(x, image)), None
         count = h.shape[1]
         if text is not None:
             mask = torch.cat([text.mask.new_ones(len(x), count), text.mask], 1)

@@ -73,9 +73,11 @@ class MMDiT(PatchTransformer, EmbeddedNetwork):
             else:
                 self.blocks.append(DiTBlock(width, heads, units, qk_norm=qk_norm))
 
-    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
+    ) -> Tensor:
         """Attend to the tokens of sample and text by separate weights, and return those of the sample as an event."""
-        h = self.tokens_of(x)
+        h = self.tokens_of(self.with_image(x, image))
         if text is not None:
             mask = torch.cat([text.mask.new_ones(h.shape[:2]), text.mask], 1)
             words = text.tokens.to(h.dtype)

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, ActivationLayer
 from sde_gen.model.adm.level_resample import LevelResample, ResBlockResample
-from sde_gen.model.conditional import NO_CONDITIONS, ConditionalNetwork, Conditions
+from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork
 from sde_gen.model.embedding import Fourier, InputFeatures, Positional
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
+from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.blocks import AttentionBlock, ResBlock, convolution_of, linear
 from sde_gen.model.unet.progressive import ProgressiveInput, ProgressiveOutput
 from sde_gen.model.unet.resample import Resampler
 
 
-class UNet(ConditionalNetwork):
+class UNet(EmbeddedNetwork):
     """A U-Net of residual and attention blocks, conditioned on a noise label and optionally on a class.
 
     Source: Song et al., 2021, arXiv:2011.13456, appendix H.
@@ -133,38 +134,15 @@ class UNet(ConditionalNetwork):
         self.output = progressive_output(image, widths[::-1], resampler, scale, norms, activation)
         self.blocks = blocks
 
-    def forward(
-        self,
-        x: Tensor,
-        c_noise: Tensor,
-        *,
-        label: Tensor | None = None,
-        vector: Tensor | None = None,
-        tokens: Tensor | None = None,
-        mask: Tensor | None = None,
-        image: Tensor | None = None,
+    def activate(self, embedding: Tensor) -> Tensor:
+        """Apply the activation of the blocks."""
+        return self.activation(embedding)
+
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
     ) -> Tensor:
-        """Apply the network.
-
-        Arguments:
-            x: events with shape (B, C, *sides).
-            c_noise: noise labels with shape (B,).
-            label: classes with shape (B,); None stands for the null class.
-            vector: vectors with shape (B, V); None stands for zeros, as in all of the following.
-            tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
-            mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
-            image: condition images with shape (B, inputs.image, *sides).
-
-        Returns:
-            Events with the shape of x.
-        """
-        text = self.encode_text(tokens, mask, x)
-        embedding = self.embed_conditions(
-            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
-        )
-        return self._apply_blocks(x, self.activation(embedding), image)
-
-    def _apply_blocks(self, x: Tensor, embedding: Tensor, image: Tensor | None) -> Tensor:
+        """Apply encoder and decoder; the text is part of the embedding."""
+        del text
         h = self.stem(self.with_image(self.features(x), image))
         pyramid, skips = x, [h]
         for level in range(len(self.descend) + 1):

@@ -109,10 +109,12 @@ class DDPMUNet(EmbeddedNetwork):
         self.norm = norms.block(widths[0])
         self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
-    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
+    ) -> Tensor:
         """Apply encoder and decoder; the text is part of the embedding."""
         del text
-        h = apply_stages(self.stem(x), self.down, self.middle, self.up, embedding)
+        h = apply_stages(self.stem(self.with_image(x, image)), self.down, self.middle, self.up, embedding)
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 

@@ -121,7 +121,7 @@ class SongUNet(UNet):
         features = with_augmentation(features, self.augmentation, augment)
         text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(self.embed(features), vector=vector, text=text)
-        return self._apply_blocks(x, self.activation(embedding), image)
+        return self.apply_blocks(x, image, self.activate(embedding), text)
 
     def _classes(self, label: Tensor | None, like: Tensor) -> Tensor:
         """A dense layer of unit vectors, longer the more classes there are, so that its inputs have unit variance."""

@@ -110,9 +110,13 @@ class UNetCross(EmbeddedNetwork):
         self.norm = norms.block(widths[0])
         self.out = convolution_of(rank, widths[0], outputs * shape[0], zero=True)
 
-    def apply_blocks(self, x: Tensor, embedding: Tensor, text: TextFeatures | None) -> Tensor:
+    def apply_blocks(
+        self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
+    ) -> Tensor:
         """Apply encoder and decoder, whose pixels attend to the text."""
-        h = apply_stages(self.stem(x), self.down, self.middle, self.up, embedding, text)
+        h = apply_stages(
+            self.stem(self.with_image(x, image)), self.down, self.middle, self.up, embedding, text
+        )
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 
