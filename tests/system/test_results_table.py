@@ -134,3 +134,41 @@ def test_rows_are_made_once_and_the_tables_hold_all(
     assert "1.00 +- 0.12" in lines[-1]
     assert len({line.count("|") for line in lines}) == 1
     assert lines[-1] in capsys.readouterr().out
+
+
+def test_a_killed_training_of_this_package_continues_with_the_same_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainings that take a second to start and 10 ms an image, of which the long one is killed once."""
+    used, given = 0.0, list[dict[str, str]]()
+
+    def run(words: list[str], **_: object) -> None:
+        nonlocal used
+        one = dict(word.split("=", 1) for word in words if "=" in word)
+        given.append(one)
+        images, saved = int(one["engine.images"]), Path(one["run"]) / "checkpoints" / "1500"
+        used += 1 + 0.01 * (images - 1500 * saved.exists())
+        if images > 1024 and not saved.exists():
+            saved.mkdir(parents=True)
+            raise subprocess.CalledProcessError(-9, words)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(results.resource, "getrusage", lambda _: SimpleNamespace(ru_utime=used, ru_stime=0.0))
+    with pytest.raises(subprocess.CalledProcessError):
+        results.train_ours(tmp_path, 0.5)
+    assert [int(one["engine.images"]) for one in given] == [256, 1024, 2900], "half a minute"
+    found = results.train_ours(tmp_path, 0.5)
+    assert [int(one["engine.images"]) for one in given[3:]] == [2900], "the speed is not measured again"
+    assert given[3] == given[2]
+    assert found["images"] == 2900
+    assert found["resumed_at"] == 1500
+    assert found["cpu_seconds"] == pytest.approx(15 * 2900 / 1400)
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "run"}
+
+
+def test_rows_of_one_data_set_have_as_many_samples_and_a_ceiling() -> None:
+    sizes = SimpleNamespace(reference=10_000, images=256, samples=1000, out=Path())
+    judge = results.judge_of(Digits().load(), sizes)
+    assert (judge.samples, judge.reference, judge.images) == (300, 1497, 256)
+    assert {data for data, _, _ in results.BASELINES.values()} == {"fashion_mnist", "digits"}
+    assert len({(data, what) for data, _, what in results.BASELINES.values()}) == 4
