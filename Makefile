@@ -89,7 +89,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.train_step --rounds 4 --steps 1 --out $(BENCH)
 	$(BIN)/python -m benchmarks.sample_overhead --rounds 3 --batches 16 --out $(BENCH)
 	$(BIN)/python -m benchmarks.likelihood_cost --rounds 3 --batch 8 --out $(BENCH)
-	$(BIN)/python -m benchmarks.solver_overhead --steps 20 --rounds 3 --out $(BENCH)
+	$(BIN)/python -m benchmarks.solver_overhead --rounds 20 --out $(BENCH)
 	$(BIN)/python benchmarks/scaling.py --rounds 1 --steps 4 --out $(BENCH)
 
 clean:

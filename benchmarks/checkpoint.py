@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 def data() -> Splits:
-    """A few random images."""
+    """Return random images."""
     values = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
     images = Dataset(values=values, labels=None, levels=256, classes=0)
     return Splits(train=images, test=images)
@@ -107,8 +107,8 @@ def work(kind: str, device: str, width: int) -> None:
             print("ROW " + json.dumps(row))
 
 
-def is_distributed(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
-    """What one torchrun found."""
+def run_distributed(kind: str, processes: int, arguments: argparse.Namespace) -> Row:
+    """Return the row that processes under torchrun print."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [
         "-m",
@@ -147,7 +147,7 @@ def main() -> None:
     found: dict[tuple[str, int], list[Row]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):
         for kind in kinds:
-            found[kind].append(is_distributed(*kind, arguments))
+            found[kind].append(run_distributed(*kind, arguments))
     rows = [
         {
             "team": team,

@@ -35,7 +35,7 @@ class Attention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
+        """Apply attention over the pixels."""
         query, key, value = self.mix(self.norm(x)).flatten(2).chunk(3, 1)
         weight = torch.softmax(query.mT @ key * query.shape[1] ** -0.5, 2)
         return x + self.out((value @ weight.mT).view_as(x))

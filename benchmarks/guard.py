@@ -64,7 +64,7 @@ class Work(TorchDispatchMode):
         self.operators = self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count and do it."""
+        """Count an operator and its bytes, and run it."""
         out = func(*args, **(kwargs or {}))
         known = {_place(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         made = [x for x in tree_leaves(out) if isinstance(x, Tensor) and _place(x) not in known]

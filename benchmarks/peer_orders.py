@@ -50,7 +50,7 @@ def order(method: Method, path: Track) -> tuple[float | None, str]:
 
 
 def main() -> None:
-    """Measure all."""
+    """Measure the orders of all solvers and print them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()

@@ -68,21 +68,21 @@ PATHS = {
 
 
 class Exact(Denoiser):
-    """Our interface to a model in z and r."""
+    """A denoiser that calls a model of z = x / alpha and r = sigma / alpha."""
 
     def __init__(self, sde: SDE, model: Model) -> None:
         super().__init__()
         self.sde, self.model = sde, model
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Predict in x."""
+        """Return the prediction of the model of z and r."""
         del cond
         alpha, sigma = self.sde.marginal(t)
         return Prediction.from_x0(x_t, self.model(x_t / alpha, float(sigma / alpha)), self.sde.marginal(t))
 
 
 def own(solver: StepSolver[Any]) -> Method:
-    """One of our solvers."""
+    """Return a method that calls a solver of sde_gen."""
 
     def run(model: Model, z: Tensor, ratios: Tensor, path: Track) -> Tensor:
         times = path.sde.t_from_log_snr(-2 * ratios.log())

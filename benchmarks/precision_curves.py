@@ -44,7 +44,7 @@ class Curve(Callback):
         self.trainer: Trainer | None = None
 
     def on_log(self, record: Record) -> None:
-        """Keep a record."""
+        """Store a record of the log."""
         assert self.trainer is not None
         loss = self.trainer.validation_loss()
         assert loss is not None

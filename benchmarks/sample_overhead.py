@@ -86,7 +86,7 @@ class Watched(nn.Module):
         self.net, self.calls, self.seconds = net, 0, 0.0
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Call it."""
+        """Call the network, and time it."""
         begin = time.perf_counter()
         out: Tensor = self.net(x, c_noise)
         self.seconds += time.perf_counter() - begin

@@ -1,11 +1,12 @@
 """Time solvers and sources of noise: microseconds a model call above the bare call, beside the peers.
 
-    python -m benchmarks.solver_overhead [--steps 50] [--rounds 7] [--out FOLDER]
+    python -m benchmarks.solver_overhead [--steps 20] [--rounds 100] [--out FOLDER]
     pip install diffusers==0.42.1 k-diffusion==0.1.1.post1 azula==0.11.1      # the peers; any may be missing
 
 The model is one multiplication. The overhead of a sampler is the time of a run less that of its bare calls, divided by
-their number; the least of several rounds, which take all samplers in turn. ``model`` gives a solver the prediction for
-nothing; ``network`` goes through NetworkDenoiser with EDM's preconditioning, noise level and label. One thread.
+their number; the least of many short rounds, which take all samplers in turn, so that other processes hardly count.
+``model`` gives a solver the prediction for nothing; ``network`` goes through NetworkDenoiser with EDM's
+preconditioning, noise level and label. One thread.
 
 Noise is timed on the same shapes, drawn once a step; a Brownian source is new in every round.
 Prints tables and writes JSON with machine, commit and versions.
@@ -43,25 +44,25 @@ Run = Callable[[], None]
 
 
 class Net(nn.Module):
-    """The bare call; it counts."""
+    """The bare call, with a counter."""
 
     calls = 0
 
     def forward(self, x: Tensor, c_noise: object = None) -> Tensor:
-        """Half of x."""
+        """Return x / 2."""
         Net.calls += 1
         return x * 0.5
 
 
 class Free(Denoiser):
-    """A model that answers for nothing."""
+    """A denoiser whose prediction costs nothing beside the call."""
 
     def __init__(self, sde: SDE) -> None:
         super().__init__()
         self.sde, self.net, self.one = sde, Net(), torch.ones((), dtype=torch.float64)
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
-        """Half of x, twice."""
+        """Return x / 2 as clean sample and as noise."""
         out = self.net(x_t)
         return Prediction(x_t, out, out, self.one, self.one)
 
@@ -172,7 +173,7 @@ def sources(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     """Sources of noise, ours and the peers', one draw a step."""
     seeds, grid = spawn_seeds(0, len(x)), np.geomspace(1, RATIOS[1] / RATIOS[0], steps + 1).tolist()
 
-    def run_solver(make: Callable[[], Noise]) -> Run:
+    def draw_each_step(make: Callable[[], Noise]) -> Run:
         def run() -> None:
             noise = make()
             for u, v in pairwise(grid):
@@ -180,10 +181,10 @@ def sources(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
 
         return run
 
-    yield "IID", run_solver(lambda: IID.seeded(0))
-    yield "PerSample", run_solver(lambda: PerSample(seeds))
-    yield "Brownian", run_solver(lambda: Brownian(seeds))
-    yield "Brownian, depth 20", run_solver(lambda: Brownian(seeds, depth=20))
+    yield "IID", draw_each_step(lambda: IID.seeded(0))
+    yield "PerSample", draw_each_step(lambda: PerSample(seeds))
+    yield "Brownian", draw_each_step(lambda: Brownian(seeds))
+    yield "Brownian, depth 20", draw_each_step(lambda: Brownian(seeds, depth=20))
     with contextlib.suppress(ImportError):
         tree = importlib.import_module("k_diffusion.sampling").BrownianTreeNoiseSampler
         sigmas = [torch.tensor(RATIOS[0] * u) for u in grid]
@@ -255,8 +256,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -72,7 +72,7 @@ class Entry(Card):
 
     @property
     def origin(self) -> str:
-        """The commands."""
+        """Commands that made the picture."""
         return "```sh\n" + "\n".join(map(wrapped, self.commands)) + "\n```"
 
 

@@ -66,7 +66,7 @@ def train(
 
 @torch.no_grad()
 def accuracy(net: SmallCNN, data: Dataset) -> float:
-    """Share of right answers."""
+    """Return the fraction of images that are classified correctly."""
     net.eval()
     assert data.labels is not None
     right = 0

@@ -296,7 +296,7 @@ def _of_images(about: MeanEstimate, unit: str, sign: str = "") -> str:
 
 
 def _number(x: float) -> float | None:
-    """JSON has no NaN."""
+    """Return the number, None for NaN, which JSON does not have."""
     return x if math.isfinite(x) else None
 
 

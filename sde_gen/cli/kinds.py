@@ -24,7 +24,7 @@ class ClassifierNetwork(Protocol):
     """A network of a classifier of noised samples."""
 
     def __call__(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return logits."""
+        """Return logits (B, classes)."""
         ...
 
 

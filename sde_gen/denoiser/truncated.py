@@ -36,5 +36,5 @@ class TruncatedProcess(Denoiser):
         return self.denoiser(x_t, t, **cond)
 
     def select(self, index: Tensor, count: int) -> Denoiser:
-        """End for these samples."""
+        """Return the denoiser of some samples, with the same end."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))

@@ -151,7 +151,7 @@ class InverseWeightMapper:
         self.used.add(target)
 
     def ignore(self, source: str, reason: str) -> None:
-        """Write nothing."""
+        """Leave the foreign tensor out."""
 
     def copy_layer(self, target: str, source: str, transform: Transform | None = None) -> None:
         """Copy weight and bias of a layer; the transform applies to the weight."""

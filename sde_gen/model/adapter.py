@@ -63,7 +63,7 @@ class NoAdapter(Adapter):
     """Leave the network as it is."""
 
     def __call__(self, net: Net) -> Net:
-        """Return the network."""
+        """Return the network itself, unchanged."""
         return net
 
 

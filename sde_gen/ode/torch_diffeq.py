@@ -160,7 +160,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def batch_coupled(self) -> bool:
-        """True for adaptive methods."""
+        """Whether the step size adapts."""
         return self.adaptive
 
     @property
@@ -170,7 +170,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def adaptive(self) -> bool:
-        """True for adaptive methods."""
+        """Whether the step size adapts."""
         return self.method in ADAPTIVE
 
     def refine(self) -> "TorchDiffEq":

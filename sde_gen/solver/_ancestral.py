@@ -158,5 +158,5 @@ class AncestralTwoStage(TableSolver[AncestralCoefficients]):
         return x_s, history
 
     def nfe(self, steps: int) -> int:
-        """Two evaluations per step."""
+        """Return the number of evaluations: two per step."""
         return 2 * steps

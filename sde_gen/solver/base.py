@@ -147,7 +147,7 @@ class StepSolver(Solver, Generic[State]):
         noise: Noise = NO_NOISE,
         hooks: Iterable[Hook] = (),
     ) -> Tensor:
-        """Step through the grid."""
+        """Take every step of the grid, and call the hooks after each."""
         check_times(times)
         self.check(model, times)
         state, hooks, steps = self.init(model, x, times), tuple(hooks), len(times) - 1

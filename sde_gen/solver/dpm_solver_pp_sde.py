@@ -49,7 +49,7 @@ class DPMSolverPPSDE(AncestralTwoStage):
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
-        """The predicted clean sample."""
+        """Return the predicted clean sample."""
         return prediction.x0
 
     def stages(self, start: Tensor, end: Tensor) -> Stages:
@@ -96,7 +96,7 @@ class DPMSolverPP2SAncestral(AncestralTwoStage):
 
     @staticmethod
     def value(prediction: Prediction) -> Tensor:
-        """The predicted clean sample."""
+        """Return the predicted clean sample."""
         return prediction.x0
 
     def stages(self, start: Tensor, end: Tensor) -> Stages:

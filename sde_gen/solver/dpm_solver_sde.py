@@ -55,7 +55,7 @@ class DPMSolverSDE(SDEMultistepSolver):
 
     @property
     def order(self) -> int:
-        """The number of predictions."""
+        """Order of convergence: the number of predictions."""
         return self.predictions
 
     def coefficients(self, integral: NoiseSDEIntegral, steps: int) -> list[StepCoefficients]:

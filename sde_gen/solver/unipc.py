@@ -22,7 +22,7 @@ class UniPCIntegral(X0Integral, abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def b(h: Tensor) -> Tensor:
-        """The function B(-h), with ``B(-h) / -h -> 1`` for short steps."""
+        """Return B(-h), with ``B(-h) / -h -> 1`` for short steps."""
 
     def weights(self, start: Tensor, end: Tensor, nodes: Tensor) -> Tensor:
         """Exact weights but where there are two nodes, the step's begin and another at ``lam_t + r h``."""

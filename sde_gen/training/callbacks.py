@@ -14,7 +14,7 @@ Record = Mapping[str, Any]
 
 
 class MetricValue(NamedTuple):
-    """A metric of samples.
+    """Value of a metric of samples.
 
     Arguments:
         value: the number.
@@ -27,7 +27,7 @@ class MetricValue(NamedTuple):
     larger_is_better: bool = False
 
     def plain(self) -> dict[str, Any]:
-        """Convert to JSON."""
+        """Convert to a JSON object."""
         se = self.se if math.isfinite(self.se) else None
         return {"value": self.value, "standard_error": se, "larger_is_better": self.larger_is_better}
 

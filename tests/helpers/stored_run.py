@@ -41,7 +41,7 @@ def write(folder: Path, config: dict[str, Any], data_spec: DataSpec) -> Path:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """What a checkpoint says."""
+    """Return the manifest of a checkpoint."""
     header: dict[str, Any] = json.loads((path / "checkpoint.json").read_bytes())
     return header
 

@@ -48,7 +48,7 @@ class Augmented(nn.Module):
         self.inner_model = inner_model
 
     def forward(self, x: Tensor, sigma: Tensor, mapping_cond: Tensor | None = None) -> Tensor:
-        """Ask the network."""
+        """Call the network."""
         nothing = x.new_zeros(len(x), 9)
         cond = nothing if mapping_cond is None else mapping_cond
         out: Tensor = self.inner_model(x, sigma, mapping_cond=cond)

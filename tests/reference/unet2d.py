@@ -196,5 +196,5 @@ def forward(
 
 
 def twice(h: Tensor) -> Tensor:
-    """Every pixel four times."""
+    """Repeat every pixel in a square of four."""
     return h.repeat_interleave(2, 2).repeat_interleave(2, 3)

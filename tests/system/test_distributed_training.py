@@ -445,7 +445,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
 
 
 @contextmanager
-def is_distributed(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
+def torchrun(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     """What torchrun starts; so that it can start again, the processes have a store of their own every time."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={restarts}", "-m", "sde_gen.train", *TINY, f"run={folder}", *more]
@@ -477,7 +477,7 @@ def kill_a_process(running: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path, kind: str) -> None:
     words = "engine.checkpoint_every=64", f"distributed={kind}"
-    with is_distributed(tmp_path, "engine.images=1000000", *words) as running:
+    with torchrun(tmp_path, "engine.images=1000000", *words) as running:
         await_checkpoints(running, tmp_path, 2)
         kill_a_process(running)
         out, err = running.communicate(timeout=120)
@@ -486,7 +486,7 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path,
     found = checkpoint.latest(tmp_path / "checkpoints")
     assert found is not None
     images = found.images // 64 * 64 + 256
-    with is_distributed(tmp_path, f"engine.images={images}", *words) as running:
+    with torchrun(tmp_path, f"engine.images={images}", *words) as running:
         out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert len(re.findall("training of", out)) == 1, "one process speaks"
@@ -501,7 +501,7 @@ def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: s
         "engine.preview_every=3200",
         f"distributed={kind}",
     )
-    with is_distributed(tmp_path, *words, restarts=1) as running:
+    with torchrun(tmp_path, *words, restarts=1) as running:
         await_checkpoints(running, tmp_path, 2)
         kill_a_process(running)
         out, err = running.communicate(timeout=300)
@@ -521,7 +521,7 @@ def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> Non
         "engine.log_every=64",
         f"distributed={kind}",
     )
-    with is_distributed(tmp_path, *words) as running:
+    with torchrun(tmp_path, *words) as running:
         log = tmp_path / "log.jsonl"
         while not log.exists() or not log.read_text():
             assert running.poll() is None, running.communicate()

@@ -161,12 +161,12 @@ class SingleConditioning(Conditioning):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the only name."""
+        """Return the name of the condition."""
         return (self.name,)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return the only key."""
+        """Return the keyword of the network."""
         return (self.key,)
 
     def drops(self, key: str) -> bool:
@@ -195,7 +195,7 @@ class SingleConditioning(Conditioning):
         """
 
     def given(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Transform the condition."""
+        """Transform the condition of every row, without dropout."""
         return {self.key: self.transform(require(self.name, conditions))}
 
     def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ class SingleConditioning(Conditioning):
         return {self.key: torch.where(broadcast(dropped, cond), null, cond)}
 
     def null(self, count: int) -> dict[str, Tensor]:
-        """Repeat the null."""
+        """Return the null of every sample."""
         row = self.null_row()
         return {self.key: row.expand(count, *row.shape[1:])}
 

@@ -93,7 +93,7 @@ class Joined(TextEmbedder):
             raise ValueError("parts={}: expected at least one encoder of texts")
 
     def fit(self: JoinedSelf, texts: Sequence[str]) -> JoinedSelf:
-        """Fit all parts."""
+        """Fit every embedder."""
         return replace(self, parts={name: part.fit(texts) for name, part in self.parts.items()})
 
     def stored(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Joined(TextEmbedder):
         return {"join": type(self).__name__, "parts": [part.fingerprint for part in self.parts.values()]}
 
     def restore(self: JoinedSelf, stored: Mapping[str, Any]) -> JoinedSelf:
-        """Restore all parts."""
+        """Restore every embedder."""
         return replace(
             self, parts={name: part.restore(stored.get(name, {})) for name, part in self.parts.items()}
         )
@@ -127,7 +127,7 @@ class Beside(Joined):
 
     @property
     def sizes(self) -> EmbeddedSizes:
-        """Add the features up."""
+        """Return the sums of the features, and the number of tokens that all share."""
         sizes = {name: part.sizes for name, part in self.parts.items()}
         lengths = {size.length for size in sizes.values()}
         if len(lengths) > 1:
@@ -166,7 +166,7 @@ class Behind(Joined):
 
     @property
     def sizes(self) -> EmbeddedSizes:
-        """Add the tokens up."""
+        """Return the sum of the numbers of tokens, and the largest features."""
         sizes = [part.sizes for part in self.parts.values()]
         return EmbeddedSizes(
             sum(size.length for size in sizes),

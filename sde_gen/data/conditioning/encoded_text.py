@@ -50,7 +50,7 @@ class EncodedText(Conditioning):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the only name."""
+        """Return the name of the column of captions."""
         return ("text",)
 
     @property
@@ -121,7 +121,7 @@ class EncodedText(Conditioning):
         }
 
     def null(self, count: int) -> dict[str, Tensor]:
-        """Repeat the null."""
+        """Return the features of the empty text, for every sample."""
         empty = self._inputs([""], torch.device("cpu"))
         rows = {key: torch.zeros_like(row) for key, row in empty.items()} if self.learned_null else empty
         return {key: row.expand(count, *row.shape[1:]) for key, row in rows.items()}
@@ -131,7 +131,7 @@ class EncodedText(Conditioning):
         return {} if self.learned_null else self.null(count)
 
     def default(self, count: int) -> dict[str, Tensor]:
-        """Return the null."""
+        """Return the features of the empty text."""
         return self.omitted(count)
 
     def prompt(

@@ -44,7 +44,7 @@ class GivenTensors(Conditioning):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the only name."""
+        """Return the name of the condition."""
         return (self.name,)
 
     @property

@@ -135,7 +135,7 @@ class ConditionImage(SingleConditioning):
         return torch.cat([images, *level, torch.ones_like(images[:, :1])], dim=1)
 
     def null_row(self) -> Tensor:
-        """Return zeros."""
+        """Return the null image, zeros."""
         _, height, width = self._shape()
         return torch.zeros(1, self.sizes["image"], height, width)
 

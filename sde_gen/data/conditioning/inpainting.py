@@ -46,7 +46,7 @@ class Inpainting(Restoration):
             raise ValueError(f"images of {event[1]}x{event[2]} have no middle; expected at least 4x4")
 
     def degrade(self, images: Tensor) -> Tensor:
-        """Cut out the middle."""
+        """Cut out a square in the middle, of half the sides."""
         quarter = images.new_full((len(images),), 0.25)
         return self._cut(images, (quarter, quarter), (2 * quarter, 2 * quarter))
 

@@ -46,7 +46,7 @@ class Label(SingleConditioning):
         return rows
 
     def null_row(self) -> Tensor:
-        """Return the null class."""
+        """Return the null class, the number of classes."""
         return torch.tensor([self.classes])
 
     def default(self, count: int) -> dict[str, Tensor]:

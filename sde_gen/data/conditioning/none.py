@@ -16,16 +16,16 @@ class Unconditional(Conditioning):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return no names."""
+        """Return an empty tuple: no conditions."""
         return ()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return no keys."""
+        """Return an empty tuple: no keywords of the network."""
         return ()
 
     def drops(self, key: str) -> bool:
-        """Return False."""
+        """Return False: there is nothing to drop."""
         del key
         return False
 
@@ -40,7 +40,7 @@ class Unconditional(Conditioning):
         return {}
 
     def null(self, count: int) -> dict[str, Tensor]:
-        """Return nothing."""
+        """Return an empty dictionary."""
         del count
         return {}
 

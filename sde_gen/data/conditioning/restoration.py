@@ -101,7 +101,7 @@ class Superresolution(Restoration):
             )
 
     def degrade(self, images: Tensor) -> Tensor:
-        """Average and enlarge."""
+        """Average over blocks, and enlarge the means."""
         return self.enlarge(torch.nn.functional.avg_pool2d(images, self.factor))
 
     def enlarge(self, images: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Several(Conditioning):
         return key in self.keys and (self.dropout > 0 or any(part.drops(key) for part in self.parts.values()))
 
     def fit(self, train: Dataset) -> "Several":
-        """Fit all parts."""
+        """Fit every conditioning."""
         return replace(self, parts={name: part.fit(train) for name, part in self.parts.items()})
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -73,13 +73,13 @@ class Several(Conditioning):
         return {name: stored for name, part in self.parts.items() if (stored := part.stored())}
 
     def restore(self, stored: Mapping[str, Any]) -> "Several":
-        """Restore all parts."""
+        """Restore every conditioning."""
         return replace(
             self, parts={name: part.restore(stored.get(name, {})) for name, part in self.parts.items()}
         )
 
     def given(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Transform all conditions."""
+        """Transform the conditions of every conditioning."""
         return {key: cond for part in self.parts.values() for key, cond in part.given(conditions).items()}
 
     def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:

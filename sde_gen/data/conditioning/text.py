@@ -87,7 +87,7 @@ class Text(SingleConditioning):
         return super().__call__({self.name: tokens}, noise)
 
     def null_row(self) -> Tensor:
-        """Return padding."""
+        """Return the empty text, padding alone."""
         return torch.zeros(1, self._length(), dtype=torch.int64)
 
     def parse(self, values: Sequence[Any], class_names: Sequence[str]) -> Tensor:

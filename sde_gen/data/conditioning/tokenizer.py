@@ -100,7 +100,7 @@ class Words(Tokenizer):
         return replace(self, words=sorted(kept, key=lambda word: (-counts[word], word)))
 
     def stored(self) -> dict[str, Any]:
-        """Return the words."""
+        """Return the vocabulary as stored in a checkpoint."""
         return {"words": list(self._known())}
 
     def restore(self, stored: Mapping[str, Any]) -> "Words":
@@ -162,7 +162,7 @@ class Pretrained(Tokenizer):
         return replace(self, sha256=_digest(Path(self.path)) if self.sha256 is None else self.sha256)
 
     def stored(self) -> dict[str, Any]:
-        """Return the digest."""
+        """Return the digest of the files, as stored in a checkpoint."""
         return {"sha256": self.sha256}
 
     def restore(self, stored: Mapping[str, Any]) -> "Pretrained":

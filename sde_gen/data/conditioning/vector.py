@@ -81,7 +81,7 @@ class Vector(SingleConditioning):
         return torch.cat([standard, torch.ones_like(standard[:, :1])], dim=1)
 
     def null_row(self) -> Tensor:
-        """Return zeros."""
+        """Return the null vector, zeros."""
         return torch.zeros(1, 1 + self._size())
 
     def parse(self, values: Sequence[Any], class_names: Sequence[str]) -> Tensor:

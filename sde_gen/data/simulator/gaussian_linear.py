@@ -48,7 +48,7 @@ class GaussianLinear(Simulator):
         return NormalPrior(torch.zeros(self.dim), self.prior_variance * eye)
 
     def simulate(self, theta: Tensor, rng: np.random.Generator) -> Tensor:
-        """Add noise."""
+        """Return theta plus Gaussian noise."""
         noise = torch.from_numpy(rng.standard_normal(tuple(theta.shape)))
         return theta + math.sqrt(self.noise_variance) * noise
 

@@ -123,7 +123,7 @@ class Ratio(NoiseLabel):
     unit: float = 1.0
 
     def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
-        """The noise level there."""
+        """Return ``sigma / (unit alpha)``."""
         del t
         return marginal.sigma / (self.unit * marginal.alpha)
 

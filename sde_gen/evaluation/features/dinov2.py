@@ -109,7 +109,7 @@ class DINOv2(DownloadableFeatures):
         return VisionTransformer(state)
 
     def extract(self, images: Tensor) -> Extracted:
-        """Resize, normalize, extract."""
+        """Resize and normalize images, and return the class token."""
         x = resized(images) / 255
         mean, deviation = (
             x.new_tensor(t).reshape(3, 1, 1) for t in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -22,5 +22,5 @@ class Pixels(Features):
         return ""
 
     def extract(self, images: Tensor) -> Extracted:
-        """Scale and flatten."""
+        """Scale the levels to [0, 1] and flatten the images."""
         return Extracted(images.flatten(1).float() / 255)

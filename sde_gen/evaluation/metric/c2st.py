@@ -43,7 +43,7 @@ class C2ST(PosteriorMetric):
             raise ValueError(f"folds={self.folds}: expected 2 to draws={self.draws}")
 
     def __call__(self, samples: ConditionalSamples, rng: np.random.Generator) -> PosteriorResult:
-        """Train the classifiers."""
+        """Train a classifier for every condition, and return the mean accuracy."""
         if samples.reference is None:
             raise ValueError("c2st needs samples of the exact distribution")
         pairs = zip(samples.draws, samples.reference, strict=True)

@@ -68,7 +68,7 @@ class DequantizedData(DataTerm):
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, noise: Noise
     ) -> ReconstructionInputs:
-        """Dequantize; a Gaussian decoder."""
+        """Dequantize the values, and return them with a Gaussian decoder."""
         return ReconstructionInputs(
             denoiser, *self.dequantization.clean(values, codec, noise), GaussianDecoder()
         )

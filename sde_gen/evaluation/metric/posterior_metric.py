@@ -72,12 +72,12 @@ class PosteriorResult:
 
     @property
     def value(self) -> float:
-        """The metric."""
+        """Value of the metric."""
         return self.quantities[self.name].value
 
     @property
     def se(self) -> float:
-        """Its standard error."""
+        """Standard error of the value."""
         return self.quantities[self.name].se
 
 

@@ -55,12 +55,12 @@ class SampleResult:
 
     @property
     def value(self) -> float:
-        """The metric."""
+        """Value of the metric."""
         return self.quantities[self.name].value
 
     @property
     def se(self) -> float:
-        """Its standard error."""
+        """Standard error of the value."""
         return self.quantities[self.name].se
 
 

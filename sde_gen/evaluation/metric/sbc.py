@@ -34,7 +34,7 @@ class SBC(PosteriorMetric):
     what: ClassVar[str] = "area between ranks' distribution and diagonal"
 
     def __call__(self, samples: ConditionalSamples, rng: np.random.Generator) -> PosteriorResult:
-        """Rank the true parameters."""
+        """Rank the true parameters among the draws."""
         truth, draws = samples.truth[:, None], samples.draws
         below, equal = (draws < truth).sum(1), (draws == truth).sum(1)
         ties = torch.from_numpy(rng.random(tuple(below.shape)))

@@ -83,7 +83,7 @@ class FolderEmbedder(TextEmbedder):
 
     @abc.abstractmethod
     def widths(self, network: Any) -> tuple[int, int]:
-        """Return W and P."""
+        """Return the features of a token and of a whole text."""
 
     @property
     def sizes(self) -> EmbeddedSizes:
@@ -263,7 +263,7 @@ class CLIP(FolderEmbedder):
         return network.length
 
     def widths(self, network: CLIPText) -> tuple[int, int]:
-        """Return W and P."""
+        """Return the features of a token and of a whole text."""
         return network.width, network.width if network.project is None else network.project.out_features
 
     def features(self, network: CLIPText, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ class AttentionPooling(Pooling):
             raise ValueError(f"head_channels={self.head_channels} must be at least 1")
 
     def build(self, channels: Sequence[int], pixels: int, classes: int, norms: GroupNormRule) -> nn.Module:
-        """Attend from the average."""
+        """Build attention from the mean of all pixels."""
         size = min(self.head_channels, channels[-1])
         if channels[-1] % size:
             raise ValueError(

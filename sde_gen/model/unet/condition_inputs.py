@@ -54,7 +54,7 @@ class LinearVector(VectorInput):
     """A linear map of the vector."""
 
     def layer(self, features: int) -> nn.Module:
-        """Build the layer."""
+        """Build the dense layer."""
         return nn.Linear(self.size, features)
 
 
@@ -63,7 +63,7 @@ class DenseVector(VectorInput):
     """Two dense layers with SiLU in between."""
 
     def layer(self, features: int) -> nn.Module:
-        """Build the layers."""
+        """Build the two dense layers."""
         return two_layers(self.size, features, F.silu)
 
 
@@ -186,7 +186,7 @@ class InputEmbedding(nn.Module):
         return embedding
 
     def _parts(self, vector: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Split the vector."""
+        """Split the vector into its parts."""
         known = self.class_vector is not None or self.added_vector is not None
         if vector is None:
             if known:

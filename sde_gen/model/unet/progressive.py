@@ -202,7 +202,7 @@ class NoOutput(ProgressiveOutput):
         return pyramid, h
 
     def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
-        """Read the finest features."""
+        """Convert the finest features to the output image."""
         del pyramid
         out: Tensor = self.head(h)
         return out
@@ -217,7 +217,7 @@ class SkipOutput(ProgressiveOutput):
         self.resampler = layout.resampler
 
     def level(self, index: int, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Add this level's image."""
+        """Add the image of this level to the output."""
         image: Tensor = self.heads[index](h)
         return image if pyramid is None else self.resampler.up(pyramid) + image, h
 
@@ -254,7 +254,7 @@ class ResidualOutput(ProgressiveOutput):
         return h, h
 
     def finish(self, pyramid: Tensor | None, h: Tensor) -> Tensor:
-        """Read the finest features."""
+        """Convert the finest features to the output image."""
         del pyramid
         out: Tensor = self.head(h)
         return out

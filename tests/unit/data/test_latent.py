@@ -120,7 +120,7 @@ def test_of_any_linear_autoencoder_the_bound_is_the_closed_form() -> None:
     model, codec, posterior = prior(mean, std), linear(net), net.encode(y)
 
     class Given:
-        """Noise given in advance."""
+        """Noise with given values."""
 
         def __init__(self, eps: torch.Tensor) -> None:
             self.eps = eps

@@ -116,7 +116,7 @@ def test_an_observed_number_that_never_changes_is_named():
 
 @dataclass(frozen=True, kw_only=True)
 class Wrong(Simulator):
-    """Observations of another shape."""
+    """A simulator whose observations have another shape than declared."""
 
     shape: tuple[int, ...] = (3,)
 

@@ -115,7 +115,7 @@ class FunctionField(nn.Module):
 
 
 class Around(Denoiser):
-    """A denoiser around another."""
+    """A denoiser that wraps another."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()

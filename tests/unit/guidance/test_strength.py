@@ -113,7 +113,7 @@ def test_clipped_ancestral_steps_are_guided_diffusion_s() -> None:
         x = mean + (beta * (1 - b) / (1 - a)) ** 0.5 * z
 
     class Given:
-        """Those draws."""
+        """Noise with given values."""
 
         left = iter(draws)
 

@@ -136,7 +136,7 @@ def test_a_filter_is_that_of_one_axis_along_each_in_turn(kind, turned) -> None:
 
 
 def test_a_filter_along_one_axis() -> None:
-    """Against NumPy's convolution."""
+    """A filter along an axis equals NumPy's convolution."""
     taps, x = np.array([1.0, 2.0, 5.0, 0.5]), np.random.default_rng(0).standard_normal(8)
     line = FIR(tuple(taps)).along(1)
     h, row = taps / taps.sum(), torch.from_numpy(x)[None, None]

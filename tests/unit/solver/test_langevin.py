@@ -43,11 +43,11 @@ class Still(StepSolver[None]):
     def step(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        """Stay."""
+        """Return the samples unchanged."""
         return x_t, None
 
     def nfe(self, steps: int) -> int:
-        """None."""
+        """Return 0: the denoiser is not called."""
         return 0
 
 

@@ -35,7 +35,7 @@ ASKS = {
 
 
 class Weightless(Noise):
-    """Noise without numbers."""
+    """Noise on the meta device."""
 
     def __call__(self, x, t, s):
         return torch.empty_like(x)

@@ -1,4 +1,4 @@
-"""The only broadcasting."""
+"""Broadcasting of times and coefficients against samples."""
 
 import pytest
 import torch
