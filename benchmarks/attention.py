@@ -72,7 +72,7 @@ def compare(
         for kind, block in blocks.items():
             took = seconds(lambda block=block: [gradient(block) for _ in range(arguments.calls)], device)
             times[kind].append(1e3 * took / arguments.calls)
-    ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
+    ratios = [ours / original for ours, original in zip(*times.values(), strict=True)]
     milliseconds = {kind: quartiles(found)[1] for kind, found in times.items()}
     return {"size": size, "dtype": str(dtype), "milliseconds": milliseconds, "ratio": quartiles(ratios)}
 

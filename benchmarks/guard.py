@@ -204,8 +204,8 @@ def main() -> None:
         budget = json.loads(FILE.read_text())
         complaints = excess(found, budget["counts"]) + slower(measure, budget["ratio"], ATTEMPTS)
     if complaints:
-        theirs, mine = budget["versions"]["torch"], torch.__version__
-        other = "" if theirs == mine else f"; the budget is of PyTorch {theirs}, this is {mine}"
+        original, mine = budget["versions"]["torch"], torch.__version__
+        other = "" if original == mine else f"; the budget is of PyTorch {original}, this is {mine}"
         print("\n".join(["", *complaints]), file=sys.stderr)
         sys.exit(f"too much work{other}; if it is worth it, python -m benchmarks.guard --record")
 

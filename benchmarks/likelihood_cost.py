@@ -103,8 +103,8 @@ class Given(IID):
 
 def check(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
     """Raise an error if a method computes something else."""
-    for mine, theirs in zip(found, expected, strict=True):
-        gap = float((mine - theirs).norm() / theirs.norm())
+    for mine, original in zip(found, expected, strict=True):
+        gap = float((mine - original).norm() / original.norm())
         if gap > 1e-3:
             raise SystemExit(f"{name} answers something else: it is off by {gap:.1e}")
 

@@ -171,7 +171,7 @@ def draw(curves: dict[str, list[Curve]], path: Path) -> None:
         for seed, curve in enumerate(curves[name]):
             losses.plot(curve.images, curve.held_out, color=color, lw=1, label=name if seed == 0 else None)
     for seed, (a, b) in enumerate(zip(*curves.values(), strict=True)):
-        gaps = [mine - theirs for mine, theirs in zip(b.held_out, a.held_out, strict=True)]
+        gaps = [mine - original for mine, original in zip(b.held_out, a.held_out, strict=True)]
         differences.plot(a.images, gaps, lw=1, label=f"seed {seed}")
     losses.set(xlabel="images", ylabel="loss on held-out images", yscale="log")
     differences.set(xlabel="images", ylabel="bfloat16 - float32")

@@ -119,8 +119,8 @@ class PlainStep:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.adam.step()
         with torch.no_grad():
-            for mine, theirs in zip(self.ema_model.parameters(), self.net.parameters(), strict=True):
-                mine.mul_(0.999).add_(theirs, alpha=0.001)
+            for mine, original in zip(self.ema_model.parameters(), self.net.parameters(), strict=True):
+                mine.mul_(0.999).add_(original, alpha=0.001)
 
 
 def with_torch_dropout(trainer: Trainer) -> Trainer:
@@ -152,8 +152,8 @@ def with_looped_average(trainer: Trainer) -> Trainer:
     """Average the weights one after the other."""
 
     def update(decay: float) -> None:
-        for mine, theirs in zip(trainer.ema_updater.mine, trainer.ema_updater.theirs, strict=True):
-            mine.lerp_(theirs, 1 - decay)
+        for target, source in zip(trainer.ema_updater.target, trainer.ema_updater.source, strict=True):
+            target.lerp_(source, 1 - decay)
 
     trainer.ema_updater.update = torch.no_grad()(update)  # type: ignore[method-assign]
     return trainer

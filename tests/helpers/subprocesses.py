@@ -26,7 +26,7 @@ PRELOADED = ["tests.helpers.commands", "sde_gen.distributed.fsdp", "torch._dynam
 """What the server imports: the commands, and modules imported late by the first strategy and optimizer."""
 
 
-class TruncatedProcess(NamedTuple):
+class FinishedProcess(NamedTuple):
     """What a process left: its exit status and all that it printed, errors too."""
 
     code: int
@@ -76,7 +76,7 @@ def children() -> Iterator[Callable[..., Child]]:
                 process.join()
 
 
-def ended(waited: Sequence[Child], limit: float = 60) -> list[TruncatedProcess]:
+def wait_for(waited: Sequence[Child], limit: float = 60) -> list[FinishedProcess]:
     """Wait for all; fail with the stacks of those that do not end in time (seconds)."""
     last = time.monotonic() + limit
     for process, _ in waited:
@@ -91,14 +91,14 @@ def ended(waited: Sequence[Child], limit: float = 60) -> list[TruncatedProcess]:
             for i, child in enumerate(waited)
         )
         pytest.fail(f"of {len(waited)} processes {hung} hung for {limit} s\n" + "\n".join(outputs))
-    return [TruncatedProcess(child.process.exitcode, child.text()) for child in waited]
+    return [FinishedProcess(child.process.exitcode, child.text()) for child in waited]
 
 
-def run_processes(works: Sequence[Sequence[object]], limit: float = 60) -> list[TruncatedProcess]:
+def run_processes(works: Sequence[Sequence[object]], limit: float = 60) -> list[FinishedProcess]:
     """Begin a process for each (function, arguments ...), with the environment that torchrun gives; wait for all."""
     port = free_port()
     with children() as begin:
-        return ended(
+        return wait_for(
             [begin(_member, rank, len(works), port, *work) for rank, work in enumerate(works)], limit
         )
 

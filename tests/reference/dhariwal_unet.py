@@ -1,4 +1,4 @@
-"""DhariwalUNet of EDM, written from its description alone, with heads and groups as theirs at every width.
+"""DhariwalUNet of EDM, written from its description alone, with the original heads and groups at every width.
 
 The network is evaluated once and requests tensors by name and shape, which also defines the tensors of a file. It is
 independent of the networks of sde_gen.

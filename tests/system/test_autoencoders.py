@@ -95,7 +95,7 @@ def test_bound_of_the_autoencoder_is_that_of_its_objective(autoencoder):
     assert found["spread"]["latents"] == pytest.approx(float(error), rel=1.0)
 
 
-def test_model_of_latents_is_told_apart_from_its_data(latent, autoencoder):
+def test_model_of_latents_is_distinguished_from_its_data(latent, autoencoder):
     run = opened(latent)
     assert run.data_spec.shape == (1, 8, 8)
     assert run.event == (2, 4, 4)
@@ -128,7 +128,7 @@ def test_bound_of_latents_is_reported_with_its_error_budget(latent):
     assert 0 < found["standard_error"] < found["mean"] < 50
 
 
-def test_training_of_latents_goes_on(latent, tmp_path):
+def test_training_of_latents_resumes(latent, tmp_path):
     shutil.copytree(latent, tmp_path / "latent")
     commands.enter("train", f"run={tmp_path / 'latent'}", "engine.images=320")
     assert opened(tmp_path / "latent").images == 320

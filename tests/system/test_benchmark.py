@@ -47,7 +47,7 @@ def test_a_list_of_times_is_a_grid_too(run, tmp_path, capfd):
     assert "set steps=3" in mistake(capfd, "benchmark", f"run={run}", *listed, f"out={tmp_path}")
 
 
-def test_fresh_noise_has_no_error_and_this_is_said(run, tmp_path, capfd):
+def test_fresh_noise_has_no_error_and_this_is_reported(run, tmp_path, capfd):
     enter("benchmark", f"run={run}", "solvers=[adaptive_sde]", "steps=2", "n=1", *QUICK, f"out={tmp_path}")
     assert rows(tmp_path)[0]["median"] is None
     assert "no error of adaptive_sde" in capfd.readouterr().out

@@ -75,7 +75,7 @@ def test_strip_shows_samples_and_predictions(run, tmp_path):
     np.testing.assert_allclose(predicted, end * 255 / 16, atol=1)
 
 
-def test_memory_that_does_not_suffice_is_said(capfd, monkeypatch, run):
+def test_insufficient_memory_is_reported(capfd, monkeypatch, run):
     def greedy(*_, **__):
         torch.empty(2**60)
 
@@ -270,7 +270,7 @@ def test_a_run_without_network_or_data_spec_gives_a_one_line_error(run, tmp_path
         assert words in mistake(capfd, "sample", f"run={tmp_path / 'copy'}", f"out={tmp_path}")
 
 
-def test_going_on_never_changes_what_weights_mean(run, tmp_path, capfd):
+def test_resuming_never_changes_the_parametrization(run, tmp_path, capfd):
     """Nor is the configuration of a run that refuses touched."""
     before = (run / "config.yaml").read_text()
     assert "sde." in mistake(capfd, "train", *TINY, f"run={run}", "sde=ve", "engine.images=512")
@@ -304,7 +304,7 @@ def test_vectors_train_and_sample_too(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_classes_are_learnt_asked_for_and_checked(trained, tmp_path, capfd):
+def test_classes_are_learned_sampled_and_checked(trained, tmp_path, capfd):
     folder = trained(tmp_path / "classes", "conditioning=class")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
     enter("benchmark", f"run={folder}", "solvers=ddim", "steps=2", "n=2", "reference.steps=8")

@@ -188,7 +188,7 @@ def test_a_training_that_cannot_be_is_refused(runs, tmp_path, capfd) -> None:
     )
 
 
-def test_other_captions_of_the_same_images_are_said(runs, tmp_path) -> None:
+def test_other_captions_of_the_same_images_are_reported(runs, tmp_path) -> None:
     shutil.copytree(runs / "several", tmp_path / "run")
     arrays = dict(np.load(runs / "points.npz"))
     arrays["text"] = arrays["text"][::-1]
@@ -199,7 +199,7 @@ def test_other_captions_of_the_same_images_are_said(runs, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_with_texts_goes_on(runs, tmp_path, recwarn) -> None:
+def test_training_with_texts_resumes(runs, tmp_path, recwarn) -> None:
     shutil.copytree(runs / "text", tmp_path / "run")
     enter("train", f"run={tmp_path / 'run'}", "engine.images=72", "device=cpu", "threads=1")
     assert (tmp_path / "run" / "checkpoints" / "000000000072").is_dir()
@@ -311,6 +311,6 @@ def test_solvers_are_compared_on_the_captions_of_held_out_rows(runs, tmp_path, m
     assert json.loads((tmp_path / "benchmark.json").read_text())["conditions"] == "captions: of held-out rows"
 
 
-def test_samples_without_a_text_are_said_to_be_unconditional(runs, tmp_path, capfd) -> None:
+def test_samples_without_a_text_are_reported_as_unconditional(runs, tmp_path, capfd) -> None:
     drawn(runs, "text", tmp_path)
     assert "none, the unconditional model" in capfd.readouterr().out

@@ -32,8 +32,8 @@ def enter(*arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A training's checkpoint as theirs looks, and its configuration."""
-    folder = tmp_path_factory.mktemp("theirs")
+    """A checkpoint in the original format, and its configuration."""
+    folder = tmp_path_factory.mktemp("original")
     tensors, _, config = golden("ddpmpp_vp")
     spoiled = {f"module.{name}": torch.zeros_like(value) for name, value in tensors.items()}
     learned = [value for name, value in tensors.items() if name != "sigmas"]
@@ -60,8 +60,8 @@ def test_a_converted_network_samples(given: tuple[Path, Path], tmp_path: Path) -
 
 def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
     """Without settings: the folder says all."""
-    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
-    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    (folder_of(tmp_path / "original", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("from=diffusers", f"file={tmp_path / 'original'}", f"out={tmp_path / 'run'}")
     found = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert found is not None
     assert found.about["origin"]["file"] == "diffusion_pytorch_model.safetensors"
@@ -73,8 +73,8 @@ def test_a_folder_of_diffusers_samples(tmp_path: Path) -> None:
 def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, channels: int) -> None:
     """Channels that make no color."""
     config = {**PLAIN, "in_channels": channels, "out_channels": channels}
-    (folder_of(tmp_path / "theirs", config) / "scheduler_config.json").write_text(json.dumps(CHAIN))
-    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    (folder_of(tmp_path / "original", config) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("from=diffusers", f"file={tmp_path / 'original'}", f"out={tmp_path / 'run'}")
     words = [
         f"run={tmp_path / 'run'}",
         "n=2",
@@ -99,7 +99,7 @@ def test_latents_of_a_converted_network_are_kept_and_shown(tmp_path: Path, chann
 def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Path) -> None:
     """Without settings: the file's metadata say all."""
     config = {"model": {**KINDS[name], "input_channels": 3}}
-    path, pictures = tmp_path / "theirs.safetensors", tmp_path / "pictures"
+    path, pictures = tmp_path / "original.safetensors", tmp_path / "pictures"
     safetensors.torch.save_file(file_of(config), path, metadata={"config": json.dumps(config)})
     pictures.mkdir()
     for number in range(20):
@@ -118,10 +118,10 @@ def test_a_file_of_k_diffusion_samples_and_is_evaluated(name: str, tmp_path: Pat
     assert math.isfinite(report["mean"])
 
 
-def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_is_exported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Taken in, given out, taken in again: the same weights; and what is asked of both ways at once is refused."""
-    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
-    enter("from=diffusers", f"file={tmp_path / 'theirs'}", f"out={tmp_path / 'run'}")
+    (folder_of(tmp_path / "original", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    enter("from=diffusers", f"file={tmp_path / 'original'}", f"out={tmp_path / 'run'}")
     enter(f"run={tmp_path / 'run'}", "to=diffusers", f"out={tmp_path / 'given'}")
     enter("from=diffusers", f"file={tmp_path / 'given'}", f"out={tmp_path / 'again'}")
     first, again = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("run", "again"))
@@ -131,7 +131,7 @@ def test_a_run_is_given_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     for arguments, words in (
         ([f"run={tmp_path / 'run'}"], "to=... must name"),
         ([f"run={tmp_path / 'run'}", "to=diffusers", "from=edm"], "from=edm has no effect"),
-        ([f"file={tmp_path / 'theirs'}"], "from=... must name"),
+        ([f"file={tmp_path / 'original'}"], "from=... must name"),
         ([], "give file=... and from=..."),
     ):
         capfd.readouterr()
@@ -145,16 +145,16 @@ def test_a_folder_is_there_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither an interruption while the run is written nor a link to nowhere leaves or overwrites anything."""
-    (folder_of(tmp_path / "theirs", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
+    (folder_of(tmp_path / "original", PLAIN) / "scheduler_config.json").write_text(json.dumps(CHAIN))
     (tmp_path / "runs").mkdir()
-    enter(f"out={tmp_path / 'run'}", f"file={tmp_path / 'theirs'}", "from=diffusers")
+    enter(f"out={tmp_path / 'run'}", f"file={tmp_path / 'original'}", "from=diffusers")
 
     def interrupted(*given: object) -> None:
         writes(*given)
         raise KeyboardInterrupt
 
     for module, name, arguments in (
-        (draft, "put", [f"file={tmp_path / 'theirs'}", "from=diffusers"]),
+        (draft, "put", [f"file={tmp_path / 'original'}", "from=diffusers"]),
         (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
     ):
         writes = getattr(module, name)
@@ -165,14 +165,14 @@ def test_a_folder_is_there_whole_or_not_at_all(
         assert not list((tmp_path / "runs").iterdir())
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SystemExit):
-        enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'theirs'}", "from=diffusers")
+        enter(f"out={tmp_path / 'runs' / 'link'}", f"file={tmp_path / 'original'}", "from=diffusers")
     assert "link already exists" in capfd.readouterr().err
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_what_a_conversion_changes_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Half precision in several files, behind links as a cache has them; and a grid that is not taken over."""
-    folder, store = tmp_path / "theirs", tmp_path / "store"
+    folder, store = tmp_path / "original", tmp_path / "store"
     folder.mkdir()
     store.mkdir()
     tensors = {name: value.half() for name, value in random_tensors(PLAIN).items()}
@@ -336,13 +336,13 @@ def test_mistakes_give_a_one_line_error(
         assert not (tmp_path / "run").exists()
         return err
 
-    theirs = ["from=score_sde", f"file={path}", f"settings={settings}"]
-    assert "settings=" in mistake(*theirs[:2])
-    assert "file not found" in mistake(theirs[0], f"file={path}x", theirs[2])
+    original = ["from=score_sde", f"file={path}", f"settings={settings}"]
+    assert "settings=" in mistake(*original[:2])
+    assert "file not found" in mistake(original[0], f"file={path}x", original[2])
     shutil.copy(path, tmp_path / "cut.pth")
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:5000])
-    assert "cut.pth" in mistake(theirs[0], f"file={tmp_path / 'cut.pth'}", theirs[2])
+    assert "cut.pth" in mistake(original[0], f"file={tmp_path / 'cut.pth'}", original[2])
     wider = OmegaConf.load(settings)
     wider.model.nf = 64
     OmegaConf.save(wider, tmp_path / "wider.yaml")
-    assert "do not fit the network" in mistake(*theirs[:2], f"settings={tmp_path / 'wider.yaml'}")
+    assert "do not fit the network" in mistake(*original[:2], f"settings={tmp_path / 'wider.yaml'}")

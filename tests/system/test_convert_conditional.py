@@ -43,7 +43,7 @@ def test_a_network_with_texts_samples_given_their_features(
 ) -> None:
     run = tmp_path / "run"
     commands.enter(
-        "convert", "from=diffusers", f"file={folder_of(tmp_path / 'theirs', 'sdxl')}", f"out={run}"
+        "convert", "from=diffusers", f"file={folder_of(tmp_path / 'original', 'sdxl')}", f"out={run}"
     )
     one, two = text_of(tmp_path / "one.npz", 1), text_of(tmp_path / "two.npz", 2, length=3)
 
@@ -82,7 +82,7 @@ def test_a_network_with_texts_samples_given_their_features(
 def test_what_is_not_supported_is_one_line(
     changes: dict[str, Any], answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = folder_of(tmp_path / "theirs", "sdxl", **changes)
+    folder = folder_of(tmp_path / "original", "sdxl", **changes)
     with pytest.raises(SystemExit):
         commands.enter("convert", "from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
     told = capsys.readouterr().err.strip()

@@ -223,7 +223,7 @@ def fuzz(examples: dict[str, Files], at: Path, count: int, seed: int) -> dict[st
     names = list(examples)
     for number in range(count):
         name = names[number % len(names)]
-        folder, out = at / "theirs", at / "out" / "run"
+        folder, out = at / "original", at / "out" / "run"
         folder.mkdir()
         before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
         files = damaged(examples[name], draw)

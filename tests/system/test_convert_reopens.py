@@ -59,7 +59,7 @@ def samples(run: Run) -> bool:
 
 
 def schedulers() -> Iterator[dict[str, Any]]:
-    """Every scheduler of theirs that has a counterpart, with every setting that decides over the process."""
+    """Every scheduler of diffusers that has a counterpart, with every setting that decides over the process."""
     tables = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2", "trained")
     for kind, rescaled, table in itertools.product(PREDICTIONS, (False, True), tables):
         said = {**from_diffusers.CHAIN, "prediction_type": kind, "rescale_betas_zero_snr": rescaled}

@@ -159,7 +159,7 @@ GOING_ON = [
 """Processes that begin and processes that go on; none are started for a process alone, which is this one."""
 
 
-def begin_or_go_on(
+def start_or_resume(
     who: tuple[int, Callable[[], Strategy]], folder: Path, out: str, *arguments: object
 ) -> None:
     size, kind = who
@@ -174,7 +174,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, Call
     @cache
     def half(who: tuple[int, Callable[[], Strategy]]) -> Path:
         folder = tmp_path_factory.mktemp("begun")
-        begin_or_go_on(who, folder, "half", 40)
+        start_or_resume(who, folder, "half", 40)
         assert [path.name for path in checkpoint.paths(folder / "run" / "checkpoints")] == [f"{40:012d}"]
         return folder / "run"
 
@@ -182,7 +182,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, Call
 
 
 @pytest.mark.parametrize(("before", "after"), GOING_ON)
-def test_a_checkpoint_goes_on_with_other_processes(
+def test_checkpoint_resumes_with_other_processes(
     tmp_path: Path,
     alone: dict[str, torch.Tensor],
     begun: Callable[[tuple[int, Any]], Path],
@@ -190,13 +190,13 @@ def test_a_checkpoint_goes_on_with_other_processes(
     after: tuple[int, Any],
 ) -> None:
     shutil.copytree(begun(before), tmp_path / "run")
-    begin_or_go_on(after, tmp_path, "out", 10**9)
+    start_or_resume(after, tmp_path, "out", 10**9)
     found = torch.load(tmp_path / "out.0")
     for name in (name for name in alone if name.startswith(("net", "ema")) and not name.endswith("calls")):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-11)
 
 
-def from_the_disk(folder: Path, out: Path, cached: bool) -> None:
+def load_from_disk(folder: Path, out: Path, cached: bool) -> None:
     """Leave what this process goes on with of four steps, and how many images it decodes for them."""
     decoded = 0
     with init_distributed() as strategy, pytest.MonkeyPatch.context() as patch:
@@ -230,8 +230,8 @@ def test_processes_read_their_shares_from_the_disk_and_together_make_the_batch(
 ) -> None:
     """To the bit: samples, mirrored and dequantized, and times. Of two processes one makes the cache."""
     tar_images.shards(tmp_path)
-    together(2, from_the_disk, tmp_path, tmp_path / "two", cached)
-    from_the_disk(tmp_path, tmp_path / "one", cached)
+    together(2, load_from_disk, tmp_path, tmp_path / "two", cached)
+    load_from_disk(tmp_path, tmp_path / "one", cached)
     x0, t, _ = torch.load(tmp_path / "one.0")
     (x0_0, t_0, count_0), (x0_1, t_1, count_1) = (torch.load(tmp_path / f"two.{rank}") for rank in range(2))
     assert torch.equal(x0, torch.cat([x0_0, x0_1], 1))
@@ -327,7 +327,7 @@ def test_every_network_can_be_shared_out(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "done"
 
 
-def leave_early(seen: Path) -> None:
+def drop_replica_early(seen: Path) -> None:
     """Drop a replica while a thread of gloo is busy with something that needs Python's lock at its end."""
     with init_distributed() as strategy:
         net = strategy.wrap(torch.nn.Linear(2, 2))
@@ -346,11 +346,11 @@ def leave_early(seen: Path) -> None:
 
 def test_a_replica_that_outlives_the_process_group_can_be_dropped(tmp_path: Path) -> None:
     """Its reducer must not be the last to hold the group: it would wait for that thread with the lock held."""
-    together(2, leave_early, tmp_path / "left")
+    together(2, drop_replica_early, tmp_path / "left")
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def through_the_door(folder: Path, *more: str) -> None:
+def train_by_command(folder: Path, *more: str) -> None:
     with warnings.catch_warnings():  # of gloo, which has no device to name
         warnings.simplefilter("ignore")
         enter(
@@ -370,8 +370,8 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
 
     Commands need neither the last weights nor the optimizer. The training goes on with one process and with replicas.
     """
-    through_the_door(tmp_path / "one")
-    together(2, through_the_door, tmp_path / "two", "distributed=fsdp")
+    train_by_command(tmp_path / "one")
+    together(2, train_by_command, tmp_path / "two", "distributed=fsdp")
     one, two = (checkpoint.latest(tmp_path / name / "checkpoints") for name in ("one", "two"))
     assert one is not None
     assert two is not None
@@ -398,8 +398,8 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
         "reference.steps=8",
         f"out={tmp_path / 'benchmark'}",
     )
-    through_the_door(tmp_path / "two", "engine.images=192")
-    together(2, through_the_door, tmp_path / "two", "engine.images=256", "distributed=ddp")
+    train_by_command(tmp_path / "two", "engine.images=192")
+    together(2, train_by_command, tmp_path / "two", "engine.images=256", "distributed=ddp")
     assert [path.name for path in checkpoint.paths(tmp_path / "two" / "checkpoints")][-1] == f"{256:012d}"
 
 
@@ -494,7 +494,7 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
-def test_torchrun_goes_on_by_itself_after_a_lost_process(tmp_path: Path, kind: str) -> None:
+def test_torchrun_resumes_after_a_lost_process(tmp_path: Path, kind: str) -> None:
     words = (
         "engine.images=3200",
         "engine.checkpoint_every=64",

@@ -110,7 +110,7 @@ def test_every_image_is_evaluated_with_its_own_class(
     assert sum(one["images"] for one in found["classes"].values()) == 7
 
 
-def test_a_cut_ledger_goes_on_to_the_same_numbers(
+def test_truncated_results_log_resumes_to_the_same_numbers(
     run: Path, whole: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kill leaves it: some batches, half a batch, half a line."""

@@ -65,8 +65,8 @@ def test_a_loop_over_the_weights_is_seen(tmp_path):
     follower = training.ema_updater
 
     def update(decay):
-        for mine, theirs in zip(follower.mine, follower.theirs, strict=True):
-            mine.lerp_(theirs, 1 - decay)
+        for target, source in zip(follower.target, follower.source, strict=True):
+            target.lerp_(source, 1 - decay)
 
     follower.update = torch.no_grad()(update)
     training.adam = torch.optim.Adam(training.weights, foreach=False, fused=False)

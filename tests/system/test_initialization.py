@@ -30,14 +30,16 @@ def test_initialization_from_a_run(run, tmp_path, capfd):
     words = [f"init={run}", f"run={out}", "data.classes=[3]", "freeze=[stem.*]", *SHORT]
     enter("train", *words, "engine.images=128")
     text = capfd.readouterr().out
-    theirs, ours = newest(run), newest(out)
+    original, ours = newest(run), newest(out)
     assert "stem.weight" not in text.split("new")[1].split("left over")[0]
-    assert theirs.ema["stem.weight"].shape == (8, 1, 3, 3), (
+    assert original.ema["stem.weight"].shape == (8, 1, 3, 3), (
         "the network is that of the run without any word of it"
     )
-    assert torch.equal(theirs.ema["stem.weight"][()], ours.ema["stem.weight"][()])
-    assert torch.equal(theirs.ema["stem.weight"][()], ours.net["stem.weight"][()])
-    assert not torch.equal(theirs.ema["output.head.conv.weight"][()], ours.net["output.head.conv.weight"][()])
+    assert torch.equal(original.ema["stem.weight"][()], ours.ema["stem.weight"][()])
+    assert torch.equal(original.ema["stem.weight"][()], ours.net["stem.weight"][()])
+    assert not torch.equal(
+        original.ema["output.head.conv.weight"][()], ours.net["output.head.conv.weight"][()]
+    )
     assert ours.about["init"]["images"] == 256
     manifest = json.loads((run / "checkpoints" / "000000000256" / "checkpoint.json").read_text())
     assert ours.about["init"]["sha256"] == manifest["sha256"]["ema.safetensors"]

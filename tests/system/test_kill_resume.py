@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sde_gen.cli import train
-from tests.helpers.subprocesses import Child, children, ended
+from tests.helpers.subprocesses import Child, children, wait_for
 from tests.helpers.tar_images import shards
 
 BUDGET = 1024
@@ -45,7 +45,7 @@ def wait_for_progress(child: Child, run: Path) -> None:
 
 def finish(child: Child) -> str:
     """Wait for the end; what it said."""
-    (found,) = ended([child], limit=100)
+    (found,) = wait_for([child], limit=100)
     assert found.code == 0, found.text
     return " ".join(found.text.split())
 

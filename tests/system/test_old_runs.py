@@ -127,7 +127,7 @@ def test_run_alone_continues_and_overrides_change_only_themselves(run, capfd):
     assert now["weighting"]["times"]["_target_"] == "sde_gen.objective.time_sampler.Log1pSNR"
 
 
-def test_a_finished_old_training_is_not_said_to_differ(run, capfd):
+def test_finished_old_training_is_not_reported_to_differ(run, capfd):
     enter("train", f"run={run}", "engine.images=32", *OLD_WORDS)
     assert "finished" in " ".join(capfd.readouterr().out.split())
     assert "model.width: 8 -> 16" in mistake(capfd, "train", f"run={run}", "model.width=16")

@@ -20,7 +20,7 @@ from sde_gen.checkpoint import writer as draft
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.distributed.fsdp import FSDP
 from sde_gen.distributed.strategy import DDP, Strategy, init_distributed
-from tests.helpers.subprocesses import TruncatedProcess, run_processes, together
+from tests.helpers.subprocesses import FinishedProcess, run_processes, together
 from tests.helpers.tiny_run import points, read, same, trainer
 from tests.system.test_distributed_training import SETTINGS, Double, double
 
@@ -269,7 +269,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
 
 def killed(folder: Path, where: int, count: int) -> bool:
     """Whether the saving came so far; what it left is whole."""
-    ended: list[TruncatedProcess] = run_processes([(save_and_die, folder, where, count)] * 2)
+    ended: list[FinishedProcess] = run_processes([(save_and_die, folder, where, count)] * 2)
     found = checkpoint.latest(folder)
     assert found is not None
     assert found.images in (64, 128)

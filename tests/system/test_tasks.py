@@ -214,7 +214,7 @@ def test_mistakes_are_answered(runs, tmp_path, capfd):
 
 
 @pytest.mark.filterwarnings("ignore:.* of the values outside")
-def test_particles_that_collapse_are_said(runs, capfd, tmp_path):
+def test_collapsed_particles_are_reported(runs, capfd, tmp_path):
     """The number stands in the table; the warning appears below 2 particles, or a tenth of them."""
     plain = [f"run={runs / 'plain'}", "task=superres", "image=0", "steps=3", f"out={tmp_path}"]
     with pytest.warns(UserWarning, match=r"effective sample size .* of 4 particles .*larger n"):

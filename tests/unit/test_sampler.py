@@ -32,7 +32,7 @@ class Impulses:
 
 @pytest.mark.parametrize("denoise_final", [False, True])
 @pytest.mark.parametrize("sde", SDES)
-def test_law_on_gaussian_data_is_exact(sde: str, denoise_final: bool) -> None:
+def test_distribution_on_gaussian_data_is_exact(sde: str, denoise_final: bool) -> None:
     """On Gaussian data the sampler is affine in its noise: three samples give mean and covariance."""
     process = make("sde", sde)
     sampler = Sampler(
@@ -96,7 +96,7 @@ def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
     np.testing.assert_allclose(x.std(0).numpy(), spread, rtol=0.5)
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     solver, denoiser = make("solver", "ddim"), oracles.denoiser(make("sde", "vp"))
     for steps in (0, -1):
         with pytest.raises(ValueError, match=f"steps={steps}"):

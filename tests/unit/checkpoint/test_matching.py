@@ -18,10 +18,10 @@ class Net(nn.Module):
 
 
 def test_takes_what_fits_and_names_the_rest() -> None:
-    theirs, ours = Net(classes=5), Net(classes=3, extra=True)
-    theirs.calls += 7
+    original, ours = Net(classes=5), Net(classes=3, extra=True)
+    original.calls += 7
     before = {name: value.clone() for name, value in ours.state_dict().items()}
-    given = {**theirs.state_dict(), "other.weight": torch.ones(2)}
+    given = {**original.state_dict(), "other.weight": torch.ones(2)}
     found = load_matching(ours, given, what="there")
     after = ours.state_dict()
     assert found.taken == ("calls", "stem.bias", "stem.weight")
@@ -34,10 +34,10 @@ def test_takes_what_fits_and_names_the_rest() -> None:
 
 
 def test_numbers_are_rounded_to_the_format_of_the_network() -> None:
-    theirs, ours = Net().double(), Net()
-    load_matching(ours, theirs.state_dict(), what="there")
+    original, ours = Net().double(), Net()
+    load_matching(ours, original.state_dict(), what="there")
     assert ours.stem.weight.dtype == torch.float32
-    assert torch.equal(ours.stem.weight, theirs.stem.weight.float())
+    assert torch.equal(ours.stem.weight, original.stem.weight.float())
 
 
 def test_nothing_that_fits_is_refused_and_changes_nothing() -> None:

@@ -276,7 +276,7 @@ LIES = {
     ],
     ids=lambda damaged: str(damaged)[:30],
 )
-def test_a_checkpoint_that_lies_of_itself_is_no_checkpoint(tmp_path, damaged):
+def test_inconsistent_checkpoint_is_rejected(tmp_path, damaged):
     checkpoint.save(tmp_path, made(64, 0.2))
     path = checkpoint.save(tmp_path, made(128, 0.1))
     if isinstance(damaged, dict):
@@ -333,7 +333,7 @@ def test_nothing_is_run_when_a_checkpoint_is_read(tmp_path):
 
 @pytest.mark.parametrize("stage", ["read", "verify_checksum", "open_shards"])
 @pytest.mark.parametrize("look", ["latest", "best"])
-def test_one_that_a_training_beside_deletes_is_looked_for_again(tmp_path, monkeypatch, stage, look):
+def test_checkpoint_deleted_by_a_training_is_searched_again(tmp_path, monkeypatch, stage, look):
     """At every moment of reading it; the training keeps one, and has written a newer one."""
     checkpoint.save(tmp_path, made(64, 0.2))
     place = checkpoint if stage == "open_shards" else manifest

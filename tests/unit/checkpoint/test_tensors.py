@@ -53,7 +53,7 @@ def test_in_several_files_as_in_one(tmp_path, writers):
             assert torch.equal(stored[region], expected[region])
 
 
-def test_what_is_not_wanted_is_not_looked_at(tmp_path):
+def test_unrequested_tensors_are_not_read(tmp_path):
     """To sample, the averaged weights suffice."""
     path = cut(tmp_path, 64)
     for file in (*path.glob("net.*"), *path.glob("optimizer.*")):

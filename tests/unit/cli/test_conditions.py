@@ -26,7 +26,7 @@ def test_a_training_with_labels_stores_no_more_than_before() -> None:
     assert conditions.read({}, Path("run")) == ({}, {})
 
 
-def test_captions_are_told_from_others_by_their_hashes() -> None:
+def test_captions_are_distinguished_by_their_hashes() -> None:
     text = Text().fit(splits("a b", "c").train)
     learned, fingerprint = conditions.read(conditions.record(text, splits("a b", "c")), Path("run"))
     assert Text().restore(learned).sizes == text.sizes

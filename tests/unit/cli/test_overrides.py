@@ -116,7 +116,7 @@ def test_what_is_read_may_be_added_or_deleted(command, word):
     assert validate_overrides(command, ["run=x", word]) == ["run=x", word]
 
 
-def test_questions_to_hydra_are_handed_on():
+def test_options_of_hydra_are_passed_on():
     assert validate_overrides("train", ["--cfg", "job", "run=x"]) == ["--cfg", "job", "run=x"]
     assert validate_overrides("train", ["--help"]) == ["--help"]
 

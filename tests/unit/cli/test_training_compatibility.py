@@ -40,7 +40,7 @@ def test_weights_are_not_taken_for_what_they_are_not(tmp_path, kind):
         )  # then that before says it, which the training goes back to
 
 
-def test_a_training_that_means_the_same_goes_on(tmp_path):
+def test_equivalent_training_resumes(tmp_path):
     check_compatible(tmp_path, OmegaConf.create(OLD))  # there is none
     save(tmp_path, 64, {**OLD, "sde": {"beta_max": 10.0}})
     save(tmp_path, 128, OLD)

@@ -256,7 +256,7 @@ def test_great_depth_and_great_numbers_of_values_are_refused_at_once() -> None:
         trusted.check({"sde": {"_target_": "sde_gen.sde.DDPM", "betas": [0.1] * 10**6}})
 
 
-def test_what_no_command_builds_is_not_handed_on() -> None:
+def test_what_no_command_builds_is_not_passed_on() -> None:
     config = {"sde": VP, "loggers": [BOARD], "run": "x", "extra": {"_target_": "os.system"}}
     assert trusted.check(config) == {"sde": VP}
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sde_gen.data import Dataset, ImageFolder, ImageStream, Sample, Shards, cache
 from sde_gen.data.atomic_build import HEADER, build_atomically
-from tests.helpers.subprocesses import children, ended
+from tests.helpers.subprocesses import children, wait_for
 from tests.helpers.tar_images import pictures, shards
 
 ROOT = Path(__file__).parents[3]
@@ -146,7 +146,7 @@ def test_what_is_damaged_is_refused_and_named(tmp_path, file, damage):
         '{"settings": %s, "content": {"classes": 0, "train": {"shape": [1, 3, 8, 8], "sha256": ""}}}',
     ],
 )
-def test_a_cache_that_lies_of_itself_is_refused(tmp_path, content):
+def test_inconsistent_cache_is_refused(tmp_path, content):
     source = ImageFolder(root=str(folder(tmp_path / "images")), size=8, cache=str(tmp_path / "cache"))
     source.load()
     text = content % json.dumps(source.settings()) if "%" in content else content
@@ -207,7 +207,7 @@ def test_damaged_images_leave_no_cache(tmp_path):
         ImageFolder(**source, skip_corrupt=True).load()
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(tmp_path):
+def test_full_disk_is_reported_and_leaves_nothing(tmp_path):
     """Files that may not grow beyond 4000 bytes stand for a full disk: the system refuses the write as well."""
     source = ImageFolder(root=str(folder(tmp_path / "images", 60)), size=8, cache=str(tmp_path / "cache"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -237,7 +237,7 @@ def _slowly(path: Path, log: Path, seconds: float = 0.3) -> None:
 
 def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path):
     with children() as begin:
-        found = ended([begin(_slowly, tmp_path / "it", tmp_path / "log") for _ in range(3)])
+        found = wait_for([begin(_slowly, tmp_path / "it", tmp_path / "log") for _ in range(3)])
     assert [one.code for one in found] == [0, 0, 0], found
     assert (tmp_path / "log").read_text() == "made\n"
 

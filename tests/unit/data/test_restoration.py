@@ -91,7 +91,7 @@ def test_a_file_gives_what_a_sample_gives(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [ConditionImage, Superresolution, Colorization, Inpainting])
-def test_noise_is_told_to_the_network(kind):
+def test_network_receives_the_noise_level(kind):
     """The variance of the noise over the numbers of one image, five standard errors of 192 numbers."""
     data = Dataset(values=LEVELS, levels=256, conditions={"image": LEVELS})
     clean, noisy = (kind(noise=noise, dropout=0.0).fit(data) for noise in (0.0, 0.8))

@@ -86,7 +86,7 @@ def test_more_shards_move_no_image_to_another_split(tmp_path):
     assert set(key(before.train.values[:])) < set(key(after.train.values[:]))
 
 
-def test_the_test_split_is_the_share_that_was_asked_for(tmp_path):
+def test_test_split_has_the_requested_share(tmp_path):
     """400 draws: a share within four standard deviations of it, and that of the training the rest."""
     pack(tmp_path / "s.tar", {f"{index}.png": IMAGE for index in range(400)})
     splits = Shards(train=str(tmp_path / "s.tar"), test_fraction=0.3).load()
@@ -246,7 +246,7 @@ def test_bad_settings(name, value):
         Shards(train="s.tar", **{name: value})
 
 
-def test_damaged_images_are_named_when_met_and_left_out_only_when_asked(tmp_path):
+def test_damaged_images_are_named_and_skipped_only_on_request(tmp_path):
     every = pictures(12)
     files = {f"{i}.png": png(image) for i, image in enumerate(every)}
     files["3.png"] = files["3.png"][:150]

@@ -21,7 +21,7 @@ def test_clip_s_tokens_are_those_of_transformers(name: str) -> None:
     ):
         found = [token - 1 for token in tokenizer(text)]
         kept = ids[: sum(mask)]
-        if len(found) > len(ids):  # theirs cuts, and puts the mark of the end back
+        if len(found) > len(ids):  # transformers truncates, and puts the mark of the end back
             found, kept = found[: len(ids) - 1], kept[:-1]
         assert found == kept, text
 

@@ -127,7 +127,7 @@ def test_one_measurement_may_serve_all(method: type[DPS]) -> None:
 
 
 @pytest.mark.parametrize("kind", [CFG, DPS, DynamicThreshold], ids=lambda kind: kind.__name__)
-def test_samples_keep_what_is_theirs_when_others_have_arrived(kind: type[Denoiser]) -> None:
+def test_samples_keep_their_conditions_when_others_have_finished(kind: type[Denoiser]) -> None:
     """In a solver with steps of every sample's own, from whose batch samples leave at different times."""
     times, solver = torch.tensor([0.9, 0.1], dtype=torch.float64), DPMAdaptive(rtol=1e-2, atol=1e-2)
     x = 3 * Y.flip(0)

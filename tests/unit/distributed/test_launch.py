@@ -31,7 +31,7 @@ def submitit(monkeypatch, tasks):
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_process_is_alone_unless_told(monkeypatch):
+def test_process_is_single_without_a_launcher(monkeypatch):
     assert not is_distributed()
     for name in ENV_VARS:
         assert not is_distributed()
@@ -41,7 +41,7 @@ def test_a_process_is_alone_unless_told(monkeypatch):
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_the_tasks_of_a_job_are_told(monkeypatch, tasks):
+def test_tasks_of_a_job_are_distributed(monkeypatch, tasks):
     submitit(monkeypatch, tasks)
     assert is_distributed() == (tasks > 1)
     assert is_distributed() == (tasks > 1)  # once is enough

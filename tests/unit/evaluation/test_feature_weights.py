@@ -131,9 +131,9 @@ class Reference(nn.Module):
         table = {"norm1": "norm1", "norm2": "norm2", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
         for number, layer in enumerate(self.layers):
             names = {**table, "self_attn.out_proj": "attn.proj"}
-            for ours, theirs in names.items():
+            for ours, original in names.items():
                 for kind in ("weight", "bias"):
-                    found[f"blocks.{number}.{theirs}.{kind}"] = layer.get_parameter(f"{ours}.{kind}")
+                    found[f"blocks.{number}.{original}.{kind}"] = layer.get_parameter(f"{ours}.{kind}")
             found[f"blocks.{number}.attn.qkv.weight"] = layer.self_attn.in_proj_weight
             found[f"blocks.{number}.attn.qkv.bias"] = layer.self_attn.in_proj_bias
             found |= {f"blocks.{number}.{name}.gamma": torch.ones(d) for name in ("ls1", "ls2")}

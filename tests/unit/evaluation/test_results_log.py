@@ -76,7 +76,7 @@ def test_results_of_other_settings_are_refused_until_forgotten(tmp_path: Path) -
         old.append([row(1)])
 
 
-def test_a_file_without_results_is_begun_anew(tmp_path: Path) -> None:
+def test_file_without_results_is_started_anew(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     begun(path, {"seed": 1})
     assert begun(path).rows() == {}
@@ -100,7 +100,7 @@ def hold(path: Path, ready: Any) -> None:
         time.sleep(0.4)
 
 
-def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
+def test_only_one_process_writes_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     log, ready = begun(path), subprocesses.context().Event()
     with subprocesses.children() as begin:
@@ -109,7 +109,7 @@ def test_nobody_writes_while_another_does(tmp_path: Path) -> None:
         before = time.monotonic()
         log.append([row(0)])
         assert time.monotonic() - before > 0.2
-        subprocesses.ended([other])
+        subprocesses.wait_for([other])
 
 
 def fill(path: Path) -> None:
@@ -130,7 +130,7 @@ def fill(path: Path) -> None:
 def test_what_fits_on_the_disk_stays(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     with subprocesses.children() as begin:
-        (found,) = subprocesses.ended([begin(fill, path)])
+        (found,) = subprocesses.wait_for([begin(fill, path)])
     assert found.code == 0, found.text
     log = ResultsLog(path, SETTINGS)
     done = set(log.rows())
@@ -166,6 +166,6 @@ def test_processes_write_side_by_side(tmp_path: Path) -> None:
     path = tmp_path / "bpd.jsonl"
     begun(path)
     with subprocesses.children() as begin:
-        found = subprocesses.ended([begin(write, path, first) for first in (0, 50, 100)])
+        found = subprocesses.wait_for([begin(write, path, first) for first in (0, 50, 100)])
     assert [code for code, _ in found] == [0, 0, 0], found
     assert set(begun(path).rows()) == {*range(150), *range(1000, 1150)}

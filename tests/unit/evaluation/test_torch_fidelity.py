@@ -54,7 +54,7 @@ def test_metrics_equal_torch_fidelity(tmp_path: Path) -> None:
     reference = values[N:].expand(-1, 3, -1, -1).contiguous()
     noise = torch.randint(-25, 26, reference.shape, generator=torch.Generator().manual_seed(0))
     samples = (values[:N] + noise).clamp(0, 255).to(torch.uint8)
-    theirs = fidelity.calculate_metrics(
+    original = fidelity.calculate_metrics(
         input1=Images(samples),
         input2=Images(reference),
         feature_extractor="inception-v3-compat",  # its default for precision and recall is another one
@@ -85,10 +85,10 @@ def test_metrics_equal_torch_fidelity(tmp_path: Path) -> None:
         "recall": recall.value,
     }
     for name, value in table.items():
-        print(f"{name}: torch-fidelity {theirs[name]:.8g}, ours {value:.8g}")
+        print(f"{name}: torch-fidelity {original[name]:.8g}, ours {value:.8g}")
     assert fid.name == "FID@500"
     assert table["inception_score_mean"] > 1.001, "the random network distinguishes images"
     for name, value in table.items():
-        assert value == pytest.approx(theirs[name], rel=1e-4), name
+        assert value == pytest.approx(original[name], rel=1e-4), name
     spread = [*kid.quantities.values()][1].value  # beside the kernels of torch-fidelity, which are float32
-    assert spread == pytest.approx(theirs["kernel_inception_distance_std"], abs=1e-4 * kid.value)
+    assert spread == pytest.approx(original["kernel_inception_distance_std"], abs=1e-4 * kid.value)

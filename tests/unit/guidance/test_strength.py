@@ -34,7 +34,7 @@ def test_a_classifier_s_push_grows_with_its_scale(scale: float) -> None:
     torch.testing.assert_close(found.eps, free.eps + scale * (held.eps - free.eps))
 
 
-def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
+def test_model_that_receives_the_class_is_pushed_as_far() -> None:
     """From the component on, by the same gradient: the classifier does not depend on the conditioning of the model."""
     model = Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
@@ -45,7 +45,7 @@ def test_a_model_that_is_told_the_class_is_pushed_as_far() -> None:
     torch.testing.assert_close(found.x0, held.x0 + 2.5 * (held.x0 - free.x0))
 
 
-def test_autoguidance_of_scale_1_is_the_model_and_does_not_ask_the_weak_one() -> None:
+def test_autoguidance_of_scale_1_is_the_model_and_does_not_call_the_weak_one() -> None:
     model, weak = Labeled(make("sde", "vp")), Labeled(make("sde", "vp"))
     x = samples(model.sde, 0.4)
     with NFECounter(weak) as counter:

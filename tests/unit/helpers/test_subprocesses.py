@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.helpers.subprocesses import children, ended
+from tests.helpers.subprocesses import children, wait_for
 
 
 def sleep() -> None:
@@ -19,6 +19,6 @@ def test_one_that_hangs_is_named_with_its_stack_and_killed() -> None:
         while "asleep" not in child.text():
             time.sleep(0.01)
         with pytest.raises(pytest.fail.Exception, match=r"of 1 processes \[0\] hung") as failure:
-            ended([child], limit=0.1)
+            wait_for([child], limit=0.1)
     assert "in sleep" in str(failure.value)
     assert child.process.exitcode == -signal.SIGKILL

@@ -144,7 +144,7 @@ def test_a_pickle_that_would_end_the_process_is_refused(tmp_path: Path, name: st
         ),
     ],
 )
-def test_a_tensor_that_lies_is_refused(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+def test_inconsistent_tensor_is_refused(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
     def change(data: bytes) -> bytes:
         assert data.count(old) == 1
         return data.replace(old, new)
@@ -246,9 +246,7 @@ def doubled_modules(times: int) -> bytes:
     ],
     ids=["modules", "arguments", "fewer", "lists"],
 )
-def test_pickles_of_edm_are_not_walked_through_without_end(
-    tmp_path: Path, network: bytes, words: str
-) -> None:
+def test_nested_pickles_of_edm_are_read_up_to_a_limit(tmp_path: Path, network: bytes, words: str) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x02}" + text("ema") + network + b"s.")
     with pytest.raises(ValueError, match=words) as refusal:

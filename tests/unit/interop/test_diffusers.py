@@ -238,7 +238,7 @@ def distances(found: list[torch.Tensor], exact: list[torch.Tensor]) -> list[floa
     """Largest differences, in units of the largest number."""
     assert all(float(one.std()) > 1e-3 for one in exact)
     pairs = zip(found, exact, strict=True)
-    return [float((mine - theirs).abs().max() / theirs.abs().max()) for mine, theirs in pairs]
+    return [float((mine - original).abs().max() / original.abs().max()) for mine, original in pairs]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -250,16 +250,16 @@ def test_every_variant_equals_the_reference_network(name: str) -> None:
     ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config)))
     exact = {key: value.double() for key, value in tensors.items()}
     mine = with_slope(lambda x: as_theirs(ours, config, x, t, **label), x)
-    theirs = with_slope(lambda x: evaluate(exact, config, x, t, **label), x)
-    assert max(distances(mine, theirs)) < 1e-9
+    original = with_slope(lambda x: evaluate(exact, config, x, t, **label), x)
+    assert max(distances(mine, original)) < 1e-9
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_their_network(name: str) -> None:
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     config = VARIANTS[name]
     tensors = random_tensors(config)
-    net = theirs.UNet2DModel(**config)
+    net = original.UNet2DModel(**config)
     net.load_state_dict(tensors, strict=not fourier(config))
     ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config)))
     x, t = points(config)
@@ -357,14 +357,14 @@ def test_levels_of_edm() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_levels_of_edm_are_theirs(kind: str) -> None:
+def test_levels_of_edm_equal_the_original(kind: str) -> None:
     """What their scheduler makes of their network's output is our denoised image."""
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     said = {**LEVELS_OF_EDM, "prediction_type": kind}
-    scheduler = theirs.EDMEulerScheduler(**{key: said[key] for key in said if key != "_class_name"})
+    scheduler = original.EDMEulerScheduler(**{key: said[key] for key in said if key != "_class_name"})
     tensors = random_tensors(PLAIN)
     found = denoiser_of(diffusers.read(tensors, PLAIN, said))
-    net = theirs.UNet2DModel(**PLAIN)
+    net = original.UNet2DModel(**PLAIN)
     net.load_state_dict(tensors)
     x, sigma = points(PLAIN)[0], torch.tensor([0.02, 1.3, 40.0]).double()
     shaped = sigma.view(-1, 1, 1, 1)
@@ -374,7 +374,7 @@ def test_levels_of_edm_are_theirs(kind: str) -> None:
     assert float((ours - expected).abs().max()) < 1e-6 * float(expected.abs().max())  # sinusoids of float32
 
 
-def test_the_straight_path() -> None:
+def test_rectified_flow() -> None:
     """Of their sampler's grid nothing is taken over, which is said."""
     scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
     imported = diffusers.read(random_tensors(PLAIN), PLAIN, scheduler)
@@ -386,13 +386,13 @@ def test_the_straight_path() -> None:
 
 
 @torch.no_grad()
-def test_the_straight_path_is_theirs() -> None:
+def test_rectified_flow_equals_the_original() -> None:
     """Euler's method: their scheduler with their network, and ours."""
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     tensors = random_tensors(PLAIN)
-    net = theirs.UNet2DModel(**PLAIN)
+    net = original.UNet2DModel(**PLAIN)
     net.load_state_dict(tensors)
-    scheduler = theirs.FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler = original.FlowMatchEulerDiscreteScheduler(shift=1.0)
     said = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
     ours = denoiser_of(diffusers.read(tensors, PLAIN, said)).float()
     scheduler.set_timesteps(4)
@@ -406,15 +406,15 @@ def test_the_straight_path_is_theirs() -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("rescaled", [False, True])
-def test_chains_are_theirs(schedule: str, rescaled: bool) -> None:
+def test_chains_equal_the_original(schedule: str, rescaled: bool) -> None:
     """What their scheduler keeps of the data at every step; one that keeps nothing keeps nearly nothing here."""
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     said = {**CHAIN, "beta_schedule": schedule, "rescale_betas_zero_snr": rescaled}
-    scheduler = theirs.DDPMScheduler(**{key: said[key] for key in said if key != "_class_name"})
+    scheduler = original.DDPMScheduler(**{key: said[key] for key in said if key != "_class_name"})
     ours = denoiser_of(diffusers.read(random_tensors(PLAIN), PLAIN, said)).sde
     kept = ours.alpha(torch.arange(1, 1001).double() / 1000) ** 2
     exact = scheduler.alphas_cumprod.double()
-    # theirs are products of float32: a rounding a step, and of rescaled ones the difference of two numbers
+    # diffusers multiplies in float32: a rounding a step, and of rescaled ones the difference of two numbers
     torch.testing.assert_close(kept[:-1], exact[:-1], rtol=2e-4, atol=2e-9 if rescaled else 0)
     assert (float(exact[-1]) == 0) == rescaled
     assert float(kept[-1]) == pytest.approx(
@@ -590,7 +590,7 @@ def given_out(
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_what_is_given_out_is_what_came_in(tmp_path: Path, name: str) -> None:
+def test_exported_network_equals_the_imported_one(tmp_path: Path, name: str) -> None:
     refused = {
         "centered": "CenteredInput has no counterpart",
         "fourier": "the process VE is not a discrete chain",
@@ -633,7 +633,7 @@ def test_what_is_given_out_is_what_came_in(tmp_path: Path, name: str) -> None:
         ({"codec": {"low": 0.0}}, "do not lie on"),
     ],
 )
-def test_what_diffusers_does_not_have_is_not_given_out(
+def test_what_diffusers_does_not_have_is_not_exported(
     tmp_path: Path, changes: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(ValueError, match=word):
@@ -654,13 +654,13 @@ def test_one_way_at_levels_with_attention_is_all_that_diffusers_has(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["ddpm", "classes", "adm"])
 def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None:
-    """DDIM with ten steps from the same noise: theirs from the folder, ours from the tensors."""
-    theirs = pytest.importorskip("diffusers")
+    """DDIM with ten steps from the same noise: diffusers from the folder, sde_gen from the tensors."""
+    original = pytest.importorskip("diffusers")
     tensors = given_out(name, tmp_path / "out")
-    scheduler = theirs.DDIMScheduler.from_pretrained(
+    scheduler = original.DDIMScheduler.from_pretrained(
         tmp_path / "out", subfolder="scheduler", clip_sample=False
     )
-    unet = theirs.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    unet = original.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     found = denoiser_of(diffusers.read(tensors, VARIANTS[name], CHAIN)).float()
     scheduler.set_timesteps(10)
@@ -675,7 +675,7 @@ def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None
             x = scheduler.step(unet(x, t, class_labels=label).sample, t, x, eta=0.0).prev_sample
     assert float((ours - x).abs().max()) < 1e-4 * float(x.abs().max())
     if name == "ddpm":  # the pipeline itself: its own noise, its own loop
-        pipeline = theirs.DDIMPipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
+        pipeline = original.DDIMPipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
         pipeline.set_progress_bar_config(disable=True)
         images = pipeline(
             batch_size=3, generator=torch.Generator().manual_seed(0), num_inference_steps=10, output_type="np"
@@ -683,7 +683,7 @@ def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None
         shown = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
         assert float(np.abs(images - shown).max()) < 1e-4
         assert (
-            theirs.DDPMPipeline.from_pretrained(tmp_path / "out").scheduler.config.prediction_type
+            original.DDPMPipeline.from_pretrained(tmp_path / "out").scheduler.config.prediction_type
             == "epsilon"
         )
 
@@ -706,9 +706,9 @@ def recorded(scheduler: Any, method: str, what: str) -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", ["ddpm", "adm_sine_first", "variance"])
 def test_their_ancestral_pipeline_draws_the_same_images(tmp_path: Path, name: str) -> None:
     """DDPM with ten steps and the same noise: their whole pipeline, and our ancestral sampler."""
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     tensors = given_out(name, tmp_path / "out")
-    pipeline = theirs.DDPMPipeline.from_pretrained(tmp_path / "out")
+    pipeline = original.DDPMPipeline.from_pretrained(tmp_path / "out")
     pipeline.set_progress_bar_config(disable=True)
     drawn = recorded(pipeline.scheduler, "step", "prev_sample")
     pipeline(3, torch.Generator().manual_seed(0), num_inference_steps=10, output_type="np")
@@ -725,13 +725,13 @@ def test_their_ancestral_pipeline_draws_the_same_images(tmp_path: Path, name: st
 @torch.no_grad()
 def test_their_pipeline_of_noise_levels_draws_the_same_images(tmp_path: Path) -> None:
     """Without its corrector: their whole pipeline, and our reverse diffusion sampler."""
-    theirs = pytest.importorskip("diffusers")
+    original = pytest.importorskip("diffusers")
     # their steps are those of a grid that ends at 0, their network is asked at one that ends at sampling_eps
     tensors = given_out("ncsnpp", tmp_path / "out", sde={"t_min": 1e-7})
-    scheduler = theirs.ScoreSdeVeScheduler.from_pretrained(
+    scheduler = original.ScoreSdeVeScheduler.from_pretrained(
         tmp_path / "out", subfolder="scheduler", correct_steps=0
     )
-    pipeline = theirs.ScoreSdeVePipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
+    pipeline = original.ScoreSdeVePipeline.from_pretrained(tmp_path / "out", scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     drawn = recorded(pipeline.scheduler, "step_pred", "prev_sample_mean")
     pipeline(3, 9, torch.Generator().manual_seed(0), output_type="np")
@@ -743,12 +743,12 @@ def test_their_pipeline_of_noise_levels_draws_the_same_images(tmp_path: Path) ->
 
 
 @torch.no_grad()
-def test_their_network_of_a_folder_given_out_has_the_variance(tmp_path: Path) -> None:
-    theirs = pytest.importorskip("diffusers")
+def test_diffusers_network_of_an_exported_folder_has_the_variance(tmp_path: Path) -> None:
+    original = pytest.importorskip("diffusers")
     config = VARIANTS["adm_variance"]
     tensors = given_out("adm_variance", tmp_path / "out")
-    net = theirs.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
-    scheduler = theirs.DDPMScheduler.from_pretrained(tmp_path / "out", subfolder="scheduler")
+    net = original.UNet2DModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    scheduler = original.DDPMScheduler.from_pretrained(tmp_path / "out", subfolder="scheduler")
     assert scheduler.config.variance_type == "learned_range"
     x, t = points(config)
     ours = denoiser_of(diffusers.read(tensors, config, scheduler_of(config))).float()

@@ -73,9 +73,9 @@ def outputs(net: Autoencoder, config: dict[str, Any], given: dict[str, Tensor]) 
 
 def compare(found: dict[str, Tensor], stored: dict[str, Tensor], tolerance: float) -> None:
     for name, mine in found.items():
-        theirs = stored[name].reshape(mine.shape)
-        worst = float((mine.detach().double() - theirs.double()).abs().max())
-        assert worst <= tolerance * max(1.0, float(theirs.double().abs().max())), name
+        original = stored[name].reshape(mine.shape)
+        worst = float((mine.detach().double() - original.double()).abs().max())
+        assert worst <= tolerance * max(1.0, float(original.double().abs().max())), name
 
 
 def parts(path: Path, prefix: str) -> dict[str, Tensor]:
@@ -211,31 +211,31 @@ def test_random_configurations_against_their_code(kind: str, seed: int) -> None:
     diffusers = pytest.importorskip("diffusers")
     config = random_config(kind, seed)
     torch.manual_seed(seed)
-    theirs = getattr(diffusers, kind)(**{key: value for key, value in config.items() if key[0] != "_"})
-    for parameter in theirs.parameters():
+    original = getattr(diffusers, kind)(**{key: value for key, value in config.items() if key[0] != "_"})
+    for parameter in original.parameters():
         parameter.data = torch.randn_like(parameter) / max(parameter[0].numel(), 1) ** 0.5
-    net = converted(theirs.state_dict(), config, torch.float64)
-    theirs = theirs.double().eval()
+    net = converted(original.state_dict(), config, torch.float64)
+    original = original.double().eval()
     x = torch.randn(2, config["in_channels"], 16, 24, dtype=torch.float64)
     with torch.no_grad():
         if kind == "VQModel":
-            z = theirs.encode(x).latents
+            z = original.encode(x).latents
             stored = {
                 "latents": z,
-                "quantised": theirs.quantize(z)[0],
-                "index": theirs.quantize(z)[2][2],
-                "decoded": theirs.decode(z).sample,
-                "decoded_not_quantised": theirs.decode(z, force_not_quantize=True).sample,
+                "quantised": original.quantize(z)[0],
+                "index": original.quantize(z)[2][2],
+                "decoded": original.decode(z).sample,
+                "decoded_not_quantised": original.decode(z, force_not_quantize=True).sample,
             }
             compare(outputs(net, config, {"image": x}), stored, 1e-11)
             return
-        posterior = theirs.encode(x).latent_dist
+        posterior = original.encode(x).latent_dist
         latent = torch.randn_like(posterior.mean)
         stored = {
             "mean": posterior.mean,
             "logvar": posterior.logvar,
             "kl_per_sample": posterior.kl(),
-            "decoded": theirs.decode(latent).sample,
-            "round_trip_of_mode": theirs.decode(posterior.mean).sample,
+            "decoded": original.decode(latent).sample,
+            "round_trip_of_mode": original.decode(posterior.mean).sample,
         }
     compare(outputs(net, config, {"image": x, "latent": latent}), stored, 1e-11)

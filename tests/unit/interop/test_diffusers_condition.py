@@ -57,7 +57,7 @@ def network(found: ConvertedModel) -> nn.Module:
 
 
 def keywords(io: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Inputs by our names: theirs in one vector, and one float type."""
+    """Return the inputs by the names of sde_gen: vectors concatenated, in one floating-point type."""
     given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in io.items()}
     found = {}
     if "in/class_labels" in given:
@@ -95,7 +95,7 @@ KINDS = pytest.mark.parametrize(
 
 @KINDS
 @pytest.mark.parametrize("name", SMALL)
-def test_a_network_is_theirs(name: str, dtype: torch.dtype, kind: str) -> None:
+def test_network_equals_the_original(name: str, dtype: torch.dtype, kind: str) -> None:
     config, weights, io = small(name)
     found = diffusers.read(weights, config, scheduler_of(config))
     assert not found.unused

@@ -56,7 +56,7 @@ def close(found: Tensor, exact: Tensor, tolerance: float) -> None:
     assert (found.detach().double() - exact.double()).abs().max() <= tolerance * exact.abs().max()
 
 
-def test_dit_is_theirs() -> None:
+def test_dit_equals_the_original() -> None:
     tensors, io = golden("dit")
     found = diffusers.read(tensors, DIT, CHAIN)
     net = network(found).double()
@@ -71,7 +71,7 @@ def test_dit_is_theirs() -> None:
     assert isinstance(build.model(read_back(found.config), spec).parametrization, LearnedVariance)
 
 
-def test_sd3_is_theirs() -> None:
+def test_sd3_equals_the_original() -> None:
     tensors, io = golden("sd3")
     found = diffusers.read(tensors, SD3, FLOW)
     net = network(found).double()

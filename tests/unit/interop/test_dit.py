@@ -26,7 +26,7 @@ SIZES: dict[str, Any] = {
 @pytest.mark.parametrize(
     "changes", [{}, {"outputs": 1, "channels": 3, "patch": 1, "grid": 4, "depth": 1}], ids=str
 )
-def test_a_network_is_theirs(changes: dict[str, Any]) -> None:
+def test_network_equals_the_original(changes: dict[str, Any]) -> None:
     sizes = {**SIZES, **changes}
     tensors = random_tensors(**sizes)
     found = dit.read(tensors, {"num_heads": 3})
@@ -36,11 +36,11 @@ def test_a_network_is_theirs(changes: dict[str, Any]) -> None:
     x.requires_grad_()
     t, label = torch.tensor([17.0, 803.0]).double(), torch.tensor([2, 5])  # the null class
     exact = {name: value.double() for name, value in tensors.items()}
-    ours, theirs = net(x, t, label=label), evaluate(exact, 3, x, t, label)
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-    slopes = [torch.autograd.grad(out.square().sum(), x)[0] for out in (ours, theirs)]
+    ours, original = net(x, t, label=label), evaluate(exact, 3, x, t, label)
+    torch.testing.assert_close(ours, original, rtol=1e-9, atol=1e-9)
+    slopes = [torch.autograd.grad(out.square().sum(), x)[0] for out in (ours, original)]
     torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(net(x, t)[1], theirs[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(net(x, t)[1], original[1], rtol=1e-9, atol=1e-9)
     assert not found.unused
 
 
@@ -51,7 +51,7 @@ def test_process_and_classes() -> None:
     assert found.config["sde"]["_target_"].endswith(DDPM.__name__)
 
 
-def test_a_file_of_theirs(tmp_path: Path) -> None:
+def test_file_of_the_original(tmp_path: Path) -> None:
     tensors = random_tensors(**SIZES)
     torch.save(tensors, tmp_path / "DiT-tiny.pt")
     found = dit.load(tmp_path / "DiT-tiny.pt", {"num_heads": 3})

@@ -74,7 +74,7 @@ WORDS = {"standard": "none", "residual": "residual"}
 
 
 def as_score_sde(config: dict[str, Any]) -> dict[str, Any]:
-    """The same network in the words of score_sde_pytorch, of which theirs is a rewriting (their section F.1)."""
+    """The same network in the words of score_sde_pytorch, of which EDM is a rewriting (section F.1)."""
     model = {
         "nf": config["model_channels"],
         "ch_mult": config["channel_mult"],
@@ -136,25 +136,25 @@ PARTS = {
 def renamed(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """Tensors of score_sde_pytorch by the names of EDM, three projections of an attention as one."""
     out: dict[str, Tensor] = {}
-    for number, theirs in enumerate(their_names(config)):
+    for number, original in enumerate(their_names(config)):
         prefix = f"all_modules.{number}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        assert own, f"{theirs} has no tensors"
+        assert own, f"{original} has no tensors"
         if "W" in own:
-            out[f"{theirs}.freqs"] = own["W"]
+            out[f"{original}.freqs"] = own["W"]
         elif "NIN_0.W" in own:
             triple = [own[f"NIN_{n}.W"].T[:, :, None, None] for n in range(3)]
-            out[f"{theirs}.qkv.weight"] = torch.stack(triple, 1).flatten(0, 1)
-            out[f"{theirs}.qkv.bias"] = torch.stack([own[f"NIN_{n}.b"] for n in range(3)], 1).flatten()
-            out[f"{theirs}.proj.weight"] = own["NIN_3.W"].T[:, :, None, None]
-            out[f"{theirs}.proj.bias"] = own["NIN_3.b"]
+            out[f"{original}.qkv.weight"] = torch.stack(triple, 1).flatten(0, 1)
+            out[f"{original}.qkv.bias"] = torch.stack([own[f"NIN_{n}.b"] for n in range(3)], 1).flatten()
+            out[f"{original}.proj.weight"] = own["NIN_3.W"].T[:, :, None, None]
+            out[f"{original}.proj.bias"] = own["NIN_3.b"]
             for kind in ("weight", "bias"):
-                out[f"{theirs}.norm2.{kind}"] = own[f"GroupNorm_0.{kind}"]
+                out[f"{original}.norm2.{kind}"] = own[f"GroupNorm_0.{kind}"]
         else:
             for name, value in own.items():
                 part, _, kind = name.rpartition(".")
-                inner = PARTS[part] if "_aux_" not in theirs and part else ""
-                out[".".join(filter(None, (theirs, inner, kind)))] = value
+                inner = PARTS[part] if "_aux_" not in original and part else ""
+                out[".".join(filter(None, (original, inner, kind)))] = value
     return {f"model.{name}": value for name, value in out.items()}
 
 
@@ -169,7 +169,7 @@ def variants() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: "-".join(str(value) for value in v.values()))
-def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> None:
+def test_every_variant_equals_the_original(variant: dict[str, Any]) -> None:
     """By the reference network of score_sde_pytorch: class and augmentation shift the bias of its first layer."""
     config: dict[str, Any] = {**SMALL, **variant}
     twin, generator = as_score_sde(config), torch.Generator().manual_seed(1)
@@ -198,8 +198,8 @@ def test_every_variant_computes_what_theirs_does(variant: dict[str, Any]) -> Non
     expected = 0.25 / spread**2 * x + 0.5 * sigma.view(-1, 1, 1, 1) / spread * out
     found = edm.read(state, config)
     assert not found.unused
-    theirs = denoiser(found)(x, sigma / 80, **cond).x0
-    torch.testing.assert_close(theirs, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    original = denoiser(found)(x, sigma / 80, **cond).x0
+    torch.testing.assert_close(original, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
 def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
@@ -224,7 +224,7 @@ def network(outputs: int = 1) -> tuple[dict[str, Tensor], dict[str, Any], dict[s
         ("EDMPrecond", {"sigma_data": 0.7, "sigma_max": 1e4}),
     ],
 )
-def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any]) -> None:
+def test_every_preconditioning_equals_the_original(precond: str, settings: dict[str, Any]) -> None:
     """D = c_skip x + c_out F(c_in x; c_noise), with c of sigma alone, in table 1 of Karras et al., 2022.
 
     At every level of the process: log sigma goes beyond 8 where sigma_max does.
@@ -256,7 +256,7 @@ def test_every_preconditioning_is_theirs(precond: str, settings: dict[str, Any])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_improved_ddpm_is_theirs_at_and_between_the_steps_of_its_chain() -> None:
+def test_improved_ddpm_equals_the_original_at_and_between_the_steps_of_its_chain() -> None:
     """u_(j-1) = sqrt((u_j^2 + 1) / max(a_(j-1) / a_j, C_1) - 1) in table 1 there; the label is M - 1 - j."""
     tensors, config, twin = network(outputs=2)
     steps = 20
@@ -300,7 +300,7 @@ def test_improved_ddpm_is_theirs_at_and_between_the_steps_of_its_chain() -> None
         ({"model_channels": 16}, "do not fit"),
     ],
 )
-def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_named(change: dict[str, Any], words: str) -> None:
     tensors, config, _ = network()
     state = renamed(tensors, config)
     state["model.enc.4x4_down.conv0.resample_filter"] = torch.full((1, 1, 2, 2), 0.25)
@@ -347,7 +347,7 @@ def test_a_network_of_classes_and_augmentations() -> None:
 def their_dhariwal_names(
     levels: int, blocks: int, size: int, attention: list[int]
 ) -> Iterator[tuple[str, str]]:
-    """Names of the blocks of guided-diffusion's UNetModel, of which theirs is a rewriting, and theirs."""
+    """Names of the blocks of guided-diffusion's UNetModel, of which EDM is a rewriting, and those of EDM."""
     sizes, number = [size >> n for n in range(levels)], 1
     for level, side in enumerate(sizes):
         if level:
@@ -398,17 +398,17 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
             found[f"model.{names[owner]}.{parts[head.removeprefix(owner + '.')]}.{kind}"] = value
         else:  # attention, the next module after its block
             stage, place, part = head.rsplit(".", 2)
-            theirs = names[f"{stage}.{int(place) - 1}"]
-            if part == "qkv":  # of a head: queries, keys, values; theirs take turns
+            original = names[f"{stage}.{int(place) - 1}"]
+            if part == "qkv":  # of a head: queries, keys, values; in turn for every channel
                 heads = value.chunk(value.shape[0] // 3 // 64)
                 rows = [
                     row for head_ in heads for three in zip(*head_.chunk(3), strict=True) for row in three
                 ]
                 value = torch.stack(rows)
             value = value[..., None] if value.ndim == 3 else value
-            found[f"model.{theirs}.{ {'norm': 'norm2', 'qkv': 'qkv', 'proj_out': 'proj'}[part] }.{kind}"] = (
-                value
-            )
+            found[
+                f"model.{original}.{ {'norm': 'norm2', 'qkv': 'qkv', 'proj_out': 'proj'}[part] }.{kind}"
+            ] = value
     for name in list(names.values()):
         if name.endswith(("_down", "_up")):
             for part in ("conv0", "skip"):
@@ -421,7 +421,7 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
     ("classes", "multipliers", "blocks", "features", "augmentations"),
     [(3, [1, 1], 1, 4, 0), (0, [1, 2], 2, 4, 0), (3, [2, 1], 1, 2, 5)],
 )
-def test_a_dhariwal_network_computes_what_theirs_does(
+def test_dhariwal_network_equals_the_original(
     classes: int, multipliers: list[int], blocks: int, features: int, augmentations: int
 ) -> None:
     """By the reference network of guided-diffusion, on widths where both have 32 groups."""

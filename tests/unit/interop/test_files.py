@@ -165,7 +165,7 @@ def test_several_files_with_an_index_are_one(tmp_path: Path) -> None:
         ({"c": "one.safetensors"}, "names 'c', which one.safetensors does not hold"),
     ],
 )
-def test_an_index_that_lies_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
+def test_inconsistent_index_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
     (tmp_path / "folder").mkdir()
     safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")  # beside the folder
     path = sharded(tmp_path / "folder", **changes)

@@ -63,7 +63,7 @@ def classifier(found: ConvertedModel) -> NoisyClassifier:
     return ours.double().eval()
 
 
-def theirs(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+def original(config: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Tensors with the names that the reference reads."""
     tensors, weights = score_sde.drawn()
     size = config["image_size"]
@@ -79,7 +79,7 @@ def test_logits_and_gradients_are_those_of_the_reference_network(name: str) -> N
     cotangent = torch.randn(3, 5, generator=generator, dtype=torch.float64)
     steps = config.get("steps", 1000)
     t = torch.tensor([0.0, 7.0, steps - 1.0]).double()
-    tensors = theirs(config)
+    tensors = original(config)
     seen = t * 1000 / steps if config.get("rescale_timesteps") else t
     expected = adm.logits(config, score_sde.given(tensors), x, seen).log_softmax(1)
     found = guided_diffusion_classifier.read(tensors, config)
@@ -123,7 +123,7 @@ def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
         "pool": "spatial",
         "noise_schedule": "cosine",
     }
-    tensors = theirs(arguments)
+    tensors = original(arguments)
     first, second = (guided_diffusion_classifier.read(tensors, config) for config in (flags, arguments))
     assert first.config == second.config
     assert first.classes == 1000
@@ -143,15 +143,15 @@ def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
         ({"noise_schedule": "sqrt"}, "noise_schedule"),
     ],
 )
-def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_named(change: dict[str, Any], words: str) -> None:
     config = VARIANTS["attention"]
     with pytest.raises(ValueError, match=words):
-        guided_diffusion_classifier.read(theirs(config), {**config, **change})
+        guided_diffusion_classifier.read(original(config), {**config, **change})
 
 
 def test_the_other_network_is_named() -> None:
     config = VARIANTS["attention"]
-    tensors = theirs(config)
+    tensors = original(config)
     of_images = {key: value for key, value in config.items() if key != "pool"} | {"out_channels": 3}
     with pytest.raises(ValueError, match="holds a classifier: read it with from=guided_diffusion_classifier"):
         guided_diffusion.read(tensors, of_images)
@@ -165,7 +165,7 @@ def test_the_other_network_is_named() -> None:
 @pytest.mark.parametrize("name", ["out.2.positional_embedding", "out.2.qkv_proj.weight", "out.0.bias"])
 def test_damaged_tensors_are_named_in_a_one_line_error(name: str) -> None:
     config = VARIANTS["attention"]
-    tensors = theirs(config)
+    tensors = original(config)
     damaged = [
         {key: value for key, value in tensors.items() if key != name},
         {f"{key}x" if key == name else key: value for key, value in tensors.items()},

@@ -32,7 +32,7 @@ def golden() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
-def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> None:
+def test_noise_and_variance_equal_the_original(dtype: torch.dtype, tolerance: float) -> None:
     tensors, given, config = golden()
     found = guided_diffusion.read(tensors, config)
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
@@ -43,7 +43,7 @@ def test_noise_and_variance_are_theirs(dtype: torch.dtype, tolerance: float) -> 
     t = (given["in/t"].double() + 1) / 1000  # the times of the chain's steps, which are numbered from 0
     prediction = ours(x, t, label=given["in/y"].long())
     assert prediction.aux is not None
-    out = torch.cat([prediction.eps, 2 * prediction.aux - 1], dim=1)  # theirs run from -1 to 1
+    out = torch.cat([prediction.eps, 2 * prediction.aux - 1], dim=1)  # the original interpolates from -1 to 1
     (slope,) = torch.autograd.grad((out * given["cotangent"].to(dtype)).sum(), x)
     for mine, exact in ((out.detach(), given["out_f64"]), (slope, given["grad_x_f64"])):
         assert float((mine.double() - exact).abs().max()) < tolerance * max(1.0, float(exact.abs().max()))
@@ -102,7 +102,7 @@ def test_every_variant_equals_the_reference_network(name: str) -> None:
     t = torch.tensor([0.0, 7.0, steps - 1.0]).double()
     tensors, weights = score_sde.drawn()
     seen = t * 1000 / steps if config.get("rescale_timesteps") else t
-    theirs = adm.forward(config, weights, x, seen, classes)
+    original = adm.forward(config, weights, x, seen, classes)
     found = guided_diffusion.read(tensors, config)
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     ours = build.model(read_back(found.config), data_spec)
@@ -110,7 +110,7 @@ def test_every_variant_equals_the_reference_network(name: str) -> None:
     prediction = ours.double().eval()(x, (t + 1) / steps, **({} if classes is None else {"label": classes}))
     mean = prediction.x0 if config.get("predict_xstart") else prediction.eps
     out = mean if prediction.aux is None else torch.cat([mean, 2 * prediction.aux - 1], dim=1)
-    assert float((out - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
+    assert float((out - original).abs().max()) < 1e-9 * float(original.abs().max())
 
 
 @pytest.mark.parametrize("steps", [1000, 50])
@@ -173,7 +173,7 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
 
 
 def test_heads_of_so_many_channels_are_the_same_on_the_way_up() -> None:
-    """Where a head has a number of channels, theirs does not look at the other number either."""
+    """Where a head has a number of channels, the original ignores the other number, too."""
     tensors, _, config = golden()
     read = guided_diffusion.read(tensors, {**config, "num_heads_upsample": 2})
     assert "up_heads" not in read.config["model"]

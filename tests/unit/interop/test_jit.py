@@ -27,18 +27,18 @@ CONFIG = {"num_heads": 3, "in_context_start": 1}
 
 
 @pytest.mark.parametrize("start", [0, 1, 2])
-def test_a_network_is_theirs(start: int) -> None:
+def test_network_equals_the_original(start: int) -> None:
     tensors = random_tensors(**SIZES)
     found = jit.read(tensors, {**CONFIG, "in_context_start": start})
     net = network(found).double()
     x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
     t, label = torch.tensor([0.2, 0.9]).double(), torch.tensor([2, 5])  # the null class
     exact = {name: value.double() for name, value in tensors.items()}
-    ours, theirs = net(x, t, label=label), evaluate(exact, 3, start, x, t, label)
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-    slopes = [torch.autograd.grad(out.square().sum(), x)[0] for out in (ours, theirs)]
+    ours, original = net(x, t, label=label), evaluate(exact, 3, start, x, t, label)
+    torch.testing.assert_close(ours, original, rtol=1e-9, atol=1e-9)
+    slopes = [torch.autograd.grad(out.square().sum(), x)[0] for out in (ours, original)]
     torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(net(x, t)[1], theirs[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(net(x, t)[1], original[1], rtol=1e-9, atol=1e-9)
     assert not found.unused
 
 
@@ -51,12 +51,12 @@ def test_the_prediction_is_the_image_and_time_runs_from_noise_to_it() -> None:
     denoiser.net.load_state_dict(found.state)
     x, label = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)), torch.tensor([2, 0])
     ours = denoiser.eval()(x, torch.tensor(0.3, dtype=torch.float64), label=label)
-    theirs = evaluate(tensors, 3, 1, x, torch.tensor([0.7, 0.7]), label)
-    torch.testing.assert_close(ours.x0, theirs, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.eps - ours.x0, (x - theirs) / 0.3, rtol=1e-3, atol=1e-3)
+    original = evaluate(tensors, 3, 1, x, torch.tensor([0.7, 0.7]), label)
+    torch.testing.assert_close(ours.x0, original, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.eps - ours.x0, (x - original) / 0.3, rtol=1e-3, atol=1e-3)
 
 
-def test_a_checkpoint_of_theirs(tmp_path: Path) -> None:
+def test_checkpoint_of_the_original(tmp_path: Path) -> None:
     """Averages are taken, and rotations that a file holds are not."""
     tensors = random_tensors(**SIZES)
     averages = {f"net.{name}": value for name, value in tensors.items()} | {

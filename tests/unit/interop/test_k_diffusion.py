@@ -202,7 +202,7 @@ def plain(kind: str) -> dict[str, Tensor]:
 
 
 def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **conditioned: Tensor) -> None:
-    """Outputs and input gradients of our denoiser and of a function of theirs of x and sigma, to rounding."""
+    """Outputs and input gradients of our denoiser and of an original function of x and sigma, to rounding."""
     ours = denoiser_of(found)
     x, sigma = points(model)
     cotangent = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -215,8 +215,8 @@ def compare(found: ConvertedModel, expected: Any, model: dict[str, Any], **condi
         out = function(place)
         (slope,) = torch.autograd.grad(out, place, cotangent)
         answers.append((out.detach(), slope))
-    for mine, theirs in zip(*answers, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9 * float(theirs.abs().max()))
+    for mine, original in zip(*answers, strict=True):
+        torch.testing.assert_close(mine, original, rtol=0, atol=1e-9 * float(original.abs().max()))
 
 
 @pytest.mark.parametrize(("name", "conditioned"), [*((name, True) for name in UNETS), ("plain", False)])
@@ -239,7 +239,7 @@ def test_every_u_net_equals_the_reference_network(name: str, conditioned: bool) 
 
 @THEIRS
 @pytest.mark.parametrize("name", UNETS)
-def test_every_u_net_is_theirs(name: str) -> None:
+def test_every_u_net_equals_the_original(name: str) -> None:
     """By their own code; whose stages that are skipped have tensors, too."""
     model = UNETS[name]
     net = k_diffusion_code.randomize(k_diffusion_code.image_v1(model))
@@ -250,10 +250,10 @@ def test_every_u_net_is_theirs(name: str) -> None:
     assert bool(skipped) == (model.get("skip_stages", 0) > 0)
     numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
     conditioned = torch.randn(3, numbers).double() if numbers else None
-    theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
+    original = k_diffusion_code.denoiser(net, model["sigma_data"])
     compare(
         found,
-        lambda x, sigma: theirs(x, sigma, mapping_cond=conditioned),
+        lambda x, sigma: original(x, sigma, mapping_cond=conditioned),
         model,
         **({"augment": conditioned} if numbers else {}),
     )
@@ -338,7 +338,7 @@ def test_a_file_says_how_its_network_was_made(tmp_path: Path) -> None:
         ({"mapping_out": 8}, "do not fit"),
     ],
 )
-def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         k_diffusion.read(plain("image_v1"), {"model": {**PLAIN, **change}})
 
@@ -377,7 +377,7 @@ def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:
         (VIT, {"widths": [128]}, "no setting widths"),
     ],
 )
-def test_what_is_wrong_of_a_transformer_is_named(
+def test_invalid_settings_of_a_transformer_are_named(
     model: dict[str, Any], change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
@@ -385,13 +385,13 @@ def test_what_is_wrong_of_a_transformer_is_named(
 
 
 def test_what_their_configurations_assume() -> None:
-    """config_cifar10_transformer.json of theirs, 512 wide, has 1408 units: the roundest number near 8/3 as many."""
+    """The original config_cifar10_transformer.json, 512 wide, has 1408 units: the roundest number near 8/3 as many."""
     assert image_transformer_v1.ImageTransformerV1Layout({**VIT, "width": 512, "d_ff": 0}, 0).hidden == 1408
-    theirs = {
+    original = {
         key: value for key, value in HOURGLASS.items() if key not in ("d_ffs", "self_attns", "mapping_d_ff")
     }
     layout = image_transformer_v2.ImageTransformerV2Layout(
-        {**theirs, "dropout_rate": 0.1, "widths": [64, 128]}, 10
+        {**original, "dropout_rate": 0.1, "widths": [64, 128]}, 10
     )
     reaches = [level.keywords["reach"] for level in layout.spec().keywords["levels"]]
     assert [(reach.kind, reach.keywords) for reach in reaches] == [
@@ -461,7 +461,7 @@ def test_every_transformer_equals_the_reference_network(model: dict[str, Any], c
 
 @THEIRS
 @pytest.mark.parametrize("name", VITS)
-def test_every_first_transformer_is_theirs(name: str) -> None:
+def test_every_image_transformer_v1_equals_the_original(name: str) -> None:
     """By their own code, whose places are exact in float32 on grids of powers of two."""
     config = config_of(VITS[name])
     model, classes = config["model"], config["dataset"]["num_classes"]
@@ -472,11 +472,11 @@ def test_every_first_transformer_is_theirs(name: str) -> None:
     found = k_diffusion.read(state, config)
     net.load_state_dict(state)
     conditioned, cond = torch.randn(3, 9).double(), {"label": torch.tensor([0, 2, 3])} if classes else {}
-    theirs = k_diffusion_code.denoiser(net, model["sigma_data"])
+    original = k_diffusion_code.denoiser(net, model["sigma_data"])
     class_cond = cond.get("label")
     compare(
         found,
-        lambda x, sigma: theirs(x, sigma, aug_cond=conditioned, class_cond=class_cond),
+        lambda x, sigma: original(x, sigma, aug_cond=conditioned, class_cond=class_cond),
         model,
         augment=conditioned,
         **cond,

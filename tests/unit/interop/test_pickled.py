@@ -1,6 +1,6 @@
 """Network pickles of EDM: the same network as from its state dictionary, nothing called, whatever the file holds.
 
-The pickles are written by Python's own pickle from objects of modules that bear the names of theirs while it writes.
+The pickles are written by Python's own pickle from objects of modules that bear the original names while it writes.
 """
 
 import io
@@ -28,7 +28,7 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
 
 
 class Theirs:
-    """An object that pickles as theirs do."""
+    """An object that is pickled as the original ones."""
 
     def __init__(self, kind: str, state: dict[str, Any]) -> None:
         self.meta = {
@@ -85,7 +85,7 @@ def attributes(tensors: dict[str, Tensor], **more: Any) -> dict[str, Any]:
 
 
 def snapshot(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Any]:
-    """What a training of theirs stores: the network, and beside it things that are of no use here."""
+    """The contents of a training snapshot of EDM: the network, and further objects that are ignored."""
     bare = {name.removeprefix("model."): value for name, value in tensors.items()}
     arguments = {
         **config,
@@ -94,7 +94,7 @@ def snapshot(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, An
         "channel_mult": list(config["channel_mult"]),
     }
     model = attributes(bare)
-    container = nn.ModuleDict()  # theirs hold their blocks in one
+    container = nn.ModuleDict()  # the original holds its blocks in one
     for name in ("enc", "dec"):
         held = model["_modules"][name].meta["state"]
         part = nn.ModuleDict()
@@ -201,7 +201,7 @@ def test_nothing_is_called(tmp_path: Path, where: str) -> None:
     assert not (tmp_path / "called").exists()
 
 
-def test_a_bomb_beside_the_network_is_not_even_looked_at(tmp_path: Path) -> None:
+def test_bomb_beside_the_network_is_skipped(tmp_path: Path) -> None:
     data = pickle.dumps({"augment_pipe": Bomb(tmp_path / "called")})
     found = pickled.parse(io.BytesIO(data))
     assert found["augment_pipe"].kind == "posix.system"

@@ -43,12 +43,12 @@ def denoiser(found: ConvertedModel) -> NetworkDenoiser:
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_the_noise_is_theirs(name: str) -> None:
+def test_noise_equals_the_original(name: str) -> None:
     """Their output at a time, and the gradient by the sample, in float64 to rounding."""
     tensors, given, config = golden(name)
     ours, labels = denoiser(score_sde.read(tensors, config)), given["in/labels"].double()
     x = given["in/x"].double().requires_grad_()
-    if name == "ncsnpp_ve":  # theirs gets x in [0, 1] and sigma; ours 2 x - 1 and twice the sigma
+    if name == "ncsnpp_ve":  # the original gets x in [0, 1] and sigma; ours 2 x - 1 and twice the sigma
         t = ours.sde.t_from_log_snr(-2 * torch.log(2 * labels))
         sigma = labels.view(-1, 1, 1, 1)
         out = -ours(2 * x - 1, t).eps / sigma
@@ -122,7 +122,7 @@ UNUSUAL: list[dict[str, Any]] = [
     {"fir": True, "fir_kernel": [4, 2, 2], "progressive_input": "residual", "resblock_type": "ddpm"},
     {"nf": 5, "embedding_type": "positional", "scale_by_sigma": False},
 ]
-"""Options that no published network of theirs has: other activations, filters that are odd or no mirror images."""
+"""Options that no published network has: other activations, filters that are odd or no mirror images."""
 SECTIONS = {"sde": "training", "continuous": "training", "centered": "data"}
 
 
@@ -161,7 +161,7 @@ def drawings() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
-def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> None:
+def test_every_option_equals_the_original(settings: dict[str, Any]) -> None:
     """The noise predicted by the reference network at a time, with the tensors that it reads."""
     config, generator = small(**settings), torch.Generator().manual_seed(1)
     x = torch.rand(2, 2, 8, 8, generator=generator).double()  # in their space
@@ -174,14 +174,14 @@ def test_every_option_computes_what_theirs_does(settings: dict[str, Any]) -> Non
     else:
         labels = steps * t - 1 if discrete else 999 * t
     tensors, weights = score_sde_reference.drawn()
-    theirs = score_sde_reference.forward(config, weights, x, labels)
+    original = score_sde_reference.forward(config, weights, x, labels)
     if ve:  # their network gives the score, divided by the noise level or not
-        theirs = -theirs if settings["scale_by_sigma"] else -sigma.view(-1, 1, 1, 1) * theirs
+        original = -original if settings["scale_by_sigma"] else -sigma.view(-1, 1, 1, 1) * original
     found = score_sde.read(tensors, config)
     ours = denoiser(found)
     stretched = ve and not settings["centered"]
     eps = ours(2 * x - 1 if stretched else x, t).eps
-    torch.testing.assert_close(eps, theirs, rtol=1e-8, atol=1e-9 * float(theirs.abs().max()))
+    torch.testing.assert_close(eps, original, rtol=1e-8, atol=1e-9 * float(original.abs().max()))
     marginal = ours.sde.marginal(t)
     if ve:
         torch.testing.assert_close(marginal.sigma, sigma * (2 if stretched else 1))
@@ -219,7 +219,7 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"sde": "subvpsde"}, {"sde": "vesde", "embedding_type": "fourier"}])
-def test_chains_that_theirs_has_not_are_refused(settings: dict[str, Any]) -> None:
+def test_chains_that_the_original_lacks_are_refused(settings: dict[str, Any]) -> None:
     tensors, _, config = golden("ddpmpp_vp")
     config["training"] |= {"continuous": False, "sde": settings["sde"]}
     config["model"]["embedding_type"] = settings.get("embedding_type", "positional")
@@ -227,7 +227,7 @@ def test_chains_that_theirs_has_not_are_refused(settings: dict[str, Any]) -> Non
         score_sde.read(tensors, config)
 
 
-def test_averages_without_names_find_theirs() -> None:
+def test_averages_without_names_are_matched_by_order() -> None:
     tensors, _, _ = golden("ncsnpp_ve")
     tensors = {"sigmas": torch.ones(3), **tensors}
     fixed = {"sigmas", "all_modules.0.W"}

@@ -22,7 +22,7 @@ def editor(steps: int, solver=None) -> Editor:
 
 
 @pytest.mark.parametrize("sde", names("sde"))
-def test_codes_are_those_of_the_flow_and_lead_back(sde: str) -> None:
+def test_codes_are_those_of_the_flow_and_invert(sde: str) -> None:
     """The same code on every process, in x / alpha: where an eighth-order method takes the sample."""
     process = make("sde", sde)
     model, edit = oracles.denoiser(process), editor(100, DPMSolverPP())
@@ -99,7 +99,7 @@ def test_analogies() -> None:
     torch.testing.assert_close(analogy(a, a, a), a)
 
 
-def test_samples_do_not_meet() -> None:
+def test_samples_are_independent_of_their_batch() -> None:
     model, edit = oracles.denoiser(make("sde", "vp")), editor(5, Ancestral())
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
     together = edit.sdedit(model, x, ratio=1.0, noise=PerSample(range(4)))
@@ -107,7 +107,7 @@ def test_samples_do_not_meet() -> None:
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-10, atol=1e-10)
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     model, x = oracles.denoiser(make("sde", "vp")), torch.zeros(1, 2).double()
     with pytest.raises(ValueError, match="deterministic"):
         editor(5, Ancestral()).encode(model, x)

@@ -127,7 +127,7 @@ def test_conjugate_gradients_do_not_diverge_where_a_is_not_symmetric(steps: int)
     )
 
 
-def test_refuses_what_cannot_be() -> None:
+def test_impossible_settings_are_refused() -> None:
     model = prior(make("sde", "rectified"))
     given = {"denoiser": model, "operator": measuring(ROWS), "y": Y}
     for method in (MMPS, PiGDM, DiffPIR, DPS):

@@ -200,7 +200,7 @@ def test_repaint_once_is_projection_and_counts_its_evaluations() -> None:
         assert counter.calls == solver.nfe(5)
 
 
-def test_projected_samples_do_not_meet() -> None:
+def test_projected_samples_are_independent_of_their_batch() -> None:
     model, grid = oracles.denoiser(make("sde", "vp")), times(make("sde", "vp"), 6)
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
     solver = RePaint(operator=MASK, y=KNOWN, repeats=2)
@@ -209,7 +209,7 @@ def test_projected_samples_do_not_meet() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
 
 
-def test_refuses_what_cannot_be() -> None:
+def test_impossible_settings_are_refused() -> None:
     bent = Function(function=lambda x: x**2)
     for build, words in [
         (lambda: Projection(operator=bent, y=Y), "not linear"),

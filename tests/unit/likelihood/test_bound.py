@@ -114,7 +114,7 @@ def mean_diffusion(name, times):
 @pytest.mark.parametrize(
     "name", ["vp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ve", "edm"))]
 )
-def test_the_law_of_times_divides_out(name, times):
+def test_density_of_times_divides_out(name, times):
     usual, other = mean_diffusion(name, Log1pSNR()), mean_diffusion(name, TIME_SAMPLERS[times])
     torch.testing.assert_close(other, usual, rtol=0, atol=2e-3)
 
@@ -246,7 +246,7 @@ LEVELS = torch.tensor([[0, 1], [2, 2], [3, 0], [3, 3]])
 SHARES = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 
 
-def law_on_levels(sde):
+def distribution_on_levels(sde):
     """A distribution on integer levels, the centers of their bins, with known entropy."""
     return MixtureDenoiser(
         sde=sde, means=CODEC.encode(LEVELS).double(), covs=torch.zeros(4, 2, 2), weights=SHARES
@@ -254,14 +254,14 @@ def law_on_levels(sde):
 
 
 @pytest.mark.parametrize("name", names("sde"))
-def test_bits_of_a_law_on_levels(name):
+def test_bits_of_a_distribution_on_levels(name):
     """No dequantization: the bound is the code length itself, -log2 of the share."""
     sde, noise = make("sde", name), Nodes(4, u=MIDPOINT, count=20)
     x0 = noise.repeat(CODEC.encode(LEVELS).double())
-    bound = FINE(law_on_levels(sde), x0, decoder=Categorical(codec=CODEC), noise=noise)
+    bound = FINE(distribution_on_levels(sde), x0, decoder=Categorical(codec=CODEC), noise=noise)
     end = torch.tensor(sde.t_min, dtype=torch.float64)
     x_t = sde.alpha(end) * x0 + sde.sigma(end) * noise.normal(x0)
-    cut = DiscretizedGaussian(codec=CODEC).log_prob(law_on_levels(sde)(x_t, end), x0)
+    cut = DiscretizedGaussian(codec=CODEC).log_prob(distribution_on_levels(sde)(x_t, end), x0)
     for reconstruction in (bound.reconstruction, -cut):  # the level is certain
         assert noise.mean(reconstruction - CODEC.log_det((2,))).abs().max() < 1e-6
     prior = 0.5 * x0.square().sum(1) * torch.exp(sde.log_snr(torch.ones((), dtype=torch.float64)))
@@ -274,7 +274,7 @@ def test_bits_of_a_law_on_levels(name):
     "decoder", [DiscretizedGaussian(codec=CODEC), Categorical(codec=CODEC)], ids=lambda d: type(d).__name__
 )
 @pytest.mark.parametrize("noise_level", [-8.0, 0.0, 6.0])
-def test_decoders_of_levels_are_laws_of_levels(decoder, noise_level):
+def test_decoders_of_levels_are_distributions_on_levels(decoder, noise_level):
     """The probabilities of all pairs of levels sum to one, however much noise there is."""
     sde = VP()
     t = sde.t_from_log_snr(torch.tensor(noise_level, dtype=torch.float64))

@@ -78,7 +78,7 @@ def few_times(sde: SDE) -> Tensor:
 
 
 @pytest.mark.parametrize("name", names("sde"))
-def test_a_chain_with_the_optimal_variance_has_the_law_of_the_data(name: str) -> None:
+def test_chain_with_the_optimal_variance_has_the_distribution_of_the_data(name: str) -> None:
     """In four steps, to rounding; and every fixed place of the variance misses it."""
     sde = make("sde", name)
     times = few_times(sde)
@@ -142,7 +142,7 @@ class Net(nn.Module):
 class Textbook:
     """The chain from its table of betas alone: Ho et al., 2020, eq. 6 and 7; Nichol and Dhariwal, 2021, eq. 15.
 
-    Steps are counted from 0. Of the first step, whose posterior has no variance, theirs takes that of the second.
+    Steps are counted from 0. Of the first step, whose posterior has no variance, the original takes that of the second.
     """
 
     def __init__(self, net: Net, betas: np.ndarray) -> None:
@@ -197,7 +197,7 @@ def test_every_term_of_the_bound_is_the_textbook_s() -> None:
     prior = 0.5 * (kept * x0**2 - kept - math.log(1 - kept)).flatten(1).sum(1)
     spread = (
         0.5 * x0[0].numel() * (-math.log(1 - kept) - kept)
-    )  # our prior has the variance of x_1, theirs one
+    )  # our prior has the variance of x_1, the original one
     torch.testing.assert_close(found.prior * (1 - kept), prior - spread, rtol=1e-9, atol=1e-9)
 
 

@@ -104,13 +104,13 @@ def test_merged_is_the_same_network(autocast: bool) -> None:
 
 
 def test_plain_weights_load_into_an_adapted_network_and_back() -> None:
-    theirs = randomize(small(), seed=5)
+    original = randomize(small(), seed=5)
     ours = LoRA(rank=2)(small())
-    found = load_matching(ours, theirs.state_dict(), what="there")
-    assert set(found.taken) == set(theirs.state_dict())
+    found = load_matching(ours, original.state_dict(), what="there")
+    assert set(found.taken) == set(original.state_dict())
     assert not found.left_over
     assert all(name.rpartition(".")[2] in ("a", "b", "scale") for name in found.new)
-    assert torch.equal(ours(*batch()), theirs(*batch()))
+    assert torch.equal(ours(*batch()), original(*batch()))
     randomize(ours, seed=6)
     back = small()
     load_matching(back, ours.state_dict(), what="there")

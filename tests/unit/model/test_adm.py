@@ -20,12 +20,12 @@ def test_heads_attend_by_themselves() -> None:
     ours = HeadedAttention(8, 4).double()
     for parameter in ours.parameters():
         parameter.data = torch.randn(parameter.shape, dtype=torch.float64) * 0.5
-    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
-    theirs.in_proj_weight.data, theirs.in_proj_bias.data = ours.qkv.weight[:, :, 0, 0], ours.qkv.bias
-    theirs.out_proj.weight.data, theirs.out_proj.bias.data = ours.out.weight[:, :, 0, 0], ours.out.bias
+    original = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
+    original.in_proj_weight.data, original.in_proj_bias.data = ours.qkv.weight[:, :, 0, 0], ours.qkv.bias
+    original.out_proj.weight.data, original.out_proj.bias.data = ours.out.weight[:, :, 0, 0], ours.out.bias
     x = torch.randn(2, 8, 3, 5, dtype=torch.float64)
     tokens = ours.norm(x).flatten(2).transpose(1, 2)
-    expected = x + theirs(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
+    expected = x + original(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape)
     torch.testing.assert_close(ours(x), expected, rtol=1e-10, atol=1e-12)
 
 

@@ -36,8 +36,8 @@ def test_same_function_as_score_sde(name, build, call, dtype, tolerance):
     with np.load(DATA / f"score_sde_{name}.npz") as file:
         config = json.loads(str(file["config_json"]))
     config["training"]["sde"] = "vesde" if name == "ncsnpp_ve" else "vpsde"
-    theirs = safetensors.torch.load_file(DATA / f"score_sde_{name}.safetensors")
-    net.load_state_dict(score_sde.read(theirs, config).state)
+    original = safetensors.torch.load_file(DATA / f"score_sde_{name}.safetensors")
+    net.load_state_dict(score_sde.read(original, config).state)
     net = net.to(dtype).eval()
     with np.load(DATA / f"score_sde_{name}.npz") as file:
         given = {

@@ -37,13 +37,13 @@ def golden(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def rows_of_patches(weight: Tensor, channels: int) -> Tensor:
-    """Rows in our order, channels first, of a last layer in theirs, channels last."""
+    """Rows in our order, channels first, of a last layer in the original order, channels last."""
     return weight.unflatten(0, (4, channels)).transpose(0, 1).flatten(0, 1)
 
 
-def of_stream(theirs: dict[str, Tensor], block: str, ours: str, names: dict[str, str]) -> dict[str, Tensor]:
+def of_stream(original: dict[str, Tensor], block: str, ours: str, names: dict[str, str]) -> dict[str, Tensor]:
     return {
-        f"{ours}.{mine}.{kind}": theirs[f"{block}.{name}.{kind}"]
+        f"{ours}.{mine}.{kind}": original[f"{block}.{name}.{kind}"]
         for mine, name in names.items()
         for kind in ("weight", "bias")
     }
@@ -72,29 +72,29 @@ OF_TEXT = {
 
 def test_dit_is_diffusers() -> None:
     """Outputs and gradients in float64; their table of places is float32."""
-    theirs, io = golden("dit")
+    original, io = golden("dit")
     net = DiT(
         shape=(4, 8, 8), width=32, depth=3, heads=4, num_classes=10, outputs=2, embedding=Sinusoids(1)
     ).double()
     state = {
-        f"{mine}.{kind}": theirs[f"transformer_blocks.0.norm1.emb.{name}.{kind}"]
+        f"{mine}.{kind}": original[f"transformer_blocks.0.norm1.emb.{name}.{kind}"]
         for mine, name in EMBED.items()
         for kind in ("weight", "bias")
     }
-    state["classes.weight"] = theirs["transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"]
+    state["classes.weight"] = original["transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"]
     for index in range(3):
         names = {mine: name.replace("attn.", "attn1.") for mine, name in LAYERS.items()}
-        state |= of_stream(theirs, f"transformer_blocks.{index}", f"blocks.{index}", names)
-    state["stem.0.weight"] = theirs["pos_embed.proj.weight"].flatten(1)
-    state["stem.0.bias"] = theirs["pos_embed.proj.bias"]
+        state |= of_stream(original, f"transformer_blocks.{index}", f"blocks.{index}", names)
+    state["stem.0.weight"] = original["pos_embed.proj.weight"].flatten(1)
+    state["stem.0.bias"] = original["pos_embed.proj.bias"]
     for kind in ("weight", "bias"):
-        state[f"modulation.project.{kind}"] = theirs[f"proj_out_1.{kind}"]
-        state[f"out.{kind}"] = rows_of_patches(theirs[f"proj_out_2.{kind}"], 8)
+        state[f"modulation.project.{kind}"] = original[f"proj_out_1.{kind}"]
+        state[f"out.{kind}"] = rows_of_patches(original[f"proj_out_2.{kind}"], 8)
     net.load_state_dict(state)
     for block in net.blocks:
         block.norm_mlp.eps = 1e-5  # of their config; the authors' code has 1e-6
     half = net.positions.chunk(2, dim=1)
-    net.positions = torch.cat(half[::-1], 1).double()  # theirs embeds the column first
+    net.positions = torch.cat(half[::-1], 1).double()  # the original embeds the column first
     x = io["in/sample"].double().requires_grad_()
     out = net(x, io["in/timestep"].double(), label=io["in/class_labels"])
     (out * io["cotangent"].double()).sum().backward()
@@ -118,7 +118,7 @@ class Given(TextEncoder):
 
 
 def test_mmdit_is_stable_diffusion_3_of_diffusers() -> None:
-    theirs, io = golden("sd3")
+    original, io = golden("sd3")
     conditions = Conditions(vocabulary=2, length=1, encoder=Given)
     net = MMDiT(
         shape=(16, 8, 10),
@@ -130,37 +130,37 @@ def test_mmdit_is_stable_diffusion_3_of_diffusers() -> None:
         inputs=conditions,
     ).double()
     state = {
-        f"{mine}.{kind}": theirs[f"time_text_embed.{name}.{kind}"]
+        f"{mine}.{kind}": original[f"time_text_embed.{name}.{kind}"]
         for mine, name in EMBED.items()
         for kind in ("weight", "bias")
     }
     for index in range(3):
         block, ours = f"transformer_blocks.{index}", f"joint.{index}"
-        state |= of_stream(theirs, block, f"{ours}.sample", LAYERS)
+        state |= of_stream(original, block, f"{ours}.sample", LAYERS)
         if index < 2:
-            state |= of_stream(theirs, block, f"{ours}.text", OF_TEXT)
+            state |= of_stream(original, block, f"{ours}.text", OF_TEXT)
         else:
             state |= of_stream(
-                theirs, block, f"{ours}.context", {"key": "attn.add_k_proj", "value": "attn.add_v_proj"}
+                original, block, f"{ours}.context", {"key": "attn.add_k_proj", "value": "attn.add_v_proj"}
             )
             for kind in ("weight", "bias"):
-                scale, shift = theirs[f"{block}.norm1_context.linear.{kind}"].chunk(2)
+                scale, shift = original[f"{block}.norm1_context.linear.{kind}"].chunk(2)
                 state[f"{ours}.context.modulation.project.{kind}"] = torch.cat([shift, scale])
-    state["stem.0.weight"] = theirs["pos_embed.proj.weight"].flatten(1)
-    state["stem.0.bias"] = theirs["pos_embed.proj.bias"]
+    state["stem.0.weight"] = original["pos_embed.proj.weight"].flatten(1)
+    state["stem.0.bias"] = original["pos_embed.proj.bias"]
     for kind in ("weight", "bias"):
-        scale, shift = theirs[f"norm_out.linear.{kind}"].chunk(2)
+        scale, shift = original[f"norm_out.linear.{kind}"].chunk(2)
         state[f"modulation.project.{kind}"] = torch.cat([shift, scale])
-        state[f"out.{kind}"] = rows_of_patches(theirs[f"proj_out.{kind}"], 16)
+        state[f"out.{kind}"] = rows_of_patches(original[f"proj_out.{kind}"], 16)
     left = net.load_state_dict(state, strict=False)
     assert set(left.missing_keys) == {"text.table.weight", "text.begin"}
-    places = theirs["pos_embed.pos_embed"].unflatten(1, (12, 12))[
+    places = original["pos_embed.pos_embed"].unflatten(1, (12, 12))[
         0, 4:8, 3:8
     ]  # the middle of their larger table
     net.positions = places.flatten(0, 1)
 
     def dense(name: str, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, theirs[f"{name}.weight"], theirs[f"{name}.bias"])
+        return torch.nn.functional.linear(x, original[f"{name}.weight"], original[f"{name}.bias"])
 
     words = dense("context_embedder", io["in/encoder_hidden_states"].double())
     inner = dense("time_text_embed.text_embedder.linear_1", io["in/pooled_projections"].double())

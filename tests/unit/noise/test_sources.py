@@ -49,7 +49,7 @@ def test_shapes(source: Noise, event: tuple[int, ...], dtype: torch.dtype) -> No
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_laws(name: str) -> None:
+def test_distributions(name: str) -> None:
     noise, x = SOURCES[name](4), torch.empty(4, 2500, dtype=torch.float64)
     assert stats.kstest(noise(x, 0.71, 0.3).flatten(), "norm").pvalue > ALPHA
     assert stats.kstest(noise.normal(x).flatten(), "norm").pvalue > ALPHA
@@ -116,7 +116,7 @@ def test_path_is_refined_consistently() -> None:
     torch.testing.assert_close(torch.stack(up), -sums.flip(0), rtol=0, atol=1e-6)
 
 
-def test_path_does_not_depend_on_the_questions() -> None:
+def test_path_does_not_depend_on_the_times_requested() -> None:
     x = torch.empty(2, 6)
     asked = [(0.3, 0.1), (1.0, 0.77), (0.77, 0.3), (0.123456, 0.9), (1.0, 0.0)]
     noise = Brownian([8, 9])
@@ -205,7 +205,7 @@ def test_events_of_several_shapes_share_a_path_object() -> None:
     assert noise(torch.empty(2, 0), 0.9, 0.4).shape == (2, 0)
 
 
-def test_draws_are_handed_over() -> None:
+def test_draws_are_shared_between_sources() -> None:
     """A later question must not write into what an earlier one was answered."""
     noise, x = Brownian([1, 2]), torch.empty(2, 3)
     first = noise(x, 0.9, 0.4)

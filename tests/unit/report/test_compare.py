@@ -90,7 +90,7 @@ def test_the_page_shows_all_runs(runs: list[Path], tmp_path: Path) -> None:
     assert page.tags.count("script") == 1
 
 
-def test_losses_of_other_data_or_objectives_are_said_not_to_be_comparable(tmp_path: Path) -> None:
+def test_losses_of_other_data_or_objectives_are_marked_as_incomparable(tmp_path: Path) -> None:
     """Other networks and learning rates leave them comparable."""
     objective = {"_target_": "sde_gen.objective.DSM"}
     same = {"objective": objective, "data": {"name": "a"}}
@@ -114,7 +114,7 @@ def test_losses_of_other_data_or_objectives_are_said_not_to_be_comparable(tmp_pa
     assert Page(tmp_path / "page.html").text.count(note) == 3, "training, validation, noise"
 
 
-def test_results_of_other_data_are_said_not_to_be_comparable(runs: list[Path], tmp_path: Path) -> None:
+def test_results_of_other_data_are_marked_as_incomparable(runs: list[Path], tmp_path: Path) -> None:
     path = runs[1] / "evaluation" / "bpd.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"data": "other"}}))
     write_comparison(RunComparison.of(runs), tmp_path / "page.html")

@@ -263,8 +263,8 @@ def test_linear_without_its_breakpoints_is_vp_by_hand() -> None:
     t = torch.cat([torch.logspace(-5, -2, 20), torch.linspace(0.01, 1, 50)]).double()
     for name in ("alpha", "sigma", "alpha_dot", "sigma_dot", "log_snr"):
         torch.testing.assert_close(getattr(sde, name)(t), getattr(vp, name)(t), rtol=1e-10, atol=1e-12)
-    for ours, theirs in zip(sde.posterior(t[1:], t[:-1]), vp.posterior(t[1:], t[:-1]), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-10)
+    for ours, original in zip(sde.posterior(t[1:], t[:-1]), vp.posterior(t[1:], t[:-1]), strict=True):
+        torch.testing.assert_close(ours, original, rtol=1e-7, atol=1e-10)
 
 
 def test_linear_survives_what_overflows() -> None:

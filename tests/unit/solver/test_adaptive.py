@@ -179,7 +179,7 @@ def test_solve_returns_the_end_of_the_integration(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_samples_do_not_meet(kind: str) -> None:
+def test_samples_are_independent_of_their_batch(kind: str) -> None:
     """Alone, among 7 and among 64: the same steps, the same sample."""
     solver = KINDS[kind](rtol=1e-4, atol=1e-4)
     model, x, times = setting(64)
@@ -193,7 +193,7 @@ def test_samples_do_not_meet(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_those_who_have_arrived_leave(kind: str) -> None:
+def test_finished_samples_leave_the_batch(kind: str) -> None:
     model, x, times = setting(64)
     with NFECounter(model) as counter:
         solution = integrate(KINDS[kind](rtol=1e-4, atol=1e-4), model, x, times)
@@ -221,7 +221,7 @@ class Moved(Denoiser):
 
 @pytest.mark.parametrize("held", ["bound", "own"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_belongs_to_a_sample_follows_it(kind: str, held: str) -> None:
+def test_conditions_follow_their_samples(kind: str, held: str) -> None:
     """Labels and measurements stay with their samples when others leave the batch."""
     inner, x, times = setting(16)
     by = torch.linspace(-1, 1, 32, dtype=torch.float64).reshape(16, 2)
@@ -315,7 +315,7 @@ def test_nan_stops_with_step_time_and_sample(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gives_up_in_words(kind: str) -> None:
+def test_failure_to_converge_is_explained(kind: str) -> None:
     model, x, times = setting(4)
     solver = KINDS[kind](rtol=1e-4, atol=1e-4, max_steps=3)
     with pytest.raises(FloatingPointError, match=r"gave up after 3 steps at t=.*max_steps=3; give larger"):
@@ -332,7 +332,7 @@ def test_a_tolerance_below_rounding_is_out_of_reach() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1e-3, float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["rtol", "atol", "middle"])
-def test_refuses_numbers_that_are_none(name: str, value: float) -> None:
+def test_invalid_numbers_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}="):
         dormand_prince(**{name: value})
     if name != "middle":
@@ -341,7 +341,7 @@ def test_refuses_numbers_that_are_none(name: str, value: float) -> None:
                 kind(**{name: value})
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="max_steps=0"):
         dormand_prince(max_steps=0)
     with pytest.raises(ValueError, match="higher_order=1"):

@@ -138,7 +138,7 @@ def test_adaptive_methods_of_torchdiffeq_keep_their_tolerance(method: str) -> No
 
 
 @pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
-def test_torchsde_asks_for_whole_intervals_only(method: str) -> None:
+def test_torchsde_requests_whole_intervals_only(method: str) -> None:
     """A query a fraction outside the interval sent torchsde's trees into endless recursion (defect 10)."""
     sde, queries = make("sde", "vp"), []
 
@@ -166,11 +166,11 @@ def test_torchsde_s_euler_is_euler_maruyama() -> None:
     model, times = oracles.denoiser(sde), oracles.ratio_times(sde, 6)
     x = oracles.to_x(sde, oracles.starts(), times[0])
     ours = EulerMaruyama().solve(model, x, times, noise=PerSample(range(len(x))))
-    theirs = TorchSDE(method="euler").solve(model, x, times, noise=PerSample(range(len(x))))
-    torch.testing.assert_close(theirs, ours, rtol=1e-10, atol=1e-10)
+    original = TorchSDE(method="euler").solve(model, x, times, noise=PerSample(range(len(x))))
+    torch.testing.assert_close(original, ours, rtol=1e-10, atol=1e-10)
 
 
-def test_adapters_refuse_nonsense() -> None:
+def test_adapters_refuse_invalid_settings() -> None:
     for kind in (torch_diffeq, TorchSDE):
         with pytest.raises(ValueError, match="unknown"):
             kind(method="magic")
@@ -204,7 +204,7 @@ class StepImpulses:
 
 @pytest.mark.parametrize("sde", ["vp", "ve", "rectified"])
 @pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
-def test_torchsde_converges_in_law(method: str, sde: str) -> None:
+def test_torchsde_converges_in_distribution(method: str, sde: str) -> None:
     """On Gaussian data the reverse SDE carries marginal to marginal, whose mean and covariance are known."""
     process, solver, errors = make("sde", sde), TorchSDE(method=method), []
     model = oracles.denoiser(process, oracles.GAUSSIAN)

@@ -17,7 +17,7 @@ from tests.helpers.catalogue import make, names
 SDES = names("sde")
 
 
-class FixedGroups:
+class ConstantNoise:
     """The same noise at every draw."""
 
     def __init__(self, z: Tensor) -> None:
@@ -61,7 +61,7 @@ def parts(
     corrector: Langevin, model: Denoiser, x: Tensor, t: Tensor, s: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Drift and noise of one move: half the sum and half the difference of the moves by z and -z."""
-    up, down = (corrector.correct(model, x, t, s, FixedGroups(sign * z)) - x for sign in (1, -1))
+    up, down = (corrector.correct(model, x, t, s, ConstantNoise(sign * z)) - x for sign in (1, -1))
     return 0.5 * (up + down), 0.5 * (up - down)
 
 
@@ -86,11 +86,11 @@ def test_paper_s_variant_couples_the_batch_and_says_so() -> None:
     model, (t, s) = oracles.denoiser(sde), interval(sde)
     x, z = oracles.to_x(sde, oracles.starts(8), s), IID.seeded(0).normal(torch.empty(8, 2).double())
     for kind, coupled in ((Langevin, False), (BatchLangevin, True)):
-        together = kind(snr=0.05).correct(model, x, t, s, FixedGroups(z))[:1]
-        alone = kind(snr=0.05).correct(model, x[:1], t, s, FixedGroups(z[:1]))
+        together = kind(snr=0.05).correct(model, x, t, s, ConstantNoise(z))[:1]
+        alone = kind(snr=0.05).correct(model, x[:1], t, s, ConstantNoise(z[:1]))
         assert kind.batch_coupled == coupled
         assert bool(((together - alone).abs() > 1e-6).any()) == coupled
-    one = [kind().correct(model, x[:1], t, s, FixedGroups(z[:1])) for kind in (Langevin, BatchLangevin)]
+    one = [kind().correct(model, x[:1], t, s, ConstantNoise(z[:1])) for kind in (Langevin, BatchLangevin)]
     torch.testing.assert_close(*one)
     _, noise = parts(BatchLangevin(snr=0.05), model, x, t, s, z)
     h = 0.5 * (noise / z) ** 2
@@ -111,7 +111,7 @@ def test_no_division_by_a_score_of_zero(kind: type, distance: float, dtype: torc
     model = gaussian.denoiser(sde, gaussian.WHITE)
     x = torch.full((1, 2), distance, dtype=dtype)
     for z in (torch.zeros_like(x), torch.ones_like(x)):
-        moved = kind().correct(model, x, t, s, FixedGroups(z)) - x
+        moved = kind().correct(model, x, t, s, ConstantNoise(z)) - x
         assert moved.dtype == dtype
         assert float(moved.norm()) <= 1.5 * float(sde.sigma(s)) * float(z.norm()) + 1e-5
 
@@ -181,7 +181,7 @@ def test_affine_moves_leave_the_marginal_alone(sde: str) -> None:
     assert gaps[1] / gaps[0] == pytest.approx(4**2)  # the length goes with eta^2
 
 
-def test_affine_moves_mend_a_wrong_law() -> None:
+def test_affine_moves_correct_a_wrong_distribution() -> None:
     """From a point the distribution relaxes to the marginal; with a sign error it would diverge."""
     sde = make("sde", "sub_vp")
     t, s = interval(sde, 0.2)
@@ -206,7 +206,7 @@ def test_any_event_shape(kind: type, event: tuple[int, ...]) -> None:
     torch.testing.assert_close(shaped.reshape(4, 2), flat, rtol=1e-12, atol=1e-12)
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     for kind in (Langevin, BatchLangevin, AffineLangevin):
         with pytest.raises(ValueError, match="steps=0"):
             kind(steps=0)

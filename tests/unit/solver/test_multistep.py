@@ -277,12 +277,12 @@ def test_third_order_needs_its_factor_two(integral: type[FlowIntegral]) -> None:
     assert middle_order(Published(factor=1.0, integral=integral)) < 2.3
     sde = make("sde", "vp")
     flow, solver = integral(sde, oracles.ratio_times(sde, 8)), DPMSolver3M()
-    for ours, theirs in zip(
+    for ours, original in zip(
         solver.coefficients(flow, 8),
         Published(factor=2.0, integral=integral).coefficients(flow, 8),
         strict=True,
     ):
-        np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-9)
+        np.testing.assert_allclose(ours.weights, original.weights, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [DPMSolver3M, DPMSolverPP3M, LMS])

@@ -94,10 +94,10 @@ def test_multistep_dpm_solver_is_the_authors(sde: str, kind: type, half: bool, l
     ours = end(kind(weights=TaylorWeights(half_slope=half, last_points=last)), process, times, x, draws)
     data = kind in (DPMSolverPP, DPMSolverPP3M)
     order = 3 if kind in (DPMSolver3M, DPMSolverPP3M) else 2
-    theirs = solvers.dpm_solver(
+    original = solvers.dpm_solver(
         oracles.denoiser(process), x, times, order=order, data=data, half=half, last=last
     )
-    close(ours, theirs)
+    close(ours, original)
 
 
 @pytest.mark.parametrize("last", [None, 1, 2])
@@ -105,8 +105,8 @@ def test_multistep_dpm_solver_is_the_authors(sde: str, kind: type, half: bool, l
 @pytest.mark.parametrize("kind", [UniPCBH1, UniPCBH2])
 def test_unipc_is_the_authors_on_any_grid(kind: type, p: int, last: int | None) -> None:
     process, times, x, draws = setting("vp")
-    theirs = paper_s_unipc(oracles.denoiser(process), x, times, p, kind, last)
-    close(end(kind(predictor_order=p, limit=False, last_points=last), process, times, x, draws), theirs)
+    original = paper_s_unipc(oracles.denoiser(process), x, times, p, kind, last)
+    close(end(kind(predictor_order=p, limit=False, last_points=last), process, times, x, draws), original)
 
 
 @pytest.mark.parametrize("predictions", [1, 2])
@@ -114,10 +114,10 @@ def test_unipc_is_the_authors_on_any_grid(kind: type, p: int, last: int | None) 
 def test_sde_dpm_solver_is_the_authors(sde: str, predictions: int) -> None:
     process, times, x, draws = setting(sde)
     solver = DPMSolverSDE(predictions=predictions, weights=TaylorWeights())
-    theirs = solvers.dpm_solver(
+    original = solvers.dpm_solver(
         oracles.denoiser(process), x, times, order=predictions, data=False, draws=iter(draws)
     )
-    close(end(solver, process, times, x, draws), theirs)
+    close(end(solver, process, times, x, draws), original)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
@@ -183,12 +183,12 @@ def test_published_weights_are_not_limited() -> None:
     def largest(solver: StepSolver) -> float:
         return float(solver.solve(oracles.denoiser(sde), x, times, noise=IID.seeded(0)).abs().max())
 
-    for ours, theirs in (
+    for ours, original in (
         (DPMSolverPP3M(), DPMSolverPP3M(weights=PlainWeights())),
         (UniPCBH2(), UniPCBH2(limit=False)),
         (DPMSolver3M(), DPMSolver3M(weights=TaylorWeights())),
     ):
-        assert largest(theirs) > 2 * largest(ours)
+        assert largest(original) > 2 * largest(ours)
 
 
 # Ancestral, and churn
@@ -219,12 +219,12 @@ class Path:
 @pytest.mark.parametrize("sde", ["vp", "edm"])
 def test_ancestral_solvers_are_k_diffusion_s(sde: str, kind: type, eta: float) -> None:
     process, times, x, draws = setting(sde)
-    theirs = {
+    original = {
         DPMSolver2Ancestral: solvers.dpm_2_ancestral,
         DPMSolverPP2SAncestral: solvers.dpmpp_2s_ancestral,
     }[kind]
     alpha, clean = process.alpha(times), solvers.clean_of(oracles.denoiser(process))
-    z = theirs(clean, x / alpha[0], ratios(process, times), iter(draws), eta)
+    z = original(clean, x / alpha[0], ratios(process, times), iter(draws), eta)
     torch.testing.assert_close(
         end(kind(eta=eta), process, times, x, draws) / alpha[-1], z, rtol=1e-8, atol=1e-8
     )
@@ -260,14 +260,14 @@ def test_churn_with_euler_is_k_diffusion_s(sde: str, bounds: tuple[float, float]
 @pytest.mark.parametrize("sde", ["vp", "edm"])
 def test_without_noise_ancestral_solvers_are_those_of_the_flow(sde: str) -> None:
     process, times, x, draws = setting(sde)
-    for ours, theirs in (
+    for ours, original in (
         (DPMSolver2Ancestral(eta=0.0), DPMSolver2()),
         (DPMSolverPP2SAncestral(eta=0.0), DPMSolverPP2S()),
         (DPMSolverPPSDE(eta=0.0), DPMSolverPP2S()),
     ):
         assert not ours.stochastic
         torch.testing.assert_close(
-            end(ours, process, times, x, draws), end(theirs, process, times, x, draws), rtol=1e-8, atol=1e-8
+            end(ours, process, times, x, draws), end(original, process, times, x, draws), rtol=1e-8, atol=1e-8
         )
 
 
@@ -288,13 +288,13 @@ def test_without_noise_ancestral_solvers_are_those_of_the_flow(sde: str) -> None
     ],
     ids=str,
 )
-def test_variants_converge_in_law_at_declared_order(solver: StepSolver) -> None:
+def test_variants_converge_in_distribution_at_declared_order(solver: StepSolver) -> None:
     (mean, _), (cov, errors) = weak_orders(solver, make("sde", "vp"))
     assert min(mean, cov) >= solver.order - 0.15, errors
 
 
 @pytest.mark.parametrize("kind", [DPMSolver2Ancestral, DPMSolverPP2SAncestral, DPMSolverPPSDE, DPMSolverSDE])
-def test_refuses_nonsense(kind: type) -> None:
+def test_invalid_settings_are_refused(kind: type) -> None:
     with pytest.raises(ValueError, match="eta="):
         kind(eta=-0.1)
     sde = make("sde", "rectified")
@@ -345,7 +345,7 @@ def test_corrector_first_is_score_sde_s_sampler(sde: str) -> None:
     close(end(solver, process, times, x, draws), y)
 
 
-def test_corrector_first_asks_at_the_begin_of_every_step() -> None:
+def test_corrector_first_evaluates_at_the_start_of_every_step() -> None:
     sde, asked = make("sde", "vp"), []
     model, times = oracles.denoiser(sde), oracles.ratio_times(sde, 2)
     model.register_forward_pre_hook(lambda _, args: asked.append(float(args[1])))

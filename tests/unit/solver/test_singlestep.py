@@ -87,7 +87,7 @@ def test_few_steps_from_no_signal_are_finite(solver: StepSolver, steps: int) -> 
 
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("ours", "original"),
     [
         (Euler(), torch_diffeq(method="euler")),
         (Euler(), EulerMaruyama(eta=0.0)),
@@ -95,11 +95,11 @@ def test_few_steps_from_no_signal_are_finite(solver: StepSolver, steps: int) -> 
     ],
     ids=["euler", "euler_maruyama", "midpoint"],
 )
-def test_is_the_method_of_others(ours: StepSolver, theirs: StepSolver, sde: str) -> None:
+def test_is_the_method_of_others(ours: StepSolver, original: StepSolver, sde: str) -> None:
     """torchdiffeq's fixed methods step in t; the reverse SDE without noise is the flow, written with f and g."""
     process = make("sde", sde)
     times = oracles.ratio_times(process, 9)
-    torch.testing.assert_close(end(ours, process, times), end(theirs, process, times), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(end(ours, process, times), end(original, process, times), rtol=1e-7, atol=1e-7)
 
 
 def test_euler_on_the_straight_path_is_ddim() -> None:
@@ -139,6 +139,6 @@ def test_stages_of_classical_runge_kutta_are_where_they_should_be() -> None:
 
 
 @pytest.mark.parametrize("middle", [0.0, -1.0, float("inf"), float("nan")])
-def test_refuses_a_middle_that_is_none(middle: float) -> None:
+def test_invalid_middle_is_refused(middle: float) -> None:
     with pytest.raises(ValueError, match="middle="):
         RungeKutta4(middle=middle)

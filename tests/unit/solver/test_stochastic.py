@@ -68,7 +68,7 @@ def chain(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
 
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize(
-    ("ours", "theirs", "steps"),
+    ("ours", "original", "steps"),
     [
         (DPMSolverPPSDE2M(eta=0.0), DPMSolverPP(), 9),
         (DPMSolverPPSDE3M(eta=0.0), DPMSolverPP3M(), 9),
@@ -79,8 +79,8 @@ def chain(solver: Solver, sde: str | SDE, steps: int = 9) -> Tensor:
     ],
     ids=["2m", "3m", "2m first step", "3m first step", "restart", "restart of multistep"],
 )
-def test_limits_are_other_solvers(ours: Solver, theirs: Solver, steps: int, sde: str) -> None:
-    torch.testing.assert_close(chain(ours, sde, steps), chain(theirs, sde, steps), rtol=1e-9, atol=1e-9)
+def test_limits_are_other_solvers(ours: Solver, original: Solver, steps: int, sde: str) -> None:
+    torch.testing.assert_close(chain(ours, sde, steps), chain(original, sde, steps), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [3, 7, 20])
@@ -92,11 +92,11 @@ def test_without_noise_it_is_the_flow_s_on_uneven_grids_too(order: int, sde: str
     times = Uniform()(process, steps)
     x = float(process.sigma(times[0])) * IID.seeded(0).normal(torch.empty(8, 2).double())
     pair = (DPMSolverPPSDE2M, DPMSolverPP) if order == 2 else (DPMSolverPPSDE3M, DPMSolverPP3M)
-    ours, theirs = (
+    ours, original = (
         solver.solve(oracles.denoiser(process), x, times, noise=IID.seeded(0))
         for solver in (pair[0](eta=0.0), pair[1]())
     )
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours, original, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("sde", ["vp", "rectified"])
@@ -156,7 +156,7 @@ def test_churn_says_when_it_is_biased() -> None:
 
 @pytest.mark.parametrize("inner", [Heun(), DPMSolverPP()])
 @pytest.mark.parametrize(("steps", "repeats", "grid"), [(1, 1, 1), (3, 2, 7), (4, 5, 16)])
-def test_restarts_as_often_as_told(inner: StepSolver, steps: int, repeats: int, grid: int) -> None:
+def test_restarts_the_given_number_of_times(inner: StepSolver, steps: int, repeats: int, grid: int) -> None:
     sde = make("sde", "vp")
     solver, times = Restart(inner=inner, steps=steps, repeats=repeats), oracles.ratio_times(sde, grid)
     model, x, noise = oracles.denoiser(sde), oracles.to_x(sde, oracles.starts(), times[0]), Counted(24)
@@ -172,7 +172,7 @@ def test_restarts_as_often_as_told(inner: StepSolver, steps: int, repeats: int, 
     assert not torch.allclose(end, before.states[-1], atol=1e-3)
 
 
-def test_restarts_mend_a_wrong_law() -> None:
+def test_restarts_correct_a_wrong_distribution() -> None:
     """What the flow would carry to the end is forgotten in the noise: the paper's reason for them."""
     sde = make("sde", "vp")
     times = sde.t_from_log_snr(torch.linspace(-3, 4, 129, dtype=torch.float64))
@@ -192,7 +192,7 @@ def test_restarts_mend_a_wrong_law() -> None:
     assert gaps[2] < 0.1 * gaps[1]
 
 
-def test_restart_refuses_nonsense() -> None:
+def test_restart_refuses_invalid_settings() -> None:
     for inner in (EulerMaruyama(), Restart()):
         with pytest.raises(ValueError, match="draws noise"):
             Restart(inner=inner)
@@ -216,7 +216,7 @@ class Costly(Heun):
         return 2 * steps + 1
 
 
-def test_others_refuse_nonsense() -> None:
+def test_other_invalid_settings_are_refused() -> None:
     for wrong in ({"kappa": 0.0}, {"kappa": 4.0}, {"kappa": float("nan")}, {"moves": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             AnnealedLangevin(**wrong)
@@ -319,7 +319,7 @@ def shaken(count: int, redraw: bool) -> tuple[Tensor, int]:
     return w[:, 0], rejections
 
 
-def test_rejection_leaves_the_law_of_the_path() -> None:
+def test_rejection_keeps_the_distribution_of_the_path() -> None:
     """Steps are rejected by their noise, some several times; W(1) stays N(0, 1) to a test of 20,000 paths."""
     w, rejections = shaken(20_000, redraw=False)
     assert rejections > 20_000
@@ -330,7 +330,7 @@ def test_rejection_leaves_the_law_of_the_path() -> None:
 
 
 @pytest.mark.parametrize("sde", ["vp", "ve", "edm"])
-def test_adaptive_steps_keep_the_law(sde: str) -> None:
+def test_adaptive_steps_keep_the_distribution(sde: str) -> None:
     """Mean and covariance of 4,000 Gaussian samples: five standard errors and the tolerance."""
     process, count = make("sde", sde), 4000
     times = process.t_from_log_snr(torch.tensor([-3.0, 4.0], dtype=torch.float64))

@@ -179,7 +179,7 @@ def test_errs_less_than_the_others_on_their_best_grid(steps: int, factor: float,
 
 
 @pytest.mark.parametrize("middle", [0.0, -1.0, float("nan"), float("inf")])
-def test_refuses_nonsense(middle: float) -> None:
+def test_invalid_settings_are_refused(middle: float) -> None:
     for kind in (StraightAdams, Angle):
         with pytest.raises(ValueError, match=r"middle=.* must"):
             kind(middle=middle)

@@ -105,7 +105,7 @@ def test_the_next_step_is_read_meanwhile_and_none_beyond_the_last():
     assert len(rows.threads) == 2
 
 
-def test_any_step_may_be_asked_for_again():
+def test_any_step_may_be_requested_again():
     rows = Numbers()
     feeding = feed(rows)
     for step in (0, 1, 5, 5, 4, 0, 1):
@@ -114,7 +114,7 @@ def test_any_step_may_be_asked_for_again():
         assert torch.equal(torch.cat([m.indices for m in feeding(step)]), feeding.batches.indices(step))
 
 
-def test_what_goes_wrong_meanwhile_is_raised_where_the_samples_are_asked_for():
+def test_errors_of_the_thread_are_raised_where_samples_are_requested():
     rows = Numbers()
     feeding = feed(rows)
     rows.bad = int(next(i for i in feeding.batches.indices(1) if i not in feeding.batches.indices(0)))
@@ -193,7 +193,7 @@ def test_a_training_from_the_disk_is_one_from_memory_to_the_bit(tmp_path, source
 
 @pytest.mark.parametrize("kind", ["shards", "cache"])
 @pytest.mark.parametrize("steps", [1, 7])
-def test_a_stopped_training_from_the_disk_goes_on_to_the_same_bits(tmp_path, sources, kind, steps):
+def test_stopped_training_from_the_disk_resumes_bit_identically(tmp_path, sources, kind, steps):
     whole, first, second = (
         image_trainer(tmp_path / name, sources[kind]) for name in ("whole", "parts", "parts")
     )
@@ -235,6 +235,6 @@ TIMES = Stratified(distribution=Times())
 @pytest.mark.parametrize(
     "objective", [DSM(time_sampler=TIMES, weighting=Simple()), CrossEntropy(time_sampler=TIMES)]
 )
-def test_an_objective_draws_without_looking(objective):
+def test_objective_draws_do_not_depend_on_the_samples(objective):
     one, other = (objective.draw(VP(), values.float(), IID.seeded(1)) for values in halves())
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -75,7 +75,7 @@ def test_the_same_training(tmp_path):
 
 
 @pytest.mark.usefixtures("_without_inductor")
-def test_a_compiled_training_goes_on_to_the_same_bits(tmp_path):
+def test_compiled_training_resumes_bit_identically(tmp_path):
     whole = trainer(tmp_path / "a", net=deep(), settings={"images": 64}, compiler=Blocks())
     whole.run()
     asked = iter([False, False, True])
@@ -113,13 +113,13 @@ def test_a_network_without_blocks_is_refused(tmp_path):
         Blocks(kinds=0)
 
 
-def test_eager_asks_for_nothing():
+def test_eager_has_no_requirements():
     net = deep()
     Eager().compile(net, lambda: pytest.fail("tried"))
     assert all(module._compiled_call_impl is None for module in net.modules())
 
 
-def test_memory_that_does_not_suffice_is_no_fault_of_the_compiler():
+def test_insufficient_memory_is_no_fault_of_the_compiler():
     """Whoever makes the batch can make it smaller; until then the network is as it was."""
     net = deep()
 
@@ -219,5 +219,5 @@ def test_a_u_net_with_generated_code(dtype):
     assert not [warning for warning in caught if "not compiled" in str(warning.message)]
     compiled = results()
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
-    for mine, theirs in zip(compiled, eager, strict=True):
-        assert float((mine - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-6
+    for mine, original in zip(compiled, eager, strict=True):
+        assert float((mine - original).norm()) <= tolerance * float(original.norm()) + 1e-6

@@ -156,15 +156,15 @@ def steps(net, optim, first, last, skip=0.0):
     ],
 )
 def test_fused_optimizer_agrees_with_the_plain_one(settings, other):
-    mine, theirs = problem(), problem()
+    mine, original = problem(), problem()
     ours = steps(mine, settings.build(mine.parameters()), 0, 5)
     decay = {"weight_decay": 0.1} if other is torch.optim.AdamW else {}
-    plain = other(theirs.parameters(), lr=0.3, betas=(0.8, 0.9), eps=1e-6, foreach=False, **decay)
+    plain = other(original.parameters(), lr=0.3, betas=(0.8, 0.9), eps=1e-6, foreach=False, **decay)
     for seed in range(5):
-        set_gradients(theirs, seed)
+        set_gradients(original, seed)
         plain.param_groups[0]["lr"] = 0.1 / (1 + seed)
         plain.step()
-    for a, b in zip(ours, theirs.parameters(), strict=True):
+    for a, b in zip(ours, original.parameters(), strict=True):
         torch.testing.assert_close(a, b.detach(), rtol=1e-12, atol=1e-14)
 
 
@@ -182,7 +182,7 @@ def test_a_skipped_step_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", names("optimizer"))
-def test_an_optimizer_goes_on_from_its_tensors(name):
+def test_optimizer_resumes_from_its_tensors(name):
     whole, half = problem(torch.float32), problem(torch.float32)
     expected = steps(whole, make("optimizer", name).build(whole.parameters()), 0, 6)
     first = make("optimizer", name).build(half.parameters())
@@ -226,7 +226,7 @@ def test_bad_optimizers(name):
         ("fpu avx2", torch.float32),
     ],
 )
-def test_auto_asks_the_processor(monkeypatch, flags, dtype):
+def test_auto_precision_depends_on_the_processor(monkeypatch, flags, dtype):
     monkeypatch.setattr(Path, "read_text", lambda self: f"processor : 0\nflags\t\t: {flags}\n")
     assert Auto().dtype(CPU) is dtype
 

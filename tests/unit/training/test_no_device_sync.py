@@ -110,7 +110,7 @@ def test_a_time_that_was_not_expected_is_sent_without_waiting():
 
 
 @torch.no_grad()
-def test_guidance_is_told_its_strength_without_waiting():
+def test_guidance_strength_is_passed_without_waiting():
     model = Labeled(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
     x, t = torch.empty(4, 3, device="meta"), torch.tensor(0.5, dtype=torch.float64)
     guided = CFG(denoiser=model, scale=2.0), Autoguidance(denoiser=model, weak=model, scale=2.0)
@@ -119,7 +119,7 @@ def test_guidance_is_told_its_strength_without_waiting():
 
 
 @torch.no_grad()
-def test_what_is_not_finite_is_looked_for_at_the_end():
+def test_non_finite_values_are_checked_at_the_end():
     """Elsewhere than on a CPU: no step is waited for but the last."""
     model = NetworkDenoiser(net=Net(), sde=VP(), parametrization=EDM(sigma_data=0.5))
     seen = []
@@ -134,18 +134,18 @@ def test_what_is_not_finite_is_looked_for_at_the_end():
     assert seen == list(range(8))
 
 
-def test_asking_would_be_an_error():
+def test_reading_a_number_from_the_device_raises():
     with pytest.raises(RuntimeError):
         float(torch.empty(1, device="meta").sum())
 
 
 @pytest.mark.parametrize("name", names("time_sampler"))
-def test_times_are_drawn_without_asking(name):
+def test_times_are_drawn_without_synchronization(name):
     check_loss(DSM(time_sampler=make("time_sampler", name), weighting=Simple()))
 
 
 @pytest.mark.parametrize("name", names("weighting"))
-def test_losses_are_weighted_without_asking(name):
+def test_losses_are_weighted_without_synchronization(name):
     weighting = TimeDensity(times=UniformTime()) if name == "time_density" else make("weighting", name)
     check_loss(DSM(time_sampler=UniformTime(), weighting=weighting))
 
@@ -172,7 +172,7 @@ class Deaf(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_training_step_asks_for_no_number(tmp_path, accumulation):
+def test_training_step_reads_no_number_from_the_device(tmp_path, accumulation):
     """From the batch to the average, clipping, skipping and the meter's notes included."""
     training = trainer(tmp_path, settings={"accumulation": accumulation})
     training.denoiser.train()

@@ -75,7 +75,7 @@ def test_a_bad_sample_is_named_with_its_time_and_noise_level(tmp_path):
     assert sample["log_snr"] == float(training.denoiser.sde.log_snr(t))
 
 
-def test_looking_late_as_on_a_gpu_tells_the_same(tmp_path):
+def test_late_checks_as_on_a_gpu_report_the_same(tmp_path):
     class Late(Trainer):
         def _check(self):
             if self.images >= self.settings.images:

@@ -198,7 +198,7 @@ class StopAt:
 
 
 @pytest.mark.parametrize("steps", [1, 5, 6, 7, 19])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, steps):
+def test_stopped_training_resumes_bit_identically(tmp_path, steps):
     whole = trainer(tmp_path / "whole")
     assert whole.run()
     first = trainer(tmp_path / "parts", stop=StopAt(steps))
@@ -392,7 +392,7 @@ def test_held_out_loss_is_of_the_average_and_the_same_every_time(tmp_path):
 
 
 @pytest.mark.filterwarnings("error::UserWarning")  # going on with the same settings is silent
-def test_going_on_with_other_settings_is_said(tmp_path):
+def test_resuming_with_other_settings_is_reported(tmp_path):
     trainer(tmp_path, stop=StopAt(2), about={"config": {"sde": "vp", "lr": 1.0}, "shape": (2,)}).run()
     trainer(tmp_path, stop=StopAt(1), about={"config": {"sde": "vp", "lr": 1.0}, "shape": (2,)}).run()
     with pytest.warns(UserWarning, match=r"other settings: config.sde: vp -> ve; config.new: None -> 3"):
