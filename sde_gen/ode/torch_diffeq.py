@@ -160,7 +160,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether the step size adapts."""
+        """True for methods that adapt the step size."""
         return self.adaptive
 
     @property
@@ -170,7 +170,7 @@ class TorchDiffEq(Integrator):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the step size adapts."""
+        """True for methods that adapt the step size."""
         return self.method in ADAPTIVE
 
     def refine(self) -> "TorchDiffEq":
