@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CODE, TEXTS = ("sde_gen", "conf"), ("docs", "README.md", "CONTRIBUTING.md")
-UNCHECKED = ("_build", "renamed.py")
-"""Built pages, and the table of former names."""
+UNCHECKED = ("_build", "renamed.py", "test_renamed.py")
+"""Built pages, and the table of former names with its test."""
 STEMS = "normal|optim|quant|initial|random|regular|parallel|vector|minim|maxim|discret|standard|parametr|general|serial"
 """Words with -ize and -ization."""
 FORBIDDEN = {
@@ -39,6 +39,10 @@ FORBIDDEN = {
         r"Check the constructor's arguments|[^\s`\"]+\"\"\"$)",
         ("sde_gen",),
     ),
+    "metaphor in a name of a test": (
+        r"def test_\w*?(?<=_)(told|laws?|ledgers?|doors?|nonsense|theirs|walked)(?![^\W_])",
+        ("tests/unit", "tests/system", "tests/helpers", "tests/reference"),
+    ),
 }
 """Patterns, and the places where they must not occur."""
 PLANTED = {
@@ -48,6 +52,7 @@ PLANTED = {
     "British spelling": "# normalised to one",
     "former name": "class Watchdog:",
     "docstring without a noun or a verb": '    """What the network predicts."""',
+    "metaphor in a name of a test": "def test_restart_refuses_nonsense() -> None:",
 }
 
 
@@ -79,6 +84,15 @@ def matches(pattern: str, *places: str) -> list[str]:
 def test_forbidden_words_do_not_occur(kind: str) -> None:
     pattern, places = FORBIDDEN[kind]
     assert not (found := matches(pattern, *places)), "\n".join(found)
+
+
+def test_names_of_classes_are_unique() -> None:
+    found: dict[str, list[str]] = {}
+    for path in files("sde_gen"):
+        if path.suffix == ".py":
+            for name in re.findall(r"^class (\w+)", text_of(path), re.MULTILINE):
+                found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
 @pytest.mark.parametrize("kind", FORBIDDEN)
