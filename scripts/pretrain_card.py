@@ -1,7 +1,13 @@
-"""Make a pretrained model of a finished run: averaged weights in bfloat16, and a card with figures measured on these.
+r"""Make a pretrained model of a run: averaged weights in bfloat16, and a card with figures measured on these.
 
-``python scripts/pretrain_card.py runs/digits-vp-ncsnpp digits-vp --description "8x8 digits" --data "..."
---command "python -m sde_gen.train sde=vp" --evaluate metrics=[bpd] integrator.steps=64 batch_size=150``
+    python scripts/pretrain_card.py make runs/digits-vp-ncsnpp digits-vp --description "8x8 digits" --data "..." \
+        --command "python -m sde_gen.train sde=vp" --evaluate metrics=[bpd] integrator.steps=64 batch_size=150
+    python scripts/pretrain_card.py measure digits-vp \
+        --evaluate metrics=[fid,kid] features=efficientnet_lite0 n=300 metric.kid.subset_size=300
+
+``--evaluate`` takes words of ``python -m sde_gen.evaluate`` and may be given several times. All figures are read from
+the files that it writes to WORK, ``runs/pretrained_cards/NAME`` by default; the same command continues an interrupted
+evaluation there. ``measure`` adds figures to a card, in place of those of the same name.
 """
 
 import argparse
@@ -11,13 +17,10 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from omegaconf import OmegaConf
 
 from sde_gen.checkpoint import store as checkpoint
@@ -68,44 +71,31 @@ def about(run: Path, name: str) -> dict[str, Any]:
     return stored
 
 
-def figures(folder: Path, name: str, words: list[str]) -> list[pretrained.Figure]:
-    """Evaluate a run folder, and read what was found."""
-    out = folder / "evaluation"
-    command = [sys.executable, "-m", "sde_gen.evaluate", f"run={folder}", f"out={out}", *words]
-    subprocess.run(command, check=True)
+def figures(folder: Path, name: str, evaluations: list[list[str]], work: Path) -> list[pretrained.Figure]:
+    """Evaluate the weights of a folder, and read what was found.
+
+    Arguments:
+        folder: run folder of the weights.
+        name: name of the model.
+        evaluations: words of the commands.
+        work: folder of the evaluations, which are continued there.
+    """
     found = []
-    for path in sorted(out.glob("*.json")):
-        report = json.loads(path.read_text())
-        found.append(
-            pretrained.Figure(
-                metric=report["metric"],
-                mean=round(report["mean"], 4),
-                standard_error=round(report["standard_error"], 4),
-                unit=report["unit"],
-                images=report["images"],
-                split=report["settings"].get("split", "test"),
-                nfe=report["network_evaluations_per_image"],
-                command=" ".join(["python -m sde_gen.evaluate", f"run=pretrained/{name}", *words]),
-            )
-        )
+    for words in evaluations:
+        out = work / hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
+        for path in out.glob("*.json"):
+            path.unlink()  # of other settings perhaps; what is measured is kept in other files
+        places = [f"run={folder}", f"out={out}", f"cache={work / 'reference'}"]
+        subprocess.run([sys.executable, "-m", "sde_gen.evaluate", *places, *words], check=True)
+        command = " ".join(["python -m sde_gen.evaluate", f"run={pretrained.PREFIX}{name}", *words])
+        found += [
+            pretrained.Figure.of(json.loads(path.read_text()), command) for path in sorted(out.glob("*.json"))
+        ]
     return found
 
 
-def main() -> None:
+def make(chosen: argparse.Namespace) -> None:
     """Write sde_gen/pretrained/NAME."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="the finished run folder")
-    parser.add_argument("name", help="name of the model, such as digits-vp")
-    parser.add_argument("--description", required=True, help="one line")
-    parser.add_argument("--data", required=True, help="data set, source and license")
-    parser.add_argument("--command", required=True, help="the command that trained it")
-    parser.add_argument("--license", default="Apache-2.0", help="license of the weights")
-    parser.add_argument(
-        "--evaluate", nargs="+", default=["metrics=[bpd]"], help="words of python -m sde_gen.evaluate"
-    )
-    chosen = parser.parse_args()
     target = pretrained.FOLDER / chosen.name
     if target.exists():
         raise SystemExit(f"{target} exists already; delete it first")
@@ -113,40 +103,76 @@ def main() -> None:
     if saved is None:
         raise SystemExit(f"{chosen.run} has no checkpoint")
     tensors, stored = rounded(chosen.run), about(chosen.run, chosen.name)
+    folder = chosen.work / chosen.name
+    shutil.rmtree(folder, ignore_errors=True)
+    writer = CheckpointWriter(folder / "checkpoints", saved.images, stored)
+    writer.begin()
+    writer.commit(writer.write("ema", {name: TensorShard(x) for name, x in tensors.items()}))
+    weights = (writer.final / pretrained.WEIGHTS).read_bytes()
+    if len(weights) > pretrained.LARGEST_WEIGHTS:
+        raise SystemExit(f"{len(weights):,} bytes of weights; at most {pretrained.LARGEST_WEIGHTS:,}")
+    config = stored["config"]
+    kind = {key: config[key]["_target_"].rpartition(".")[2] for key in ("sde", "model")}
+    process = ", ".join(f"{key}={value}" for key, value in config["sde"].items() if key != "_target_")
+    count = sum(x.numel() for x in tensors.values() if x.is_floating_point())
+    card = pretrained.Card(
+        name=chosen.name,
+        description=chosen.description,
+        data=chosen.data,
+        process=f"{kind['sde']}({process})",
+        network=f"{kind['model']}, {count:,} numbers",
+        images=saved.images,
+        command=chosen.command,
+        figures=figures(folder, chosen.name, chosen.evaluate, chosen.work),
+        license=chosen.license,
+        sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    card.write(folder)
+    pretrained.verify(folder)
     pretrained.FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / chosen.name
-        writer = CheckpointWriter(folder / "checkpoints", saved.images, stored)
-        writer.begin()
-        writer.commit(writer.write("ema", {name: TensorShard(x) for name, x in tensors.items()}))
-        weights = (writer.final / pretrained.WEIGHTS).read_bytes()
-        if len(weights) > pretrained.LARGEST_WEIGHTS:
-            raise SystemExit(f"{len(weights):,} bytes of weights; at most {pretrained.LARGEST_WEIGHTS:,}")
-        config = stored["config"]
-        kind = {key: config[key]["_target_"].rpartition(".")[2] for key in ("sde", "model")}
-        process = ", ".join(f"{key}={value}" for key, value in config["sde"].items() if key != "_target_")
-        count = sum(x.numel() for x in tensors.values() if x.is_floating_point())
-        card = pretrained.Card(
-            name=chosen.name,
-            description=chosen.description,
-            data=chosen.data,
-            process=f"{kind['sde']}({process})",
-            network=f"{kind['model']}, {count:,} numbers",
-            images=saved.images,
-            command=chosen.command,
-            figures=figures(folder, chosen.name, chosen.evaluate),
-            license=chosen.license,
-            sha256=hashlib.sha256(weights).hexdigest(),
-        )
-        shutil.rmtree(folder / "evaluation")
-        text = yaml.safe_dump(
-            {**asdict(card), "figures": [asdict(each) for each in card.figures]}, sort_keys=False
-        )
-        atomic.write(folder / pretrained.CARD, text)
-        pretrained.verify(folder)
-        with atomic.folder(target) as made:
-            shutil.copytree(folder, made, dirs_exist_ok=True)
+    with atomic.folder(target) as made:
+        for part in ("checkpoints", pretrained.CARD):
+            source = folder / part
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / part)
     print(f"{target}: {len(weights):,} bytes; {card.summary()}")
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Add figures to the card of sde_gen/pretrained/NAME."""
+    folder = pretrained.folder(chosen.name)
+    card, copy = pretrained.Card.read(folder), chosen.work / chosen.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)  # which receives a report
+    found = figures(copy, chosen.name, chosen.evaluate, chosen.work)
+    card.with_figures(found).write(folder)
+    print(f"{folder / pretrained.CARD}: {', '.join(each.title for each in found)}")
+
+
+def main() -> None:
+    """Make a model, or measure one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    making = commands.add_parser("make", help="make a model of a run")
+    making.set_defaults(function=make)
+    making.add_argument("run", type=Path, help="the run folder")
+    measuring = commands.add_parser("measure", help="add figures to a card")
+    measuring.set_defaults(function=measure)
+    for each in (making, measuring):
+        each.add_argument("name", help="name of the model, such as digits-vp")
+        each.add_argument(
+            "--evaluate", nargs="+", action="append", help="words of python -m sde_gen.evaluate"
+        )
+        each.add_argument("--work", type=Path, help="folder of the evaluations")
+    making.add_argument("--description", required=True, help="one line")
+    making.add_argument("--data", required=True, help="data set, source and license")
+    making.add_argument("--command", required=True, help="the command that trained it")
+    making.add_argument("--license", default="Apache-2.0", help="license of the weights")
+    chosen = parser.parse_args()
+    chosen.evaluate = chosen.evaluate or [["metrics=[bpd]"]]
+    chosen.work = (chosen.work or Path("runs") / "pretrained_cards" / chosen.name).resolve()
+    chosen.function(chosen)
 
 
 if __name__ == "__main__":

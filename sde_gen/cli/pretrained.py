@@ -2,8 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,16 @@ class Figure:
 
     Arguments:
         metric: name of the metric, as ``evaluate`` takes it.
-        mean: its value.
-        standard_error: its standard error over the images.
+        mean: its value, over all draws where there are several.
+        standard_error: its standard error.
         unit: its unit.
-        images: number of images.
-        split: split of the data.
+        images: number of images, of samples in a draw.
+        split: split of the data, with which samples are compared.
         nfe: network evaluations per image.
         command: the command that measured it.
+        name: name of the number, such as FD-EffLite0@300; empty where it is that of the metric.
+        draws: the values of independent draws of samples.
+        baselines: by name, value and standard error of images in place of samples.
     """
 
     metric: str
@@ -59,6 +62,61 @@ class Figure:
     split: str
     nfe: float
     command: str
+    name: str = ""
+    draws: Sequence[float] = ()
+    baselines: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any], command: str) -> "Figure":
+        """Read a file of ``evaluate``, rounded to five digits.
+
+        Arguments:
+            report: content of the file, of a metric of the density or of samples.
+            command: the command that wrote it.
+
+        Raises:
+            ValueError: it holds no such metric, or no standard error.
+        """
+        try:
+            samples, settings = "draws" in report, report["settings"]
+            images = report["draws"][0]["samples"] if samples else report["images"]
+            nfe = report[f"network_evaluations_per_{'sample' if samples else 'image'}"]
+            name = report["name"] if samples else ""
+            draws = [each["quantities"][name]["value"] for each in report.get("draws", ())]
+            baselines = {
+                what: next(iter(each["quantities"].values()))
+                for what, each in report.get("baselines", {}).items()
+            }
+            return cls(
+                metric=report["metric"],
+                mean=_rounded(report["mean"]),
+                standard_error=_rounded(report["standard_error"]),
+                unit=report.get("unit", ""),
+                images=images,
+                split=settings["reference"] if samples else settings.get("split", "test"),
+                nfe=_rounded(nfe),
+                command=command,
+                name=name,
+                draws=[_rounded(value) for value in draws],
+                baselines={
+                    what: [_rounded(one["value"]), _rounded(one["standard_error"])]
+                    for what, one in baselines.items()
+                },
+            )
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"the file of {report.get('metric')} holds no figure with standard error ({error!r}); take more images"
+            ) from error
+
+    @property
+    def title(self) -> str:
+        """Return the name of the number."""
+        return self.name or self.metric
+
+
+def _rounded(number: float) -> float:
+    """Round to five significant digits."""
+    return float(f"{number:.5g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +161,21 @@ class Card:
             return cls(**stored, figures=figures)
         except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is no model card ({line(str(error), 100)})") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the card of a folder."""
+        optional = ("name", "draws", "baselines")
+        figures = [
+            {key: value for key, value in asdict(each).items() if key not in optional or value}
+            for each in self.figures
+        ]
+        text = yaml.safe_dump({**asdict(self), "figures": figures}, sort_keys=False)
+        atomic.write(folder / CARD, text)
+
+    def with_figures(self, figures: Sequence[Figure]) -> "Card":
+        """Return the card with further figures, which replace those of the same name."""
+        new = {each.title for each in figures}
+        return replace(self, figures=[*(each for each in self.figures if each.title not in new), *figures])
 
     def summary(self) -> str:
         """Return the description and the first figure in one line."""

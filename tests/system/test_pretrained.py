@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +73,70 @@ def test_averages_are_rounded_and_buffers_are_not():
     net = sg.load("digits-vp", device="cpu").denoiser.net
     assert torch.equal(net.stem.weight, net.stem.weight.bfloat16().float())
     assert not torch.equal(net.embedding.frequencies, net.embedding.frequencies.bfloat16().float())
+
+
+def test_a_run_becomes_a_model_whose_figures_are_those_of_the_files(tmp_path, monkeypatch, capsys):
+    """By the script: density, then metrics of samples; measured again, a figure replaces the one of its name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    import pretrain_card
+
+    shutil.copytree(pretrained.FOLDER / "digits-vp" / "checkpoints", tmp_path / "run" / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(pretrained, "names", lambda: ["mine"])
+    monkeypatch.setattr(
+        pretrain_card.subprocess, "run", lambda words, check: enter("evaluate", *words[3:], *FEW)
+    )
+    arguments = ["--evaluate", "metrics=[bpd]", "n=4", "integrator.steps=2", "batch_size=4"]
+    about = ["--description", "a", "--data", "b", "--command", "c"]
+    script(monkeypatch, pretrain_card, "make", "run", "mine", *about, *arguments)
+    card = pretrained.verify(tmp_path / "pretrained" / "mine")
+    assert card.sha256 == pretrained.Card.read(Path(sg.__file__).parent / "pretrained" / "digits-vp").sha256
+    work = tmp_path / "runs" / "pretrained_cards" / "mine"
+    (density,) = (json.loads(path.read_text()) for path in work.glob("*/bpd.json"))
+    (figure,) = card.figures
+    assert figure.mean == pytest.approx(density["mean"], rel=1e-4)
+    assert figure.standard_error == pytest.approx(density["standard_error"], rel=1e-4)
+    assert (figure.images, figure.split, figure.unit) == (4, "test", "bits/dim")
+    assert figure.command.endswith("run=pretrained/mine metrics=[bpd] n=4 integrator.steps=2 batch_size=4")
+    words = ["metrics=[sliced_wasserstein]", "n=20", "draws=3", "steps=2"]
+    words += ["metric.sliced_wasserstein.count=8"]
+    for _ in range(2):
+        script(monkeypatch, pretrain_card, "measure", "mine", "--evaluate", *words)
+    card = pretrained.verify(tmp_path / "pretrained" / "mine")
+    (samples,) = (json.loads(path.read_text()) for path in work.glob("*/sliced*.json"))
+    assert card.figures[0] == figure
+    (second,) = card.figures[1:]
+    assert second.name == samples["name"]
+    assert (second.images, second.split, second.nfe) == (20, "train", 3)
+    values = [one["quantities"][second.name]["value"] for one in samples["draws"]]
+    assert second.draws == pytest.approx(values, rel=1e-4)
+    assert second.mean == pytest.approx(sum(values) / 3, rel=1e-4)
+    found = samples["baselines"]["null: noise N(0, I)"]["quantities"][second.name]
+    assert second.baselines["null: noise N(0, I)"] == pytest.approx(
+        [found["value"], found["standard_error"]], rel=1e-4
+    )
+    assert len(second.baselines) == 3
+    assert sorted(path.name for path in (tmp_path / "pretrained" / "mine").iterdir()) == [
+        "card.yaml", "checkpoints"
+    ]  # fmt: skip
+    assert second.name in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="exists already"):
+        script(monkeypatch, pretrain_card, "make", "run", "mine", *about)
+
+
+FEW = ("device=cpu", "threads=1")
+
+
+def script(monkeypatch, module, *words):
+    """Run a script in this process."""
+    monkeypatch.setattr(sys, "argv", ["pretrain_card.py", *words])
+    module.main()
+
+
+def test_a_figure_without_standard_error_is_refused():
+    with pytest.raises(ValueError, match="the file of bpd holds no figure with standard error"):
+        pretrained.Figure.of({"metric": "bpd", "mean": 1.0, "standard_error": None, "settings": {}}, "")
 
 
 @pytest.mark.slow
