@@ -55,6 +55,11 @@ class Group(NamedTuple):
         """The name on the command line."""
         return self.name if self.name == self.place else f"{self.name}@{self.place}"
 
+    @property
+    def fixed(self) -> bool:
+        """Return whether the file fills a node of its name, beside those of other files, and is not chosen."""
+        return self.place == f"{self.place.rpartition('.')[0]}.{self.choice}"
+
 
 def kinds() -> list[str]:
     """Names of the groups of files, and ``pretrained``."""

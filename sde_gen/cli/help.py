@@ -70,7 +70,7 @@ def command_help(command: str, argv: Sequence[str] = ()) -> str:
     lines = [yaml.safe_load(text)["hydra"]["help"]["header"].rstrip(), ""]
     if own:
         lines += ["Groups (group=name; --help group=name lists the settings of that file)"]
-        for group in own:
+        for group in (group for group in own if not group.fixed):
             choices = " ".join(names(group.name)) + (" null" if group.choice == "null" else "")
             description = f"{group.description}: {choices}" if group.description else choices
             lines += _entry(f"{group.key}={group.choice}", description)

@@ -100,7 +100,7 @@ def complete(line: str) -> list[str]:
     if command not in COMMANDS:
         return []
     key, equals, value = last.partition("=")
-    by_key = {group.key: group for group in groups(command)}
+    by_key = {group.key: group for group in groups(command) if not group.fixed}
     if equals:
         return _starting(names(by_key[key].name), value) if key in by_key else []
     return _starting([f"{each}=" for each in (*by_key, *options.OPTIONS[command])], last)

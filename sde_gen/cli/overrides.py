@@ -237,13 +237,15 @@ def _check_renamed(word: OverrideWord, command: str) -> None:
     old, at, package = root.partition("@")
     group = renamed.KEYS.get(old, old)
     key = f"{group}{at}{renamed.KEYS.get(package, package)}{dot}{rest}"
-    key = renamed.OPTIONS.get(command, {}).get(key, key)
+    for former, current in renamed.OPTIONS.get(command, {}).items():
+        if f"{key}.".startswith(f"{former}."):
+            key = current + key.removeprefix(former)
     value = word.value
     if not dot:
         choices = renamed.CHOICES.get(old) or renamed.CHOICES.get(group, {})
         value = ",".join(choices.get(part, part) for part in value.split(","))
     if (key, value) != (word.key, word.value):
-        raise ValueError(f"{word.given} has another name since version 0.2: write {word.prefix}{key}={value}")
+        raise ValueError(f"{word.given} was renamed: write {word.prefix}{key}={value}")
 
 
 def _compose(command: str, words: list[str]) -> DictConfig | None:

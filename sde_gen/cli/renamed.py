@@ -141,7 +141,14 @@ KEYS = {
 
 OPTIONS = {
     "sample": {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"},
-    "evaluate": {"metric.bpd.closer": "metric.bpd.diagnose_every", "guidance.told": "guidance.pass_label"},
+    "evaluate": {
+        "metric.bpd.closer": "metric.bpd.diagnose_every",
+        "guidance.told": "guidance.pass_label",
+        **{
+            f"metric.{name}.ending": f"metric.{name}.data_term"
+            for name in ("elbo", "elbo_levels", "vlb", "vlb_density", "vlb_last_step")
+        },
+    },
 }
 """By command, settings by their former names."""
 

@@ -11,9 +11,9 @@ from tests.helpers.catalogue import CONF, names
 
 VARIANTS = {
     ("conditioning", "target"): {"dropout"},
-    ("metric", "vlb_last_step"): {"steps", "ending"},
-    ("metric", "vlb"): {"ending"},
-    ("metric", "vlb_density"): {"ending"},
+    ("metric", "vlb_last_step"): {"steps", "data_term"},
+    ("metric", "vlb"): {"data_term"},
+    ("metric", "vlb_density"): {"data_term"},
     ("sde", "linear"): {"breakpoints"},
     ("solver", "scipy_ode"): {"middle"},
     ("solver", "torch_diffeq"): {"middle"},

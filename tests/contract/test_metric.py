@@ -43,14 +43,14 @@ def values(count=5):
 STEPS = {"_target_": "sde_gen.ode.RK4", "steps": 8}
 PROBES = {"_target_": "sde_gen.likelihood.divergence.Hutchinson", "probes": 2}
 DENSITY = {
-    "ending": {"dequantization": {"_target_": "sde_gen.likelihood.dequantization.UniformDequantization"}}
+    "data_term": {"dequantization": {"_target_": "sde_gen.likelihood.dequantization.UniformDequantization"}}
 }
 PARTS = {
     "bpd": {"integrator": STEPS, "divergence": PROBES},
     "importance": {
         "integrator": STEPS,
         "divergence": {"_target_": "sde_gen.likelihood.divergence.Exact"},
-        **DENSITY["ending"],
+        **DENSITY["data_term"],
         "draws": 2,
     },
     "elbo": DENSITY,
@@ -240,7 +240,7 @@ def test_bounds_of_a_law_on_levels(name):
         sde=make("sde", "vp"), means=LEVELS.encode(PAIRS), covs=torch.zeros(4, 2, 2), weights=SHARES
     )
     parts = {"vlb": {"steps": 256, "nu": 0.0}, "elbo_levels": {}}[name]
-    metric = make("metric", name, **parts, ending={"width": 0.1})
+    metric = make("metric", name, **parts, data_term={"width": 0.1})
     found = metric(model, PAIRS.repeat(200, 1), LEVELS, range(800)).value.reshape(200, 4)
     gap = found.mean(0) + torch.log2(SHARES) / 2
     error = found.std(0) / 200**0.5
@@ -253,7 +253,7 @@ def test_continuous_data_have_bounds_of_their_density_only():
     """Mean and error over many seeds of one point, against the Gaussian's density in the data's own units."""
     codec = Affine(shift=5.0, scale=3.0)
     point = (5 + 3 * (MEAN + 0.1)).float().reshape(1, *EVENT).expand(300, *EVENT)
-    metric = ContinuousBound(ending=DequantizedData())
+    metric = ContinuousBound(data_term=DequantizedData())
     distribution = torch.distributions.MultivariateNormal(5 + 3 * MEAN, 9 * COV)
     closed = -float(distribution.log_prob(point[0].double().flatten())) / 4 / math.log(2)
     found = metric(model(), point, codec, range(300)).value

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, options, sample, train
-from sde_gen.cli.config_files import choices, load
+from sde_gen.cli.config_files import groups, load
 from sde_gen.model import NCSNpp
 from tests.helpers.commands import TINY, enter, mistake
 
@@ -372,7 +372,8 @@ def test_help_shows_groups_settings_and_an_example(command, capfd):
         line.partition("=")[0].strip().rpartition("@")[2]
         for line in out.partition("Settings")[0].splitlines()
     }
-    assert taken >= set(choices(command))
+    assert taken >= {group.place for group in groups(command) if not group.fixed}
+    assert not {group.key for group in groups(command) if group.fixed} & shown
     assert "augmentation" not in shown or command == "train", "groups of other commands are not listed"
 
 

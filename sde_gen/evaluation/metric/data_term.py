@@ -137,16 +137,16 @@ class BoundMetric(Metric):
     """An upper bound on the code length of the data, of a model and a data term.
 
     Arguments:
-        ending: data term at t_min.
+        data_term: data term at t_min.
     """
 
-    ending: DataTerm
+    data_term: DataTerm
     unit: ClassVar[str] = "bits/dim"
 
     @property
     def uses_dequantization(self) -> bool:
         """Return whether the data term uses dequantization."""
-        return self.ending.uses_dequantization
+        return self.data_term.uses_dequantization
 
     @abc.abstractmethod
     def evaluate(self, inputs: ReconstructionInputs, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class BoundMetric(Metric):
         """Return the bound in bits per dimension."""
         noise = PerSample(seeds)
         with torch.no_grad():
-            inputs = self.ending(denoiser, values, codec, noise)
+            inputs = self.data_term(denoiser, values, codec, noise)
             nats, se = self.evaluate(inputs, noise)
         return MetricResult(
             value=code_length(nats, inputs.log_q, inputs.x0, codec),

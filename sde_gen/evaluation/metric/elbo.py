@@ -21,11 +21,11 @@ class ContinuousBound(BoundMetric):
 
     Arguments:
         bound: draws of times and noise.
-        ending: data term at t_min.
+        data_term: data term at t_min.
     """
 
     bound: ELBO = field(default_factory=ELBO)
-    ending: DataTerm = field(default_factory=DequantizedData)
+    data_term: DataTerm = field(default_factory=DequantizedData)
     what: ClassVar[str] = "SDE model, upper bound (continuous time)"
 
     def evaluate(self, inputs: ReconstructionInputs, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -22,14 +22,14 @@ class ChainBound(BoundMetric):
         steps: number of steps.
         nu: variance of the steps, 0 the posterior's and 1 the transition's; None if the network predicts it.
         repeats: independent draws of all terms.
-        ending: data term at t_min.
+        data_term: data term at t_min.
     """
 
     grid: Grid
     steps: int = 100
     nu: float | None = 1.0
     repeats: int = 1
-    ending: DataTerm = field(default_factory=DiscreteData)
+    data_term: DataTerm = field(default_factory=DiscreteData)
     what: ClassVar[str] = "ancestral chain, upper bound (finitely many steps)"
 
     def evaluate(self, inputs: ReconstructionInputs, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def test_the_command_of_classifiers_names_the_new_one(monkeypatch, capsys):
 )
 def test_completion(line, expected):
     found = main.complete(line)
-    assert [each for each in found if not each.startswith(("guidance.", "metric@"))] == expected
+    assert [each for each in found if not each.startswith("guidance.")] == expected
 
 
 def test_completion_and_lists_do_not_import_torch():
@@ -144,6 +144,7 @@ def test_launchers_of_sweeps_can_pickle_a_command(module):
         ("sample", "film=true", "gif=true"),
         ("sample", "strip=8", "trajectory_frames=8"),
         ("evaluate", "metric.bpd.closer=null", "metric.bpd.diagnose_every=null"),
+        ("evaluate", "metric.elbo_levels.ending.width=1", "metric.elbo_levels.data_term.width=1"),
     ],
 )
 def test_names_of_version_0_1_are_answered_with_those_of_today(command, word, today):
