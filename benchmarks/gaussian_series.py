@@ -72,15 +72,16 @@ def main() -> None:
     windows = splits.test.values[: args.windows]
     event, length, bits = splits.test.shape, process.length, math.log(2)
     begin = time.perf_counter()
+    x = run.codec.encode(windows)
     nats = log_prob(
         run.denoiser,
-        run.codec.encode(windows),
+        x,
         integrator=Adams(steps=args.ode_steps),
         divergence=Exact(),
         noise=PerSample(range(len(windows))),
     ).nats
     likelihood_seconds = time.perf_counter() - begin
-    gap = (true_log_prob(process, windows) - (nats + run.codec.log_det(event))) / length / bits
+    gap = (true_log_prob(process, windows) - (nats + run.codec.log_det(x))) / length / bits
     entropy = process.entropy() / length / bits
     train = splits.train.values
     mean, std = train.mean(0).double(), train.std(0).double()

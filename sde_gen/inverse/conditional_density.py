@@ -114,7 +114,7 @@ class ConditionalDensity(Checked):
         ):
             z = self.codec.encode(samples).to(self._device(rows))
             flow = log_prob(self._bound(rows), z, integrator=self.integrator, divergence=Exact())
-            found.append(flow.nats.cpu() + self.codec.log_det((self.dim,)))
+            found.append(flow.nats.cpu() + self.codec.log_det(z).cpu())
         return torch.cat(found)
 
     def _bound(self, rows: Tensor) -> Denoiser:

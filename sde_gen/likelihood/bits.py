@@ -29,13 +29,13 @@ def bits_per_dim(nats: Tensor, x: Tensor, codec: Codec) -> Tensor:
 
     Arguments:
         nats: log p(x) with shape (B,).
-        x: the samples in model space with shape (B, *event), for their size.
+        x: the samples in model space with shape (B, *event).
         codec: from data to model space.
 
     Returns:
         Bits per dimension with shape (B,).
     """
-    return nats_to_bits(-(nats + codec.log_det(tuple(x.shape[1:]))), x)
+    return nats_to_bits(-(nats + codec.log_det(x).to(nats)), x)
 
 
 def nats_to_bits(nats: Tensor, x: Tensor) -> Tensor:

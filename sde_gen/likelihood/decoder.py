@@ -91,7 +91,7 @@ class DiscretizedGaussian(Decoder):
         low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
         top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
         mass = top + torch.log(-torch.expm1(bottom - top))
-        return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))
+        return sum_event(mass) - self.codec.log_det(x0)
 
     def std(self, prediction: Prediction) -> Tensor:
         """Standard deviation of the Gaussian, float64 and broadcastable against x0."""
@@ -167,4 +167,4 @@ class Categorical(Decoder):
         for center in middles.tolist():
             total = torch.logaddexp(total, -0.5 * ((y - center) / std) ** 2)
         mass = -0.5 * ((y - middle) / std) ** 2 - total
-        return sum_event(mass) - self.codec.log_det(tuple(x0.shape[1:]))
+        return sum_event(mass) - self.codec.log_det(x0)

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 
 from sde_gen.data import Dataset
-from sde_gen.data.codec import Affine, Lossy, OutOfRange, Scaled, Standardized, UniformCodec
+from sde_gen.data.codec import Affine, Logit, Lossy, OutOfRange, Scaled, Standardized, UniformCodec
 from sde_gen.likelihood import bits_per_dim
 from sde_gen.noise import IID, PerSample
 
@@ -48,12 +49,15 @@ def test_noise_never_leaves_its_bin(levels, size):
         UniformCodec(levels=256, low=0.0),
         Affine(shift=0.3, scale=2.5),
         Standardized(mean=[1.0, 3.0, 5.0], std=[0.2, 30.0, 4.0]),
+        Logit(low=[1.0, 3.3, None], high=[2.0, 70.0, None], mean=[0.1, -2.0, 9.0], std=[0.5, 3.0, 0.1]),
     ],
 )
 def test_log_det_is_that_of_the_map(codec):
     y = torch.tensor([[1.2, 3.4, 5.6]])
     jacobian = torch.autograd.functional.jacobian(lambda one: codec.encode(one)[0], y)[:, 0]
-    assert codec.log_det((3,)) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
+    assert codec.log_det(codec.encode(y)).item() == pytest.approx(
+        float(jacobian.double().slogdet().logabsdet), rel=1e-5
+    )
 
 
 def test_dequantization_is_uniform():
@@ -104,7 +108,7 @@ def test_levels_already_scaled_are_levels(levels, first, last):
     assert torch.equal(x, plain.encode(k, PerSample([7])))
     torch.testing.assert_close(scaled.decode(x), values)
     assert torch.equal(scaled.decode_image(x), plain.decode_image(x))
-    assert scaled.log_det((3, 5)) == plain.log_det((3, 5))
+    assert torch.equal(scaled.log_det(x), plain.log_det(x))
     assert torch.equal(scaled.middles(), plain.middles())
     assert torch.equal(scaled.bins(x)[0], plain.bins(x)[0])
 
@@ -150,7 +154,7 @@ def test_vectors_that_cannot_be_standardized_are_refused():
         ),
         (lambda: Standardized().encode(values), "not known"),
         (lambda: Standardized(mean=[0.0], std=[1.0]).encode(values), r"shape \(2,\); expected \(1,\)"),
-        (lambda: Standardized(mean=[0.0], std=[1.0]).log_det((2,)), r"event \(2,\): expected \(1,\)"),
+        (lambda: Standardized(mean=[0.0], std=[1.0]).log_det(values), r"shape \(2,\); expected \(1,\)"),
         (lambda: Standardized(mean=[0.0], std=[1.0, 2.0]), "mean has 1 numbers, std 2"),
         (lambda: Standardized(mean=[0.0], std=[0.0]), "std=0.0 must be positive"),
     ):
@@ -269,7 +273,9 @@ def test_standardized_channels_return_and_the_log_det_is_that_of_the_map(event):
     torch.testing.assert_close(codec.decode(codec.encode(values)), values)
     y, encode = values[:1], lambda one: codec.encode(one).flatten()
     jacobian = torch.autograd.functional.jacobian(encode, y).reshape(y.numel(), y.numel())
-    assert codec.log_det(event) == pytest.approx(float(jacobian.double().slogdet().logabsdet), rel=1e-5)
+    assert codec.log_det(codec.encode(y)).item() == pytest.approx(
+        float(jacobian.double().slogdet().logabsdet), rel=1e-5
+    )
     assert Standardized().restore(codec.stored()) == codec
 
 
@@ -286,3 +292,83 @@ def test_statistics_do_not_depend_on_the_blocks(monkeypatch):
     parts = Standardized().fit(data)
     np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(parts.std, whole.std, rtol=1e-12)
+
+
+BOUNDS = {"low": [-1.0, 0.0, None], "high": [1.0, 1e-3, None]}
+
+
+def bounded(n, event):
+    """Numbers between the bounds, densest at the ends."""
+    u = torch.rand(n, *event, generator=torch.Generator().manual_seed(0))
+    shape = (-1, *[1] * (len(event) - 1))
+    middle, width = torch.tensor([0.0, 5e-4, 7.0]).view(shape), torch.tensor([1.0, 5e-4, 40.0]).view(shape)
+    return middle + width * torch.sin(math.pi * (u - 0.5)) * 0.9999
+
+
+@pytest.mark.parametrize("event", [(3,), (3, 5), (3, 2, 4)])
+def test_bounded_numbers_return_standardized(event):
+    """SciPy's logit, with mean and deviation over every axis but that of the channels."""
+    values = bounded(400, event)
+    codec = Logit(**BOUNDS).fit(Dataset(values=values, levels=None))
+    expected = np.moveaxis(values.double().numpy(), 1, -1)
+    expected[..., :2] = logit((expected[..., :2] - [-1.0, 0.0]) / [2.0, 1e-3])
+    expected = (expected - expected.mean(tuple(range(len(event))))) / expected.std(tuple(range(len(event))))
+    np.testing.assert_allclose(
+        np.moveaxis(codec.encode(values).numpy(), 1, -1), expected, rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(codec.decode(codec.encode(values)), values, rtol=1e-5, atol=1e-9)
+    assert Logit(**BOUNDS).restore(codec.stored()) == codec
+    y = values[:1].double()
+    x = codec.encode(y)
+    slope = torch.autograd.functional.jacobian(lambda one: codec.decode(one).flatten(), x.double())
+    assert codec.log_det(x).item() == pytest.approx(
+        -float(slope.reshape(y.numel(), y.numel()).slogdet().logabsdet), rel=1e-9
+    )
+
+
+def test_a_density_of_bounded_numbers_has_mass_one():
+    """exp of log N(x; 0, 1) + log dx/dy, integrated over y by the trapezoidal rule."""
+    codec = Logit(low=[2.0], high=[5.0], mean=[0.3], std=[0.8])
+    y = torch.linspace(2, 5, 40_003, dtype=torch.float64)[1:-1, None]
+    x = codec.encode(y).double()
+    density = torch.exp(-0.5 * x[:, 0] ** 2 + codec.log_det(x)) / math.sqrt(2 * math.pi)
+    assert float(torch.trapezoid(density, y[:, 0])) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_never_reach_their_bounds(dtype):
+    codec = Logit(low=[-1.0, 100.0], high=[1.0, 100.5], mean=[0.0, 0.0], std=[1.0, 1.0])
+    y = codec.decode(torch.tensor([[-1e4, -1e4], [1e4, 1e4]], dtype=dtype))
+    assert bool(((y > torch.tensor([-1.0, 100.0])) & (y < torch.tensor([1.0, 100.5]))).all())
+    assert bool(torch.isfinite(codec.encode(y)).all())
+    assert bool(torch.isfinite(codec.log_det(torch.tensor([[-1e4, 1e4]], dtype=dtype))).all())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: Logit(low=[0.0], high=[0.0]), "low < high"),
+        (lambda: Logit(low=[0.0], high=[None]), "or null for both"),
+        (lambda: Logit(low=[0.0], high=[1.0, 2.0]), "low has 1 numbers, high 2"),
+        (lambda: Logit(low=[], high=[]), "low has 0 numbers"),
+        (lambda: Logit(low=[0.0], high=[1.0], std=[-1.0]), "std=-1.0 must be positive"),
+        (
+            lambda: Logit(low=[0.0], high=[1.0]).fit(
+                Dataset(values=torch.tensor([[0.5], [1.0]]), levels=None)
+            ),
+            r"number 0 of sample 1 does not lie between its bounds 0.0 and 1.0: widen codec.low and codec.high",
+        ),
+        (
+            lambda: Logit(low=[0.0], high=[1.0]).fit(Dataset(values=torch.rand(4, 2), levels=None)),
+            r"shape \(2,\); expected \(1,\)",
+        ),
+        (
+            lambda: Logit(low=[0.0], high=[1.0]).fit(Dataset(values=torch.zeros(4, 1).byte(), levels=4)),
+            "codec=logit is for continuous numbers",
+        ),
+        (lambda: Logit(low=[0.0], high=[1.0]).encode(torch.full((1, 1), 0.5)), "not known"),
+    ],
+)
+def test_impossible_bounds(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()

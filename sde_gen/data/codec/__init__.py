@@ -4,6 +4,7 @@ from sde_gen.data.codec.affine import Affine
 from sde_gen.data.codec.base import Codec, LatentBound, Lossy
 from sde_gen.data.codec.columns import Columns
 from sde_gen.data.codec.latent import Latent, TrainedAutoencoder
+from sde_gen.data.codec.logit import Logit
 from sde_gen.data.codec.observation import Observation
 from sde_gen.data.codec.out_of_range import OutOfRange
 from sde_gen.data.codec.scaled import Scaled
@@ -16,6 +17,7 @@ __all__ = [
     "Columns",
     "Latent",
     "LatentBound",
+    "Logit",
     "Lossy",
     "Observation",
     "OutOfRange",

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.base import Codec
+from sde_gen.data.codec.base import Codec, constant
 from sde_gen.noise import Noise
-from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,6 @@ class Affine(Codec):
         """Return the values in units of the data, for a scatter plot."""
         return self.decode(x)
 
-    def log_det(self, event: Shape) -> float:
-        """Return -D log(scale) in nats."""
-        return -math.prod(event) * math.log(self.scale)
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return -D log(scale) in nats, everywhere."""
+        return constant(x, -math.prod(x.shape[1:]) * math.log(self.scale))

@@ -3,6 +3,7 @@
 import abc
 from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
@@ -75,8 +76,15 @@ class Codec(Fitted, Checked, abc.ABC):
         return None
 
     @abc.abstractmethod
-    def log_det(self, event: Shape) -> float:
-        """Return log |dx / dy| of one event in nats, x in model space and y in units of the data's levels."""
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return log |dx / dy| in nats, x in model space and y in units of the data's levels.
+
+        Arguments:
+            x: points of model space with shape (B, *event).
+
+        Returns:
+            float64 with shape (B,), on the device of x.
+        """
 
     of_latents: ClassVar[bool] = False
     """True if model space holds latents of an autoencoder, whose density is not that of the data."""
@@ -133,17 +141,22 @@ class Lossy(Codec):
     It has no log-determinant: densities in its model space do not give bits per dim of the data.
     """
 
-    def log_det(self, event: Shape) -> float:
+    def log_det(self, x: Tensor) -> Tensor:
         """Raise an error: a lossy codec has no log-determinant.
 
         Raises:
             ValueError: always.
         """
-        del event
+        del x
         raise ValueError(
             f"{type(self).__name__} loses information, so a density in its model space is not a likelihood of the "
             "data; take metrics=[latent_bound], or evaluate a model of the data themselves"
         )
+
+
+def constant(x: Tensor, nats: float) -> Tensor:
+    """Return the log-determinant of an affine map, the same at every point of a batch x (B, *event), as (B,)."""
+    return torch.full((len(x),), nats, dtype=torch.float64, device=x.device)
 
 
 def _continuous(codec: Codec) -> str:

@@ -11,7 +11,6 @@ from sde_gen.data.base import Dataset
 from sde_gen.data.codec.base import Codec
 from sde_gen.data.codec.standardized import Standardized, statistics
 from sde_gen.noise import Noise
-from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +107,9 @@ class Columns(Codec):
         assert self.names is not None
         return [[*self.names], *(list(row) for row in zip(*columns, strict=True))]
 
-    def log_det(self, event: Shape) -> float:
+    def log_det(self, x: Tensor) -> Tensor:
         """Return minus the sum of log s, in nats; that of a bit is zero."""
-        return self._standardized().log_det(event)
+        return self._standardized().log_det(x)
 
     def _standardized(self) -> Standardized:
         return Standardized(mean=self.mean, std=self.std)

@@ -44,7 +44,7 @@ class Observation(Checked):
         scale = torch.exp(log_scale)
         if self.codec.limits is None:
             density = self.family.log_density((x.double() - mean) / scale) - log_scale
-            return sum_event(density) + self.codec.log_det(tuple(x.shape[1:]))
+            return sum_event(density) + self.codec.log_det(x)
         low, high = self.codec.bins(x)
         first, last = torch.isinf(low), torch.isinf(high)
         # an infinite edge has no derivative by the scale; the mass beyond a finite one this far is below rounding

@@ -8,7 +8,6 @@ from torch import Tensor
 from sde_gen.data.codec.base import Codec, Levels
 from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.noise import Noise
-from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +65,9 @@ class Scaled(Codec):
         """Return the levels scaled to 0..255, uint8."""
         return self._uniform.decode_image(x)
 
-    def log_det(self, event: Shape) -> float:
+    def log_det(self, x: Tensor) -> Tensor:
         """Return the log-determinant of the integer levels."""
-        return self._uniform.log_det(event)
+        return self._uniform.log_det(x)
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
-from sde_gen.data.codec.base import Codec
+from sde_gen.data.codec.base import Codec, constant
 from sde_gen.noise import Noise
-from sde_gen.utils.types import Shape
 
 BLOCK = 2**20
 """Numbers of a block of samples, in which statistics are computed."""
@@ -83,12 +82,11 @@ class Standardized(Codec):
         """Return the values in units of the data, for a plot."""
         return self.decode(x)
 
-    def log_det(self, event: Shape) -> float:
-        """Return minus the sum of log s over all numbers of an event, in nats."""
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return minus the sum of log s over all numbers of an event, in nats, everywhere."""
+        self._along(x)  # checks the shape
         _, std = self._known()
-        if event[0] != len(std):
-            raise ValueError(f"event {tuple(event)}: expected {(len(std), *event[1:])}")
-        return -math.prod(event[1:]) * sum(math.log(one) for one in std)
+        return constant(x, -math.prod(x.shape[2:]) * sum(math.log(one) for one in std))
 
     def _along(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and std, float64, broadcast along the channels of a batch."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sde_gen.data.codec.base import Codec, Levels
+from sde_gen.data.codec.base import Codec, Levels, constant
 from sde_gen.noise import Noise
-from sde_gen.utils.types import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +60,9 @@ class UniformCodec(Codec):
         """Return the levels scaled to 0..255, uint8."""
         return torch.round(self.decode(x) * (255 / (self.levels - 1))).to(torch.uint8)
 
-    def log_det(self, event: Shape) -> float:
-        """Return D log((high - low) / levels) in nats."""
-        return math.prod(event) * math.log((self.high - self.low) / self.levels)
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return D log((high - low) / levels) in nats, everywhere."""
+        return constant(x, math.prod(x.shape[1:]) * math.log((self.high - self.low) / self.levels))
 
     @property
     def limits(self) -> tuple[float, float]:

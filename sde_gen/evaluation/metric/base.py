@@ -113,4 +113,4 @@ def code_length(nats: Tensor, log_q: Tensor, x: Tensor, codec: Codec) -> Tensor:
 
     A uniform q has -log_q for log-determinant, which leaves :func:`~sde_gen.likelihood.bits_per_dim` of log p.
     """
-    return bits_per_dim(nats - log_q - codec.log_det(tuple(x.shape[1:])), x, codec)
+    return bits_per_dim(nats - log_q - codec.log_det(x).to(nats), x, codec)

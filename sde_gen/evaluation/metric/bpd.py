@@ -25,7 +25,7 @@ class Draws(NamedTuple):
     Arguments:
         x: dequantized samples in model space with shape (B, *event).
         probes: noise source of the divergence's probes.
-        nats: what is added to log p(x) in model space, with shape (B,) or ().
+        nats: what is added to log p(x) in model space, with shape (B,).
     """
 
     x: Tensor
@@ -83,7 +83,7 @@ class BitsPerDim(Metric):
         """Dequantize data; every stream continues with the probes after the dequantization."""
         noise = PerSample(seeds)
         x = codec.encode(values, noise)
-        return Draws(x, noise, torch.tensor(codec.log_det(tuple(x.shape[1:])), dtype=torch.float64))
+        return Draws(x, noise, codec.log_det(x))
 
     def __call__(
         self, denoiser: Denoiser, values: Tensor, codec: Codec, seeds: Sequence[int]

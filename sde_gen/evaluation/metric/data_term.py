@@ -106,9 +106,8 @@ class DiscreteData(DataTerm):
         sde = denoiser.sde
         end = sde.t_from_log_snr(-2 * torch.log(self.width * (second - first))).clamp(min=sde.t_min)
         x0 = codec.encode(values)
-        log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
         return ReconstructionInputs(
-            TruncatedProcess(denoiser, float(end)), x0, log_q.to(x0.device), DiscretizedGaussian(codec=codec)
+            TruncatedProcess(denoiser, float(end)), x0, -codec.log_det(x0), DiscretizedGaussian(codec=codec)
         )
 
 
@@ -128,8 +127,7 @@ class LastStepLevels(DataTerm):
         """Take the middles of the bins, which needs no noise."""
         del noise
         x0 = codec.encode(values)
-        log_q = torch.full((len(x0),), -codec.log_det(tuple(x0.shape[1:])), dtype=torch.float64)
-        return ReconstructionInputs(denoiser, x0, log_q.to(x0.device), LastStep(codec=codec))
+        return ReconstructionInputs(denoiser, x0, -codec.log_det(x0), LastStep(codec=codec))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from sde_gen.data.codec import Codec
@@ -28,5 +27,4 @@ class UniformDequantization(Dequantization):
     def clean(self, values: Tensor, codec: Codec, noise: Noise) -> tuple[Tensor, Tensor]:
         """Encode with noise; the density of a bin is one over its size."""
         x = codec.encode(values, noise)
-        log_q = -codec.log_det(tuple(x.shape[1:]))
-        return x, torch.full((len(x),), log_q, dtype=torch.float64, device=x.device)
+        return x, -codec.log_det(x)

@@ -64,7 +64,7 @@ class Variational(nn.Module, Dequantization):
         x = codec.encode(values, _Given(z))  # codecs make places in a bin from Gaussian numbers
         normal = Prior(1.0)
         log_q = normal.log_prob(start) - log_scale - normal.log_prob(z)
-        return x, log_q - codec.log_det(self.shape)
+        return x, log_q - codec.log_det(x)
 
     def save(self, path: Path | str) -> None:
         """Save the weights and the constructor arguments."""

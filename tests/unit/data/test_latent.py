@@ -66,7 +66,7 @@ def test_events_masks_and_levels() -> None:
     assert codec.decode_image(codec.encode(values)).dtype == torch.uint8
     assert codec.limits is None
     with pytest.raises(ValueError, match=r"metrics=\[latent_bound\]"):
-        codec.log_det((1, 8, 8))
+        codec.log_det(torch.zeros(1, 1, 8, 8))
     with pytest.raises(ValueError, match="for each of the 2 channels"):
         images(shift=[0.0])
     with pytest.raises(ValueError, match="a positive one"):
