@@ -19,6 +19,8 @@ from sde_gen.model.classifier.pooling import (
     Pooling,
 )
 from sde_gen.model.conditional import ConditionalNetwork, Conditions
+from sde_gen.model.control.branch import ControlBranch
+from sde_gen.model.control.controlled import Controlled
 from sde_gen.model.mlp import MLP
 from sde_gen.model.modulated_mlp import ModulatedMLP
 from sde_gen.model.norms import (
@@ -53,7 +55,7 @@ from sde_gen.model.transformer.mmdit import MMDiT
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.condition_inputs import ConditionInputs
-from sde_gen.model.unet.conditioned_encoder import ConditionedLevel
+from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel
 from sde_gen.model.unet.conditioned_unet import ConditionedUNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.ddpmpp import DDPMpp
@@ -89,9 +91,12 @@ __all__ = [
     "BagOfWords",
     "ConditionInputs",
     "ConditionalNetwork",
+    "ConditionedEncoder",
     "ConditionedLevel",
     "ConditionedUNet",
     "Conditions",
+    "ControlBranch",
+    "Controlled",
     "ConvResample",
     "DDPMUNet",
     "DDPMpp",

@@ -180,11 +180,25 @@ class EmbeddedNetwork(ConditionalNetwork):
         Returns:
             (B, outputs * C, *sides), or (B, d).
         """
+        embedding, text = self.embed_inputs(x, c_noise, label=label, vector=vector, tokens=tokens, mask=mask)
+        return self.apply_blocks(x, image, embedding, text)
+
+    def embed_inputs(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, TextFeatures | None]:
+        """Return embedding and text as :meth:`apply_blocks` takes them, for the arguments of a call."""
         text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(
             self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
         )
-        return self.apply_blocks(x, image, self.activate(embedding), text)
+        return self.activate(embedding), text
 
     def activate(self, embedding: Tensor) -> Tensor:
         """Apply the function between the embedding (B, features) and the blocks: SiLU."""

@@ -20,6 +20,7 @@ from sde_gen.model.unet.conditioned_blocks import (
     HalvingConvolution,
     halved,
 )
+from sde_gen.model.unet.encoder_features import Encoded
 from sde_gen.model.unet.level_attention import LevelAttention
 
 
@@ -63,18 +64,6 @@ class TextTokens(NamedTuple):
 
     tokens: Tensor | None
     mask: Tensor | None
-
-
-class Encoded(NamedTuple):
-    """Features of the encoder path.
-
-    Attributes:
-        skips: those before every stage and after the last one, fine to coarse.
-        middle: those after the middle.
-    """
-
-    skips: list[Tensor]
-    middle: Tensor
 
 
 class ConditionedEncoder(nn.Module):
@@ -265,12 +254,41 @@ class ConditionedEncoder(nn.Module):
             raise ValueError(f"the condition image has {channels} channels; the network takes {self.image}")
         return x if image is None else torch.cat([x, image.to(x.dtype)], dim=1)
 
-    def encode(self, h: Tensor, embedding: Tensor, text: TextTokens) -> Encoded:
-        """Apply encoder path and middle to features after the first convolution (B, C, H, W)."""
+    def encode(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        mask: Tensor | None = None,
+        image: Tensor | None = None,
+        added: Tensor | None = None,
+    ) -> Encoded:
+        """Apply embeddings, encoder path and middle.
+
+        Arguments:
+            x: events with shape (B, C, H, W).
+            c_noise: noise labels with shape (B,).
+            label: classes, or noise levels of the condition image, with shape (B,); None for the null class.
+            vector: vectors with shape (B, V).
+            tokens: features of the tokens of texts with shape (B, L, W).
+            mask: which tokens are attended to, with shape (B, L); None: all.
+            image: condition images with shape (B, image, H, W).
+            added: features to be added after the first convolution; None for none.
+
+        Raises:
+            ValueError: a condition is missing, is not known to the network, or has another shape.
+        """
+        text = self.text_of(tokens, mask)
+        embedding = self.embed_inputs(c_noise, label, vector, tokens)
+        h = self.stem(self.with_image(x, image))
+        h = h if added is None else h + added
         skips = [h]
         for stage in self.down:
             h = stage(h, embedding, *text)
             skips.append(h)
         for stage in self.middle:
             h = stage(h, embedding, *text)
-        return Encoded(skips, h)
+        return Encoded(skips, h, embedding, text)

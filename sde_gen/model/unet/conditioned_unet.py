@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sde_gen.model.unet.blocks import convolution
 from sde_gen.model.unet.conditioned_blocks import DoublingConvolution, doubled
-from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel, Encoded, TextTokens
+from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel
+from sde_gen.model.unet.encoder_features import Encoded
 
 
 class ConditionedUNet(ConditionedEncoder):
@@ -95,16 +96,15 @@ class ConditionedUNet(ConditionedEncoder):
         Raises:
             ValueError: a condition is missing, is not known to the network, or has another shape.
         """
-        text = self.text_of(tokens, mask)
-        embedding = self.embed_inputs(c_noise, label, vector, tokens)
-        encoded = self.encode(self.stem(self.with_image(x, image)), embedding, text)
-        return self.decode(encoded, embedding, text)
+        return self.decode(
+            self.encode(x, c_noise, label=label, vector=vector, tokens=tokens, mask=mask, image=image)
+        )
 
-    def decode(self, encoded: Encoded, embedding: Tensor, text: TextTokens) -> Tensor:
+    def decode(self, encoded: Encoded) -> Tensor:
         """Apply the decoder path, with the features of the encoder path as skip connections."""
         h, skips = encoded.middle, list(encoded.skips)
         for stage in self.up:
             joined = torch.cat([h, skips.pop()], dim=1)
-            h = stage(joined, embedding, *text, skips[-1].shape[2:] if skips else ())
+            h = stage(joined, encoded.embedding, *encoded.text, skips[-1].shape[2:] if skips else ())
         out: Tensor = self.out(self.activation(self.norm(h)))
         return out

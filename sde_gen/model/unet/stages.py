@@ -71,12 +71,25 @@ def apply_stages(
         up: stages of the decoder, one more than those of the encoder.
         given: further arguments of every stage, such as the embedding.
     """
+    skips, h = apply_encoder(h, down, middle, *given)
+    return apply_decoder(h, skips, up, *given)
+
+
+def apply_encoder(
+    h: Tensor, down: Iterable[nn.Module], middle: Iterable[nn.Module], *given: Any
+) -> tuple[list[Tensor], Tensor]:
+    """Apply the stages of an encoder; the features of its skip connections, fine to coarse, and those of the middle."""
     skips = [h]
     for stage in down:
         h = stage(h, *given)
         skips.append(h)
     for stage in middle:
         h = stage(h, *given)
-    for stage in up:
-        h = stage(torch.cat([h, skips.pop()], dim=1), *given)
+    return skips, h
+
+
+def apply_decoder(h: Tensor, skips: Sequence[Tensor], up: Iterable[nn.Module], *given: Any) -> Tensor:
+    """Apply the stages of a decoder to the features of the middle and those of the skip connections."""
+    for stage, skip in zip(up, reversed(skips), strict=True):
+        h = stage(torch.cat([h, skip], dim=1), *given)
     return h

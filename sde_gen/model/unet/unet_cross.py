@@ -11,8 +11,9 @@ from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.text.encoder import TextFeatures
 from sde_gen.model.unet.base import check_shape
 from sde_gen.model.unet.blocks import ResBlock, convolution_of, linear
+from sde_gen.model.unet.encoder_features import Encoded
 from sde_gen.model.unet.spatial_transformer import SpatialTransformer
-from sde_gen.model.unet.stages import apply_stages, decoder_stages, encoder_stages
+from sde_gen.model.unet.stages import apply_decoder, apply_encoder, decoder_stages, encoder_stages
 
 
 class UNetCross(EmbeddedNetwork):
@@ -89,13 +90,15 @@ class UNetCross(EmbeddedNetwork):
             )
 
         self.stem = convolution_of(rank, shape[0] + inputs.image, width)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down, self.up, self.channels = nn.ModuleList(), nn.ModuleList(), [width]
         for stage in encoder_stages(width, widths, blocks):
             self.down.append(
                 CrossAttentionStage(block(stage.inputs, stage.outputs), attention(stage.level, stage.outputs))
             )
+            self.channels.append(stage.outputs)
             if stage.last and stage.level < len(widths) - 1:
                 self.down.append(CrossAttentionStage(Down(rank, stage.outputs)))
+                self.channels.append(stage.outputs)
         coarsest, channels = len(widths) - 1, widths[-1]
         self.middle = nn.ModuleList(
             [
@@ -114,9 +117,37 @@ class UNetCross(EmbeddedNetwork):
         self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
     ) -> Tensor:
         """Apply encoder and decoder, whose pixels attend to the text."""
-        h = apply_stages(
-            self.stem(self.with_image(x, image)), self.down, self.middle, self.up, embedding, text
-        )
+        h = self.stem(self.with_image(x, image))
+        skips, middle = apply_encoder(h, self.down, self.middle, embedding, text)
+        return self.decode(Encoded(skips, middle, embedding, text))
+
+    def encode(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        *,
+        image: Tensor | None = None,
+        added: Tensor | None = None,
+        **conditions: Tensor | None,
+    ) -> Encoded:
+        """Apply embeddings, encoder and middle.
+
+        Arguments:
+            x: events with shape (B, C, *sides).
+            c_noise: noise labels with shape (B,).
+            image: condition images with shape (B, inputs.image, *sides); None stands for zeros, or there are none.
+            added: features to be added after the first convolution; None for none.
+            conditions: the other conditions, as in a call of the network.
+        """
+        embedding, text = self.embed_inputs(x, c_noise, **conditions)
+        h = self.stem(self.with_image(x, image))
+        h = h if added is None else h + added
+        skips, middle = apply_encoder(h, self.down, self.middle, embedding, text)
+        return Encoded(skips, middle, embedding, text)
+
+    def decode(self, encoded: Encoded) -> Tensor:
+        """Apply the decoder, with the features of the encoder as skip connections."""
+        h = apply_decoder(encoded.middle, encoded.skips, self.up, encoded.embedding, encoded.text)
         out: Tensor = self.out(F.silu(self.norm(h)))
         return out
 

@@ -1,0 +1,1 @@
+"""Control of a trained U-Net by images: ControlNet."""
