@@ -23,6 +23,9 @@ NOT_COMPARED = ("device", "loggers", "run", "threads")
 OF_THE_LOSS = ("objective", "sde", "codec", "time_sampler", "weighting")
 """Parts of the configuration, besides the data, on which the values of a loss depend."""
 
+OF_THE_ERROR = ("data", "codec")
+"""Parts on which the error of the noise at a noise level depends."""
+
 ABSENT = "-"
 """Placeholder for a missing setting or result."""
 
@@ -67,11 +70,16 @@ class RunComparison:
         }
         return [name for name, values in parts.items() if len(set(values)) > 1]
 
-    def loss_note(self) -> str:
-        """Return a sentence about losses that are not comparable; empty if they are."""
-        differing = self.loss_differences()
+    def loss_note(self, *, by_level: bool = False) -> str:
+        """Return a sentence about losses that are not comparable; empty if they are.
+
+        Arguments:
+            by_level: whether they are errors of the noise at equal log-SNR, which depend on data and codec alone.
+        """
+        differing = [part for part in self.loss_differences() if part in OF_THE_ERROR or not by_level]
+        what = "Errors" if by_level else "Losses"
         return (
-            f"Losses of these runs are not comparable: other {' and '.join(differing)}." if differing else ""
+            f"{what} of these runs are not comparable: other {' and '.join(differing)}." if differing else ""
         )
 
     def metrics(self) -> list[tuple[str, list[Result | None]]]:
@@ -228,10 +236,12 @@ def _curves(comparison: RunComparison) -> list[Section]:
             levels, x_label="log-SNR", y_label="error of the noise", log_y=True, markers=True
         ),
     }
-    note = comparison.loss_note()
-    remark = part("note", text=note) if note else Markup("")
+    remarks = {
+        title: comparison.loss_note(by_level=title.startswith("Error by noise level")) for title in plots
+    }
     return [
-        Section(title=title, body=joined(body, remark) if body else body) for title, body in plots.items()
+        Section(title=title, body=joined(body, part("note", text=note)) if body and note else body)
+        for (title, body), note in zip(plots.items(), remarks.values(), strict=True)
     ]
 
 

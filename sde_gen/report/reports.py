@@ -46,7 +46,7 @@ def write_run(folder: Path | str) -> Path:
         result_sections.solver_errors(run.benchmark),
         result_sections.samples(run.samples, pictures),
         result_sections.overview(run.results),
-        *result_sections.budgets(run.results, details=False),
+        *result_sections.budgets(run.results, pictures, details=False),
         *training_sections.curves(run)[2:],
         *training_sections.configuration(run),
         _notes([*run.notes, *pictures.notes]),
@@ -74,13 +74,13 @@ def write_evaluation(folder: Path, run: Path) -> Path:
         ValueError: there is no such run folder, or the page would be too large.
         OSError: it cannot be written.
     """
-    about, notes = read(run), list[str]()
+    about, pictures, notes = read(run), Budget(), list[str]()
     found = results(folder, notes)
     sections = [
         result_sections.overview(found),
-        *result_sections.budgets(found, details=True),
+        *result_sections.budgets(found, pictures, details=True),
         *training_sections.configuration(about, prefix="Training: ", folded=True),
-        _notes(notes),
+        _notes([*notes, *pictures.notes]),
     ]
     return _write(folder, f"Evaluation of {about.name}", _lead(about), result_sections.tiles(found), sections)
 

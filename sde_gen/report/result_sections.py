@@ -86,12 +86,13 @@ def overview(results: Sequence[Result]) -> Section:
     )
 
 
-def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
-    """Return the error budget, the classes and the distribution over images of every result.
+def budgets(results: Sequence[Result], pictures: Budget, *, details: bool) -> list[Section]:
+    """Return the error budget, draws, plot, classes and distribution over images of every result.
 
     Arguments:
         results: the results.
-        details: whether to show command and settings.
+        pictures: remaining size of the pictures of the page.
+        details: whether to show command and settings, below all else.
     """
     found = []
     for one in results:
@@ -99,10 +100,16 @@ def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
         if rows:
             body = table(rows, ("component of the error", one.unit or "value", "what it is"))
             found.append(Section(title=f"{one.name}: error budget", body=body))
-        draws = _draws(one)
+        header, *draws = _draws(one)
         if draws:
-            header = ("draw or baseline", f"estimate {PM}s.e.", "samples")
-            found.append(Section(title=f"{one.name}: draws and baselines", body=table(draws, header)))
+            body = table(draws, header, numeric=True)
+            title = f"{one.name}: draws and baselines"
+            found.append(Section(title=title, body=body, wide=True))
+        plot = one.path.with_suffix(".png")
+        uri = pictures.embed(plot) if plot.is_file() else None
+        if uri is not None:
+            shown = [{"caption": plot.name, "uri": uri, "detail": ""}]
+            found.append(Section(title=f"{one.name}: plot", body=part("single", pictures=shown, smooth=True)))
         classes = _classes(one)
         if len(classes) > 1:
             found.append(
@@ -114,27 +121,43 @@ def budgets(results: Sequence[Result], *, details: bool) -> list[Section]:
                 [as_number(value) for value in values], x_label=one.unit or one.name, y_label="images"
             )
             found.append(Section(title=f"{one.name} of single images", body=body))
-        if details:
-            found.append(_details(one))
-    return found
+    return [*found, *(_details(one) for one in results if details)]
 
 
-def _draws(result: Result) -> list[tuple[str, str, str]]:
-    """Return the draws of samples of a result, and its baselines: name, estimate, number of samples."""
+def _draws(result: Result) -> list[list[str]]:
+    """Return a table of the draws of samples of a result, or of the model itself, and of the baselines.
+
+    Every quantity has a column, named as in the first row, since names of others contain other numbers of samples. The
+    first row is the header.
+    """
     draws, baselines = (result.content.get(key) for key in ("draws", "baselines"))
     named = [(f"draw {i + 1}", draw) for i, draw in enumerate(draws if isinstance(draws, list) else [])]
+    named = named or [("the model", result.content)]
     named += [
         (line(str(name), 60), one) for name, one in (baselines if isinstance(baselines, dict) else {}).items()
     ]
-    rows = []
-    for name, one in named[:MOST_CLASSES]:
-        quantities = one.get("quantities") if isinstance(one, dict) else None
-        for index, (quantity, about) in enumerate(quantities.items() if isinstance(quantities, dict) else ()):
-            about = about if isinstance(about, dict) else {}
-            value, se = as_number(about.get("value")), as_number(about.get("standard_error"))
-            label = name if index == 0 else f"{name}, {line(str(quantity), 60)}"
-            rows.append((label, estimate(value, se), _short(one.get("samples"))))
-    return rows
+    found = [(name, one, _quantities(one)) for name, one in named[:MOST_CLASSES]]
+    found = [(name, one, quantities) for name, one, quantities in found if quantities]
+    if not found:
+        return [[]]
+    counts = [_short(one.get("samples")) for _, one, _ in found]
+    titles = [name for name, _ in found[0][2]]
+    rows = [["draw or baseline", *titles, "samples"]]
+    for (name, _, quantities), count in zip(found, counts, strict=True):
+        values = [text for _, text in quantities[: len(titles)]]
+        rows.append([name, *values, *[""] * (len(titles) - len(values)), count])
+    return rows if any(counts) else [row[:-1] for row in rows]
+
+
+def _quantities(one: Any) -> list[tuple[str, str]]:
+    """Return names and estimates of the numbers of a draw."""
+    quantities = one.get("quantities") if isinstance(one, dict) else None
+    found = []
+    for name, about in quantities.items() if isinstance(quantities, dict) else ():
+        about = about if isinstance(about, dict) else {}
+        value, se = as_number(about.get("value")), as_number(about.get("standard_error"))
+        found.append((line(str(name), 60), estimate(value, se)))
+    return found
 
 
 def _budget(result: Result) -> list[tuple[str, str, str]]:
@@ -222,7 +245,7 @@ def all_pictures(one: SampleFolder, pictures: Budget) -> list[Section]:
         uri = None if path is None else pictures.embed(path, 2**20)
         if uri is not None:
             shown = [{"caption": path.name if path else "", "uri": uri, "detail": ""}]
-            found.append(Section(title=title, body=part("single", pictures=shown)))
+            found.append(Section(title=title, body=part("single", pictures=shown, smooth=False)))
     return found
 
 

@@ -112,6 +112,10 @@ def test_losses_of_other_data_or_objectives_are_marked_as_incomparable(tmp_path:
     note = "Losses of these runs are not comparable: other data and objective and sde."
     assert comparison.loss_note() == note
     assert Page(tmp_path / "page.html").text.count(note) == 3, "training, validation, noise"
+    assert comparison.loss_note(by_level=True) == "Errors of these runs are not comparable: other data."
+    assert RunComparison.of([alike[0], others[1]]).loss_note(by_level=True) == "", (
+        "of other processes they are"
+    )
 
 
 def test_results_of_other_data_are_marked_as_incomparable(runs: list[Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,31 @@ def test_metrics_of_samples_show_draws_and_baselines(run: Path) -> None:
         "3.125",
     ):
         assert text in page.text, text
+
+
+def test_metrics_of_posteriors_show_the_model_its_baselines_and_their_plot(run: Path) -> None:
+    """A result without draws: the numbers of the model are the first row, and every number has a column."""
+    for path in (run / "evaluation").glob("*.json"):
+        path.unlink()
+
+    def numbers(*values: float) -> dict[str, Any]:
+        names = ("TARP", "p-value")
+        pairs = zip(names, values, strict=True)
+        return {name: {"value": value, "standard_error": None} for name, value in pairs}
+
+    baselines = {"null: half the spread": {"quantities": numbers(0.25, 0.75)}}
+    content = {"metric": "tarp", "name": "TARP", "mean": 0.5, "standard_error": 0.1, "baselines": baselines}
+    (run / "evaluation" / "tarp-1.json").write_text(
+        json.dumps({**content, "quantities": numbers(0.5, 0.875)})
+    )
+    before = Page(write_evaluation(run / "evaluation", run)).tags.count("img")
+    Image.new("L", (4, 4)).save(run / "evaluation" / "tarp-1.png")
+    page = Page(write_evaluation(run / "evaluation", run))
+    assert page.tags.count("img") == before + 1
+    table = "".join(page.text.split("draws and baselines")[1].split())
+    assert table.startswith(
+        "drawor baselineTARPp-valuethe model0.50.875null: half the spread0.250.75".replace(" ", "")
+    )
 
 
 def test_columns_without_entries_are_left_out(run: Path) -> None:
