@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sde_gen import __version__
 from sde_gen.cli import options, pretrained
 from sde_gen.cli.config_files import CONF, printable
-from sde_gen.cli.help import command_help
+from sde_gen.cli.help import command_help, print_page
 from sde_gen.cli.overrides import validate_overrides, with_list
 from sde_gen.distributed.launch import should_report
 from sde_gen.training.precision import exact_float32
@@ -48,7 +48,7 @@ class Command:
         """Read the command line, compose the configuration and run."""
         argv = sys.argv
         if {"-h", "--help"} & set(argv[1:]):
-            print(command_help(self.name, argv[1:]))
+            print_page(command_help(self.name, argv[1:]))
             raise SystemExit(0)
         if "--version" in argv[1:]:
             print(f"sde_gen {__version__}")

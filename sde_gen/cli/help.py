@@ -1,7 +1,9 @@
 """``--help`` of a command: its groups and settings, described by the comments of its yaml."""
 
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -89,6 +91,14 @@ def command_help(command: str, argv: Sequence[str] = ()) -> str:
         for setting in inside:
             lines += _entry(f"{setting.key}: {setting.value}", setting.description)
     return "\n".join([*lines, "", FOOTER])
+
+
+def print_page(text: str) -> None:
+    """Print a text to a reader who may stop early, such as ``head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
 
 
 def _entry(name: str, description: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import NoReturn
 from sde_gen import __version__
 from sde_gen.cli import options, renamed
 from sde_gen.cli.config_files import PRETRAINED, groups, kinds, names, printable, suggest
+from sde_gen.cli.help import print_page
 
 COMMANDS = {
     "train": "train a score network, a classifier or an autoencoder, or continue a training",
@@ -40,7 +41,7 @@ def main() -> None:
     elif name == "list":
         print_names(rest)
     elif name in ("-h", "--help"):
-        print(usage())
+        print_page(usage())
     elif name == "--version":
         print(f"sde_gen {__version__}")
     elif name == "completion":
@@ -69,11 +70,11 @@ def usage() -> str:
 def print_names(arguments: Sequence[str]) -> None:
     """Print the files of some groups, or the groups."""
     if not arguments:
-        print("\n".join(kinds()))
+        print_page("\n".join(kinds()))
     for kind in arguments:
         if kind not in kinds():
             _exit_with_error(f"group {kind} is unknown; {suggest(kind, kinds())}")
-        print("\n".join(_described() if kind == PRETRAINED.name else names(kind)))
+        print_page("\n".join(_described() if kind == PRETRAINED.name else names(kind)))
 
 
 def _described() -> list[str]:

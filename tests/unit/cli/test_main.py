@@ -1,5 +1,6 @@
 """The console script, the help of commands, completion, and names of version 0.1."""
 
+import os
 import pickle
 import runpy
 import subprocess
@@ -93,6 +94,19 @@ def test_completion(line, expected):
 def test_completion_and_lists_do_not_import_torch():
     code = "import sys; import sde_gen.cli.main; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "solver"]])
+def test_reader_that_stops_early_is_no_error(arguments):
+    """As ``sde-gen --help | head`` does: the pipe is closed before anything is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from sde_gen.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_help_describes_settings_by_the_comments_of_the_yaml():
