@@ -1,9 +1,9 @@
 """Checkpoints: store, manifest, writer, tensor shards, resuming."""
 
 from sde_gen.checkpoint.matching import LoadReport, load_matching
-from sde_gen.checkpoint.store import Checkpoint, Saved
+from sde_gen.checkpoint.store import Checkpoint, StoredCheckpoint
 
-__all__ = ["Checkpoint", "LoadReport", "Saved", "load_matching"]
+__all__ = ["Checkpoint", "LoadReport", "StoredCheckpoint", "load_matching"]
 
 
 def __dir__() -> list[str]:

@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class StoredCheckpoint:
     """Complete checkpoint on disk; tensors are loaded by indexing, ``saved.ema[name][()]``.
 
     Arguments:
@@ -80,7 +80,11 @@ def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProces
     return writer.final
 
 
-def load(path: Path, parts: Collection[str] = PARTS, strategy: Strategy = SingleProcess()) -> Saved:  # noqa: B008, without state
+def load(
+    path: Path,
+    parts: Collection[str] = PARTS,
+    strategy: Strategy = SingleProcess(),  # noqa: B008, without state
+) -> StoredCheckpoint:
     """Verify and open a checkpoint; a collective operation in which every process verifies some of the files.
 
     Arguments:
@@ -112,7 +116,7 @@ def latest(
     folder: Path,
     parts: Collection[str] = PARTS,
     strategy: Strategy = SingleProcess(),  # noqa: B008, without state
-) -> Saved | None:
+) -> StoredCheckpoint | None:
     """Load the newest undamaged checkpoint, with a warning that names damaged ones; return None if there is none.
 
     Arguments:
@@ -144,7 +148,7 @@ def latest(
     return None
 
 
-def best(folder: Path, parts: Collection[str] = PARTS, metric: str | None = None) -> Saved | None:
+def best(folder: Path, parts: Collection[str] = PARTS, metric: str | None = None) -> StoredCheckpoint | None:
     """Load the checkpoint with the smallest validation loss, or best by a metric of samples; None if none has it.
 
     Raises:
@@ -236,7 +240,7 @@ def _metrics(path: Path) -> dict[str, dict[str, Any]]:
     )
 
 
-def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
+def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> StoredCheckpoint:
     header = manifest.read(path)
     sums = {path / name: sha256 for name, sha256 in header.sha256.items()}
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
@@ -251,7 +255,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> Saved:
             manifest.verify_checksum(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(manifest.unreadable(path, error)) from error
-    return Saved(images=header.images, about=header.about, **tensors)
+    return StoredCheckpoint(images=header.images, about=header.about, **tensors)
 
 
 def _digest(path: Path) -> "hashlib._Hash":

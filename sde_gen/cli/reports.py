@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from sde_gen.cli import console
-from sde_gen.report import NAME, write_evaluation, write_run, write_samples
+from sde_gen.report import REPORT_NAME, write_evaluation, write_run, write_samples
 from sde_gen.training import Callback
 from sde_gen.training.callbacks import Record
 from sde_gen.utils.images import attempt
@@ -49,12 +49,12 @@ def refresh_around(folder: Path, run: Path) -> None:
 def refresh(run: Path) -> None:
     """Update the report of a run, unless its folder is read-only."""
     if os.access(run, os.W_OK):
-        attempt(partial(write_run, run), run / NAME, "report")
+        attempt(partial(write_run, run), run / REPORT_NAME, "report")
 
 
 def _leave(folder: Path, make: partial[Path]) -> None:
-    if attempt(make, folder / NAME, "report"):
-        console.console.print(f"report  {folder / NAME}", soft_wrap=True, markup=False)
+    if attempt(make, folder / REPORT_NAME, "report"):
+        console.console.print(f"report  {folder / REPORT_NAME}", soft_wrap=True, markup=False)
 
 
 class WhileTraining(Callback):

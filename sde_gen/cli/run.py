@@ -189,7 +189,7 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
 
 def _open(
     folder: Path, name: str | None, trust: tuple[str, ...]
-) -> tuple[checkpoint.Saved, DictConfig, DataSpec]:
+) -> tuple[checkpoint.StoredCheckpoint, DictConfig, DataSpec]:
     """Find a checkpoint, and what it was trained with; nothing of that is built before all of it is checked."""
     if not folder.is_dir():
         raise ValueError(
@@ -237,7 +237,9 @@ def _rebuilding(what: str) -> Iterator[None]:
         raise ValueError(f"{what} cannot be rebuilt: {line(format_error(error), 200)} ({kind})") from error
 
 
-def _compare(make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.Saved, what: str) -> None:
+def _compare(
+    make: Callable[[], nn.Module], node: DictConfig, found: checkpoint.StoredCheckpoint, what: str
+) -> None:
     """Compare the stored tensors with those of the network, before it takes memory; others' networks may need some."""
     if str(node._target_).startswith("sde_gen."):
         compatibility.check(make, found.ema, what=what)
@@ -283,7 +285,7 @@ def _check_names(current: DataIdentity, trained: DataIdentity, what: str) -> Non
         )
 
 
-def _find(folder: Path, name: str | None) -> checkpoint.Saved:
+def _find(folder: Path, name: str | None) -> checkpoint.StoredCheckpoint:
     store = folder / "checkpoints"
     if name is None:
         found = checkpoint.latest(store, PARTS_READ)

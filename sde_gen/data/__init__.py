@@ -13,7 +13,7 @@ from sde_gen.data.emoji import Emoji
 from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import DataIdentity
-from sde_gen.data.image import plain
+from sde_gen.data.image import decode_image
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.latents import Latents
 from sde_gen.data.lazy_images import LazyImages
@@ -24,8 +24,8 @@ from sde_gen.data.simulations import Simulations, SimulationTable
 from sde_gen.data.stationary import Autoregressive, GaussianProcess, StationaryProcess
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
 from sde_gen.data.table import TabularData
-from sde_gen.data.tar import members
-from sde_gen.data.text import text_rows, texts
+from sde_gen.data.tar import index_members
+from sde_gen.data.text import decode_texts, encode_texts
 from sde_gen.data.toys import Checkerboard, Moons, Ring, SwissRoll
 
 __all__ = [
@@ -66,11 +66,11 @@ __all__ = [
     "TabularData",
     "codec",
     "conditioning",
-    "members",
-    "plain",
+    "decode_image",
+    "decode_texts",
+    "encode_texts",
+    "index_members",
     "simulator",
-    "text_rows",
-    "texts",
 ]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sde_gen.data.base import Dataset, DatasetSource, Splits, check_fraction, random_mask
 from sde_gen.data.mapped import MappedRows, mapped
-from sde_gen.data.text import text_rows
+from sde_gen.data.text import encode_texts
 
 TEST = "test_"
 """Prefix of the arrays of a test split."""
@@ -101,7 +101,7 @@ class Arrays(DatasetSource):
         """Return the rows of a split."""
         selected = {name: _select(array, rows) for name, array in arrays.items() if name != "values"}
         conditions = {
-            name: text_rows(array.tolist()) if array.dtype.kind == "U" else _tensor(array)
+            name: encode_texts(array.tolist()) if array.dtype.kind == "U" else _tensor(array)
             for name, array in selected.items()
         }
         if "label" in conditions:

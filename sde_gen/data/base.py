@@ -26,7 +26,7 @@ class Dataset:
             read on demand, which were validated when written.
         conditions: what else is known of every sample, by name, each with one row per sample: ``label``, classes as
             int64 with shape (N,); ``vector`` (N, V) and ``image`` (N, C, H, W), numbers; ``text``, captions by
-            :func:`~sde_gen.data.text_rows`.
+            :func:`~sde_gen.data.encode_texts`.
         labels: short for ``conditions={"label": labels}``; None for data without.
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.data.base import Dataset, DatasetSource, Splits, check_fraction, random_mask
 from sde_gen.data.digits import Digits
-from sde_gen.data.text import text_rows
+from sde_gen.data.text import encode_texts
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CELLS = ("top left", "top right", "bottom left", "bottom right")
@@ -75,7 +75,7 @@ def _draw(digits: Dataset, combinations: Tensor, count: int, generator: torch.Ge
     return Dataset(
         values=rows.reshape(count, 1, 16, 16),
         levels=digits.levels,
-        conditions={"text": text_rows([caption(row) for row in cells.tolist()]), "cells": cells},
+        conditions={"text": encode_texts([caption(row) for row in cells.tolist()]), "cells": cells},
     )
 
 

@@ -20,8 +20,8 @@ from sde_gen.data.base import DatasetSource, Splits, check_fraction, hash_fracti
 from sde_gen.data.download import fetch
 from sde_gen.data.emoji_keywords import plain_sequence, read_keywords
 from sde_gen.data.hue import COLORS, hue, rotate
-from sde_gen.data.image import check_background, plain
-from sde_gen.data.text import SEPARATOR, text_rows
+from sde_gen.data.image import check_background, decode_image
+from sde_gen.data.text import SEPARATOR, encode_texts
 from sde_gen.utils.atomic import check_regular
 
 PACKAGE = "emoji-datasource-google"
@@ -157,7 +157,7 @@ class Emoji(DatasetSource):
             classes=len(CATEGORIES),
             class_names=CATEGORIES,
             test=test,
-            conditions={"text": text_rows([SEPARATOR.join(dict.fromkeys(some)) for some in captions])},
+            conditions={"text": encode_texts([SEPARATOR.join(dict.fromkeys(some)) for some in captions])},
         )
 
     def _recolored(self, known: Sequence[Picture]) -> Splits:
@@ -185,7 +185,7 @@ class Emoji(DatasetSource):
             class_names=CATEGORIES,
             test=torch.tensor(test),
             conditions={
-                "text": text_rows([SEPARATOR.join(dict.fromkeys(some)) for some in captions]),
+                "text": encode_texts([SEPARATOR.join(dict.fromkeys(some)) for some in captions]),
                 "color": torch.tensor(colors),
             },
         )
@@ -207,7 +207,7 @@ class Emoji(DatasetSource):
 
     def _picture(self, content: bytes) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:
-            flat = plain(image, background=self.background).convert("RGB")
+            flat = decode_image(image, background=self.background).convert("RGB")
         pixels = np.array(flat.resize((self.size, self.size), Image.Resampling.BOX))
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

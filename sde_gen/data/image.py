@@ -71,10 +71,10 @@ def resized(image: Image.Image, *, size: Size, channels: int, background: str | 
         ValueError: the image has more than 8 bits per channel.
         OSError: the image is damaged; Pillow also raises the other exceptions of UNREADABLE.
     """
-    return fitted(plain(image, background=background), (channels, *sides(size)))
+    return fitted(decode_image(image, background=background), (channels, *sides(size)))
 
 
-def plain(image: Image.Image, *, background: str | None = "white") -> Image.Image:
+def decode_image(image: Image.Image, *, background: str | None = "white") -> Image.Image:
     """Decode an image, rotate it by its EXIF orientation and remove the alpha channel.
 
     Arguments:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, fitted, is_animated, plain
+from sde_gen.data.image import UNREADABLE, decode_image, fitted, is_animated
 from sde_gen.utils.atomic import check_regular
 from sde_gen.utils.types import Shape
 
@@ -21,7 +21,7 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
     Arguments:
         path: any file that Pillow reads.
         shapes: candidate shapes, each (C, H, W) with C = 1 or 3.
-        background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
+        background: color behind transparent pixels, as for :func:`sde_gen.data.decode_image`.
 
     Returns:
         uint8 with one of the shapes.
@@ -33,7 +33,7 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
         check_regular(path)
         with Image.open(path) as file:
             animated = is_animated(file)
-            image = plain(file, background=background)
+            image = decode_image(file, background=background)
     except FileNotFoundError as error:
         raise ValueError(f"image not found: {path}") from error
     except UNREADABLE as error:

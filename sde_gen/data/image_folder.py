@@ -24,8 +24,8 @@ class ImageFolder(StreamingSource):
     per class. If an image lies directly in the folder, beside sub-folders of classes, all labels are dropped.
 
     Transparent pixels are composited over the background, images are rotated by their EXIF orientation, and images of
-    more than 8 bits per channel are rejected: :func:`sde_gen.data.plain`. Of an animation or several pages the first
-    frame is used, with a warning.
+    more than 8 bits per channel are rejected: :func:`sde_gen.data.decode_image`. Of an animation or several pages the
+    first frame is used, with a warning.
 
     Without splits, images are assigned to the test split by a hash of their relative path, so that adding images
     moves none between the splits. A cache does not include images added later: delete it to rebuild it.

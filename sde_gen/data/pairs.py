@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sde_gen.data.base import Dataset, DatasetSource, Splits, check_fraction, hash_fraction
 from sde_gen.data.folder_layout import SUFFIXES, files
-from sde_gen.data.image import UNREADABLE, Size, check_resized, fitted, in_threads, plain, sides
+from sde_gen.data.image import UNREADABLE, Size, check_resized, decode_image, fitted, in_threads, sides
 from sde_gen.utils.types import Shape
 
 MOST_LISTED = 5
@@ -117,7 +117,7 @@ class Pairs(DatasetSource):
         for path in paths:
             try:
                 with Image.open(path) as file:
-                    opened.append(plain(file, background=self.background))
+                    opened.append(decode_image(file, background=self.background))
             except UNREADABLE as error:
                 return f"{path} ({str(error) or type(error).__name__})"
         (width, height), (other_width, other_height) = (image.size for image in opened)

@@ -17,7 +17,7 @@ from sde_gen.data.atomic_build import build_atomically, checked_read
 from sde_gen.data.base import Dataset, Splits, check_fraction
 from sde_gen.data.image import Size, check_resized, in_threads
 from sde_gen.data.streaming import ImageStream, Sample, StreamingSource
-from sde_gen.data.tar import Members, members
+from sde_gen.data.tar import Members, index_members
 from sde_gen.data.tar_images import TarImages
 from sde_gen.utils.atomic import check_regular, create
 
@@ -28,7 +28,7 @@ class Shards(StreamingSource):
 
     An index of all images is built from the headers of the files. So an epoch is a permutation of all images rather
     than of a shuffle buffer, training resumes at any image, and each process reads only its part of a batch.
-    The format of a sample is described in :func:`sde_gen.data.members`. Without separate test shards, samples are
+    The format of a sample is described in :func:`sde_gen.data.index_members`. Without separate test shards, samples are
     assigned to the test split by a hash of shard and key, so that adding shards moves no image between the splits.
 
     Arguments:
@@ -133,7 +133,7 @@ class Shards(StreamingSource):
 
     def _find(self, files: Sequence[Path]) -> Members:
         """Return the index of the images, without undecodable ones if ``skip_corrupt`` is set."""
-        index = members(files, field=self.label)
+        index = index_members(files, field=self.label)
         if not self.skip_corrupt:
             return index
         rows = self._decoded(files, index)

@@ -48,7 +48,7 @@ class Members(NamedTuple):
         return Members(shard[places], offset[places], size[places], label[places], drawn[places])
 
 
-def members(shards: Sequence[Path], *, field: str) -> Members:
+def index_members(shards: Sequence[Path], *, field: str) -> Members:
     """Index the images in tar files from the headers of their members.
 
     A sample consists of the members of one file with the same key, their path up to the first dot of the file name: one

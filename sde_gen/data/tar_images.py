@@ -26,7 +26,7 @@ class TarImages(LazyImages):
         members: index of the images.
         size: side of a square, or height and width.
         channels: 1 for gray, 3 for color.
-        background: color behind transparent pixels, as for :func:`sde_gen.data.plain`.
+        background: color behind transparent pixels, as for :func:`sde_gen.data.decode_image`.
         workers: number of images decoded in parallel.
     """
 

@@ -9,7 +9,7 @@ SEPARATOR = "\x1f"
 """Character between several captions of a sample, the unit separator of ASCII."""
 
 
-def text_rows(texts: Sequence[str]) -> Tensor:
+def encode_texts(texts: Sequence[str]) -> Tensor:
     """Encode texts in UTF-8, padded with zeros: uint8 with shape (N, bytes of the longest).
 
     Several captions of a sample are one text, joined by :data:`SEPARATOR`.
@@ -28,11 +28,11 @@ def text_rows(texts: Sequence[str]) -> Tensor:
     )
 
 
-def texts(rows: Tensor) -> list[str]:
-    """Decode the rows of :func:`text_rows`."""
+def decode_texts(rows: Tensor) -> list[str]:
+    """Decode the rows of :func:`encode_texts`."""
     return [bytes(row).rstrip(b"\0").decode() for row in rows.cpu().numpy()]
 
 
-def captions(rows: Tensor) -> list[list[str]]:
-    """Decode the rows of :func:`text_rows` to the captions of every sample, at least one."""
-    return [text.split(SEPARATOR) for text in texts(rows)]
+def decode_captions(rows: Tensor) -> list[list[str]]:
+    """Decode the rows of :func:`encode_texts` to the captions of every sample, at least one."""
+    return [text.split(SEPARATOR) for text in decode_texts(rows)]

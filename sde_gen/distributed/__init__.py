@@ -1,6 +1,6 @@
 """Distributed execution: strategies, launch, work queue, automatic batch size."""
 
-from sde_gen.distributed.auto_batch import AutoBatchSize, Given, Made
+from sde_gen.distributed.auto_batch import AutoBatchSize
 from sde_gen.distributed.fsdp import FSDP
 from sde_gen.distributed.strategy import DDP, SingleProcess, Strategy
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
@@ -9,8 +9,6 @@ __all__ = [
     "DDP",
     "FSDP",
     "AutoBatchSize",
-    "Given",
-    "Made",
     "PeerFailed",
     "SingleProcess",
     "Strategy",

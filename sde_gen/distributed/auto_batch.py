@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 
 @dataclass(kw_only=True)
@@ -39,7 +39,7 @@ class AutoBatchSize:
         while not self._ready:
             self._ready = bool(self._fits(self.on_resize, self.size, self.size))
 
-    def map(self, rows: range, work: Callable[[range], Made]) -> Iterator[Made]:
+    def map(self, rows: range, work: Callable[[range], Result]) -> Iterator[Result]:
         """Yield the results of ``work``, batch by batch.
 
         Arguments:
@@ -56,7 +56,7 @@ class AutoBatchSize:
                 yield made
                 rows = rows[len(some) :]
 
-    def _fits(self, work: Callable[[Given], Made], given: Given, count: int) -> list[Made]:
+    def _fits(self, work: Callable[[Work], Result], given: Work, count: int) -> list[Result]:
         """Return the result in a list, or halve the size and return an empty list, with all memory freed."""
         try:
             return [work(given)]

@@ -4,28 +4,28 @@ from sde_gen.evaluation import features, metric, verification
 from sde_gen.evaluation.results_log import Record, ResultsLog
 from sde_gen.evaluation.solver_comparison import (
     Comparison,
-    Ends,
     ReferenceSolution,
     SolverErrors,
-    ends,
-    refined,
+    TimeInterval,
+    endpoints,
+    refine_grid,
 )
 from sde_gen.evaluation.solver_tuning import SolverSetting, Tuner, candidate_settings
 
 __all__ = [
     "Comparison",
-    "Ends",
     "Record",
     "ReferenceSolution",
     "ResultsLog",
     "SolverErrors",
     "SolverSetting",
+    "TimeInterval",
     "Tuner",
     "candidate_settings",
-    "ends",
+    "endpoints",
     "features",
     "metric",
-    "refined",
+    "refine_grid",
     "verification",
 ]
 

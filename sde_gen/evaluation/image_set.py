@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sde_gen.data.image import UNREADABLE, in_threads, is_animated, plain
+from sde_gen.data.image import UNREADABLE, decode_image, in_threads, is_animated
 from sde_gen.utils.hashing import digest
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -52,7 +52,7 @@ def _read(path: Path) -> tuple[np.ndarray, bool]:
     try:
         with Image.open(path) as file:
             several = is_animated(file)
-            image = plain(file)
+            image = decode_image(file)
         return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB")), several
     except UNREADABLE as error:
         raise ValueError(f"{path} is no image that can be read ({error})") from error

@@ -18,7 +18,7 @@ from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
-Ends = tuple[float, float]
+TimeInterval = tuple[float, float]
 """First and last time of a grid."""
 
 DEPTH = 20
@@ -99,7 +99,7 @@ class Comparison(Checked):
             raise ValueError(
                 f"reference={self.reference} draws noise; the flow's end needs a deterministic solver"
             )
-        self._flow: dict[Ends, ReferenceSolution] = {}
+        self._flow: dict[TimeInterval, ReferenceSolution] = {}
 
     def check(self, solver: Solver) -> None:
         """Raise ValueError where a solver, or its reference, cannot work on one of the grids."""
@@ -114,15 +114,15 @@ class Comparison(Checked):
             ValueError: the solver cannot work on the process and a grid.
             FloatingPointError: a sample is not finite.
         """
-        own: dict[Ends, ReferenceSolution] = {}
+        own: dict[TimeInterval, ReferenceSolution] = {}
         for times in self.grids:
             reference = None
             if solver.pathwise:
                 known = own if solver.stochastic else self._flow
-                if ends(times) not in known:
+                if endpoints(times) not in known:
                     self.progress("reference")
-                    known[ends(times)] = self._fine(solver, ends(times))
-                reference = known[ends(times)]
+                    known[endpoints(times)] = self._fine(solver, endpoints(times))
+                reference = known[endpoints(times)]
             self.progress(f"{len(times) - 1} steps")
             with NFECounter(self.network) as counter:
                 begin = time.perf_counter()
@@ -145,25 +145,25 @@ class Comparison(Checked):
         x = float(self.denoiser.sde.sigma(times[0])) * noise.normal(start)
         return solver.solve(self.denoiser, x, times, noise=noise, hooks=[StopOnNaN()])
 
-    def _fine(self, solver: Solver, between: Ends) -> ReferenceSolution:
+    def _fine(self, solver: Solver, between: TimeInterval) -> ReferenceSolution:
         """The reference of a solver between two times: on the finest grid that has them as ends, made finer."""
-        times = max((grid for grid in self.grids if ends(grid) == between), key=len)
+        times = max((grid for grid in self.grids if endpoints(grid) == between), key=len)
         method, steps = (
             (solver, self.stochastic_steps) if solver.stochastic else (self.reference, self.reference_steps)
         )
         if method.nfe(1) is None:
             return ReferenceSolution(self.solve(method, times[[0, -1]]).cpu(), None)
-        fine = refined(self.denoiser.sde, times, steps)
+        fine = refine_grid(self.denoiser.sde, times, steps)
         x, coarser = (self.solve(method, grid).cpu() for grid in (fine, fine[::2]))
         return ReferenceSolution(x, float(_distance(x, coarser).median()))
 
 
-def ends(times: Tensor) -> Ends:
+def endpoints(times: Tensor) -> TimeInterval:
     """First and last time of a grid."""
     return float(times[0]), float(times[-1])
 
 
-def refined(sde: SDE, times: Tensor, steps: int) -> Tensor:
+def refine_grid(sde: SDE, times: Tensor, steps: int) -> Tensor:
     r"""Cut every step of a grid into parts, an even number of at least four.
 
     The parts are equal in :math:`\mathrm{arsinh}(\alpha / \sigma)`: half the log-SNR near the data, and finite where

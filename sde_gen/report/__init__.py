@@ -1,8 +1,8 @@
 """Reports: self-contained HTML pages about runs, evaluations and samples, and comparisons of runs."""
 
-from sde_gen.report.reports import NAME, write_evaluation, write_run, write_samples
+from sde_gen.report.reports import REPORT_NAME, write_evaluation, write_run, write_samples
 
-__all__ = ["NAME", "write_evaluation", "write_run", "write_samples"]
+__all__ = ["REPORT_NAME", "write_evaluation", "write_run", "write_samples"]
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from sde_gen.report.page import Section, Tile, definitions, joined, part, render
 from sde_gen.report.pictures import Budget
 from sde_gen.report.run_folder import RunFolder, as_number, flatten, read, results, sample_folder
 
-NAME = "report.html"
+REPORT_NAME = "report.html"
 """File of a report in its folder."""
 
 OF_SAMPLES = {
@@ -146,6 +146,6 @@ def _notes(lines: Sequence[str]) -> Section:
 
 
 def _write(folder: Path, title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[Section]) -> Path:
-    path = folder / NAME
+    path = folder / REPORT_NAME
     write(path, render(title=title, lead=lead, tiles=tiles, sections=sections))
     return path

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sde_gen.data import Dataset, text_rows
+from sde_gen.data import Dataset, encode_texts
 from sde_gen.data.conditioning import (
     ConditionImage,
     Conditioning,
@@ -29,7 +29,7 @@ DATA = Dataset(
         "label": LABELS,
         "vector": torch.stack([torch.arange(COUNT) % 7, 5.0 * (torch.arange(COUNT) % 2)], 1) + 3,
         "image": LEVELS,
-        "text": text_rows(CAPTIONS)[LABELS],
+        "text": encode_texts(CAPTIONS)[LABELS],
     },
 )
 KINDS = names("conditioning")
@@ -238,4 +238,4 @@ def test_refuses_nonsense() -> None:
             values=torch.zeros(2, 2), levels=None, conditions={"vector": torch.tensor([[0.0], [torch.nan]])}
         )
     with pytest.raises(ValueError, match="3 text for 2 samples"):
-        Dataset(values=torch.zeros(2, 2), levels=None, conditions={"text": text_rows(["a", "b", "c"])})
+        Dataset(values=torch.zeros(2, 2), levels=None, conditions={"text": encode_texts(["a", "b", "c"])})

@@ -31,7 +31,7 @@ from sde_gen.data import (
 from sde_gen.data import fashion_mnist as module
 from sde_gen.data.bit_depth import is_deep
 from sde_gen.data.idx import read_idx
-from sde_gen.data.image import plain
+from sde_gen.data.image import decode_image
 from sde_gen.data.image_file import load_image
 from tests.helpers.catalogue import make, names
 from tests.helpers.tar_images import pack
@@ -614,7 +614,7 @@ def test_files_of_many_bits_are_known_by_their_headers():
                 assert is_deep(image) is expected, name
     for name, content in shallow.items():  # that it was looked at does not harm it
         with Image.open(io.BytesIO(content)) as image:
-            assert plain(image).size in ((2, 2), (4, 4)), name
+            assert decode_image(image).size in ((2, 2), (4, 4)), name
 
 
 def exif(*, orientation: int | None, odd: bool = True) -> bytes:

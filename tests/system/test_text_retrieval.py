@@ -5,7 +5,7 @@ import colorsys
 import torch
 
 from benchmarks.text_retrieval import score, train
-from sde_gen.data import Dataset, text_rows
+from sde_gen.data import Dataset, encode_texts
 from sde_gen.data.conditioning import Text
 
 
@@ -13,7 +13,7 @@ def test_towers_find_the_captions_of_plain_pictures() -> None:
     tones = torch.tensor([colorsys.hsv_to_rgb(number / 8, 1, 1) for number in range(8)])
     pictures = (255 * tones).to(torch.uint8)[:, :, None, None].expand(-1, -1, 32, 32).contiguous()
     captions = [f"word{number}" for number in range(8)]
-    data = Dataset(values=pictures, levels=256, conditions={"text": text_rows(captions)})
+    data = Dataset(values=pictures, levels=256, conditions={"text": encode_texts(captions)})
     text = Text().fit(data)
     tokens = text.given(data.conditions)["tokens"]
     towers = train(data, text, 20)

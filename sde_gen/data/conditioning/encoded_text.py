@@ -12,7 +12,7 @@ from sde_gen.data.base import Dataset
 from sde_gen.data.conditioning.base import Conditioning, check_dropout, require
 from sde_gen.data.conditioning.embedded_captions import EmbeddedCaptions
 from sde_gen.data.conditioning.embedder import Embedded, TextEmbedder
-from sde_gen.data.text import captions
+from sde_gen.data.text import decode_captions
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import broadcast, to_device
 
@@ -80,7 +80,7 @@ class EncodedText(Conditioning):
 
     def fit(self, train: Dataset) -> "EncodedText":
         """Fit the encoder to the captions."""
-        every = [one for some in captions(require("text", train.conditions)) for one in some]
+        every = [one for some in decode_captions(require("text", train.conditions)) for one in some]
         return replace(self, encoder=self.encoder.fit(every))
 
     def stored(self) -> dict[str, Any]:
@@ -95,20 +95,20 @@ class EncodedText(Conditioning):
         """Embed the captions of the data, or read them from the cache; return the data with their captions alone."""
         rows = require("text", data.conditions)
         known: EmbeddedCaptions = vars(self)["_captions"]
-        every = [one for some in captions(rows) for one in some]
+        every = [one for some in decode_captions(rows) for one in some]
         known.add(every, None if self.cache is None else Path(self.cache))
         return replace(data, conditions={"text": rows})
 
     def given(self, conditions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the embedded captions."""
         rows = require("text", conditions)
-        return self._inputs([some[0] for some in captions(rows)], rows.device)
+        return self._inputs([some[0] for some in decode_captions(rows)], rows.device)
 
     def __call__(self, conditions: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """Return the embedded captions, random rows of which are the null."""
         rows = require("text", conditions)
         drawn = noise.uniform(rows).tolist()
-        chosen = [some[int(u * len(some))] for some, u in zip(captions(rows), drawn, strict=True)]
+        chosen = [some[int(u * len(some))] for some, u in zip(decode_captions(rows), drawn, strict=True)]
         cond = self._inputs(chosen, rows.device)
         if self.dropout == 0:
             return cond

@@ -10,7 +10,7 @@ from torch import Tensor
 from sde_gen.data.base import Dataset
 from sde_gen.data.conditioning.base import SingleConditioning, check_dropout, require
 from sde_gen.data.conditioning.tokenizer import Tokenizer, Words
-from sde_gen.data.text import captions
+from sde_gen.data.text import decode_captions
 from sde_gen.noise import Noise
 
 ABSENT = -1
@@ -53,7 +53,7 @@ class Text(SingleConditioning):
 
     def fit(self, train: Dataset) -> "Text":
         """Learn the vocabulary, and the length of the longest caption."""
-        every = [one for some in captions(require(self.name, train.conditions)) for one in some]
+        every = [one for some in decode_captions(require(self.name, train.conditions)) for one in some]
         tokenizer = self.tokenizer.fit(every)
         longest = max(1, *(len(tokenizer(caption)) for caption in every))
         return replace(self, tokenizer=tokenizer, length=longest if self.length is None else self.length)
@@ -102,7 +102,7 @@ class Text(SingleConditioning):
         """Encode captions, or take prepared ones: (B, length), or (B, K, length) if a sample has several."""
         if rows.dtype == torch.int64:
             return rows
-        several = captions(rows)
+        several = decode_captions(rows)
         if max(map(len, several), default=1) == 1:
             return self._rows([one for (one,) in several], strict=False).to(rows.device)
         tokens = torch.full((len(several), max(map(len, several)), self._length()), ABSENT)

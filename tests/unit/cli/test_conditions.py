@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sde_gen.cli import conditions
-from sde_gen.data import Dataset, Splits, text_rows
+from sde_gen.data import Dataset, Splits, encode_texts
 from sde_gen.data.conditioning import Label, Text
 
 
@@ -16,7 +16,7 @@ def splits(*captions: str) -> Splits:
         levels=None,
         classes=1,
         labels=torch.zeros(len(captions), dtype=torch.long),
-        conditions={"text": text_rows(captions)},
+        conditions={"text": encode_texts(captions)},
     )
     return Splits(train=part, test=part)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as torch_save
 
-from sde_gen.data import Arrays, Batches, texts
+from sde_gen.data import Arrays, Batches, decode_texts
 
 
 def arrays(count: int = 20) -> dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ def test_formats_agree_and_conditions_go_with_their_samples(tmp_path):
     for part, other in ((first.train, second.train), (first.test, second.test)):
         assert torch.equal(part.values, other.values)
         assert torch.equal(part.conditions["vector"], other.conditions["vector"])
-        rows = [int(text.split()[1]) for text in texts(part.conditions["text"])]
+        rows = [int(text.split()[1]) for text in decode_texts(part.conditions["text"])]
         assert torch.equal(part.values, torch.from_numpy(made["values"][rows]))
         assert part.labels.tolist() == made["label"][rows].tolist()
         np.testing.assert_allclose(part.conditions["vector"].numpy(), made["vector"][rows], rtol=1e-6)

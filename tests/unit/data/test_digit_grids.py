@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sde_gen.data import DigitGrids, Digits, texts
+from sde_gen.data import DigitGrids, Digits, decode_texts
 from sde_gen.data.digit_grids import EMPTY
 
 WORDS = "zero one two three four five six seven eight nine".split()
@@ -29,7 +29,7 @@ def test_every_cell_is_a_picture_of_the_digit_that_the_caption_names(splits, spl
     data, digits = getattr(splits, split), getattr(Digits(test_fraction=0.1).load(), split)
     known = [set(map(tuple, digits.values[digits.labels == k].flatten(1).tolist())) for k in range(10)]
     known.append({(0,) * 64})
-    captions = texts(data.conditions["text"])
+    captions = decode_texts(data.conditions["text"])
     assert data.conditions["cells"].tolist() == [read(caption) for caption in captions]
     for canvas, caption in zip(data.values[:, 0], captions, strict=True):
         corners = canvas[:8, :8], canvas[:8, 8:], canvas[8:, :8], canvas[8:, 8:]

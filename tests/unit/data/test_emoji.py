@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sde_gen.data import Emoji, texts
+from sde_gen.data import Emoji, decode_texts
 from sde_gen.data import emoji as module
 from sde_gen.data.emoji import ARCHIVE, CATEGORIES, without_variants
 from sde_gen.data.hue import COLORS, distance, hue
-from sde_gen.data.text import captions
+from sde_gen.data.text import decode_captions
 
 RUNNERS = ["1F3C3", "1F3C3-200D-2640-FE0F", "1F3C3-200D-2642-FE0F-200D-27A1-FE0F"]
 TONES = [f"1F3F{digit}" for digit in "BCDEF"]
@@ -218,8 +218,8 @@ def test_keywords_are_further_captions(tmp_path, trusted):
     for path in (KEYWORDS, archived):
         data = Emoji(root=root, keywords=str(path)).load().train
         assert torch.equal(data.values, names.values)
-        found = captions(data.conditions["text"])
-        assert [some[0] for some in found] == texts(names.conditions["text"])
+        found = decode_captions(data.conditions["text"])
+        assert [some[0] for some in found] == decode_texts(names.conditions["text"])
         for some in found:
             emoji = chr(int(some[0].split()[1], 16))
             assert some[1:] == [word.replace("_", " ") for word in known.get(emoji, [])]
@@ -259,7 +259,7 @@ def test_recolored_pictures_have_the_hue_of_their_caption(tmp_path, trusted):
     pairs = set()
     for part in (splits.train, splits.test):
         for value, color, text in zip(
-            part.values, part.conditions["color"].tolist(), texts(part.conditions["text"]), strict=True
+            part.values, part.conditions["color"].tolist(), decode_texts(part.conditions["text"]), strict=True
         ):
             if color >= 0:
                 assert text.startswith(f"{COLORS[color]} thing ")

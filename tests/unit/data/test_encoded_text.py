@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sde_gen.data import Dataset, text_rows
+from sde_gen.data import Dataset, encode_texts
 from sde_gen.data.conditioning import Behind, Beside, EncodedText, Label, Several, Text
 from sde_gen.data.text import SEPARATOR
 from sde_gen.interop.transformers import CLIP, T5, load_clip
@@ -22,7 +22,7 @@ CAPTIONS = ("ab", "c", "ab")
 
 def data(captions: tuple[str, ...] = CAPTIONS) -> Dataset:
     return Dataset(
-        values=torch.zeros(len(captions), 2), levels=None, conditions={"text": text_rows(captions)}
+        values=torch.zeros(len(captions), 2), levels=None, conditions={"text": encode_texts(captions)}
     )
 
 

@@ -47,7 +47,7 @@ READERS = {
     "emoji": emoji.content,
     "features.safetensors": image_sources.load,
     "config.json": files.json_of,
-    "shard.tar": lambda path: tar.members([path], field="label"),
+    "shard.tar": lambda path: tar.index_members([path], field="label"),
     "train.labels.npy": cached,
     "members.npz": indexed,
     HEADER: lambda path: build_atomically(path.parent, {}, lambda folder: {}),

@@ -109,7 +109,7 @@ def test_an_index_is_made_once_and_knows_when_the_shards_change(tmp_path, monkey
     source = Shards(train=str(tmp_path / "train-*.tar"), size=8, index=str(tmp_path / "deep" / "index"))
     first = source.load()
     with monkeypatch.context() as patch:
-        patch.setattr("sde_gen.data.shards.members", None)  # no header is read again
+        patch.setattr("sde_gen.data.shards.index_members", None)  # no header is read again
         again = source.load()
     assert key(again.train.values[:]) == key(first.train.values[:])
     assert first.train.fingerprint() == again.train.fingerprint() != first.test.fingerprint()

@@ -6,7 +6,7 @@ import torch
 
 from sde_gen.data.codec import Affine
 from sde_gen.data.codec import UniformCodec as DiscreteData
-from sde_gen.evaluation.solver_comparison import Comparison, refined
+from sde_gen.evaluation.solver_comparison import Comparison, refine_grid
 from sde_gen.grid import Angle, Grid, Listed, Uniform
 from sde_gen.noise import Brownian
 from sde_gen.solver import (
@@ -74,11 +74,11 @@ def test_refined_grids_keep_their_times(sde: str) -> None:
     process = make("sde", sde)
     for grid in (Uniform(), Angle(), Listed(times=(1.0, 0.5, 0.01))):
         times = grid(process, 2)
-        fine = refined(process, times, 29)
+        fine = refine_grid(process, times, 29)
         assert torch.equal(fine[::16], times), "an even number of parts"
         assert bool((fine.diff() < 0).all())
         assert len(fine) == 33
-    assert len(refined(process, times, 1)) == 9, "four times as fine at least"
+    assert len(refine_grid(process, times, 1)) == 9, "four times as fine at least"
 
 
 def test_a_reference_that_steps_is_the_same_flow() -> None:
