@@ -5,23 +5,29 @@
 """
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
+from sde_gen.checkpoint import compatibility
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import build, console
+from sde_gen.cli import build, console, parts
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import load_run
 from sde_gen.denoiser import NetworkDenoiser
-from sde_gen.interop.converted_model import ConvertedModel
+from sde_gen.interop.converted_model import PARTS, ConvertedModel
+from sde_gen.interop.diffusers import pipelines
 from sde_gen.interop.formats import files
 from sde_gen.utils.atomic import atomic_directory, require_absent
+from sde_gen.utils.hashing import digest
 
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
@@ -54,8 +60,8 @@ def export_run(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
     source = {key: config[key] for key in ("run", "checkpoint", "trust")}
     run = load_run(OmegaConf.create({**source, "device": "cpu"}))
-    parts = ("model", "sde", "parametrization", "codec", "conditioning")
-    stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in parts}
+    kinds = ("model", "sde", "parametrization", "codec", "conditioning")
+    stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in kinds}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
     build.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
@@ -70,46 +76,102 @@ def export_run(config: DictConfig, out: Path) -> None:
 
 
 def import_network(config: DictConfig, out: Path) -> None:
-    """Read a network of another project and write it as a run folder, which all commands accept.
+    """Read a network or a pipeline of another project and write it as a run folder, which all commands accept.
 
     The run folder of a classifier serves ``guidance.classifier``.
     """
-    path = files.weights_of(Path(config.file))
+    given = Path(config.file)
+    path = given if pipelines.is_whole(given) else files.weights_of(given)
     found: ConvertedModel = build.make(config["from"])(path, _settings(config.settings))
-    parts = files.parts_of(path)
-    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     stored = {**found.config, **_data(config)}
-    made_of = OmegaConf.create(stored)
-    net = build.model(made_of, data_spec).net
-    generates = build.trained_class(made_of) is NetworkDenoiser
+    data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
+    generates = build.trained_class(OmegaConf.create(stored)) is NetworkDenoiser
     hint = "evaluate needs data=..." if generates else "a classifier needs none"
-    load_into(net, found.state, what=str(path))
-    origin = {
-        "format": config["from"]._target_.split(".")[-2],
-        "file": path.name,
-        "bytes": sum(part.stat().st_size for part in parts),
-        "sha256": _sha256(path),
-        "parts": {part.name: _sha256(part) for part in parts if part != path},
-        "left_out": found.unused,
-        "notes": list(found.notes),
-    }
-    about = {"config": stored, "facts": vars(data_spec), "versions": build.versions(), "origin": origin}
-    saved = Checkpoint(images=0, net=found.state, ema=found.state, optimizer={}, about=about)
+    origin = {"format": config["from"]._target_.split(".")[-2], **_origin(path)}
     with atomic_directory(out) as made:
-        written = out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
+        written = _write(found, made, out, origin, _data(config))
+    runs = {name: f"{_count(part):,} parameters" for name, part in found.runs.items()}
     console.print_table(
         f"converted to {out}",
         {
             "format": f"{origin['format']}, {origin['bytes']:,} bytes",
-            "parameters": f"{sum(part.numel() for part in net.parameters()):,}",
+            "parameters": f"{_count(found):,}",
             "process": _kind(stored["sde"]),
             "event": f"{tuple(data_spec.shape)}, {data_spec.levels} levels",
+            **({"parts": "; ".join(f"{name}, {what}" for name, what in runs.items())} if runs else {}),
+            **({"copied files": f"{len(found.files)}"} if found.files else {}),
+            **({"sampler": _sampler(stored["sampler"])} if "sampler" in stored else {}),
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
             "not as it was": "; ".join(found.notes) or "nothing",
             "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
         },
         {"from": path, "checkpoint": written},
     )
+
+
+def _write(
+    model: ConvertedModel, made: Path, out: Path, origin: Mapping[str, Any], more: Mapping[str, Any]
+) -> Path:
+    """Write a model with its parts into a folder that is being made; return where its checkpoint will lie.
+
+    Arguments:
+        model: the model.
+        made: the folder.
+        out: its final path.
+        origin: description of the files.
+        more: further parts of the configuration.
+    """
+    hashes = {}
+    for name, part in model.runs.items():
+        place = f"{PARTS}{name}"
+        (made / place).parent.mkdir(exist_ok=True)
+        _write(part, made / place, out / place, {**origin, "part": name}, {})
+        hashes[place] = part_hash(part)
+    parts.copy(model.files, made, out)
+    config = parts.with_hashes({**model.config, **more}, hashes)
+    data_spec = DataSpec(shape=model.shape, levels=model.levels, classes=model.classes)
+    check = OmegaConf.create(parts.located(config, made))
+    space = replace(data_spec, shape=build.codec(check, data_spec).event(data_spec.shape))
+    compatibility.check(partial(build.network, check, space), model.state, what=str(origin["file"]))
+    about = {
+        "config": config,
+        "facts": vars(data_spec),
+        "versions": build.versions(),
+        "origin": {**origin, "left_out": model.unused, "notes": list(model.notes)},
+    }
+    saved = Checkpoint(images=0, net=model.state, ema=model.state, optimizer={}, about=about)
+    return out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
+
+
+def part_hash(part: ConvertedModel) -> str:
+    """Return the SHA-256 of the weights of a part, in the order of its network."""
+    with torch.device("meta"):
+        net = build.network(
+            OmegaConf.create(part.config),
+            DataSpec(shape=part.shape, levels=part.levels, classes=part.classes),
+        )
+    names = list(net.state_dict())
+    return digest((part.state[name] for name in names), "\n".join(names), digits=64)
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """Describe the files that are read."""
+    listed = pipelines.weights_of(path) if path.is_dir() else files.parts_of(path)
+    named = {str(part.relative_to(path)) if path.is_dir() else part.name: part for part in listed}
+    return {
+        "file": path.name,
+        "bytes": sum(part.stat().st_size for part in listed),
+        **({} if path.is_dir() else {"sha256": _sha256(path)}),
+        "parts": {name: _sha256(part) for name, part in named.items() if part != path},
+    }
+
+
+def _count(model: ConvertedModel) -> int:
+    return sum(tensor.numel() for tensor in model.state.values())
+
+
+def _sampler(node: Mapping[str, Any]) -> str:
+    return f"{_kind(node['solver'])} on {_kind(node['grid'])}, {node['steps']} steps"
 
 
 def _settings(path: str | None) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from sde_gen.inverse.task import Task
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.utils.types import Shape
 
-CONDITIONS = frozenset({"label", "text", "vector", "image"})
+CONDITIONS = frozenset({"label", "text", "vector", "image", "mask"})
 """Options of the command that give conditions of the samples."""
 
 TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
@@ -60,7 +60,7 @@ def choose_conditions(config: DictConfig, run: Run) -> dict[str, Tensor]:
     """
     needs, task = _requirements(config.get("guidance")), config.get("task")
     conditioning, class_names = prompted(config, run)
-    typed = typed_conditions(config, CONDITIONS if task is None else CONDITIONS - {"image"})
+    typed = typed_conditions(config, CONDITIONS if task is None else CONDITIONS - {"image", "mask"})
     needed = needs.labels or needs.conditional_model
     missing = "the model or its guidance needs a condition here: give " + " or ".join(
         f"{name}=..." for name in conditioning.names
@@ -219,7 +219,8 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
     """
     known = run.conditioning.keys
     asked = node.get("drop") if "drop" in node else node.get("scales")
-    drop = known if asked is None else tuple(str(key) for key in asked)
+    drops = tuple(filter(run.conditioning.drops, known)) or known
+    drop = drops if asked is None else tuple(str(key) for key in asked)
     unknown = [key for key in drop if key not in known]
     if unknown:
         raise ValueError(
@@ -228,11 +229,18 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
         )
     negative = typed_conditions(config, {f"not_{name}" for name in CONDITIONS})
     typed = {name.removeprefix("not_"): value for name, value in negative.items()}
+    if typed and "image" in known and not run.conditioning.drops("image"):
+        typed = {**typed_conditions(config, {"image", "mask"}), **typed}  # the same image beside both texts
     null = {**run.conditioning.omitted(1), **(run.prompt(1, **typed) if typed else {})}
     null = {key: value.to(run.device) for key, value in null.items()}
     together = {key: run.conditioning.together(key) for key in drop}
     if "drop" in node:
-        return {"null": null, "drop": tuple(dict.fromkeys(key for keys in together.values() for key in keys))}
+        own = {} if run.config.get("sampler") is None else {"output": run.denoiser.parametrization}
+        return {
+            **own,
+            "null": null,
+            "drop": tuple(dict.fromkeys(key for keys in together.values() for key in keys)),
+        }
     return {"null": null, "together": together}
 
 

@@ -17,6 +17,7 @@ from sde_gen.checkpoint.matching import LoadReport, load_matching
 from sde_gen.checkpoint.tensors import open_shards
 from sde_gen.cli import console, pretrained
 from sde_gen.cli.data_spec import DataSpec
+from sde_gen.cli.parts import located
 from sde_gen.cli.renamed import upgrade
 from sde_gen.data.conditioning import Conditioning
 from sde_gen.distributed.storage import TensorSource
@@ -142,7 +143,7 @@ def open_source(init: str) -> Source:
         return _file(path, init)
     else:
         raise ValueError(f"init={init}: there is no such run folder or file of weights")
-    config = upgrade(saved.about.get("config"))
+    config = located(upgrade(saved.about.get("config")), path.parents[1])
     return Source(
         path=path,
         sha256=_sha256(path),

@@ -56,6 +56,13 @@ class LoadedRun:
         """The data of the training, loaded at first use."""
         return open_data(self.run)
 
+    @property
+    def sampler(self) -> Sampler:
+        """The default sampler: that of a converted pipeline, else ``Sampler()``."""
+        stored = self.run.config.get("sampler")
+        sampler: Sampler = Sampler() if stored is None else build.make(stored, _convert_="all")
+        return sampler
+
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
         """Map data (B, *event) to model space on the device of the run; noise dequantizes integer levels."""
         return self.codec.encode(values.to(self.run.device), noise)
@@ -78,7 +85,7 @@ class LoadedRun:
 
         Arguments:
             n: number of samples.
-            sampler: solver, grid and steps; None takes ``Sampler()``.
+            sampler: solver, grid and steps; None takes :attr:`sampler`.
             seed: seed of the samples' noise.
             batch_size: samples per batch.
             conditions: as the command takes them, ``label``, ``text``, ``vector`` or ``image``: one value, or a list or
@@ -92,7 +99,7 @@ class LoadedRun:
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n}, batch_size={batch_size}: expected at least 1")
-        sampler = Sampler() if sampler is None else sampler
+        sampler = self.sampler if sampler is None else sampler
         cond = self._given(n, conditions)
         seeds, batches = spawn_seeds(seed, n), []
         for first in range(0, n, batch_size):
@@ -172,6 +179,7 @@ def load(
     checkpoint: str | None = None,
     device: str = "auto",
     trust: Iterable[str] = (),
+    clip_skip: int = 0,
 ) -> LoadedRun:
     """Load a run folder, or a pretrained model that comes with the package.
 
@@ -180,6 +188,7 @@ def load(
         checkpoint: None for the last one, "best", or a folder name in checkpoints.
         device: "auto", "cpu", "cuda", ...
         trust: further packages whose classes the stored configuration may name.
+        clip_skip: last layers of an encoder CLIP of texts that are left out.
 
     Raises:
         ValueError: no run folder or checkpoint, or an invalid one.
@@ -192,7 +201,13 @@ def load(
             f"there is no run folder and no pretrained model {name}; train a run with python -m sde_gen.train, or "
             f"{suggest(name, pretrained.names())}"
         )
-    given = {"run": str(folder), "checkpoint": checkpoint, "device": device, "trust": [*trust]}
+    given = {
+        "run": str(folder),
+        "checkpoint": checkpoint,
+        "device": device,
+        "trust": [*trust],
+        "clip_skip": clip_skip,
+    }
     return LoadedRun(load_run(OmegaConf.create(given)))
 
 

@@ -13,7 +13,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sde_gen.cli import options, renamed
-from sde_gen.cli.config_files import CONF, EXTENSIBLE, choices, names, required, suggest_name, suggest_setting
+from sde_gen.cli.config_files import (
+    CONF,
+    EXTENSIBLE,
+    choices,
+    load,
+    names,
+    required,
+    suggest_name,
+    suggest_setting,
+)
 from sde_gen.cli.constructors import annotated
 from sde_gen.cli.override_syntax import OverrideWord, quoted
 
@@ -58,12 +67,25 @@ def validate_overrides(command: str, argv: Sequence[str]) -> list[str]:
         )
     ):
         return list(argv)  # another configuration than ours, or only a question
+    argv, overrides = (
+        [*argv, *(more := _implied(command, arguments.overrides))],
+        [*arguments.overrides, *more],
+    )
     with initialize_config_dir(str(CONF), version_base="1.3"):
         command_line = _CommandLine(
-            command, [OverrideWord.of(word) for word in arguments.overrides], arguments.multirun
+            command, [OverrideWord.of(word) for word in overrides], arguments.multirun
         )
-        written = dict(zip(arguments.overrides, command_line.rewritten(), strict=True))
+        written = dict(zip(overrides, command_line.rewritten(), strict=True))
         return [written.get(word, word) for word in argv] + command_line.of_sweep()
+
+
+def _implied(command: str, words: Sequence[str]) -> list[str]:
+    """Return guidance=cfg where a setting of it is given, and no guidance is chosen by default or by a word."""
+    keys = {word.partition("=")[0] for word in words}
+    own = {f"guidance.{key!s}" for key in load("guidance", "cfg") if not str(key).startswith("_")}
+    if "guidance" in keys or not keys & own or choices(command).get("guidance", "cfg") is not None:
+        return []
+    return ["guidance=cfg"]
 
 
 class _CommandLine:

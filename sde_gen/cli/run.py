@@ -22,6 +22,7 @@ from sde_gen.cli import build, conditions, renamed, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
+from sde_gen.cli.parts import located, with_skipped_layers
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
@@ -118,10 +119,12 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     precision: Precision = Float32() if chosen is None else build.make(chosen)
     dtype = precision.dtype(where)
     what = f"the checkpoint in {folder}"
+    _skip_layers(stored, config.get("clip_skip"), folder)
     with _rebuilding(what):
         learned, fingerprint = conditions.read(found.about, folder)
         conditioning = build.conditioning(stored, data_spec, learned)
         codec = build.codec(stored, data_spec, _learned(found.about, folder), str(where))
+        conditioning = conditioning.with_codec(codec)
         space = replace(data_spec, shape=codec.event(data_spec.shape))
         _compare(partial(build.network, stored, space, conditioning), stored.model, found, what)
         context = {"context": contexts(where, dtype)} if trains is NetworkDenoiser else {}
@@ -187,6 +190,21 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
     return 0, ()
 
 
+def _skip_layers(stored: DictConfig, layers: int | None, folder: Path) -> None:
+    """Leave out the last layers of the encoders CLIP of texts.
+
+    Raises:
+        ValueError: there is no such encoder.
+    """
+    if not layers:
+        return
+    before = OmegaConf.to_container(stored.get("conditioning") or OmegaConf.create({}), resolve=True)
+    after = with_skipped_layers(before, layers)
+    if after == before:
+        raise ValueError(f"clip_skip={layers}: the texts of {folder} are not embedded by CLIP; leave it out")
+    stored.conditioning = after
+
+
 def _open(
     folder: Path, name: str | None, trust: tuple[str, ...]
 ) -> tuple[checkpoint.StoredCheckpoint, DictConfig, DataSpec]:
@@ -209,7 +227,7 @@ def _open(
             f"the checkpoint in {folder} contains no network: it was not written by the command train"
         )
     with _rebuilding(f"the checkpoint in {folder}"):
-        parts = trusted.check(config, trust)
+        parts = located(trusted.check(config, trust), folder)
         absent = {"sde", "parametrization", "codec"} - parts.keys()
         if absent:
             raise ValueError(f"the checkpoint in {folder} contains no {' and no '.join(sorted(absent))}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sde_gen.cli.guidance_setup import (
 )
 from sde_gen.cli.override_syntax import folder_name
 from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_defaults import take_sampler, take_task
 from sde_gen.cli.sample_output import SampleOutput
 from sde_gen.data.codec import OutOfRange
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
@@ -64,21 +66,27 @@ def sample(config: DictConfig) -> None:
     if config.settings is not None:
         _use(config)
     require_int(config, "steps")
-    if config.trajectory_frames > config.steps + 1:
-        raise ValueError(
-            f"trajectory_frames={config.trajectory_frames}: {config.steps} steps have {config.steps + 1} states to show"
-        )
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
             run = load_run(config)
+            choices = HydraConfig.get().runtime.choices
+            names = take_sampler(config, run, {key: choices[key] for key in ("solver", "grid")})
+            take_task(config, run)
+            if config.trajectory_frames > config.steps + 1:
+                raise ValueError(
+                    f"trajectory_frames={config.trajectory_frames}: {config.steps} steps have {config.steps + 1} "
+                    "states to show"
+                )
             with threads.in_use(config, run) as threads_used:
-                _sample(config, queue, run, threads_used)
+                _sample(config, queue, run, threads_used, names)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has printed the reason
 
 
-def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -> None:
+def _sample(
+    config: DictConfig, queue: WorkQueue, run: Run, threads_used: str, names: Mapping[str, str]
+) -> None:
     """Generate the share of this process; the main process saves and reports."""
     task = open_task(config, run)
     model, cond = apply_guidance(config, run), choose_conditions(config, run)
@@ -105,7 +113,7 @@ def _sample(config: DictConfig, queue: WorkQueue, run: Run, threads_used: str) -
         denoiser(torch.zeros(size, *run.event, device=run.device), t)
 
     if config.out is None:
-        config.out = _folder(config)
+        config.out = _folder(config, names)
         for folder in Path(config.out).parent.glob("*/"):  # a killed call may have left temporary files
             sweep(folder)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
@@ -176,10 +184,14 @@ def _use(config: DictConfig) -> None:
         config.solver, config.grid, config.steps = found
 
 
-def _folder(config: DictConfig) -> str:
-    """Return a folder named by all options on which the samples depend, so that no call overwrites other samples."""
-    chosen = HydraConfig.get().runtime.choices
-    what = f"{chosen['solver']}-{chosen['grid']}-{config.steps}"
+def _folder(config: DictConfig, names: Mapping[str, str]) -> str:
+    """Return a folder named by all options on which the samples depend, so that no call overwrites other samples.
+
+    Arguments:
+        config: the configuration of the command.
+        names: names of solver and grid.
+    """
+    what = f"{names['solver']}-{names['grid']}-{config.steps}"
     if config.settings is not None:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"

@@ -3,9 +3,10 @@
 from sde_gen.grid.angle import Angle
 from sde_gen.grid.base import Curve, Grid
 from sde_gen.grid.cosine import CosineGrid
-from sde_gen.grid.ddpm import DDPMLeading, DDPMLinspace, DDPMTrailing
+from sde_gen.grid.ddpm import DDPMInner, DDPMLeading, DDPMLinspace, DDPMTrailing
 from sde_gen.grid.exponential import Exponential
 from sde_gen.grid.iddpm import IDDPM
+from sde_gen.grid.interpolated import DDPMInterpolated
 from sde_gen.grid.karras import Karras
 from sde_gen.grid.listed import Listed, ListedLogSNRs, ListedRatios
 from sde_gen.grid.log_snr import LogSNR
@@ -19,6 +20,8 @@ __all__ = [
     "Angle",
     "CosineGrid",
     "Curve",
+    "DDPMInner",
+    "DDPMInterpolated",
     "DDPMLeading",
     "DDPMLinspace",
     "DDPMTrailing",

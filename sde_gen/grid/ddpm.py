@@ -19,16 +19,21 @@ class Chain(Grid):
 
     Arguments:
         chain: steps N of the chain.
+        last: a further number below all others, such as 1 where a sampler ends with the noise of the chain's first
+            step (``set_alpha_to_one=false`` of other libraries, with ``denoise_final=false`` here); null for none.
 
     Raises:
         ValueError: fewer than 2 steps; or later more steps than times, or a time below the process' t_min.
     """
 
     chain: int = 1000
+    last: int | None = None
 
     def __post_init__(self) -> None:
         if self.chain < 2:
             raise ValueError(f"chain={self.chain}: expected at least 2 steps")
+        if self.last is not None and self.last < 1:
+            raise ValueError(f"last={self.last}: the chain's first step is 1")
 
     def make(self, sde: SDE, steps: int) -> Tensor:
         """Return the times of the chosen numbers."""
@@ -36,13 +41,18 @@ class Chain(Grid):
             raise ValueError(
                 f"steps={steps}: a chain of {self.chain} steps has {self.chain} times; take at most {self.chain - 1}"
             )
-        times = self.numbers(steps + 1).double() / self.chain
+        times = self._numbers(steps + 1).double() / self.chain
         if float(times[-1]) < sde.t_min or float(times[0]) > 1:
             raise ValueError(
                 f"{type(self).__name__} has times from {float(times[0]):g} to {float(times[-1]):g}, which leave the "
                 f"process' [t_min={sde.t_min:g}, 1]; take a shorter chain or another offset"
             )
         return times
+
+    def _numbers(self, count: int) -> Tensor:
+        if self.last is None:
+            return self.numbers(count)
+        return torch.cat([self.numbers(count - 1), torch.tensor([self.last])])
 
     @abc.abstractmethod
     def numbers(self, count: int) -> Tensor:
@@ -99,3 +109,17 @@ class DDPMTrailing(Chain):
         """Return the steps ``round(N - i N / S)``, i = 0, ..., S - 1."""
         stride = self.chain / count
         return (self.chain - stride * torch.arange(count, dtype=torch.float64)).round().long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPMInner(Chain):
+    """Steps of a chain as evenly as rounding lets, n = N among them and the last, n = 1, left out.
+
+    Numbers are rounded from 0, as in the code of DPM-Solver: S of S + 1.
+
+    Source: Lu et al., 2022, arXiv:2211.01095, in their code (``time_uniform``).
+    """
+
+    def numbers(self, count: int) -> Tensor:
+        """Return ``1 + round(linspace(N - 1, 0, S + 1))`` without the last."""
+        return 1 + torch.linspace(self.chain - 1, 0, count + 1, dtype=torch.float64).round().long()[:-1]

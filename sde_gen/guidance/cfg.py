@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.parametrization.base import Parametrization
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance._extrapolation import extrapolate
 from sde_gen.guidance._null import check_null, without
@@ -35,7 +37,7 @@ class CFG(Denoiser):
 
     Sources: Ho and Salimans, 2022, arXiv:2207.12598, eq. 6, whose w is scale - 1; the interval: Kynkaanniemi et al.,
     2024, arXiv:2404.07724, eq. 4; rescaling: Lin et al., 2023, arXiv:2305.08891, eq. 15 and 16, there of the
-    network's output.
+    network's output, as here with ``output``.
 
     The unconditional prediction leaves conditioning out, or is given another in its place, such as the tokens of a
     negative prompt.
@@ -49,6 +51,8 @@ class CFG(Denoiser):
         drop: names of the conditioning that is dropped for the unconditional prediction; None for all.
         null: by name, what the unconditional prediction is given in the place of what it drops, one row (1, ...) for
             all samples.
+        output: parametrization in whose network output the standard deviation is reduced, in the place of x0; the
+            commands give that of a converted pipeline.
 
     Raises:
         ValueError: a number is out of its range; or, when called, no conditioning is given.
@@ -66,6 +70,7 @@ class CFG(Denoiser):
         rescale: float = 0.0,
         drop: Sequence[str] | None = None,
         null: Mapping[str, Tensor] = MappingProxyType({}),
+        output: Parametrization | None = None,
     ) -> None:
         super().__init__()
         if not math.isfinite(scale):
@@ -83,6 +88,7 @@ class CFG(Denoiser):
         self.rescale = rescale
         self.drop = None if drop is None else tuple(drop)
         self.null = check_null(null)
+        self.output = output
 
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict on the line from the unconditional to the conditional prediction."""
@@ -99,13 +105,21 @@ class CFG(Denoiser):
             broadcast(torch.where(inside, self.scale, 1.0).double(), x_t), x_t.device, x_t.dtype
         )
         guided = extrapolate(self.denoiser(x_t, t, **uncond), conditional, scale)
-        return guided if self.rescale == 0 else self._rescaled(guided, conditional.x0)
+        if self.rescale == 0:
+            return guided
+        if self.output is None:
+            return guided.with_x0(self._gain(guided.x0, conditional.x0) * guided.x0)
+        marginal = self.sde.marginal(t)
+        out, goal = (self.output.target(each.x0, each.eps, marginal) for each in (guided, conditional))
+        found = self.output.predict(self._gain(out, goal) * out, x_t, marginal)
+        return replace(found, aux=guided.aux)
 
     def select(self, index: Tensor, count: int) -> Denoiser:
         """Return the guided denoiser of the samples ``index`` (b,)."""
         return self.replace_modules(denoiser=self.denoiser.select(index, count))
 
-    def _rescaled(self, guided: Prediction, conditional: Tensor) -> Prediction:
+    def _gain(self, guided: Tensor, conditional: Tensor) -> Tensor:
+        """Return the factor that leads the standard deviation towards that of the conditional model."""
         over_event = tuple(range(1, conditional.ndim))
-        gain = conditional.std(over_event, keepdim=True) / guided.x0.std(over_event, keepdim=True)
-        return guided.with_x0((1 - self.rescale + self.rescale * gain) * guided.x0)
+        gain = conditional.std(over_event, keepdim=True) / guided.std(over_event, keepdim=True)
+        return 1 - self.rescale + self.rescale * gain

@@ -1,7 +1,9 @@
 """Network of another project, converted to sde_gen."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -60,19 +62,29 @@ def _plain(value: Any) -> Any:
     return value
 
 
+PARTS = "parts/"
+"""Beginning of a path inside the run folder, in a configuration."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvertedModel:
     """Converted network with configuration and weights, from which a run folder is written.
 
+    A pipeline is a network with parts in its run folder: other run folders, and files that are copied. Its
+    configuration names them by ``parts/NAME``; the SHA-256 of a run is filled in where it is null beside its name.
+
     Arguments:
         config: configuration as stored by a training: ``model``, ``sde``, ``parametrization``, ``codec`` and
-            ``conditioning``, each a ``_target_`` with the keywords of its constructor. Plain JSON.
+            ``conditioning``, each a ``_target_`` with the keywords of its constructor. Plain JSON. With ``sampler``
+            it has the default of samples.
         shape: event shape (C, H, W) of the data.
         levels: number of integer levels of the data, None for continuous data.
         classes: number of classes, 0 for a network without labels.
         state: weights by name.
         unused: tensors of the file that are ignored on purpose, each with the reason.
         notes: further differences from the original, a sentence each.
+        runs: by name, models that become run folders ``parts/NAME``.
+        files: by path in the run folder, files that are copied.
     """
 
     config: dict[str, Any]
@@ -82,3 +94,9 @@ class ConvertedModel:
     state: dict[str, Tensor]
     unused: dict[str, str]
     notes: tuple[str, ...] = ()
+    runs: Mapping[str, "ConvertedModel"] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def noted(self, *notes: str) -> "ConvertedModel":
+        """Return the model with further notes."""
+        return replace(self, notes=(*self.notes, *notes))

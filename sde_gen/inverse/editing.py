@@ -101,6 +101,42 @@ class Editor(Checked):
         x_s = sampler.solver.solve(denoiser, x_t, remaining, noise=noise, hooks=hooks)
         return denoiser(x_s, times[-1]).x0 if sampler.denoise_final else x_s
 
+    @torch.no_grad()
+    def vary(
+        self, denoiser: Denoiser, x: Tensor, *, strength: float, noise: Noise, hooks: Iterable[Hook] = ()
+    ) -> Tensor:
+        """Diffuse samples to a time of the grid, and take a share of the sampler's evaluations, the last of them.
+
+        Of S evaluations, the final denoising step included, the last ``floor(strength S)`` are taken; 1 takes all.
+
+        Source: as :meth:`sdedit`; the count is that of diffusers' image-to-image pipelines.
+
+        Arguments:
+            denoiser: the model, conditioning bound.
+            x: images in model space with shape (B, *event).
+            strength: share in (0, 1].
+            noise: source of all randomness.
+            hooks: called after every step.
+
+        Returns:
+            Samples with shape (B, *event).
+
+        Raises:
+            ValueError: the share is less than one step.
+        """
+        sampler = self.sampler
+        times = sampler.grid(denoiser.sde, sampler.steps)
+        total = sampler.steps + int(sampler.denoise_final)
+        taken = min(int(total * strength), total)
+        if taken < 1:
+            raise ValueError(f"strength={strength} takes none of the {total} steps: give more of either")
+        remaining = times[total - taken :]
+        alpha, sigma = denoiser.sde.marginal(remaining[0])
+        x_t = broadcast_like(alpha, x) * x + broadcast_like(sigma, x) * noise.normal(x)
+        if len(remaining) > 1:
+            x_t = sampler.solver.solve(denoiser, x_t, remaining, noise=noise, hooks=hooks)
+        return denoiser(x_t, times[-1]).x0 if sampler.denoise_final else x_t
+
     def _times(self, denoiser: Denoiser) -> Tensor:
         if self.sampler.solver.stochastic:
             raise ValueError(

@@ -162,3 +162,58 @@ class PNDM(TableSolver[Row]):
     def nfe(self, steps: int) -> int:
         """Four evaluations in each of the first three steps, then one."""
         return steps + 3 * min(steps, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PLMS(TableSolver[StepCoefficients]):
+    r"""The pseudo linear multistep method: one step of Heun's kind, then :class:`~sde_gen.solver.IPNDM`.
+
+    The first step is taken twice, with the noise at its beginning and then with the mean of that and the noise at the
+    end of the first attempt; phi is DDIM's step:
+
+    .. math::
+        \epsilon_1 = \hat\epsilon(x_t, t), \quad \epsilon_2 = \hat\epsilon(\phi_{t \to s}(x_t, \epsilon_1), s), \quad
+        x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{2} (\epsilon_1 + \epsilon_2)\right) .
+
+    One evaluation per step and one more. It is of order 2, for the reason given at iPNDM.
+
+    Sources: Liu et al., 2022, arXiv:2202.09778, eq. 12; the start: Rombach et al., 2022, arXiv:2112.10752, in their
+    code (``plms.py``), which diffusers' PNDMScheduler has with ``skip_prk_steps``.
+    """
+
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = False
+    multistep: ClassVar[bool] = True
+
+    def check(self, model: Denoiser, times: Tensor) -> None:
+        """Raise an error for grids without signal at one end."""
+        EqualStepsIntegral.check(type(self).__name__, model, times)
+
+    def prepare(self, sde: SDE, times: Tensor) -> list[StepCoefficients]:
+        """Return iPNDM's coefficients."""
+        return IPNDM().coefficients(EqualStepsIntegral(sde, times), len(times) - 1)
+
+    def apply(
+        self,
+        model: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        row: StepCoefficients,
+        history: History,
+        noise: Noise,
+    ) -> tuple[Tensor, History]:
+        """Take the first step twice, and iPNDM's later."""
+        del noise
+        x_coef, weights, _ = row
+        eps = model(x_t, t).eps
+        if not history:
+            (weight,) = weights
+            again = model(combine(x_coef, x_t, weights, (eps,)), s).eps
+            return combine(x_coef, x_t, (weight / 2, weight / 2), (eps, again)), (eps,)
+        history = (eps, *history)[: len(weights)]
+        return combine(x_coef, x_t, weights, history), history
+
+    def nfe(self, steps: int) -> int:
+        """Return the number of evaluations, two in the first step."""
+        return steps + 1

@@ -3,10 +3,15 @@
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
 from sde_gen.data.conditioning.embedder import Behind, Beside, Embedded, EmbeddedSizes, TextEmbedder
 from sde_gen.data.conditioning.encoded_text import EncodedText
+from sde_gen.data.conditioning.file_image import FileImage
+from sde_gen.data.conditioning.frozen_text import FrozenText
 from sde_gen.data.conditioning.given import GivenTensors
 from sde_gen.data.conditioning.image import ConditionImage
 from sde_gen.data.conditioning.inpainting import Inpainting
 from sde_gen.data.conditioning.label import Label
+from sde_gen.data.conditioning.masked_latents import MaskedLatents
+from sde_gen.data.conditioning.no_tokens import NoTokens
+from sde_gen.data.conditioning.noised_image import NoisedImage
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.data.conditioning.restoration import Colorization, Restoration, Superresolution
 from sde_gen.data.conditioning.several import Several
@@ -23,9 +28,14 @@ __all__ = [
     "Embedded",
     "EmbeddedSizes",
     "EncodedText",
+    "FileImage",
+    "FrozenText",
     "GivenTensors",
     "Inpainting",
     "Label",
+    "MaskedLatents",
+    "NoTokens",
+    "NoisedImage",
     "Pretrained",
     "Restoration",
     "Several",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
+from sde_gen.data.codec.base import Codec
 from sde_gen.data.fitted import Fitted
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
@@ -77,6 +78,11 @@ class Conditioning(Fitted, Checked, abc.ABC):
         Raises:
             ValueError: a value does not fit, or one is missing that the network was never trained without.
         """
+
+    def with_codec(self: Self, codec: Codec) -> Self:
+        """Return the conditioning for samples in the model space of a codec: the same, unless it encodes images."""
+        del codec
+        return self
 
     def noised(self, given: Mapping[str, Tensor], level: float, noise: Noise) -> dict[str, Tensor]:
         """Add noise to the condition images of the keyword arguments.

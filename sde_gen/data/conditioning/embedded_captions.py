@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.atomic_build import build_atomically, checked_read
-from sde_gen.data.conditioning.embedder import Embedded, TextEmbedder
+from sde_gen.data.conditioning.embedder import Embedded, TextEmbedder, stacked
 from sde_gen.utils.atomic import create
 
 MOST_IN_MEMORY = 4 * 2**30
@@ -33,7 +33,7 @@ class EmbeddedCaptions:
     def __call__(self, texts: Sequence[str]) -> Embedded:
         """Return the features of texts, known or not."""
         found = [self._row(text) for text in texts]
-        return Embedded(*(torch.stack(column) for column in zip(*found, strict=True)))
+        return stacked([Embedded(*(part.unsqueeze(0) for part in row)) for row in found])
 
     def add(self, texts: Sequence[str], cache: Path | None) -> None:
         """Embed the texts that are not known yet, or read them from a folder inside ``cache`` where they are.

@@ -37,6 +37,17 @@ class EmbeddedSizes(NamedTuple):
     pooled: int
 
 
+def stacked(rows: Sequence[Embedded]) -> Embedded:
+    """Join the rows of texts, padded to the most tokens with masked zeros."""
+    most = max(row.tokens.shape[1] for row in rows)
+    more = [most - row.tokens.shape[1] for row in rows]
+    return Embedded(
+        torch.cat([F.pad(row.tokens, (0, 0, 0, count)) for row, count in zip(rows, more, strict=True)]),
+        torch.cat([F.pad(row.mask, (0, count)) for row, count in zip(rows, more, strict=True)]),
+        torch.cat([row.pooled for row in rows]),
+    )
+
+
 class TextEmbedder(Checked, abc.ABC):
     """Abstract encoder of texts that is not trained."""
 
@@ -144,9 +155,13 @@ class Beside(Joined):
     def __call__(self, texts: Sequence[str]) -> Embedded:
         """Embed texts by all parts; a token is attended to where that of any part is."""
         found = [part(texts) for part in self.parts.values()]
+        most = max(
+            one.tokens.shape[1] for one in found
+        )  # a text may have more parts for one than for another
+        more = [most - one.tokens.shape[1] for one in found]
         return Embedded(
-            torch.cat([one.tokens for one in found], 2),
-            torch.stack([one.mask for one in found]).any(0),
+            torch.cat([F.pad(one.tokens, (0, 0, 0, n)) for one, n in zip(found, more, strict=True)], 2),
+            torch.stack([F.pad(one.mask, (0, n)) for one, n in zip(found, more, strict=True)]).any(0),
             torch.cat([one.pooled for one in found], 1),
         )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
+from sde_gen.data.codec.base import Codec
 from sde_gen.data.conditioning.base import Conditioning, check_dropout
 from sde_gen.noise import Noise
 from sde_gen.utils.broadcasting import broadcast, to_device
@@ -94,6 +95,10 @@ class Several(Conditioning):
             )
             for key, null in self.null(1).items()
         }
+
+    def with_codec(self, codec: Codec) -> "Several":
+        """Give all parts the codec."""
+        return replace(self, parts={name: part.with_codec(codec) for name, part in self.parts.items()})
 
     def noised(self, given: Mapping[str, Tensor], level: float, noise: Noise) -> dict[str, Tensor]:
         """Add noise to the condition images of the part that has them."""

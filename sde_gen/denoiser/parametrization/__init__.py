@@ -4,6 +4,7 @@ from sde_gen.denoiser.parametrization.base import LinearCoefficients, LinearPara
 from sde_gen.denoiser.parametrization.edm import EDM
 from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.parametrization.label import (
+    InterpolatedStep,
     LogRatio,
     LogSigma,
     LogTime,
@@ -23,6 +24,7 @@ __all__ = [
     "EDM",
     "X0",
     "Eps",
+    "InterpolatedStep",
     "LearnedVariance",
     "LinearCoefficients",
     "LinearParametrization",

@@ -79,6 +79,39 @@ class NearestStep(NoiseLabel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterpolatedStep(NoiseLabel):
+    r"""The place of sigma / alpha among the steps of a chain, from 0, with fractions between two steps.
+
+    Source: Katherine Crowson, k-diffusion, external.py, ``sigma_to_t``, which diffusers' schedulers have, too.
+
+    Arguments:
+        betas: the chain's table, as in :class:`~sde_gen.sde.DDPM`.
+        logarithmic: whether log(sigma / alpha) is interpolated, or the ratio itself.
+        rounded: whether the place is rounded to the nearest step.
+    """
+
+    betas: Sequence[float] = field(repr=False)
+    logarithmic: bool = True
+    rounded: bool = False
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """Noise levels of the steps, ascending, or their logarithms."""
+        decay = torch.cumsum(-torch.log1p(-torch.tensor([*self.betas], dtype=torch.float64)), 0)
+        logs = 0.5 * torch.log(torch.expm1(decay))
+        return logs if self.logarithmic else torch.exp(logs)
+
+    def __call__(self, marginal: Marginal, t: Tensor) -> Tensor:
+        """Return the place with the shape of t."""
+        value = torch.log(marginal.sigma) - torch.log(marginal.alpha)
+        value, table = (value if self.logarithmic else torch.exp(value)), self._table.to(value)
+        below = (torch.bucketize(value, table, right=True) - 1).clamp(0, len(table) - 2)
+        fraction = ((value - table[below]) / (table[below + 1] - table[below])).clamp(0, 1)
+        place = below + fraction
+        return (torch.round(place) if self.rounded else place).to(t)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogTime(NoiseLabel):
     """``log(scale * t)``, for networks that take the logarithm of every label, of times too."""
 

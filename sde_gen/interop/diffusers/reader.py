@@ -12,7 +12,7 @@ from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import autoencoder_kl, conditional, schedulers, vq
+from sde_gen.interop.diffusers import autoencoder_kl, conditional, pipelines, schedulers, vq
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
@@ -39,16 +39,22 @@ AUTOENCODERS: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Any]], Conv
 def load(path: Path, config: Mapping[str, Any] | None = None) -> ConvertedModel:
     """Read a file of weights, or the index of several, with the network's ``config.json`` in the same folder.
 
-    An autoencoder needs no scheduler.
+    An autoencoder needs no scheduler. A folder is a whole pipeline with ``model_index.json``.
 
     Arguments:
-        path: the weights.
+        path: the weights, or the folder of a pipeline.
         config: content of ``scheduler_config.json``; None to search the network's folder and a folder ``scheduler`` in
             or beside it.
 
     Raises:
         ValueError: a file is missing; or as :func:`~sde_gen.interop.formats.files.read` and :func:`read`.
     """
+    if path.is_dir():
+        if config is not None:
+            raise ValueError(
+                "settings=... has no effect: the folder of a pipeline has the settings of all its parts"
+            )
+        return pipelines.load(path)
     folder = path.parent
     network = files.json_of(folder / "config.json") if (folder / "config.json").is_file() else {}
     kind = choice(

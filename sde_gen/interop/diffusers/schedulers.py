@@ -150,13 +150,23 @@ def _flow(settings: Mapping[str, Any]) -> SchedulerConventions:
     return SchedulerConventions(sde, output, notes=tuple(notes))
 
 
+def betas_of(settings: Mapping[str, Any]) -> Any:
+    """Return the specification of the table of a chain.
+
+    Raises:
+        ValueError: a setting is not supported.
+    """
+    betas = _betas(settings)[1]
+    if flag({"rescale_betas_zero_snr": False, **settings}, "rescale_betas_zero_snr"):
+        return ObjectSpec(zero_snr_betas, betas=betas)
+    return betas
+
+
 def _chain(settings: Mapping[str, Any], outputs: int) -> SchedulerConventions:
     """Return the chain of a beta table."""
     _reject(settings, "use_flow_sigmas")
     choice({"timestep_type": "discrete", **settings}, "timestep_type", "discrete")
-    steps, betas = _betas(settings)
-    if flag({"rescale_betas_zero_snr": False, **settings}, "rescale_betas_zero_snr"):
-        betas = ObjectSpec(zero_snr_betas, betas=betas)
+    steps, betas = _betas(settings)[0], betas_of(settings)
     kind = choice({"prediction_type": "epsilon", **settings}, "prediction_type", *PREDICTIONS)
     output = ObjectSpec(PREDICTIONS[kind], label=ObjectSpec(Time, scale=float(steps), offset=-1.0))
     if outputs == 2:

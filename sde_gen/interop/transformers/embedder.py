@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from sde_gen.data.conditioning.embedder import Embedded, EmbeddedSizes, TextEmbedder
+from sde_gen.data.conditioning.embedder import Embedded, EmbeddedSizes, TextEmbedder, stacked
 from sde_gen.data.conditioning.tokenizer import Pretrained
 from sde_gen.interop.formats import files
 from sde_gen.interop.transformers import clip, t5
@@ -44,9 +44,12 @@ class FolderEmbedder(TextEmbedder):
         padding: number of the token that fills up; None: that of ``tokenizer_config.json``.
         truncate: whether longer texts are cut, as the pipelines of diffusers do, or refused.
         masked: whether padding is masked; those pipelines attend to it.
+        parted: whether longer texts are embedded in parts of this length, each with marks of beginning and end, whose
+            tokens follow one another; the features of the whole text are those of the first part.
 
     Raises:
-        ValueError: length or padding is out of range; or, when used, files are missing, changed or do not fit.
+        ValueError: length or padding is out of range, texts are both cut and parted; or, when used, files are missing,
+            changed or do not fit.
     """
 
     path: str
@@ -57,12 +60,15 @@ class FolderEmbedder(TextEmbedder):
     padding: int | None = None
     truncate: bool = False
     masked: bool = True
+    parted: bool = False
 
     def __post_init__(self) -> None:
         if (self.length is not None and self.length < 1) or (self.padding is not None and self.padding < 0):
             raise ValueError(
                 f"length={self.length}, padding={self.padding}: expected at least 1 token, and a token's number"
             )
+        if self.truncate and self.parted:
+            raise ValueError("truncate=true, parted=true: longer texts are either cut or parted")
         object.__setattr__(self, "_opened", None)
 
     @abc.abstractmethod
@@ -112,10 +118,10 @@ class FolderEmbedder(TextEmbedder):
             sha256=digest_of(Path(self.path)) if self.sha256 is None else self.sha256,
             tokenizer_sha256=tokenizer.fit(texts).sha256,
             length=min(found, most) if self.length is None else self.length,
-            padding=self._padding(tokenizer) if self.padding is None else self.padding,
+            padding=self.padding_of(tokenizer) if self.padding is None else self.padding,
         )
         object.__setattr__(fitted, "_opened", opened)
-        if not self.truncate:
+        if not (self.truncate or self.parted):
             for number, text in enumerate(texts):
                 fitted.row(text, f"the caption of sample {number}, {text!r},")
         return fitted
@@ -137,23 +143,49 @@ class FolderEmbedder(TextEmbedder):
         if self.length is None or self.padding is None:
             raise ValueError("the length of the texts is not known; call fit(texts)")
         ids = self.open().tokenizer.ids(text)
-        if len(ids) > self.length and not self.truncate:
+        if len(ids) > self.length and not self.truncate and not self.parted:
             raise ValueError(
                 f"{what} has {len(ids)} tokens; the longest that the encoder takes has {self.length}: shorten it, or "
                 "train with conditioning.encoder.truncate=true"
             )
-        if len(ids) > self.length:
-            ids = ids[: self.length - 1] + ids[-1:]  # the mark of the end stays
-        more = self.length - len(ids)
-        return ids + more * [self.padding], len(ids) * [True] + more * [False]
+        size, parts = self.length, [ids]
+        if len(ids) > size and self.parted:
+            marks = self.open().tokenizer.ids("")
+            begin, end = marks[:-1], marks[-1:]
+            inside, step = ids[len(begin) : -1], size - len(marks)
+            if step < 1:
+                raise ValueError(f"length={size}: expected more tokens than the {len(marks)} marks of a part")
+            parts = [begin + inside[at : at + step] + end for at in range(0, len(inside), step)]
+        elif len(ids) > size:
+            parts = [ids[: size - 1] + ids[-1:]]  # the mark of the end stays
+        more = [size - len(part) for part in parts]
+        return (
+            [token for part, n in zip(parts, more, strict=True) for token in part + n * [self.padding]],
+            [
+                there
+                for part, n in zip(parts, more, strict=True)
+                for there in len(part) * [True] + n * [False]
+            ],
+        )
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Embedded:
-        """Embed texts on the CPU in float32."""
-        rows, masks = zip(*(self.row(text, f"text={text}") for text in texts), strict=True)
-        tokens, mask = torch.tensor(rows), torch.tensor(masks)
+        """Embed texts on the CPU."""
+        rows = [self._embed(*self.row(text, f"text={text}")) for text in texts] if self.parted else []
+        if rows:
+            return stacked(rows)
+        tokens, mask = map(
+            torch.tensor, zip(*(self.row(text, f"text={text}") for text in texts), strict=True)
+        )
         features, pooled = self.features(self.open().network, tokens, mask if self.masked else None)
         return Embedded(features, mask if self.masked else torch.ones_like(mask), pooled)
+
+    def _embed(self, ids: list[int], there: list[bool]) -> Embedded:
+        """Embed the parts of a text one by one, and set them behind each other."""
+        tokens, mask = (torch.tensor(row).reshape(-1, self.length or 1) for row in (ids, there))
+        features, pooled = self.features(self.open().network, tokens, mask if self.masked else None)
+        found = mask if self.masked else torch.ones_like(mask)
+        return Embedded(features.flatten(0, 1).unsqueeze(0), found.reshape(1, -1), pooled[:1])
 
     def open(self) -> Opened:
         """Read network and tokenizer, once.
@@ -200,7 +232,12 @@ class FolderEmbedder(TextEmbedder):
             )
         return beside
 
-    def _padding(self, tokenizer: Pretrained) -> int:
+    def padding_of(self, tokenizer: Pretrained) -> int:
+        """Return the number of the token that fills texts up, of the settings of the tokenizer.
+
+        Raises:
+            ValueError: they name none.
+        """
         path = Path(tokenizer.path)
         folder = path if path.is_dir() else path.parent
         names = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
@@ -235,8 +272,10 @@ class CLIP(FolderEmbedder):
         padding: number of the token that fills up; None: that of ``tokenizer_config.json``.
         truncate: whether longer texts are cut or refused.
         masked: whether padding is masked.
+        parted: whether longer texts are embedded in parts.
         skip: number of last layers that are left out.
         normalize: whether the features of tokens are normalized as those of the last layer.
+        pooled: whether there are features of the whole text.
 
     Raises:
         ValueError: a number is out of range; or, when used, files are missing, changed or do not fit.
@@ -244,6 +283,7 @@ class CLIP(FolderEmbedder):
 
     skip: int = 0
     normalize: bool = True
+    pooled: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -264,7 +304,8 @@ class CLIP(FolderEmbedder):
 
     def widths(self, network: CLIPText) -> tuple[int, int]:
         """Return the features of a token and of a whole text."""
-        return network.width, network.width if network.project is None else network.project.out_features
+        whole = network.width if network.project is None else network.project.out_features
+        return network.width, whole if self.pooled else 0
 
     def features(self, network: CLIPText, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the features of a layer, and those at the mark of the end."""
@@ -275,6 +316,7 @@ class CLIP(FolderEmbedder):
             )
         hidden = found.hidden[-1 - self.skip]
         whole = found.pooled if found.projected is None else found.projected
+        whole = whole if self.pooled else whole[:, :0]
         return network.norm(hidden) if self.normalize else hidden, whole
 
     def check(self, network: CLIPText, tokenizer: Pretrained) -> None:
@@ -303,6 +345,7 @@ class T5(FolderEmbedder):
         padding: number of the token that fills up; None: that of ``tokenizer_config.json``.
         truncate: whether longer texts are cut or refused.
         masked: whether padding is masked.
+        parted: whether longer texts are embedded in parts.
 
     Raises:
         ValueError: a number is out of range; or, when used, files are missing, changed or do not fit.

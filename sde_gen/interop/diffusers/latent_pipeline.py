@@ -1,0 +1,95 @@
+"""What pipelines of diffusers on latents have in common: the autoencoder, the codec and the default of samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sde_gen.data.codec.latent import Latent
+from sde_gen.interop.converted_model import PARTS, ConvertedModel, ObjectSpec
+from sde_gen.interop.diffusers import autoencoder_kl, samplers
+from sde_gen.interop.diffusers.pipeline_folder import INDEX, PipelineFolder
+from sde_gen.interop.formats import files
+from sde_gen.interop.settings import MOST_LEVELS, listed, whole
+
+SOURCE = f"{PARTS}source"
+"""Folder of the settings of the original parts in the run folder."""
+
+
+def with_autoencoder(
+    folder: PipelineFolder,
+    model: ConvertedModel,
+    *,
+    steps: int = 50,
+    copied: Mapping[str, Path] | None = None,
+) -> ConvertedModel:
+    """Return a model of latents as one of images, with the pipeline's autoencoder and its sampler as default.
+
+    Arguments:
+        folder: the pipeline, with the parts ``vae`` and ``scheduler``.
+        model: its network, of latents with shape (C, h, w).
+        steps: steps of the pipeline's sampler by default.
+        copied: further files, by their path in the run folder.
+
+    Raises:
+        ValueError: the autoencoder does not fit the network.
+    """
+    vae = folder.config("vae")
+    channels, sides = model.shape[0], image_shape(folder, model.shape)[1:]
+    stored = files.read(folder.weights("vae"))
+    autoencoder = autoencoder_kl.read(files.tensors(stored), {**vae, "sample_size": sides})
+    autoencoder = replace(autoencoder, notes=autoencoder.notes + files.dtype_notes(stored))
+    latent = autoencoder.config["model"]["latent_channels"]
+    if latent != channels:
+        raise ValueError(
+            f"the autoencoder in {folder.folder('vae')} has latents of {latent} channels, the network takes {channels}"
+            ": they are parts of different models"
+        )
+    sde = model.config["sde"]
+    default = samplers.sampler_of(folder.scheduler, sde.get("betas"), steps)
+    config: dict[str, Any] = {
+        **model.config,
+        "codec": ObjectSpec(Latent, run=f"{PARTS}vae", sha256=None).config() | {"autoencoder": "???"},
+        **({} if default.sampler is None else {"sampler": default.sampler}),
+    }
+    if default.label is not None:
+        config["parametrization"] = relabeled(config["parametrization"], default.label.config())
+    return replace(
+        model,
+        config=config,
+        shape=autoencoder.shape,
+        levels=autoencoder.levels,
+        unused={**model.unused, **folder.left_out()},
+        notes=(*model.notes, *default.notes),
+        runs={**model.runs, "vae": autoencoder},
+        files={**model.files, **source_files(folder), **(copied or {})},
+    )
+
+
+def image_shape(folder: PipelineFolder, latent: Sequence[int]) -> list[int]:
+    """Return the shape of the images whose latents the network takes.
+
+    Raises:
+        ValueError: the settings of the autoencoder are damaged.
+    """
+    vae = {**autoencoder_kl.DEFAULTS, **folder.config("vae")}
+    factor = 2 ** (len(listed(vae, "block_out_channels", MOST_LEVELS)) - 1)
+    return [whole(vae, "in_channels"), *(factor * side for side in latent[1:])]
+
+
+def relabeled(parametrization: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a parametrization with another noise label."""
+    if "mean" in parametrization:
+        return {**parametrization, "mean": relabeled(parametrization["mean"], label)}
+    return {**parametrization, "label": label}
+
+
+def source_files(folder: PipelineFolder) -> dict[str, Path]:
+    """Return the settings of the original parts, by their path in the run folder."""
+    found = {f"{SOURCE}/{INDEX}": folder.path / INDEX}
+    for name in folder.parts:
+        for file in ("config.json", "scheduler_config.json"):
+            place = folder.path / name / file
+            if place.is_file() and not name.startswith(("text_encoder", "tokenizer")):
+                found[f"{SOURCE}/{name}/{file}"] = place
+    return found
