@@ -6,10 +6,10 @@ from dataclasses import replace
 from sde_gen.data.conditioning.label import Label
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.diffusers import conditional
+from sde_gen.interop.diffusers.dit_transformer import DiTLayout
 from sde_gen.interop.diffusers.latent_pipeline import with_autoencoder
 from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
 from sde_gen.interop.diffusers.stable_diffusion import AUTOENCODER, SCHEDULERS
-from sde_gen.interop.diffusers.transformers import DiTLayout
 from sde_gen.interop.formats import files
 
 

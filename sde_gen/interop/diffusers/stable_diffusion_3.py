@@ -10,6 +10,7 @@ from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.diffusers import conditional
 from sde_gen.interop.diffusers.latent_pipeline import with_autoencoder
 from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
+from sde_gen.interop.diffusers.sd3_transformer import SD3Layout
 from sde_gen.interop.diffusers.stable_diffusion import AUTOENCODER, check_text, network
 from sde_gen.interop.diffusers.text_parts import (
     CLIP_KINDS,
@@ -19,7 +20,6 @@ from sde_gen.interop.diffusers.text_parts import (
     clip_part,
     t5_part,
 )
-from sde_gen.interop.diffusers.transformers import SD3Layout
 
 STEPS = 28
 """Steps of the pipeline by default."""
