@@ -1,4 +1,4 @@
-"""What pipelines of diffusers on latents have in common: the autoencoder, the codec and the default of samples."""
+"""Common parts of pipelines of diffusers on latents: the autoencoder, the codec and the default of samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
