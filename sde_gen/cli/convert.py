@@ -100,7 +100,7 @@ def import_network(config: DictConfig, out: Path) -> None:
             "event": f"{tuple(data_spec.shape)}, {data_spec.levels} levels",
             **({"parts": "; ".join(f"{name}, {what}" for name, what in runs.items())} if runs else {}),
             **({"copied files": f"{len(found.files)}"} if found.files else {}),
-            **({"sampler": _sampler(stored["sampler"])} if "sampler" in stored else {}),
+            **({"sampler": _sampler(stored)} if "sampling" in stored else {}),
             "left out": ", ".join(f"{name} ({why})" for name, why in found.unused.items()) or "nothing",
             "not as it was": "; ".join(found.notes) or "nothing",
             "data": _kind(stored["data"]) if "data" in stored else f"none given: {hint}",
@@ -171,7 +171,7 @@ def _count(model: ConvertedModel) -> int:
 
 
 def _sampler(node: Mapping[str, Any]) -> str:
-    return f"{_kind(node['solver'])} on {_kind(node['grid'])}, {node['steps']} steps"
+    return f"{_kind(node['solver'])} on {_kind(node['grid'])}, {node['sampling']['steps']} steps"
 
 
 def _settings(path: str | None) -> dict[str, Any] | None:

@@ -235,7 +235,7 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
     null = {key: value.to(run.device) for key, value in null.items()}
     together = {key: run.conditioning.together(key) for key in drop}
     if "drop" in node:
-        own = {} if run.config.get("sampler") is None else {"output": run.denoiser.parametrization}
+        own = {} if run.config.get("sampling") is None else {"output": run.denoiser.parametrization}
         return {
             **own,
             "null": null,

@@ -59,9 +59,11 @@ class LoadedRun:
     @property
     def sampler(self) -> Sampler:
         """The default sampler: that of a converted pipeline, else ``Sampler()``."""
-        stored = self.run.config.get("sampler")
-        sampler: Sampler = Sampler() if stored is None else build.make(stored, _convert_="all")
-        return sampler
+        config = self.run.config
+        if config.get("sampling") is None:
+            return Sampler()
+        parts = {key: build.make(config[key], _convert_="all") for key in ("solver", "grid")}
+        return Sampler(**parts, **config.sampling)
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
         """Map data (B, *event) to model space on the device of the run; noise dequantizes integer levels."""

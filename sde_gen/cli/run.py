@@ -233,7 +233,21 @@ def _open(
             raise ValueError(f"the checkpoint in {folder} contains no {' and no '.join(sorted(absent))}")
         if "data" in parts:
             parts["data"] = trusted.reading(parts["data"])
+        if "sampling" in config:
+            parts["sampling"] = _sampling(config["sampling"])
         return found, OmegaConf.create(parts), _data_spec(about["facts"], folder)
+
+
+def _sampling(stored: Any) -> dict[str, Any]:
+    """Return steps and whether the last step denoises, of the default of samples.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    kinds = {"steps": int, "denoise_final": bool}
+    if not isinstance(stored, dict) or {key: type(value) for key, value in stored.items()} != kinds:
+        raise ValueError(f"the stored sampling is {brief(stored)}; expected steps and denoise_final")
+    return stored
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def take_sampler(config: DictConfig, run: Run, chosen: Mapping[str, str]) -> dic
     Returns:
         Names of solver and grid for the folder of the samples.
     """
-    stored = run.config.get("sampler")
+    stored = run.config.get("sampling")
     if stored is None or config.get("settings") is not None:
         return dict(chosen)
     given = {key.partition(".")[0] for key in cli_overrides()} | {
@@ -30,8 +30,8 @@ def take_sampler(config: DictConfig, run: Run, chosen: Mapping[str, str]) -> dic
     with open_dict(config):
         for key in ("solver", "grid"):
             if key not in given:
-                config[key] = stored[key]
-                names[key] = str(stored[key]._target_).rpartition(".")[2].lower()
+                config[key] = run.config[key]
+                names[key] = str(run.config[key]._target_).rpartition(".")[2].lower()
         if "steps" not in given:
             config.steps = stored.steps
         if not {"grid", "denoise_final"} & given:

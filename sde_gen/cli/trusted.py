@@ -34,7 +34,6 @@ from sde_gen.model.adapter import Adapter
 from sde_gen.objective.dsm import Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.weighting.base import Weighting
-from sde_gen.sampler import Sampler
 from sde_gen.sde import SDE
 from sde_gen.solver.base import Solver
 from sde_gen.training import TrainingConfig
@@ -61,7 +60,6 @@ PLACES: dict[str, Any] = {
     "optimizer": Optimizer,
     "parametrization": Parametrization,
     "precision": Precision,
-    "sampler": Sampler,
     "sde": SDE,
     "solver": Solver,
     "time_sampler": TimeSampler,

@@ -75,8 +75,8 @@ class ConvertedModel:
 
     Arguments:
         config: configuration as stored by a training: ``model``, ``sde``, ``parametrization``, ``codec`` and
-            ``conditioning``, each a ``_target_`` with the keywords of its constructor. Plain JSON. With ``sampler``
-            it has the default of samples.
+            ``conditioning``, each a ``_target_`` with the keywords of its constructor. Plain JSON. With
+            ``solver``, ``grid`` and ``sampling`` (steps and denoise_final) it has the default of samples.
         shape: event shape (C, H, W) of the data.
         levels: number of integer levels of the data, None for continuous data.
         classes: number of classes, 0 for a network without labels.

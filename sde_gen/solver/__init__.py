@@ -27,7 +27,7 @@ from sde_gen.solver.langevin import AffineLangevin, AnnealedLangevin, BatchLange
 from sde_gen.solver.lms import LMS
 from sde_gen.solver.multistep_weights import MultistepWeights, PlainWeights, TaylorWeights
 from sde_gen.solver.ode_solver import ODESolver
-from sde_gen.solver.pndm import IPNDM, PLMS, PNDM
+from sde_gen.solver.pndm import IPNDM, PNDM
 from sde_gen.solver.predictor_corrector import PredictorCorrector
 from sde_gen.solver.restart import Restart
 from sde_gen.solver.reverse_diffusion import ReverseDiffusion
@@ -41,7 +41,6 @@ __all__ = [
     "DEISTAB",
     "IPNDM",
     "LMS",
-    "PLMS",
     "PNDM",
     "AdaptiveSDE",
     "AdaptiveSolver",

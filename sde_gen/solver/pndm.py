@@ -86,9 +86,20 @@ class PNDM(TableSolver[Row]):
     signal yet, phi magnifies the differences of eps_2 to eps_4 and the samples diverge: such grids are an error, for
     example five steps of ``angle`` on VP, or ``uniform`` on the cosine process. iPNDM has no such steps.
 
-    Source: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2.
+    With ``runge_kutta=False`` the first step alone is of Heun's kind, and the others iPNDM's, as in PLMS:
+
+    .. math::
+        \epsilon_2 = \hat\epsilon(\phi_{t \to s}(x_t, \epsilon_1), s), \qquad
+        x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{2} (\epsilon_1 + \epsilon_2)\right) .
+
+    Sources: Liu et al., 2022, arXiv:2202.09778, eq. 11 to 13 and algorithm 2; PLMS: Rombach et al., 2022,
+    arXiv:2112.10752, in their code (``plms.py``), which diffusers' PNDMScheduler has with ``skip_prk_steps``.
+
+    Arguments:
+        runge_kutta: whether the first three steps are of Runge-Kutta's kind.
     """
 
+    runge_kutta: bool = True
     order: ClassVar[int] = 2
     stochastic: ClassVar[bool] = False
     multistep: ClassVar[bool] = True
@@ -96,6 +107,8 @@ class PNDM(TableSolver[Row]):
     def check(self, model: Denoiser, times: Tensor) -> None:
         """Raise an error for grids without signal at one end, and for steps on which the start is unstable."""
         EqualStepsIntegral.check(type(self).__name__, model, times)
+        if not self.runge_kutta:
+            return
         t, s = times[:-1], times[1:]
         ratios = (torch.exp(-0.5 * model.sde.log_snr(u)) for u in (t, t + 0.5 * (s - t), s))
         remedy = "use more steps, a grid whose first steps are shorter, or IPNDM"
@@ -123,6 +136,8 @@ class PNDM(TableSolver[Row]):
     def prepare(self, sde: SDE, times: Tensor) -> list[Row]:
         """Return iPNDM's steps, the first three replaced by DDIM's step and its first half."""
         steps = len(times) - 1
+        if not self.runge_kutta:
+            return [(row, None) for row in IPNDM().coefficients(EqualStepsIntegral(sde, times), steps)]
         first = min(steps, 3)
         ends = times[: first + 1]
         middles = ends[:-1] + 0.5 * ends.diff()
@@ -145,10 +160,14 @@ class PNDM(TableSolver[Row]):
     def apply(
         self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, row: Row, history: History, noise: Noise
     ) -> tuple[Tensor, History]:
-        """Take a pseudo Runge-Kutta step at the start, iPNDM's later."""
+        """Take a pseudo Runge-Kutta step, or one of Heun's kind, at the start, iPNDM's later."""
         del noise
         (x_coef, weights, _), half = row
         e_1 = model(x_t, t).eps
+        if half is None and not history:
+            (w,) = weights
+            e_2 = model(combine(x_coef, x_t, (w,), (e_1,)), s).eps
+            return combine(x_coef, x_t, (w / 2, w / 2), (e_1, e_2)), (e_1,)
         if half is None:
             history = (e_1, *history)[: len(weights)]
             return combine(x_coef, x_t, weights, history), history
@@ -160,60 +179,5 @@ class PNDM(TableSolver[Row]):
         return x_s, (e_1, *history)
 
     def nfe(self, steps: int) -> int:
-        """Four evaluations in each of the first three steps, then one."""
-        return steps + 3 * min(steps, 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PLMS(TableSolver[StepCoefficients]):
-    r"""The pseudo linear multistep method: one step of Heun's kind, then :class:`~sde_gen.solver.IPNDM`.
-
-    The first step is taken twice, with the noise at its beginning and then with the mean of that and the noise at the
-    end of the first attempt; phi is DDIM's step:
-
-    .. math::
-        \epsilon_1 = \hat\epsilon(x_t, t), \quad \epsilon_2 = \hat\epsilon(\phi_{t \to s}(x_t, \epsilon_1), s), \quad
-        x_s = \phi_{t \to s}\left(x_t, \tfrac{1}{2} (\epsilon_1 + \epsilon_2)\right) .
-
-    One evaluation per step and one more. It is of order 2, for the reason given at iPNDM.
-
-    Sources: Liu et al., 2022, arXiv:2202.09778, eq. 12; the start: Rombach et al., 2022, arXiv:2112.10752, in their
-    code (``plms.py``), which diffusers' PNDMScheduler has with ``skip_prk_steps``.
-    """
-
-    order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
-    multistep: ClassVar[bool] = True
-
-    def check(self, model: Denoiser, times: Tensor) -> None:
-        """Raise an error for grids without signal at one end."""
-        EqualStepsIntegral.check(type(self).__name__, model, times)
-
-    def prepare(self, sde: SDE, times: Tensor) -> list[StepCoefficients]:
-        """Return iPNDM's coefficients."""
-        return IPNDM().coefficients(EqualStepsIntegral(sde, times), len(times) - 1)
-
-    def apply(
-        self,
-        model: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        row: StepCoefficients,
-        history: History,
-        noise: Noise,
-    ) -> tuple[Tensor, History]:
-        """Take the first step twice, and iPNDM's later."""
-        del noise
-        x_coef, weights, _ = row
-        eps = model(x_t, t).eps
-        if not history:
-            (weight,) = weights
-            again = model(combine(x_coef, x_t, weights, (eps,)), s).eps
-            return combine(x_coef, x_t, (weight / 2, weight / 2), (eps, again)), (eps,)
-        history = (eps, *history)[: len(weights)]
-        return combine(x_coef, x_t, weights, history), history
-
-    def nfe(self, steps: int) -> int:
-        """Return the number of evaluations, two in the first step."""
-        return steps + 1
+        """Four evaluations in each of the first three steps, or two in the first, then one."""
+        return steps + (3 * min(steps, 3) if self.runge_kutta else 1)

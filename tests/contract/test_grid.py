@@ -24,7 +24,7 @@ SDES = names("sde")
 LISTED = ["listed", "listed_log_snrs", "listed_ratios"]
 GRIDS = [name for name in names("grid") if name not in LISTED]
 CURVES = [name for name in GRIDS if isinstance(make("grid", name), Curve)]
-CHAINS = ["ddpm_leading", "ddpm_linspace", "ddpm_trailing", "edm_iddpm"]
+CHAINS = ["ddpm_inner", "ddpm_interpolated", "ddpm_leading", "ddpm_linspace", "ddpm_trailing", "edm_iddpm"]
 """Grids that choose from a table of times, and so begin and end in it."""
 
 

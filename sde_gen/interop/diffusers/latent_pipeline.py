@@ -50,7 +50,7 @@ def with_autoencoder(
     config: dict[str, Any] = {
         **model.config,
         "codec": ObjectSpec(Latent, run=f"{PARTS}vae", sha256=None).config() | {"autoencoder": "???"},
-        **({} if default.sampler is None else {"sampler": default.sampler}),
+        **(default.sampler or {}),
     }
     if default.label is not None:
         config["parametrization"] = relabeled(config["parametrization"], default.label.config())

@@ -15,7 +15,7 @@ from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
 from sde_gen.solver.multistep_weights import TaylorWeights
-from sde_gen.solver.pndm import PLMS
+from sde_gen.solver.pndm import PNDM
 from sde_gen.solver.runge_kutta import Euler, Heun
 
 
@@ -94,7 +94,7 @@ def _pndm(settings: Mapping[str, Any], betas: Any, steps: int) -> SamplerConvers
     if not _boolean(settings, "skip_prk_steps", False):
         raise Unequal("skip_prk_steps=false has other times in its first steps than solver=pndm")
     grid = _chain(settings, steps, clean=_boolean(settings, "set_alpha_to_one", False))
-    return SamplerConversion(_sampler(ObjectSpec(PLMS), *grid))
+    return SamplerConversion(_sampler(ObjectSpec(PNDM, runge_kutta=False), *grid))
 
 
 def _chain(settings: Mapping[str, Any], steps: int, *, clean: bool) -> tuple[ObjectSpec, int, bool]:
@@ -198,13 +198,11 @@ def _flow(solver: type) -> Callable[[Mapping[str, Any], Any, int], SamplerConver
 
 
 def _sampler(solver: ObjectSpec, grid: ObjectSpec, steps: int, final: bool = True) -> dict[str, Any]:
-    """Return the configuration of a sampler, a class that this layer does not import."""
+    """Return the parts of a configuration that are the default of samples."""
     return {
-        "_target_": "sde_gen.sampler.Sampler",
         "solver": solver.config(),
         "grid": grid.config(),
-        "steps": max(1, steps),
-        "denoise_final": final,
+        "sampling": {"steps": max(1, steps), "denoise_final": final},
     }
 
 
