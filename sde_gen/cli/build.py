@@ -16,10 +16,10 @@ from torch import nn
 
 from sde_gen import __version__
 from sde_gen.cli import conditions
+from sde_gen.cli.annotations import ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
-from sde_gen.cli.kinds import ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
 from sde_gen.data import Augmentation, Splits

@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from sde_gen.checkpoint import compatibility
+from sde_gen.checkpoint import shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
@@ -274,7 +274,7 @@ def _compare(
 ) -> None:
     """Compare the stored tensors with those of the network, before it takes memory; others' networks may need some."""
     if str(node._target_).startswith("sde_gen."):
-        compatibility.check(make, found.ema, what=what)
+        shape_check.check(make, found.ema, what=what)
 
 
 def _data_spec(stored: Any, folder: Path) -> DataSpec:

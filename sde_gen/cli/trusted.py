@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from sde_gen.checkpoint.manifest import brief, line
-from sde_gen.cli.kinds import (
+from sde_gen.cli.annotations import (
     NUMBERS,
     ClassifierNetwork,
     Network,

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from sde_gen.data.base import Dataset, DatasetSource, Splits, check_fraction, random_mask
-from sde_gen.data.mapped import MappedRows, mapped
+from sde_gen.data.mapped_rows import MappedRows, mapped
 from sde_gen.data.text import encode_texts
 
 TEST = "test_"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sde_gen.cli.annotations import ClassifierNetwork
 from sde_gen.cli.build import networks
-from sde_gen.cli.kinds import ClassifierNetwork
 from tests.helpers.catalogue import make
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sde_gen.cli.annotations import Network
 from sde_gen.cli.build import networks
-from sde_gen.cli.kinds import Network
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.model import Conditions
 from sde_gen.noise import IID

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build
+from sde_gen.cli.annotations import ClassifierNetwork, Network
 from sde_gen.cli.build import networks
 from sde_gen.cli.config_files import names
 from sde_gen.cli.data_spec import DataSpec
-from sde_gen.cli.kinds import ClassifierNetwork, Network
 from sde_gen.cli.run import Run, load_classifier
 from sde_gen.denoiser import Denoiser
 from sde_gen.grid import Angle

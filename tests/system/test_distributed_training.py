@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.checkpoint import store as checkpoint
+from sde_gen.cli.annotations import Network
 from sde_gen.cli.build import networks
-from sde_gen.cli.kinds import Network
 from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
 from sde_gen.data.image import resized

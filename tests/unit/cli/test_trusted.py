@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 import sde_gen
 from sde_gen.cli import trusted
+from sde_gen.cli.annotations import signature
 from sde_gen.cli.data_spec import DataSpec
-from sde_gen.cli.kinds import signature
 from sde_gen.data import HuggingFace
 from sde_gen.objective import CrossEntropy
 from tests.helpers import stored_run

@@ -1,4 +1,4 @@
-"""Kinds of the places of a configuration: annotations, which classes fit them, and the signatures of classes."""
+"""Annotations of the places of a configuration: which classes fit them, and the signatures of classes."""
 
 import collections.abc
 import functools
