@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import io
-import pickle
 import urllib.request
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.utils import atomic
 
 
@@ -51,8 +51,9 @@ def tensors(content: bytes, *, what: str) -> dict[str, Tensor]:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
             raise TypeError("it holds no tensors by name")
-    except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"the weights of {what} cannot be read ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # of any damaged file
+        reason = line(str(error), 100) or type(error).__name__
+        raise ValueError(f"the weights of {what} cannot be read ({reason})") from error
     return found
 
 

@@ -76,6 +76,18 @@ class Dangerous:
         return Path.touch, (Path("executed"),)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"abc", b"]q", b"\x80\x02.", b"\x80\x02}q\x00h\x05.", b"PK\x03\x04", b"\x80\x02c", CONTENT],
+    ids=lambda content: repr(content[:8]),
+)
+def test_what_is_no_weight_file_is_refused_in_a_line(content: bytes) -> None:
+    """Damaged pickles make PyTorch's reader fail in many ways."""
+    with pytest.raises(ValueError, match="the weights of Inception cannot be read") as caught:
+        weights.tensors(content, what="Inception")
+    assert "\n" not in str(caught.value)
+
+
 def test_weight_files_execute_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights.pth"

@@ -224,6 +224,36 @@ def test_planted_copies_are_found() -> None:
     assert authentic_5.value == pytest.approx(0.95 * authentic.value, abs=0.01)
 
 
+def test_held_out_images_in_the_place_of_samples_are_the_null_of_memorization() -> None:
+    """Then all distances are those of the held-out images: the quantile is met exactly, and all pairs are ties."""
+    generator = torch.Generator().manual_seed(0)
+    train, test = (features(torch.randn(n, 3, generator=generator)) for n in (50, 100))
+    for level, few in ((0.05, False), (0.004, True)):
+        found = Memorization(features=PIXELS, level=level).compare(test, train, test)
+        share, nearer, _ = found.quantities.values()
+        assert share.value == pytest.approx(max(level, 0.01))
+        assert nearer.value == pytest.approx(0.5)
+        assert any("100 held-out images are few" in note for note in found.notes) == few
+
+
+@pytest.mark.parametrize(("n", "singular"), [(4, True), (5, False)])
+def test_a_covariance_of_as_many_samples_as_features_is_singular(n: int, singular: bool) -> None:
+    """Its rank is at most n - 1."""
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    assert bool(torch.linalg.matrix_rank(torch.cov(x.double().mT)) < 4) == singular
+    found = FrechetDistance(features=PIXELS, groups=2).compare(features(x), features(x))
+    assert any("singular" in note for note in found.notes) == singular
+
+
+def test_the_error_of_a_part_of_the_images_is_scaled_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images are four times the same ones, so that a quarter of them is as good as all."""
+    x, y = torch.randn(2, 100, 3, generator=torch.Generator().manual_seed(0)).repeat(1, 4, 1).unbind(0)
+    metric = KernelDistance(features=PIXELS, subset_size=400, subsets=1)
+    whole = metric.compare(features(x), features(y + 1)).se
+    monkeypatch.setattr("sde_gen.evaluation.metric.kid.MOST_FOR_ERROR", 100)
+    assert metric.compare(features(x), features(y + 1)).se == pytest.approx(whole, rel=0.1)
+
+
 def test_few_samples_are_warned_of() -> None:
     x = torch.randn(10, 30, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="singular.*kid, which is unbiased"):
