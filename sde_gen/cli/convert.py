@@ -15,7 +15,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.checkpoint import compatibility
+from sde_gen.checkpoint import shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console, parts
@@ -132,7 +132,7 @@ def _write(
     data_spec = DataSpec(shape=model.shape, levels=model.levels, classes=model.classes)
     check = OmegaConf.create(parts.located(config, made))
     space = replace(data_spec, shape=build.codec(check, data_spec).event(data_spec.shape))
-    compatibility.check(partial(build.network, check, space), model.state, what=str(origin["file"]))
+    shape_check.check(partial(build.network, check, space), model.state, what=str(origin["file"]))
     about = {
         "config": config,
         "facts": vars(data_spec),
