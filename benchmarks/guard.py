@@ -78,7 +78,7 @@ def _place(x: Tensor) -> int:
 
 
 def counted(work: Callable[[], object], share: int = 1) -> Counts:
-    """What one of ``share`` equal parts of some work is."""
+    """Count the operators, bytes and FLOPs of one of ``share`` equal parts of some work."""
     flops = FlopCounterMode(display=False)
     with flops, Work() as found:
         work()
@@ -150,7 +150,7 @@ def ratio(ours: Callable[[], object], frozen: Callable[[], object], rounds: int)
 
 
 def excess(found: Mapping[str, Counts], budget: Mapping[str, Counts]) -> list[str]:
-    """What has become more work than the budget allows, or has no budget, in words."""
+    """Describe the counts that exceed the budget or have none."""
     words = [f"{what}: not in the budget" for what in found if what not in budget]
     return words + [
         f"{what}: {now[unit]:.4g} {unit}, {_more(now[unit], before)} (budget {before:.4g})"

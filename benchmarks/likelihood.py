@@ -1,4 +1,4 @@
-"""What the likelihood of a trained network costs: the error of integrators, and the noise of probes.
+"""Measure the likelihood of a trained network: the error of integrators, and the noise of probes.
 
     python benchmarks/likelihood.py --run runs/digits-vp-ncsnpp [--images 16] [--draws 8] [--out FOLDER]
 

@@ -1,4 +1,4 @@
-"""What every figure of these scripts needs beside it, and how it is timed."""
+"""Machine, versions and timing of the benchmarks."""
 
 import argparse
 import platform
@@ -50,7 +50,7 @@ def about(device: torch.device) -> dict[str, Any]:
 
 
 def name(facts: dict[str, Any]) -> str:
-    """Who was at work, in a word."""
+    """Return the name of the processor or of the accelerator."""
     return str(facts["processor"] if facts["device"] == "cpu" else facts["device"])
 
 

@@ -221,7 +221,7 @@ PEERS = {"k-diffusion": k_diffusion, "azula": azula, "diffusers": diffusers}
 
 
 def methods() -> tuple[list[Method], dict[str, str]]:
-    """Our solvers and those of the peers that are installed, with the peers' versions."""
+    """Solvers of sde_gen and of the peers that are installed, with the peers' versions."""
     found = [own(StraightAdams())]
     found += [own(s) for s in (DPMSolverPP(), DPMSolverPP3M(), DPMSolver3M(), UniPCBH2(), DEISTAB(), Heun())]
     versions = {}

@@ -31,7 +31,7 @@ TOLERANCE = 0.05
 
 
 class Training(NamedTuple):
-    """What a training has cost.
+    """Cost of a training.
 
     Attributes:
         images: training images seen.

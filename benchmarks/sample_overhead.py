@@ -232,8 +232,8 @@ def main() -> None:
 
 
 def _compiler(row: dict[str, Any]) -> str:
-    """What was at work: where a compiler failed, the network as it is written."""
-    return f"{row['compiler']} (failed: eager)" if row["notes"] else str(row["compile"])
+    """Describe the execution of the network, which is eager where the compiler failed."""
+    return f"{row['compile']} (failed: eager)" if row["notes"] else str(row["compile"])
 
 
 def _percent(parts: tuple[float, float, float] | None) -> str:

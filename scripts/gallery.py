@@ -47,7 +47,7 @@ class Card:
 
     @property
     def origin(self) -> str:
-        """Where the picture comes from, as Markdown."""
+        """Origin of the picture, as Markdown."""
         raise NotImplementedError
 
     def markdown(self, picture: str) -> str:

@@ -35,7 +35,7 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def same(stored: str, found: str) -> bool:
-    """Whether two texts agree, up to small differences of their numbers and the width of columns."""
+    """Return whether two texts agree, up to small differences of their numbers and the width of columns."""
     if [part.split() for part in NUMBER.split(stored)] != [part.split() for part in NUMBER.split(found)]:
         return False
     pairs = zip(NUMBER.findall(stored), NUMBER.findall(found), strict=True)

@@ -22,7 +22,7 @@ SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")
 
 
 def config_of(*words: str) -> dict[str, Any]:
-    """What a training with these words stores."""
+    """Return the configuration that a training with these words stores."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         stored = OmegaConf.to_container(compose("train", [*words, "run=somewhere"]), resolve=True)
@@ -68,7 +68,7 @@ def opened(folder: Path, *trust: str) -> Run:
 
 
 def read_back(config: dict[str, Any]) -> DictConfig:
-    """What a converter says, as it is when the run is opened again; fails where that is refused, or is less."""
+    """Return the configuration of a converter as the reopened run has it; fail where it is refused or incomplete."""
     plain = json.loads(json.dumps(config))
     assert trusted.check(plain) == plain
     return OmegaConf.create(plain)

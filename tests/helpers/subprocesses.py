@@ -23,11 +23,11 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = ["tests.helpers.commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
-"""What the server imports: the commands, and modules imported late by the first strategy and optimizer."""
+"""Modules that the server imports: the commands, and those imported late by the first strategy and optimizer."""
 
 
 class FinishedProcess(NamedTuple):
-    """What a process left: its exit status and all that it printed, errors too."""
+    """Exit status and output of a finished process, errors included."""
 
     code: int
     text: str

@@ -151,5 +151,5 @@ def read(part: Mapping[str, TensorSource]) -> dict[str, torch.Tensor]:
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Whether all tensors are the same to the bit."""
+    """Return whether all tensors are bit-identical."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

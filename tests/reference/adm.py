@@ -16,7 +16,7 @@ from tests.reference.score_sde import Weights
 
 
 class Reader:
-    """Their layers by name, and the way down that the networks of images and of classes share.
+    """Layers by their original names, and the encoder path that the networks of images and of classes share.
 
     EDM's rewriting has an embedding of any width (``channel_mult_emb``) and augmentation labels, whose linear image
     is added to the features of t.

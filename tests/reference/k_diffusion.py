@@ -51,7 +51,7 @@ def image_v1(
     *,
     augment: Tensor | None = None,
 ) -> Tensor:
-    """Their U-Net: the output before preconditioning."""
+    """Return the output of the U-Net before preconditioning."""
     model, batch = config["model"], len(x)
     features, patch, skipped = model["mapping_out"], model.get("patch_size", 1), model.get("skip_stages", 0)
     numbers = 9 * model.get("augment_wrapper", True) + model.get("mapping_cond_dim", 0)
@@ -178,7 +178,7 @@ def seen_by(kind: Mapping[str, Any], index: int, rows: int, columns: int) -> Ten
 
 
 class Transformer:
-    """What both of their transformers do, on tokens (B, rows, columns, width)."""
+    """Layers that both transformers have, on tokens (B, rows, columns, width)."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
@@ -247,7 +247,7 @@ def image_transformer_v2(
     augment: Tensor | None = None,
     condition: Tensor | None = None,
 ) -> Tensor:
-    """Their hourglass: the output before preconditioning."""
+    """Return the output of the hourglass transformer before preconditioning."""
     model, reader = config["model"], Transformer(weights)
     widths, depths, (ph, pw) = model["widths"], model["depths"], model["patch_size"]
     near, far = {"type": "neighborhood", "kernel_size": 7}, {"type": "global"}
@@ -322,7 +322,7 @@ def image_transformer_v1(
     label: Tensor | None = None,
     augment: Tensor | None = None,
 ) -> Tensor:
-    """Their first transformer: the output before preconditioning."""
+    """Return the output of image_transformer_v1 before preconditioning."""
     model, reader = config["model"], Transformer(weights)
     width, units, (ph, pw), batch = model["width"], model["d_ff"], model["patch_size"], len(x)
     count, heads = config.get("dataset", {}).get("num_classes", 0), model["width"] // 64

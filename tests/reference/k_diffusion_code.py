@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def available() -> bool:
-    """Whether the sources and what the models need are there."""
+    """Return whether the sources and the dependencies of the models are installed."""
     return all(importlib.util.find_spec(name) for name in ("k_diffusion", "einops", "dctorch"))
 
 
@@ -56,7 +56,7 @@ class Augmented(nn.Module):
 
 
 def image_v1(model: dict[str, Any]) -> nn.Module:
-    """Their make_model of a section ``model`` with all settings that have a default there left out."""
+    """Call make_model of k-diffusion with a section ``model`` without the settings that have a default there."""
     wrapped = model.get("augment_wrapper", True)
     net: nn.Module = module("image_v1").ImageDenoiserModelV1(
         model["input_channels"],
@@ -73,7 +73,7 @@ def image_v1(model: dict[str, Any]) -> nn.Module:
 
 
 def image_transformer_v1(model: dict[str, Any], classes: int) -> nn.Module:
-    """Their make_model of a section ``model`` and a number of classes."""
+    """Call make_model of k-diffusion with a section ``model`` and a number of classes."""
     net: nn.Module = module("image_transformer_v1").ImageTransformerDenoiserModelV1(
         n_layers=model["depth"],
         d_model=model["width"],
@@ -96,5 +96,5 @@ def randomize(net: nn.Module) -> nn.Module:
 
 
 def denoiser(net: nn.Module, sigma_data: float) -> Any:
-    """Their preconditioned denoiser around a network."""
+    """Return the preconditioned denoiser of k-diffusion around a network."""
     return importlib.import_module("k_diffusion.layers").Denoiser(net, sigma_data=sigma_data)

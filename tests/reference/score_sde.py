@@ -40,7 +40,7 @@ def given(state: Mapping[str, Tensor]) -> Weights:
 
 
 def forward(config: Mapping[str, Any], weights: Weights, x: Tensor, labels: Tensor) -> Tensor:
-    """Their output at x and their labels (the noise level with Fourier features), before ``scale_by_sigma``."""
+    """Return the output at x and the original labels (with Fourier features the noise level), before the scaling."""
     model, data = config["model"], config["data"]
     ddpm = model.get("name") == "ddpm"  # their first network: the plainest, and with other normalizations
     if ddpm:

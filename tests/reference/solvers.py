@@ -29,7 +29,7 @@ def clean_of(model: Denoiser) -> Clean:
 
 
 def down_up(rho: float, to: float, eta: float) -> tuple[float, float]:
-    """Where the flow of an ancestral step goes, and the noise that leads back up."""
+    """Return the noise level down to which an ancestral step goes, and the noise that leads back up."""
     up = min(to, eta * math.sqrt(to**2 * (rho**2 - to**2) / rho**2))
     return math.sqrt(to**2 - up**2), up
 

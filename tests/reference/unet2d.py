@@ -42,14 +42,14 @@ def evaluate(
     t: Tensor,
     label: Tensor | None = None,
 ) -> Tensor:
-    """Their output at x and t, in float64."""
+    """Return the output at x and t, in float64."""
     return forward(config, given(tensors), x, t, label)
 
 
 def forward(
     config: Mapping[str, Any], weights: Weights, x: Tensor, t: Tensor, label: Tensor | None
 ) -> Tensor:
-    """Their output at x and t."""
+    """Return the output at x and t."""
     channels, blocks = config["block_out_channels"], config["layers_per_block"]
     levels, seen = len(channels), 4 * channels[0]
     skip = "Skip" in config["down_block_types"][0]
@@ -106,7 +106,7 @@ def forward(
         return (x + h) * rescale
 
     def inside(kind: str, key: str) -> bool:
-        """Whether the resolution changes inside a residual block."""
+        """Return whether the resolution changes inside a residual block."""
         return "Resnet" in kind or ("Attn" in kind and config.get(key) == "resnet")
 
     def attention(name: str, x: Tensor, groups: int | None) -> Tensor:

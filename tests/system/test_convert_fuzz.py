@@ -117,7 +117,7 @@ def example_of_edm(*, pickled: bool) -> Files:
 
 @pytest.fixture
 def examples(_their_modules: None, tmp_path: Path) -> dict[str, Files]:  # noqa: F811
-    """What is whole, by a name that begins with the format's."""
+    """Valid files, by names that begin with the format."""
     scratch = tmp_path / "scratch"
     found = {
         "diffusers": folder_of_diffusers(of_diffusers.PLAIN),
@@ -195,7 +195,7 @@ def damaged(files: Files, draw: random.Random) -> Files:
 
 
 def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
-    """What is said of a folder; nothing if it became a run. No exception passes but those that the command explains."""
+    """Return the error message of a folder, empty if it became a run; other exceptions are raised."""
     for file, content in files.items():
         (folder / file).write_bytes(content)
     settings = next((file for file in files if file.startswith("settings")), None)

@@ -121,7 +121,7 @@ SHARED = [
     for row, index in enumerate(part.tolist())
     if index == 7
 ]
-"""Where sample 7 goes: step; micro-batch and process, four shares in all; place among them."""
+"""Position of sample 7: step; micro-batch and process, four shares in all; index within the share."""
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +446,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
 
 @contextmanager
 def torchrun(folder: Path, *more: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """What torchrun starts; so that it can start again, the processes have a store of their own every time."""
+    """Start a training by torchrun; every restart has its own store, so that processes can start again."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={restarts}", "-m", "sde_gen.train", *TINY, f"run={folder}", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -40,7 +40,7 @@ def run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def whole(run: Path) -> Report:
-    """What an evaluation in one go finds."""
+    """Return the results of an evaluation without interruption."""
     out = run / "whole"
     enter("evaluate", f"run={run}", f"out={out}", *FEW)
     return report(out)

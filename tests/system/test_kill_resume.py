@@ -24,7 +24,7 @@ FILES = ("net.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 def command(run: Path, *words: str) -> None:
-    """What the command does, in a process of its own."""
+    """Run the command in a separate process."""
     os.chdir(run.parent)
     sys.argv = [*COMMAND, *words, f"run={run}"]
     train.main()

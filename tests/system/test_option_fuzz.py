@@ -180,7 +180,7 @@ def test_every_wrong_setting_gives_a_one_line_error(command, words, run):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_wrong_argument_of_every_file_gives_a_one_line_error(kind):
-    """Whether a constructor refuses or takes it; what it takes is its own affair."""
+    """Every constructor accepts the value or explains its error in a line."""
     whole = OmegaConf.create({})
     for command in ("evaluate", "sample"):
         whole.merge_with(OmegaConf.to_container(composed(command, ["run=x"])))

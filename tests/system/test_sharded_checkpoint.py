@@ -268,7 +268,7 @@ def save_and_die(folder: Path, where: int, count: int) -> None:
 
 
 def killed(folder: Path, where: int, count: int) -> bool:
-    """Whether the saving came so far; what it left is whole."""
+    """Return whether the saving got as far; the checkpoint that it left is complete."""
     ended: list[FinishedProcess] = run_processes([(save_and_die, folder, where, count)] * 2)
     found = checkpoint.latest(folder)
     assert found is not None

@@ -57,7 +57,7 @@ def runs(tmp_path_factory):
 
 
 def drawn(runs, run, out, *arguments, steps=3, n=3):
-    """What a command leaves as numbers."""
+    """Return the arrays that a command saves."""
     enter("sample", f"run={runs / run}", f"out={out}", f"steps={steps}", f"n={n}", *arguments)
     return np.load(out / "samples.npz")["model_space"]
 
@@ -336,7 +336,7 @@ def test_guidance_without_label_dropout_is_refused(runs):
 
 
 def error_of(capfd, *arguments):
-    """What the command says, line breaks and borders of its tables aside."""
+    """Return the output of the command without line breaks and borders of tables."""
     capfd.readouterr()
     enter("sample", *arguments)
     out, _ = capfd.readouterr()

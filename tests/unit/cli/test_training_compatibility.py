@@ -16,7 +16,7 @@ OLD = {
     "codec": {"_target_": "Uniform"},
     "engine": 1,
 }
-"""What a configuration says, as far as it is looked at."""
+"""The part of a configuration that the check reads."""
 
 
 def save(folder, images, config):

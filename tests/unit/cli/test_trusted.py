@@ -1,4 +1,4 @@
-"""What a stored configuration may build: every class and function of the package is tried in every place."""
+"""Objects that a stored configuration may build: every class and function of the package is tried in every place."""
 
 import collections.abc
 import importlib
@@ -45,7 +45,7 @@ HOMES = {
     "time_sampler": ("objective.time_sampler",),
     "weighting": ("objective.weighting",),
 }
-"""Where the classes of a place lie."""
+"""Packages of the classes of every place."""
 
 TABLES = {
     f"sde_gen.sde.ddpm.{name}_betas" for name in ("linear", "scaled_linear", "cosine", "sigmoid", "zero_snr")
@@ -69,7 +69,7 @@ def everything() -> dict[str, Any]:
 
 
 def admitted(kind: Any, among: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Those that a place of this kind takes."""
+    """Return the classes that a place of this kind accepts."""
     found = {}
     for name, value in among.items():
         try:

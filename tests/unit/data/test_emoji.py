@@ -24,7 +24,7 @@ TONES = [f"1F3F{digit}" for digit in "BCDEF"]
 
 
 def entry(unified: str, category: str, tones: tuple[str, ...] = ()) -> dict:
-    """What emoji.json says of one emoji, as far as it is read."""
+    """Return the entry of an emoji in emoji.json, with the fields that are read."""
     made = {"unified": unified, "image": f"{unified.lower()}.png", "category": category}
     made["name"] = f"THING {unified}"
     if tones:

@@ -12,7 +12,7 @@ from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 
 
 def together(work: Callable[[WorkQueue], object], size: int = 3) -> list[object]:
-    """What every process returned, or the exception it raised; threads stand for processes."""
+    """Return the result or the exception of every process; threads stand for processes."""
     store = HashStore()
 
     def member(rank: int) -> object:

@@ -80,7 +80,7 @@ def test_clipping_moves_what_lies_outside_and_nothing_else() -> None:
 
 
 def test_continuous_data_have_no_range_to_clip_to() -> None:
-    """They say so, unless both ends are given; data of levels have the middles of their outer bins."""
+    """Clipping needs both bounds for continuous data; those of data with levels are the centers of the outer bins."""
     node = OmegaConf.create({"_target_": "sde_gen.guidance.Clip", "low": None, "high": 2.0})
     vectors = SimpleNamespace(folder="runs/moons", data_spec=DataSpec(shape=(2,), levels=None, classes=0))
     with pytest.raises(ValueError, match=r"runs/moons are continuous .* guidance.low=-1"):

@@ -21,7 +21,7 @@ WHOLE = torch.arange(24.0)
 
 
 def contents() -> dict[str, Any]:
-    """What a training may store: views, types, second names, containers."""
+    """Return contents that a training may store: views, types, aliases, containers."""
     shared = torch.randn(6, generator=torch.Generator().manual_seed(0))
     kinds = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8)
     return {

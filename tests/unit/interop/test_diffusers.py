@@ -204,7 +204,7 @@ def sde_of(found: ConvertedModel) -> SDE:
 def as_theirs(
     ours: NetworkDenoiser, config: dict[str, Any], x: torch.Tensor, t: torch.Tensor, **label: Any
 ) -> Any:
-    """Our denoiser's answer in their terms: what their network gives for their x and their t."""
+    """Return the output of the diffusers network at its x and t, computed by the denoiser of sde_gen."""
     if not fourier(config):
         found = ours(x, (t + 1) / 1000, **label)
         return found.eps if found.aux is None else torch.cat([found.eps, 2 * found.nu - 1], dim=1)
@@ -358,7 +358,7 @@ def test_levels_of_edm() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_levels_of_edm_equal_the_original(kind: str) -> None:
-    """What their scheduler makes of their network's output is our denoised image."""
+    """The denoised image of the diffusers scheduler equals that of sde_gen."""
     original = pytest.importorskip("diffusers")
     said = {**LEVELS_OF_EDM, "prediction_type": kind}
     scheduler = original.EDMEulerScheduler(**{key: said[key] for key in said if key != "_class_name"})
@@ -407,7 +407,7 @@ def test_rectified_flow_equals_the_original() -> None:
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("rescaled", [False, True])
 def test_chains_equal_the_original(schedule: str, rescaled: bool) -> None:
-    """What their scheduler keeps of the data at every step; one that keeps nothing keeps nearly nothing here."""
+    """Signal coefficients of the diffusers scheduler at every step; a zero is nearly zero here."""
     original = pytest.importorskip("diffusers")
     said = {**CHAIN, "beta_schedule": schedule, "rescale_betas_zero_snr": rescaled}
     scheduler = original.DDPMScheduler(**{key: said[key] for key in said if key != "_class_name"})
@@ -642,7 +642,7 @@ def test_what_diffusers_does_not_have_is_not_exported(
 
 
 def test_one_way_at_levels_with_attention_is_all_that_diffusers_has(tmp_path: Path) -> None:
-    """Their setting is one for all such levels: what mixes them is not given out."""
+    """Diffusers has one setting for all such levels, so networks that mix them are not exported."""
     convolution = {"_target_": "sde_gen.model.ConvResample"}
     mixed = {
         "model": {"attention_levels": [0, 1, 2], "down_changes": [convolution, None], "up_changes": None}
@@ -689,7 +689,7 @@ def test_their_pipelines_draw_the_same_images(tmp_path: Path, name: str) -> None
 
 
 def recorded(scheduler: Any, method: str, what: str) -> list[torch.Tensor]:
-    """What a method of their scheduler gives, call by call: their pipelines show the end only, and that cut."""
+    """Record the results of a method of the diffusers scheduler: its pipelines return the end only, clipped."""
     found: list[torch.Tensor] = []
     step = getattr(scheduler, method)
 

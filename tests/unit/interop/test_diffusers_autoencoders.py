@@ -51,7 +51,7 @@ def converted(tensors: dict[str, Tensor], config: dict[str, Any], dtype: torch.d
 
 
 def outputs(net: Autoencoder, config: dict[str, Any], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their outputs by the names of the stored ones."""
+    """Return the outputs of diffusers by the names of the stored ones."""
     if config["_class_name"] == "VQModel":
         z = net.encode(given["image"]).mean
         return {

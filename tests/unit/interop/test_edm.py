@@ -94,7 +94,7 @@ def as_score_sde(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def their_names(config: dict[str, Any]) -> Iterator[str]:
-    """Their names of score_sde_pytorch's modules in the order of those; attention is a part of the block before it."""
+    """Return EDM's names of the modules of score_sde_pytorch in order; attention belongs to the block before it."""
     sizes = [config["img_resolution"] >> n for n in range(len(config["channel_mult"]))]
     if config["embedding_type"] == "fourier":
         yield "map_noise"
@@ -526,7 +526,7 @@ def test_a_dhariwal_network_of_any_width_has_their_heads(
     ],
 )
 def test_settings_become_ours(settings: dict[str, Any], part: str, expected: dict[str, float]) -> None:
-    """Those of their constructors, and what these assume."""
+    """Settings are those of the constructors, with their defaults."""
     tensors, config, _ = network()
     state = renamed(tensors, config)
     state |= {"model.map_label.weight": torch.zeros(8, 3), "model.map_label.bias": torch.zeros(8)}

@@ -35,7 +35,7 @@ def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """What runs when it is unpickled by somebody careless."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -201,7 +201,7 @@ def test_json_that_is_no_settings_is_refused(tmp_path: Path, content: bytes, wor
 
 
 def refusal_of(path: Path) -> str:
-    """What is said of a file; nothing if it was read. No other exception passes."""
+    """Return the error message of a file, empty if it was read; other exceptions are raised."""
     try:
         files.read(path)
     except ValueError as refusal:

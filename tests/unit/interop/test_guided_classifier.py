@@ -97,7 +97,7 @@ def test_logits_and_gradients_are_those_of_the_reference_network(name: str) -> N
 
 
 def test_flags_of_the_scripts_are_the_arguments_of_the_class() -> None:
-    """Those of classifier_sample.py, with the other network's; and the network is the one of the arguments."""
+    """The flags of classifier_sample.py, with those of the other network, give the network of the arguments."""
     flags = {
         "image_size": 32,
         "classifier_width": 64,

@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 def golden() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
-    """Their tensors; inputs and outputs; and their configuration."""
+    """Return the original tensors, inputs and outputs, and configuration."""
     with np.load(DATA / "guided_unet_adm.npz") as file:
         given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
         config = json.loads(str(file["config_json"]))
@@ -173,7 +173,7 @@ def test_other_settings_are_refused_by_name(key: str, value: object) -> None:
 
 
 def test_heads_of_so_many_channels_are_the_same_on_the_way_up() -> None:
-    """Where a head has a number of channels, the original ignores the other number, too."""
+    """With a number of channels of a head, the original ignores the number of heads, too."""
     tensors, _, config = golden()
     read = guided_diffusion.read(tensors, {**config, "num_heads_upsample": 2})
     assert "up_heads" not in read.config["model"]

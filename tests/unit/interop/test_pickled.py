@@ -168,7 +168,7 @@ def test_two_names_of_a_tensor_are_the_same_numbers() -> None:
 
 
 class Bomb:
-    """What runs a command when it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -27,7 +27,7 @@ PROCESSES = {"ncsnpp_ve": "vesde", "ddpmpp_vp": "vpsde"}
 
 
 def golden(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
-    """Their tensors; inputs and outputs; and their configuration."""
+    """Return the original tensors, inputs and outputs, and configuration."""
     with np.load(DATA / f"score_sde_{name}.npz") as file:
         given = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
         config = json.loads(str(file["config_json"]))
@@ -44,7 +44,7 @@ def denoiser(found: ConvertedModel) -> NetworkDenoiser:
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_noise_equals_the_original(name: str) -> None:
-    """Their output at a time, and the gradient by the sample, in float64 to rounding."""
+    """Output at a time, and gradient with respect to the sample, equal the original's in float64 to rounding."""
     tensors, given, config = golden(name)
     ours, labels = denoiser(score_sde.read(tensors, config)), given["in/labels"].double()
     x = given["in/x"].double().requires_grad_()
@@ -134,7 +134,7 @@ def small(**settings: Any) -> dict[str, dict[str, Any]]:
 
 
 def sensible(settings: dict[str, Any]) -> bool:
-    """Whether their code can make something of it."""
+    """Return whether the original code accepts the configuration."""
     ve, discrete = settings["sde"] == "vesde", not settings["continuous"]
     fourier, divided = settings["embedding_type"] == "fourier", settings["scale_by_sigma"]
     indexed = ve and divided and not fourier and not discrete

@@ -89,7 +89,7 @@ def test_varied_samples_end_as_the_sampler_says() -> None:
 
 
 def test_analogies() -> None:
-    """What leads from a to b is added to c, and the length is that of codes; of equal codes it is the code itself."""
+    """An analogy adds b - a to c and keeps the norm of a code; with equal codes it is the code itself."""
     a, b, c = torch.randn(3, 5, 3, 4, generator=torch.Generator().manual_seed(0)).double()
     found = analogy(a, b, c)
     lengths = torch.stack([z.flatten(1).norm(dim=1) for z in (a, b, c)]).mean(0)

@@ -97,7 +97,7 @@ def test_box_convolution_starts_at_the_first_pixel():
 
 @pytest.mark.parametrize("taps", [[1, 3], [1, 3, 3, 1], [-1, 2, 5, 5, 1, -1]], ids=str)
 def test_a_mirrored_filter_sees_the_image_in_a_mirror(taps):
-    """It is the filter of the mirrored image, whose border is cut off again."""
+    """The filter equals that of an image padded by reflection, with its border cropped."""
     x, plain, mirrored = draw(2, 3, 8, 8), FIR(taps), MirroredFIR(taps)
     order = [4, 3, 2, 1, *range(8), 6, 5, 4, 3]
     large = x[:, :, order][:, :, :, order]

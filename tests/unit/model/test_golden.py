@@ -1,4 +1,4 @@
-"""Our networks are the same functions as those of score_sde_pytorch: outputs and input gradients, to rounding."""
+"""Networks of sde_gen equal those of score_sde_pytorch: outputs and input gradients, to rounding."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ SMALL = {"shape": (3, 16, 16), "width": 32, "multipliers": (1, 2), "blocks": 1, 
 
 
 def ncsnpp_ve(net, x, sigma):
-    """Their network takes data in [0, 1], the logarithm of sigma, and gives the score; the import turns the sign."""
+    """The original takes data in [0, 1] and log sigma, and returns the score; the import changes the sign."""
     return -net(2 * x - 1, torch.log(sigma)) / sigma.view(-1, 1, 1, 1)
 
 
 def ddpmpp_vp(net, x, label):
-    """Their network takes data in [-1, 1] and 999 t."""
+    """The original takes data in [-1, 1] and 999 t."""
     return net(x, label)
 
 

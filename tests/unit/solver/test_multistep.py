@@ -403,7 +403,7 @@ def test_a_prediction_without_signal_is_left_out_where_there_is_more_signal_than
 
 @cache
 def exact_end(sde: str, start: float, end: float) -> Tensor:
-    """Where the flow of the mixture takes the starts between two times."""
+    """Return the end points of the flow of the mixture from the starts between two times."""
     process, times = make("sde", sde), torch.tensor([start, end], dtype=torch.float64)
     x = oracles.to_x(process, oracles.starts(), times[0])
     return make("solver", "dormand_prince").solve(oracles.denoiser(process), x, times, noise=IID.seeded(0))

@@ -173,7 +173,7 @@ def test_restarts_the_given_number_of_times(inner: StepSolver, steps: int, repea
 
 
 def test_restarts_correct_a_wrong_distribution() -> None:
-    """What the flow would carry to the end is forgotten in the noise: the paper's reason for them."""
+    """Restarts contract errors that the flow would keep to the end: the paper's reason for them."""
     sde = make("sde", "vp")
     times = sde.t_from_log_snr(torch.linspace(-3, 4, 129, dtype=torch.float64))
     exact = gaussian.marginal(sde, times[0])
@@ -348,7 +348,7 @@ def test_adaptive_steps_keep_the_distribution(sde: str) -> None:
 
 
 def test_errors_are_relative_to_the_larger_of_two_samples() -> None:
-    """That after the step and that before, both by Euler-Maruyama, as in the paper's algorithm."""
+    """The larger of the samples before and after the step, both by Euler-Maruyama, as in the paper's algorithm."""
     sde = make("sde", "vp")
     times, model = oracles.ratio_times(sde, 1), oracles.denoiser(sde)
     x = oracles.to_x(sde, oracles.starts(), times[0])[:1]

@@ -185,7 +185,7 @@ def test_an_explosion_between_two_checkpoints_is_measured_by_the_first_loss(tmp_
 
 
 def test_the_last_checkpoint_that_a_step_has_confirmed_is_kept(tmp_path):
-    """That of the failing step may be at fault; keep=1 alone would leave nothing but it."""
+    """The checkpoint of the failing step may be at fault; keep=1 would leave it alone."""
     training = trainer(tmp_path, settings={**SETTINGS, "keep": 1}, codec=Poisoned())
     words = "goes on from .*000000000020, which holds these weights: to go on from .*000000000016, delete it"
     for _ in range(2):  # resumed, it fails at once, and nothing is lost
