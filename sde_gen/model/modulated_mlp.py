@@ -2,39 +2,41 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.conditional import NO_CONDITIONS, Conditions, EmbeddedNetwork, check_vector_shape
 from sde_gen.model.embedding import Fourier
 from sde_gen.model.text.encoder import TextFeatures
+from sde_gen.model.transformer.layers import dense
 from sde_gen.model.unet.blocks import linear
 
 
 class ModulatedBlock(nn.Module):
-    """Two dense layers, whose input is scaled and shifted and whose output is gated by an embedding.
+    """A residual block of two dense layers, between which an embedding scales and shifts.
 
-    Source: Peebles and Xie, 2022, arXiv:2212.09748, section 3.2 (adaLN-zero), without attention.
+    No layer is normalized: that would hide how far the sample is from what the observation lets expect.
+
+    Source: Perez et al., 2018, arXiv:1709.07871, section 2.1, for scale and shift.
 
     Arguments:
         width: features of the vector, and of the embedding.
-        hidden: units between the layers.
         dropout: probability that a unit between the layers is dropped in training.
     """
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.modulation = linear(width, 3 * width, zero=True)
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = linear(width, hidden)
+        self.modulation = linear(width, 2 * width, zero=True)
+        self.inner = linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        self.outer = linear(hidden, width)
+        self.outer = linear(width, width)
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block to (B, width), given an embedding (B, width) after SiLU."""
-        shift, scale, gate = self.modulation(embedding).chunk(3, dim=1)
-        inner = self.inner(self.norm(h) * (1 + scale) + shift)
-        out: Tensor = h + (1 + gate) * self.outer(self.dropout(F.silu(inner)))
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        inner = self.inner(F.silu(h)) * (1 + scale) + shift
+        out: Tensor = h + self.outer(self.dropout(F.silu(inner)))
         return out
 
 
@@ -42,7 +44,8 @@ class ModulatedMLP(EmbeddedNetwork):
     """A residual multi-layer perceptron, every block modulated by noise label and conditions.
 
     Noise label and conditions are mixed by a small network first, so the modulation is no sum of functions of each:
-    what a posterior needs, whose shape depends on the observation.
+    what a posterior needs, whose shape depends on the observation. A vector is an input beside the sample, too, so that
+    the first layer sees the difference of parameters and observation, however small it is.
 
     Arguments:
         shape: event shape (d,).
@@ -76,28 +79,41 @@ class ModulatedMLP(EmbeddedNetwork):
                 "positive, not negative, in [0, 1)"
             )
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
-        self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
+        self.embed = linear(self.embedding.features, width)
         self.add_conditions(width, num_classes, inputs)
-        self.mix = nn.Sequential(nn.SiLU(), linear(width, width), nn.SiLU(), linear(width, width), nn.SiLU())
+        self.mix = nn.Sequential(nn.SiLU(), linear(width, width), nn.SiLU())
         self.stem = linear(shape[0], width)
-        self.blocks = nn.ModuleList(ModulatedBlock(width, 2 * width, dropout) for _ in range(depth))
-        self.head_modulation = linear(width, 2 * width, zero=True)
-        self.head_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.beside = dense(inputs.vector, width) if inputs.vector else None
+        self.blocks = nn.ModuleList(ModulatedBlock(width, dropout) for _ in range(depth))
         self.head = linear(width, shape[0], zero=True)
 
+    def embed_conditions(
+        self,
+        embedding: Tensor,
+        *,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        text: TextFeatures | None = None,
+    ) -> Tensor:
+        """Append the features of the vector beside the sample to the embedding: (B, 2 width)."""
+        embedding = super().embed_conditions(embedding, label=label, vector=vector, text=text)
+        if self.beside is None or vector is None:
+            return torch.cat([embedding, torch.zeros_like(embedding)], dim=1)
+        return torch.cat([embedding, self.beside(vector.to(embedding.dtype))], dim=1)
+
     def activate(self, embedding: Tensor) -> Tensor:
-        """Mix noise label and conditions by dense layers."""
-        out: Tensor = self.mix(embedding)
-        return out
+        """Mix noise label and conditions by dense layers: (B, 2 width)."""
+        embedding, beside = embedding.chunk(2, dim=1)
+        return torch.cat([self.mix(embedding), beside], dim=1)
 
     def apply_blocks(
         self, x: Tensor, image: Tensor | None, embedding: Tensor, text: TextFeatures | None
     ) -> Tensor:
         """Apply stem, modulated blocks and head."""
         del text
-        h = self.stem(self.with_image(x, image))
+        embedding, beside = embedding.chunk(2, dim=1)
+        h = self.stem(self.with_image(x, image)) + beside
         for block in self.blocks:
             h = block(h, embedding)
-        shift, scale = self.head_modulation(embedding).chunk(2, dim=1)
-        out: Tensor = self.head(self.head_norm(h) * (1 + scale) + shift)
+        out: Tensor = self.head(F.silu(h))
         return out
