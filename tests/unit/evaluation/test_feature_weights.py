@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.data import Digits, FashionMNIST
 from sde_gen.evaluation.features import Classifier, DINOv2, EfficientNet, Inception, weights
 from sde_gen.evaluation.features.classifier import SHIPPED
 from sde_gen.evaluation.features.dinov2 import VisionTransformer
+from sde_gen.evaluation.features.efficientnet_lite0 import EfficientNetLite0
 
 CONTENT = bytes(range(256)) * 40
 
@@ -179,6 +181,55 @@ def test_positions_of_dinov2_are_resized() -> None:
     centers = (torch.arange(16) + 0.5) * side / 16.1 - 0.5
     torch.testing.assert_close(resized[3, 2:-2], centers[2:-2], rtol=0, atol=0.06)
     assert (centers * 16.1 / 16 - resized[3])[-3] > 0.15, "cells of 37 / 16 would differ"
+
+
+def test_positions_of_dinov2_are_read_where_the_released_code_reads_them() -> None:
+    """With the scale (h + 0.1) / side, at (i + 1/2) side / (h + 0.1) - 1/2, from positions that grow linearly."""
+    side, h = 37, 16
+    grid = torch.arange(side).double().expand(side, side).reshape(1, -1, 1)
+    state = {"pos_embed": torch.cat([torch.zeros(1, 1, 1).double(), grid], 1), "blocks.0": torch.zeros(1)}
+    found = VisionTransformer(state).positions(h, h)[0, 1:, 0].reshape(h, h)[8]
+    places = (torch.arange(h).double() + 0.5) * side / (h + 0.1) - 0.5
+    assert found[1:-1] == pytest.approx(places[1:-1], abs=0.055), "but for the error of cubic interpolation"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_of_efficientnet_are_padded_and_normalized_as_in_tensorflow(stride: int) -> None:
+    """Padding at the end first; the normalization adds 1e-3 to the variance (Tan and Le's code)."""
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    conv, norm = nn.Conv2d(3, 4, 3, stride, bias=False), nn.BatchNorm2d(4, eps=1e-3).eval()
+    norm.running_var = torch.rand(4) * 1e-3
+    state = {f"a.{name}": value for name, value in conv.state_dict().items()}
+    state |= {f"b.{name}": value for name, value in norm.state_dict().items()}
+    padded = F.pad(x, (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1))
+    torch.testing.assert_close(EfficientNetLite0(state).convolution(x, "a", "b", stride), norm(conv(padded)))
+
+
+def test_efficientnet_lite_is_given_levels_less_127_in_units_of_128() -> None:
+    class Shown(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.mean((2, 3)), x
+
+    features = EfficientNet()
+    vars(features)["net"] = Shown()
+    for level, value in ((127, 0.0), (255, 1.0), (63, -0.5)):
+        images = torch.full((1, 1, 4, 4), level, dtype=torch.uint8)
+        assert features(images).features == pytest.approx(torch.full((1, 3), value), abs=1e-5)
+
+
+def test_every_given_digit_of_a_hash_counts(tmp_path: Path) -> None:
+    (path := tmp_path / "weights.pth").write_bytes(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    other = digest[:7] + f"{(int(digest[7], 16) + 1) % 16:x}"
+    assert weights.read(path, sha256=digest[:8].upper(), what="a", advice="b") == CONTENT
+    with pytest.raises(ValueError, match=f"has SHA-256 {digest}, expected {other}"):
+        weights.read(path, sha256=other, what="a", advice="b")
+
+
+def test_repeated_gray_images_are_noted() -> None:
+    gray, color = (torch.zeros(1, channels, 8, 8, dtype=torch.uint8) for channels in (1, 3))
+    assert Inception().note(gray) == ("gray images are repeated to 3 channels for Inception",)
+    assert Inception().note(color) == Classifier().note(gray) == ()
 
 
 def test_efficientnet_classifies_sweatshirts() -> None:

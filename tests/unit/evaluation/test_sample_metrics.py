@@ -254,6 +254,21 @@ def test_the_error_of_a_part_of_the_images_is_scaled_to_all(monkeypatch: pytest.
     assert metric.compare(features(x), features(y + 1)).se == pytest.approx(whole, rel=0.1)
 
 
+@pytest.mark.parametrize("kind", [PrecisionRecall, EnergyDistance])
+def test_of_many_images_the_first_ones_are_compared(kind: type[PrecisionRecall | EnergyDistance]) -> None:
+    x, y = torch.randn(2, 30, 2, generator=torch.Generator().manual_seed(0)).unbind(0)
+    few = kind(features=PIXELS).compare(features(x[:12]), features(y[:12]))
+    many = kind(features=PIXELS, most=12).compare(features(x), features(y))
+    assert many.quantities == few.quantities
+
+
+def test_standard_error_of_the_inception_score_is_that_of_the_mean_of_its_parts() -> None:
+    logits = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
+    points = features(torch.zeros(90, 2), logits)
+    score, spread = InceptionScore(features=PIXELS, splits=3).compare(points, points).quantities.values()
+    assert score.se == pytest.approx(spread.value / 2**0.5), "s / sqrt(n), s with n - 1"
+
+
 def test_few_samples_are_warned_of() -> None:
     x = torch.randn(10, 30, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="singular.*kid, which is unbiased"):
