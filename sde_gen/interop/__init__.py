@@ -1,8 +1,8 @@
 """Import and export of networks of other projects, without executing anything in a file."""
 
-from sde_gen.interop import diffusers, dit, edm, guided_diffusion, jit, k_diffusion, score_sde
+from sde_gen.interop import diffusers, dit, edm, guided_diffusion, jit, k_diffusion, score_sde, transformers
 
-__all__ = ["diffusers", "dit", "edm", "guided_diffusion", "jit", "k_diffusion", "score_sde"]
+__all__ = ["diffusers", "dit", "edm", "guided_diffusion", "jit", "k_diffusion", "score_sde", "transformers"]
 
 
 def __dir__() -> list[str]:
