@@ -10,7 +10,7 @@ from sde_gen.interop.converted_model import PARTS, ObjectSpec
 from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
 from sde_gen.interop.formats import files
 from sde_gen.interop.settings import LARGEST
-from sde_gen.interop.transformers.embedder import CLIP, T5
+from sde_gen.interop.transformers.encoders import CLIP, T5
 from sde_gen.interop.transformers.folder import digest_of
 
 CLIP_KINDS = ("CLIPTextModel", "CLIPTextModelWithProjection")
