@@ -1,8 +1,28 @@
 """Import and export of networks of other projects, without executing anything in a file."""
 
-from sde_gen.interop import diffusers, dit, edm, guided_diffusion, jit, k_diffusion, score_sde, transformers
+from sde_gen.interop import (
+    compvis,
+    diffusers,
+    dit,
+    edm,
+    guided_diffusion,
+    jit,
+    k_diffusion,
+    score_sde,
+    transformers,
+)
 
-__all__ = ["diffusers", "dit", "edm", "guided_diffusion", "jit", "k_diffusion", "score_sde", "transformers"]
+__all__ = [
+    "compvis",
+    "diffusers",
+    "dit",
+    "edm",
+    "guided_diffusion",
+    "jit",
+    "k_diffusion",
+    "score_sde",
+    "transformers",
+]
 
 
 def __dir__() -> list[str]:

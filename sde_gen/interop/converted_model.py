@@ -85,6 +85,7 @@ class ConvertedModel:
         notes: further differences from the original, a sentence each.
         runs: by name, models that become run folders ``parts/NAME``.
         files: by path in the run folder, files that are copied.
+        scratch: temporary folder of some of these files, which is deleted with this object.
     """
 
     config: dict[str, Any]
@@ -96,6 +97,7 @@ class ConvertedModel:
     notes: tuple[str, ...] = ()
     runs: Mapping[str, "ConvertedModel"] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    scratch: object = None
 
     def noted(self, *notes: str) -> "ConvertedModel":
         """Return the model with further notes."""
