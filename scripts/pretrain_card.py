@@ -87,11 +87,16 @@ def figures(folder: Path, name: str, evaluations: list[list[str]], work: Path) -
             path.unlink()  # of other settings perhaps; what is measured is kept in other files
         places = [f"run={folder}", f"out={out}", f"cache={work / 'reference'}"]
         subprocess.run([sys.executable, "-m", "sde_gen.evaluate", *places, *words], check=True)
-        command = " ".join(["python -m sde_gen.evaluate", f"run={pretrained.PREFIX}{name}", *words])
+        command = " ".join(["python -m sde_gen.evaluate", f"run={pretrained.PREFIX}{name}", *portable(words)])
         found += [
             pretrained.Figure.of(json.loads(path.read_text()), command) for path in sorted(out.glob("*.json"))
         ]
     return found
+
+
+def portable(words: list[str]) -> list[str]:
+    """Return the words of a command without locations of data on this machine."""
+    return [word for word in words if not word.startswith("data.")]
 
 
 def make(chosen: argparse.Namespace) -> None:

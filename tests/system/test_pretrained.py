@@ -121,6 +121,7 @@ def test_a_run_becomes_a_model_whose_figures_are_those_of_the_files(tmp_path, mo
         "card.yaml", "checkpoints"
     ]  # fmt: skip
     assert second.name in capsys.readouterr().out
+    assert pretrain_card.portable(["n=4", "data.root=/a"]) == ["n=4"]
     with pytest.raises(SystemExit, match="exists already"):
         script(monkeypatch, pretrain_card, "make", "run", "mine", *about)
 

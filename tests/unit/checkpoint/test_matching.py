@@ -1,5 +1,7 @@
 """Weights taken over from another network: by name and shape, everything else reported."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -59,3 +61,12 @@ def test_weights_that_hardly_fit_are_warned_of() -> None:
     wide, narrow = (torch.nn.Sequential(torch.nn.Linear(n, n), torch.nn.Linear(n, 1)) for n in (9, 3))
     with pytest.warns(UserWarning, match="1 of 100 numbers .* the rest begin at random"):
         load_matching(wide, narrow.state_dict(), what="narrow")
+
+
+@pytest.mark.parametrize(("count", "warned"), [(49, True), (50, False)])
+def test_less_than_half_of_the_numbers_is_warned_of(count: int, warned: bool) -> None:
+    net = nn.ParameterDict({"there": torch.zeros(count), "new": torch.zeros(100 - count)})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        load_matching(net, {"there": torch.ones(count)}, what="a run")
+    assert [f"only {count} of 100 numbers" in str(one.message) for one in found] == [True] * warned
