@@ -2,11 +2,16 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from sde_gen.cli import benchmark, convert, encode, evaluate, sample, train, verify
+from sde_gen.cli import benchmark, convert, encode, evaluate, sample, threads, train, verify
+from sde_gen.training.autotune import Autotune
+
+threads.Autotune = partial(Autotune, budget=0.0)  # type: ignore[misc, assignment]
+"""Commands of tests try every memory format once, not for a second; for the choice see unit/training/test_autotune."""
 
 COMMANDS: dict[str, Callable[[], None]] = {
     "train": train.main,

@@ -123,6 +123,7 @@ def _child(out: Path, work: Callable[..., object], *arguments: object) -> None:
         os.dup2(file.fileno(), 2)
     faulthandler.register(signal.SIGUSR1)
     torch.set_num_threads(1)
+    os.fsync = os.fstat  # type: ignore[assignment]  # as in the tests' own process, tests/conftest.py
     work(*arguments)
 
 

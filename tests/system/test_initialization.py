@@ -49,12 +49,12 @@ def test_initialization_from_a_run(run, tmp_path, capfd):
     enter("train", f"run={out}", "engine.images=192", *SHORT)
     assert newest(out).about["init"] == ours.about["init"]
     enter("train", f"run={out}", f"init={tmp_path / 'moved'}", "engine.images=256", *SHORT)
-    enter("train", *TINY, f"run={tmp_path / 'other'}", "threads=1", "engine.images=64", "engine.seed=1")
+    shutil.copytree(out, tmp_path / "other")
     for arguments, words in (
         ([f"run={out}", f"init={tmp_path / 'other'}"], "began from other weights"),
         ([f"run={out}", f"init={tmp_path / 'nowhere'}"], "began from other weights"),
         ([f"run={out}", "freeze=[]"], "trains other parameters"),
-        ([f"run={tmp_path / 'other'}", f"init={run}"], "did not begin from other weights"),
+        ([f"run={tmp_path / 'moved'}", f"init={run}"], "did not begin from other weights"),
         ([f"run={run}", f"init={run}"], "the run folder itself"),
     ):
         assert words in mistake(capfd, "train", "engine.images=512", *arguments, *SHORT)

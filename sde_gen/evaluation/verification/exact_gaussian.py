@@ -75,7 +75,7 @@ class Impulses:
         """Return the unit impulses of this draw, random noise in the last row and zeros elsewhere."""
         z, row = torch.zeros_like(x), self.first + self.width * len(self.random)
         self.random.append(self._source.normal(x[:1])[0])
-        if row < len(x) - 1:  # false in the first pass, which only counts draws
+        if row < len(x) - 1:  # else the pass only counts draws
             z[row : row + self.width] = torch.eye(self.width, dtype=x.dtype).reshape(-1, *x.shape[1:])
         z[-1] = self.random[-1]
         return z
@@ -87,21 +87,22 @@ class Impulses:
 
 def propagate(solver: Solver, model: Denoiser, times: Tensor, start: GaussianMoments) -> GaussianMoments:
     """Return the moments of the solver's output for a Gaussian start."""
-    width = len(start.mean)
-    counting = Impulses(1, width)
-    solver.solve(model, start.mean[None], times, noise=counting)
-    draws = len(counting.random)
-
-    noise = Impulses(1 + width, width)
-    x = start.mean.repeat(2 + width + width * draws, 1)
-    x[1 : 1 + width] += torch.eye(width, dtype=x.dtype)
-    x[-1] += torch.tensor([0.3, -0.7], dtype=x.dtype)
-    end = solver.solve(model, x, times, noise=noise)
-    if len(noise.random) != draws:
-        raise NotAffineError("the number of draws depends on the samples")
+    width, usual = len(start.mean), 2 * len(times)
+    draws = usual  # rows for them cost little, a pass that only counts draws as much as one more
+    while True:
+        noise = Impulses(1 + width, width)
+        x = start.mean.repeat(2 + width + width * draws, 1)
+        x[1 : 1 + width] += torch.eye(width, dtype=x.dtype)
+        x[-1] += torch.tensor([0.3, -0.7], dtype=x.dtype)
+        end = solver.solve(model, x, times, noise=noise)
+        if len(noise.random) <= draws:
+            break
+        if draws > usual:
+            raise NotAffineError("the number of draws depends on the samples")
+        draws = len(noise.random)
     check_intervals(noise.intervals, times)
-    columns = end[1:-1] - end[0]
     weights = torch.cat([x[-1] - x[0], *noise.random])
+    columns = end[1 : 1 + len(weights)] - end[0]
     if not torch.allclose(end[-1], end[0] + weights @ columns, rtol=1e-9, atol=1e-9):
         raise NotAffineError("the solver is not affine in its start and its noise, or couples its samples")
     a, b = columns[:width], columns[width:]
