@@ -41,7 +41,9 @@ def read_folder(folder: Path) -> Tensor:
     sizes = {array.shape[:2]: path for array, path in zip(arrays, paths, strict=True)}
     if len(sizes) > 1:
         listing = ", ".join(f"{w}x{h} ({path.name})" for (h, w), path in sorted(sizes.items())[:3])
-        raise ValueError(f"the images of {folder} have several sizes: {listing}; resize them to one")
+        subfolder = folder / "images"  # of the samples of a command
+        advice = f"name the folder {subfolder}" if subfolder.is_dir() else "resize them to one"
+        raise ValueError(f"the images of {folder} have several sizes: {listing}; {advice}")
     if any(array.ndim == 3 for array in arrays):
         arrays = [array if array.ndim == 3 else np.repeat(array[..., None], 3, 2) for array in arrays]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

@@ -340,4 +340,6 @@ def test_a_folder_of_images_for_other_tools(
         levels = torch.from_numpy(arrays["data"])
     expected = torch.round(levels * (255 / 16)).to(torch.uint8)
     assert torch.equal(read_folder(tmp_path / "images"), expected)
+    with pytest.raises(ValueError, match=rf"several sizes: .*name the folder {tmp_path / 'images'}"):
+        read_folder(tmp_path)
     assert "npz or png" in mistake(capfd, "sample", f"run={run}", "format=jpg")
