@@ -101,13 +101,13 @@ def _like(found: type, name: str, method: Any) -> bool:
 
     Networks are called with arguments by name, and plain functions without.
     """
-    (asked, keywords, more), function = _arguments(method), name == "__call__"
+    (required, keywords, more), function = _arguments(method), name == "__call__"
     module = function and issubclass(found, nn.Module)
     mine = getattr(found, "forward" if module else name, None)
     if not inspect.isfunction(mine):
         return False
     given, named, any_more = _arguments(mine)
-    same = asked == given if function else len(asked) == len(given)
+    same = required == given if function else len(required) == len(given)
     return same and (keywords <= named or any_more) and (named <= keywords or more)
 
 

@@ -218,9 +218,9 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
         ValueError: the network has no such condition, or a negative one does not fit.
     """
     known = run.conditioning.keys
-    asked = node.get("drop") if "drop" in node else node.get("scales")
+    chosen = node.get("drop") if "drop" in node else node.get("scales")
     drops = tuple(filter(run.conditioning.drops, known)) or known
-    drop = drops if asked is None else tuple(str(key) for key in asked)
+    drop = drops if chosen is None else tuple(str(key) for key in chosen)
     unknown = [key for key in drop if key not in known]
     if unknown:
         raise ValueError(

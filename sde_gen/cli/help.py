@@ -98,7 +98,8 @@ def print_page(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+        with open(os.devnull, "a") as sink:
+            os.dup2(sink.fileno(), sys.stdout.fileno())  # what is left is flushed at exit
 
 
 def _entry(name: str, description: str) -> list[str]:

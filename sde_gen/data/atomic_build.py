@@ -45,11 +45,11 @@ def build_atomically(
         atomic.check_regular(folder / HEADER)
         header = json.loads((folder / HEADER).read_bytes())
         made, content = dict(header["settings"]), dict(header["content"])
-    asked = json.loads(json.dumps(settings))
+    expected = json.loads(json.dumps(settings))
     changed = [
-        f"{key}: {made.get(key)} there, {asked.get(key)} here"
-        for key in dict.fromkeys([*made, *asked])
-        if made.get(key) != asked.get(key)
+        f"{key}: {made.get(key)} there, {expected.get(key)} here"
+        for key in dict.fromkeys([*made, *expected])
+        if made.get(key) != expected.get(key)
     ]
     if changed:
         listing = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
@@ -80,9 +80,9 @@ def _make(folder: Path, settings: Mapping[str, Any], fill: Callable[[Path], Mapp
         if (folder / HEADER).exists():  # another process has built it in the meantime
             return
         try:
-            with atomic.folder(folder) as aside:
-                header = {"settings": settings, "content": fill(aside)}
-                atomic.put(aside / HEADER, json.dumps(header, indent=1).encode())
+            with atomic.folder(folder) as tmp_path:
+                header = {"settings": settings, "content": fill(tmp_path)}
+                atomic.put(tmp_path / HEADER, json.dumps(header, indent=1).encode())
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / HEADER).exists():
                 return  # without locks: another process was faster

@@ -180,8 +180,8 @@ def refine_grid(sde: SDE, times: Tensor, steps: int) -> Tensor:
     count = len(times) - 1
     parts = max(4, 2 * math.ceil(steps / count / 2))
     place = torch.asinh(torch.exp(0.5 * sde.log_snr(times)))
-    way = torch.arange(parts, dtype=torch.float64) / parts
-    places = torch.cat([(place[:-1, None] + place.diff()[:, None] * way).flatten(), place[-1:]])
+    fraction = torch.arange(parts, dtype=torch.float64) / parts
+    places = torch.cat([(place[:-1, None] + place.diff()[:, None] * fraction).flatten(), place[-1:]])
     fine = sde.t_from_log_snr(2 * torch.log(torch.sinh(places)))
     fine[::parts] = times
     return fine

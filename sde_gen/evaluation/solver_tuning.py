@@ -171,9 +171,9 @@ class Tuner(Checked):
         reach = torch.full_like(times, 0.4)
         for _ in range(rounds):
             for i in range(1, setting.steps):
-                for way in (1, -1):
+                for direction in (1, -1):
                     moved = times.clone()
-                    moved[i] += reach[i] * (times[i + way] - times[i])
+                    moved[i] += reach[i] * (times[i + direction] - times[i])
                     cost = self._cost(setting._replace(times=moved))
                     if cost < least:
                         times, least = moved, cost

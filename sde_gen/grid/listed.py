@@ -43,7 +43,7 @@ class Listed(_List):
 
     Raises:
         ValueError: the list is too short, not finite or does not descend; or later leaves the process' range or is
-            asked for another number of steps.
+            called with another number of steps.
     """
 
     times: tuple[float, ...]
@@ -66,7 +66,7 @@ class ListedRatios(_List):
 
     Raises:
         ValueError: the list is too short, not positive and finite or does not descend; or later leaves the process'
-            range or is asked for another number of steps.
+            range or is called with another number of steps.
     """
 
     ratios: tuple[float, ...]
@@ -93,7 +93,7 @@ class ListedLogSNRs(_List):
 
     Raises:
         ValueError: the list is too short, not finite or does not ascend; or later leaves the process' range or is
-            asked for another number of steps.
+            called with another number of steps.
     """
 
     log_snrs: tuple[float, ...]

@@ -19,7 +19,7 @@ FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class TorchDiffEqMethod:
-    """A method of torchdiffeq with its tolerances; where it steps is said at every call.
+    """A method of torchdiffeq with its tolerances; its steps are given at every call.
 
     Arguments:
         method: name of the method.

@@ -60,12 +60,12 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         OSError: it could not be written; the message names it, and the previous content is untouched.
     """
     try:
-        with _aside(path, _new_file, os.unlink) as (aside, number):
+        with _temporary(path, _new_file, os.unlink) as (tmp_path, number):
             with open(os.dup(number), "w+b") as file:
                 yield file
                 file.flush()
                 os.fsync(number)
-            os.rename(aside, path)
+            os.rename(tmp_path, path)
             flush(path.parent)
     except OSError as error:
         if error.errno is None:  # raised by another library, with a more detailed message
@@ -82,11 +82,11 @@ def folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it could not be written, or there is something at its place.
     """
-    with scratch(path) as aside:
-        yield aside
-        for content in [*aside.rglob("*"), aside]:
+    with scratch(path) as tmp_path:
+        yield tmp_path
+        for content in [*tmp_path.rglob("*"), tmp_path]:
             flush(content)
-        os.rename(aside, path)
+        os.rename(tmp_path, path)
         flush(path.parent)
 
 
@@ -97,17 +97,17 @@ def scratch(path: Path) -> Iterator[Path]:
     Raises:
         OSError: a file in it could not be written; the message names the path instead.
     """
-    with _aside(path, _new_folder, shutil.rmtree) as (aside, _), naming(aside, path):
-        yield aside
+    with _temporary(path, _new_folder, shutil.rmtree) as (tmp_path, _), naming(tmp_path, path):
+        yield tmp_path
 
 
 @contextmanager
-def naming(aside: Path, path: Path) -> Iterator[None]:
+def naming(tmp_path: Path, path: Path) -> Iterator[None]:
     """Raise an error about a file in a temporary folder as one about the path that the folder stands for."""
     try:
         yield
     except OSError as error:
-        inside = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(aside)
+        inside = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(tmp_path)
         if error.errno is None or not inside:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -142,26 +142,26 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _aside(
+def _temporary(
     path: Path, make: Callable[[Path], int], delete: Callable[[Path], object]
 ) -> Iterator[tuple[Path, int]]:
     """Create a temporary file or folder next to a path, locked inside the block; delete it unless it was renamed."""
     sweep(path.parent)
     while True:
         name = os.fsdecode(os.fsencode(path.name)[:LONGEST])
-        aside = path.with_name(f".{name}.{secrets.token_hex(4)}.new")
-        number = make(aside)
+        tmp_path = path.with_name(f".{name}.{secrets.token_hex(4)}.new")
+        number = make(tmp_path)
         with contextlib.suppress(OSError):  # a file system without locks: its age decides
             fcntl.flock(number, fcntl.LOCK_EX)
-        if _is_same(aside, number):  # else another process deleted it as abandoned before it was locked
+        if _is_same(tmp_path, number):  # else another process deleted it as abandoned before it was locked
             break
         os.close(number)
     try:
-        yield aside, number
+        yield tmp_path, number
     finally:
         with contextlib.suppress(OSError):
-            if _is_same(aside, number):
-                delete(aside)
+            if _is_same(tmp_path, number):
+                delete(tmp_path)
         os.close(number)
 
 

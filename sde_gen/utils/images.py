@@ -71,13 +71,13 @@ def save_folder(images: Tensor, folder: Path) -> None:
             f"format=png needs images with 1 or 3 channels of 8 bits, got {images.dtype} {tuple(images.shape)}; "
             "samples.npz holds the numbers"
         )
-    with scratch(folder) as aside:
+    with scratch(folder) as tmp_path:
         for index, image in enumerate(images.cpu().permute(0, 2, 3, 1).numpy()):
-            with create(aside / f"{index:06d}.png") as file:
+            with create(tmp_path / f"{index:06d}.png") as file:
                 Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format="PNG")
         if folder.is_dir():
             shutil.rmtree(folder)
-        os.rename(aside, folder)
+        os.rename(tmp_path, folder)
 
 
 def save_rows(rows: Sequence[Tensor], path: Path) -> None:

@@ -38,7 +38,7 @@ class TransformerLayout(abc.ABC):
     """Base of the mappings of both versions.
 
     Arguments:
-        said: the section ``model`` with the original defaults.
+        settings: the section ``model`` with the original defaults.
         classes: number of classes of the data.
 
     Raises:

@@ -96,10 +96,10 @@ class ADM(ConditionalNetwork):
                     f"{name} has {len(changes)} entries; expected one for each pair of neighboring levels: "
                     f"{len(widths) - 1}"
                 )
-        seen, rank = embedding_multiplier * width, len(shape) - 1
+        hidden, rank = embedding_multiplier * width, len(shape) - 1
         self.resampler = (CenteredBox() if resampler is None else resampler).along(rank)
         builder = ADMBuilder(
-            embedding=seen,
+            embedding=hidden,
             dropout=dropout,
             modulated=modulated,
             change=change,
@@ -114,8 +114,8 @@ class ADM(ConditionalNetwork):
         )
         self.embedding = CosinePositional(width) if embedding is None else embedding
         features = self.embedding.features
-        self.embed = nn.Sequential(linear(features, seen), nn.SiLU(), linear(seen, seen))
-        self.add_conditions(seen, num_classes, inputs)
+        self.embed = nn.Sequential(linear(features, hidden), nn.SiLU(), linear(hidden, hidden))
+        self.add_conditions(hidden, num_classes, inputs)
         self.augmentation = (
             initialize(nn.Linear(augmentations, features, bias=False), zero=True) if augmentations else None
         )

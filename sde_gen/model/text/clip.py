@@ -86,12 +86,12 @@ class CLIPText(nn.Module):
         if tokens.ndim != 2 or tokens.shape[1] > self.length:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected (B, at most {self.length})")
         count = tokens.shape[1]
-        seen = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()[None, None]
+        visible = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()[None, None]
         if mask is not None:
-            seen = seen & mask[:, None, None].bool()
+            visible = visible & mask[:, None, None].bool()
         hidden = [self.table(tokens) + self.positions[:count]]
         for block in self.blocks:
-            hidden.append(block(hidden[-1], seen))
+            hidden.append(block(hidden[-1], visible))
         last = self.norm(hidden[-1])
         place = tokens.argmax(1) if self.end is None else (tokens == self.end).int().argmax(1)
         pooled = last[torch.arange(len(last), device=last.device), place]
@@ -110,15 +110,15 @@ class CLIPBlock(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Apply the block to x (B, L, W); ``seen`` is True where a query may attend to a key, (B or 1, 1, L, L)."""
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Apply the block to x (B, L, W); ``visible`` is True where a query may attend to a key, (B or 1, 1, L, L)."""
         h = self.norm_attention(x)
         query, key, value = (
             layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
         weight = (query * query.shape[-1] ** -0.5) @ key.mT
-        weight = torch.softmax(weight.masked_fill(~seen, torch.finfo(weight.dtype).min), dim=-1)
+        weight = torch.softmax(weight.masked_fill(~visible, torch.finfo(weight.dtype).min), dim=-1)
         x = x + self.out((weight @ value).transpose(1, 2).flatten(2))
         out: Tensor = x + self.down(self.activation(self.up(self.norm_mlp(x))))
         return out

@@ -50,10 +50,10 @@ class EmbeddedTokens(nn.Module):
         if mask is not None and mask.shape != tokens.shape[:2]:
             raise ValueError(f"the mask has shape {tuple(mask.shape)}; expected {tuple(tokens.shape[:2])}")
         some = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-        seen = torch.cat([torch.ones_like(some[:, :1]), some], 1)
+        visible = torch.cat([torch.ones_like(some[:, :1]), some], 1)
         features = torch.cat([self.begin.expand(len(tokens), 1, -1), self.project(tokens)], 1)
-        weight = seen.to(features.dtype).unsqueeze(2)
-        return TextFeatures(features, seen, (features * weight).sum(1) / weight.sum(1))
+        weight = visible.to(features.dtype).unsqueeze(2)
+        return TextFeatures(features, visible, (features * weight).sum(1) / weight.sum(1))
 
     def empty(self, count: int, device: torch.device) -> TextFeatures:
         """Return the features of missing texts, all padding."""

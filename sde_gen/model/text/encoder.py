@@ -64,9 +64,9 @@ class TextEncoder(nn.Module, abc.ABC):
         if tokens.ndim != 2 or tokens.shape[1] > self.length:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected (B, at most {self.length})")
         begin = self.begin.expand(len(tokens), 1, -1)
-        seen = torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1) > 0
+        visible = torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1) > 0
         features = torch.cat([begin, self.table(tokens)], 1)
-        return self.encode(features, seen)
+        return self.encode(features, visible)
 
     def empty(self, count: int, device: torch.device) -> TextFeatures:
         """Return the features of missing texts, all padding."""

@@ -114,13 +114,13 @@ class Tiling(NamedTuple):
     Attributes:
         queries: which tokens attend in which tile, with shape (tiles, m).
         keys: which tokens are attended to there, with shape (tiles, n).
-        seen: by which of them, with shape (tiles, m, n).
+        visible: by which of them, with shape (tiles, m, n).
         back: where every token is among the queries, with shape (side,).
     """
 
     queries: Tensor
     keys: Tensor
-    seen: Tensor
+    visible: Tensor
     back: Tensor
 
 
@@ -132,23 +132,23 @@ def _around(side: int, size: int) -> Tiling:
     queries = (begin[:, None] + torch.arange(tile)).clamp(max=side - 1)  # beyond the end the last one again
     keys = (begin - size // 2).clamp(0, side - reached)[:, None] + torch.arange(reached)
     first = (queries - size // 2).clamp(0, side - size)[:, :, None]
-    seen = (keys[:, None] >= first) & (keys[:, None] < first + size)
-    return Tiling(queries, keys, seen, torch.arange(side))
+    visible = (keys[:, None] >= first) & (keys[:, None] < first + size)
+    return Tiling(queries, keys, visible, torch.arange(side))
 
 
 def _windows(side: int, size: int, shift: int) -> Tiling:
     """Windows of a line rolled by ``shift``; its end and its beginning, which then meet, do not see each other."""
     tokens = torch.arange(side).roll(shift).view(-1, size)
     wrapped = (torch.arange(side) < shift).view(-1, size)
-    seen = wrapped[:, :, None] == wrapped[:, None, :]
-    return Tiling(tokens, tokens, seen, torch.arange(side).roll(-shift))
+    visible = wrapped[:, :, None] == wrapped[:, None, :]
+    return Tiling(tokens, tokens, visible, torch.arange(side).roll(-shift))
 
 
-def mixed(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Attend: softmax(query key^T) value over the last but one axis, without what is not ``seen``."""
+def mixed(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Attend: softmax(query key^T) value over the last but one axis, without what is not ``visible``."""
     weight = query @ key.mT
-    if seen is not None:
-        weight = weight.masked_fill(~seen, -torch.inf)
+    if visible is not None:
+        weight = weight.masked_fill(~visible, -torch.inf)
     return torch.softmax(weight, dim=-1) @ value
 
 
@@ -165,20 +165,20 @@ class _Tiled(nn.Module):
     keys_w: Tensor
     back_h: Tensor
     back_w: Tensor
-    seen: Tensor
+    visible: Tensor
 
     def __init__(self, height: Tiling, width: Tiling) -> None:
         super().__init__()
         for axis, tiling in (("h", height), ("w", width)):
             for name in ("queries", "keys", "back"):
                 self.register_buffer(f"{name}_{axis}", getattr(tiling, name), persistent=False)
-        seen = height.seen[:, None, :, None, :, None] & width.seen[None, :, None, :, None, :]
-        self.register_buffer("seen", seen.flatten(4, 5).flatten(2, 3), persistent=False)
+        visible = height.visible[:, None, :, None, :, None] & width.visible[None, :, None, :, None, :]
+        self.register_buffer("visible", visible.flatten(4, 5).flatten(2, 3), persistent=False)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query = _tiles(query, self.queries_h, self.queries_w)
         key, value = (_tiles(part, self.keys_h, self.keys_w) for part in (key, value))
-        out = mixed(query, key, value, self.seen)
+        out = mixed(query, key, value, self.visible)
         sides = self.queries_h.shape[1], self.queries_w.shape[1]
         out = torch.unflatten(out, 4, sides).transpose(3, 4).flatten(4, 5).flatten(2, 3)
         return out.index_select(2, self.back_h).index_select(3, self.back_w)

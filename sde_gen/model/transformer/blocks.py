@@ -22,8 +22,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
         (B, N, heads * head).
     """
     scaled = query * query.shape[-1] ** -0.5
-    seen = None if mask is None else mask[:, None, None]
-    return mixed(scaled, key, value, seen).transpose(1, 2).flatten(2)
+    visible = None if mask is None else mask[:, None, None]
+    return mixed(scaled, key, value, visible).transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):

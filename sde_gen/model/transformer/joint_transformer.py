@@ -123,8 +123,8 @@ class JointTransformer(PatchTransformer):
             )
         embedding = F.silu(self.embed(self.embedding(c_noise)) + self.vector_in(vector))
         h, words = self.tokens_of(x), self.text_in(tokens)
-        seen = words.new_ones(words.shape[:2], dtype=torch.bool) if mask is None else mask > 0.5
-        seen = torch.cat([seen.new_ones(h.shape[:2]), seen], 1)
+        visible = words.new_ones(words.shape[:2], dtype=torch.bool) if mask is None else mask > 0.5
+        visible = torch.cat([visible.new_ones(h.shape[:2]), visible], 1)
         for block in self.joint:
-            h, words = block(h, words, embedding, seen)
+            h, words = block(h, words, embedding, visible)
         return self.event_of(h, embedding)

@@ -78,15 +78,22 @@ class UNet(EmbeddedNetwork):
                 f"embedding_multiplier={embedding_multiplier}, scale={scale}: "
                 "expected at least 1, and a positive number"
             )
-        image, levels, seen = shape[0], len(multipliers), embedding_multiplier * width
+        image, levels, hidden = shape[0], len(multipliers), embedding_multiplier * width
         rank = len(shape) - 1
         resampler = resampler.along(rank)
         self.embedding = embedding
         self.embed = nn.Sequential(
-            linear(embedding.features, seen), ActivationLayer(activation), linear(seen, seen)
+            linear(embedding.features, hidden),
+            ActivationLayer(activation),
+            linear(hidden, hidden),
         )
-        self.add_conditions(seen, num_classes, inputs)
-        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": scale, "norms": norms}
+        self.add_conditions(hidden, num_classes, inputs)
+        options: dict[str, Any] = {
+            "embedding": hidden,
+            "dropout": dropout,
+            "scale": scale,
+            "norms": norms,
+        }
         options["activation"] = self.activation = activation
 
         def attend(level: int, channels: int) -> nn.Module:

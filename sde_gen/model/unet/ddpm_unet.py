@@ -67,12 +67,21 @@ class DDPMUNet(EmbeddedNetwork):
         widths = check_shape(shape, width, multipliers, blocks, attention_levels, num_classes, RANKS)
         if outputs < 1:
             raise ValueError(f"outputs={outputs} must be at least 1")
-        rank, seen = len(shape) - 1, 4 * width
+        rank, hidden = len(shape) - 1, 4 * width
         resampler = (Box() if resampler is None else resampler).along(rank)
         self.embedding = Positional(width) if embedding is None else embedding
-        self.embed = nn.Sequential(linear(self.embedding.features, seen), nn.SiLU(), linear(seen, seen))
-        self.add_conditions(seen, num_classes, inputs)
-        options: dict[str, Any] = {"embedding": seen, "dropout": dropout, "scale": 1.0, "norms": norms}
+        self.embed = nn.Sequential(
+            linear(self.embedding.features, hidden),
+            nn.SiLU(),
+            linear(hidden, hidden),
+        )
+        self.add_conditions(hidden, num_classes, inputs)
+        options: dict[str, Any] = {
+            "embedding": hidden,
+            "dropout": dropout,
+            "scale": 1.0,
+            "norms": norms,
+        }
 
         def attention(channels: int, normalize: nn.Module) -> nn.Module:
             heads = 1 if head_channels is None else max(channels // head_channels, 1)

@@ -195,7 +195,7 @@ class TextAttention(nn.Module):
             torch.unflatten(part, 2, (self.heads, -1)).transpose(1, 2)
             for part in (self.query(h), torch.cat(keys, 1), torch.cat(values, 1))
         )
-        seen = mask if self.text_key is not None else None
-        mixed = self.out(attend(query, key, value, seen))
+        visible = mask if self.text_key is not None else None
+        mixed = self.out(attend(query, key, value, visible))
         out: Tensor = x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])
         return out
