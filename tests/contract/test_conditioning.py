@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_answered(make_it: Conditioning, typed: dict, answe
         make_it.fit(DATA).prompt(typed, 2)
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="no labels"):
         Label(classes=0)
     with pytest.raises(ValueError, match="no labels"):

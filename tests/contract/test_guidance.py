@@ -246,7 +246,7 @@ def test_dynamic_threshold_bounds_what_is_too_large_only() -> None:
     torch.testing.assert_close(found.alpha * found.x0 + found.sigma * found.eps, x)
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     model = Labeled(make("sde", "rectified"))
     x, one = samples(model.sde, 0.5), torch.ones(()).double()
     for bad in (

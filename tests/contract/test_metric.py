@@ -234,7 +234,7 @@ SHARES = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", ["elbo_levels", "vlb"])
-def test_bounds_of_a_law_on_levels(name):
+def test_bounds_of_a_distribution_on_levels(name):
     """-log2 of the share for every pair of levels, from above: by the chain's steps only, else within four errors."""
     model = MixtureDenoiser(
         sde=make("sde", "vp"), means=LEVELS.encode(PAIRS), covs=torch.zeros(4, 2, 2), weights=SHARES

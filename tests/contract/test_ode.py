@@ -232,7 +232,7 @@ def test_field_that_is_not_finite_does_not_hang(name: str) -> None:
         assert torch.isnan(y).all()
 
 
-def test_refuses_nonsense() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown"):
         TorchDiffEq(method="dopri4")
     with pytest.raises(ValueError, match="positive"):

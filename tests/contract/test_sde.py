@@ -195,7 +195,7 @@ def test_prior_density(sde: SDE, event: tuple[int, ...]) -> None:
     torch.testing.assert_close(sde.prior.log_prob(x), distribution.log_prob(x.double()).flatten(1).sum(1))
 
 
-def test_prior_samples_have_its_law(sde: SDE) -> None:
+def test_prior_samples_have_its_distribution(sde: SDE) -> None:
     x = sde.prior.sample((40000, 1), noise=IID.seeded(5), dtype=torch.float64)
     assert x.dtype == torch.float64
     assert abs(float(x.std()) / sde.prior.std - 1) < 4 / math.sqrt(2 * 40000)

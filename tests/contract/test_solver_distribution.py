@@ -85,7 +85,7 @@ def weak_orders(solver: StepSolver, sde: SDE) -> list[tuple[float, tuple[float, 
 
 @pytest.mark.parametrize("sde", FEW_SDES)
 @pytest.mark.parametrize("case", [case for case, solver in CASES.items() if solver.order > 0])
-def test_converges_in_law_at_declared_order(case: str, sde: str) -> None:
+def test_converges_in_distribution_at_declared_order(case: str, sde: str) -> None:
     (mean, _), (cov, errors) = found = weak_orders(CASES[case], make("sde", sde))
     assert min(mean, cov) >= CASES[case].order - 0.15, f"weak orders and errors {found}"
     assert errors[0] < 0.5, "an order says nothing of an error that starts anywhere"
