@@ -4,7 +4,7 @@
                                          [--workers 1 2 4] [--compute 0 50] [--kind jpeg] [--out FOLDER]
 
 Random pictures of twice the size are packed into shards, and cached. Then every way feeds the same steps: without
-anything to do in between (``--compute 0``), which is the most that it can give, and with a step that takes so many
+anything to do in between (``--compute 0``), which is the most that it can give, and with a step that takes a number of
 milliseconds and leaves the processor alone, as that of a GPU does: there the next step is read meanwhile. Ratios are to
 memory in the same round. The shards and the cache have just been written, so they come from the operating system's
 memory: this times the work, not a disk. Prints a table and writes JSON with machine, commit and versions.
@@ -47,7 +47,7 @@ def write_shards(folder: Path, images: int, side: int, kind: str) -> str:
 
 
 def images_per_second(data: Dataset, *, batch: int, steps: int, compute: float) -> float:
-    """Feed some steps that each take so many seconds."""
+    """Feed some steps that each take the given seconds."""
     batches = Batches(size=len(data), batch_size=batch, seed=0)
     feed = BatchLoader(
         data=data, batches=batches, accumulation=1, rank=0, size=1, steps=steps + 1, whole=False

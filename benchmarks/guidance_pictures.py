@@ -32,7 +32,7 @@ NEVER = torch.tensor(0.0).double()
 
 
 def class_of_components(classes: int, components: int) -> Tensor:
-    """Every class has components of its own."""
+    """Every class has separate components."""
     return torch.arange(components) % classes
 
 

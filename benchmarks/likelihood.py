@@ -3,7 +3,7 @@
     python benchmarks/likelihood.py --run runs/digits-vp-ncsnpp [--images 16] [--draws 8] [--out FOLDER]
 
 Every row evaluates the same dequantized test images. The integrators have the same one probe per image, and their error
-is the difference, in bits/dim, to classic Runge-Kutta steps in the angle, so many that half of them say the same; how
+is the difference, in bits/dim, to classic Runge-Kutta steps in the angle, enough that half of them agree; how
 far the halves differ is printed. The row "as score_sde" is the evaluation of Song et al., 2021, as their code does it:
 SciPy's RK45 in t, a call for the velocity and another one for its divergence. The probes are drawn several times, at
 the same steps; their deviation is that of one image's bits/dim between draws. Seconds are those of the process on one

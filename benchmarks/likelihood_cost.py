@@ -110,7 +110,7 @@ def check(name: str, found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tenso
 
 
 def cost(denoiser: NetworkDenoiser, number: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every way with so many probes, in forward passes."""
+    """Every estimator with the given number of probes, in forward passes."""
     device, shape = arguments.device, (arguments.batch, *SHAPE)
     x = torch.randn(shape, device=device)
     probes = torch.randint(0, 2, (number, *shape), device=device).float() * 2 - 1

@@ -68,7 +68,7 @@ def plane(rng: np.random.Generator) -> Mixture:
 
 
 def power(rng: np.random.Generator, dim: int) -> Mixture:
-    """Variances that fall like a power of an index, in an order of its own for every component."""
+    """Variances that fall like a power of an index, in a separate order for every component."""
     k, fall, index = int(rng.integers(4, 13)), rng.uniform(0.5, 2), np.arange(1, dim + 1)
     variances = [rng.permutation(0.25 * index**-fall * 2 ** rng.uniform(-1, 1, dim)) for _ in range(k)]
     means = rng.uniform(0.25, 0.6) * rng.standard_normal((k, dim))

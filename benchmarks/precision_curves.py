@@ -149,7 +149,7 @@ def main() -> None:
 
 
 def row(curves: dict[str, list[Curve]], point: int) -> dict[str, float]:
-    """Means over seeds after so many images, the mean difference, its standard error, and the deviation of seeds."""
+    """Means over seeds after a number of images, the mean difference, its standard error, and the spread of seeds."""
     losses = {name: [curve.held_out[point] for curve in found] for name, found in curves.items()}
     differences = [b - a for a, b in zip(losses["float32"], losses["bfloat16"], strict=True)]
     many = len(differences) > 1

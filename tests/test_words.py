@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CODE, TEXTS = ("sde_gen", "conf"), ("docs", "README.md", "CONTRIBUTING.md")
+CODE, TEXTS = ("sde_gen", "conf"), ("docs", "README.md", "CONTRIBUTING.md", "benchmarks", "scripts")
 UNCHECKED = ("_build", "renamed.py", "test_renamed.py", "test_words.py")
 """Built pages, and the table of former names with its test, and this file."""
 STEMS = "normal|optim|quant|initial|random|regular|parallel|vector|minim|maxim|discret|standard|parametr|general|serial"

@@ -108,7 +108,7 @@ def test_what_is_typed_is_what_the_data_give(name: str, tmp_path) -> None:
     """A row's own values, typed, give the row that the data give."""
     from PIL import Image
 
-    path = tmp_path / "grey.png"
+    path = tmp_path / "gray.png"
     picture = Image.new("L", (2, 2) if name == "superres" else (4, 4), round(255 * 2 / 16))  # level 2 of 17
     if name == "inpaint":
         picture.putalpha(255)

@@ -294,7 +294,7 @@ def test_refuses_settings_that_are_none(name: str, values: dict[str, float]) -> 
 
 @pytest.mark.parametrize("name", ["karras", "log_snr", "exponential", "edm_vp"])
 def test_begins_where_the_ratio_is_finite(name: str) -> None:
-    """The straight path has log_snr = -inf at t = 1; the grid begins at sigma / alpha = 1000 instead."""
+    """The linear path has log_snr = -inf at t = 1; the grid begins at sigma / alpha = 1000 instead."""
     times = make("grid", name)(make("sde", "rectified"), 4)
     assert float(times[0]) == pytest.approx(1000 / 1001)
     assert float(make("grid", name, ratio_max=9.0)(make("sde", "rectified"), 4)[0]) == pytest.approx(0.9)

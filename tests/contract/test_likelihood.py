@@ -132,7 +132,7 @@ def test_diffusion_time_is_a_time_variable():
 
 @pytest.mark.parametrize("sde", ["vp", "sub_vp", "ve", "edm", "cosine"])
 def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
-    """Sixteen steps each; the straight path alone is as smooth in t."""
+    """Sixteen steps each; the linear path alone is as smooth in t."""
     model = mixture(make("sde", sde))
     x = model.sample(8, noise=IID.seeded(1))
     exact = model.log_prob(x, torch.tensor(model.sde.t_min, dtype=torch.float64))

@@ -35,7 +35,7 @@ OWN_STEPS = {
     "scipy_ode",
     "torch_diffeq",
 }
-"""Solvers that choose their own steps: projection and repaint refuse them."""
+"""Adaptive solvers: projection and repaint refuse them."""
 UNABLE = {"annealed_langevin"}
 """Needs 200 levels instead of 20, and refuses fewer."""
 FREE = {"repaint", "projection"}
@@ -77,7 +77,7 @@ def check(x: Tensor, least: float = 0.5) -> None:
 
 
 QUICK = ("straight_adams", "dpm_solver_pp_sde_3m", "pndm", "edm_churn", "restart", "unipc_bh2")
-"""Solvers with a memory, with noise, and with jumps of their own."""
+"""Solvers with a memory, with noise, and with jumps."""
 
 
 def pairs() -> list[Any]:

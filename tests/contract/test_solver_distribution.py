@@ -362,7 +362,7 @@ def test_refuses_to_start_where_g_is_infinite(solver: Solver) -> None:
     ],
 )
 def test_starts_where_there_is_no_signal(solver: StepSolver) -> None:
-    """The straight path at t = 1, where log_snr is infinite; orders stay what they are."""
+    """The linear path at t = 1, where log_snr is infinite; orders stay what they are."""
     sde = make("sde", "rectified")
     x = IID.seeded(0).normal(torch.empty(8, 2))
     solver.solve(oracles.denoiser(sde), x, Uniform()(sde, 5), noise=IID.seeded(1), hooks=[StopOnNaN()])

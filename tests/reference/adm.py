@@ -94,7 +94,7 @@ class Reader:
         return torch.cat(out, dim=1)
 
     def down(self, x: Tensor) -> list[Tensor]:
-        """Features of the stem, of every block on the way down, and of the middle."""
+        """Features of the stem, of every encoder block, and of the middle."""
         h = self.conv("input_blocks.0.0", x, int(self.multipliers[0] * self.width))
         seen, number, factor = [h], 1, 1
         for level, multiplier in enumerate(self.multipliers):

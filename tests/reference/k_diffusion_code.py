@@ -36,7 +36,7 @@ def module(name: str) -> Any:
 
 
 def append_dims(x: Tensor, count: int) -> Tensor:
-    """Axes of length one at the end, until there are so many."""
+    """Axes of length one at the end, up to the given number."""
     return x.reshape(*x.shape, *[1] * (count - x.ndim))
 
 

@@ -70,7 +70,7 @@ def test_mistakes(tmp_path, capfd):
 
 
 def test_a_classifier_of_an_earlier_version_opens_and_continues(trained, tmp_path):
-    """Its network was called encoder, by a command of its own; converted ones stored no objective."""
+    """Its network was called encoder, by a separate command; converted ones stored no objective."""
     folder, words = (
         tmp_path / "classifier",
         [*SMALL[:1], "model.width=8", "model.blocks=1", "engine.validate=16"],

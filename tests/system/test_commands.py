@@ -281,7 +281,7 @@ def test_resuming_never_changes_the_parametrization(run, tmp_path, capfd):
 
 def test_a_preview_that_fails_does_not_stop_the_training(tmp_path, monkeypatch):
     def fail(*_):
-        raise FloatingPointError("sampling left the finite numbers")
+        raise FloatingPointError("sampling produced non-finite values")
 
     monkeypatch.setattr(train, "save_samples", fail)
     with pytest.warns(UserWarning, match="was not made"):

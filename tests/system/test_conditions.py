@@ -28,7 +28,7 @@ CROSS = ["model=unet_cross", "model.width=8", "model.head_channels=8", *ENCODER]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with texts, one with classes, vectors and texts of its own data, and one with images."""
+    """A run with texts, one with classes, vectors and texts of its data, and one with images."""
     folder = tmp_path_factory.mktemp("conditions")
     enter("train", *SHORT, "data=digit_grids", "data.count=64", "data.test_count=16", *CROSS,
           "conditioning=text", f"run={folder / 'text'}")  # fmt: skip
@@ -43,11 +43,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     enter("train", *SHORT, "data=arrays", f"data.path={folder / 'points.npz'}", "codec=affine", "model=mlp",
           "model.width=8", *ENCODER, "conditioning=several", "+conditioning@conditioning.parts.vector=vector",
           f"run={folder / 'several'}")  # fmt: skip
-    grey = rng.integers(0, 4, (40, 1, 4, 4))
-    np.savez(folder / "pairs.npz", values=grey, image=3 - grey)
+    gray = rng.integers(0, 4, (40, 1, 4, 4))
+    np.savez(folder / "pairs.npz", values=gray, image=3 - gray)
     enter("train", *SHORT, "data=arrays", f"data.path={folder / 'pairs.npz'}", "data.levels=4", "model=ncsnpp",
           "model.width=8", "model.blocks=1", "conditioning=image", f"run={folder / 'image'}")  # fmt: skip
-    Image.fromarray(np.full((4, 4), 85, np.uint8)).save(folder / "grey.png")
+    Image.fromarray(np.full((4, 4), 85, np.uint8)).save(folder / "gray.png")
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(folder / "white.png")
     return folder
 
@@ -66,7 +66,7 @@ CAPTION = '"three top left, seven bottom right"'
         ("text", [f"text={CAPTION}"], ["text=one bottom left"]),
         ("several", ["label=1", "text=right up", "vector=[3.1,2]"], ["label=1", "text=right up", "vector=[3,2.5]"]),
         ("several", ["label=1"], ["label=2"]),
-        ("image", ["image=grey.png"], ["image=white.png"]),
+        ("image", ["image=gray.png"], ["image=white.png"]),
     ],
 )  # fmt: skip
 def test_what_is_typed_reaches_the_network(runs, tmp_path, run, words, other) -> None:

@@ -85,7 +85,7 @@ def test_what_is_not_supported_is_one_line(
     folder = folder_of(tmp_path / "original", "sdxl", **changes)
     with pytest.raises(SystemExit):
         commands.enter("convert", "from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
-    told = capsys.readouterr().err.strip()
-    assert answer in told
-    assert "\n" not in told
+    message = capsys.readouterr().err.strip()
+    assert answer in message
+    assert "\n" not in message
     assert not (tmp_path / "run").exists()

@@ -218,7 +218,7 @@ def take_in(folder: Path, name: str, files: Files, out: Path) -> str:
 
 
 def fuzz(examples: dict[str, Files], at: Path, count: int, seed: int) -> dict[str, int]:
-    """Take so many damaged folders in."""
+    """Import the given number of damaged folders."""
     draw, outcome = random.Random(seed), {"read": 0, "refused": 0}
     names = list(examples)
     for number in range(count):

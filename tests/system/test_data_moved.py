@@ -34,7 +34,7 @@ SMALL = [
     ),
     *("engine.validate=4", "preview.n=2", "preview.sampler.steps=2", "lr_schedule.warmup=32", "data.size=8"),
 ]
-GREY = ["data=image_folder", "data.channels=1"]
+GRAY = ["data=image_folder", "data.channels=1"]
 FEW = ["n=3", "integrator=runge_kutta", "integrator.steps=2", "metric.bpd.diagnose_every=null"]
 
 
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images(home / "d", "cat", "dog")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        enter("train", *SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g")
+        enter("train", *SMALL, *GRAY, "data.root=d", "conditioning=class", "run=runs/g")
     (home / "d").rename(home / "aside")
     return home
 
@@ -323,7 +323,7 @@ def test_a_number_that_is_also_another_class_s_name(home: Path) -> None:
 def test_resuming_with_more_images_warns_and_with_other_classes_fails(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g"]
+    words = [*SMALL, *GRAY, "data.root=d", "conditioning=class", "run=runs/g"]
     images(home / "d", "cat", count=30)
     with pytest.warns(UserWarning, match=r"data.train.samples: .*data.train.fingerprint"):
         enter("train", *words, "engine.images=96")
@@ -337,13 +337,13 @@ def test_a_training_of_an_earlier_version_resumes_without_data_warnings(home: Pa
     without("runs/g", "data")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        enter("train", *SMALL, *GREY, "data.root=d", "conditioning=class", "run=runs/g", "engine.images=96")
+        enter("train", *SMALL, *GRAY, "data.root=d", "conditioning=class", "run=runs/g", "engine.images=96")
     assert not [one for one in caught if "data" in str(one.message)]
     assert about("runs/g")["data"]["class_names"] == ["cat", "dog"]
 
 
 def test_a_finished_training_lists_ignored_settings(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL, *GREY, "conditioning=class", "run=runs/g"]
+    words = [*SMALL, *GRAY, "conditioning=class", "run=runs/g"]
     (home / "d").rename(home / "d3")
     capfd.readouterr()
     enter("train", *words, "data.root=d3")  # the same data, elsewhere
@@ -375,12 +375,12 @@ def test_a_finished_training_lists_ignored_settings(home: Path, capfd: pytest.Ca
 def test_every_root_has_a_default_folder_of_its_own(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("x/cats", "dogs"):
         images(home / name, "a", "b")
-        enter("train", *SMALL, *GREY, f"data.root={name}")
+        enter("train", *SMALL, *GRAY, f"data.root={name}")
     assert sorted(path.name for path in Path("runs").glob("image*")) == [
         "image_folder-vp-ncsnpp-cats",
         "image_folder-vp-ncsnpp-dogs",
     ]
     images(home / "y" / "cats", "a", "b", seed=1)
-    said = mistake(capfd, "train", *SMALL, *GREY, "data.root=y/cats", "engine.images=96")
+    said = mistake(capfd, "train", *SMALL, *GRAY, "data.root=y/cats", "engine.images=96")
     for word in ("other data", "x/cats", "y/cats", "run=..."):
         assert word in said

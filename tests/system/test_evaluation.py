@@ -240,7 +240,7 @@ def test_any_number_of_processes_finds_the_same(
 
 
 def cramped(capacity: int) -> Callable[..., Run]:
-    """Open a run on a device whose memory fits so many images."""
+    """Open a run on a device whose memory fits the given number of images."""
 
     def opened(*arguments: Any) -> Run:
         found = loud(*arguments)

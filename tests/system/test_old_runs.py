@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def _same_machine(run: Path) -> None:
     if Auto().dtype(torch.device("cpu")) != torch.bfloat16 or control() != CONTROL:
-        pytest.skip("this machine rounds otherwise than the one of the digests")
+        pytest.skip("this machine rounds otherwise than that of the digests")
 
 
 def trained(folder: Path, images: int, part: str) -> str:

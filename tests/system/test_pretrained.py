@@ -76,7 +76,7 @@ def test_averages_are_rounded_and_buffers_are_not():
 
 
 def test_a_run_becomes_a_model_whose_figures_are_those_of_the_files(tmp_path, monkeypatch, capsys):
-    """By the script: density, then metrics of samples; measured again, a figure replaces the one of its name."""
+    """By the script: density, then metrics of samples; measured again, a figure replaces that of the same name."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     import pretrain_card
 

@@ -279,7 +279,7 @@ def test_a_file_s_image_has_the_model_s_levels(runs, tmp_path):
 
 
 def test_pictures_of_any_size_and_storage_are_given_to_tasks(runs, tmp_path, capfd):
-    """A gray picture as RGB is the one of gray values; a mask is resized with its picture, which is said."""
+    """A gray picture as RGB equals that of gray values; a mask is resized with its picture, which is said."""
     levels = open_data(opened(runs / "plain")).test.values[0, 0]
     image = Image.fromarray((levels.double() * 255 / 16).round().byte().numpy())
     image.convert("RGB").save(tmp_path / "rgb.png")

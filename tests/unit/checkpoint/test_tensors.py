@@ -17,7 +17,7 @@ from tests.unit.checkpoint.test_store import flip, made, same
 
 
 def cut(folder, images, writers=3):
-    """The checkpoint of another test, as so many processes write it: rows as equal as may be, scalars by the first."""
+    """A checkpoint as several processes write it: rows shared as evenly as possible, scalars by the first."""
     whole, sums = made(images), {}
     draft = CheckpointWriter(folder, images, whole.about)
     draft.begin()

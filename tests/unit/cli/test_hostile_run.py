@@ -252,7 +252,7 @@ def retold(content: bytes, draw: random.Random) -> bytes:
 
 
 def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str, int]:
-    """Open so many mutated folders."""
+    """Open the given number of mutated folders."""
     draw, outcome, names = random.Random(seed), {"opened": 0, "refused": 0}, list(examples)
     for number in range(count):
         path = copied(examples[names[number % len(names)]], at / "run")

@@ -262,7 +262,7 @@ def test_what_no_command_builds_is_not_passed_on() -> None:
 
 
 def test_packages_of_the_user_are_taken_when_they_are_trusted(tmp_path: Path, monkeypatch: Any) -> None:
-    """With any argument of their own; but where they take no kind in particular, no more than other places do."""
+    """With any argument; but where they take no kind in particular, no more than other places do."""
     (tmp_path / "ours_alone.py").write_text("class Own:\n    def __init__(self, part, **more): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     node = {"_target_": "ours_alone.Own", "part": VP, "number": [1, {"a": "b"}]}
@@ -294,7 +294,7 @@ def test_a_hostile_run_folder_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stored_configuration_fetches_nothing_unless_the_user_asks():
-    """Neither of its own accord nor by leaving the setting out."""
+    """Neither by default nor by leaving the setting out."""
     for more in ({}, {"download": True}):
         for target in ("HuggingFace", "FashionMNIST"):
             data = {"_target_": f"sde_gen.data.{target}", **more}

@@ -19,7 +19,7 @@ MOVING = ["a.gif", "a.png", "a.tiff", "a.webp"]
 
 
 def save(path: Path, count: int) -> Path:
-    """Write a file of so many gray frames."""
+    """Write a file with the given number of gray frames."""
     first, *rest = (Image.fromarray(np.full((8, 8), level, np.uint8)) for level in LEVELS[:count])
     lossless = {"lossless": True} if path.suffix == ".webp" else {}
     first.save(path, **({"save_all": True, "append_images": rest} if rest else {}), **lossless)

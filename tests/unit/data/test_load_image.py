@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from sde_gen.data import ImageFolder
 from sde_gen.data.image_file import load_image
 
-GREY, COLOR = (1, 8, 8), (3, 8, 8)
+GRAY, COLOR = (1, 8, 8), (3, 8, 8)
 
 
 def gray_ramp(side=8):
@@ -34,10 +34,10 @@ def test_a_gray_picture_is_one_however_it_is_stored(tmp_path, mode):
     else:
         picture = picture.convert(mode)
     picture.save(tmp_path / "a.png")
-    gray = load_image(tmp_path / "a.png", GREY)
+    gray = load_image(tmp_path / "a.png", GRAY)
     np.testing.assert_array_equal(gray[0], levels)
     assert torch.equal(load_image(tmp_path / "a.png", COLOR), gray.expand(3, 8, 8))
-    assert load_image(tmp_path / "a.png", COLOR, GREY).shape == GREY  # the measurement of a coloring
+    assert load_image(tmp_path / "a.png", COLOR, GRAY).shape == GRAY  # the measurement of a coloring
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -69,9 +69,9 @@ def test_the_shape_is_that_of_the_size_then_of_the_colors(tmp_path):
     with pytest.warns(UserWarning, match="resized from 20x30"):
         assert load_image(tmp_path / "large.png", COLOR, (3, 2, 2)).shape == COLOR
     with pytest.warns(UserWarning, match="resized from 20x30"):
-        assert load_image(tmp_path / "large.png", COLOR, GREY).shape == COLOR
+        assert load_image(tmp_path / "large.png", COLOR, GRAY).shape == COLOR
     with pytest.warns(UserWarning, match=r"resized from 20x30 and cropped to 8x8 pixels$"):
-        assert load_image(tmp_path / "gray_large.png", COLOR, GREY).shape == GREY
+        assert load_image(tmp_path / "gray_large.png", COLOR, GRAY).shape == GRAY
     with pytest.warns(UserWarning, match=r"color\.png: its colors converted to gray"):
         assert load_image(tmp_path / "color.png", (1, 2, 2)).shape == (1, 2, 2)
     Image.fromarray(large).save(tmp_path / "wide.png")

@@ -94,7 +94,7 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
 
 @pytest.mark.parametrize("kind", DENOISERS, ids=lambda kind: kind.__name__)
 def test_some_are_predicted_as_among_all(kind: type[Denoiser]) -> None:
-    """At times of their own, for a float32 batch too, and once more of some of the some; the whole stays whole."""
+    """At separate times, for a float32 batch too, and once more of some of the some; the whole stays whole."""
     x, t = Y.flip(0), torch.linspace(0.2, 0.9, COUNT, dtype=torch.float64)
     for dtype in (torch.float64, torch.float32):
         model = DENOISERS[kind]()

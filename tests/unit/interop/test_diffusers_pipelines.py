@@ -65,6 +65,6 @@ def test_stable_diffusion_3() -> None:
         bound = model.bind(tokens=io["in/prompt_embeds"][one], vector=io["in/pooled_prompt_embeds"][one])
         times = io["sigmas"][:-1]
         x = DDIM().solve(bound, io["in/latents"][row : row + 1], times)
-        found.append(bound(x, times[-1]).x0)  # on the straight path the step of Euler's method to sigma = 0
+        found.append(bound(x, times[-1]).x0)  # on the linear path the step of Euler's method to sigma = 0
     exact = io["out_exact/latents"]
     assert (torch.cat(found) - exact).abs().max() <= 3e-5 * exact.abs().max()

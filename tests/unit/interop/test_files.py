@@ -210,7 +210,7 @@ def refusal_of(path: Path) -> str:
 
 
 def fuzz(folder: Path, count: int, seed: int) -> dict[str, int]:
-    """Read so many damaged files: each is read, or refused in one line."""
+    """Read the given number of damaged files: each is read, or refused in one line."""
     generator, outcome = random.Random(seed), {"read": 0, "refused": 0}
     canary = folder / "canary"
     contents = {".safetensors": safetensors.torch.save(STATE)}

@@ -29,7 +29,9 @@ from tests.reference import k_diffusion_code
 from tests.reference.k_diffusion import denoised
 from tests.reference.score_sde import drawn, given
 
-THEIRS = pytest.mark.skipif(not k_diffusion_code.available(), reason="k-diffusion is not installed")
+NEEDS_K_DIFFUSION = pytest.mark.skipif(
+    not k_diffusion_code.available(), reason="k-diffusion is not installed"
+)
 
 PLAIN: dict[str, Any] = {
     "type": "image_v1",
@@ -237,7 +239,7 @@ def test_every_u_net_equals_the_reference_network(name: str, conditioned: bool) 
     )
 
 
-@THEIRS
+@NEEDS_K_DIFFUSION
 @pytest.mark.parametrize("name", UNETS)
 def test_every_u_net_equals_the_original(name: str) -> None:
     """By their own code; whose stages that are skipped have tensors, too."""
@@ -459,7 +461,7 @@ def test_every_transformer_equals_the_reference_network(model: dict[str, Any], c
     )
 
 
-@THEIRS
+@NEEDS_K_DIFFUSION
 @pytest.mark.parametrize("name", VITS)
 def test_every_image_transformer_v1_equals_the_original(name: str) -> None:
     """By their own code, whose places are exact in float32 on grids of powers of two."""

@@ -27,7 +27,7 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
     raise AssertionError("nothing is called")
 
 
-class Theirs:
+class ForeignObject:
     """An object that is pickled as the original ones."""
 
     def __init__(self, kind: str, state: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ def attributes(tensors: dict[str, Tensor], **more: Any) -> dict[str, Any]:
         if dot:
             inner.setdefault(head, {})[rest] = value
     modules: dict[str, Any] = OrderedDict(
-        (name, Theirs("Part", attributes(part))) for name, part in inner.items()
+        (name, ForeignObject("Part", attributes(part))) for name, part in inner.items()
     )
     return {
         **more,
@@ -108,11 +108,11 @@ def snapshot(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, An
         "_init_kwargs": EasyDict(arguments),
         "_parameters": OrderedDict(),
         "_buffers": OrderedDict(),
-        "_modules": OrderedDict(model=Theirs("SongUNet", model)),
+        "_modules": OrderedDict(model=ForeignObject("SongUNet", model)),
     }
     return {
-        "ema": Theirs("EDMPrecond", state),
-        "loss_fn": Theirs("EDMLoss", {"P_mean": -1.2}),
+        "ema": ForeignObject("EDMPrecond", state),
+        "loss_fn": ForeignObject("EDMLoss", {"P_mean": -1.2}),
         "dataset_kwargs": {"class_name": "training.dataset.ImageFolderDataset", "path": "x.zip"},
     }
 
@@ -150,7 +150,7 @@ def test_views_and_formats_of_numbers() -> None:
         torch.tensor([True, False]),
     ):
         state = {"_parameters": {}, "_buffers": {"a": tensor}, "_modules": {}}
-        data = pickle.dumps({"ema": Theirs("Net", state)}, 4)
+        data = pickle.dumps({"ema": ForeignObject("Net", state)}, 4)
         found = persistent.network(pickled.parse(io.BytesIO(data))).tensors["a"]
         assert found.dtype == tensor.dtype
         assert torch.equal(found, tensor)
@@ -161,7 +161,7 @@ def test_two_names_of_a_tensor_are_the_same_numbers() -> None:
     """However often a pickle names them, they are in memory once."""
     value = torch.arange(5.0)
     state = {"_parameters": {}, "_buffers": {"a": value, "b": value}, "_modules": {}}
-    data = pickle.dumps({"ema": Theirs("Net", state)}, 4)
+    data = pickle.dumps({"ema": ForeignObject("Net", state)}, 4)
     found = persistent.network(pickled.parse(io.BytesIO(data))).tensors
     assert torch.equal(found["b"], value)
     assert found["a"].data_ptr() == found["b"].data_ptr()
@@ -250,7 +250,7 @@ def test_tensors_larger_than_their_file_are_refused(shape: Any, stride: Any, off
             return torch._utils._rebuild_tensor_v2, (storage, offset, shape, stride, False, OrderedDict())
 
     state = {"_buffers": {"a": Lie()}}
-    data = pickle.dumps({"ema": Theirs("Net", state)}, 4)
+    data = pickle.dumps({"ema": ForeignObject("Net", state)}, 4)
     with pytest.raises(ValueError, match=r"does not lie within|has the offset"):
         persistent.network(pickled.parse(io.BytesIO(data)))
 
@@ -258,14 +258,16 @@ def test_tensors_larger_than_their_file_are_refused(shape: Any, stride: Any, off
 @pytest.mark.usefixtures("_their_modules")
 def test_modules_within_modules_without_end() -> None:
     state: dict[str, Any] = {"_modules": {}}
-    part = Theirs("Part", state)
+    part = ForeignObject("Part", state)
     state["_modules"]["more"] = part
-    data = pickle.dumps({"ema": Theirs("Net", {"_modules": {"first": Theirs("Part", {"_modules": {}})}})})
+    data = pickle.dumps(
+        {"ema": ForeignObject("Net", {"_modules": {"first": ForeignObject("Part", {"_modules": {}})}})}
+    )
     assert persistent.network(pickled.parse(io.BytesIO(data))).tensors == {}
     deep: dict[str, Any] = {"_modules": {}}
     for _ in range(40):
-        deep = {"_modules": {"m": Theirs("Part", deep)}}
-    data = pickle.dumps({"ema": Theirs("Net", deep)})
+        deep = {"_modules": {"m": ForeignObject("Part", deep)}}
+    data = pickle.dumps({"ema": ForeignObject("Net", deep)})
     with pytest.raises(ValueError, match="more than 32 levels deep"):
         persistent.network(pickled.parse(io.BytesIO(data)))
 

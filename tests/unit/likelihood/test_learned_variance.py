@@ -73,7 +73,7 @@ def log_density(x: Tensor, alpha: float, sigma: float) -> Tensor:
 
 
 def few_times(sde: SDE) -> Tensor:
-    """Four steps, the first from where the straight path still has signal."""
+    """Four steps, the first from where the linear path still has signal."""
     return torch.tensor([0.98, 0.7, 0.4, 0.2, max(sde.t_min, 0.1)], dtype=torch.float64)
 
 

@@ -24,7 +24,7 @@ def rms(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp", "heun", "torch_diffeq"])
 def test_starts_where_there_is_no_signal(name: str) -> None:
-    """The straight path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are."""
+    """The linear path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are."""
     sde, solver = make("sde", "rectified"), make("solver", name)
     model, grid, x = (
         oracles.denoiser(sde),

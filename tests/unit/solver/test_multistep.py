@@ -321,7 +321,7 @@ def test_unipc_survives_a_last_step_to_almost_no_noise(kind: type[UniPC], p: int
 
 @cache
 def straight_flow() -> tuple[Tensor, Tensor]:
-    """Noise, and the data that the flow of the straight path makes of it down to t = 0.05."""
+    """Noise, and the data that the flow of the linear path makes of it down to t = 0.05."""
     sde, noise = make("sde", "rectified"), IID.seeded(3).normal(torch.empty(16, 2).double())
     exact = make("solver", "torch_diffeq", integrator={"method": "dopri8", "rtol": 1e-11, "atol": 1e-12})
     times = Uniform(t_min=0.05)(sde, 1)
@@ -335,7 +335,7 @@ def straight_flow() -> tuple[Tensor, Tensor]:
     ids=lambda s: f"{type(s).__name__}-{s.order}",
 )
 def test_keeps_its_order_where_there_is_no_signal(solver: StepSolver, up: bool) -> None:
-    """The straight path at t = 1 has alpha = 0 and log_snr = -inf."""
+    """The linear path at t = 1 has alpha = 0 and log_snr = -inf."""
     sde, grid = make("sde", "rectified"), Uniform(t_min=0.05)
     model, (noise, data) = oracles.denoiser(sde), straight_flow()
 
@@ -376,7 +376,7 @@ def test_weights_where_the_grid_has_no_signal(i: int, eta: float, up: bool) -> N
     noisy = min(y[start], y[end]) < 1
     assert noisy == (i < 5)  # between 0.6 and 0.45 the signal becomes stronger than the noise
     if up and y[end] == 0 and eta > 0:
-        return  # no noise is drawn on the way up
+        return  # no noise is drawn while encoding
     for degree in range(len(nodes)):
 
         def kernel(v: float, degree: int = degree) -> float:

@@ -165,7 +165,7 @@ def test_published_weights_say_which_order_is_left() -> None:
 @pytest.mark.parametrize("weights", [PlainWeights, TaylorWeights])
 @pytest.mark.parametrize("kind", [DPMSolverPP, DPMSolverPP3M, DPMSolverPPSDE2M, DPMSolverPPSDE3M])
 def test_published_weights_start_without_signal(kind: type, weights: type, last: int | None) -> None:
-    """The straight path at t = 1, where lam is infinite: the first step takes the clean sample as predicted."""
+    """The linear path at t = 1, where lam is infinite: the first step takes the clean sample as predicted."""
     sde = make("sde", "rectified")
     x = IID.seeded(0).normal(torch.empty(8, 2).double())
     for steps in (1, 2, 5):

@@ -66,7 +66,7 @@ def straight_order(solver: StepSolver, up: bool, power: int) -> float:
 @pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=title)
 def test_singlestep_solver_keeps_its_order_at_zero_signal(solver: StepSolver, up: bool) -> None:
-    """The straight path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are.
+    """The linear path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are.
 
     Near t = 1 the angle of Runge-Kutta's method is like the root of 1 - t, and steps even in t are not in the angle.
     """

@@ -210,7 +210,7 @@ def test_restart_refuses_invalid_settings() -> None:
 
 
 class Costly(Heun):
-    """A solver with a start of its own."""
+    """A solver with a separate start."""
 
     def nfe(self, steps: int) -> int:
         return 2 * steps + 1

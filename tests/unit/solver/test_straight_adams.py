@@ -1,4 +1,4 @@
-"""The straight path and its grid: what they are exact for, that the process does not matter, what they gain."""
+"""The linear path and its grid: what they are exact for, that the process does not matter, what they gain."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_one_point_is_exact_in_any_steps(sde: str, middle: float) -> None:
 
 
 def test_the_process_does_not_matter() -> None:
-    """On the same ratios sigma / alpha all processes are one straight path: the same errors, not just the order."""
+    """On the same ratios sigma / alpha all processes are one linear path: the same errors, not just the order."""
 
     def end(sde: str) -> oracles.Array:
         process = make("sde", sde)

@@ -16,7 +16,7 @@ from tests.helpers.tiny_run import same, trainer, weights
 
 
 class Block(nn.Module):
-    """A layer of our own; PyTorch never compiles a layer of its own by itself."""
+    """A custom layer; PyTorch never compiles its layers alone."""
 
     def __init__(self, inputs):
         super().__init__()

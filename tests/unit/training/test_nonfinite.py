@@ -32,7 +32,7 @@ class Poisoned(Affine):
 
 
 def unharmed(folder, steps):
-    """The same training without poison, stopped after so many steps."""
+    """The same training without poison, stopped after the given number of steps."""
     left = iter(range(steps - 1, -1, -1))
     training = trainer(folder, settings=SETTINGS, stop=lambda: next(left) == 0)
     training.run()

@@ -187,7 +187,7 @@ def test_the_average_follows_the_rule(tmp_path):
 
 
 class StopAt:
-    """Asks to stop after so many steps."""
+    """A callback that stops after the given number of steps."""
 
     def __init__(self, steps):
         self.left = steps

@@ -176,7 +176,7 @@ WRITES_A_PATH = {
     "copyfile",
     "copytree",
 }
-"""Calls that write to a path of their own."""
+"""Calls that write to their own path."""
 
 WRITES_ITS_ARGUMENT = {"savefig", "save", "savez", "savez_compressed", "savetxt", "dump"}
 """Calls that write to the file or the path that they are given."""

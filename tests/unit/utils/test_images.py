@@ -86,7 +86,7 @@ def test_a_picture_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_series_and_volumes_are_drawn(tmp_path):
-    """Lines of series in as many panels as there are, and of volumes the middle slices, as images of their own."""
+    """Lines of series in as many panels as there are, and of volumes the middle slices, as separate images."""
     volumes = torch.randint(0, 256, (4, 1, 5, 6, 7)).to(torch.uint8)
     save_samples(volumes, tmp_path / "volumes.png")
     save_samples(volumes[:, :, 2], tmp_path / "slices.png")
