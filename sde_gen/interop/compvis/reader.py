@@ -18,6 +18,7 @@ from sde_gen.interop.diffusers.pipeline_folder import TOKENIZER_FILES
 from sde_gen.interop.formats import files
 from sde_gen.interop.settings import choice, listing, shown, whole
 from sde_gen.interop.transformers.folder import POSITIONS
+from sde_gen.utils.atomic import put
 
 NETWORK, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 """Beginnings of the names of the network and of the autoencoder."""
@@ -169,7 +170,7 @@ def _write(
         _tokenizer(folder / f"tokenizer{number}", tokenizer, padding, settings["max_position_embeddings"])
     (folder / "scheduler").mkdir()
     chain = {"_class_name": "DDIMScheduler", **CHAIN, "prediction_type": prediction}
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(chain))
+    put(folder / "scheduler" / "scheduler_config.json", json.dumps(chain).encode())
     inputs = int(network["input_blocks.0.0.weight"].shape[1])
     parts: dict[str, Any] = {
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -186,9 +187,9 @@ def _write(
         kind = "StableDiffusionUpscalePipeline"
         parts["low_res_scheduler"] = ["diffusers", "DDPMScheduler"]
         (folder / "low_res_scheduler").mkdir()
-        (folder / "low_res_scheduler" / "scheduler_config.json").write_text(json.dumps(LOW_RESOLUTION))
+        put(folder / "low_res_scheduler" / "scheduler_config.json", json.dumps(LOW_RESOLUTION).encode())
     index = {"_class_name": kind, "force_zeros_for_empty_prompt": "" in encoders or not large, **parts}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    put(folder / "model_index.json", json.dumps(index).encode())
     return notes
 
 
@@ -266,8 +267,9 @@ def _renamed(name: str, names: Mapping[str, str]) -> str | None:
 
 def _put(folder: Path, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
+    put(folder / "config.json", json.dumps(config).encode())
+    weights = {key: value.contiguous() for key, value in tensors.items()}
+    put(folder / name, safetensors.torch.save(weights))
 
 
 def _tokenizer(folder: Path, source: Path, padding: str, length: int) -> None:
@@ -284,9 +286,9 @@ def _tokenizer(folder: Path, source: Path, padding: str, length: int) -> None:
     folder.mkdir()
     for file in there:
         if file.name != "tokenizer_config.json":
-            (folder / file.name).write_bytes(file.read_bytes())
+            put(folder / file.name, file.read_bytes())
     config = {"pad_token": padding, "model_max_length": length}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    put(folder / "tokenizer_config.json", json.dumps(config).encode())
 
 
 def _left_out(state: Mapping[str, Any]) -> dict[str, str]:
