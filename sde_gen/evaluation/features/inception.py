@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.checkpoint.manifest import line
 from sde_gen.evaluation.features.base import Extracted
 from sde_gen.evaluation.features.pretrained import DownloadableFeatures
 
@@ -61,9 +62,7 @@ class Inception(DownloadableFeatures):
                 "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=plain
             )
         except RuntimeError as error:
-            raise ValueError(
-                f"{self.weights} holds no Inception-v3 ({str(error).splitlines()[0]})"
-            ) from error
+            raise ValueError(f"{self.weights} holds no Inception-v3 ({line(str(error), 160)})") from error
 
     def extract(self, images: Tensor) -> Extracted:
         """Extract features and the logits without bias."""

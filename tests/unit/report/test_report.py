@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sde_gen.report import write_evaluation, write_run, write_samples
+from sde_gen.report import training_sections, write_evaluation, write_run, write_samples
 from sde_gen.report.page import LARGEST
 from sde_gen.report.pictures import Budget
-from sde_gen.report.run_folder import MOST_SETTINGS, flatten
+from sde_gen.report.run_folder import MOST_SETTINGS, flatten, read
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -135,6 +135,12 @@ def test_a_run_shows_training_pictures_results_and_configuration(run: Path) -> N
     assert page.tags.count("img") == 3
     assert [tag for tag in page.tags if tag == "input"], "the slider"
     assert "could not be shown" not in page.text
+
+
+@pytest.mark.parametrize(("images", "state"), [(127, "of 128"), (128, "finished"), (130, "finished")])
+def test_a_training_is_finished_with_its_last_image(run: Path, images: int, state: str) -> None:
+    log(run, {"images": images, "loss": 1.0})
+    assert training_sections.tiles(read(run))[0].detail == state
 
 
 def test_evaluations_and_samples_have_their_own_reports(run: Path) -> None:
@@ -357,3 +363,12 @@ def test_settings_are_flattened_up_to_a_limit() -> None:
         bomb = {"a": bomb, "b": bomb}  # 2**40 settings, as aliases of YAML make them
     with pytest.raises(ValueError, match=f"more than {MOST_SETTINGS}"):
         dict(flatten(bomb))
+
+
+def test_pictures_of_a_page_share_its_size(tmp_path: Path) -> None:
+    path, pictures = picture(tmp_path / "a.png", 32), Budget(left=10_000)
+    shown = [pictures.embed(path) for _ in range(6)]
+    assert shown[0] is not None
+    assert shown[-1] is None
+    assert sum(len(uri) for uri in shown if uri is not None) + pictures.left == 10_000
+    assert pictures.notes[-1] == "a.png is left out: the page would be too large"
