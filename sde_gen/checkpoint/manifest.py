@@ -3,6 +3,7 @@
 import hashlib
 import json
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,24 @@ def read(path: Path) -> Manifest:
         if Path(name).name != name or not name.isprintable() or not isinstance(known, str):
             raise ValueError(f"{file} was not written by this package (it lists a file {brief(name)})")
     return header
+
+
+def part_digest(sha256: Mapping[str, str], part: str) -> str:
+    """Return the SHA-256 of a part of a checkpoint: that of its file, or of the list of its files' names and sums.
+
+    Arguments:
+        sha256: SHA-256 by file name.
+        part: name of the part, such as ``ema``.
+
+    Raises:
+        ValueError: there is no file of the part.
+    """
+    sums = {name: value.strip() for name, value in sha256.items() if name.partition(".")[0] == part}
+    if not sums:
+        raise ValueError(f"the checkpoint lists no file of the part {part}")
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    return hashlib.sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()
 
 
 def verify_checksum(path: Path, digest: "hashlib._Hash", sha256: str) -> None:

@@ -47,6 +47,7 @@ class StoredCheckpoint:
 
     Arguments:
         images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not requested are empty.
+        sha256: SHA-256 of every part that was requested, by its name.
     """
 
     images: int
@@ -54,6 +55,7 @@ class StoredCheckpoint:
     ema: Mapping[str, LazyTensor]
     optimizer: Mapping[str, LazyTensor]
     about: dict[str, Any]
+    sha256: Mapping[str, str]
 
 
 def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProcess()) -> Path:  # noqa: B008, without state
@@ -255,7 +257,8 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> StoredC
             manifest.verify_checksum(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(manifest.unreadable(path, error)) from error
-    return StoredCheckpoint(images=header.images, about=header.about, **tensors)
+    digests = {part: manifest.part_digest(header.sha256, part) for part in PARTS if part in files}
+    return StoredCheckpoint(images=header.images, about=header.about, sha256=digests, **tensors)
 
 
 def _digest(path: Path) -> "hashlib._Hash":

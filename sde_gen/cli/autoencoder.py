@@ -1,21 +1,16 @@
-"""The autoencoder of a codec of latents, opened from its run folder."""
+"""Shift and scale of the latents of an autoencoder, for the codec of a training."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import nn
+from omegaconf import DictConfig, open_dict
 
 from sde_gen.cli.constructors import accepts
-from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.targets import import_object
 from sde_gen.data import Latents, Splits
 from sde_gen.data.codec import Latent, TrainedAutoencoder
 from sde_gen.data.latents import header
-from sde_gen.denoiser import NetworkAutoencoder
 from sde_gen.noise import IID
-from sde_gen.utils.hashing import digest
 
 MEASURED = 1024
 """Number of samples by which the latents are shifted and scaled."""
@@ -29,59 +24,29 @@ def is_latent(config: DictConfig) -> bool:
     return accepts(config.codec, "autoencoder")
 
 
-def open_autoencoder(node: DictConfig, device: str = "auto") -> TrainedAutoencoder:
-    """Open the autoencoder that a codec of latents names by run and SHA-256.
-
-    Raises:
-        ValueError: the run is missing, holds no autoencoder, or its weights have another hash; the message names it.
-    """
-    if OmegaConf.is_missing(node, "run") or not node.run:
-        raise ValueError(
-            "codec.run must name the run folder of an autoencoder, trained with objective=autoencoding"
-        )
-    folder = Path(str(node.run))
-    if not folder.is_dir():
-        raise ValueError(
-            f"there is no run folder {folder} of the autoencoder of codec=latent; put it back in its place, or train "
-            "one with objective=autoencoding"
-        )
-    run = _load(folder, device)
-    net: Any = run.denoiser.net
-    found = sha256_of(net)
-    if node.sha256 is not None and node.sha256 != found:
-        raise ValueError(
-            f"the weights of the autoencoder in {folder} have changed: their SHA-256 is {found[:16]}..., and that of "
-            f"the training {str(node.sha256)[:16]}...; put the former weights back, or train the model of latents anew"
-        )
-    return TrainedAutoencoder(net=net, codec=run.codec)
-
-
-def sha256_of(net: nn.Module) -> str:
-    """Return the SHA-256 of the weights of a network."""
-    state = net.state_dict()
-    return digest(state.values(), "\n".join(state), digits=64)
-
-
-def with_latents(config: DictConfig, splits: Splits) -> None:
-    """Write hash, shift and scale of the autoencoder into the codec of a training, unless they are given.
+def with_latents(config: DictConfig, splits: Splits, opened: TrainedAutoencoder) -> None:
+    """Write shift and scale of the latents into the codec of a training, unless they are given.
 
     Shift and scale are mean and standard deviation of every channel of the latents, of the network if it has them, else
     over the first samples of the training split.
 
+    Arguments:
+        config: the configuration, whose codec names run and SHA-256 of the autoencoder.
+        splits: the data.
+        opened: the autoencoder.
+
     Raises:
-        ValueError: the autoencoder cannot be opened, or is for other data.
+        ValueError: the autoencoder is for other data.
     """
-    node = config.codec
-    opened = open_autoencoder(node, config.device)
-    net, found = opened.net, sha256_of(opened.net)
+    node, net = config.codec, opened.net
     encoded = import_object(config.data._target_) is Latents
-    if encoded and header(Path(config.data.root))["sha256"] != found:
+    if encoded and header(Path(config.data.root))["sha256"] != node.sha256:
         raise ValueError(
             f"the latents in {config.data.root} were encoded by other weights than those in {node.run}: encode the "
             "data again"
         )
     with open_dict(config):
-        node.encoded, node.sha256 = encoded, found
+        node.encoded = encoded
     codec = Latent(autoencoder=opened, run=str(node.run), encoded=encoded)
     codec.event(splits.train.shape)
     shift = net.latent_shift if node.shift is None else node.shift
@@ -91,11 +56,6 @@ def with_latents(config: DictConfig, splits: Splits) -> None:
         shift, scale = mean if shift is None else shift, std if scale is None else scale
     with open_dict(config):
         node.shift, node.scale = list(shift), list(scale)
-
-
-def _load(folder: Path, device: str) -> Run:
-    wanted: dict[str, Any] = {"run": str(folder), "checkpoint": None, "device": device, "trust": []}
-    return load_run(OmegaConf.create(wanted), NetworkAutoencoder)
 
 
 @torch.no_grad()

@@ -36,29 +36,27 @@ CONDITIONS = "sde_gen.model.Conditions"
 KINDS: dict[type, Any] = {NoisyClassifier: ClassifierNetwork, NetworkAutoencoder: Autoencoder}
 """Kinds of the networks of what a training trains, but for denoisers."""
 
+Taken = Mapping[str, Mapping[str, Any]]
+"""By part of a configuration, arguments of its constructor that are taken from other runs."""
+
+NOTHING_TAKEN: Taken = MappingProxyType({})
+
 
 def codec(
     config: DictConfig,
     data_spec: DataSpec,
     stored: Mapping[str, Any] = MappingProxyType({}),
-    where: str = "cpu",
+    taken: Taken = NOTHING_TAKEN,
 ) -> Codec:
-    """Build the map between data and model space; the autoencoder of one of latents is opened on a device.
+    """Build the map between data and model space.
 
     Arguments:
         config: the configuration of a training.
         data_spec: shape, levels and classes of the data.
         stored: what it learned from the training split, by :meth:`~sde_gen.data.codec.Codec.stored`.
-        where: device of an autoencoder.
-
-    Raises:
-        ValueError: the autoencoder is missing, has changed, or is for other data.
+        taken: arguments from other runs, such as the autoencoder.
     """
-    given: dict[str, Any] = data_spec.fill(config.codec)
-    if accepts(config.codec, "autoencoder"):
-        from sde_gen.cli import autoencoder  # only here: it opens a run by means of this module
-
-        given["autoencoder"] = autoencoder.open_autoencoder(config.codec, where)
+    given = {**data_spec.fill(config.codec), **taken.get("codec", {})}
     built: Codec = make(config.codec, **given, _convert_="all")
     return built.restore(stored)
 
@@ -85,13 +83,20 @@ def conditioning(
     return built.restore(stored)
 
 
-def model(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = None, **more: Any) -> Any:
+def model(
+    config: DictConfig,
+    data_spec: DataSpec,
+    given: Conditioning | None = None,
+    taken: Taken = NOTHING_TAKEN,
+    **more: Any,
+) -> Any:
     """Build what is trained: the network, its process and its prediction type; the process is made once.
 
     Arguments:
         config: the configuration of a training.
         data_spec: shape, levels and classes of the data.
         given: the conditioning, whose sizes are those of the network's inputs; None for that of the configuration.
+        taken: arguments from other runs.
         more: further arguments: the context in which a denoiser's network is called.
     """
     sde = make(config.sde)
@@ -99,10 +104,15 @@ def model(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = 
     if "parametrization" in signature(trained)[0]:
         shared = {"sde": sde} if accepts(config.parametrization, "sde") else {}
         more["parametrization"] = make(config.parametrization, **shared)
-    return trained(net=network(config, data_spec, given), sde=sde, **more)
+    return trained(net=network(config, data_spec, given, taken), sde=sde, **more)
 
 
-def network(config: DictConfig, data_spec: DataSpec, given: Conditioning | None = None) -> nn.Module:
+def network(
+    config: DictConfig,
+    data_spec: DataSpec,
+    given: Conditioning | None = None,
+    taken: Taken = NOTHING_TAKEN,
+) -> nn.Module:
     """Build the network of a score model, with its adapter, of a classifier or of an autoencoder.
 
     Raises:
@@ -126,9 +136,10 @@ def network(config: DictConfig, data_spec: DataSpec, given: Conditioning | None 
             )
         node = OmegaConf.merge({"inputs": {"_target_": CONDITIONS}}, node, {"inputs": sizes})
         assert isinstance(node, DictConfig)
-    known = {name: size for name, size in classes.items() if accepts(node, name)}
-    known = {**known, **_augmentations(config)}
-    built: nn.Module = make(node, _convert_="all", **{**data_spec.fill(node), **known})
+    sized = {name: size for name, size in classes.items() if accepts(node, name)}
+    known: dict[str, Any] = {**sized, **_augmentations(config)}
+    known = {**data_spec.fill(node), **known, **taken.get("model", {})}
+    built: nn.Module = make(node, _convert_="all", **known)
     adapter = config.get("adapter")
     return built if adapter is None else make(adapter)(built)
 
@@ -242,6 +253,7 @@ def trainer(
     *,
     model: Callable[[DictConfig, DataSpec, Conditioning], Any] = model,
     init: Mapping[str, Any] = MappingProxyType({}),
+    taken: Taken = NOTHING_TAKEN,
     command: str = "",
     **more: Any,
 ) -> Trainer:
@@ -252,6 +264,7 @@ def trainer(
         splits: the data.
         model: builds what is trained: a denoiser, or a classifier of noisy samples.
         init: metadata of the initial weights; empty for random ones.
+        taken: arguments from other runs.
         command: the command line, stored in every checkpoint.
         more: further arguments: callbacks and when to stop.
     """
@@ -279,7 +292,7 @@ def trainer(
     given = given.fit(splits.train)
     if not getattr(objective, "conditional", True) and accepts(config.codec, "autoencoder"):
         raise ValueError("an autoencoder of latents is not supported; use codec=uniform or codec=affine")
-    fitted = codec(config, spec, where=config.device).fit(splits.train)
+    fitted = codec(config, spec, taken=taken).fit(splits.train)
     space = replace(spec, shape=fitted.event(spec.shape))
     if "image" in given.names and space.shape != spec.shape:
         raise ValueError(

@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.checkpoint import shape_check
+from sde_gen.checkpoint import manifest, shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import build, console, parts
+from sde_gen.cli import build, console, parts, run_reference
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import load_run
@@ -27,7 +26,6 @@ from sde_gen.interop.converted_model import PARTS, ConvertedModel
 from sde_gen.interop.diffusers import pipelines
 from sde_gen.interop.formats import files
 from sde_gen.utils.atomic import atomic_directory, require_absent
-from sde_gen.utils.hashing import digest
 
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
@@ -47,7 +45,7 @@ def convert(config: DictConfig) -> None:
     if config.run is None:
         if config.get("from") is None:
             raise ValueError("from=... must name the format of the file")
-        reject_unused("a file is imported", "to", "checkpoint", "trust")
+        reject_unused("a file is imported", "to", "checkpoint", "trust", "parts")
         import_network(config, out)
     else:
         if config.get("to") is None:
@@ -58,8 +56,13 @@ def convert(config: DictConfig) -> None:
 
 def export_run(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
-    source = {key: config[key] for key in ("run", "checkpoint", "trust")}
+    source = {key: config[key] for key in ("run", "checkpoint", "trust", "parts")}
     run = load_run(OmegaConf.create({**source, "device": "cpu"}))
+    if run.codec.of_latents:
+        raise ValueError(
+            f"{run.folder} is a model of latents with an autoencoder in {run.named['codec'].folder}, which "
+            "to=... does not export together"
+        )
     kinds = ("model", "sde", "parametrization", "codec", "conditioning")
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in kinds}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
@@ -125,14 +128,17 @@ def _write(
     for name, part in model.runs.items():
         place = f"{PARTS}{name}"
         (made / place).parent.mkdir(exist_ok=True)
-        _write(part, made / place, out / place, {**origin, "part": name}, {})
-        hashes[place] = part_hash(part)
+        written = _write(part, made / place, out / place, {**origin, "part": name}, {})
+        hashes[place] = manifest.part_digest(manifest.read(made / written.relative_to(out)).sha256, "ema")
     parts.copy(model.files, made, out)
     config = parts.with_hashes({**model.config, **more}, hashes)
     data_spec = DataSpec(shape=model.shape, levels=model.levels, classes=model.classes)
     check = OmegaConf.create(parts.located(config, made))
-    space = replace(data_spec, shape=build.codec(check, data_spec).event(data_spec.shape))
-    shape_check.check(partial(build.network, check, space), model.state, what=str(origin["file"]))
+    taken = run_reference.arguments(check, run_reference.open_runs(check, device="cpu", beside=made))
+    space = replace(data_spec, shape=build.codec(check, data_spec, taken=taken).event(data_spec.shape))
+    shape_check.check(
+        partial(build.network, check, space, taken=taken), model.state, what=str(origin["file"])
+    )
     about = {
         "config": config,
         "facts": vars(data_spec),
@@ -141,17 +147,6 @@ def _write(
     }
     saved = Checkpoint(images=0, net=model.state, ema=model.state, optimizer={}, about=about)
     return out / checkpoint.save(made / "checkpoints", saved).relative_to(made)
-
-
-def part_hash(part: ConvertedModel) -> str:
-    """Return the SHA-256 of the weights of a part, in the order of its network."""
-    with torch.device("meta"):
-        net = build.network(
-            OmegaConf.create(part.config),
-            DataSpec(shape=part.shape, levels=part.levels, classes=part.classes),
-        )
-    names = list(net.state_dict())
-    return digest((part.state[name] for name in names), "\n".join(names), digits=64)
 
 
 def _origin(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sde_gen.cli import build, console
 from sde_gen.cli.app import Command, require_int
-from sde_gen.cli.autoencoder import sha256_of
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
 from sde_gen.data import Dataset, Splits
@@ -49,7 +48,7 @@ def encode(config: DictConfig) -> None:
                 bar.advance(row, len(part["mean"]))
         about = {
             "run": str(run.folder),
-            "sha256": sha256_of(net),
+            "sha256": run.sha256,
             "shape": list(splits.train.shape),
             "levels": splits.train.levels,
             "latent": list(net.latent),

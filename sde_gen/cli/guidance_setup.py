@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import brief
-from sde_gen.cli import build
+from sde_gen.cli import build, run_reference
 from sde_gen.cli.app import reject_unused
 from sde_gen.cli.constructors import annotated
 from sde_gen.cli.options import as_plain
@@ -188,7 +188,7 @@ def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
             {
                 "run": folder,
                 "checkpoint": None,
-                **{key: config[key] for key in ("trust", "device", "precision")},
+                **{key: config[key] for key in ("trust", "device", "precision", "parts")},
             }
         )
     )
@@ -196,7 +196,7 @@ def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
     for what, found, expected in (
         ("data", weak.data_spec, run.data_spec),
         ("names of classes", weak.data.class_names or names, names),
-        ("codec", weak.config.codec, run.config.codec),
+        ("codec", *(run_reference.without_places(one.config.codec) for one in (weak, run))),
         ("conditioning", _inputs(weak), _inputs(run)),
     ):
         if found != expected:

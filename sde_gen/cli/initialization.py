@@ -166,12 +166,7 @@ def _file(path: Path, init: str) -> Source:
 def _sha256(path: Path) -> str:
     """Return the checksum of a file, or that of the averaged weights in the manifest of a checkpoint."""
     if path.is_dir():
-        sums = {
-            name: value for name, value in manifest.read(path).sha256.items() if name.startswith(f"{PART}.")
-        }
-        if len(sums) == 1:
-            return next(iter(sums.values())).strip()
-        return hashlib.sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()
+        return manifest.part_digest(manifest.read(path).sha256, PART)
     digest = hashlib.sha256()
     with atomic.open_regular(path) as file:
         for block in iter(lambda: file.read(2**20), b""):

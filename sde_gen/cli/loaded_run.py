@@ -182,6 +182,7 @@ def load(
     device: str = "auto",
     trust: Iterable[str] = (),
     clip_skip: int = 0,
+    parts: Iterable[str | Path] = (),
 ) -> LoadedRun:
     """Load a run folder, or a pretrained model that comes with the package.
 
@@ -191,6 +192,7 @@ def load(
         device: "auto", "cpu", "cuda", ...
         trust: further packages whose classes the stored configuration may name.
         clip_skip: last layers of an encoder CLIP of texts that are left out.
+        parts: folders of runs that the run names, such as its autoencoder, where they were moved.
 
     Raises:
         ValueError: no run folder or checkpoint, or an invalid one.
@@ -209,6 +211,7 @@ def load(
         "device": device,
         "trust": [*trust],
         "clip_skip": clip_skip,
+        "parts": [*map(str, parts)],
     }
     return LoadedRun(load_run(OmegaConf.create(given)))
 

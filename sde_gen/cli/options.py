@@ -44,7 +44,15 @@ RESERVED = {
 }
 """Keys of a node that Hydra reads."""
 
-_RUN = {"run": PATH, "threads": optional(whole(1)), "checkpoint": optional(TEXT), "trust": NAMES}
+_PARTS = listed(PATH, "run folders")
+
+_RUN = {
+    "run": PATH,
+    "threads": optional(whole(1)),
+    "checkpoint": optional(TEXT),
+    "trust": NAMES,
+    "parts": _PARTS,
+}
 
 _DATA: dict[str, OptionKind] = {
     **{f"data.{name}": optional(PATH) for name in ("root", "path", "train", "test", "cache", "index")},
@@ -64,6 +72,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
     "train": {
         "run": PATH,
         "init": optional(PATH),
+        "parts": _PARTS,
         "freeze": listed(TEXT, "patterns of parameter names"),
         "threads": optional(whole(1)),
         "device": DEVICE,
@@ -145,6 +154,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "run": optional(PATH),
         "checkpoint": optional(TEXT),
         "trust": NAMES,
+        "parts": _PARTS,
         "settings": optional(PATH),
         "out": PATH,
     },

@@ -18,7 +18,7 @@ from sde_gen.checkpoint import shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.checkpoint.state_dict import load_into
-from sde_gen.cli import build, conditions, renamed, trusted
+from sde_gen.cli import build, conditions, renamed, run_reference, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
@@ -63,6 +63,8 @@ class Run:
         data: fingerprint and place of its data; empty for a checkpoint of an earlier version.
         conditioning: what the network is given besides noisy sample and time.
         fingerprint: by split and name, hashes of the conditions that are read, besides the labels.
+        sha256: SHA-256 of the averaged weights, as stored.
+        named: the runs that it names, by the part of the configuration that names them.
     """
 
     folder: Path
@@ -76,6 +78,8 @@ class Run:
     data: DataIdentity = field(default_factory=DataIdentity)
     conditioning: Conditioning = field(default_factory=Unconditional)
     fingerprint: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sha256: str = ""
+    named: Mapping[str, "Run"] = field(default_factory=dict)
 
     @property
     def event(self) -> Shape:
@@ -108,8 +112,8 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
     """
-    folder = Path(config.run)
-    found, stored, data_spec = _open(folder, config.checkpoint, tuple(as_list(config.trust)))
+    folder, trust = Path(config.run), tuple(as_list(config.trust))
+    found, stored, data_spec = _open(folder, config.checkpoint, trust)
     found_class = build.trained_class(stored)
     if found_class is not trains:
         raise ValueError(f"{folder} holds {WRONG.get(found_class, 'a model of another kind')}")
@@ -118,17 +122,19 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     where, chosen = build.device(config.device), config.get("precision")
     precision: Precision = Float32() if chosen is None else build.make(chosen)
     dtype = precision.dtype(where)
-    what = f"the checkpoint in {folder}"
+    what, parts = f"the checkpoint in {folder}", as_list(config.parts) if "parts" in config else []
     _skip_layers(stored, config.get("clip_skip"), folder)
     with _rebuilding(what):
+        named = run_reference.open_runs(stored, device=str(where), beside=folder, parts=parts, trust=trust)
+        taken = run_reference.arguments(stored, named)
         learned, fingerprint = conditions.read(found.about, folder)
         conditioning = build.conditioning(stored, data_spec, learned)
-        codec = build.codec(stored, data_spec, _learned(found.about, folder), str(where))
+        codec = build.codec(stored, data_spec, _learned(found.about, folder), taken)
         conditioning = conditioning.with_codec(codec)
         space = replace(data_spec, shape=codec.event(data_spec.shape))
-        _compare(partial(build.network, stored, space, conditioning), stored.model, found, what)
+        _compare(partial(build.network, stored, space, conditioning, taken), stored.model, found, what)
         context = {"context": contexts(where, dtype)} if trains is NetworkDenoiser else {}
-        denoiser = build.model(stored, space, conditioning, **context)
+        denoiser = build.model(stored, space, conditioning, taken, **context)
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
     return Run(
@@ -143,6 +149,8 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         data=_identity(found.about, folder),
         conditioning=conditioning,
         fingerprint=fingerprint,
+        sha256=found.sha256["ema"],
+        named=named,
     )
 
 
@@ -158,7 +166,7 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
             f"{folder} holds no classifier; train one with {renamed.COMMANDS['train_classifier']}"
         )
     for kind in ("sde", "codec"):
-        if stored[kind] != run.config[kind]:
+        if run_reference.without_places(stored[kind]) != run_reference.without_places(run.config[kind]):
             raise ValueError(
                 f"the classifier in {folder} was trained with {kind}={line(str(stored[kind]), 120)}, the run with "
                 f"{line(str(run.config[kind]), 120)}; both need the same"
@@ -171,9 +179,10 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
         raise ValueError(f"the classifier in {folder} was trained on {data_spec}, the run on {run.data_spec}")
     _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
     what = f"the checkpoint in {folder}"
+    space = replace(data_spec, shape=run.event)
     with _rebuilding(what):
-        _compare(partial(build.network, stored, data_spec), stored.model, found, what)
-        classifier: NoisyClassifier = build.model(stored, data_spec)
+        _compare(partial(build.network, stored, space), stored.model, found, what)
+        classifier: NoisyClassifier = build.model(stored, space)
         load_into(classifier.net, found.ema, what=what)
     return classifier.to(run.device).eval().requires_grad_(False)
 

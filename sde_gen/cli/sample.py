@@ -50,6 +50,7 @@ NOT_IN_SUFFIX = {
     "threads",
     "batch_size",
     "trust",
+    "parts",
     "gif",
     "format",
     "trajectory_frames",

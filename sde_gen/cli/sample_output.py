@@ -28,7 +28,7 @@ MAX_RESULTS_SHOWN = 8
 MAX_FRAME_ROWS = 4
 """Largest number of samples whose intermediate states are shown."""
 
-NOT_IN_ABOUT = {"data", "grid", "n", "out", "seed", "solver", "steps", "trust"}
+NOT_IN_ABOUT = {"data", "grid", "n", "out", "parts", "seed", "solver", "steps", "trust"}
 """Options that samples.json holds elsewhere, or that say where something lies."""
 
 OF_TASKS = {"factor", "method", "noise_std"}

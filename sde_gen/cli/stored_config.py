@@ -12,7 +12,7 @@ from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.initialization import open_source
 from sde_gen.cli.renamed import upgrade_about
 
-OF_THE_COMMAND = ("run", "device", "loggers", "logging", "preview")
+OF_THE_COMMAND = ("run", "device", "loggers", "logging", "parts", "preview")
 """Parts that the command line decides, and no stored configuration."""
 
 OF_WEIGHTS = ("model", "sde", "parametrization", "codec", "conditioning")

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-from sde_gen.cli import build, console, reports
+from sde_gen.cli import build, console, reports, run_reference
+from sde_gen.cli.app import as_list
 from sde_gen.cli.autoencoder import is_latent, with_latents
 from sde_gen.cli.config_files import printable
 from sde_gen.cli.initialization import initial_weights
@@ -38,10 +39,15 @@ def fit(
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
     loggers = pop_loggers(config)
+    with open_dict(config):
+        parts = as_list(config.pop("parts"))
     check_loggers(loggers)
     splits: Splits = build.make(config.data).load()
+    named = run_reference.open_runs(config, device=config.device, beside=folder, parts=parts)
+    run_reference.record(config, named)
+    taken = run_reference.arguments(config, named)
     if is_latent(config):
-        with_latents(config, splits)
+        with_latents(config, splits, taken["codec"]["autoencoder"])
     check_compatible(folder, config)
     unused = check_data(folder, config, splits)
     initial = initial_weights(config, folder)
@@ -58,8 +64,9 @@ def fit(
             trainer = build.trainer(
                 config,
                 splits,
-                model=initial.model(build.model, shown=strategy.rank == 0),
+                model=initial.model(partial(build.model, taken=taken), shown=strategy.rank == 0),
                 init=initial.record,
+                taken=taken,
                 callbacks=callbacks,
                 stop=stop,
                 strategy=strategy,

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config
-from sde_gen.cli import build
+from sde_gen.cli import build, run_reference
 from sde_gen.cli.data_spec import DataSpec, check_classes, data_identity
 from sde_gen.cli.renamed import upgrade, upgrade_about
 from sde_gen.cli.run_dir import is_run_named
@@ -47,6 +47,7 @@ def check_compatible(folder: Path, config: DictConfig) -> None:
             for kind in kinds
             if kind in old or kind != "adapter"  # which an earlier version did not have
             for line in diff_config(old.get(kind), new.get(kind), kind)
+            if not line.startswith(run_reference.PLACES)
         ]
         if changed:
             raise ValueError(
@@ -100,7 +101,7 @@ def _check_finished(
             {key: value for key, value in settings.items() if key != "data"} for settings in (old, new)
         )
     every = diff_config(old, new)
-    lines = [line for line in every if not line.startswith(NOT_TRAINING)]
+    lines = [line for line in every if not line.startswith((*NOT_TRAINING, *run_reference.PLACES))]
     if lines or changed:
         raise ValueError(
             f"the training in {folder} is finished: it has seen {images:,} images, and engine.images is "

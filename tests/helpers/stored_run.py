@@ -1,8 +1,11 @@
 """Run folders as a training leaves them, written at once, and changed as somebody else might change them."""
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from sde_gen.cli import build, trusted
 from sde_gen.cli.config_files import CONF
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import Run, load_run
+from sde_gen.utils.types import Shape
 
 SMALL = ("model.width=8", "model.blocks=1", "model.attention_levels=[]")
 """Of networks like NCSN++."""
@@ -30,12 +34,27 @@ def config_of(*words: str) -> dict[str, Any]:
     return plain
 
 
-def write(folder: Path, config: dict[str, Any], data_spec: DataSpec) -> Path:
-    """Leave a run folder with random weights; the path of its checkpoint."""
+def write(
+    folder: Path,
+    config: dict[str, Any],
+    data_spec: DataSpec,
+    *,
+    event: Shape | None = None,
+    seed: int = 0,
+    spread: float = 0.0,
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Leave a run folder with random weights, of a network of the event shape in model space; its checkpoint.
+
+    With ``spread`` the layers that a training begins with zeros have random numbers of that size, too.
+    """
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        tensors = build.model(OmegaConf.create(config), data_spec).net.state_dict()
-    about = {"config": config, "facts": vars(data_spec)}
+        torch.manual_seed(seed)
+        space = dataclasses.replace(data_spec, shape=event or data_spec.shape)
+        tensors = build.model(OmegaConf.create(config), space).net.state_dict()
+        if spread:
+            tensors = {name: value + spread * torch.randn(value.shape) for name, value in tensors.items()}
+    about = {"config": config, "facts": vars(data_spec), **about}
     saved = Checkpoint(images=64, net=tensors, ema=tensors, optimizer={}, about=about)
     return checkpoint.save(folder / "checkpoints", saved)
 

@@ -10,7 +10,6 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sde_gen.cli.autoencoder import open_autoencoder
 from sde_gen.cli.run import load_run
 from sde_gen.data import Digits
 from sde_gen.denoiser import NetworkAutoencoder
@@ -179,5 +178,5 @@ def test_an_imported_autoencoder_keeps_its_shift_and_scale(tmp_path):
 
     (folder / "config.json").write_text(json.dumps({**KL, "scaling_factor": 0.5, "shift_factor": 0.1}))
     commands.enter("convert", "from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
-    found = open_autoencoder(OmegaConf.create({"run": str(tmp_path / "run"), "sha256": None}), "cpu")
-    assert (found.net.latent_shift, found.net.latent_scale) == ([0.1] * 4, [2.0] * 4)
+    net = opened(tmp_path / "run", NetworkAutoencoder).denoiser.net
+    assert (net.latent_shift, net.latent_scale) == ([0.1] * 4, [2.0] * 4)
