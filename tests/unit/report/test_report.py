@@ -372,3 +372,11 @@ def test_pictures_of_a_page_share_its_size(tmp_path: Path) -> None:
     assert shown[-1] is None
     assert sum(len(uri) for uri in shown if uri is not None) + pictures.left == 10_000
     assert pictures.notes[-1] == "a.png is left out: the page would be too large"
+
+
+@pytest.mark.parametrize("doubtful", [True, False])
+def test_a_bias_that_is_not_small_is_marked(run: Path, doubtful: bool) -> None:
+    offset = {"ODE": {"mean": -0.3, "standard_error": 0.1, "images": 4}}
+    results(run / "evaluation", offset=offset, not_known_to_be_small=["ODE"] if doubtful else [])
+    text = Page(write_evaluation(run / "evaluation", run)).text
+    assert ("NOT small beside the standard error" in text) == doubtful
