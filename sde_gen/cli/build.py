@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -337,7 +337,13 @@ def trainer(
 def versions() -> dict[str, str]:
     """Return the versions of the numerical packages, and the commit in a checkout."""
     found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
-    return {"sde_gen": __version__, **found, **_commit(Path(__file__).resolve().parents[2])}
+    return {"sde_gen": __version__, **found, **_own_commit()}
+
+
+@cache
+def _own_commit() -> dict[str, str]:
+    """Return the commit of the code that this process runs, asked of git once."""
+    return _commit(Path(__file__).resolve().parents[2])
 
 
 def _commit(checkout: Path) -> dict[str, str]:

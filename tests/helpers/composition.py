@@ -15,6 +15,7 @@ from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import Overrides
+from hydra._internal.hydra import Hydra
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.config_source import ConfigSource
@@ -31,7 +32,11 @@ def remember(patch: pytest.MonkeyPatch) -> None:
     """Let Hydra keep the files, the lists of files and the merged files of conf/."""
     kept: dict[object, bytes] = {}
     load, listed = ConfigRepository.load_config, defaults_list._create_defaults_list
-    merged, parse = ConfigLoaderImpl._compose_config_from_defaults_list, OverridesParser.parse_rule
+    mode, merged, parse = (
+        Hydra.get_mode,
+        ConfigLoaderImpl._compose_config_from_defaults_list,
+        OverridesParser.parse_rule,
+    )
 
     def once(key: object, of: Callable[[], object]) -> Any:
         if key not in kept:
@@ -59,12 +64,18 @@ def remember(patch: pytest.MonkeyPatch) -> None:
         config: DictConfig = once(key, lambda: merged(loader, defaults, repo))
         return config
 
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        if any("hydra" in word for word in overrides) or not _unchanged(hydra.config_loader.get_sources()):
+            return mode(hydra, config_name, overrides)
+        return once(("mode", config_name), lambda: mode(hydra, config_name, []))
+
     def parse_rule(parser: OverridesParser, text: str, rule: str) -> Any:
         return once((text, rule), lambda: parse(parser, text, rule))
 
     def caching_repository(repo: CachingConfigRepository, delegate: IConfigRepository) -> None:
         repo.delegate, repo.cache = copy.copy(delegate), {}  # its list of sources is replaced, never changed
 
+    patch.setattr(Hydra, "get_mode", get_mode)
     patch.setattr(OverridesParser, "parse_rule", parse_rule)
     patch.setattr(CachingConfigRepository, "__init__", caching_repository)
     patch.setattr(Metadata, "__deepcopy__", _copied, raising=False)

@@ -147,10 +147,10 @@ def test_two_processes_are_one(
 
 
 GOING_ON = [
-    ((2, FSDP), (2, FSDP)),
+    pytest.param((2, FSDP), (2, FSDP), marks=pytest.mark.slow),  # one shard by two processes is tried below
     ((2, FSDP), (2, DDP)),
     ((2, FSDP), (0, SingleProcess)),
-    ((2, DDP), (2, FSDP)),
+    pytest.param((2, DDP), (2, FSDP), marks=pytest.mark.slow),  # writes and is read as in two others
     ((2, DDP), (0, SingleProcess)),
     ((0, SingleProcess), (2, FSDP)),
     ((0, SingleProcess), (2, DDP)),

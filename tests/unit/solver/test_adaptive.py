@@ -89,7 +89,7 @@ def error_at(solver: AdaptiveSolver, sde: str = "vp") -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_follows_the_tolerance(kind: str) -> None:
     """Over four decades (three where steps are many) the error stays by the tolerance."""
-    tols = [1e-3, 1e-4, 1e-5] if kind == "dpm_12" else [1e-3, 1e-4, 1e-5, 1e-6, 1e-7]
+    tols = [1e-3, 1e-4, 1e-5] if kind == "dpm_12" else [1e-3, 1e-5, 1e-7]
     errors = [error_at(KINDS[kind](rtol=tol, atol=tol)) for tol in tols]
     slope = np.polyfit(np.log(tols), np.log(errors), 1)[0]
     assert 0.8 < slope < 1.3, errors
@@ -272,6 +272,12 @@ def test_noise_prediction_refuses_to_pass_without_signal(kind: str, up: bool) ->
     integrate(solver, oracles.denoiser(sde), torch.zeros(1, 2), Uniform(t_max=0.999)(sde, 3))
 
 
+@cache
+def on_the_way(rho: float) -> oracles.Array:
+    """Where the paths are at a ratio, for all solvers."""
+    return oracles.flow(oracles.starts(), oracles.RATIOS[0], rho)
+
+
 @pytest.mark.parametrize("solver", [*(kind() for kind in KINDS.values()), scipy_ode()], ids=[*KINDS, "scipy"])
 def test_hooks_see_the_flow(solver: Solver) -> None:
     """Samples between the solver's steps are on the paths."""
@@ -282,7 +288,7 @@ def test_hooks_see_the_flow(solver: Solver) -> None:
     assert all(isinstance(info, StepInfo) and info.steps == 8 for info in seen)
     for t, state in zip(times, path.states, strict=True):
         rho = float(torch.exp(-0.5 * model.sde.log_snr(t)))
-        exact = oracles.flow(oracles.starts(), oracles.RATIOS[0], rho)
+        exact = on_the_way(rho)
         spread = np.sqrt(1 + rho**2)
         assert np.abs(oracles.to_z(model.sde, state, t) - exact).max() < 2e-2 * spread, float(t)
 
