@@ -186,11 +186,15 @@ def test_positions_of_dinov2_are_resized() -> None:
 def test_positions_of_dinov2_are_read_where_the_released_code_reads_them() -> None:
     """With the scale (h + 0.1) / side, at (i + 1/2) side / (h + 0.1) - 1/2, from positions that grow linearly."""
     side, h = 37, 16
-    grid = torch.arange(side).double().expand(side, side).reshape(1, -1, 1)
-    state = {"pos_embed": torch.cat([torch.zeros(1, 1, 1).double(), grid], 1), "blocks.0": torch.zeros(1)}
-    found = VisionTransformer(state).positions(h, h)[0, 1:, 0].reshape(h, h)[8]
+    row = torch.arange(side).double().expand(side, side)
+    grid = torch.stack([row, row.mT], -1).reshape(1, -1, 2)
+    state = {"pos_embed": torch.cat([torch.zeros(1, 1, 2).double(), grid], 1), "blocks.0": torch.zeros(1)}
+    found = VisionTransformer(state).positions(h, h)[0, 1:].reshape(h, h, 2)
     places = (torch.arange(h).double() + 0.5) * side / (h + 0.1) - 0.5
-    assert found[1:-1] == pytest.approx(places[1:-1], abs=0.055), "but for the error of cubic interpolation"
+    for along in (found[8, :, 0], found[:, 8, 1]):
+        assert along[1:-1] == pytest.approx(places[1:-1], abs=0.055), (
+            "but for the error of cubic interpolation"
+        )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
