@@ -5,9 +5,12 @@ r"""Make a pretrained model of a run: averaged weights in bfloat16, and a card w
     python scripts/pretrain_card.py measure digits-vp \
         --evaluate metrics=[fid,kid] features=efficientnet_lite0 n=300 metric.kid.subset_size=300
 
+    python scripts/pretrain_card.py table
+
 ``--evaluate`` takes words of ``python -m sde_gen.evaluate`` and may be given several times. All figures are read from
 the files that it writes to WORK, ``runs/pretrained_cards/NAME`` by default; the same command continues an interrupted
-evaluation there. ``measure`` adds figures to a card, in place of those of the same name.
+evaluation there. ``measure`` adds figures to a card, in place of those of the same name. ``table`` prints all figures
+of all cards as Markdown, with draws and baselines.
 """
 
 import argparse
@@ -32,6 +35,8 @@ from sde_gen.cli.run import load_run
 from sde_gen.cli.targets import import_object
 from sde_gen.distributed.storage import TensorShard
 from sde_gen.model.adapter import merged
+from sde_gen.report.plot import PM
+from sde_gen.report.result_sections import estimate
 from sde_gen.utils import atomic
 
 
@@ -153,8 +158,28 @@ def measure(chosen: argparse.Namespace) -> None:
     print(f"{folder / pretrained.CARD}: {', '.join(each.title for each in found)}")
 
 
+def table(chosen: argparse.Namespace) -> None:
+    """Print the figures of all cards: value, draws, and images in place of samples."""
+    del chosen
+    print(
+        "| model | figure | value | draws | in place of samples | images | evaluations |\n" + 7 * "|---" + "|"
+    )
+    for name in pretrained.names():
+        for one in pretrained.Card.read(pretrained.FOLDER / name).figures:
+            cells = [
+                name,
+                one.title,
+                f"{estimate(one.mean, one.standard_error)} {one.unit}".strip(),
+                ", ".join(f"{value:.3g}" for value in one.draws),
+                "; ".join(f"{what} {estimate(*pair)}" for what, pair in one.baselines.items()),
+                f"{one.images:,}",
+                f"{one.nfe:.3g}",
+            ]
+            print("| " + " | ".join(cells).replace(PM, "+- ") + " |")
+
+
 def main() -> None:
-    """Make a model, or measure one."""
+    """Make a model, measure one, or print the figures of all."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,6 +189,7 @@ def main() -> None:
     making.add_argument("run", type=Path, help="the run folder")
     measuring = commands.add_parser("measure", help="add figures to a card")
     measuring.set_defaults(function=measure)
+    commands.add_parser("table", help="print the figures of all cards").set_defaults(function=table)
     for each in (making, measuring):
         each.add_argument("name", help="name of the model, such as digits-vp")
         each.add_argument(
@@ -175,8 +201,9 @@ def main() -> None:
     making.add_argument("--command", required=True, help="the command that trained it")
     making.add_argument("--license", default="Apache-2.0", help="license of the weights")
     chosen = parser.parse_args()
-    chosen.evaluate = chosen.evaluate or [["metrics=[bpd]"]]
-    chosen.work = (chosen.work or Path("runs") / "pretrained_cards" / chosen.name).resolve()
+    if "name" in chosen:
+        chosen.evaluate = chosen.evaluate or [["metrics=[bpd]"]]
+        chosen.work = (chosen.work or Path("runs") / "pretrained_cards" / chosen.name).resolve()
     chosen.function(chosen)
 
 

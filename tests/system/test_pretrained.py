@@ -121,6 +121,13 @@ def test_a_run_becomes_a_model_whose_figures_are_those_of_the_files(tmp_path, mo
         "card.yaml", "checkpoints"
     ]  # fmt: skip
     assert second.name in capsys.readouterr().out
+    script(monkeypatch, pretrain_card, "table")
+    head, _, first, last = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert "| bpd |" in first
+    assert f"{figure.mean:.2f}" in first
+    assert all(f"{value:.3g}" in last for value in second.draws)
+    assert "null: noise N(0, I) " in last
+    assert len({line.count("|") for line in (head, first, last)}) == 1
     assert pretrain_card.portable(["n=4", "data.root=/a"]) == ["n=4"]
     with pytest.raises(SystemExit, match="exists already"):
         script(monkeypatch, pretrain_card, "make", "run", "mine", *about)
