@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.frozen_step import FrozenStep
 from sde_gen.cli import build
 from sde_gen.cli.config_files import CONF, load
+from sde_gen.cli.versions import package_versions
 from sde_gen.data import Dataset, Splits
 from sde_gen.grid import LogSNR
 from sde_gen.likelihood import log_prob
@@ -196,7 +197,7 @@ def main() -> None:
         ratio(lambda: training.step(2), frozen, 3)  # warm up
         if arguments.record:
             ratios = [measure() for _ in range(ATTEMPTS)]
-            about = {"machine": platform.machine(), "versions": build.versions()}
+            about = {"machine": platform.machine(), "versions": package_versions()}
             kept = {**about, "counts": found, "ratio": statistics.median(ratios), "ratios": ratios}
             FILE.write_text(json.dumps(kept, indent=1) + "\n")
             print(f"{FILE}: ratios {ratios}")

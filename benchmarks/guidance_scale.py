@@ -18,9 +18,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import Run, load_classifier, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import Denoiser, NoisyClassifier
 from sde_gen.grid import LogSNR
 from sde_gen.guidance import CFG, ClassifierGuidance
@@ -105,7 +106,11 @@ def main() -> None:
         ],
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    about = {"machine": platform.processor() or platform.machine(), "images": run.images, **build.versions()}
+    about = {
+        "machine": platform.processor() or platform.machine(),
+        "images": run.images,
+        **package_versions(),
+    }
     settings = {"n": args.n, "steps": args.steps}
     path, picture = args.out / "guidance_scale.json", args.out / "guidance_scale.png"
     path.write_text(json.dumps({**about, **settings, "rows": rows}, indent=1))

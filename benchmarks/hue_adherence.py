@@ -19,9 +19,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.text_adherence import draw
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.data.hue import COLORS, distance, hue
 from sde_gen.utils.images import save_samples
 
@@ -71,7 +72,11 @@ def main() -> None:
         [[row["samples"], *(f"{row[key]:.3g}" for key in keys)] for row in rows],
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    about = {"machine": platform.processor() or platform.machine(), "images": run.images, **build.versions()}
+    about = {
+        "machine": platform.processor() or platform.machine(),
+        "images": run.images,
+        **package_versions(),
+    }
     path, picture = args.out / "hue_adherence.json", args.out / "hue_adherence.png"
     path.write_text(json.dumps({**about, "n": count, "steps": args.steps, "rows": rows}, indent=1))
     save_samples(found[:64], picture)

@@ -19,9 +19,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.grid import Angle
 from sde_gen.inverse.editing import Editor
 from sde_gen.noise import PerSample, spawn_seeds
@@ -97,7 +98,7 @@ def main() -> None:
         "images": arguments.images,
         "steps": arguments.steps,
         "machine": platform.machine(),
-        "versions": build.versions(),
+        "versions": package_versions(),
         "correlations": {name: row for name, row in found.items() if "mean" in row},
         "distances": found["distances in units of the data"],
     }

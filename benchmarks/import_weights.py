@@ -20,7 +20,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
+from sde_gen.cli.versions import package_versions
 from tests.reference import adm, score_sde
 
 CONFIG: dict[str, Any] = {
@@ -92,7 +93,7 @@ def main() -> None:
             )
             size = (at / name).stat().st_size / 2**20
             rows.append({"file": name, "mib_of_file": size, "seconds": seconds, "peak_mib": memory})
-    about = {"parameters": count, "machine": platform.machine(), "versions": build.versions()}
+    about = {"parameters": count, "machine": platform.machine(), "versions": package_versions()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "import_weights.json"
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")

@@ -21,9 +21,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.method import DenoiserMethod, Method, SolverMethod
@@ -142,7 +143,7 @@ def main() -> None:
     about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "trained_on": run.images}
     settings = {"images": args.images, "samples": args.samples, "steps": args.steps, "noise_std": NOISE_STD}
     path = args.out / f"inverse_psnr_{run.folder.name}.json"
-    path.write_text(json.dumps({**about, "versions": build.versions(), **settings, "rows": rows}, indent=1))
+    path.write_text(json.dumps({**about, "versions": package_versions(), **settings, "rows": rows}, indent=1))
     print(path)
 
 

@@ -26,9 +26,10 @@ from omegaconf import OmegaConf
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow
 from sde_gen.likelihood import bits_per_dim, log_prob
@@ -244,7 +245,7 @@ def main() -> None:
         "machine": platform.machine(),
         "processor": _processor(),
         "threads": 1,
-        "versions": build.versions(),
+        "versions": package_versions(),
         "integrators": integrate(subject, arguments.reference),
         "probes": deviate(subject, arguments.draws, steps=64),
     }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sde_gen.cli import build
+from sde_gen.cli.versions import package_versions
 from sde_gen.utils.timing import synchronize
 
 
@@ -45,7 +46,7 @@ def about(device: torch.device) -> dict[str, Any]:
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "versions": build.versions(),
+        "versions": package_versions(),
     }
 
 

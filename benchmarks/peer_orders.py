@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.peer_solvers import PATHS, Method, Track, methods
-from sde_gen.cli import build, console
+from sde_gen.cli import console
+from sde_gen.cli.versions import package_versions
 from sde_gen.evaluation.verification import oracles
 from sde_gen.evaluation.verification.verify_solver import COARSE, FINE
 
@@ -69,7 +70,7 @@ def main() -> None:
     console.print_summary("measured order", ["solver", *PATHS], cells)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "peer_orders.json"
-    path.write_text(json.dumps({**build.versions(), "peers": versions, "rows": rows}, indent=1))
+    path.write_text(json.dumps({**package_versions(), "peers": versions, "rows": rows}, indent=1))
     print(path)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import Denoiser, MixtureDenoiser
 from sde_gen.grid import LogSNR
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
@@ -156,7 +157,7 @@ def main() -> None:
     about = {"machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     settings = {key: value for key, value in vars(args).items() if key != "out"}
     path = args.out / "posterior_error.json"
-    path.write_text(json.dumps({**about, **build.versions(), **settings, "rows": rows}, indent=1))
+    path.write_text(json.dumps({**about, **package_versions(), **settings, "rows": rows}, indent=1))
     print(path)
 
 

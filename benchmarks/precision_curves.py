@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from sde_gen.cli import build, console
 from sde_gen.cli.config_files import CONF
+from sde_gen.cli.versions import package_versions
 from sde_gen.data import Splits
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.callbacks import Record
@@ -121,7 +122,7 @@ def main() -> None:
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "versions": build.versions(),
+        "versions": package_versions(),
     }
     losses = {
         name: [{"train": c.train, "held_out": c.held_out, "images_per_second": c.speed} for c in found]

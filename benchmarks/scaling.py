@@ -30,6 +30,7 @@ from hydra.utils import instantiate
 
 from sde_gen.cli import build, console
 from sde_gen.cli.config_files import CONF, names
+from sde_gen.cli.versions import package_versions
 from sde_gen.data import Dataset, Splits
 from sde_gen.distributed.strategy import init_distributed
 from sde_gen.training.precision import exact_float32
@@ -143,7 +144,7 @@ def main() -> None:
         "network": NETWORKS[arguments.device],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if arguments.device == "cuda" else None,
-        "versions": build.versions(),
+        "versions": package_versions(),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"scaling_{arguments.device}.json"

@@ -18,9 +18,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.versions import package_versions
 from sde_gen.data import Dataset
 from sde_gen.guidance import CFG
 from sde_gen.noise import PerSample, spawn_seeds
@@ -109,7 +110,11 @@ def main() -> None:
         ],
     )
     args.out.mkdir(parents=True, exist_ok=True)
-    about = {"machine": platform.processor() or platform.machine(), "images": run.images, **build.versions()}
+    about = {
+        "machine": platform.processor() or platform.machine(),
+        "images": run.images,
+        **package_versions(),
+    }
     path, picture = args.out / "text_adherence.json", args.out / "text_adherence.png"
     path.write_text(json.dumps({**about, "n": args.n, "steps": args.steps, "rows": rows}, indent=1))
     levels = draw(run, test, args.scales[-1], min(64, args.n), args.steps)

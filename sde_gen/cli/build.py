@@ -1,10 +1,8 @@
 """The composition root: the one place where a configuration becomes objects that are composed."""
 
-import subprocess
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from sde_gen import __version__
 from sde_gen.cli import conditions
 from sde_gen.cli.annotations import ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.config_files import CONF, load, names
@@ -22,6 +19,7 @@ from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
+from sde_gen.cli.versions import package_versions
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
@@ -322,7 +320,7 @@ def trainer(
             "config": resolved,
             "facts": vars(spec),
             "data": data_identity(config, splits).plain(),
-            "versions": versions(),
+            "versions": package_versions(),
             **({"init": dict(init)} if init else {}),
             **({"command": command} if command else {}),
             **conditions.record(given, splits),
@@ -332,31 +330,3 @@ def trainer(
         upgrade=partial(upgrade_about, current=resolved),
         **more,
     )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the numerical packages, and the commit in a checkout."""
-    found = {name: version(name) for name in ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")}
-    return {"sde_gen": __version__, **found, **_own_commit()}
-
-
-@cache
-def _own_commit() -> dict[str, str]:
-    """Return the commit of the code that this process runs, asked of git once."""
-    return _commit(Path(__file__).resolve().parents[2])
-
-
-def _commit(checkout: Path) -> dict[str, str]:
-    """Return the commit, if the package lies in its own checkout and git is installed; ``+`` if files were changed."""
-    git = ["git", "-C", str(checkout)]
-    try:
-        top, commit = _output_lines([*git, "rev-parse", "--show-toplevel", "HEAD"])
-        changed = _output_lines([*git, "status", "--porcelain", "--untracked-files=no"])
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    # an environment inside another project's checkout has that project's commit
-    return {"commit": commit + ("+" if changed else "")} if Path(top).resolve() == checkout else {}
-
-
-def _output_lines(command: list[str]) -> list[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -21,6 +21,7 @@ from sde_gen.cli import build, console, parts, run_reference
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import load_run
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import PARTS, ConvertedModel
 from sde_gen.interop.diffusers import pipelines
@@ -142,7 +143,7 @@ def _write(
     about = {
         "config": config,
         "facts": vars(data_spec),
-        "versions": build.versions(),
+        "versions": package_versions(),
         "origin": {**origin, "left_out": model.unused, "notes": list(model.notes)},
     }
     saved = Checkpoint(images=0, net=model.state, ema=model.state, optimizer={}, about=about)

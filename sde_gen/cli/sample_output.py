@@ -14,9 +14,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, console, reports
+from sde_gen.cli import console, reports
 from sde_gen.cli.generation import GeneratedSamples
 from sde_gen.cli.run import Run
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import Denoiser
 from sde_gen.inverse.task import Task, psnr
 from sde_gen.utils.atomic import write, writing
@@ -142,7 +143,7 @@ class SampleOutput:
                 and key not in NOT_IN_ABOUT
                 and (config.get("task") or key not in OF_TASKS)
             },
-            "versions": build.versions(),
+            "versions": package_versions(),
         }
         write(self.folder / "samples.json", json.dumps(about, indent=1))
 

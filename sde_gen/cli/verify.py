@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.cli import build, console
 from sde_gen.cli.app import Command, as_list
 from sde_gen.cli.config_files import load, names
+from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.verification import ParametrizedOracle, SolverReport, verify_solver
 from sde_gen.utils.atomic import write
@@ -82,7 +83,7 @@ def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
 
 def _save(out: Path, reports: list[SolverReport]) -> None:
     rows = [{key: _plain(value) for key, value in asdict(report).items()} for report in reports]
-    write(out / "verify.json", json.dumps({**build.versions(), "certificates": rows}, indent=1))
+    write(out / "verify.json", json.dumps({**package_versions(), "certificates": rows}, indent=1))
     sdes = list(dict.fromkeys(report.sde for report in reports))
     for parametrization in dict.fromkeys(report.parametrization for report in reports):
         table = [report for report in reports if report.parametrization == parametrization]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import build, options, sample, train
+from sde_gen.cli import options, sample, train, versions
 from sde_gen.cli.config_files import groups, load
 from sde_gen.model import NCSNpp
 from tests.helpers.commands import TINY, enter, mistake
@@ -291,11 +291,10 @@ def test_a_preview_that_fails_does_not_stop_the_training(tmp_path, monkeypatch):
 
 def test_versions_need_no_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(
-        build, "_own_commit", build._own_commit.__wrapped__
-    )  # which would remember that there is one
-    assert "commit" not in build.versions()
-    assert build.versions()["torch"] == torch.__version__
+    uncached = versions._own_commit.__wrapped__  # which would remember that there is one
+    monkeypatch.setattr(versions, "_own_commit", uncached)
+    assert "commit" not in versions.package_versions()
+    assert versions.package_versions()["torch"] == torch.__version__
 
 
 def test_vectors_train_and_sample_too(tmp_path):

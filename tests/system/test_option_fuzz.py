@@ -18,6 +18,7 @@ from sde_gen.cli.config_files import CONF, choices, names, required
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.evaluation import MetricEvaluation
 from sde_gen.cli.generation import SampleGeneration
+from sde_gen.cli.versions import package_versions
 from sde_gen.data.digits import Digits
 from sde_gen.evaluation.solver_comparison import Comparison
 from sde_gen.evaluation.solver_tuning import Tuner
@@ -64,7 +65,7 @@ def run(tmp_path_factory):
     about = {
         "config": OmegaConf.to_container(config, resolve=True),
         "facts": vars(data_spec),
-        "versions": build.versions(),
+        "versions": package_versions(),
     }
     checkpoint.save(folder / "checkpoints", Checkpoint(images=0, net=net, ema=net, optimizer={}, about=about))
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from sde_gen.cli import build
+from sde_gen.cli import build, versions
 from sde_gen.data import Splits
 from tests.helpers.tiny_run import points
 
@@ -22,13 +22,13 @@ def test_a_commit_with_changed_files_says_so(tmp_path: Path) -> None:
     git("init", "--quiet")
     git("add", "code.py")
     git("commit", "--quiet", "-m", "Begin")
-    commit = build._commit(tmp_path)["commit"]
+    commit = versions._commit(tmp_path)["commit"]
     assert len(commit) == 40
     (tmp_path / "results.json").write_text("{}")
-    assert build._commit(tmp_path)["commit"] == commit, "a file that is not the project's changes nothing"
+    assert versions._commit(tmp_path)["commit"] == commit, "a file that is not the project's changes nothing"
     (tmp_path / "code.py").write_text("2")
-    assert build._commit(tmp_path)["commit"] == commit + "+"
-    assert build._commit(tmp_path / "elsewhere") == {}
+    assert versions._commit(tmp_path)["commit"] == commit + "+"
+    assert versions._commit(tmp_path / "elsewhere") == {}
 
 
 def test_training_with_classes_needs_those_of_the_test_split_before_it_begins() -> None:
