@@ -57,11 +57,11 @@ def rows(found: QualityResults) -> dict[str, str]:
     for index in range(len(first.quantities)):
         label = f"{found.name}: {re.split('@| k=', [*first.quantities][index])[0]}" if several else found.name
         drawn = [[*draw.quantities.values()][index] for draw in found.draws]
-        for (start, end), one in zip(found.seeds, drawn, strict=True):
-            table[f"  {label}, seeds {start} to {end}"] = _text(one)
+        for (start, end), quantity in zip(found.seeds, drawn, strict=True):
+            table[f"  {label}, seeds {start} to {end}"] = _text(quantity)
         if len(drawn) > 1:
             larger = found.metric.larger_is_better
-            best = (max if larger else min)(drawn, key=lambda one: one.value)
+            best = (max if larger else min)(drawn, key=lambda quantity: quantity.value)
             extreme = f"; {'largest' if larger else 'smallest'} of them {_text(best)}" if index == 0 else ""
             table[f"  {label}, {mean}"] = _text(_mean(drawn)) + extreme
         for what, result in found.baselines.items():
@@ -89,8 +89,12 @@ def spread(draws: list[SampleResult]) -> float:
 def _plain(result: SampleResult) -> dict[str, Any]:
     return {
         "quantities": {
-            name: {"value": _number(one.value), "standard_error": _number(one.se), "how": one.how}
-            for name, one in result.quantities.items()
+            name: {
+                "value": _number(quantity.value),
+                "standard_error": _number(quantity.se),
+                "how": quantity.how,
+            }
+            for name, quantity in result.quantities.items()
         },
         "samples": result.n,
         "reference_images": result.n_reference,
@@ -106,8 +110,8 @@ def _text(quantity: Quantity) -> str:
 def _mean(quantities: Sequence[Quantity]) -> Quantity:
     """Return the mean of a number over independent draws, with its standard error."""
     count = len(quantities)
-    se = math.sqrt(sum(one.se**2 for one in quantities)) / count
-    return Quantity(sum(one.value for one in quantities) / count, se, quantities[0].how)
+    se = math.sqrt(sum(quantity.se**2 for quantity in quantities)) / count
+    return Quantity(sum(quantity.value for quantity in quantities) / count, se, quantities[0].how)
 
 
 def _number(x: float) -> float | None:

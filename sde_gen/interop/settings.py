@@ -112,11 +112,11 @@ def multipliers(settings: Mapping[str, Any], key: str) -> list[float]:
         ValueError: the setting is missing, empty or has another type.
     """
     found = reals(settings, key, MOST_LEVELS)
-    if not found or not all(0 < one <= MOST_TIMES for one in found):
+    if not found or not all(0 < number <= MOST_TIMES for number in found):
         raise ValueError(
             f"{key}={shown(found)} is not supported; expected a number up to {MOST_TIMES} for every level"
         )
-    return [int(one) if one.is_integer() else one for one in found]
+    return [int(number) if number.is_integer() else number for number in found]
 
 
 def listed(settings: Mapping[str, Any], key: str, maximum: int = LARGEST) -> list[Any]:

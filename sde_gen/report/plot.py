@@ -142,7 +142,7 @@ def line_plot(
         markers: True to mark every point.
         from_zero: whether the abscissa begins at zero.
     """
-    lines = [_points(one, log_x, log_y) for one in series]
+    lines = [_points(curve, log_x, log_y) for curve in series]
     points = [point for line in lines for point in line]
     if not points:
         return Markup("")
@@ -152,8 +152,8 @@ def line_plot(
     y = Axis.of(ends, label=y_label, log=log_y, begin=HEIGHT - BOTTOM, end=TOP)
     colors = [_color(index, len(series), ordered) for index in range(len(series))]
     body = [_axes(x, y)]
-    for one, line, color in zip(series, lines, colors, strict=True):
-        body.append(_line(line, x, y, color, one.name, markers or len(line) < 5))
+    for curve, line, color in zip(series, lines, colors, strict=True):
+        body.append(_line(line, x, y, color, curve.name, markers or len(line) < 5))
     return _figure(body, f"{y_label} by {x_label}", _legend(series, lines, colors))
 
 
@@ -308,7 +308,9 @@ def _legend(
     series: Sequence[PlotLine], lines: Sequence[list[tuple[float, float, float]]], colors: Sequence[str]
 ) -> Markup:
     named = [
-        (one.name, color) for one, line, color in zip(series, lines, colors, strict=True) if line and one.name
+        (curve.name, color)
+        for curve, line, color in zip(series, lines, colors, strict=True)
+        if line and curve.name
     ]
     if not named:
         return Markup("")

@@ -169,12 +169,12 @@ def results(folder: Path, notes: list[str]) -> list[Result]:
                     path=path,
                 )
             )
-    names = [one.name for one in found]
+    names = [result.name for result in found]
     return [
-        replace(one, name=f"{one.name}, {one.nfe:g} NFE")
-        if names.count(one.name) > 1 and one.nfe == one.nfe
-        else one
-        for one in found
+        replace(result, name=f"{result.name}, {result.nfe:g} NFE")
+        if names.count(result.name) > 1 and result.nfe == result.nfe
+        else result
+        for result in found
     ]
 
 

@@ -66,13 +66,13 @@ def curves(run: RunFolder) -> list[Section]:
         ("Learning rate", "lr", "learning rate"),
         ("Speed", "images_per_second", "images/s"),
     ):
-        one = PlotLine(name="", x=images, y=column(run, name))
+        line = PlotLine(name="", x=images, y=column(run, name))
         plots[title] = line_plot(
-            [one], x_label=IMAGES, y_label=label, log_y=name == "grad_norm", from_zero=True
+            [line], x_label=IMAGES, y_label=label, log_y=name == "grad_norm", from_zero=True
         )
-    for one in metrics_of_samples(run):
-        title = f"{one.name} of the training"
-        plots[title] = line_plot([one], x_label=IMAGES, y_label=one.name, markers=True, from_zero=True)
+    for metric in metrics_of_samples(run):
+        title = f"{metric.name} of the training"
+        plots[title] = line_plot([metric], x_label=IMAGES, y_label=metric.name, markers=True, from_zero=True)
     return [Section(title=title, body=body) for title, body in plots.items()]
 
 

@@ -75,7 +75,11 @@ def _settings(
     found = {nfe: list(candidate_settings(sde, solvers, grids, nfe)) for nfe in budgets}
     defaults = {}
     for nfe, settings in found.items():
-        mine = [one for one in settings if (one.solver, one.grid) == (against.solver, against.grid)]
+        mine = [
+            setting
+            for setting in settings
+            if (setting.solver, setting.grid) == (against.solver, against.grid)
+        ]
         if not mine:
             raise ValueError(
                 f"tuning.nfe={nfe} is too few for a step of {against.solver}, which the choice must beat; "

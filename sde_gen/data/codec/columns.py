@@ -103,7 +103,9 @@ class Columns(Codec):
             if categories:
                 columns.append([categories[index] for index in column.argmax(1).tolist()])
             else:
-                columns.append([str(int(one)) if whole else f"{one:.7g}" for one in column[:, 0].tolist()])
+                columns.append(
+                    [str(int(number)) if whole else f"{number:.7g}" for number in column[:, 0].tolist()]
+                )
         assert self.names is not None
         return [[*self.names], *(list(row) for row in zip(*columns, strict=True))]
 

@@ -121,11 +121,11 @@ class Logit(Codec):
         shape = (-1, *[1] * (like.ndim - 2))
         low, high = (
             torch.tensor(
-                [end if one is None else one for one in part], dtype=torch.float64, device=like.device
+                [end if bound is None else bound for bound in part], dtype=torch.float64, device=like.device
             ).view(shape)
             for part, end in ((self.low, 0.0), (self.high, 1.0))
         )
-        bounded = torch.tensor([one is not None for one in self.low], device=like.device).view(shape)
+        bounded = torch.tensor([bound is not None for bound in self.low], device=like.device).view(shape)
         return low, high, bounded
 
     def _standardized(self) -> Standardized:

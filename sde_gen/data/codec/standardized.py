@@ -86,7 +86,7 @@ class Standardized(Codec):
         """Return minus the sum of log s over all numbers of an event, in nats, everywhere."""
         self._along(x)  # checks the shape
         _, std = self._known()
-        return constant(x, -math.prod(x.shape[2:]) * sum(math.log(one) for one in std))
+        return constant(x, -math.prod(x.shape[2:]) * sum(math.log(deviation) for deviation in std))
 
     def _along(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and std, float64, broadcast along the channels of a batch."""

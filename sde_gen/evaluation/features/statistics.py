@@ -109,9 +109,11 @@ class Statistics:
         """Read the statistics of some features from a file of EDM2."""
         found = dict(pairs(pickled.read(path), str(path)))
         sets = {
-            str(name): dict(pairs(one, str(name))) for name, one in found.items() if not isinstance(one, int)
+            str(name): dict(pairs(entry, str(name)))
+            for name, entry in found.items()
+            if not isinstance(entry, int)
         }
-        known = [name for name, one in sets.items() if {"mu", "sigma"} <= one.keys()]
+        known = [name for name, entry in sets.items() if {"mu", "sigma"} <= entry.keys()]
         if key not in known:
             raise ValueError(
                 f"{path} holds statistics of {', '.join(known) or 'nothing'}; expected {key or 'an .npz file'} for "

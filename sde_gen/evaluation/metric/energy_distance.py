@@ -66,7 +66,7 @@ class EnergyDistance(SampleMetric):
         y = reference.vectors("EnergyDistance")[: self.most].double()
         n, m = len(x), len(y)
         (rows_x, _), (rows_y, _) = (
-            _jackknife.kernel_sums(one, one, negative_distance, skip_diagonal=True) for one in (x, y)
+            _jackknife.kernel_sums(points, points, negative_distance, skip_diagonal=True) for points in (x, y)
         )
         across = _jackknife.kernel_sums(x, y, negative_distance, skip_diagonal=False)
         own_x, own_y = float(rows_x.sum()), float(rows_y.sum())

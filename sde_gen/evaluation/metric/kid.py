@@ -110,7 +110,7 @@ class KernelDistance(SampleMetric):
         """Return the jackknife standard error of the statistic over all pairs."""
         a, b = x[:MOST_FOR_ERROR], y[:MOST_FOR_ERROR]
         (rows_a, _), (rows_b, _) = (
-            _jackknife.kernel_sums(one, one, cubic_kernel, skip_diagonal=True) for one in (a, b)
+            _jackknife.kernel_sums(points, points, cubic_kernel, skip_diagonal=True) for points in (a, b)
         )
         across = _jackknife.kernel_sums(a, b, cubic_kernel, skip_diagonal=False)
         error = _jackknife.u_statistic_error(

@@ -146,7 +146,7 @@ class Uniformity:
 
         columns = self.u.T
         p_value = min(
-            1.0, len(columns) * min(float(kstest(one.numpy(), "uniform").pvalue) for one in columns)
+            1.0, len(columns) * min(float(kstest(column.numpy(), "uniform").pvalue) for column in columns)
         )
         n, rng = len(self.u), np.random.default_rng(0)
         grid = torch.linspace(0, 1, GRID, dtype=torch.float64)
@@ -167,8 +167,8 @@ class Uniformity:
         """Return the empirical distribution functions of the statistics."""
         grid = torch.linspace(0, 1, GRID, dtype=torch.float64)
         return tuple(
-            PosteriorCurve(name=name, x=grid, y=_distribution(one, grid))
-            for name, one in zip(names, self.u.T, strict=True)
+            PosteriorCurve(name=name, x=grid, y=_distribution(column, grid))
+            for name, column in zip(names, self.u.T, strict=True)
         )
 
     @property

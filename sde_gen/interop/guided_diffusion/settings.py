@@ -160,7 +160,7 @@ def _sizes(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
             f"{key}={shown(text)}: expected sizes of images in a text, such as '16,8', as flag of a script"
         )
     try:
-        factors = [size // int(one) for one in str(text).split(",")]
+        factors = [size // int(part) for part in str(text).split(",")]
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{key}={shown(text)}: expected sizes of images, such as '16,8'") from error
     return {"image_size": size, "in_channels": 3, "attention_resolutions": factors}
@@ -178,7 +178,9 @@ def _multipliers(settings: Any, size: Any) -> list[float]:
             )
         return MULTIPLIERS[side]
     try:
-        return [float(one) for one in settings.split(",")] if isinstance(settings, str) else [float(settings)]
+        return (
+            [float(part) for part in settings.split(",")] if isinstance(settings, str) else [float(settings)]
+        )
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"channel_mult={shown(settings)}: expected numbers, such as '1,2,2,2'") from error
 

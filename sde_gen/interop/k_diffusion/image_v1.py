@@ -64,7 +64,7 @@ class ImageV1Layout:
         self.depths = wholes(settings, "depths", length=MOST_LEVELS)
         self.channels = wholes(settings, "channels", length=MOST_LEVELS)
         there = listed(settings, "self_attn_depths", MOST_LEVELS)
-        self.attends = [flag({"self_attn_depths": one}, "self_attn_depths") for one in there]
+        self.attends = [flag({"self_attn_depths": depth}, "self_attn_depths") for depth in there]
         if not len(self.depths) == len(self.channels) == len(self.attends):
             raise ValueError(
                 f"depths={self.depths}, channels={self.channels}, self_attn_depths={self.attends}: "
