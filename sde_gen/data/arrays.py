@@ -72,6 +72,8 @@ class Arrays(DatasetSource):
                     raise ValueError(
                         f"{self.path}: {name} has {len(array)} rows, values {len(part['values'])}; expected as many"
                     )
+            for name in part.keys() & {"label"}:
+                self._check_classes(part[name])
         if test:
             if test["values"].shape[1:] != train["values"].shape[1:]:
                 raise ValueError(
@@ -83,6 +85,16 @@ class Arrays(DatasetSource):
             raise ValueError(f"{self.path} has {count} sample; both splits need one")
         mask = random_mask(count, self.test_fraction, self.seed).numpy()
         return self._splits(train, np.flatnonzero(~mask), train, np.flatnonzero(mask))
+
+    def _check_classes(self, label: NDArray[Any]) -> None:
+        """Raise ValueError if labels are no whole numbers from 0."""
+        if label.ndim != 1:
+            raise ValueError(f"{self.path}: label has shape {label.shape}; expected {label.shape[:1]}")
+        wrong = np.flatnonzero(~((label >= 0) & (label == np.floor(label))))
+        if len(wrong):
+            raise ValueError(
+                f"{self.path}: label holds {label[wrong[0]]} in row {wrong[0]}; expected whole numbers from 0"
+            )
 
     def _splits(
         self,

@@ -220,6 +220,10 @@ def test_what_does_not_fit_is_answered(make_it: Conditioning, typed: dict, answe
 def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="no labels"):
         Label(classes=0)
+    with pytest.raises(ValueError, match="of one class, so a label says nothing; use conditioning=none"):
+        Label(classes=1).fit(
+            Dataset(values=torch.zeros(2, 1), levels=2, classes=1, labels=torch.zeros(2).long())
+        )
     with pytest.raises(ValueError, match="no labels"):
         Label(classes=3)({}, IID.seeded(0))
     for kind in (Vector, Text, ConditionImage):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.data.base import Dataset
 from sde_gen.data.conditioning.base import SingleConditioning, check_dropout
 
 
@@ -40,6 +41,16 @@ class Label(SingleConditioning):
     def sizes(self) -> dict[str, int]:
         """Return the number of classes."""
         return {"num_classes": self.classes}
+
+    def fit(self, train: Dataset) -> "Label":
+        """Return the conditioning.
+
+        Raises:
+            ValueError: the data have no labels, or one class alone.
+        """
+        if self.classes == 1:
+            raise ValueError("all data are of one class, so a label says nothing; use conditioning=none")
+        return super().fit(train)
 
     def transform(self, rows: Tensor) -> Tensor:
         """Return the labels."""

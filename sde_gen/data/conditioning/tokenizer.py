@@ -96,7 +96,10 @@ class Words(Tokenizer):
         counts = Counter(word for text in texts for word in WORD.findall(text.lower()))
         kept = [word for word, count in counts.items() if count >= self.min_count]
         if not kept:
-            raise ValueError(f"the {len(texts)} training captions contain no word {self.min_count} times")
+            raise ValueError(
+                f"none of the words of the {len(texts)} training captions occurs {self.min_count} times; give captions "
+                "with words, or a smaller min_count"
+            )
         return replace(self, words=sorted(kept, key=lambda word: (-counts[word], word)))
 
     def stored(self) -> dict[str, Any]:

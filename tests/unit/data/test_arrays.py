@@ -80,6 +80,23 @@ def test_what_is_no_data(tmp_path, name, content, answer):
         Arrays(path=str(tmp_path / name)).load()
 
 
+@pytest.mark.parametrize(
+    ("label", "answer"),
+    [
+        (np.linspace(0, 1, 9), r"label holds 0.125 in row 1; expected whole numbers from 0"),
+        (np.full(9, np.nan), "label holds nan in row 0"),
+        (np.arange(9) - 1, "label holds -1 in row 0"),
+        (np.zeros((9, 2), int), r"label has shape \(9, 2\); expected \(9,\)"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path, label, answer):
+    np.savez(tmp_path / "a.npz", values=np.zeros((9, 2)), label=label)
+    with pytest.raises(ValueError, match=answer):
+        Arrays(path=str(tmp_path / "a.npz")).load()
+    np.savez(tmp_path / "a.npz", values=np.zeros((9, 2)), label=np.arange(9) % 2 * 1.0)
+    assert Arrays(path=str(tmp_path / "a.npz")).load().train.classes == 2  # whole numbers may be floats
+
+
 def test_a_pickle_is_not_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="cannot be read as arrays"):

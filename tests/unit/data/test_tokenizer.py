@@ -57,5 +57,5 @@ def test_words() -> None:
             Words(**bad)
     with pytest.raises(ValueError, match="call fit"):
         Words()("a")
-    with pytest.raises(ValueError, match="contain no word 2 times"):
+    with pytest.raises(ValueError, match="none of the words of the 1 training captions occurs 2 times"):
         Words(min_count=2).fit(["a"])
