@@ -1,6 +1,8 @@
 """Tables: columns become numbers and return, and every mistake names column and row."""
 
 import math
+import sys
+import types
 
 import pytest
 import torch
@@ -61,6 +63,51 @@ def test_parquet_is_the_same_table(path, tmp_path):
     parquet.write_table(pyarrow.table({"a": [1.0, None], "b": [1.0, 2.0]}), tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="a is empty in row 3"):
         TabularData(path=str(tmp_path / "b.parquet")).load()
+
+
+class Arrow(types.ModuleType):
+    """What is used of pyarrow, which takes 170 MB: a table of columns, and the error of a damaged file."""
+
+    ArrowException = type("ArrowException", (Exception,), {})
+
+    def __init__(self, columns):
+        super().__init__("pyarrow")
+        self.columns, self.parquet = columns, self
+
+    def read_table(self, path):
+        if path.read_bytes() != b"PAR1":
+            raise self.ArrowException("Parquet magic bytes not found in footer")
+        columns = [types.SimpleNamespace(to_pylist=cells.copy) for cells in self.columns.values()]
+        return types.SimpleNamespace(column_names=list(self.columns), columns=columns)
+
+
+def test_cells_of_parquet_are_those_of_csv(path, tmp_path, monkeypatch):
+    """A row of the table per row of the file, None as an empty cell, and the type of a number as pandas has it."""
+    file = tmp_path / "a.parquet"
+    file.write_bytes(b"PAR1")
+    size, weight, color, good = (list(cells) for cells in zip(*ROWS, strict=True))
+    columns = {"size": size, "weight": list(map(float, weight)), "color": color, "good": good}
+    monkeypatch.setitem(sys.modules, "pyarrow", Arrow(columns))
+    one, other = (TabularData(path=str(each)).load() for each in (path, file))
+    assert torch.equal(one.train.values, other.train.values)
+    assert one.train.columns == other.train.columns
+    size[7] = None
+    with pytest.raises(ValueError, match="size is empty in row 9"):
+        TabularData(path=str(file)).load()
+    file.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"a.parquet cannot be read as parquet: Parquet magic bytes"):
+        TabularData(path=str(file)).load()
+
+
+def test_parquet_without_pyarrow_or_a_file(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"there is no file .*a.parquet"):
+        TabularData(path=str(tmp_path / "a.parquet")).load()
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(
+        ValueError, match=r'parquet needs pyarrow: pip install "sde_gen\[hf\]"; or save a CSV'
+    ):
+        TabularData(path=str(tmp_path / "a.parquet")).load()
 
 
 def test_rows_return_as_the_columns_of_the_file(path):
