@@ -160,6 +160,18 @@ def test_several_conditions_are_dropped_alone_and_together() -> None:
         assert abs(share - exact) < 5 * (exact * (1 - exact) / COUNT) ** 0.5
 
 
+def test_of_several_conditions_none_is_typed_or_some_are() -> None:
+    """Where nothing is typed every class is drawn in turn; where something is, the rest are the nulls."""
+    several = Several(parts={"label": Label(classes=3), "vector": Vector()}).fit(DATA)
+    assert several.prompt({}, 4)["label"].tolist() == [0, 1, 2, 0]
+    typed = several.prompt({"vector": [3.0, 3.0]}, 2)
+    null = several.null(1)["label"].tolist()
+    assert typed.get("label", torch.tensor(null * 2)).tolist() == null * 2
+    assert torch.equal(
+        typed["vector"], several.given(rows(1) | {"vector": torch.tensor([[3.0, 3.0]] * 2)})["vector"]
+    )
+
+
 def test_a_label_s_fate_is_its_own() -> None:
     conditioning = Label(classes=3, dropout=0.5)
     together = conditioning({"label": LABELS[:8]}, PerSample(range(8)))["label"]
@@ -222,7 +234,7 @@ def test_invalid_settings_are_refused() -> None:
         Label(classes=0)
     with pytest.raises(ValueError, match="of one class, so a label says nothing; use conditioning=none"):
         Label(classes=1).fit(
-            Dataset(values=torch.zeros(2, 1), levels=2, classes=1, labels=torch.zeros(2).long())
+            Dataset(values=torch.zeros(2, 1), levels=None, classes=1, labels=torch.zeros(2).long())
         )
     with pytest.raises(ValueError, match="no labels"):
         Label(classes=3)({}, IID.seeded(0))

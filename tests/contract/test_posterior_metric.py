@@ -132,6 +132,17 @@ def test_c2st_does_not_depend_on_units_and_is_reproducible():
     )
 
 
+@pytest.mark.parametrize("name", ["tarp", "sbc"])
+def test_calibration_does_not_depend_on_units(name):
+    """The same random numbers give the same values of parameters in other units, about another origin."""
+    here, units = samples(shift=0.4, scale=0.7), torch.tensor([1e4, 1e-4])
+    there = replace(here, truth=3 + here.truth * units, draws=3 + here.draws * units)
+    found, other = (of(name)(part, rng()).quantities for part in (here, there))
+    assert {key: one.value for key, one in other.items()} == pytest.approx(
+        {key: one.value for key, one in found.items()}, rel=1e-6
+    )
+
+
 def test_a_metric_without_what_it_needs_is_refused():
     bare = replace(samples(), reference=None, log_prob_truth=None)
     with pytest.raises(ValueError, match="exact distribution"):

@@ -87,6 +87,34 @@ def test_density_of_the_moons_is_one_of_points():
     assert bool(((x.mean(0) - mean).abs() < 0.005).all())
 
 
+def test_posterior_of_the_moons_holds_no_parameters_that_cannot_have_made_the_point():
+    """Where theta_1 + theta_2 is near zero, some of a crescent lies on the other side of the point."""
+    simulator, x = make("simulator", "two_moons"), torch.tensor([0.345, 0.05], dtype=torch.float64)
+    theta = simulator.posterior(x, 2000, rng(14))
+    assert bool(torch.isfinite(simulator.log_likelihood(theta, x)).all())
+    sigma = torch.hypot(x[0] - 0.25 + theta.sum(1).abs() / 2**0.5, x[1] - theta.diff(dim=1)[:, 0] / 2**0.5)
+    assert float((sigma - 0.1).abs().max()) < 0.06  # the radius is N(0.1, 0.01^2)
+
+
+def test_posterior_of_the_covariance_is_that_of_importance_sampling():
+    """Mean and spread of log |S| given four points, by draws from the prior, weighed by the likelihood."""
+    simulator = make("simulator", "slcp")
+    x = torch.tensor([0.2, 0.1, 1.4, -0.3, -0.9, 0.8, 0.5, -1.3], dtype=torch.float64)
+
+    def log_det(theta):
+        return 4 * theta[:, 2:4].abs().log().sum(1) + torch.log1p(-(torch.tanh(theta[:, 4]) ** 2))
+
+    theta = simulator.prior.sample(400_000, rng(15))
+    weight = torch.softmax(simulator.log_likelihood(theta, x), 0)
+    few = float(1 / weight.square().sum())
+    found, proposed = log_det(simulator.posterior(x, 4000, rng(16))), log_det(theta)
+    mean = (weight * proposed).sum()
+    std = (weight * (proposed - mean) ** 2).sum().sqrt()
+    assert few > 1000
+    assert abs(float(found.mean() - mean)) < 5 * float(std) * (1 / few + 1 / 4000) ** 0.5
+    assert float(found.std() / std) == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.parametrize("name", ["two_moons", "gaussian_mixture"])
 def test_posterior_in_the_plane_is_the_likelihood_in_the_box(name):
     """Counts in cells against the integrated likelihood, by chi square; false alarms below 1e-6."""

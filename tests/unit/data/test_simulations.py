@@ -51,6 +51,22 @@ def test_directions_swap_sample_and_condition():
         assert torch.equal(first.values, second.values[:, :2])  # what was simulated belongs to its parameters
 
 
+def test_noise_is_independent_of_the_parameters_and_they_stay_as_they_are():
+    """Correlation of theta and x - theta, whose variances are equal; a simulator that writes to its input does not."""
+    train = Simulations(simulator=GaussianLinear(dim=2), count=10_000).load().train
+    theta, noise = train.values, train.conditions["vector"] - train.values
+    correlation = (theta * noise).mean(0) / (theta.std(0) * noise.std(0))
+    assert float(correlation.abs().max()) < 0.05  # five deviations
+
+    class Writing(Counted):
+        def simulate(self, theta, rng):
+            theta *= 2
+            return theta
+
+    train = Simulations(simulator=Writing(), count=9).load().train
+    assert torch.equal(train.conditions["vector"], 2 * train.values)
+
+
 def test_more_simulations_and_other_seeds():
     first, second, other = (
         Simulations(simulator=GaussianLinear(dim=2), count=count, seed=seed).load().train.values
