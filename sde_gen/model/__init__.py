@@ -52,6 +52,7 @@ from sde_gen.model.transformer.hdit import HDiT, Level
 from sde_gen.model.transformer.jit import JiT
 from sde_gen.model.transformer.joint_transformer import JointTransformer
 from sde_gen.model.transformer.mmdit import MMDiT
+from sde_gen.model.transformer.prior_transformer import PriorTransformer
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.condition_inputs import ConditionInputs
@@ -139,6 +140,7 @@ __all__ = [
     "PlainResample",
     "PooledTransformer",
     "Pooling",
+    "PriorTransformer",
     "ProgressiveInput",
     "ProgressiveOutput",
     "QuarterGroups",

@@ -12,7 +12,7 @@ from sde_gen.data.codec.uniform import UniformCodec
 from sde_gen.data.conditioning.label import Label as ClassLabel
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import autoencoder_kl, conditional, pipelines, schedulers, vq
+from sde_gen.interop.diffusers import autoencoder_kl, conditional, pipelines, prior, schedulers, vq
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
 from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
@@ -26,6 +26,7 @@ CONDITIONAL = {
     "dittransformer2dmodel": conditional.read_dit,
     "transformer2dmodel": conditional.read_dit,
     "sd3transformer2dmodel": conditional.read_sd3,
+    "priortransformer": prior.read,
 }
 """Readers of the classes of networks with conditions."""
 

@@ -59,6 +59,7 @@ CHAINS = (
     "LMSDiscrete",
     "PNDM",
     "SASolver",
+    "UnCLIP",
     "UniPCMultistep",
 )
 """Schedulers defined by a beta table; only the table is imported, not the sampler."""

@@ -90,8 +90,10 @@ class CLIPText(nn.Module):
         if mask is not None:
             visible = visible & mask[:, None, None].bool()
         hidden = [self.table(tokens) + self.positions[:count]]
+        lowest = torch.finfo(hidden[0].dtype).min
+        added = torch.zeros_like(visible, dtype=hidden[0].dtype).masked_fill(~visible, lowest)
         for block in self.blocks:
-            hidden.append(block(hidden[-1], visible))
+            hidden.append(block(hidden[-1], added))
         last = self.norm(hidden[-1])
         place = tokens.argmax(1) if self.end is None else (tokens == self.end).int().argmax(1)
         pooled = last[torch.arange(len(last), device=last.device), place]
@@ -110,15 +112,14 @@ class CLIPBlock(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Apply the block to x (B, L, W); ``visible`` is True where a query may attend to a key, (B or 1, 1, L, L)."""
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """Apply the block to x (B, L, W); ``added`` (B or 1, 1, L, L) is added to the weights before the softmax."""
         h = self.norm_attention(x)
         query, key, value = (
             layer(h).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        weight = (query * query.shape[-1] ** -0.5) @ key.mT
-        weight = torch.softmax(weight.masked_fill(~visible, torch.finfo(weight.dtype).min), dim=-1)
+        weight = torch.softmax((query * query.shape[-1] ** -0.5) @ key.mT + added, dim=-1)
         x = x + self.out((weight @ value).transpose(1, 2).flatten(2))
         out: Tensor = x + self.down(self.activation(self.up(self.norm_mlp(x))))
         return out
