@@ -47,7 +47,7 @@ class Card:
 
     @property
     def origin(self) -> str:
-        """Origin of the picture, as Markdown."""
+        """Where the picture comes from, as Markdown."""
         raise NotImplementedError
 
     def markdown(self, picture: str) -> str:
@@ -157,6 +157,18 @@ ENTRIES = [
         title="Interpolation",
         text="Images between two held-out images, through their latents.",
         commands=sample("task=interpolate", "a=0", "b=1", "n=8"),
+        picture="samples/samples.png",
+    ),
+    Entry(
+        name="labels",
+        title="Class guidance",
+        text="A class in every column, at guidance scale 3; 100,000 training images.",
+        commands=[
+            "python -m sde_gen.train conditioning=label optimizer.lr=2e-3 run=runs/digits-label "
+            "engine.images=100000",
+            "python -m sde_gen.sample run=runs/digits-label guidance=cfg guidance.scale=3 "
+            "label=[0,1,2,3,4,5,6,7] n=64 out=samples",
+        ],
         picture="samples/samples.png",
     ),
     Entry(
