@@ -1,7 +1,7 @@
 """Generation of samples: batch by batch, by any number of processes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -63,7 +63,7 @@ class SampleGeneration:
 
     Arguments:
         draw: generates the samples of a batch.
-        net: the network, whose evaluations are counted.
+        nets: the networks whose evaluations are counted.
         n: number of samples.
         batch_size: samples of a batch.
         folder: folder of the batches until they are merged.
@@ -74,7 +74,7 @@ class SampleGeneration:
     """
 
     draw: Draw
-    net: nn.Module
+    nets: Sequence[nn.Module]
     n: int
     batch_size: int
     folder: Path
@@ -132,8 +132,9 @@ class SampleGeneration:
             hooks: list[Hook] = [StopOnNaN(), Progress(partial(self._step, update, len(some)))]
             if self.record_trajectory and some.start == 0:
                 hooks.append(trajectory)
-            with NFECounter(self.net) as counter:
-                return self.draw(some, hooks).cpu(), counter.samples
+            with ExitStack() as stack:
+                counters = [stack.enter_context(NFECounter(net)) for net in self.nets]
+                return self.draw(some, hooks).cpu(), sum(counter.samples for counter in counters)
 
         samples, evaluations = zip(*self.auto_batch.map(rows, part), strict=True)
         record_trajectory = {

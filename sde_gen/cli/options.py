@@ -84,6 +84,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
     },
     "sample": {
         **_RUN,
+        "run": listed(PATH, "run folders"),
         "n": whole(1),
         "steps": whole(1),
         "settings": optional(PATH),
@@ -156,6 +157,13 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "trust": NAMES,
         "parts": _PARTS,
         "settings": optional(PATH),
+        "out": PATH,
+    },
+    "bundle": {
+        "run": PATH,
+        "checkpoint": optional(TEXT),
+        "trust": NAMES,
+        "parts": _PARTS,
         "out": PATH,
     },
     "encode": {

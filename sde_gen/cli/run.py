@@ -82,6 +82,11 @@ class Run:
     named: Mapping[str, "Run"] = field(default_factory=dict)
 
     @property
+    def checkpoint(self) -> Path:
+        """Return the folder of its checkpoint."""
+        return self.folder / "checkpoints" / f"{self.images:012d}"
+
+    @property
     def event(self) -> Shape:
         """Return the event shape in model space, which for latents is not that of the data."""
         return self.codec.event(self.data_spec.shape)

@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -18,21 +17,19 @@ from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, requ
 from sde_gen.cli.generation import SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
-    apply_guidance,
-    choose_conditions,
     class_names,
     open_task,
     typed_conditions,
 )
 from sde_gen.cli.override_syntax import folder_name
-from sde_gen.cli.run import Run, load_run
-from sde_gen.cli.run_defaults import take_sampler, take_task
+from sde_gen.cli.run import Run
+from sde_gen.cli.run_defaults import take_task
 from sde_gen.cli.sample_output import SampleOutput
+from sde_gen.cli.stages import CascadeStage, open_stages
 from sde_gen.data.codec import OutOfRange
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.inverse.task import Task
-from sde_gen.noise import PerSample, spawn_seeds
-from sde_gen.sampler import Sampler
+from sde_gen.noise import spawn_seeds
 from sde_gen.solver.callbacks import EffectiveSampleSize, Hook
 from sde_gen.training.compile import Compiler
 from sde_gen.utils.atomic import sweep
@@ -70,42 +67,35 @@ def sample(config: DictConfig) -> None:
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
-            run = load_run(config)
-            choices = HydraConfig.get().runtime.choices
-            names = take_sampler(config, run, {key: choices[key] for key in ("solver", "grid")})
-            take_task(config, run)
-            if config.trajectory_frames > config.steps + 1:
+            stage = open_stages(config, HydraConfig.get().runtime.choices)
+            take_task(stage.config, stage.run)
+            if config.trajectory_frames > stage.config.steps + 1:
                 raise ValueError(
-                    f"trajectory_frames={config.trajectory_frames}: {config.steps} steps have {config.steps + 1} "
-                    "states to show"
+                    f"trajectory_frames={config.trajectory_frames}: {stage.config.steps} steps have "
+                    f"{stage.config.steps + 1} states to show"
                 )
-            with threads.in_use(config, run) as threads_used:
-                _sample(config, queue, run, threads_used, names)
+            with threads.in_use(stage.config, stage.run) as threads_used:
+                _sample(stage, queue, threads_used)
     except PeerFailed:
         raise SystemExit(2) from None  # the process that failed has printed the reason
 
 
-def _sample(
-    config: DictConfig, queue: WorkQueue, run: Run, threads_used: str, names: Mapping[str, str]
-) -> None:
+def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
     """Generate the share of this process; the main process saves and reports."""
+    config, run = stage.config, stage.run
     task = open_task(config, run)
-    model, cond = apply_guidance(config, run), choose_conditions(config, run)
+    model, cond = stage.model, stage.cond
     _check_output(config, run, task, queue)
-    sampler: Sampler = build.make(config.sampler)
+    sampler = stage.sampler
     compiler: Compiler = build.make(config.compile)
-    times = sampler.grid(run.denoiser.sde, sampler.steps)
-    sampler.solver.check(run.denoiser, times)
+    times = stage.check_solver()
     seeds = spawn_seeds(config.seed, config.n)
     make = sampler if task is None else task(sampler)
     effective = EffectiveSampleSize()
 
     def draw(index: range, hooks: list[Hook]) -> Tensor:
-        part = slice(index.start, index.stop)
-        denoiser = run.bind(_rows(cond, part), model)
-        noise, shape = PerSample(seeds[part]), (len(index), *run.event)
         with compiler.no_recompile():  # the last batch, or one that samples have left, is not worth minutes
-            return make(denoiser, shape, noise=noise, hooks=[*hooks, effective], device=run.device)
+            return stage.draw(index, seeds, [*hooks, effective], make)
 
     @torch.no_grad()
     def call(size: int) -> None:
@@ -114,13 +104,13 @@ def _sample(
         denoiser(torch.zeros(size, *run.event, device=run.device), t)
 
     if config.out is None:
-        config.out = _folder(config, names)
+        config.out = _folder(stage)
         for folder in Path(config.out).parent.glob("*/"):  # a killed call may have left temporary files
             sweep(folder)
     Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
     generated = SampleGeneration(
         draw=draw,
-        net=run.denoiser.net,
+        nets=stage.nets,
         n=config.n,
         batch_size=config.batch_size,
         folder=Path(config.out),
@@ -134,6 +124,7 @@ def _sample(
     outside = OutOfRange.of(generated.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
     details = {
         **({"threads": threads_used} if run.device.type == "cpu" else {}),
+        **({"stages": ", ".join(str(one.folder) for one in stage.runs)} if stage.before else {}),
         **_classes(cond.get("label"), class_names(config, run)),
         **_texts(config, run, cond),
         **_particles(effective, config.n),
@@ -185,18 +176,15 @@ def _use(config: DictConfig) -> None:
         config.solver, config.grid, config.steps = found
 
 
-def _folder(config: DictConfig, names: Mapping[str, str]) -> str:
-    """Return a folder named by all options on which the samples depend, so that no call overwrites other samples.
-
-    Arguments:
-        config: the configuration of the command.
-        names: names of solver and grid.
-    """
-    what = f"{names['solver']}-{names['grid']}-{config.steps}"
+def _folder(stage: CascadeStage) -> str:
+    """Return a folder named by all options on which the samples depend, so that no call overwrites other samples."""
+    config = stage.config
+    what = f"{stage.names['solver']}-{stage.names['grid']}-{config.steps}"
     if config.settings is not None:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"
     rest = sorted(word for key, word in cli_overrides().items() if key not in NOT_IN_SUFFIX)
+    rest += [f"after-{run.folder.name}-{run.sha256[:8]}" for run in stage.runs[:-1]]
     name = folder_name([what, f"n{config.n}", f"seed{config.seed}", *rest])
     return f"{config.run}/samples/{name}"
 

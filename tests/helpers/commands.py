@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from sde_gen.cli import benchmark, compare, convert, encode, evaluate, sample, threads, train, verify
+from sde_gen.cli import benchmark, bundle, compare, convert, encode, evaluate, sample, threads, train, verify
 from sde_gen.training.autotune import Autotune
 
 threads.Autotune = partial(Autotune, budget=0.0)  # type: ignore[misc, assignment]
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "sample": sample.main,
     "evaluate": evaluate.main,
     "benchmark": benchmark.main,
+    "bundle": bundle.main,
     "compare": compare.main,
     "verify": verify.main,
     "convert": convert.main,

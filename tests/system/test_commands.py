@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli import options, sample, train, versions
+from sde_gen.cli import options, stages, train, versions
 from sde_gen.cli.config_files import groups, load
 from sde_gen.model import NCSNpp
 from tests.helpers.commands import TINY, enter, mistake
@@ -79,7 +79,7 @@ def test_insufficient_memory_is_reported(capfd, monkeypatch, run):
     def greedy(*_, **__):
         torch.empty(2**60)
 
-    monkeypatch.setattr(sample, "load_run", greedy)
+    monkeypatch.setattr(stages, "load_run", greedy)
     assert "smaller batch_size" in mistake(capfd, "sample", f"run={run}")
 
 

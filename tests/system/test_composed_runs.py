@@ -188,3 +188,20 @@ def test_a_training_goes_on_with_a_moved_autoencoder(tmp_path, capfd):
     assert "parts=[FOLDER]" in mistake(capfd, "train", *words)
     enter("train", *words, f"parts=[{tmp_path / 'moved'}]")
     assert sha256_of(tmp_path / "parts") == sha256_of(tmp_path / "whole")
+
+
+def test_a_bundle_stands_alone(composed, tmp_path, capfd):
+    """Moved away from the runs that it was made of, it samples what they sample; nothing is left of a failed one."""
+    run = write_latents(tmp_path / "latents", write_autoencoder(tmp_path / "autoencoder"))
+    expected = samples(run)
+    enter("bundle", f"run={run}", f"out={tmp_path / 'made'}")
+    assert "already exists" in mistake(capfd, "bundle", f"run={run}", f"out={tmp_path / 'made'}")
+    shutil.rmtree(run)
+    shutil.rmtree(tmp_path / "autoencoder")
+    (tmp_path / "elsewhere").mkdir()
+    bundle = (tmp_path / "made").rename(tmp_path / "elsewhere" / "bundle")
+    assert (samples(bundle) == expected).all()
+    assert {path.name for path in bundle.rglob("*.safetensors")} == {"ema.safetensors"}
+    shutil.rmtree(bundle / "parts")
+    assert "of the autoencoder" in mistake(capfd, "bundle", f"run={bundle}", f"out={tmp_path / 'again'}")
+    assert not (tmp_path / "again").exists()

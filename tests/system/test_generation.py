@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from sde_gen.cli import sample
+from sde_gen.cli import stages
 from sde_gen.cli.generation import SampleGeneration
 from sde_gen.cli.run import Run, load_run
 from sde_gen.distributed.work_queue import WorkQueue
@@ -93,7 +93,7 @@ def drawing(folder: Path, capacity: int, **more: Any) -> SampleGeneration:
         return x_s
 
     return SampleGeneration(
-        draw=draw, net=net, n=11, batch_size=8, folder=folder, queue=WorkQueue.init(), **more
+        draw=draw, nets=[net], n=11, batch_size=8, folder=folder, queue=WorkQueue.init(), **more
     )
 
 
@@ -159,7 +159,7 @@ def test_a_compiled_network_draws_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every block is compiled for whole batches and never again, though the last batch is another; to rounding."""
-    monkeypatch.setattr(sample, "load_run", loud)
+    monkeypatch.setattr(stages, "load_run", loud)
     words = [f"run={run}", "n=5", "batch_size=2", "steps=2", "solver=heun"]
     enter("sample", *words, f"out={tmp_path / 'eager'}")
     monkeypatch.setattr(nn.Module, "compile", quick)
@@ -214,7 +214,7 @@ def test_a_number_format_is_the_networks_alone(
         assert info.x_s.dtype == torch.float32
 
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
-    monkeypatch.setattr(sample, "load_run", watched)
+    monkeypatch.setattr(stages, "load_run", watched)
     monkeypatch.setattr(StopOnNaN, "__call__", outside)
     words = [f"run={run}", "n=4", "steps=3"]
     enter("sample", *words, f"out={tmp_path / 'float32'}")

@@ -147,9 +147,33 @@ class ConditionImage(SingleConditioning):
                 raise ValueError(f"image={value}: the condition is an image file")
         return torch.cat([self.read(Path(value)) for value in values])
 
+    def prompt(
+        self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """Read the files, or transform a tensor of images, taken in turn."""
+        images = typed.get(self.name)
+        if not isinstance(images, Tensor):
+            return super().prompt(typed, count, class_names=class_names)
+        self.reject_unknown(typed)
+        if tuple(images.shape[1:]) != self.source_shape:
+            raise ValueError(
+                f"the condition images have shape {tuple(images.shape[1:])}; expected {self.source_shape}"
+            )
+        rows = self.of_images(images)
+        return {self.key: rows.repeat(-(-count // len(rows)), 1, 1, 1)[:count]}
+
+    @property
+    def source_shape(self) -> Shape:
+        """Shape of the images that :meth:`prompt` is given."""
+        return self._shape()
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Map images that are given, (B, *source_shape) in levels, to the network's input (B, C', H, W)."""
+        return self.transform(images)
+
     def read(self, path: Path) -> Tensor:
         """Read an image file as the network's input with shape (1, C', H, W)."""
-        return self.transform(self.levels_of(path, self._shape()))
+        return self.of_images(self.levels_of(path, self.source_shape))
 
     def levels_of(self, path: Path, shape: Shape) -> Tensor:
         """Read an image file as levels, or numbers in [-1, 1], with shape (1, *shape)."""

@@ -75,6 +75,14 @@ class Inpainting(Restoration):
         """Set the hole to zero, and append the channel of what is known."""
         return torch.cat([images * known, known.to(images.dtype)], dim=1)
 
+    def of_images(self, images: Tensor) -> Tensor:
+        """Raise an error: images without transparency have no hole.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the condition is an image with a hole: give image=FILE with transparent pixels")
+
     def read(self, path: Path) -> Tensor:
         """Read an image whose transparent pixels are the hole.
 

@@ -2,7 +2,6 @@
 
 import abc
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -28,8 +27,8 @@ class Restoration(ConditionImage, abc.ABC):
         """Map images (B, C, H, W) in [-1, 1] to what the network is given, (B, channels, H, W)."""
 
     @abc.abstractmethod
-    def read(self, path: Path) -> Tensor:
-        """Read a degraded image as the network's input with shape (1, C', H, W)."""
+    def of_images(self, images: Tensor) -> Tensor:
+        """Map degraded images in levels, (B, *source_shape), to the network's input (B, C', H, W)."""
 
     def fit(self: Self, train: Dataset) -> Self:
         """Take shape and levels from the training split.
@@ -108,11 +107,15 @@ class Superresolution(Restoration):
         """Enlarge images of the low resolution by bicubic interpolation."""
         return torch.nn.functional.interpolate(images, scale_factor=self.factor, mode="bicubic")
 
-    def read(self, path: Path) -> Tensor:
-        """Read an image of the low resolution."""
+    @property
+    def source_shape(self) -> Shape:
+        """Shape of images of the low resolution."""
         channels, height, width = self._shape()
-        low = self.levels_of(path, (channels, height // self.factor, width // self.factor))
-        return self.described(self.enlarge(self.scaled(low)))
+        return channels, height // self.factor, width // self.factor
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Enlarge images of the low resolution."""
+        return self.described(self.enlarge(self.scaled(images)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,11 @@ class Colorization(Restoration):
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype, device=images.device)
         return torch.einsum("c,bchw->bhw", weights, images).unsqueeze(1)
 
-    def read(self, path: Path) -> Tensor:
-        """Read an image in gray."""
-        return self.described(self.scaled(self.levels_of(path, (1, *self._shape()[1:]))))
+    @property
+    def source_shape(self) -> Shape:
+        """Shape of gray images."""
+        return (1, *self._shape()[1:])
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Scale gray images."""
+        return self.described(self.scaled(images))

@@ -1,0 +1,92 @@
+"""Pack a run and the runs that it names into one folder: ``sde-gen bundle run=runs/... out=...``."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sde_gen.checkpoint import manifest
+from sde_gen.cli import console, run_reference
+from sde_gen.cli.app import Command
+from sde_gen.cli.run import Run, load_run
+from sde_gen.utils import atomic
+
+PART = "ema"
+"""Part of a checkpoint that is packed: the averaged weights."""
+
+
+def bundle(config: DictConfig) -> None:
+    """Copy the averaged weights of a run and of its parts, and open the copy before it gets its name."""
+    out = Path(config.out)
+    atomic.require_absent(out)
+    given = {**config, "device": "cpu"}
+    run = load_run(OmegaConf.create(given))
+    with atomic.atomic_directory(out) as made:
+        packed = _pack(run, made)
+        copy = load_run(OmegaConf.create({**given, "run": str(made), "checkpoint": None, "parts": []}))
+        _compare(run, copy, made)
+        size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+    console.print_table(
+        f"bundle of {run.folder}",
+        {
+            **{place or "run": f"{of.folder}, SHA-256 {of.sha256[:16]}..." for place, of in packed.items()},
+            "bytes": f"{size:,}",
+        },
+        {"folder": out},
+    )
+
+
+def _pack(run: Run, made: Path, place: str = "") -> dict[str, Run]:
+    """Write a run and its parts into a folder; return the runs by their places in the folder.
+
+    Arguments:
+        run: the run.
+        made: folder of the bundle.
+        place: path of the run in it.
+    """
+    inside = {key: f"{run_reference.PARTS}/{key}" for key in run.named}
+    _copy(run, made / place, inside)
+    packed = {place: run}
+    for key, part in run.named.items():
+        packed |= _pack(part, made, f"{place}/{inside[key]}".lstrip("/"))
+    return packed
+
+
+def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
+    """Write the averaged weights of a run, with the places of its parts in its configuration."""
+    source = run.checkpoint
+    found = manifest.read(source)
+    sums = {name: sha256 for name, sha256 in found.sha256.items() if name.partition(".")[0] == PART}
+    about = {**found.about, "config": _led(found.about["config"], inside)}
+    folder = target / "checkpoints" / source.name
+    folder.mkdir(parents=True)
+    for name in sums:
+        with atomic.open_regular(source / name) as reading, atomic.create(folder / name) as writing:
+            shutil.copyfileobj(reading, writing, 2**22)
+    text = json.dumps({"images": found.images, "about": about, "sha256": sums}, indent=1)
+    atomic.put(folder / manifest.NAME, text.encode())
+    atomic.put(folder / f"{manifest.NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+
+
+def _led(config: Mapping[str, Any], inside: Mapping[str, str]) -> dict[str, Any]:
+    """Return a stored configuration with other folders of its parts."""
+    return {key: {**node, "run": inside[key]} if key in inside else node for key, node in config.items()}
+
+
+def _compare(run: Run, copy: Run, made: Path) -> None:
+    """Raise an error unless a copy holds the same runs, all of them inside the folder."""
+    if (
+        copy.sha256 != run.sha256
+        or not copy.folder.is_relative_to(made)
+        or copy.named.keys() != run.named.keys()
+    ):
+        raise ValueError(f"{copy.folder} is not a copy of {run.folder}; its weights have changed meanwhile")
+    for key, part in run.named.items():
+        _compare(part, copy.named[key], made)
+
+
+main = Command(name="bundle", function=bundle)

@@ -1,0 +1,213 @@
+"""Stages of a cascade: runs of which each but the first is given the images that the one before has drawn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from sde_gen.cli import build, pretrained
+from sde_gen.cli.app import as_list
+from sde_gen.cli.guidance_setup import (
+    CONDITIONS,
+    apply_guidance,
+    choose_conditions,
+    typed_conditions,
+)
+from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run_defaults import take_sampler
+from sde_gen.denoiser import Denoiser
+from sde_gen.noise import PerSample, spawn_seeds
+from sde_gen.sampler import Sampler
+from sde_gen.solver.callbacks import Hook, StopOnNaN
+
+IMAGE = "image"
+"""Condition that a stage is given by the one before."""
+
+
+@dataclass(frozen=True)
+class CascadeStage:
+    """A run, and how it is sampled.
+
+    Arguments:
+        run: the run.
+        config: the configuration of the command for this stage.
+        names: names of its solver and grid.
+        before: the stage whose images it is given; None for the first.
+    """
+
+    run: Run
+    config: DictConfig
+    names: Mapping[str, str]
+    before: "CascadeStage | None" = None
+
+    @cached_property
+    def number(self) -> int:
+        """Return the number of stages before this one."""
+        return 0 if self.before is None else 1 + self.before.number
+
+    @cached_property
+    def model(self) -> Denoiser:
+        """Return the denoiser with its guidance."""
+        return apply_guidance(self.config, self.run)
+
+    @cached_property
+    def cond(self) -> dict[str, Tensor]:
+        """Return the conditioning inputs of all samples, but those that the stage before draws."""
+        if self.before is None:
+            return choose_conditions(self.config, self.run)
+        blank = torch.zeros(1, *self.before.run.data_spec.shape)
+        found = self._prompt(blank, self.config.n)
+        return {key: value for key, value in found.items() if key != IMAGE}
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Return solver, grid and steps of this stage."""
+        built: Sampler = build.make(self.config.sampler)
+        return built
+
+    def draw(self, index: range, seeds: Sequence[int], hooks: Sequence[Hook], make: Any = None) -> Tensor:
+        """Draw some of the samples in model space, and before them what the stages before draw.
+
+        Arguments:
+            index: consecutive indices of samples.
+            seeds: seeds of all samples.
+            hooks: hooks of this stage.
+            make: the sampler of a task; None for that of the stage.
+        """
+        part = slice(index.start, index.stop)
+        mine = [_seeds(seed, self.number) for seed in seeds[part]]
+        cond = {key: value[part] for key, value in self.cond.items()}
+        if self.before is not None:
+            x = self.before.draw(index, seeds, [StopOnNaN()])
+            cond |= self._image(self.before.run.codec.decode(x).cpu(), [seed for _, seed in mine])
+        denoiser, shape = self.run.bind(cond, self.model), (len(index), *self.run.event)
+        noise = PerSample([seed for seed, _ in mine])
+        sampler = self.sampler if make is None else make
+        found: Tensor = sampler(denoiser, shape, noise=noise, hooks=hooks, device=self.run.device)
+        return found
+
+    def _image(self, images: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Return the conditioning input of drawn images, with noise of the level ``image_noise``."""
+        found = self._prompt(images, len(images))
+        if self.config.image_noise:
+            found = self.run.conditioning.noised(found, self.config.image_noise, PerSample(seeds))
+        return {IMAGE: found[IMAGE]}
+
+    def _prompt(self, images: Tensor, count: int) -> dict[str, Tensor]:
+        typed = typed_conditions(self.config, CONDITIONS - {IMAGE})
+        try:
+            return self.run.prompt(count, **typed, image=images)
+        except ValueError as error:
+            before = None if self.before is None else self.before.run.folder
+            raise ValueError(f"{self.run.folder} is no stage after {before}: {error}") from error
+
+    @property
+    def nets(self) -> list[torch.nn.Module]:
+        """Return the networks of all stages up to this one."""
+        return [*([] if self.before is None else self.before.nets), self.run.denoiser.net]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Return the runs of all stages up to this one."""
+        return [*([] if self.before is None else self.before.runs), self.run]
+
+    def check_solver(self) -> Tensor:
+        """Check the solvers of all stages up to this one on their processes; return the times of this one.
+
+        Raises:
+            ValueError: one does not fit.
+        """
+        if self.before is not None:
+            self.before.check_solver()
+        times = self.sampler.grid(self.run.denoiser.sde, self.sampler.steps)
+        self.sampler.solver.check(self.run.denoiser, times)
+        return times
+
+
+def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:
+    """Open the runs of a command; return the last stage, the only one for a single run.
+
+    Arguments:
+        config: the configuration of the command.
+        choices: names of solver and grid that the command chose, which a run's own defaults may replace.
+
+    Raises:
+        ValueError: a run cannot be opened or be given the images of the one before, or no run has a typed condition.
+    """
+    folders = [
+        str(pretrained.copy(one)) if pretrained.is_name(one) else str(one) for one in as_list(config.run)
+    ]
+    if not folders:
+        raise ValueError("run=[] names no run folder")
+    found = [load_run(_merged(config, {"run": folder})) for folder in folders]
+    if len(found) == 1:
+        return _stage(found[0], _merged(config, {"run": folders[0]}), choices)
+    if config.get("task") is not None or config.trajectory_frames:
+        raise ValueError("a cascade draws samples alone: give one run for task=... or trajectory_frames=...")
+    typed = typed_conditions(config, CONDITIONS)
+    unknown = typed.keys() - {name for run in found for name in run.conditioning.names}
+    if unknown:
+        raise ValueError(f"no stage is given {' or '.join(sorted(unknown))}; leave it out")
+    stage = _stage(found[0], _of_stage(config, found[0], folders[0], first=True), choices)
+    for run, folder in zip(found[1:], folders[1:], strict=True):
+        _check(stage.run, run)
+        stage = _stage(run, _of_stage(config, run, folder, first=False), choices, stage)
+        _ = stage.cond  # better now than after the work
+    return stage
+
+
+def _stage(
+    run: Run, config: DictConfig, choices: Mapping[str, str], before: CascadeStage | None = None
+) -> CascadeStage:
+    """Return a stage with the default sampler of its run."""
+    names = take_sampler(config, run, {key: choices[key] for key in ("solver", "grid")})
+    return CascadeStage(run, config, names, before)
+
+
+def _check(before: Run, run: Run) -> None:
+    """Raise ValueError unless a run is given images of the levels that the run before draws."""
+    if IMAGE not in run.conditioning.names:
+        raise ValueError(
+            f"{run.folder} is given no images, as a stage after {before.folder} must be: train it with "
+            "conditioning=superres"
+        )
+    if before.data_spec.levels != run.data_spec.levels:
+        raise ValueError(
+            f"{run.folder} is for images of {run.data_spec.levels} levels, {before.folder} draws those of "
+            f"{before.data_spec.levels}"
+        )
+
+
+def _of_stage(config: DictConfig, run: Run, folder: str, *, first: bool) -> DictConfig:
+    """Return the configuration of a stage: with the conditions that it is given, and guidance away from these alone."""
+    names, keys = run.conditioning.names, [key for key in run.conditioning.keys if first or key != IMAGE]
+    known = set(names) if first else set(names) - {IMAGE}
+    left = {name: None for name in CONDITIONS - known} | {f"not_{name}": None for name in CONDITIONS - known}
+    settings: dict[str, Any] = {key: value for key, value in left.items() if key in config} | {"run": folder}
+    if IMAGE not in names:
+        settings["image_noise"] = 0.0
+    node = config.get("guidance")
+    if node is not None and "drop" in node:
+        drop = [key for key in (keys if node.drop is None else node.drop) if key in keys]
+        settings["guidance"] = {"drop": drop} if drop else None
+    return _merged(config, settings)
+
+
+def _merged(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+    copy = config.copy()
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            copy[key] = OmegaConf.merge(copy[key], value)
+        else:
+            copy[key] = value
+    return copy
+
+
+def _seeds(seed: int, number: int) -> tuple[int, int]:
+    """Return the seeds of samples and of noise of the images of a stage; the first stage keeps the seed."""
+    found = [seed, seed, *spawn_seeds(seed, 2 * number)]
+    return found[-2], found[-1]
