@@ -20,13 +20,18 @@ from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.cli import build, console, parts, run_reference
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.data_spec import DataSpec
-from sde_gen.cli.run import load_run
+from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.versions import package_versions
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.interop.converted_model import PARTS, ConvertedModel
-from sde_gen.interop.diffusers import pipelines
+from sde_gen.interop.diffusers import export, pipelines
+from sde_gen.interop.diffusers.latent_pipeline import SOURCE
+from sde_gen.interop.diffusers.pipeline_folder import INDEX
 from sde_gen.interop.formats import files
 from sde_gen.utils.atomic import atomic_directory, require_absent
+
+DIFFUSERS = "sde_gen.interop.diffusers.save"
+"""Export to diffusers."""
 
 LARGEST_SETTINGS = 2**18
 """Bytes of a YAML file of settings, at most."""
@@ -59,6 +64,9 @@ def export_run(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
     source = {key: config[key] for key in ("run", "checkpoint", "trust", "parts")}
     run = load_run(OmegaConf.create({**source, "device": "cpu"}))
+    if (Path(config.run) / SOURCE / INDEX).is_file() and config.to._target_ == DIFFUSERS:
+        _export_pipeline(run, out)
+        return
     if run.codec.of_latents:
         raise ValueError(
             f"{run.folder} is a model of latents with an autoencoder in {run.named['codec'].folder}, which "
@@ -68,6 +76,18 @@ def export_run(config: DictConfig, out: Path) -> None:
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in kinds}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
     build.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
+    _report(run, out)
+
+
+def _export_pipeline(run: Run, out: Path) -> None:
+    """Write a pipeline as the folder from which it was imported, with the weights of the run."""
+    codec: Any = run.codec  # of latents
+    states = {"network": run.denoiser.net.state_dict(), "vae": codec.autoencoder.net.state_dict()}
+    export.save(run.folder, states, out)
+    _report(run, out)
+
+
+def _report(run: Run, out: Path) -> None:
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     console.print_table(
         f"exported to {out}",
@@ -131,7 +151,7 @@ def _write(
         (made / place).parent.mkdir(exist_ok=True)
         written = _write(part, made / place, out / place, {**origin, "part": name}, {})
         hashes[place] = manifest.part_digest(manifest.read(made / written.relative_to(out)).sha256, "ema")
-    parts.copy(model.files, made, out)
+    parts.copy(model.files, model.contents, made, out)
     config = parts.with_hashes({**model.config, **more}, hashes)
     data_spec = DataSpec(shape=model.shape, levels=model.levels, classes=model.classes)
     check = OmegaConf.create(parts.located(config, made))

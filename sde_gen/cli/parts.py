@@ -7,7 +7,7 @@ from typing import Any
 
 from sde_gen.checkpoint.manifest import brief
 from sde_gen.interop.converted_model import PARTS
-from sde_gen.utils.atomic import create, naming
+from sde_gen.utils.atomic import create, naming, put
 
 PLACES = ("path", "run", "tokenizer")
 """Arguments of constructors that name a folder or a file."""
@@ -66,8 +66,8 @@ def with_hashes(node: Any, hashes: Mapping[str, str]) -> Any:
     return found
 
 
-def copy(files: Mapping[str, Path], made: Path, out: Path) -> None:
-    """Copy files to their paths inside a run folder that is being made.
+def copy(files: Mapping[str, Path], contents: Mapping[str, bytes], made: Path, out: Path) -> None:
+    """Copy and write files to their paths inside a run folder that is being made.
 
     Raises:
         OSError: a file cannot be read or written; the message names it.
@@ -77,3 +77,8 @@ def copy(files: Mapping[str, Path], made: Path, out: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.open("rb") as reading, naming(made, out / place), create(target) as writing:
             shutil.copyfileobj(reading, writing, 2**22)
+    for place, content in contents.items():
+        target = made / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with naming(made, out / place):
+            put(target, content)

@@ -85,6 +85,7 @@ class ConvertedModel:
         notes: further differences from the original, a sentence each.
         runs: by name, models that become run folders ``parts/NAME``.
         files: by path in the run folder, files that are copied.
+        contents: by path in the run folder, further files.
         scratch: temporary folder of some of these files, which is deleted with this object.
     """
 
@@ -97,6 +98,7 @@ class ConvertedModel:
     notes: tuple[str, ...] = ()
     runs: Mapping[str, "ConvertedModel"] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
     scratch: object = None
 
     def noted(self, *notes: str) -> "ConvertedModel":

@@ -210,6 +210,40 @@ class CoderSettings:
             mapper.copy_layer(f"{target}.{part}", f"{source}.{name}", AS_CONVOLUTION)
 
 
+class AutoencoderLayout:
+    """Mapping of an AutoencoderKL.
+
+    Arguments:
+        config: arguments of the constructor by name.
+
+    Raises:
+        ValueError: a setting is missing or not supported.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.sizes = CoderSettings("AutoencoderKL", config, DEFAULTS)
+        self.quant = flag(self.sizes.settings, "use_quant_conv")
+        self.post = flag(self.sizes.settings, "use_post_quant_conv")
+
+    def spec(self) -> ObjectSpec:
+        """Return the specification of the network."""
+        return ObjectSpec(
+            KLAutoencoder,
+            quant_convolution=self.quant,
+            post_quant_convolution=self.post,
+            **self.sizes.standardization(self.sizes.latent_channels),
+            **self.sizes.common,
+        )
+
+    def map_weights(self, mapper: WeightMapper) -> None:
+        """Copy the tensors."""
+        self.sizes.map_coders(mapper)
+        if self.quant:
+            mapper.copy_layer("quant", "quant_conv")
+        if self.post:
+            mapper.copy_layer("post_quant", "post_quant_conv")
+
+
 def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedModel:
     """Convert an ``AutoencoderKL``.
 
@@ -225,23 +259,12 @@ def read(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> ConvertedM
     Raises:
         ValueError: settings are missing or unsupported, or tensors do not fit; the message names them.
     """
-    sizes = CoderSettings("AutoencoderKL", config, DEFAULTS)
-    quant, post = flag(sizes.settings, "use_quant_conv"), flag(sizes.settings, "use_post_quant_conv")
-    net = ObjectSpec(
-        KLAutoencoder,
-        quant_convolution=quant,
-        post_quant_convolution=post,
-        **sizes.standardization(sizes.latent_channels),
-        **sizes.common,
-    )
+    layout = AutoencoderLayout(config)
+    net, sizes = layout.spec(), layout.sizes
     plausible(tensors, len(sizes.channels) * sizes.blocks)
     with torch.device("meta"):
         mapper = WeightMapper(renamed(tensors), net.make())
-    sizes.map_coders(mapper)
-    if quant:
-        mapper.copy_layer("quant", "quant_conv")
-    if post:
-        mapper.copy_layer("post_quant", "post_quant_conv")
+    layout.map_weights(mapper)
     return converted(net, sizes.shape, mapper)
 
 

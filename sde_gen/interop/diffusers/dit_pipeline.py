@@ -1,7 +1,6 @@
 """DiT's pipeline of diffusers: images of classes."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sde_gen.data.conditioning.label import Label
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
@@ -9,8 +8,7 @@ from sde_gen.interop.diffusers import conditional
 from sde_gen.interop.diffusers.dit_transformer import DiTLayout
 from sde_gen.interop.diffusers.latent_pipeline import with_autoencoder
 from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
-from sde_gen.interop.diffusers.stable_diffusion import AUTOENCODER, SCHEDULERS
-from sde_gen.interop.formats import files
+from sde_gen.interop.diffusers.stable_diffusion import AUTOENCODER, SCHEDULERS, network
 
 
 def read(folder: PipelineFolder) -> ConvertedModel:
@@ -30,12 +28,11 @@ def read(folder: PipelineFolder) -> ConvertedModel:
     )
     layout = DiTLayout(folder.config("transformer"))
     given = ObjectSpec(Label, classes=layout.classes, dropout=conditional.DROPPED)
-    stored = files.read(folder.weights("transformer"))
     scheduler = folder.scheduler
     if layout.outputs == 2:
         scheduler = {**scheduler, "variance_type": "learned_range"}
-    found = conditional.converted(layout, files.tensors(stored), scheduler, given, classes=layout.classes)
-    return with_autoencoder(folder, replace(found, notes=found.notes + files.dtype_notes(stored)))
+    found = network(folder, layout, given, part="transformer", classes=layout.classes, scheduler=scheduler)
+    return with_autoencoder(folder, found)
 
 
 PIPELINES: dict[str, Callable[[PipelineFolder], ConvertedModel]] = {"DiTPipeline": read}

@@ -7,8 +7,8 @@ from typing import Any
 
 from sde_gen.data.codec.latent import Latent
 from sde_gen.interop.converted_model import PARTS, ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import autoencoder_kl, samplers
-from sde_gen.interop.diffusers.pipeline_folder import INDEX, PipelineFolder
+from sde_gen.interop.diffusers import autoencoder_kl, original, samplers
+from sde_gen.interop.diffusers.pipeline_folder import INDEX, LEFT_OUT, PipelineFolder
 from sde_gen.interop.formats import files
 from sde_gen.interop.settings import MOST_LEVELS, listed, whole
 
@@ -37,7 +37,10 @@ def with_autoencoder(
     vae = folder.config("vae")
     channels, sides = model.shape[0], image_shape(folder, model.shape)[1:]
     stored = files.read(folder.weights("vae"))
-    autoencoder = autoencoder_kl.read(files.tensors(stored), {**vae, "sample_size": sides})
+    settings = {**vae, "sample_size": sides}
+    autoencoder = autoencoder_kl.read(files.tensors(stored), settings)
+    layout = autoencoder_kl.AutoencoderLayout(settings)
+    kept = original.record(stored, folder.weights("vae"), layout, autoencoder.state)
     autoencoder = replace(autoencoder, notes=autoencoder.notes + files.dtype_notes(stored))
     latent = autoencoder.config["model"]["latent_channels"]
     if latent != channels:
@@ -62,6 +65,7 @@ def with_autoencoder(
         unused={**model.unused, **folder.left_out()},
         notes=(*model.notes, *default.notes),
         runs={**model.runs, "vae": autoencoder},
+        contents={**model.contents, **{f"{SOURCE}/vae/{name}": content for name, content in kept.items()}},
         files={**model.files, **source_files(folder), **(copied or {})},
     )
 
@@ -88,8 +92,9 @@ def source_files(folder: PipelineFolder) -> dict[str, Path]:
     """Return the settings of the original parts, by their path in the run folder."""
     found = {f"{SOURCE}/{INDEX}": folder.path / INDEX}
     for name in folder.parts:
-        for file in ("config.json", "scheduler_config.json"):
-            place = folder.path / name / file
-            if place.is_file() and not name.startswith(("text_encoder", "tokenizer")):
-                found[f"{SOURCE}/{name}/{file}"] = place
+        if name.startswith(("text_encoder", "tokenizer")) or name in LEFT_OUT:
+            continue
+        for place in sorted((folder.path / name).glob("*.json")):
+            if place.is_file() and ("config" in place.name or files.INDEX in place.name):
+                found[f"{SOURCE}/{name}/{place.name}"] = place
     return found

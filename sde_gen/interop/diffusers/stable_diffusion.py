@@ -6,8 +6,8 @@ from typing import Any
 
 from sde_gen.data.conditioning.frozen_text import FrozenText
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
-from sde_gen.interop.diffusers import conditional
-from sde_gen.interop.diffusers.latent_pipeline import with_autoencoder
+from sde_gen.interop.diffusers import conditional, original
+from sde_gen.interop.diffusers.latent_pipeline import SOURCE, with_autoencoder
 from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
 from sde_gen.interop.diffusers.text_parts import CLIP_KINDS, TOKENIZERS, clip_part
 from sde_gen.interop.diffusers.unet2d_condition import UNet2DConditionLayout
@@ -69,7 +69,13 @@ def read(folder: PipelineFolder) -> ConvertedModel:
 
 
 def network(
-    folder: PipelineFolder, layout: Any, given: ObjectSpec, *, part: str = "unet", classes: int = 0
+    folder: PipelineFolder,
+    layout: Any,
+    given: ObjectSpec,
+    *,
+    part: str = "unet",
+    classes: int = 0,
+    scheduler: Mapping[str, Any] | None = None,
 ) -> ConvertedModel:
     """Convert the network of a pipeline with its scheduler, as one of latents.
 
@@ -79,10 +85,18 @@ def network(
         given: its conditioning.
         part: name of the network.
         classes: number of classes, 0 for none.
+        scheduler: settings of the scheduler; None for those of the folder.
     """
     stored = files.read(folder.weights(part))
-    found = conditional.converted(layout, files.tensors(stored), folder.scheduler, given, classes=classes)
-    return replace(found, notes=found.notes + files.dtype_notes(stored))
+    found = conditional.converted(
+        layout, files.tensors(stored), scheduler or folder.scheduler, given, classes=classes
+    )
+    kept = original.record(stored, folder.weights(part), layout, found.state)
+    return replace(
+        found,
+        notes=found.notes + files.dtype_notes(stored),
+        contents={f"{SOURCE}/{part}/{name}": content for name, content in kept.items()},
+    )
 
 
 def check_text(token: int | None, features: int, folder: PipelineFolder) -> None:
