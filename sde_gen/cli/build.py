@@ -26,6 +26,7 @@ from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
 from sde_gen.model import Autoencoder
 from sde_gen.training import Trainer, TrainingConfig
+from sde_gen.training.precision import Precision
 from sde_gen.utils.arguments import Planned, check_arguments
 
 CONDITIONS = "sde_gen.model.Conditions"
@@ -296,6 +297,9 @@ def trainer(
         raise ValueError(
             f"conditioning on images of {spec.shape} is not supported for latents of {space.shape}; use another one"
         )
+    precision: Precision = make(config.precision)
+    if precision.weights:
+        raise ValueError("precision=bfloat16_weights is for sampling; to train use precision=bfloat16")
     settings: TrainingConfig = make(config.engine)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
@@ -312,7 +316,7 @@ def trainer(
         optimizer=make(config.optimizer),
         lr_schedule=make(config.lr_schedule),
         ema=make(config.ema),
-        precision=make(config.precision),
+        precision=precision,
         compiler=make(config.compile),
         settings=settings,
         folder=Path(config.run),

@@ -142,6 +142,8 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         denoiser = build.model(stored, space, conditioning, taken, **context)
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
+        if precision.weights:
+            denoiser.net.to(dtype)
     return Run(
         folder=folder,
         config=stored,

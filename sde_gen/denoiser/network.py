@@ -80,7 +80,9 @@ class NetworkDenoiser(Denoiser):
         marginal = self.sde.marginal(t)
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
         with self.context():
-            out = self.net(x_in.to(dtype), to_device(c_noise, x_t.device, dtype).expand(len(x_t)), **cond)
+            out = self.net(
+                x_in.to(dtype), to_device(c_noise, x_t.device, _of_label(dtype)).expand(len(x_t)), **cond
+            )
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
     def _memoizes(self, t: Tensor) -> bool:
@@ -104,7 +106,7 @@ class NetworkDenoiser(Denoiser):
         return DenoiserCoefficients(
             marginal,
             float(c_in),
-            to_device(label.reshape(1), device, dtype),
+            to_device(label.reshape(1), device, _of_label(dtype)),
             LinearCoefficients(*map(float, linear)),
         )
 
@@ -116,3 +118,8 @@ class NetworkDenoiser(Denoiser):
     def _dtype(self, x_t: Tensor) -> torch.dtype:
         parameter = next(self.net.parameters(), None)
         return x_t.dtype if parameter is None else parameter.dtype
+
+
+def _of_label(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the noise label, of which 16 bits would round most steps of a chain."""
+    return dtype if dtype.itemsize > 2 else torch.float32

@@ -10,7 +10,7 @@ from sde_gen.training.lr_schedule import ConstantLR, CosineLR, LinearLR, LRSched
 from sde_gen.training.metrics import Metrics
 from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Adam, AdamW, Optimizer
-from sde_gen.training.precision import Auto, BFloat16, Float32, Precision
+from sde_gen.training.precision import Auto, BFloat16, BFloat16Weights, Float32, Precision
 from sde_gen.training.trainer import Trainer
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "AdamW",
     "Auto",
     "BFloat16",
+    "BFloat16Weights",
     "Blocks",
     "Callback",
     "Compiler",

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -14,7 +15,13 @@ from sde_gen.utils.arguments import Checked
 
 
 class Precision(Checked, abc.ABC):
-    """Choice of a dtype for a device."""
+    """Choice of a dtype for a device.
+
+    Attributes:
+        weights: whether the weights of a network that is not trained have this dtype, too.
+    """
+
+    weights: ClassVar[bool] = False
 
     @abc.abstractmethod
     def dtype(self, device: torch.device) -> torch.dtype:
@@ -45,6 +52,18 @@ class BFloat16(Precision):
             return torch.bfloat16
         warnings.warn(f"{device} does not support bfloat16; using float32", stacklevel=2)
         return torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BFloat16Weights(Precision):
+    """bfloat16 weights of half the memory, on any device; the noise label stays in float32. Not for training."""
+
+    weights: ClassVar[bool] = True
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Return bfloat16 on every device."""
+        del device
+        return torch.bfloat16
 
 
 @dataclass(frozen=True, kw_only=True)

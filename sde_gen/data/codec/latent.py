@@ -1,5 +1,6 @@
 """Latents of an autoencoder as the model space of images."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,8 +16,8 @@ from sde_gen.noise import Noise
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.types import Shape
 
-PART = 64
-"""Latents that are decoded at once."""
+PART = 2**20
+"""Numbers of images that are decoded at once, at least one image: its layers have some hundred channels."""
 
 
 class TrainedAutoencoder(Checked):
@@ -127,7 +128,8 @@ class Latent(Lossy):
 
     def decode_continuous(self, x: Tensor) -> Tensor:
         """Map latents to the model space of the autoencoder, differentiably."""
-        parts = [self._decode(part) for part in torch.split(x, PART)]
+        count = max(1, PART // math.prod(self.autoencoder.net.shape))
+        parts = [self._decode(part) for part in torch.split(x, count)]
         return torch.cat(parts).to(x.device)
 
     def _decode(self, x: Tensor) -> Tensor:

@@ -170,3 +170,31 @@ def test_changed_parts_of_a_run_are_refused_by_name(
     shutil.copytree(run, folder)
     change(folder)
     assert answer in mistake(capfd, "sample", f"run={folder}", "text=sun", "n=1", "device=cpu", "threads=1")
+
+
+def test_weights_in_bfloat16_leave_the_noise_label_exact(run: Path, tmp_path: Path) -> None:
+    """A chain has more steps than 16 bits tell apart."""
+    labels = []
+
+    class Recorded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+
+        def forward(self, x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
+            labels.append(c_noise)
+            assert x.dtype == torch.bfloat16
+            return self.scale * x
+
+    label = sg.denoiser.parametrization.Time(scale=1000.0, offset=-1.0)
+    parametrization = sg.denoiser.parametrization.Eps(label=label)
+    model = sg.NetworkDenoiser(net=Recorded(), sde=sg.sde.DDPM(), parametrization=parametrization)
+    for t in (torch.tensor(0.802).double(), torch.tensor([0.802]).double()):
+        model(torch.zeros(1, 2), t)
+    assert [float(each) for each in labels] == pytest.approx([801, 801], abs=1e-3)
+    common = [f"run={run}", "device=cpu", "threads=1", "n=1", "steps=3", "text=a red apple"]
+    found = []
+    for precision in ("float32", "bfloat16_weights"):
+        enter("sample", *common, f"precision={precision}", f"out={tmp_path / precision}")
+        found.append(torch.from_numpy(np.load(tmp_path / precision / "samples.npz")["model_space"]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.1
