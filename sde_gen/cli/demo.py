@@ -194,7 +194,7 @@ def demo(config: DictConfig) -> None:
     try:
         gradio = importlib.import_module("gradio")
     except ImportError as error:
-        raise ValueError("gradio is not installed: pip install 'sde_gen[demo]'") from error
+        raise ValueError(f"gradio cannot be imported ({error}): pip install 'sde_gen[demo]'") from error
     run = load_run(config)
     with threads.in_use(config, run):
         page(Demo(run=run), config.n, gradio).launch(server_name=config.host, server_port=config.port)

@@ -200,4 +200,4 @@ def _import(module: str, name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"{name} is not installed: pip install 'sde_gen[{extra}]'") from error
+        raise ValueError(f"{name} cannot be imported ({error}): pip install 'sde_gen[{extra}]'") from error

@@ -171,8 +171,8 @@ def test_the_page_has_an_input_for_every_setting(plain, labeled):
 
 def test_a_missing_gradio_is_named(monkeypatch):
     def missing(name):
-        raise ImportError(name)
+        raise ImportError(f"no {name} or what it needs")
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(ValueError, match=r"pip install 'sde_gen\[demo\]'"):
+    with pytest.raises(ValueError, match=r"\(no gradio or what it needs\): pip install 'sde_gen\[demo\]'"):
         module.demo(None)
