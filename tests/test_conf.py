@@ -1,7 +1,6 @@
 """Configuration is the constructor: every yaml binds to a signature, every recipe and every command composes."""
 
 import inspect
-import math
 
 import pytest
 import torch
@@ -52,23 +51,6 @@ def test_yaml_is_the_constructor(kind, name):
             assert given <= set(signature.parameters)
         else:
             assert given == set(signature.parameters), node["_target_"]
-
-
-@pytest.mark.parametrize(("kind", "name"), FILES, ids=lambda value: value)
-def test_yaml_says_the_defaults(kind, name):
-    """A constructor's default is what the yaml of its name says: notebook and command line build one object."""
-    config = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"), resolve=False)
-    target = config.pop("_target_")
-    if target.rpartition(".")[0] != f"sde_gen.{kind}.{name}":
-        pytest.skip("one of several yaml files of a class")
-    for key, parameter in inspect.signature(get_object(target)).parameters.items():
-        if key not in config:  # given by the code that completes a _partial_ one
-            continue
-        value, default = config[key], parameter.default
-        elsewhere = isinstance(value, dict) or str(value).startswith(("???", "${"))
-        if isinstance(default, bool | int | float | str | None) and not elsewhere:
-            same = math.isclose(value, default) if isinstance(default, float) else value == default
-            assert same, f"{key}: yaml {value}, constructor {default}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

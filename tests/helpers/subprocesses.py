@@ -21,6 +21,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.helpers import composition
+
 ROOT = Path(__file__).parents[2]
 PRELOADED = ["tests.helpers.commands", "sde_gen.distributed.fsdp", "torch._dynamo"]
 """Modules that the server imports: the commands, and those imported late by the first strategy and optimizer."""
@@ -124,6 +126,7 @@ def _child(out: Path, work: Callable[..., object], *arguments: object) -> None:
     faulthandler.register(signal.SIGUSR1)
     torch.set_num_threads(1)
     os.fsync = os.fstat  # type: ignore[assignment]  # as in the tests' own process, tests/conftest.py
+    composition.remember(pytest.MonkeyPatch())  # likewise
     work(*arguments)
 
 
