@@ -20,7 +20,8 @@ class TrainingConfig(Checked):
         checkpoint_every: images between two checkpoints.
         metrics_every: images between two evaluations of metrics of samples, if any; each makes a checkpoint.
         keep: number of recent checkpoints to keep, besides the best one.
-        validate: number of held-out images for the validation loss at every checkpoint; 0 for none.
+        validate: number of held-out images for the validation loss at every checkpoint, repeated with other noise if
+            there are fewer; 0 for none.
         channels_last: memory format of image networks; None lets the trainer choose the faster one.
 
     Raises:

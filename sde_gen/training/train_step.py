@@ -139,9 +139,12 @@ class TrainStep:
 
     @torch.no_grad()
     def validation_loss(self, denoiser: TrainedModel) -> float | None:
-        """Return the loss on the held-out images, split over the processes, with the same noise every time."""
+        """Return the loss on the held-out images, split over the processes, with the same noise every time.
+
+        Where there are fewer images than ``validate``, they are repeated with other noise.
+        """
         device, strategy = self.held_out.values.device, self.strategy
-        count = min(self.settings.validate, len(self.held_out))
+        count = self.settings.validate
         if count == 0:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
@@ -150,6 +153,7 @@ class TrainStep:
         share = size // strategy.size
         for first in range(0, count, self.settings.batch_size):
             indices = torch.arange(first, min(first + self.settings.batch_size, count), device=device)
+            indices = indices % len(self.held_out)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
             for start in range(0, len(indices), size):

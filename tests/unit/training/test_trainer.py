@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -373,6 +373,22 @@ def test_training_learns(tmp_path):
     training.run()
     assert training.validation_loss() < 0.6 * before
     assert callback.records[-1]["loss"] < 0.7 * callback.records[0]["loss"]
+
+
+def test_few_held_out_rows_are_repeated_with_other_noise(tmp_path):
+    """The loss of three copies of the rows, to the bit."""
+    rows = trainer(tmp_path / "rows").train_step.held_out
+    once, many, copies = (
+        trainer(tmp_path / name, settings={"validate": times * len(rows)})
+        for name, times in (("once", 1), ("many", 3), ("copies", 3))
+    )
+    repeated = replace(
+        rows,
+        values=torch.cat([rows.values] * 3),
+        conditions={key: torch.cat([each] * 3) for key, each in rows.conditions.items()},
+    )
+    copies.train_step = replace(copies.train_step, held_out=repeated)
+    assert many.validation_loss() == copies.validation_loss() != once.validation_loss()
 
 
 def test_held_out_loss_is_of_the_average_and_the_same_every_time(tmp_path):
