@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 
 from sde_gen.cli.constructors import accepts
+from sde_gen.cli.run import Run
 from sde_gen.cli.targets import import_object
 from sde_gen.data import Latents, Splits
 from sde_gen.data.codec import Latent, TrainedAutoencoder
@@ -56,6 +57,20 @@ def with_latents(config: DictConfig, splits: Splits, opened: TrainedAutoencoder)
         shift, scale = mean if shift is None else shift, std if scale is None else scale
     with open_dict(config):
         node.shift, node.scale = list(shift), list(scale)
+
+
+def check_classifier(config: DictConfig, splits: Splits, classifier: Run) -> None:
+    """Check that the classifier of a perceptual term is given what the autoencoder reconstructs.
+
+    Raises:
+        ValueError: it was trained on data of another shape, or with another codec.
+    """
+    codecs = classifier.config.codec._target_, config.codec._target_
+    if classifier.event != splits.train.shape or codecs[0] != codecs[1]:
+        raise ValueError(
+            f"the classifier in {classifier.folder} was trained on {classifier.event} by {codecs[0]}, the autoencoder "
+            f"has {splits.train.shape} and {codecs[1]}: train both on the same data with the same codec"
+        )
 
 
 @torch.no_grad()

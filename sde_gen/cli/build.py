@@ -308,7 +308,7 @@ def trainer(
     noise = {"noise": trained.net.noise} if OmegaConf.is_missing(node, "noise") else {}
     return Trainer(
         denoiser=trained,
-        objective=make(node, **noise),
+        objective=make(node, **noise, **taken.get("objective", {})),
         train=splits.train,
         held_out=splits.test,
         codec=fitted,

@@ -15,6 +15,11 @@ from sde_gen.cli.app import Command
 from sde_gen.cli.run import Run, load_run
 from sde_gen.utils import atomic
 
+FOLDERS = {"path": "sha256", "tokenizer": "tokenizer_sha256"}
+"""Settings of an encoder of texts that name a folder or a file, and those that hold its digest."""
+
+PREFIX = f"{run_reference.PARTS}/"
+
 PART = "ema"
 """Part of a checkpoint that is packed: the averaged weights."""
 
@@ -62,6 +67,7 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
     found = manifest.read(source)
     sums = {name: sha256 for name, sha256 in found.sha256.items() if name.partition(".")[0] == PART}
     about = {**found.about, "config": _led(found.about["config"], inside)}
+    about = {key: _with_folders(value, run.folder, target) for key, value in about.items()}
     folder = target / "checkpoints" / source.name
     folder.mkdir(parents=True)
     for name in sums:
@@ -75,6 +81,41 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
 def _led(config: Mapping[str, Any], inside: Mapping[str, str]) -> dict[str, Any]:
     """Return a stored configuration with other folders of its parts."""
     return {key: {**node, "run": inside[key]} if key in inside else node for key, node in config.items()}
+
+
+def _with_folders(node: Any, source: Path, target: Path) -> Any:
+    """Copy the folders and files of encoders of texts into a bundle; return plain data with their places there.
+
+    Arguments:
+        node: configuration or what the conditioning has learned, which name each by path and SHA-256.
+        source: folder of the run.
+        target: folder of the bundle.
+    """
+    if isinstance(node, list):
+        return [_with_folders(each, source, target) for each in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _with_folders(value, source, target) for key, value in node.items()}
+    for key, digest in FOLDERS.items():
+        path = found.get(key)
+        if isinstance(path, str) and (found.get(digest) or path.startswith(PREFIX)):
+            found[key] = _with_files(source / path, PREFIX + Path(path).name, target)
+    return found
+
+
+def _with_files(source: Path, place: str, target: Path) -> str:
+    """Copy a file, or the files of a folder, to a place in a bundle, unless it is there; return the place."""
+    if not (target / place).exists():
+        pairs = [(source, target / place)]
+        if source.is_dir():
+            pairs = [
+                (path, target / place / path.name) for path in sorted(source.iterdir()) if path.is_file()
+            ]
+        for origin, copy in pairs:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.open_regular(origin) as reading, atomic.create(copy) as writing:
+                shutil.copyfileobj(reading, writing, 2**22)
+    return place
 
 
 def _compare(run: Run, copy: Run, made: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sde_gen.checkpoint.manifest import line
+from sde_gen.cli.parts import located
 from sde_gen.data import Splits
 from sde_gen.data.conditioning import Conditioning
 from sde_gen.data.conditioning.base import PLURALS
@@ -43,7 +44,7 @@ def read(about: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], Finger
     """
     stored = about.get("conditioning", {"learned": {}, "fingerprint": {}})
     try:
-        learned = dict(stored["learned"])
+        learned = located(dict(stored["learned"]), folder)
         fingerprint = {split: dict(stored["fingerprint"][split]) for split in stored["fingerprint"]}
         if not all(isinstance(text, str) for part in fingerprint.values() for text in part.values()):
             raise TypeError("a fingerprint is a text")

@@ -130,7 +130,14 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     what, parts = f"the checkpoint in {folder}", as_list(config.parts) if "parts" in config else []
     _skip_layers(stored, config.get("clip_skip"), folder)
     with _rebuilding(what):
-        named = run_reference.open_runs(stored, device=str(where), beside=folder, parts=parts, trust=trust)
+        named = run_reference.open_runs(
+            stored,
+            device=str(where),
+            beside=folder,
+            parts=parts,
+            trust=trust,
+            nodes=run_reference.OF_MODELS,
+        )
         taken = run_reference.arguments(stored, named)
         learned, fingerprint = conditions.read(found.about, folder)
         conditioning = build.conditioning(stored, data_spec, learned)

@@ -13,14 +13,17 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import pretrained
 from sde_gen.cli.constructors import accepts
 from sde_gen.data.codec import TrainedAutoencoder
-from sde_gen.denoiser import NetworkAutoencoder
+from sde_gen.denoiser import NetworkAutoencoder, NoisyClassifier
 from sde_gen.model import Autoencoder
 
 if TYPE_CHECKING:
     from sde_gen.cli.run import Run
 
-NODES = ("codec", "model", "objective")
-"""Parts of a configuration that may name a run by ``run`` and ``sha256``."""
+OF_MODELS = ("codec", "model")
+"""Parts of a configuration that may name a run by ``run`` and ``sha256``, and that a trained model needs."""
+
+NODES = (*OF_MODELS, "objective")
+"""The same, and those that a training needs."""
 
 PARTS = "parts"
 """Folder inside a run folder for the runs that it names, and the option with the folders where they lie now."""
@@ -46,6 +49,7 @@ ROLES: Mapping[str, Role] = {
         NetworkAutoencoder,
         lambda run: TrainedAutoencoder(net=cast(Autoencoder, run.denoiser.net), codec=run.codec),
     ),
+    "classifier": Role("the classifier of the perceptual term", NoisyClassifier, lambda run: run.denoiser),
 }
 """By the name of a constructor's argument that is taken from a run, how it is taken."""
 
@@ -138,14 +142,14 @@ class RunReference:
         return load_run(OmegaConf.create(given), self.role.trains)
 
 
-def references(config: Mapping[Any, Any]) -> dict[str, RunReference]:
-    """Return the runs that a configuration names, by the part that names them.
+def references(config: Mapping[Any, Any], nodes: Sequence[str] = NODES) -> dict[str, RunReference]:
+    """Return the runs that some parts of a configuration name, by the part.
 
     Raises:
         ValueError: a part needs a run, and names none.
     """
     found: dict[str, RunReference] = {}
-    for key in NODES:
+    for key in nodes:
         node = config.get(key)
         argument = None if node is None else next((name for name in ROLES if accepts(node, name)), None)
         if node is None or argument is None:
@@ -172,10 +176,11 @@ def open_runs(
     beside: Path | None = None,
     parts: Iterable[str] = (),
     trust: Sequence[str] = (),
+    nodes: Sequence[str] = NODES,
 ) -> "dict[str, Run]":
-    """Open all runs that a configuration names, by the part that names them.
+    """Open all runs that parts of a configuration name, by the part that names them.
 
-    Arguments and errors are those of :meth:`RunReference.open`.
+    The other arguments, and the errors, are those of :meth:`RunReference.open`.
     """
     folders = [str(pretrained.resolve(str(part))) for part in parts]
     for folder in folders:
@@ -183,7 +188,7 @@ def open_runs(
             raise ValueError(f"{PARTS}=[{folder}]: there is no run folder {folder}")
     return {
         key: reference.open(device=device, beside=beside, parts=folders, trust=trust)
-        for key, reference in references(config).items()
+        for key, reference in references(config, nodes).items()
     }
 
 

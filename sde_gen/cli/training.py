@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 
 from sde_gen.cli import build, console, reports, run_reference
 from sde_gen.cli.app import as_list
-from sde_gen.cli.autoencoder import is_latent, with_latents
+from sde_gen.cli.autoencoder import check_classifier, is_latent, with_latents
 from sde_gen.cli.config_files import printable
 from sde_gen.cli.initialization import initial_weights
 from sde_gen.cli.loggers import check_loggers, make_loggers, pop_loggers
@@ -46,6 +46,8 @@ def fit(
     named = run_reference.open_runs(config, device=config.device, beside=folder, parts=parts)
     run_reference.record(config, named)
     taken = run_reference.arguments(config, named)
+    if "objective" in named:
+        check_classifier(config, splits, named["objective"])
     if is_latent(config):
         with_latents(config, splits, taken["codec"]["autoencoder"])
     check_compatible(folder, config)

@@ -32,6 +32,26 @@ class NoisyClassifier(nn.Module, Checked):
         logits = self.net(x_in.to(dtype), c_noise.to(x_t.device, dtype).expand(len(x_t)))
         return torch.log_softmax(logits.to(x_t.dtype), 1)
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the outputs of the blocks of the network for data at the first time, each (B, C, H, W).
+
+        Raises:
+            ValueError: the network has no blocks.
+        """
+        path = getattr(self.net, "path", None)
+        if not isinstance(path, nn.ModuleList):
+            raise ValueError(
+                f"{type(self.net).__name__} has no blocks to compare features of; use model=encoder"
+            )
+        found: list[Tensor] = []
+        handles = [block.register_forward_hook(lambda _, __, out: found.append(out)) for block in path]
+        try:
+            self.log_probs(x, self.sde.t_min)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
     def log_prob(self, x_t: Tensor, t: Tensor | float, label: Tensor) -> Tensor:
         """Log-probability of one class each, in nats with shape (B,)."""
         return self.log_probs(x_t, t).gather(1, label.unsqueeze(1)).squeeze(1)

@@ -205,3 +205,20 @@ def test_a_bundle_stands_alone(composed, tmp_path, capfd):
     shutil.rmtree(bundle / "parts")
     assert "of the autoencoder" in mistake(capfd, "bundle", f"run={bundle}", f"out={tmp_path / 'again'}")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.slow
+def test_an_autoencoder_trains_with_features_of_a_classifier(tmp_path, capfd):
+    """The classifier is named and needed in training alone; one of other data is refused."""
+    config = stored_run.config_of("objective=cross_entropy", "model=encoder", "conditioning=target")
+    stored_run.write(tmp_path / "classifier", config, DIGITS, spread=0.1)
+    short = ("engine.images=32", "engine.batch_size=16", "engine.validate=0", "preview.n=2", "threads=1")
+    words = (*AUTOENCODER, *short, "objective.perceptual=10", f"objective.run={tmp_path / 'classifier'}")
+    enter("train", *words, f"run={tmp_path / 'autoencoder'}")
+    stored = read(tmp_path / "autoencoder").config["objective"]
+    assert stored["sha256"] == sha256_of(tmp_path / "classifier")
+    shutil.rmtree(tmp_path / "classifier")
+    enter("evaluate", f"run={tmp_path / 'autoencoder'}", "metrics=[autoencoder_bound]", "n=4", "threads=1")
+    write_latents(tmp_path / "latents", tmp_path / "autoencoder")
+    assert stored_run.opened(tmp_path / "latents").event == LATENT
+    assert "of the perceptual term" in mistake(capfd, "train", *words, f"run={tmp_path / 'no'}")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sde_gen.data.codec import Affine, UniformCodec
-from sde_gen.denoiser import NetworkAutoencoder
+from sde_gen.denoiser import NetworkAutoencoder, NoisyClassifier
+from sde_gen.denoiser.parametrization import Eps
 from sde_gen.model import DiscreteAutoencoder, Gaussian, KLAutoencoder, Logistic, VQAutoencoder
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import Autoencoding, NoiseDraw
@@ -46,6 +47,39 @@ def test_the_weight_multiplies_the_rate_alone() -> None:
     torch.testing.assert_close(bound(net, x, rate=3.0) - bound(net, x), 2 * net.encode(x).kl())
     with pytest.raises(ValueError, match="must not be negative"):
         Autoencoding(codec=Affine(), rate=-1.0)
+
+
+class Blocks(torch.nn.Module):
+    """A classifier whose only block is the identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = torch.nn.ModuleList([torch.nn.Identity()])
+        self.scale = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
+        return self.path[0](x).flatten(2).mean(2) * self.scale
+
+
+def test_the_perceptual_term_is_an_angle_between_features() -> None:
+    """|u - v|^2 = 2 - 2 cos of unit features; it moves the decoder and leaves every other term as it is."""
+    net = KLAutoencoder(shape=(2, 4, 4), channels=(4, 8), middle_attention=False, latent_channels=2)
+    model, x = NetworkAutoencoder(net=net, sde=VP()), torch.randn(3, 2, 4, 4)
+    classifier = NoisyClassifier(net=Blocks(), sde=VP(), parametrization=Eps())
+    draw = Autoencoding(codec=Affine(), noise=net.noise).draw(VP(), x, IID.seeded(0))
+    plain, found = (
+        Autoencoding(codec=Affine(), noise=net.noise, **more).loss(model, x, draw)
+        for more in ({}, {"perceptual": 3.0, "classifier": classifier})
+    )
+    mean = net(x, draw.eps).mean
+    expected = 3 * (2 - 2 * torch.nn.functional.cosine_similarity(x, mean, dim=1)).mean((1, 2)).double()
+    torch.testing.assert_close(found.per_sample - plain.per_sample, expected, rtol=1e-4, atol=1e-4)
+    gradient = torch.autograd.grad(
+        (found.per_sample - plain.per_sample).sum(), list(net.parameters()), allow_unused=True
+    )
+    assert any(each is not None and bool(each.abs().max() > 0) for each in gradient)
+    with pytest.raises(ValueError, match="needs both a weight and the run"):
+        Autoencoding(codec=Affine(), perceptual=1.0)
 
 
 SMALL = {"shape": (1, 4, 4), "channels": (4, 8), "middle_attention": False}
