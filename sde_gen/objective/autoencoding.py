@@ -103,7 +103,7 @@ class Autoencoding(Checked):
         if self.classifier is None:
             return total
         features = [self.classifier.features(each.to(x.dtype)) for each in (x, mean)]
-        for mine, theirs in zip(*features, strict=True):
-            unit = [each / (each.norm(dim=1, keepdim=True) + TINY) for each in (mine, theirs)]
+        for of_data, of_mean in zip(*features, strict=True):
+            unit = [each / (each.norm(dim=1, keepdim=True) + TINY) for each in (of_data, of_mean)]
             total = total + ((unit[0] - unit[1]) ** 2).sum(1).flatten(1).mean(1).double()
         return self.perceptual * total
