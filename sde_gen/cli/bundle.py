@@ -13,6 +13,7 @@ from sde_gen.checkpoint import manifest
 from sde_gen.cli import console, run_reference
 from sde_gen.cli.app import Command
 from sde_gen.cli.run import Run, load_run
+from sde_gen.interop.diffusers.latent_pipeline import SOURCE
 from sde_gen.utils import atomic
 
 FOLDERS = {"path": "sha256", "tokenizer": "tokenizer_sha256"}
@@ -53,12 +54,22 @@ def _pack(run: Run, made: Path, place: str = "") -> dict[str, Run]:
         made: folder of the bundle.
         place: path of the run in it.
     """
-    inside = {key: f"{run_reference.PARTS}/{key}" for key in run.named}
+    inside = {key: _place(run, key, part) for key, part in run.named.items()}
     _copy(run, made / place, inside)
+    for path in sorted((run.folder / SOURCE).rglob("*")):
+        if path.is_file():
+            _put(path, made / place / path.relative_to(run.folder))
     packed = {place: run}
     for key, part in run.named.items():
         packed |= _pack(part, made, f"{place}/{inside[key]}".lstrip("/"))
     return packed
+
+
+def _place(run: Run, key: str, part: Run) -> str:
+    """Return the path in the bundle of a part: its own where it lies inside the run."""
+    if part.folder.is_relative_to(run.folder):
+        return str(part.folder.relative_to(run.folder))
+    return f"{PREFIX}{key}"
 
 
 def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
@@ -71,8 +82,7 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
     folder = target / "checkpoints" / source.name
     folder.mkdir(parents=True)
     for name in sums:
-        with atomic.open_regular(source / name) as reading, atomic.create(folder / name) as writing:
-            shutil.copyfileobj(reading, writing, 2**22)
+        _put(source / name, folder / name)
     text = json.dumps({"images": found.images, "about": about, "sha256": sums}, indent=1)
     atomic.put(folder / manifest.NAME, text.encode())
     atomic.put(folder / f"{manifest.NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
@@ -112,10 +122,15 @@ def _with_files(source: Path, place: str, target: Path) -> str:
                 (path, target / place / path.name) for path in sorted(source.iterdir()) if path.is_file()
             ]
         for origin, copy in pairs:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with atomic.open_regular(origin) as reading, atomic.create(copy) as writing:
-                shutil.copyfileobj(reading, writing, 2**22)
+            _put(origin, copy)
     return place
+
+
+def _put(origin: Path, copy: Path) -> None:
+    """Copy a regular file to a new one."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.open_regular(origin) as reading, atomic.create(copy) as writing:
+        shutil.copyfileobj(reading, writing, 2**22)
 
 
 def _compare(run: Run, copy: Run, made: Path) -> None:

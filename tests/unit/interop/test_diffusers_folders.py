@@ -35,8 +35,11 @@ def run(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "moved"
 
 
-def test_the_export_is_the_original_to_the_byte(pipeline: Path, run: Path, tmp_path: Path) -> None:
-    enter("convert", f"run={run}", "to=diffusers", f"out={tmp_path / 'out'}")
+def test_the_export_of_a_bundle_is_the_original_to_the_byte(
+    pipeline: Path, run: Path, tmp_path: Path
+) -> None:
+    enter("bundle", f"run={run}", f"out={tmp_path / 'bundle'}")
+    enter("convert", f"run={tmp_path / 'bundle'}", "to=diffusers", f"out={tmp_path / 'out'}")
     for path in pipeline.rglob("*"):
         if path.is_file() and path.name != "expected.json":
             assert path.read_bytes() == (tmp_path / "out" / path.relative_to(pipeline)).read_bytes(), path
