@@ -81,7 +81,9 @@ class NetworkDenoiser(Denoiser):
         x_in, c_noise = self.parametrization.inputs(x_t, marginal, t.double())
         with self.context():
             out = self.net(
-                x_in.to(dtype), to_device(c_noise, x_t.device, _of_label(dtype)).expand(len(x_t)), **cond
+                x_in.to(dtype),
+                to_device(c_noise, x_t.device, self._label_dtype(dtype)).expand(len(x_t)),
+                **cond,
             )
         return self.parametrization.predict(out.to(x_t.dtype), x_t, marginal)
 
@@ -106,7 +108,7 @@ class NetworkDenoiser(Denoiser):
         return DenoiserCoefficients(
             marginal,
             float(c_in),
-            to_device(label.reshape(1), device, _of_label(dtype)),
+            to_device(label.reshape(1), device, self._label_dtype(dtype)),
             LinearCoefficients(*map(float, linear)),
         )
 
@@ -119,7 +121,6 @@ class NetworkDenoiser(Denoiser):
         parameter = next(self.net.parameters(), None)
         return x_t.dtype if parameter is None else parameter.dtype
 
-
-def _of_label(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of the noise label, of which 16 bits would round most steps of a chain."""
-    return dtype if dtype.itemsize > 2 else torch.float32
+    def _label_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype of the noise label: under autocast float32, as 16 bits round most steps of a chain."""
+        return dtype if dtype.itemsize > 2 or self.context is nullcontext else torch.float32

@@ -15,6 +15,7 @@ from PIL import Image
 import sde_gen as sg
 from sde_gen.interop.diffusers import export
 from sde_gen.ode import RK4
+from sde_gen.training.precision import contexts
 from tests.helpers import random_pipeline
 from tests.helpers.commands import enter, mistake
 
@@ -191,7 +192,10 @@ def test_weights_in_bfloat16_leave_the_noise_label_exact(run: Path, tmp_path: Pa
 
     label = sg.denoiser.parametrization.Time(scale=1000.0, offset=-1.0)
     parametrization = sg.denoiser.parametrization.Eps(label=label)
-    model = sg.NetworkDenoiser(net=Recorded(), sde=sg.sde.DDPM(), parametrization=parametrization)
+    context = contexts(torch.device("cpu"), torch.bfloat16)
+    model = sg.NetworkDenoiser(
+        net=Recorded(), sde=sg.sde.DDPM(), parametrization=parametrization, context=context
+    )
     for t in (torch.tensor(0.802).double(), torch.tensor([0.802]).double()):
         model(torch.zeros(1, 2), t)
     assert [float(each) for each in labels] == pytest.approx([801, 801], abs=1e-3)
