@@ -83,7 +83,7 @@ def _export_pipeline(run: Run, out: Path) -> None:
     """Write a pipeline as the folder from which it was imported, with the weights of the run."""
     codec: Any = run.codec  # of latents
     states = {"network": run.denoiser.net.state_dict(), "vae": codec.autoencoder.net.state_dict()}
-    export.save(run.folder, states, out)
+    export.write(run.folder, states, out)
     _report(run, out)
 
 

@@ -18,7 +18,7 @@ from sde_gen.interop.diffusers.pipeline_folder import INDEX, PipelineFolder
 from sde_gen.interop.diffusers.sd3_transformer import SD3Layout
 from sde_gen.interop.diffusers.unet2d_condition import UNet2DConditionLayout
 from sde_gen.interop.formats import files
-from sde_gen.utils.atomic import atomic_directory, put
+from sde_gen.utils.atomic import atomic_directory, create, put
 
 
 def layout_of(kind: str, config: Mapping[str, Any]) -> original.Mapped:
@@ -40,7 +40,7 @@ def layout_of(kind: str, config: Mapping[str, Any]) -> original.Mapped:
     return found[kind](config)
 
 
-def save(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> None:
+def write(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> None:
     """Write the folder of a pipeline: settings as they were, weights of the run under their original names and dtypes.
 
     Weights that were not trained further are those of the original to the bit.
@@ -58,7 +58,7 @@ def save(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> No
         for name, kind in source.parts.items():
             place, settings = run / PARTS / name, run / SOURCE / name
             if name.startswith(("text_encoder", "tokenizer")) and place.is_dir():
-                shutil.copytree(place, made / name)
+                _copy(place, made / name)
             if not settings.is_dir():
                 continue
             (made / name).mkdir()
@@ -75,3 +75,11 @@ def save(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> No
             kept = {key: [None, None] if key in absent else value for key, value in source.index.items()}
             index = (json.dumps(kept, indent=2) + "\n").encode()
         put(made / INDEX, index)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the files of a folder, a part at a time."""
+    target.mkdir()
+    for path in sorted(path for path in source.iterdir() if path.is_file()):
+        with path.open("rb") as file, create(target / path.name) as copied:
+            shutil.copyfileobj(file, copied)

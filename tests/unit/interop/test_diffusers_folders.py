@@ -51,7 +51,7 @@ def test_weights_that_were_trained_further_are_exported(run: Path, tmp_path: Pat
     state = dict(loaded.denoiser.net.state_dict())
     state["stem.weight"] = state["stem.weight"] + 1
     vae = loaded.codec.autoencoder.net.state_dict()
-    export.save(run, {"network": state, "vae": vae}, tmp_path / "out")
+    export.write(run, {"network": state, "vae": vae}, tmp_path / "out")
     file = tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors"
     assert torch.equal(safetensors.torch.load_file(file)["conv_in.weight"], state["stem.weight"].half())
 
