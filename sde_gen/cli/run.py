@@ -1,7 +1,5 @@
 """Run folders: the trained model that the other commands load."""
 
-import math
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +21,7 @@ from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.parts import located, with_skipped_layers
+from sde_gen.cli.run_metadata import read_codec, read_data_spec, read_identity
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
@@ -33,9 +32,6 @@ from sde_gen.utils.types import Shape
 
 PARTS_READ = ("ema",)
 """Parts of a checkpoint that are read here."""
-
-LARGEST_EVENT, MOST_CLASSES, MOST_LEVELS = 2**30, 2**20, 2**16
-"""Numbers of a sample, classes of the data and levels of a number, at most."""
 
 
 WRONG = {
@@ -141,7 +137,7 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         taken = run_reference.arguments(stored, named)
         learned, fingerprint = conditions.read(found.about, folder)
         conditioning = build.conditioning(stored, data_spec, learned)
-        codec = build.codec(stored, data_spec, _learned(found.about, folder), taken)
+        codec = build.codec(stored, data_spec, read_codec(found.about, folder), taken)
         conditioning = conditioning.with_codec(codec)
         space = replace(data_spec, shape=codec.event(data_spec.shape))
         _compare(partial(build.network, stored, space, conditioning, taken), stored.model, found, what)
@@ -160,7 +156,7 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         images=found.images,
         device=where,
         precision=dtype,
-        data=_identity(found.about, folder),
+        data=read_identity(found.about, folder),
         conditioning=conditioning,
         fingerprint=fingerprint,
         sha256=found.sha256["ema"],
@@ -191,7 +187,7 @@ def load_classifier(folder: Path, run: Run) -> NoisyClassifier:
         data_spec.classes,
     ):  # 0: the run's data have no labels
         raise ValueError(f"the classifier in {folder} was trained on {data_spec}, the run on {run.data_spec}")
-    _check_names(run.data, _identity(found.about, folder), f"the classifier in {folder}")
+    _check_names(run.data, read_identity(found.about, folder), f"the classifier in {folder}")
     what = f"the checkpoint in {folder}"
     space = replace(data_spec, shape=run.event)
     with _rebuilding(what):
@@ -207,7 +203,7 @@ def classes_of(folder: Path) -> tuple[int, tuple[str, ...]]:
         about = checkpoint.about(found[-1])
         data_spec = about.get("facts")
         if data_spec or found[-1].exists():  # else a training beside has deleted it: there are newer ones
-            return (_data_spec(data_spec, folder).classes if data_spec else 0), _identity(
+            return (read_data_spec(data_spec, folder).classes if data_spec else 0), read_identity(
                 about, folder
             ).class_names
     return 0, ()
@@ -258,7 +254,7 @@ def _open(
             parts["data"] = trusted.reading(parts["data"])
         if "sampling" in config:
             parts["sampling"] = _sampling(config["sampling"])
-        return found, OmegaConf.create(parts), _data_spec(about["facts"], folder)
+        return found, OmegaConf.create(parts), read_data_spec(about["facts"], folder)
 
 
 def _sampling(stored: Any) -> dict[str, Any]:
@@ -298,37 +294,6 @@ def _compare(
     """Compare the stored tensors with those of the network, before it takes memory; others' networks may need some."""
     if str(node._target_).startswith("sde_gen."):
         shape_check.check(make, found.ema, what=what)
-
-
-def _data_spec(stored: Any, folder: Path) -> DataSpec:
-    try:
-        data_spec = DataSpec(**{**stored, "shape": tuple(map(operator.index, stored["shape"]))})
-        for number in (data_spec.classes, data_spec.levels or 0):
-            operator.index(number)
-        if min(data_spec.shape, default=1) < 1 or math.prod(data_spec.shape) > LARGEST_EVENT:
-            raise TypeError(f"shape={brief(data_spec.shape)}")
-        if not (0 <= data_spec.classes <= MOST_CLASSES and 0 <= (data_spec.levels or 0) <= MOST_LEVELS):
-            raise TypeError(f"classes={brief(data_spec.classes)}, levels={brief(data_spec.levels)}")
-    except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"the checkpoint in {folder} has invalid data metadata ({line(str(error), 200)})"
-        ) from error
-    return data_spec
-
-
-def _learned(about: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what the codec learned from the training split."""
-    stored = about.get("codec", {})
-    if not isinstance(stored, dict):
-        raise ValueError(f"the checkpoint in {folder} has an invalid codec ({brief(stored)})")
-    return stored
-
-
-def _identity(about: dict[str, Any], folder: Path) -> DataIdentity:
-    try:
-        return DataIdentity.read(about.get("data"))
-    except ValueError as error:
-        raise ValueError(f"the checkpoint in {folder} was not written by this package: {error}") from error
 
 
 def _check_names(current: DataIdentity, trained: DataIdentity, what: str) -> None:
