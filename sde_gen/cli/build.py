@@ -126,9 +126,19 @@ def network(
         )
     node, sizes = config.model, dict((conditioning(config, data_spec) if given is None else given).sizes)
     classes = {"num_classes": sizes.pop("num_classes")} if "num_classes" in sizes else {}
+    if accepts(node, "hint"):
+        if "control" not in sizes:
+            raise ValueError(
+                f"{found.__name__} is controlled by hints: use conditioning=control, or conditioning=several with it"
+            )
+        classes, sizes = (
+            {"hint": sizes["control"]},
+            {},
+        )  # the other conditions are those of the network inside
     if sizes:
-        if not accepts(node, "inputs"):
-            takers = " or ".join(name for name in networks(kind) if accepts(load("model", name), "inputs"))
+        if not accepts(node, "inputs") or "control" in sizes:
+            argument = "hint" if "control" in sizes else "inputs"
+            takers = " or ".join(name for name in networks(kind) if accepts(load("model", name), argument))
             raise ValueError(
                 f"{found.__name__} takes no {' and no '.join(sizes)} as condition; choose model={takers}, or "
                 "conditioning=none"

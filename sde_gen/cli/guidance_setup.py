@@ -26,7 +26,7 @@ from sde_gen.inverse.task import Task
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.utils.types import Shape
 
-CONDITIONS = frozenset({"label", "text", "vector", "image", "mask"})
+CONDITIONS = frozenset({"label", "text", "vector", "image", "mask", "control"})
 """Options of the command that give conditions of the samples."""
 
 TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
@@ -34,13 +34,14 @@ TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
 
 
 def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
-    """Wrap the run's denoiser by ``config.guidance`` and ``config.threshold``, where there are any.
+    """Wrap the run's denoiser by ``config.control_strength``, ``config.guidance`` and ``config.threshold``, if any.
 
     Raises:
         ValueError: the run was not trained for it, or the other model does not go with the run.
     """
     model: Denoiser = run.denoiser
-    nodes = [node for node in (config.get("guidance"), config.get("threshold")) if node is not None]
+    asked = [config.get(name) for name in ("control_strength", "guidance", "threshold")]
+    nodes = [node for node in asked if node is not None]
     if not any("null" in annotated(node) for node in nodes):
         reject_unused(
             "only guidance=cfg moves away from a condition", *(f"not_{name}" for name in CONDITIONS)

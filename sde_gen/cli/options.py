@@ -93,6 +93,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "clip_skip": optional(whole(0, 64)),
         "vector": optional(VECTOR),
         "image": optional(listed(IMAGE, "files")),
+        "control": optional(listed(PATH, "files")),
         "image_noise": NONNEGATIVE,
         "not_label": optional(CLASS),
         "not_text": optional(CAPTION),

@@ -13,7 +13,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import pretrained
 from sde_gen.cli.constructors import accepts
 from sde_gen.data.codec import TrainedAutoencoder
-from sde_gen.denoiser import NetworkAutoencoder, NoisyClassifier
+from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
 from sde_gen.model import Autoencoder
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ ROLES: Mapping[str, Role] = {
         lambda run: TrainedAutoencoder(net=cast(Autoencoder, run.denoiser.net), codec=run.codec),
     ),
     "classifier": Role("the classifier of the perceptual term", NoisyClassifier, lambda run: run.denoiser),
+    "base": Role("the network that model=controlled controls", NetworkDenoiser, lambda run: run.denoiser.net),
 }
 """By the name of a constructor's argument that is taken from a run, how it is taken."""
 

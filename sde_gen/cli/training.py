@@ -12,6 +12,7 @@ from sde_gen.cli import build, console, reports, run_reference
 from sde_gen.cli.app import as_list
 from sde_gen.cli.autoencoder import check_classifier, is_latent, with_latents
 from sde_gen.cli.config_files import printable
+from sde_gen.cli.controlled import check_base
 from sde_gen.cli.initialization import initial_weights
 from sde_gen.cli.loggers import check_loggers, make_loggers, pop_loggers
 from sde_gen.cli.run_dir import set_run_dir, sweeping
@@ -48,6 +49,8 @@ def fit(
     taken = run_reference.arguments(config, named)
     if "objective" in named:
         check_classifier(config, splits, named["objective"])
+    if "model" in named:
+        check_base(config, named["model"], splits)
     if is_latent(config):
         with_latents(config, splits, taken["codec"]["autoencoder"])
     check_compatible(folder, config)

@@ -5,6 +5,7 @@ from sde_gen.guidance.cfg import CFG
 from sde_gen.guidance.classifier import ClassifierGuidance, TimeDependentClassifier
 from sde_gen.guidance.clip import Clip
 from sde_gen.guidance.composed_cfg import ComposedCFG
+from sde_gen.guidance.control_strength import ControlStrength
 from sde_gen.guidance.dynamic_threshold import DynamicThreshold
 from sde_gen.guidance.requirements import Requirements
 
@@ -14,6 +15,7 @@ __all__ = [
     "ClassifierGuidance",
     "Clip",
     "ComposedCFG",
+    "ControlStrength",
     "DynamicThreshold",
     "Requirements",
     "TimeDependentClassifier",

@@ -29,11 +29,12 @@ DATA = Dataset(
         "label": LABELS,
         "vector": torch.stack([torch.arange(COUNT) % 7, 5.0 * (torch.arange(COUNT) % 2)], 1) + 3,
         "image": LEVELS,
+        "control": LEVELS,
         "text": encode_texts(CAPTIONS)[LABELS],
     },
 )
 KINDS = names("conditioning")
-OF_SAMPLES = ("superres", "colorize", "inpaint")
+OF_SAMPLES = ("superres", "colorize", "inpaint", "control")
 """Conditions that are made of the samples themselves."""
 OF_LABELS = {
     "class": {"classes": 3},
@@ -116,7 +117,13 @@ def test_what_is_typed_is_what_the_data_give(name: str, tmp_path) -> None:
     picture.save(path)
     conditioning = build(name)
     given = conditioning.given({key: value[2:3] for key, value in DATA.conditions.items()})
-    all_typed = {"label": 2, "text": CAPTIONS[2], "image": str(path), "vector": [5.0, 3.0]}
+    all_typed = {
+        "label": 2,
+        "text": CAPTIONS[2],
+        "image": str(path),
+        "vector": [5.0, 3.0],
+        "control": str(path),
+    }
     typed = {key: value for key, value in all_typed.items() if key in conditioning.names}
     found = conditioning.prompt(typed, 3)
     assert all(torch.equal(found[key], given[key].repeat(3, *[1] * (given[key].ndim - 1))) for key in given)

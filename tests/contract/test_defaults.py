@@ -12,6 +12,7 @@ from tests.helpers.catalogue import CONF, names
 VARIANTS = {
     ("conditioning", "target"): {"dropout"},
     ("metric", "vlb_last_step"): {"steps", "data_term"},
+    ("conditioning", "text_control"): {"dropout"},
     ("metric", "vlb"): {"data_term"},
     ("metric", "vlb_density"): {"data_term"},
     ("sde", "linear"): {"breakpoints"},

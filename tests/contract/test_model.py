@@ -30,7 +30,8 @@ SMALL = {
         ],
     },
 }
-MODELS = networks(Network)
+MODELS = [name for name in networks(Network) if name != "controlled"]
+"""Networks that need no run of another network; for that one see tests/unit/model/test_control.py."""
 VECTORS = ("mlp", "modulated_mlp")
 """Networks without an image as condition."""
 

@@ -179,11 +179,13 @@ CHOICES = {
             f"model={name}",
         )
         for name in networks(Network)
+        if name != "controlled"
     },
     **{
         f"{kind}-{name}": (*SMALL, f"{kind}={name}")
         for kind in ("sde", "parametrization", "codec", "conditioning")
         for name in names(kind)
+        if "control" not in name
     },
 }
 """Choices of a training that matter when it is opened again."""

@@ -24,8 +24,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.cli.annotations import Network
-from sde_gen.cli.build import networks
 from sde_gen.data import Augmentation, Batches, Shards
 from sde_gen.data.codec import Affine
 from sde_gen.data.image import resized
@@ -310,7 +308,7 @@ def test_gradients_are_sent_once_a_step(tmp_path: Path, kind: Callable[[], Strat
 def divided(out: Path) -> None:
     """Share out every network, blocks within blocks too, and take its gradients."""
     with init_distributed(FSDP) as strategy:
-        for name in networks(Network):
+        for name in test_model.MODELS:
             net = test_model.randomize(test_model.build(name))
             x, c_noise = test_model.batch(name)
             exact = net(x, c_noise)

@@ -1,6 +1,7 @@
 """Conditioning of the network besides noisy sample and time."""
 
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
+from sde_gen.data.conditioning.control import Edges, Hint
 from sde_gen.data.conditioning.embedder import Behind, Beside, Embedded, EmbeddedSizes, TextEmbedder
 from sde_gen.data.conditioning.encoded_text import EncodedText
 from sde_gen.data.conditioning.file_image import FileImage
@@ -25,12 +26,14 @@ __all__ = [
     "Colorization",
     "ConditionImage",
     "Conditioning",
+    "Edges",
     "Embedded",
     "EmbeddedSizes",
     "EncodedText",
     "FileImage",
     "FrozenText",
     "GivenTensors",
+    "Hint",
     "Inpainting",
     "Label",
     "MaskedLatents",

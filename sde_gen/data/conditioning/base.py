@@ -258,7 +258,7 @@ def check_dropout(dropout: float, what: str) -> None:
         raise ValueError(f"dropout={dropout} must lie in [0, 1]: it is the fraction of dropped {what}")
 
 
-PLURALS = {"label": "labels", "text": "captions", "vector": "vectors", "image": "images"}
+PLURALS = {"label": "labels", "text": "captions", "vector": "vectors", "image": "images", "control": "hints"}
 """Conditions in words."""
 
 UNKNOWN_OTHER = "the run was trained without; train one with conditioning=several"
@@ -266,6 +266,7 @@ UNKNOWN = {
     "label": "the run was trained without classes; train one with conditioning=label",
     "text": "the run was trained without captions; train one with conditioning=text",
     "vector": "the run was trained without vectors; train one with conditioning=vector",
+    "control": "the run was trained without hints; train one with model=controlled and conditioning=control",
     "image": "the run was trained without images as conditions; train one with conditioning=image",
 }
 """Advice where a condition is typed that the run does not know."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import (
+    controlnet_pipeline,
     dit_pipeline,
     stable_diffusion,
     stable_diffusion_3,
@@ -17,6 +18,7 @@ PIPELINES: dict[str, Callable[[PipelineFolder], ConvertedModel]] = {
     **stable_diffusion.PIPELINES,
     **stable_diffusion_images.PIPELINES,
     **stable_diffusion_xl.PIPELINES,
+    **controlnet_pipeline.PIPELINES,
     **stable_diffusion_3.PIPELINES,
     **dit_pipeline.PIPELINES,
 }

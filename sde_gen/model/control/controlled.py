@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sde_gen.model.control.branch import ControlBranch, SplitUNet, copied_encoder
+from sde_gen.model.control.branch import ControlBranch, copied_encoder
 from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder
 
 
@@ -42,7 +42,7 @@ class Controlled(nn.Module):
     def __init__(
         self,
         *,
-        base: SplitUNet,
+        base: nn.Module,
         run: str,
         sha256: str | None = None,
         hint: int,
@@ -60,11 +60,12 @@ class Controlled(nn.Module):
         del sha256
         self.run = run
         self._base = _Shared(base)
-        own: Any = copied_encoder(base) if encoder is None else encoder  # type: ignore[type-var]
-        if list(own.channels) != list(base.channels):
+        channels = list(self.base.channels)
+        own: Any = copied_encoder(base) if encoder is None else encoder
+        if list(own.channels) != channels:
             raise ValueError(
                 f"the encoder of the control has {list(own.channels)} channels; the network in {run} has "
-                f"{list(base.channels)}: it was made for another network"
+                f"{channels}: it was made for another network"
             )
         self.branches = nn.ModuleList(
             [ControlBranch(encoder=own, channels=hint, widths=widths, stride=stride, pooled=pooled)]

@@ -14,7 +14,7 @@ from torch import Tensor
 import sde_gen as sg
 from sde_gen.cli.loaded_run import LoadedRun
 from sde_gen.denoiser import Denoiser
-from sde_gen.guidance import CFG
+from sde_gen.guidance import CFG, ControlStrength
 from sde_gen.inverse.task import Vary
 from sde_gen.sampler import Sampler
 from tests.helpers.commands import enter
@@ -162,6 +162,39 @@ def test_variations_of_images(tmp_path: Path) -> None:
         noise = Drawn(io["draw/1"][one].double())
         found.append(task(sampler)(guided(run, row, asked), (1, *run.run.event), noise=noise))
     close(torch.cat(found), io["out_exact/latents"], 1e-6)
+
+
+CONTROLS: dict[str, dict[str, Any]] = {
+    "control": {},
+    "control_half": {"scale": [0.5]},
+    "control_guess": {"ramp": 0.1},
+    "control_early": {"t_min": [0.5]},
+}
+"""Settings of the hint by pipeline; the last acts in the first half of the steps, at the larger times."""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONTROLS)
+def test_controlnet(name: str, tmp_path: Path) -> None:
+    """In the mode that guesses, text and hint are dropped together, else the text alone."""
+    io, asked = arrays(GOLDEN / "pipe_controlnet" / f"{name}.npz")
+    run = in_float64(converted(GOLDEN / "pipe_controlnet", asked["scheduler"], tmp_path))
+    sampler, found = sampler_of(run, asked), []
+    drop = ("tokens", "mask", "control") if asked.get("guess_mode") else ("tokens", "mask")
+    for row in range(2):
+        one = slice(row, row + 1)
+        hint = io["in/control_image"].double()
+        hint = hint[one] if len(hint) > 1 else hint
+        given = run.run.prompt(1, text=asked["prompt"][row])
+        given["control"] = torch.cat([hint, torch.ones_like(hint[:, :1])], 1)
+        null = run.run.prompt(1, text=asked["negative_prompt"][row])
+        strength = ControlStrength(denoiser=run.denoiser, **CONTROLS[name])
+        model = CFG(denoiser=strength, scale=asked["guidance_scale"], drop=drop, null=null).bind(**given)
+        noise = Drawn(io["in/latents"][one].double() / first_sigma(run, sampler))
+        found.append(sampler(model, (1, *run.run.event), noise=noise, dtype=torch.float64))
+    latents = torch.cat(found)
+    close(latents, io["out_exact/latents"], 1e-6)
+    close(image_of(run, latents), io["out_exact/image"], 5e-6)
 
 
 @torch.no_grad()

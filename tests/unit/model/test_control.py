@@ -105,6 +105,6 @@ def test_networks_without_encoder_are_refused() -> None:
     with pytest.raises(
         ValueError, match="Linear of base cannot be controlled; expected a network of model=unet_cross"
     ):
-        Controlled(base=torch.nn.Linear(1, 1), run="base", hint=1)  # type: ignore[arg-type]
+        Controlled(base=torch.nn.Linear(1, 1), run="base", hint=1)
     with pytest.raises(ValueError, match="widths="):
         Controlled(base=base(), run="base", hint=1, widths=())

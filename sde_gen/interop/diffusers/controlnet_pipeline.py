@@ -1,0 +1,80 @@
+"""Stable Diffusion with a ControlNet of diffusers: images of texts and hints."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sde_gen.data.conditioning.control import Hint
+from sde_gen.data.conditioning.frozen_text import FrozenText
+from sde_gen.data.conditioning.several import Several
+from sde_gen.interop.converted_model import PARTS, ConvertedModel, ObjectSpec
+from sde_gen.interop.diffusers import conditional, controlnet
+from sde_gen.interop.diffusers.latent_pipeline import image_shape, with_autoencoder
+from sde_gen.interop.diffusers.pipeline_folder import PipelineFolder
+from sde_gen.interop.diffusers.stable_diffusion import PARTS_READ, check_text, network
+from sde_gen.interop.diffusers.text_parts import clip_part
+from sde_gen.interop.diffusers.unet2d_condition import UNet2DConditionLayout
+from sde_gen.interop.formats import files
+
+LEVELS = 256
+"""Levels of an image."""
+
+
+def read(folder: PipelineFolder) -> ConvertedModel:
+    """Convert ``StableDiffusionControlNetPipeline``: the controlled network is a run inside the run.
+
+    Guidance that drops the text and keeps the hint, ``guidance.drop=[tokens]``, is the pipeline's; where both are
+    dropped it is that of its ``guess_mode``, with ``control_strength.ramp=0.1``.
+
+    Source: Zhang et al., 2023, arXiv:2302.05543; von Platen et al., diffusers 0.42, pipelines/controlnet.
+
+    Raises:
+        ValueError: a part is missing or unknown, or does not fit the others.
+    """
+    folder.check({**PARTS_READ, "controlnet": ("ControlNetModel",)})
+    text = clip_part(folder, pooled=False)
+    layout = UNet2DConditionLayout(folder.config("unet"), variance=False)
+    check_text(layout.token, text.features, folder)
+    if layout.image or layout.classes or layout.vector is not None:
+        raise ValueError(
+            f"the network in {folder.folder('unet')} takes more than noisy latents and text, which "
+            f"{folder.kind} does not give"
+        )
+    given = conditional.conditioning(classes=0, token=layout.token, vector=None, image=None)
+    base = network(folder, layout, given)
+    stored = files.read(folder.weights("controlnet"))
+    control = controlnet.read(files.tensors(stored), folder.config("controlnet"))
+    _check(folder, layout, control.config["model"])
+    hint = [control.config["model"]["hint"], *image_shape(folder, base.shape)[1:]]
+    parts = {
+        "text": ObjectSpec(FrozenText, encoder=text.encoder, pooled=False),
+        "control": ObjectSpec(Hint, dropout=0.0, shape=hint, levels=LEVELS),
+    }
+    config: Mapping[str, Any] = {
+        **base.config,
+        "model": {**control.config["model"], "run": f"{PARTS}unet"},
+        "conditioning": ObjectSpec(Several, parts=parts, dropout=0.0).config(),
+    }
+    model = replace(
+        base,
+        config=dict(config),
+        state=control.state,
+        unused={**base.unused, **control.unused},
+        notes=base.notes + files.dtype_notes(stored),
+        runs={"unet": base},
+    )
+    return with_autoencoder(folder, model, copied=text.files)
+
+
+def _check(folder: PipelineFolder, layout: UNet2DConditionLayout, node: Mapping[str, Any]) -> None:
+    """Raise ValueError where the ControlNet is one of another network."""
+    mine = [level["channels"] for level in node["encoder"]["down"]]
+    if mine != layout.sizes.widths or node["encoder"]["shape"][0] != layout.channels:
+        raise ValueError(
+            f"the ControlNet in {folder.folder('controlnet')} has {mine} channels at its levels, the network "
+            f"{layout.sizes.widths}: they are parts of different models"
+        )
+
+
+PIPELINES: dict[str, Callable[[PipelineFolder], ConvertedModel]] = {"StableDiffusionControlNetPipeline": read}
+"""Readers by class."""
