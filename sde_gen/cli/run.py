@@ -143,10 +143,10 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         _compare(partial(build.network, stored, space, conditioning, taken), stored.model, found, what)
         context = {"context": contexts(where, dtype)} if trains is NetworkDenoiser else {}
         denoiser = build.model(stored, space, conditioning, taken, **context)
+        if precision.weights:  # before they are read, of which both would be in memory
+            denoiser.net.to(dtype)
         load_into(denoiser.net, found.ema, what=what)
         merge(denoiser.net)
-        if precision.weights:
-            denoiser.net.to(dtype)
     return Run(
         folder=folder,
         config=stored,
