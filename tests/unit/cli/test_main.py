@@ -78,7 +78,7 @@ def test_the_command_of_classifiers_names_the_new_one(monkeypatch, capsys):
     ("line", "expected"),
     [
         ("sde-gen tr", ["train"]),
-        ("sde-gen sample guid", ["guidance=", "guidance@threshold="]),
+        ("sde-gen sample guid", ["guidance=", "guidance@control_strength=", "guidance@threshold="]),
         ("sde-gen sample solver=heu", ["heun"]),
         ("sde-gen sample grid.t_max=", []),
         ("sde-gen list integ", ["integrator"]),

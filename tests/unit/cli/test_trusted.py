@@ -177,6 +177,7 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
             elsewhere = {
                 ("codec", "latent"),
                 ("conditioning", "encoded_text"),
+                ("model", "controlled"),
             }  # they open a run or an encoder
             if place == "distributed" or "${" in str(node) or (place, name) in elsewhere:
                 continue  # there are no other processes; what refers to other parts is tried without them
