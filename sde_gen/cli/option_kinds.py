@@ -47,7 +47,7 @@ def listed(kind: OptionKind, plural: str, least: int = 0) -> OptionKind:
             return len(value) >= least and all(map(kind.accepts, value))
         return kind.accepts(value)
 
-    return OptionKind(f"a list of {plural}", accepts)
+    return OptionKind(f"a list of {plural}", accepts, kind.text)
 
 
 def _is_number(value: Any) -> bool:
@@ -87,5 +87,6 @@ CONVERSION = OptionKind(
 )
 LOGGER = OptionKind("a name, or an object", lambda value: _is_text(value) or OBJECT.accepts(value))
 FORMAT = OptionKind("npz or png", lambda value: value in ("npz", "png"))
+RUNS = OptionKind("a path, or a list of paths", listed(PATH, "paths", least=1).accepts, text=True)
 SEED = whole(0, LARGEST_SEED)
 NAMES, COUNTS = listed(TEXT, "names"), listed(whole(1), f"whole numbers from 1 to {MANY:,}")

@@ -25,6 +25,7 @@ from sde_gen.cli.option_kinds import (
     NONNEGATIVE,
     NUMBER,
     PATH,
+    RUNS,
     SEED,
     SWITCH,
     TEXT,
@@ -84,7 +85,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
     },
     "sample": {
         **_RUN,
-        "run": listed(PATH, "run folders"),
+        "run": RUNS,
         "n": whole(1),
         "steps": whole(1),
         "settings": optional(PATH),

@@ -14,7 +14,15 @@ from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
 from sde_gen.evaluation import verification
 from sde_gen.evaluation.verification.oracles import ParametrizedOracle
-from sde_gen.guidance import CFG, Autoguidance, ClassifierGuidance, Clip, ComposedCFG, DynamicThreshold
+from sde_gen.guidance import (
+    CFG,
+    Autoguidance,
+    ClassifierGuidance,
+    Clip,
+    ComposedCFG,
+    ControlStrength,
+    DynamicThreshold,
+)
 from sde_gen.inverse import DPS, MMPS, DiffPIR, PiGDM
 from sde_gen.inverse.operator import Mask
 from sde_gen.solver import DPMAdaptive
@@ -25,6 +33,7 @@ from tests.helpers.catalogue import make
 COUNT, INDEX = 6, torch.tensor([1, 4, 5])
 LABEL = torch.arange(COUNT) % 3
 Y = torch.linspace(-1, 1, 2 * COUNT, dtype=torch.float64).reshape(COUNT, 2)
+HINT = torch.stack([Y[:, 0], torch.ones(COUNT, dtype=torch.float64)], dim=1).reshape(COUNT, 2, 1, 1)
 MASK = Mask(mask=torch.tensor([True, False]))
 PACKAGES = (verification, denoiser, guidance, likelihood)
 
@@ -32,9 +41,13 @@ PACKAGES = (verification, denoiser, guidance, likelihood)
 class Labeled(nn.Module):
     """A network whose output depends on the label, and one more time on whether there is one."""
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, control: Tensor | None = None
+    ) -> Tensor:
         assert label is None or len(label) == len(x)
         moved = torch.sin(3 * x) + c_noise.unsqueeze(1) / 1000
+        if control is not None:  # a hint, and its strength
+            moved = moved + control[:, :1].flatten(1) * control[:, 1:].flatten(1)
         return moved if label is None else moved + 0.3 * label.unsqueeze(1)
 
     def log_prob(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
@@ -88,6 +101,9 @@ DENOISERS: dict[type[Denoiser], Callable[[], Denoiser]] = {
         )
         for method in (DPS, MMPS, PiGDM, DiffPIR)
     },
+    ControlStrength: lambda: ControlStrength(denoiser=NETWORK, scale=[0.5], t_max=[0.6]).bind(
+        label=LABEL, control=HINT
+    ),
     Own: lambda: Own(NETWORK.bind(label=LABEL)),
 }
 

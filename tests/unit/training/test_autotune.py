@@ -123,19 +123,19 @@ def test_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in threads.THREAD_VARS:
         monkeypatch.delenv(name, raising=False)
     stored = {"threads": 3, "channels_last": False}
-    assert choice(None, CPU).chooser == Autotune(threads=thread_counts())
+    assert choice(None, CPU).chooser == threads.Autotune(threads=thread_counts())
     assert choice(None, CPU, stored).chooser == FixedExecution(threads=3, channels_last=False)
     assert choice(None, CPU, {**stored, "threads": 1}).why == "as the training began"
     assert "more than the" in choice(None, CPU, {**stored, "threads": 10**4}).why
     assert choice(5, CPU, stored).chooser == FixedExecution(threads=5, channels_last=False)
-    assert choice(5, CPU).chooser == Autotune(threads=[5])
+    assert choice(5, CPU).chooser == threads.Autotune(threads=[5])
     assert choice(None, CUDA).chooser == FixedExecution()
     assert choice(None, CUDA, stored).chooser == FixedExecution(channels_last=False)
     assert choice(5, CUDA).chooser == FixedExecution(threads=5)
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
     assert choice(None, CPU).chooser == FixedExecution()
     assert choice(None, CPU, stored).chooser == FixedExecution(channels_last=False)
-    assert choice(5, CPU).chooser == Autotune(threads=[5])
+    assert choice(5, CPU).chooser == threads.Autotune(threads=[5])
     assert "MKL_NUM_THREADS=1" in choice(None, CPU).why
 
 
