@@ -81,8 +81,10 @@ def export_run(config: DictConfig, out: Path) -> None:
 
 def _export_pipeline(run: Run, out: Path) -> None:
     """Write a pipeline as the folder from which it was imported, with the weights of the run."""
-    codec: Any = run.codec  # of latents
-    states = {"network": run.denoiser.net.state_dict(), "vae": codec.autoencoder.net.state_dict()}
+    codec: Any = run.codec
+    states = {"network": run.denoiser.net.state_dict()}
+    if codec.of_latents:
+        states["vae"] = codec.autoencoder.net.state_dict()
     export.write(run.folder, states, out)
     _report(run, out)
 

@@ -244,6 +244,10 @@ def test_dynamic_threshold_bounds_what_is_too_large_only() -> None:
     torch.testing.assert_close(found.x0[1], large / 3, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.x0[0], model(x, t).x0[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.alpha * found.x0 + found.sigma * found.eps, x)
+    found = DynamicThreshold(denoiser=model, quantile=1.0, most=2.0)(x, t)
+    torch.testing.assert_close(found.x0[1], torch.tensor([1.0, -0.75]).double(), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"most=0\.5: expected at least limit=1\.0"):
+        DynamicThreshold(denoiser=model, most=0.5)
 
 
 def test_invalid_settings_are_refused() -> None:

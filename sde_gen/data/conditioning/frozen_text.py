@@ -30,6 +30,8 @@ class FrozenText(EncodedText):
         zero_null: whether zeros take the place of a missing text, and of the features of the whole.
         numbers: default of the numbers, of the condition ``vector``; empty for a network without.
         null_numbers: the same beside a missing text; None: the same numbers.
+        lowercase: whether texts are embedded in lower case, without spaces at their ends.
+        masked: whether the network is given the mask, beyond which it does not attend.
 
     Raises:
         ValueError: dropout lies outside [0, 1], or there are numbers without features of the whole text.
@@ -39,6 +41,8 @@ class FrozenText(EncodedText):
     zero_null: bool = False
     numbers: Sequence[float] = ()
     null_numbers: Sequence[float] | None = None
+    lowercase: bool = False
+    masked: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +55,11 @@ class FrozenText(EncodedText):
     def names(self) -> tuple[str, ...]:
         """Return text, and vector for a network with numbers."""
         return ("text", "vector") if self.numbers else ("text",)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of tokens, and of mask and vector where the network is given them."""
+        return tuple(key for key in super().keys if self.masked or key != "mask")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -87,7 +96,8 @@ class FrozenText(EncodedText):
         return {**found, "vector": torch.cat([pooled, table.to(pooled)], 1)}
 
     def _inputs(self, texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        rows = super()._inputs(texts, device)
+        given = [text.lower().strip() for text in texts] if self.lowercase else texts
+        rows = super()._inputs(given, device)
         return _with_numbers(rows, torch.tensor([list(self.numbers)]).expand(len(texts), len(self.numbers)))
 
 

@@ -1,4 +1,4 @@
-"""Common parts of pipelines of diffusers on latents: the autoencoder, the codec and the default of samples."""
+"""Common parts of pipelines of diffusers: the default of samples, and the autoencoder and codec of latents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,24 +48,42 @@ def with_autoencoder(
             f"the autoencoder in {folder.folder('vae')} has latents of {latent} channels, the network takes {channels}"
             ": they are parts of different models"
         )
-    sde = model.config["sde"]
-    default = samplers.sampler_of(folder.scheduler, sde.get("betas"), steps)
-    config: dict[str, Any] = {
-        **model.config,
-        "codec": ObjectSpec(Latent, run=f"{PARTS}vae", sha256=None).config() | {"autoencoder": "???"},
-        **(default.sampler or {}),
-    }
+    found = with_sampler(folder, model, steps=steps, copied=copied)
+    codec = ObjectSpec(Latent, run=f"{PARTS}vae", sha256=None).config() | {"autoencoder": "???"}
+    return replace(
+        found,
+        config={**found.config, "codec": codec},
+        shape=autoencoder.shape,
+        levels=autoencoder.levels,
+        runs={**found.runs, "vae": autoencoder},
+        contents={**found.contents, **{f"{SOURCE}/vae/{name}": content for name, content in kept.items()}},
+    )
+
+
+def with_sampler(
+    folder: PipelineFolder,
+    model: ConvertedModel,
+    *,
+    steps: int,
+    copied: Mapping[str, Path] | None = None,
+) -> ConvertedModel:
+    """Return a model with the pipeline's sampler as default, and with the settings of its parts.
+
+    Arguments:
+        folder: the pipeline, with the part ``scheduler``.
+        model: its network.
+        steps: steps of the pipeline's sampler by default.
+        copied: further files, by their path in the run folder.
+    """
+    default = samplers.sampler_of(folder.scheduler, model.config["sde"].get("betas"), steps)
+    config: dict[str, Any] = {**model.config, **(default.sampler or {})}
     if default.label is not None:
         config["parametrization"] = relabeled(config["parametrization"], default.label.config())
     return replace(
         model,
         config=config,
-        shape=autoencoder.shape,
-        levels=autoencoder.levels,
         unused={**model.unused, **folder.left_out()},
         notes=(*model.notes, *default.notes),
-        runs={**model.runs, "vae": autoencoder},
-        contents={**model.contents, **{f"{SOURCE}/vae/{name}": content for name, content in kept.items()}},
         files={**model.files, **source_files(folder), **(copied or {})},
     )
 

@@ -169,6 +169,7 @@ class PipelineFolder:
             raise ValueError(
                 f"{found} has no tokenizer.json, and no vocab.json with merges.txt: without the files of the tokenizer "
                 "no text can be read"
+                + ("; save it once with T5TokenizerFast of transformers" if "spiece.model" in names else "")
             )
         for file in there:
             if file.stat().st_size > LARGEST_TOKENIZER:

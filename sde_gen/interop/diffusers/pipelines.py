@@ -6,6 +6,7 @@ from pathlib import Path
 from sde_gen.interop.converted_model import ConvertedModel
 from sde_gen.interop.diffusers import (
     controlnet_pipeline,
+    deepfloyd_if,
     dit_pipeline,
     stable_diffusion,
     stable_diffusion_3,
@@ -21,6 +22,7 @@ PIPELINES: dict[str, Callable[[PipelineFolder], ConvertedModel]] = {
     **controlnet_pipeline.PIPELINES,
     **stable_diffusion_3.PIPELINES,
     **dit_pipeline.PIPELINES,
+    **deepfloyd_if.PIPELINES,
 }
 """Readers by class; each is given the folder and returns a model with its parts."""
 

@@ -207,13 +207,14 @@ def _sampler(solver: ObjectSpec, grid: ObjectSpec, steps: int, final: bool = Tru
 
 
 def _clipped(settings: Mapping[str, Any], default: bool) -> tuple[str, ...]:
-    """Return a note where predictions are clipped."""
-    for key, word in (
-        ("clip_sample", "guidance@threshold=clip"),
-        ("thresholding", "guidance@threshold=dynamic_threshold"),
-    ):
-        if _boolean(settings, key, default and key == "clip_sample"):
-            return (f"{key}=true is a setting of the sampler: sample with {word}",)
+    """Return a note where predictions are clipped; with both settings they are thresholded alone."""
+    if _boolean(settings, "thresholding", False):
+        quantile = real({"dynamic_thresholding_ratio": 0.995, **settings}, "dynamic_thresholding_ratio")
+        most = real({"sample_max_value": 1.0, **settings}, "sample_max_value")
+        word = f"dynamic_threshold threshold.quantile={quantile:g} threshold.most={max(1.0, most):g}"
+        return (f"thresholding=true is a setting of the sampler: sample with guidance@threshold={word}",)
+    if _boolean(settings, "clip_sample", default):
+        return ("clip_sample=true is a setting of the sampler: sample with guidance@threshold=clip",)
     return ()
 
 

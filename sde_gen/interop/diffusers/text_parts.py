@@ -67,8 +67,14 @@ def clip_part(folder: PipelineFolder, number: str = "", **settings: Any) -> Text
     )
 
 
-def t5_part(folder: PipelineFolder, number: str, length: int) -> TextPart:
+def t5_part(folder: PipelineFolder, number: str, length: int, *, masked: bool = False) -> TextPart:
     """Return T5's encoder with its tokenizer, of which the settings alone are read: it may be large.
+
+    Arguments:
+        folder: the pipeline.
+        number: end of the names of both parts, such as ``_3``.
+        length: tokens of a text.
+        masked: whether the encoder does not attend to padding.
 
     Raises:
         ValueError: files are missing.
@@ -76,7 +82,7 @@ def t5_part(folder: PipelineFolder, number: str, length: int) -> TextPart:
     config = folder.config(f"text_encoder{number}")
     tokenizer = Pretrained(path=str(_tokenizer(folder, number)))
     width = int(config.get("d_model", 512))
-    return _part(folder, number, T5, tokenizer, width, 0, length, {"truncate": True})
+    return _part(folder, number, T5, tokenizer, width, 0, length, {"truncate": True, "masked": masked})
 
 
 def _part(
@@ -100,8 +106,7 @@ def _part(
         tokenizer_sha256=tokenizer.fit([]).sha256,
         length=length,
         padding=source.padding_of(tokenizer),
-        masked=False,
-        **{"parted": not settings.get("truncate", False), **settings},
+        **{"masked": False, "parted": not settings.get("truncate", False), **settings},
     )
     copied = {f"{PARTS}{names[0]}/{file.name}": file for file in folder.encoder_files(names[0])} | {
         f"{PARTS}{names[1]}/{file.name}": file for file in folder.tokenizer_files(names[1])

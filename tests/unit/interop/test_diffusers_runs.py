@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import sde_gen as sg
 from sde_gen.cli.loaded_run import LoadedRun
 from sde_gen.denoiser import Denoiser
-from sde_gen.guidance import CFG, ControlStrength
+from sde_gen.guidance import CFG, ControlStrength, DynamicThreshold
 from sde_gen.inverse.task import Vary
 from sde_gen.sampler import Sampler
-from tests.helpers.commands import enter
+from tests.helpers.commands import enter, mistake
 from tests.unit.interop.test_diffusers_condition import GOLDEN
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no folder of golden networks")
@@ -57,7 +59,8 @@ def converted(pipeline: Path, scheduler: dict[str, Any], tmp_path: Path) -> Load
 
 def in_float64(run: LoadedRun) -> LoadedRun:
     run.denoiser.double()
-    run.codec.autoencoder.net.double()
+    if run.codec.of_latents:
+        run.codec.autoencoder.net.double()
     given = run.run.conditioning
     waiting = [getattr(getattr(given, "parts", {}).get("text", given), "encoder", None)]
     while waiting:
@@ -253,3 +256,61 @@ def test_inpainting(tmp_path: Path) -> None:
     latents = torch.cat(found)
     close(latents, io["out_exact/latents"], 1e-6)
     close(image_of(run, latents), io["out_exact/image"], 5e-6)
+
+
+@torch.no_grad()
+def test_deepfloyd_if(tmp_path: Path) -> None:
+    """The first stage has no autoencoder; its variance is learned, and its predictions are thresholded."""
+    io, asked = arrays(GOLDEN / "pipe_if" / "stage1.npz")
+    run = in_float64(converted(GOLDEN / "pipe_if", asked["scheduler"], tmp_path))
+    sampler, found = sampler_of(run, asked), []
+    for row in range(2):
+        one, given = slice(row, row + 1), []
+        for kind in ("", "negative_"):
+            np.savez(tmp_path / "text.npz", tokens=io[f"in/{kind}prompt_embeds"][one].numpy())
+            given.append(run.run.prompt(1, text=str(tmp_path / "text.npz")))
+        guided = CFG(denoiser=run.denoiser, scale=asked["guidance_scale"], null=given[1])
+        model = DynamicThreshold(denoiser=guided, quantile=0.95, most=1.5).bind(**given[0])
+        first, *rest = (io[f"draw/{k}"][one].double() for k in range(4))
+        noise = Drawn(first / first_sigma(run, sampler), *rest)
+        found.append(sampler(model, (1, *run.run.event), noise=noise, dtype=torch.float64))
+    close(torch.cat(found), io["out_exact/image"], 5e-4)
+
+
+def test_texts_of_deepfloyd_if(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """T5 masks padding, the network does not; texts are in lower case."""
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = tmp_path / "if"
+    shutil.copytree(GOLDEN / "pipe_if", folder)
+    shutil.copytree(GOLDEN / "t5_v11", folder / "text_encoder")
+    (folder / "tokenizer").mkdir()
+    words = tokenizers.models.WordLevel({"<pad>": 0, **{f"w{k}": k for k in range(1, 100)}}, unk_token="w2")
+    tokenizer = tokenizers.Tokenizer(words)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    settings = {"model_max_length": 12, "pad_token": "<pad>"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
+    index = json.loads((folder / "model_index.json").read_text())
+    parts = {
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "T5TokenizerFast"],
+    }
+    (folder / "model_index.json").write_text(json.dumps({**index, **parts}))
+    convert = ("from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
+    assert "the network takes 20: they are parts of different models" in mistake(capfd, "convert", *convert)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = safetensors.torch.load_file(weights)
+    for name, tensor in state.items():
+        if name.startswith(("encoder_hid", "add_embedding")):
+            more = [pad for side in reversed(tensor.shape) for pad in (0, 4 if side == 20 else 0)]
+            state[name] = F.pad(tensor, more)
+    safetensors.torch.save_file(state, weights, {"format": "pt"})
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps({**config, "encoder_hid_dim": 24}))
+    enter("convert", *convert)
+    shutil.rmtree(folder)
+    run = in_float64(sg.load(tmp_path / "run", device="cpu"))
+    io = np.load(GOLDEN / "t5_v11" / "io.npz")
+    given = run.run.prompt(1, text="W33 w9 W47 w68 w82 ")
+    assert set(given) == {"tokens"}
+    close(given["tokens"], torch.from_numpy(io["out_exact/last_hidden_state"][1:2]), 1e-11)
