@@ -2,10 +2,12 @@
 
 A command composes its configuration three times, and nearly all of that is reading the same forty files, listing which
 of them a choice of groups names, and merging these. Words of the command line are parsed once each, and copies of nodes
-copy what differs between nodes alone. Overrides of settings, and every error, are Hydra's own each time.
+copy what differs between nodes alone. A command runs what its check of the words has composed of the same words.
+Other overrides of settings, and every error, are Hydra's own each time.
 """
 
 import copy
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +20,9 @@ from hydra._internal.defaults_list import Overrides
 from hydra._internal.hydra import Hydra
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
 from hydra.plugins.config_source import ConfigSource
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.base import Metadata
 
@@ -32,8 +36,9 @@ def remember(patch: pytest.MonkeyPatch) -> None:
     """Let Hydra keep the files, the lists of files and the merged files of conf/."""
     kept: dict[object, bytes] = {}
     load, listed = ConfigRepository.load_config, defaults_list._create_defaults_list
-    mode, merged, parse = (
+    mode, composed, merged, parse = (
         Hydra.get_mode,
+        ConfigLoaderImpl._load_configuration_impl,
         ConfigLoaderImpl._compose_config_from_defaults_list,
         OverridesParser.parse_rule,
     )
@@ -69,6 +74,26 @@ def remember(patch: pytest.MonkeyPatch) -> None:
             return mode(hydra, config_name, overrides)
         return once(("mode", config_name), lambda: mode(hydra, config_name, []))
 
+    def load_composed(
+        loader: ConfigLoaderImpl,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> Any:
+        def of() -> Any:
+            return composed(loader, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+
+        if any("hydra" in word for word in overrides) or not _unchanged(loader.get_sources()):
+            return of()
+        key = (config_name, *overrides, run_mode, validate_sweep_overrides, os.getcwd())
+        found = once(key, of)
+        found.hydra.job.name = JobRuntime.instance().get(
+            "name"
+        )  # what called, a command or its check of words
+        return found
+
     def parse_rule(parser: OverridesParser, text: str, rule: str) -> Any:
         return once((text, rule), lambda: parse(parser, text, rule))
 
@@ -76,6 +101,7 @@ def remember(patch: pytest.MonkeyPatch) -> None:
         repo.delegate, repo.cache = copy.copy(delegate), {}  # its list of sources is replaced, never changed
 
     patch.setattr(Hydra, "get_mode", get_mode)
+    patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", load_composed)
     patch.setattr(OverridesParser, "parse_rule", parse_rule)
     patch.setattr(CachingConfigRepository, "__init__", caching_repository)
     patch.setattr(Metadata, "__deepcopy__", _copied, raising=False)
