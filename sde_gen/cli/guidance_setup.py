@@ -230,9 +230,15 @@ def _of_cfg(node: DictConfig, config: DictConfig, run: Run) -> dict[str, Any]:
         )
     negative = typed_conditions(config, {f"not_{name}" for name in CONDITIONS})
     typed = {name.removeprefix("not_"): value for name, value in negative.items()}
-    if typed and "image" in known and not run.conditioning.drops("image"):
-        typed = {**typed_conditions(config, {"image", "mask"}), **typed}  # the same image beside both texts
-    null = {**run.conditioning.omitted(1), **(run.prompt(1, **typed) if typed else {})}
+    conditioning = run.conditioning
+    if typed and "image" in known and not conditioning.drops("image"):
+        images = typed_conditions(config, {"image", "mask"})  # the same image beside both texts
+        conditioning = conditioning if images else conditioning.of(typed)  # the stage before draws it
+        typed = {**images, **typed}
+    null = {
+        **run.conditioning.omitted(1),
+        **(conditioning.prompt(typed, 1, class_names=run.data.class_names) if typed else {}),
+    }
     null = {key: value.to(run.device) for key, value in null.items()}
     together = {key: run.conditioning.together(key) for key in drop}
     if "drop" in node:

@@ -91,11 +91,12 @@ class CascadeStage:
         return found
 
     def _image(self, images: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Return the conditioning input of drawn images, with noise of the level ``image_noise``."""
-        found = self._prompt(images, len(images))
-        if self.config.image_noise:
-            found = self.run.conditioning.noised(found, self.config.image_noise, PerSample(seeds))
-        return {IMAGE: found[IMAGE]}
+        """Return the conditioning input of drawn images, with noise of the level ``image_noise`` and what tells it."""
+        clean = self._prompt(images, len(images))
+        if not self.config.image_noise:
+            return {IMAGE: clean[IMAGE]}
+        found = self.run.conditioning.noised(clean, self.config.image_noise, PerSample(seeds))
+        return {key: value for key, value in found.items() if value is not clean[key]}
 
     def _prompt(self, images: Tensor, count: int) -> dict[str, Tensor]:
         typed = typed_conditions(self.config, CONDITIONS - {IMAGE})
@@ -192,7 +193,8 @@ def _of_stage(config: DictConfig, run: Run, folder: str, *, first: bool) -> Dict
         settings["image_noise"] = 0.0
     node = config.get("guidance")
     if node is not None and "drop" in node:
-        drop = [key for key in (keys if node.drop is None else node.drop) if key in keys]
+        dropped = tuple(filter(run.conditioning.drops, keys)) or keys
+        drop = [key for key in (dropped if node.drop is None else node.drop) if key in keys]
         settings["guidance"] = {"drop": drop} if drop else None
     return _merged(config, settings)
 

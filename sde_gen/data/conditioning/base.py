@@ -1,7 +1,7 @@
 """The abstract conditioning: from named conditions, or from what a person types, to inputs of the denoiser."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -107,6 +107,11 @@ class Conditioning(Fitted, Checked, abc.ABC):
         """Return what takes the place of conditions that are left out: nothing if the network knows their null."""
         del count
         return {}
+
+    def of(self, names: Collection[str]) -> "Conditioning":
+        """Return the conditioning on these conditions alone, where it has parts."""
+        del names
+        return self
 
     def together(self, key: str) -> tuple[str, ...]:
         """Return the keys that are dropped together with a key, itself included."""

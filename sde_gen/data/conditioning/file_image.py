@@ -83,17 +83,17 @@ class FileImage(Conditioning):
     def prompt(
         self, typed: Mapping[str, Any], count: int, *, class_names: Sequence[str] = ()
     ) -> dict[str, Tensor]:
-        """Read the files, taken in turn.
+        """Read the files, or the rows of a tensor of levels, taken in turn.
 
         Raises:
-            ValueError: a file is not given, missing or unreadable.
+            ValueError: a file is not given, missing or unreadable, or a tensor has another shape.
         """
         del class_names
         self.reject_unknown(typed)
         if missing := [name for name in self.names if typed.get(name) is None]:
             raise ValueError(f"the network needs {' and '.join(f'{name}=FILE' for name in missing)}")
         values = {
-            name: value if isinstance(value, list | tuple) else [value]
+            name: [*value] if isinstance(value, list | tuple | Tensor) else [value]
             for name, value in typed.items()
             if value is not None
         }
@@ -106,11 +106,15 @@ class FileImage(Conditioning):
         }
 
     def read(self, value: Any, shape: Shape) -> Tensor:
-        """Read a file as numbers on [-1, 1] with shape (1, C, H, W).
+        """Read a file, or 256 levels, as numbers on [-1, 1] with shape (1, C, H, W).
 
         Raises:
-            ValueError: it is missing or unreadable.
+            ValueError: it is missing or unreadable, or has another shape.
         """
+        if isinstance(value, Tensor):
+            if value.shape != shape:
+                raise ValueError(f"the condition images have shape {tuple(value.shape)}; expected {shape}")
+            return value.unsqueeze(0).float() / 127.5 - 1
         if not isinstance(value, str | Path):
             raise ValueError(f"{self.names[0]}={value}: expected an image file")
         return load_image(Path(value), shape).unsqueeze(0).float() / 127.5 - 1

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sde_gen.data.conditioning.file_image import FileImage
@@ -20,24 +21,31 @@ class NoisedImage(FileImage):
     .. math::
         c' = \bar\alpha_n^{1/2} c + (1 - \bar\alpha_n)^{1/2} \epsilon
 
-    Without noise it is step 0. The noise hides errors of an image that is itself a sample.
+    An image of fewer pixels is enlarged by bilinear interpolation first, with corners on corners. Without noise it is
+    step 0. The noise hides errors of an image that is itself a sample.
 
     Sources: Ho et al., 2021, arXiv:2106.15282, section 4.2; Saharia et al., 2022, arXiv:2205.11487, section 2.4.
 
     Arguments:
-        shape: shape (C, h, w) of the images.
+        shape: shape (C, h, w) of the images beside the latents.
         betas: the table of the chain.
+        factor: how many times fewer pixels a given image has along each side.
 
     Raises:
-        ValueError: the table is empty.
+        ValueError: the table is empty, or the factor does not divide the sides.
     """
 
     betas: Sequence[float] = field(repr=False)
+    factor: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.betas:
             raise ValueError("betas=[]: expected the table of a chain")
+        if self.factor < 1 or any(side % self.factor for side in self.shape[1:]):
+            raise ValueError(
+                f"factor={self.factor}: expected a divisor of both sides of shape={list(self.shape)}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,9 +64,11 @@ class NoisedImage(FileImage):
         return torch.sqrt(-torch.expm1(torch.cumsum(torch.log1p(-betas), 0)))
 
     def inputs(self, typed: Mapping[str, Sequence[Any]], at: int) -> dict[str, Tensor]:
-        """Return the image of a file, and step 0."""
-        files = typed["image"]
-        image = self.read(files[at % len(files)], tuple(self.shape))
+        """Return an image, enlarged, and step 0."""
+        files, (channels, *sides) = typed["image"], self.shape
+        image = self.read(files[at % len(files)], (channels, *(side // self.factor for side in sides)))
+        if self.factor > 1:
+            image = F.interpolate(image, sides, mode="bilinear", align_corners=True)
         return {"image": image, "label": torch.zeros(1, dtype=torch.int64)}
 
     def noised(self, given: Mapping[str, Tensor], level: float, noise: Noise) -> dict[str, Tensor]:

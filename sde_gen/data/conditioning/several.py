@@ -1,6 +1,6 @@
 """Several conditions at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,6 +114,12 @@ class Several(Conditioning):
     def omitted(self, count: int) -> dict[str, Tensor]:
         """Return what takes the place of all parts."""
         return {key: cond for part in self.parts.values() for key, cond in part.omitted(count).items()}
+
+    def of(self, names: Collection[str]) -> "Several":
+        """Return the parts that read one of these conditions."""
+        return replace(
+            self, parts={key: part for key, part in self.parts.items() if not {*names}.isdisjoint(part.names)}
+        )
 
     def together(self, key: str) -> tuple[str, ...]:
         """Return the keys of the part that the key is of."""

@@ -10,7 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from sde_gen.interop.converted_model import PARTS
-from sde_gen.interop.diffusers import original
+from sde_gen.interop.diffusers import deepfloyd_if, original
 from sde_gen.interop.diffusers.autoencoder_kl import AutoencoderLayout
 from sde_gen.interop.diffusers.dit_transformer import DiTLayout
 from sde_gen.interop.diffusers.latent_pipeline import SOURCE
@@ -21,14 +21,14 @@ from sde_gen.interop.formats import files
 from sde_gen.utils.atomic import atomic_directory, create, put
 
 
-def layout_of(kind: str, config: Mapping[str, Any]) -> original.Mapped:
+def layout_of(kind: str, config: Mapping[str, Any], *, variance: bool) -> original.Mapped:
     """Return the mapping of a network by its class.
 
     Raises:
         ValueError: the class is not supported.
     """
     if kind == "UNet2DConditionModel":
-        return UNet2DConditionLayout(config, variance=False)
+        return UNet2DConditionLayout(config, variance=variance)
     found: dict[str, Callable[[Mapping[str, Any]], original.Mapped]] = {
         "AutoencoderKL": AutoencoderLayout,
         "DiTTransformer2DModel": DiTLayout,
@@ -68,7 +68,8 @@ def write(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> N
             if (settings / original.TABLE).is_file():
                 config = files.json_of(settings / "config.json")
                 state = states["vae" if name == "vae" else "network"]
-                for file_name, tensors in original.restore(settings, layout_of(kind, config), state).items():
+                layout = layout_of(kind, config, variance=source.kind in deepfloyd_if.PIPELINES)
+                for file_name, tensors in original.restore(settings, layout, state).items():
                     put(made / name / Path(file_name).name, safetensors.torch.save(tensors, {"format": "pt"}))
         index = (run / SOURCE / INDEX).read_bytes()
         if absent := source.left_out():  # a list of parts that are not there cannot be loaded
