@@ -116,7 +116,7 @@ def test_benchmark_measures_errors_that_fall(run, tmp_path):
         "solvers=[heun]",
         "steps=[4,16]",
         "n=3",
-        "reference.steps=64",
+        "reference.steps=32",
         f"out={tmp_path}",
     )
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]

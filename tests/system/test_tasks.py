@@ -174,7 +174,7 @@ def test_other_tasks(runs, tmp_path, capfd):
 
 
 def test_interpolation_begins_and_ends_with_the_images(runs, tmp_path):
-    path = drawn(runs, "plain", tmp_path, "task=interpolate", "a=0", "b=1", steps=100, n=3)
+    path = drawn(runs, "plain", tmp_path, "task=interpolate", "a=0", "b=1", steps=40, n=3)
     given = np.load(tmp_path / "samples.npz")["given"]
     assert np.abs(path[[0, 2]] - given).mean() < 0.05
     assert np.abs(path[1] - given).mean() > 0.1
