@@ -172,10 +172,23 @@ def test_every_network_that_is_converted_samples(name: str, tmp_path: Path) -> N
     assert samples(reopened(make(of), tmp_path))
 
 
+OTHER_SIZES = {"mlp", "modulated_mlp", "hdit", "kunet", "dit", "jit", "mmdit", "unet_cross"}
+"""Networks that have no setting of SMALL."""
+
+FITTED = {
+    "codec=latent",
+    "codec=logit",  # below, with its bounds
+    *(
+        f"conditioning={name}"
+        for name in ("encoded_text", "image", "inpaint", "several", "superres", "text", "vector")
+    ),
+}
+"""Choices that need other data or other runs: test_conditions, test_composed_runs and test_event_ranks open them."""
+
 CHOICES = {
     **{
         f"model-{name}": (
-            *SMALL[: 0 if name in ("mlp", "modulated_mlp", "hdit", "kunet") else 2],
+            *SMALL[: 0 if name in OTHER_SIZES else 2],
             f"model={name}",
         )
         for name in networks(Network)
@@ -185,8 +198,9 @@ CHOICES = {
         f"{kind}-{name}": (*SMALL, f"{kind}={name}")
         for kind in ("sde", "parametrization", "codec", "conditioning")
         for name in names(kind)
-        if "control" not in name
+        if "control" not in name and f"{kind}={name}" not in FITTED
     },
+    "codec-logit": (*SMALL, "codec=logit", "codec.low=[-1]", "codec.high=[17]"),
 }
 """Choices of a training that matter when it is opened again."""
 

@@ -472,7 +472,7 @@ def kill_a_process(running: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path, kind: str) -> None:
     words = "engine.checkpoint_every=64", f"distributed={kind}"
     with torchrun(tmp_path, "engine.images=1000000", *words) as running:
@@ -491,7 +491,7 @@ def test_the_command_trains_together_and_survives_a_lost_process(tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_torchrun_resumes_after_a_lost_process(tmp_path: Path, kind: str) -> None:
     words = (
         "engine.images=3200",
@@ -511,7 +511,7 @@ def test_torchrun_resumes_after_a_lost_process(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_sigterm_to_all_saves_where_they_stand(tmp_path: Path, kind: str) -> None:
     words = (
         "engine.images=1000000",
