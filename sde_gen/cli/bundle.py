@@ -77,8 +77,8 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
     source = run.checkpoint
     found = manifest.read(source)
     sums = {name: sha256 for name, sha256 in found.sha256.items() if name.partition(".")[0] == PART}
-    about = {**found.about, "config": _led(found.about["config"], inside)}
-    about = {key: _with_folders(value, run.folder, target) for key, value in about.items()}
+    about = {**found.about, "config": _with_places(found.about["config"], inside)}
+    about = {key: packed_files(value, run.folder, target) for key, value in about.items()}
     folder = target / "checkpoints" / source.name
     folder.mkdir(parents=True)
     for name in sums:
@@ -88,12 +88,12 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
     atomic.put(folder / f"{manifest.NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
 
 
-def _led(config: Mapping[str, Any], inside: Mapping[str, str]) -> dict[str, Any]:
-    """Return a stored configuration with other folders of its parts."""
+def _with_places(config: Mapping[str, Any], inside: Mapping[str, str]) -> dict[str, Any]:
+    """Return a stored configuration that names its parts by their places in the bundle."""
     return {key: {**node, "run": inside[key]} if key in inside else node for key, node in config.items()}
 
 
-def _with_folders(node: Any, source: Path, target: Path) -> Any:
+def packed_files(node: Any, source: Path, target: Path) -> Any:
     """Copy the folders and files of encoders of texts into a bundle; return plain data with their places there.
 
     Arguments:
@@ -102,14 +102,16 @@ def _with_folders(node: Any, source: Path, target: Path) -> Any:
         target: folder of the bundle.
     """
     if isinstance(node, list):
-        return [_with_folders(each, source, target) for each in node]
+        return [packed_files(each, source, target) for each in node]
     if not isinstance(node, dict):
         return node
-    found = {key: _with_folders(value, source, target) for key, value in node.items()}
+    found = {key: packed_files(value, source, target) for key, value in node.items()}
     for key, digest in FOLDERS.items():
         path = found.get(key)
         if isinstance(path, str) and (found.get(digest) or path.startswith(PREFIX)):
-            found[key] = _with_files(source / path, PREFIX + Path(path).name, target)
+            # others may have folders of the same name, such as text_encoder
+            place = path if path.startswith(PREFIX) else f"{PREFIX}{Path(path).name}-{str(found[digest])[:8]}"
+            found[key] = _with_files(source / path, place, target)
     return found
 
 

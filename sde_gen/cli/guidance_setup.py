@@ -208,7 +208,7 @@ def _load_weak_model(folder: str, config: DictConfig, run: Run) -> Run:
 
 
 def _inputs(run: Run) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return what tells whether two networks understand the same conditioning inputs."""
+    """Return keys and settings of the conditioning, which are equal where two networks take the same inputs."""
     return run.conditioning.keys, run.conditioning.stored()
 
 

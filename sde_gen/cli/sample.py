@@ -26,7 +26,6 @@ from sde_gen.cli.run import Run
 from sde_gen.cli.run_defaults import take_task
 from sde_gen.cli.sample_output import SampleOutput
 from sde_gen.cli.stages import CascadeStage, open_stages
-from sde_gen.data.codec import OutOfRange
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.inverse.task import Task
 from sde_gen.noise import spawn_seeds
@@ -88,7 +87,7 @@ def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
     _check_output(config, run, task, queue)
     sampler = stage.sampler
     compiler: Compiler = build.make(config.compile)
-    times = stage.check_solver()
+    stage.check_solver()
     seeds = spawn_seeds(config.seed, config.n)
     make = sampler if task is None else task(sampler)
     effective = EffectiveSampleSize()
@@ -116,12 +115,12 @@ def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
         folder=Path(config.out),
         queue=queue,
         record_trajectory=config.gif or config.trajectory_frames > 0,
-        splittable=task is None and not sampler.solver.batch_coupled,
+        splittable=task is None and not stage.batch_coupled,
         on_resize=lambda size: compiler.compile(run.denoiser.net, partial(call, size)),
     ).samples()
     if generated is None:
         return
-    outside = OutOfRange.of(generated.x, run.codec, sigma=float(run.denoiser.sde.sigma(times[-1])))
+    outside = stage.out_of_range(generated.x)
     details = {
         **({"threads": threads_used} if run.device.type == "cpu" else {}),
         **({"stages": ", ".join(str(one.folder) for one in stage.runs)} if stage.before else {}),

@@ -1,5 +1,6 @@
 """Stages of a cascade: runs of which each but the first is given the images that the one before has drawn."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from sde_gen.cli.guidance_setup import (
 )
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_defaults import take_sampler
+from sde_gen.data.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
@@ -83,6 +85,7 @@ class CascadeStage:
         cond = {key: value[part] for key, value in self.cond.items()}
         if self.before is not None:
             x = self.before.draw(index, seeds, [StopOnNaN()])
+            self.before.report_range(x)
             cond |= self._image(self.before.run.codec.decode(x).cpu(), [seed for _, seed in mine])
         denoiser, shape = self.run.bind(cond, self.model), (len(index), *self.run.event)
         noise = PerSample([seed for seed, _ in mine])
@@ -90,8 +93,19 @@ class CascadeStage:
         found: Tensor = sampler(denoiser, shape, noise=noise, hooks=hooks, device=self.run.device)
         return found
 
+    def out_of_range(self, x: Tensor) -> OutOfRange | None:
+        """Count the values of samples of this stage outside the range of its data; None if that has no limits."""
+        times = self.sampler.grid(self.run.denoiser.sde, self.sampler.steps)
+        return OutOfRange.of(x, self.run.codec, sigma=float(self.run.denoiser.sde.sigma(times[-1])))
+
+    def report_range(self, x: Tensor) -> None:
+        """Warn where samples that the next stage is given leave the range of the data."""
+        outside = self.out_of_range(x)
+        if outside is not None and outside.notable:
+            warnings.warn(f"{self.run.folder}: {outside.advice}", stacklevel=2)
+
     def _image(self, images: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Return the conditioning input of drawn images, with noise of the level ``image_noise`` and what tells it."""
+        """Return the conditioning input of drawn images, with noise of the level ``image_noise``, and that level."""
         clean = self._prompt(images, len(images))
         if not self.config.image_noise:
             return {IMAGE: clean[IMAGE]}
@@ -116,8 +130,13 @@ class CascadeStage:
         """Return the runs of all stages up to this one."""
         return [*([] if self.before is None else self.before.runs), self.run]
 
-    def check_solver(self) -> Tensor:
-        """Check the solvers of all stages up to this one on their processes; return the times of this one.
+    @property
+    def batch_coupled(self) -> bool:
+        """Return whether samples of a batch depend on each other in this stage or one before."""
+        return self.sampler.solver.batch_coupled or (self.before is not None and self.before.batch_coupled)
+
+    def check_solver(self) -> None:
+        """Check the solvers of all stages up to this one on their processes.
 
         Raises:
             ValueError: one does not fit.
@@ -126,7 +145,6 @@ class CascadeStage:
             self.before.check_solver()
         times = self.sampler.grid(self.run.denoiser.sde, self.sampler.steps)
         self.sampler.solver.check(self.run.denoiser, times)
-        return times
 
 
 def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:

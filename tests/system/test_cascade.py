@@ -1,5 +1,6 @@
 """Cascades: every stage is given what the one before has drawn."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,9 @@ def test_mistakes_of_cascades(cascade, tmp_path, capfd):
     assert "expected (1, 4, 4)" in refused(f"run=[{base},{stage},{stage}]")
     assert "no stage is given text" in refused(f"run=[{base},{stage}]", "text=two")
     assert "task" in refused(f"run=[{base},{stage}]", "task=vary", "image=0")
+
+
+def test_values_out_of_range_of_every_stage_are_reported(cascade, tmp_path):
+    """Strong guidance of an untrained base leaves the range; what the last stage makes of it need not."""
+    with pytest.warns(UserWarning, match=re.escape(f"{cascade / 'base'}: ")):
+        samples(cascade, tmp_path / "out", "label=1", "guidance=cfg", "guidance.scale=200")
