@@ -40,6 +40,13 @@ class Manifest(NamedTuple):
     sha256: dict[str, str]
 
 
+def write(path: Path, content: Manifest) -> None:
+    """Write the manifest of a checkpoint folder, and a file of its SHA-256."""
+    text = json.dumps(content._asdict(), indent=1)
+    atomic.put(path / NAME, text.encode())
+    atomic.put(path / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+
+
 def read(path: Path) -> Manifest:
     """Read and validate the manifest of a checkpoint, without its tensors.
 

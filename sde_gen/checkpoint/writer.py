@@ -1,14 +1,14 @@
 """Writer of checkpoints: a temporary folder that is renamed once it is complete."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sde_gen.checkpoint.manifest import NAME
+from sde_gen.checkpoint import manifest
+from sde_gen.checkpoint.manifest import Manifest
 from sde_gen.checkpoint.tensors import serialize_shards
 from sde_gen.distributed.storage import TensorShard
 from sde_gen.utils.atomic import flush, put
@@ -53,9 +53,7 @@ class CheckpointWriter:
         Arguments:
             checksums: the SHA-256 of every file.
         """
-        text = json.dumps({"images": self.images, "about": self.about, "sha256": checksums}, indent=1)
-        put(self.tmp_dir / NAME, text.encode())
-        put(self.tmp_dir / f"{NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+        manifest.write(self.tmp_dir, Manifest(self.images, dict(self.about), dict(checksums)))
         flush(self.tmp_dir)
         if (
             self.final.exists()

@@ -1,7 +1,5 @@
 """Pack a run and the runs that it names into one folder: ``sde-gen bundle run=runs/... out=...``."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,9 +81,7 @@ def _copy(run: Run, target: Path, inside: Mapping[str, str]) -> None:
     folder.mkdir(parents=True)
     for name in sums:
         _put(source / name, folder / name)
-    text = json.dumps({"images": found.images, "about": about, "sha256": sums}, indent=1)
-    atomic.put(folder / manifest.NAME, text.encode())
-    atomic.put(folder / f"{manifest.NAME}.sha256", hashlib.sha256(text.encode()).hexdigest().encode())
+    manifest.write(folder, found._replace(about=about, sha256=sums))
 
 
 def _with_places(config: Mapping[str, Any], inside: Mapping[str, str]) -> dict[str, Any]:
