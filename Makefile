@@ -1,5 +1,5 @@
 # make demo   train on real images, sample, evaluate; print where the results are
-# make test   the tests
+# make test   the fast tests; CI runs those of make test-long, too
 # make check  everything that is checked before a change lands
 PYTHON ?= python3
 VENV   ?= .venv
@@ -18,11 +18,11 @@ PROCESSES ?= $(shell $(PYTHON) -c "import os; n = len(os.sched_getaffinity(0)) i
 TORCHRUN  = $(if $(filter 1,$(PROCESSES)),,-m torch.distributed.run --standalone --nproc-per-node=$(PROCESSES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types layers docs notebooks check guard bench format clean
+.PHONY: help demo test test-long test-slow lint types layers docs notebooks check guard bench format clean
 
 help:
 	@echo "make demo    train on real images, sample, evaluate; print where the results are"
-	@echo "make test    the tests (make test-slow: the long ones)"
+	@echo "make test    the fast tests, in three minutes (make test-long: those that CI adds; make test-slow: the slowest)"
 	@echo "make check   lint, types, layers, docs, test: what CI runs, but for the built wheel"
 	@echo "make format  format the code and fix what ruff can"
 	@echo "make notebooks  execute the notebooks and compare what they print with what is stored"
@@ -55,6 +55,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(SINGLE) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-long: $(VENV)/.installed-dev
+	$(SINGLE) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(PYTEST_ARGS) -m "long and not slow and not gpu"
+
 test-slow: $(VENV)/.installed-dev
 	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "slow and not gpu" --timeout 1200
 
@@ -75,7 +78,7 @@ docs: $(VENV)/.installed-docs
 notebooks: $(VENV)/.installed-dev
 	$(SINGLE) $(BIN)/python scripts/notebooks.py
 
-check: lint types layers docs test
+check: lint types layers docs test test-long
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -79,6 +79,7 @@ MILLIONS = {
 """Published numbers of parameters in millions, with the number of classes."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", names("recipe"))
 def test_every_recipe_builds_the_network_of_its_source(recipe):
     """Of the size of its data, without memory; and nothing of it is refused in a stored configuration."""
@@ -99,6 +100,7 @@ def test_every_recipe_builds_the_network_of_its_source(recipe):
     assert trusted.check(plain) == {key: plain[key] for key in trusted.PLACES if plain.get(key) is not None}
 
 
+@pytest.mark.long
 def test_every_choice_of_a_training_composes():
     """No yaml clashes with the rest of the command's configuration, or is refused when the run is opened again."""
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -47,6 +47,7 @@ def namespace(page: Path, until: int | None = None) -> dict[str, object]:
     return module.__dict__
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", RUNNABLE, ids=title)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

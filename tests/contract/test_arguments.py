@@ -95,6 +95,7 @@ def chosen() -> dict[str, DictConfig]:
     return {kind: OmegaConf.load(CONF / kind / f"{name}.yaml") for kind, name in CHOSEN.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_of_another_type_is_rejected(kind: str) -> None:
     for whole in files(kind):

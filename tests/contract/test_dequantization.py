@@ -94,6 +94,7 @@ def test_weights_average_to_the_probability_of_every_level(name, process, tmp_pa
     assert bool((logs.mean(1) < closed.log()).all())  # one draw is a bound from below
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", names("dequantization"))
 def test_importance_bound_rises_to_the_probability(name, tmp_path):
     """1,500 values of each level: never falls by four standard errors, and on average ends at the entropy."""
@@ -214,6 +215,7 @@ def probabilities(pairs):
     )
 
 
+@pytest.mark.long
 def test_variational_begins_uniform_and_ends_near_the_best():
     """On a correlated Gaussian in wide bins it closes four fifths of the gap from uniform to log P(k)."""
     sde = make("sde", "cosine")
@@ -237,6 +239,7 @@ def test_variational_begins_uniform_and_ends_near_the_best():
     assert 0 < gap(flow) < 0.2 * uniform
 
 
+@pytest.mark.long
 def test_variational_learns_from_a_bound_of_the_model():
     """From noisy estimates by the bound alone it does not end worse than uniform, and better than half way."""
     model = gaussian(make("sde", "cosine"), 2)

@@ -64,6 +64,7 @@ def test_flow_gives_the_density_of_a_mixture(name):
     )  # the prior given is the one used
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("event", [(3,), (1, 2, 2), (2, 1, 1, 2)], ids=str)
 def test_any_event_shape(event):
     model = mixture(make("sde", "vp"), event)
@@ -96,6 +97,7 @@ def test_hutchinson_is_right_on_average_and_knows_its_error():
     assert 0.7 < reported / (se * 8) < 1.4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "integrator",
     [
@@ -130,6 +132,7 @@ def test_diffusion_time_is_a_time_variable():
     torch.testing.assert_close(angle.z, time.z, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", ["vp", "sub_vp", "ve", "edm", "cosine"])
 def test_steps_in_the_angle_err_less_than_steps_in_time(sde):
     """Sixteen steps each; the linear path alone is as smooth in t."""
@@ -211,6 +214,7 @@ def test_refuses_what_cannot_be():
             )
 
 
+@pytest.mark.long
 def test_a_sample_does_not_depend_on_its_batch():
     model = mixture(make("sde", "vp"))
     x = model.sample(3, noise=IID.seeded(1))

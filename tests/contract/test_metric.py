@@ -270,6 +270,7 @@ def test_one_draw_of_uniform_dequantization_is_the_flow_itself():
     torch.testing.assert_close(found, BitsPerDim(**parts)(model(), data, CODEC, seeds).value)
 
 
+@pytest.mark.long
 def test_several_draws_fall_to_the_code_length_of_the_level():
     """One pixel of wide bins, where one draw costs much: against the mass of the bin."""
     codec, k = Uniform(levels=3), torch.ones(40, 1).long()

@@ -237,6 +237,7 @@ def test_bfloat16_is_near(name):
     assert (near - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_divergence_of_a_network(name):
     net = randomize(build(name))

@@ -154,6 +154,7 @@ def test_methods_of_scipy_keep_their_tolerance(method: str) -> None:
     assert tight < 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["dormand_prince", "bogacki_shampine"])
 def test_own_steps_keep_their_tolerance_in_every_part(name: str) -> None:
     """One fast number beside a thousand slow ones decides over the steps; a norm over all would not see it."""

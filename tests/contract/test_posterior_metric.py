@@ -110,6 +110,7 @@ def test_ties_are_broken_at_random():
     assert of("sbc")(whole, rng()).quantities["p-value of uniformity"].value > 1e-5
 
 
+@pytest.mark.long
 def test_c2st_of_gaussians_is_that_of_the_best_classifier():
     """Shifted by d standard deviations, the best accuracy is Phi(d / 2)."""
     exact, shifted = (samples(shift=shift, n=2, draws=800) for shift in (0.0, 1.0))

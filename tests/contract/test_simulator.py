@@ -35,6 +35,7 @@ def test_draws_depend_on_the_generator_alone(name):
     assert bool(simulator.prior.contains(draws).all())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_posterior_is_calibrated(name):
     """With (theta, x) simulated, theta is one more draw of p(theta | x), so its rank among others is uniform.

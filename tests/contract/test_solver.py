@@ -164,6 +164,7 @@ def test_any_number_of_steps_is_finite_and_makes_the_evaluations_declared(name: 
             assert counter.calls == declared, steps
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOLVERS)
 def test_takes_any_event_shape(name: str) -> None:
     solver, sde = coarse(name), make("sde", "vp")
@@ -196,6 +197,7 @@ class OtherFresh(Brownian):
         return -super().normal(x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "more"), WITH_NOISE)
 def test_says_whether_a_brownian_path_decides_over_the_samples(name: str, more: dict[str, float]) -> None:
     """Pathwise: more steps on one path converge, and there is no noise beside the path's."""

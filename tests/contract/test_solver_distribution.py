@@ -83,6 +83,7 @@ def weak_orders(solver: StepSolver, sde: SDE) -> list[tuple[float, tuple[float, 
     return [(np.log2(a / b) / 3 if max(a, b) > 1e-10 else np.inf, (a, b)) for a, b in ends]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", FEW_SDES)
 @pytest.mark.parametrize("case", [case for case, solver in CASES.items() if solver.order > 0])
 def test_converges_in_distribution_at_declared_order(case: str, sde: str) -> None:
@@ -95,6 +96,7 @@ def test_every_solver_of_order_zero_says_what_refines_it() -> None:
     assert {name for name in STEPPING if CASES[name].order == 0} <= set(BIASED)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", ["vp", "rectified"])
 @pytest.mark.parametrize("case", BIASED)
 def test_order_zero_is_a_bias_that_finer_settings_remove(case: str, sde: str) -> None:
@@ -161,6 +163,7 @@ MEANS: dict[str, tuple[StepSolver, float, int]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", FEW_SDES)
 @pytest.mark.parametrize("case", MEANS)
 def test_mean_given_the_start_converges(case: str, sde: str) -> None:
@@ -193,6 +196,7 @@ def test_third_order_shows_the_sign_of_the_parabola() -> None:
     assert weak_orders(Slipped(eta=0.5), sde)[1][0] > 1.85
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize(
     "case",
@@ -306,6 +310,7 @@ def end_of_the_path(sde: str) -> Tensor:
     return along_the_path(EulerMaruyama(), sde, 384)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "sde"),
     [("euler_maruyama", sde) for sde in SDES]

@@ -1,5 +1,6 @@
 """Training with augmentation labels, and sampling without."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -64,6 +65,7 @@ def test_validation_uses_unaugmented_images(tmp_path):
     assert one.ema_model.net.calls == [None] * len(one.ema_model.net.calls) != []
 
 
+@pytest.mark.long
 def test_a_network_with_labels_is_trained_opened_and_sampled(tmp_path, capfd):
     words = [*TINY, "augmentation=edm", "engine.images=64", "threads=1"]
     out = tmp_path / "run"

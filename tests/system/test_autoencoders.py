@@ -58,6 +58,7 @@ def test_autoencoder_learns_and_shows_reconstructions(autoencoder):
         assert picture.height < picture.width  # four images above four reconstructions
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["vq_autoencoder", "discrete_autoencoder"])
 def test_other_autoencoders_train_and_are_evaluated(model, tmp_path):
     words = ("objective=autoencoding", f"model={model}", *SMALL[::2], "model.codes=8", "engine.images=64")
@@ -67,6 +68,7 @@ def test_other_autoencoders_train_and_are_evaluated(model, tmp_path):
     assert 0 < found["mean"] < 100
 
 
+@pytest.mark.long
 def test_bound_of_the_autoencoder_is_that_of_its_objective(autoencoder):
     """The evaluation against the loss of the network, both means over many draws; six standard errors."""
     commands.enter("evaluate", f"run={autoencoder}", "metrics=[autoencoder_bound]", "n=16", "threads=1")
@@ -118,6 +120,7 @@ def test_samples_and_previews_are_images(latent):
     assert (latent / "previews" / f"{256:012d}.png").is_file()
 
 
+@pytest.mark.long
 def test_bound_of_latents_is_reported_with_its_error_budget(latent):
     words = ("metrics=[latent_bound]", "integrator=runge_kutta", "integrator.steps=2", "n=2", "threads=1")
     commands.enter("evaluate", f"run={latent}", *words, "metric.latent_bound.diagnose_every=1")
@@ -133,6 +136,7 @@ def test_training_of_latents_resumes(latent, tmp_path):
     assert opened(tmp_path / "latent").images == 320
 
 
+@pytest.mark.long
 def test_mistakes_with_latents(latent, autoencoder, tmp_path, capfd):
     def train_mistake(*words: str) -> str:
         return commands.mistake(capfd, "train", *words, *SHORT, f"run={tmp_path / 'no'}")

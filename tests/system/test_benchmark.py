@@ -25,6 +25,7 @@ def rows(folder):
     return json.loads((folder / "benchmark.json").read_text(), parse_constant=refuse)["rows"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", ["ddpm_leading", "uniform"])
 def test_errors_fall_whatever_the_ends_of_the_grid(grid, run, tmp_path):
     enter(

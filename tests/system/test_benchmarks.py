@@ -173,6 +173,7 @@ def test_the_throughput_of_a_gpu(monkeypatch):
         assert row["seconds_of_50000_images"] == pytest.approx(50_000 / row["images_per_second"])
 
 
+@pytest.mark.long
 def test_a_network_to_import_is_made(monkeypatch):
     """Of the names and shapes that its reader asks for, of which there are none before."""
     small = {

@@ -31,6 +31,7 @@ def opening(folder):
     return OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"})
 
 
+@pytest.mark.long
 def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(trained, tmp_path):
     folder = tmp_path / "classifier"
     commands.enter("train", *SMALL, f"run={folder}")
@@ -51,6 +52,7 @@ def test_learns_to_tell_digits_apart_and_the_run_rebuilds_it(trained, tmp_path):
         load_run(opening(folder))
 
 
+@pytest.mark.long
 def test_mistakes(tmp_path, capfd):
     for arguments, words in [
         (["data=checkerboard"], "no classes"),

@@ -89,6 +89,7 @@ def test_film_shows_every_step(run, tmp_path):
         assert 3 <= film.n_frames <= 5  # noise, three steps, clean; equal frames are merged
 
 
+@pytest.mark.long
 def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
     loose = [
         "integrator=torch_diffeq",
@@ -109,6 +110,7 @@ def test_evaluation_covers_the_data_whatever_the_batch(run, tmp_path):
     enter("evaluate", f"run={run}", "n=2", f"out={tmp_path / 'adaptive'}", *loose)
 
 
+@pytest.mark.long
 def test_benchmark_measures_errors_that_fall(run, tmp_path):
     enter(
         "benchmark",
@@ -125,6 +127,7 @@ def test_benchmark_measures_errors_that_fall(run, tmp_path):
     assert (tmp_path / "benchmark.png").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_a_reference_may_choose_its_own_steps(run, tmp_path):
     rows = []
     for name, more in (("steps", []), ("adaptive", ["solver@reference.solver=torch_diffeq"])):
@@ -306,6 +309,7 @@ def test_vectors_train_and_sample_too(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.long
 def test_classes_are_learned_sampled_and_checked(trained, tmp_path, capfd):
     folder = trained(tmp_path / "classes", "conditioning=class")
     enter("sample", f"run={folder}", "n=3", "steps=2", "label=[3,7]", f"out={tmp_path / 'some'}")
@@ -330,6 +334,7 @@ def test_previews_are_given_classes(tmp_path, monkeypatch):
     assert all(label is not None for label in seen)
 
 
+@pytest.mark.long
 def test_a_sweep_gives_every_job_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     enter("train", "-m", *STEP, "sde=vp,sub_vp", "engine.seed=1,2")
@@ -399,6 +404,7 @@ LIST = f"[{','.join(str(1 - 0.0475 * i) for i in range(20))},0.05]"
 """Twenty steps."""
 
 
+@pytest.mark.long
 def test_folders_of_samples_have_names_that_fit_and_tell_settings_apart(run, tmp_path):
     """A list of 21 times gave a name that no file system takes; files of one name shared a folder."""
     enter("sample", f"run={run}", "n=1", "grid=listed", f"grid.times={LIST}", "steps=20")

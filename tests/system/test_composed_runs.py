@@ -133,6 +133,7 @@ def test_export_of_latents_names_what_is_missing(composed, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_parts_are_found_where_they_are(composed, tmp_path, capfd):
     """Beside the run, inside it, in the working directory, and where parts=... says; else an error names them."""
     autoencoder = tmp_path / "autoencoder"

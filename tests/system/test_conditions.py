@@ -60,6 +60,7 @@ def drawn(runs: Path, run: str, out: Path, *words: str, n: int = 2) -> np.ndarra
 CAPTION = '"three top left, seven bottom right"'
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("run", "words", "other"),
     [
@@ -269,6 +270,7 @@ class Given:
         return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "key"), [("text", "tokens"), ("image", "image")])
 def test_metrics_of_samples_are_of_samples_with_the_conditions_of_the_reference(
     runs, tmp_path, monkeypatch, capfd, name, key

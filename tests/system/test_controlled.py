@@ -35,6 +35,7 @@ def drawn(runs: Path, run: str, out: Path, *words: str) -> np.ndarray:
     return np.load(out / "samples.npz")["model_space"]
 
 
+@pytest.mark.long
 def test_samples_of_a_control(runs: Path, tmp_path: Path) -> None:
     """Without a hint, and at scale 0, they are those of its network to the bit; a hint changes them."""
     hint = f"control={runs / 'square.png'}"
@@ -62,6 +63,7 @@ def test_a_checkpoint_holds_the_branch_alone(runs: Path) -> None:
     assert all(name.startswith("branches.0.") for name in names)
 
 
+@pytest.mark.long
 def test_controls_that_do_not_fit_are_refused(
     runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -244,6 +244,7 @@ def convert_guided(folder: Path, name: str, kind: str, *more: str, **settings: A
     enter(f"from={kind}", *files, *more)
 
 
+@pytest.mark.long
 def test_a_classifier_of_guided_diffusion_guides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """An unconditional network of images, a class-conditional one, and invalid combinations."""
     convert_guided(tmp_path, "free", "guided_diffusion", out_channels=6)

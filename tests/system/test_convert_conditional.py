@@ -38,6 +38,7 @@ def samples(out: Path) -> np.ndarray[Any, Any]:
         return found
 
 
+@pytest.mark.long
 def test_a_network_with_texts_samples_given_their_features(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

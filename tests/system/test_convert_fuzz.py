@@ -256,6 +256,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert.console, "print_table", nothing)
 
 
+@pytest.mark.long
 def test_whole_folders_become_runs(examples: dict[str, Files], tmp_path: Path) -> None:
     for name, files in examples.items():
         (tmp_path / name).mkdir()
@@ -263,6 +264,7 @@ def test_whole_folders_become_runs(examples: dict[str, Files], tmp_path: Path) -
         assert (tmp_path / "runs" / name / "checkpoints").is_dir()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
 def test_damaged_folders_become_runs_or_are_refused(
     examples: dict[str, Files], tmp_path: Path, count: int

@@ -205,6 +205,7 @@ CHOICES = {
 """Choices of a training that matter when it is opened again."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name.startswith("sde") else pytest.mark.slow) for name in CHOICES]
 )

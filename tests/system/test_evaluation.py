@@ -135,6 +135,7 @@ def test_truncated_results_log_resumes_to_the_same_numbers(
     assert same(report(tmp_path), whole)
 
 
+@pytest.mark.long
 def test_more_images_keep_whole_batches_and_fill_the_last(run: Path, whole: Report, tmp_path: Path) -> None:
     """An integrator may couple the images of a batch, so one that was not full is done again."""
     enter("evaluate", f"run={run}", f"out={tmp_path}", *FEW, "n=5")
@@ -255,6 +256,7 @@ def cramped(capacity: int) -> Callable[..., Run]:
     return opened
 
 
+@pytest.mark.long
 def test_a_batch_that_does_not_fit_is_halved(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

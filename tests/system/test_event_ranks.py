@@ -81,6 +81,7 @@ def superres(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_low_resolutions_of_the_data_as_conditions(superres, tmp_path):
     run = superres / "run"
     first, other, noisy, again = (
@@ -112,6 +113,7 @@ def test_low_resolutions_of_the_data_as_conditions(superres, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_mistakes_are_answered(superres, tmp_path, capfd):
     def answer(command, *words):
         capfd.readouterr()

@@ -155,6 +155,7 @@ def loud(config: DictConfig) -> Run:
     return found
 
 
+@pytest.mark.long
 def test_a_compiled_network_draws_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def newest(folder):
     return checkpoint.latest(folder / "checkpoints")
 
 
+@pytest.mark.long
 def test_initialization_from_a_run(run, tmp_path, capfd):
     out = tmp_path / "tuned"
     words = [f"init={run}", f"run={out}", "data.classes=[3]", "freeze=[stem.*]", *SHORT]
@@ -73,6 +74,7 @@ def test_initialization_from_a_file_of_weights(run, tmp_path, capfd):
     enter("train", f"run={out}", f"init={tmp_path / 'moved.safetensors'}", "engine.images=128", *SHORT)
 
 
+@pytest.mark.long
 def test_classes_are_new_where_the_network_has_others(run, tmp_path, capfd):
     out = tmp_path / "labeled"
     enter("train", f"init={run}", f"run={out}", "conditioning=class", "engine.images=64", *SHORT)
@@ -84,6 +86,7 @@ def test_classes_are_new_where_the_network_has_others(run, tmp_path, capfd):
     assert sg.load(again).sample(3, label=torch.tensor([0, 1, 1])).shape == (3, 1, 8, 8)
 
 
+@pytest.mark.long
 def test_low_rank_adapter_trains_samples_and_resumes(run, tmp_path, capfd):
     out = tmp_path / "lora"
     words = [f"init={run}", f"run={out}", "adapter=lora", "adapter.rank=2", *SHORT]
@@ -104,6 +107,7 @@ def test_low_rank_adapter_trains_samples_and_resumes(run, tmp_path, capfd):
     assert torch.equal(newest(chained).net["stem.weight"][()], weight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

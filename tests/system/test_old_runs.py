@@ -95,6 +95,7 @@ OLD_WORDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], OLD_WORDS], ids=["run alone", "whole command"])
 @pytest.mark.usefixtures("_same_machine")
 def test_an_old_run_resumes_to_the_same_bits(run, words):
@@ -102,6 +103,7 @@ def test_an_old_run_resumes_to_the_same_bits(run, words):
     assert (trained(run, 64, "net"), trained(run, 64, "ema")) == (NET, EMA)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], OLD_WORDS], ids=["run alone", "whole command"])
 def test_an_old_run_resumes_without_a_false_warning(run, words):
     with warnings.catch_warnings(record=True) as caught:

@@ -32,6 +32,7 @@ def fail(*_: object, **__: object) -> None:
     raise RuntimeError("no picture today")
 
 
+@pytest.mark.long
 def test_vectors_have_a_picture_a_strip_and_a_film(run: Path, tmp_path: Path) -> None:
     enter("sample", f"run={run}", "n=5", "steps=3", "trajectory_frames=2", "gif=true", f"out={tmp_path}")
     assert sorted(os.listdir(tmp_path)) == [

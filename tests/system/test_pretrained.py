@@ -34,6 +34,7 @@ def test_every_model_has_a_matching_card_and_samples(name):
     )
 
 
+@pytest.mark.long
 def test_commands_write_to_a_copy(tmp_path, monkeypatch, capfd):
     before = sorted((path, path.stat().st_mtime_ns) for path in pretrained.FOLDER.rglob("*"))
     monkeypatch.chdir(tmp_path)
@@ -75,6 +76,7 @@ def test_averages_are_rounded_and_buffers_are_not():
     assert not torch.equal(net.embedding.frequencies, net.embedding.frequencies.bfloat16().float())
 
 
+@pytest.mark.long
 def test_a_run_becomes_a_model_whose_figures_are_those_of_the_files(tmp_path, monkeypatch, capsys):
     """By the script: density, then metrics of samples; measured again, a figure replaces that of the same name."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))

@@ -55,6 +55,7 @@ def samples(out: Path) -> list[Path]:
     return sorted(path for path in out.glob("samples-*/*.safetensors") if path.name.count(".") == 1)
 
 
+@pytest.mark.long
 def test_report_records_all_settings(run: Path, whole: Path) -> None:
     found = report(whole)
     assert found["name"] == "FD-classifier@60"
@@ -221,6 +222,7 @@ def test_invalid_input_is_rejected(
     assert {path: content for path, content in after.items() if path in before} == before
 
 
+@pytest.mark.long
 def test_what_no_sample_can_change_is_refused_before_sampling(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

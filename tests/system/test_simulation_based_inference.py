@@ -44,6 +44,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("direction", ["posterior", "likelihood"])
 def test_a_run_stores_the_statistics_of_what_it_models_and_opens_as_a_posterior(runs, direction):
     run = sg.load(runs / direction, device="cpu")
@@ -66,6 +67,7 @@ def test_a_run_stores_the_statistics_of_what_it_models_and_opens_as_a_posterior(
         torch.testing.assert_close(found, nats - np.log(stored["std"]).sum())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("direction", ["posterior", pytest.param("likelihood", marks=pytest.mark.slow)])
 def test_metrics_of_posteriors_are_saved_with_baselines_and_plots(runs, direction, capfd):
     out = runs / f"evaluation-{direction}"

@@ -66,6 +66,7 @@ def opened(folder):
     return load_run(OmegaConf.create({"run": str(folder), "checkpoint": None, "trust": [], "device": "cpu"}))
 
 
+@pytest.mark.long
 def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs):
     """On a network, through all steps of a solver."""
     run = opened(runs / "class")
@@ -80,6 +81,7 @@ def test_cfg_at_0_and_1_samples_what_the_unguided_models_sample_to_the_bit(runs)
     assert torch.equal(draw(CFG(denoiser=run.denoiser, scale=0.0).bind(label=label)), unconditional)
 
 
+@pytest.mark.long
 def test_the_sample_command_guides(runs, tmp_path):
     plain = drawn(runs, "class", tmp_path / "plain", "label=[0,1,2]")
     one = drawn(runs, "class", tmp_path / "one", "label=[0,1,2]", "guidance=cfg", "guidance.scale=1")
@@ -126,6 +128,7 @@ def test_the_command_clips_to_the_range_of_the_data(runs, tmp_path):
     assert np.abs(narrow).max() < 0.1 + 1e-6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", names("method"))
 def test_every_method_inpaints_what_is_hidden(runs, tmp_path, method):
     mask = runs / "mask.png"
@@ -153,6 +156,7 @@ def test_every_method_inpaints_what_is_hidden(runs, tmp_path, method):
         assert picture.size == (zoom * (5 * 9 + 1), zoom * 10)  # image, measurement, two samples, deviation
 
 
+@pytest.mark.long
 def test_other_tasks(runs, tmp_path, capfd):
     for words in (
         ["task=deblur"],
@@ -180,6 +184,7 @@ def test_interpolation_begins_and_ends_with_the_images(runs, tmp_path):
     assert np.abs(path[1] - given).mean() > 0.1
 
 
+@pytest.mark.long
 def test_mistakes_are_answered(runs, tmp_path, capfd):
     plain, labeled = f"run={runs / 'plain'}", f"run={runs / 'class'}"
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -305,6 +310,7 @@ def test_pictures_of_any_size_and_storage_are_given_to_tasks(runs, tmp_path, cap
     assert (given[1][..., :4, :4] == 0).all()  # hidden
 
 
+@pytest.mark.long
 def test_a_weak_model_is_one_of_the_same_data(runs, tmp_path, capfd):
     moons = [
         "data=moons",
@@ -362,6 +368,7 @@ def test_samples_far_outside_the_data_are_never_silent(runs, tmp_path, capfd):
     assert f"out of range {100 * share:.3g} % of the values outside [-1.2, 1.2]" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("method", "solver"),
     [

@@ -2,6 +2,7 @@
 
 import colorsys
 
+import pytest
 import torch
 
 from benchmarks.text_retrieval import score, train
@@ -9,6 +10,7 @@ from sde_gen.data import Dataset, encode_texts
 from sde_gen.data.conditioning import Text
 
 
+@pytest.mark.long
 def test_towers_find_the_captions_of_plain_pictures() -> None:
     tones = torch.tensor([colorsys.hsv_to_rgb(number / 8, 1, 1) for number in range(8)])
     pictures = (255 * tones).to(torch.uint8)[:, :, None, None].expand(-1, -1, 32, 32).contiguous()

@@ -51,6 +51,7 @@ def last(run: Path) -> Path:
     return checkpoint.paths(run / "checkpoints")[-1]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_a_training_resumes_with_its_threads_bit_identically(
@@ -79,6 +80,7 @@ def test_a_training_resumes_with_its_threads_bit_identically(
         assert (last(parts) / name).read_bytes() == (last(whole) / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_quiet")
 def test_changed_threads_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -32,6 +32,7 @@ def run(trained, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("tuning") / "digits")
 
 
+@pytest.mark.long
 def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
     enter("benchmark", f"run={run}", *LITTLE, f"out={tmp_path}")
     printed = capfd.readouterr().out
@@ -53,6 +54,7 @@ def test_leaves_settings_that_the_sampler_takes(run, tmp_path, capfd):
     assert " 5 " in capfd.readouterr().out  # evaluations: four, and the last step to clean images
 
 
+@pytest.mark.long
 def test_leaves_the_default_where_nothing_beats_it(run, tmp_path, capfd):
     """There is nothing else to try."""
     alone = ["tuning.solvers=[]", "tuning.grids=[]", "tuning.nfe=[3,3]", "tuning.optimize=[]"]

@@ -25,6 +25,7 @@ class Broken(DPMSolverPP):
 """
 
 
+@pytest.mark.long
 def test_certifies_a_subset_on_every_process(tmp_path, capfd):
     solvers = "[straight_adams,dpm_solver_pp_sde_2m,restart,dormand_prince]"
     commands.enter(

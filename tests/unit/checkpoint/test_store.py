@@ -112,6 +112,7 @@ def interrupt(monkeypatch, count, action, places):
     return lambda: calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", [False, True], ids=["new", "same counter"])
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path, again):
     """The process really dies, at every call that touches the disk; nothing of its clean-up runs."""

@@ -99,6 +99,7 @@ def test_links_to_regular_files_are_read(examples: dict[str, Path], tmp_path: Pa
     assert opened(tmp_path / "run").images == 64
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize(
     ("example", "key", "value"),
@@ -296,6 +297,7 @@ def fuzz(examples: dict[str, Path], at: Path, count: int, seed: int) -> dict[str
     return outcome
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "count",
     [

@@ -162,6 +162,7 @@ def fill(node: dict, known: dict) -> None:
             fill(value, known)
 
 
+@pytest.mark.long
 def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
     """No file, folder, connection or process: what is made by reading is made by other methods."""
     global _watching

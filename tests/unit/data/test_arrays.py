@@ -138,6 +138,7 @@ def test_fortran_order_other_byte_orders_and_a_test_split(tmp_path):
         np.testing.assert_array_equal(splits.test.values[:].numpy(), values[:2].astype("f4"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["npy", "npz", "safetensors"])
 def test_memory_does_not_hold_the_file(tmp_path, kind):
     """Neither NumPy nor PyTorch allocates more than a fraction of the 64 MiB while all rows are read."""

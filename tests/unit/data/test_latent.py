@@ -110,6 +110,7 @@ def test_with_the_exact_posterior_the_bound_is_the_likelihood() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_of_any_linear_autoencoder_the_bound_is_the_closed_form() -> None:
     r"""Of a Gaussian model of the latents and a wrong encoder, by cubature over the posterior, against
 

@@ -35,6 +35,7 @@ class Moved(Denoiser):
         return Prediction(x_t, found.x0 + mean, found.eps, found.alpha, found.sigma)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", UNCOUPLED)
 def test_every_solver_guides_every_sample_by_its_own_condition(name: str) -> None:
     """A line through Gaussians of one covariance is the Gaussian of the mean on the line."""

@@ -142,6 +142,7 @@ def test_one_measurement_may_serve_all(method: type[DPS]) -> None:
     torch.testing.assert_close(found.x0, model(Y, t).x0[INDEX])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [CFG, DPS, DynamicThreshold], ids=lambda kind: kind.__name__)
 def test_samples_keep_their_conditions_when_others_have_finished(kind: type[Denoiser]) -> None:
     """In a solver with steps of every sample's own, from whose batch samples leave at different times."""

@@ -34,6 +34,7 @@ def errors(solver: Solver, grids: list[Grid], steps: list[int], sde: str = "vp",
     return [float(measured.errors.median()) for measured in compared.measure(solver)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GRIDS)
 def test_errors_fall_on_every_grid(name: str) -> None:
     """Grids that choose from a table of times begin and end elsewhere with every number of steps."""

@@ -241,6 +241,7 @@ def distances(found: list[torch.Tensor], exact: list[torch.Tensor]) -> list[floa
     return [float((mine - original).abs().max() / original.abs().max()) for mine, original in pairs]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_equals_the_reference_network(name: str) -> None:
     config = VARIANTS[name]
@@ -589,6 +590,7 @@ def given_out(
     return tensors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", VARIANTS)
 def test_exported_network_equals_the_imported_one(tmp_path: Path, name: str) -> None:
     refused = {

@@ -102,6 +102,7 @@ def test_network_equals_the_original(name: str, dtype: torch.dtype, kind: str) -
     check(found, io, dtype, kind)
 
 
+@pytest.mark.long
 @KINDS
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="no folder of golden networks")
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_texts_of_any_length_are_embedded_in_parts(run: Path) -> None:
     torch.testing.assert_close(both, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_commands_on_a_converted_pipeline(run: Path, tmp_path: Path) -> None:
     """Its sampler is the default, guidance.scale chooses CFG, strength varies an image and mask fills one."""
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype("uint8")

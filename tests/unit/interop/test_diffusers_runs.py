@@ -114,6 +114,7 @@ def image_of(run: LoadedRun, x: Tensor) -> Tensor:
 TEXT = ("ddim", "ddim_no_guidance", "ddim_rescale", "ddim_eta", "dpm_2m", "dpm_2m_karras", "euler", "pndm")
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize("name", TEXT)
 def test_stable_diffusion(name: str, tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 """Settings of the hint by pipeline; the last acts in the first half of the steps, at the larger times."""
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize("name", CONTROLS)
 def test_controlnet(name: str, tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def variants() -> list[dict[str, Any]]:
     return chosen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", variants(), ids=lambda v: "-".join(str(value) for value in v.values()))
 def test_every_variant_equals_the_original(variant: dict[str, Any]) -> None:
     """By the reference network of score_sde_pytorch: class and augmentation shift the bias of its first layer."""
@@ -416,6 +417,7 @@ def as_dhariwal(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, 
     return found
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("classes", "multipliers", "blocks", "features", "augmentations"),

@@ -428,6 +428,7 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
         k_diffusion.read(tensors, {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "conditioned"),
     [

@@ -208,6 +208,7 @@ def test_bomb_beside_the_network_is_skipped(tmp_path: Path) -> None:
     assert not (tmp_path / "called").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -297,6 +298,7 @@ def fuzz(path: Path, content: bytes, count: int, seed: int) -> dict[str, int]:
     return outcome
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_their_modules")
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
 def test_damaged_files_are_read_or_refused(tmp_path: Path, count: int) -> None:

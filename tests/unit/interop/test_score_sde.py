@@ -160,6 +160,7 @@ def drawings() -> list[dict[str, Any]]:
     return found + [{**found[number], **one} for number, one in enumerate(UNUSUAL, start=4)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", drawings(), ids=lambda s: "-".join(str(v) for v in s.values()))
 def test_every_option_equals_the_original(settings: dict[str, Any]) -> None:
     """The noise predicted by the reference network at a time, with the tensors that it reads."""

@@ -21,6 +21,7 @@ def editor(steps: int, solver=None) -> Editor:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", names("sde"))
 def test_codes_are_those_of_the_flow_and_invert(sde: str) -> None:
     """The same code on every process, in x / alpha: where an eighth-order method takes the sample."""

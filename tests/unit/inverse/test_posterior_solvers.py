@@ -61,6 +61,7 @@ def twisted(gamma: float = 1.0) -> TwistedSMC:
     return TwistedSMC(operator=OPERATOR, y=Y, noise_std=STD, gamma=gamma)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gamma", [0.3, 3.0])
 def test_smc_samples_the_posterior_whatever_its_twist(gamma: float) -> None:
     """Among runs of 16,000 particles the mean scatters by 0.02 with gamma = 0.3 and by 0.01 with the others."""
@@ -68,6 +69,7 @@ def test_smc_samples_the_posterior_whatever_its_twist(gamma: float) -> None:
     assert max(mismatch(draw(twisted(gamma), model, 16_000))) < 0.08
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", names("sde"))
 def test_smc_is_the_same_on_every_process(sde: str) -> None:
     """In x / alpha and sigma / alpha the ancestral chain is the same, and so are twists and weights."""

@@ -172,6 +172,7 @@ def chain_density(model, times, nu):
     return multivariate_normal(shift + matrix @ end.mean, cov)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "nu"), [*((name, 0.0) for name in names("sde")), ("vp", 1.0), ("rectified", 1.0)]
 )
@@ -254,6 +255,7 @@ def distribution_on_levels(sde):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", names("sde"))
 def test_bits_of_a_distribution_on_levels(name):
     """No dequantization: the bound is the code length itself, -log2 of the share."""

@@ -63,6 +63,7 @@ def exact_gradients() -> tuple[torch.Tensor, ...]:
     return torch.autograd.grad(mean(model, x, RK4(steps=64), Exact()), wanted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize(
     ("method", "tolerance"),
@@ -90,6 +91,7 @@ class AtOne:
         return self.model.log_prob(x, torch.ones((), dtype=torch.float64))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "integrator",
     [RK4(steps=48), TorchDiffEq(rtol=1e-7, atol=1e-7, adjoint=True)],
@@ -124,6 +126,7 @@ def kept(integrator) -> tuple[int, float]:
     return len(seen), found.nfe
 
 
+@pytest.mark.long
 def test_memory_of_the_adjoint_does_not_grow_with_evaluations() -> None:
     """Ten times the evaluations keep ten times as much, unless it is found again on the way back."""
     few, many = 5, 50

@@ -29,6 +29,7 @@ def randomize(net: nn.Module, seed: int = 2) -> nn.Module:
     return net
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ncsnpp", "adm", "hdit", "ho", "kunet", "mlp"])
 @pytest.mark.parametrize("rank", [1, 4])
 def test_output_is_unchanged_at_the_start(name: str, rank: int) -> None:

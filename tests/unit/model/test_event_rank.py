@@ -76,6 +76,7 @@ def built(network: tuple[type[nn.Module], dict], shape: tuple[int, ...]) -> nn.M
     return net
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(2, 8), (3, 4, 8), (2, 4, 4, 8)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_number_of_an_event_of_any_rank_matters(name, shape) -> None:
@@ -95,6 +96,7 @@ def along_one_more(kernel: Tensor) -> Tensor:
     return kernel if set(sides) == {1} else nn.functional.pad(kernel, (0, 0) * len(sides) + (1, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(2, 8), (2, 4, 8)])
 @pytest.mark.parametrize("name", BLIND)
 def test_an_event_is_one_of_constant_rows_along_one_axis_more(name, shape) -> None:

@@ -324,6 +324,7 @@ def test_a_run_without_checkpoints_or_results_has_a_report(tmp_path: Path) -> No
         write_run(tmp_path / "nothing")
 
 
+@pytest.mark.long
 def test_a_page_stays_below_its_limit(run: Path) -> None:
     for index in range(40):
         picture(run / "previews" / f"{1000 + index:012d}.png", 256)  # 200 kB each

@@ -86,6 +86,7 @@ def error_at(solver: AdaptiveSolver, sde: str = "vp") -> float:
 # Tolerances and orders
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_follows_the_tolerance(kind: str) -> None:
     """Over four decades (three where steps are many) the error stays by the tolerance."""
@@ -178,6 +179,7 @@ def test_solve_returns_the_end_of_the_integration(kind: str) -> None:
 # Samples and their batch
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_independent_of_their_batch(kind: str) -> None:
     """Alone, among 7 and among 64: the same steps, the same sample."""

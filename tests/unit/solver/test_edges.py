@@ -22,6 +22,7 @@ def rms(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).square().mean().sqrt())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp", "heun", "torch_diffeq"])
 def test_starts_where_there_is_no_signal(name: str) -> None:
     """The linear path at t = 1 has alpha = 0 and log_snr = -inf; the orders stay what they are."""
@@ -108,6 +109,7 @@ def test_ddim_declares_its_noise() -> None:
         DDIM(eta=1.0).solve(oracles.denoiser(sde), torch.zeros(1, 2), times, noise=IID.seeded(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", FIXED)
 def test_fixed_methods_of_torchdiffeq_step_through_the_grid(method: str) -> None:
     sde, solver = make("sde", "vp"), torch_diffeq(method=method)
@@ -202,6 +204,7 @@ class StepImpulses:
         raise AssertionError("a solver needs no uniform numbers")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", ["vp", "ve", "rectified"])
 @pytest.mark.parametrize("method", ["euler", "heun", "midpoint"])
 def test_torchsde_converges_in_distribution(method: str, sde: str) -> None:

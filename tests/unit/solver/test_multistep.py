@@ -328,6 +328,7 @@ def straight_flow() -> tuple[Tensor, Tensor]:
     return noise, exact.solve(oracles.denoiser(sde), noise, times, noise=IID.seeded(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
 @pytest.mark.parametrize(
     "solver",
@@ -409,6 +410,7 @@ def exact_end(sde: str, start: float, end: float) -> Tensor:
     return make("solver", "dormand_prince").solve(oracles.denoiser(process), x, times, noise=IID.seeded(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [3, 10])
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "cosine", "karras", "angle", "log_snr"])
 @pytest.mark.parametrize("sde", ["vp", "cosine", "rectified"])

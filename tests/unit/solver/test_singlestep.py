@@ -63,6 +63,7 @@ def straight_order(solver: StepSolver, up: bool, power: int) -> float:
     return float(np.log2(errors[0] / errors[1]) / 3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=title)
 def test_singlestep_solver_keeps_its_order_at_zero_signal(solver: StepSolver, up: bool) -> None:

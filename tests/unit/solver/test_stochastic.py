@@ -253,6 +253,7 @@ class UncheckedPNDM(Unchecked, PNDM):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", ["uniform", "log_snr"])
 @pytest.mark.parametrize("steps", [20, 50, 200])
 def test_std_gain_of_annealed_langevin_is_that_of_its_samples(steps: int, grid: str) -> None:
@@ -329,6 +330,7 @@ def test_rejection_keeps_the_distribution_of_the_path() -> None:
     assert float(spoilt.square().mean()) < 0.9, "the paper's way is seen by this test"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sde", ["vp", "ve", "edm"])
 def test_adaptive_steps_keep_the_distribution(sde: str) -> None:
     """Mean and covariance of 4,000 Gaussian samples: five standard errors and the tolerance."""

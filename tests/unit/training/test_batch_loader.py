@@ -191,6 +191,7 @@ def test_a_training_from_the_disk_is_one_from_memory_to_the_bit(tmp_path, source
     assert not torch.equal(start.denoiser.net.conv.weight, trainings[kind].denoiser.net.conv.weight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["shards", "cache"])
 @pytest.mark.parametrize("steps", [1, 7])
 def test_stopped_training_from_the_disk_resumes_bit_identically(tmp_path, sources, kind, steps):

@@ -56,6 +56,7 @@ def _without_inductor(monkeypatch):
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_without_inductor")
 def test_the_same_training(tmp_path):
     """Blocks are compiled, the head is not; so are losses and weights, and the trial leaves no trace."""

@@ -74,6 +74,7 @@ class Labeled(NetworkDenoiser):
         return super().forward(x_t, t)
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in names("solver") if name not in ASKS])
 def test_a_solver_copies_no_number_from_the_device(name):

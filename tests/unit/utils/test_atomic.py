@@ -230,6 +230,7 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, whole
 
 
+@pytest.mark.long
 def test_everything_is_written_by_one_module() -> None:
     """Files that only grow, line by line, may be opened to append."""
     found = [
