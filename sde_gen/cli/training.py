@@ -1,6 +1,5 @@
 """Training from a configuration, with its callbacks and its final report."""
 
-import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from sde_gen.cli.config_files import printable
 from sde_gen.cli.controlled import check_base
 from sde_gen.cli.initialization import initial_weights
 from sde_gen.cli.loggers import check_loggers, make_loggers, pop_loggers
-from sde_gen.cli.run_dir import set_run_dir, sweeping
+from sde_gen.cli.run_dir import set_run_dir
 from sde_gen.cli.threads import ThreadChoice, of_training
 from sde_gen.cli.training_callbacks import GracefulShutdown, ProgressCallback, SaveConfig, WasFinished
 from sde_gen.cli.training_compatibility import check_compatible, check_data
@@ -84,15 +83,17 @@ def fit(
             callbacks.append(reports.WhileTraining(folder))  # last: it shows what the others have saved
             finished = trainer.run()
         if strategy.rank == 0:
-            report(trainer, folder, finished, was.finished, chosen)
+            report(trainer, folder, finished, was.finished, chosen, stop.number)
         if strategy.rank == 0 and was.finished and unused:
             console.console.print(
                 f"- {'; '.join(map(printable, unused))} change nothing", soft_wrap=True, markup=False
             )
 
 
-def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice) -> None:
-    """Print a summary of the training and its paths; a signal ends a whole sweep.
+def report(
+    trainer: Trainer, folder: Path, finished: bool, before: bool, threads: ThreadChoice, stopped_by: int
+) -> None:
+    """Print a summary of the training and its paths; exit with 128 + the number of the signal that stopped it.
 
     Arguments:
         trainer: the trainer.
@@ -100,6 +101,7 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
         finished: whether the budget is reached.
         before: whether it was reached before, and nothing trained.
         threads: how the number of threads was chosen.
+        stopped_by: the signal, for an unfinished training.
     """
     parameters = sum(p.numel() for p in trainer.denoiser.net.parameters())
     trained = sum(p.numel() for p in trainer.weights)
@@ -126,8 +128,10 @@ def report(trainer: Trainer, folder: Path, finished: bool, before: bool, threads
         },
     )
     reports.after_training(folder)
-    if not finished and sweeping():
-        raise SystemExit(128 + signal.SIGTERM)
+    if (
+        not finished
+    ):  # neither the next job of a sweep nor the next command of a script takes it for a whole one
+        raise SystemExit(128 + stopped_by)
 
 
 def _format(trainer: Trainer) -> str:

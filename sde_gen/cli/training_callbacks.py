@@ -28,6 +28,7 @@ class GracefulShutdown:
 
     def __enter__(self) -> "GracefulShutdown":
         self.arrived = False
+        self.number = int(signal.SIGTERM)  # or that of another process of the training
         self.before = {
             number: signal.signal(number, self._arrive) for number in (signal.SIGTERM, signal.SIGINT)
         }
@@ -41,7 +42,7 @@ class GracefulShutdown:
         del frame
         if self.arrived and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.arrived = True
+        self.arrived, self.number = True, number
 
     def __call__(self) -> bool:
         """Return whether a signal arrived."""

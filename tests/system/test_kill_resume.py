@@ -43,10 +43,10 @@ def wait_for_progress(child: Child, run: Path) -> None:
         time.sleep(0.005)
 
 
-def finish(child: Child) -> str:
+def finish(child: Child, code: int = 0) -> str:
     """Wait for the end; what it said."""
     (found,) = wait_for([child], limit=100)
-    assert found.code == 0, found.text
+    assert found.code == code, found.text
     return " ".join(found.text.split())
 
 
@@ -82,7 +82,7 @@ def check(tmp_path: Path, begin: Callable[..., Child], *words: str) -> None:
     child = begin(broken, words)
     wait_for_progress(child, broken)
     child.process.terminate()
-    assert "stopped by a signal" in finish(child)
+    assert "stopped by a signal" in finish(child, 128 + signal.SIGTERM)
     at_stop = saved(broken)
     assert int(at_kill[-1]) < int(at_stop[-1]) < BUDGET
 

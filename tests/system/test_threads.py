@@ -69,7 +69,8 @@ def test_a_training_resumes_with_its_threads_bit_identically(
         patch.setattr(
             training.GracefulShutdown, "__call__", lambda self: len(asked) == 2 or asked.append(self)
         )
-        enter("train", *MORE, f"run={parts}")
+        with pytest.raises(SystemExit, match="143"):  # 128 + SIGTERM: not to be taken for a whole training
+            enter("train", *MORE, f"run={parts}")
     assert last(parts).name == f"{3 * 64:012d}"
     capfd.readouterr()
     enter("train", *MORE, f"run={parts}")
@@ -88,7 +89,8 @@ def test_changed_threads_are_reported(
     monkeypatch.setattr(Measured, "found", [Execution(threads=2, channels_last=False)])
     with monkeypatch.context() as patch:
         patch.setattr(training.GracefulShutdown, "__call__", lambda self: True)
-        enter("train", *MORE, f"run={tmp_path}")
+        with pytest.raises(SystemExit, match="143"):
+            enter("train", *MORE, f"run={tmp_path}")
     with pytest.warns(
         UserWarning, match=r"execution\.threads: 2 -> 1; .*with another number of threads .* bits may differ"
     ):
