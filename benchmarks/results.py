@@ -19,8 +19,6 @@ over images or samples; a training has one seed. Writes OUT/results.csv and OUT/
 """
 
 import argparse
-import csv
-import io
 import json
 import os
 import resource
@@ -28,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from torch import Tensor, nn
 
 from benchmarks import machine
 from benchmarks.peer_trainers import Diffusers, Lucidrains, PeerTrainer, parameters
+from benchmarks.results_table import BUDGETS, csv_text, markdown
 from benchmarks.row_metrics import Judge, levels
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.cli import build, pretrained
@@ -50,16 +49,11 @@ from sde_gen.data.codec import Codec, UniformCodec
 from sde_gen.denoiser import Denoiser
 from sde_gen.evaluation.features import EfficientNet
 from sde_gen.evaluation.image_set import FittedGaussian
-from sde_gen.report.plot import PM
-from sde_gen.report.result_sections import estimate
 from sde_gen.sampler import Sampler
 from sde_gen.utils import atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE, RATE, DATA = "fashion_mnist_cpu", 1e-3, "fashion_mnist"
-BUDGETS = (10, 50)
-"""Network evaluations per sample."""
-
 PEERS: dict[str, tuple[type[PeerTrainer], dict[str, Any]]] = {
     "diffusers": (Diffusers, {}),
     "diffusers, our learning rate": (Diffusers, {"rate": RATE}),
@@ -77,12 +71,6 @@ BASELINES: dict[str, tuple[str, type[DatasetSource], str]] = {
 
 CHECKPOINTS = 8
 """Checkpoints of a training, from which it continues."""
-
-COLUMNS = (
-    "row", "data", "process", "network", "parameters", "images", "bits_per_dim", "bits_per_dim_se",
-    *(f"{name}_{nfe}{end}" for nfe in BUDGETS for name in ("fd_efflite0", "kid") for end in ("", "_se")),
-    "cpu_minutes", "command",
-)  # fmt: skip
 
 Draw = Callable[[int, int], Tensor]
 """Function from a number of samples and of network evaluations to 8-bit images."""
@@ -268,37 +256,6 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a table of Markdown, values with two digits of their standard errors."""
-    header = ["row", "process, network", "parameters", "training images", "bits/dim"]
-    header += [f"{name}, {nfe} NFE" for nfe in BUDGETS for name in ("FD-EffLite0", "KID")] + ["CPU min"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for one in rows:
-        cells = [
-            str(one["row"]),
-            ", ".join(str(one[key]) for key in ("process", "network") if key in one),
-            *(f"{one[key]:,}" if key in one else "" for key in ("parameters", "images")),
-            _value(one, "bits_per_dim"),
-            *(_value(one, f"{name}_{nfe}") for nfe in BUDGETS for name in ("fd_efflite0", "kid")),
-            f"{one['cpu_minutes']:.1f}" if "cpu_minutes" in one else "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _value(one: Mapping[str, Any], key: str) -> str:
-    return estimate(one[key], one[f"{key}_se"]).replace(PM, "+- ") if key in one else ""
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as CSV."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
 def main() -> None:
     """Make the missing rows, each in a separate process, and write the tables."""
     parser = argparse.ArgumentParser(
@@ -339,7 +296,7 @@ def main() -> None:
         for name in [*names, *arguments.runs]
         if row_file(arguments, name).exists()
     ]
-    for suffix, text in ((".csv", table(rows)), (".md", markdown(rows))):
+    for suffix, text in ((".csv", csv_text(rows)), (".md", markdown(rows))):
         atomic.write(arguments.out / f"results{suffix}", text)
     print(markdown(rows))
     if failed:
