@@ -92,6 +92,8 @@ def ours(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     }
     for name in names("solver"):
         solver = instantiate(load("solver", name))
+        if solver.of_flow_maps:
+            continue
         for kind, model in models.items():
             yield (
                 f"{name} ({kind})",

@@ -32,7 +32,7 @@ class Sampler(Checked):
         solver: integrates from noise to data along the grid.
         grid: discretization of time.
         steps: number of steps of the grid.
-        denoise_final: whether to take the Tweedie step, one more evaluation.
+        denoise_final: whether to take the Tweedie step, one more evaluation; a solver of flow maps takes none.
 
     Raises:
         ValueError: steps is below 1.
@@ -51,7 +51,12 @@ class Sampler(Checked):
     def nfe(self) -> int | None:
         """Evaluations of the denoiser per sample; None for adaptive step sizes."""
         nfe = self.solver.nfe(self.steps)
-        return None if nfe is None else nfe + int(self.denoise_final)
+        return None if nfe is None else nfe + int(self.denoises)
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the Tweedie step is taken: never after a solver of flow maps, which end where it does."""
+        return self.denoise_final and not self.solver.of_flow_maps
 
     @checked
     @torch.no_grad()
@@ -88,7 +93,7 @@ class Sampler(Checked):
         prior = Prior(float(denoiser.sde.sigma(times[0])))
         x = prior.sample(shape, noise=noise, dtype=dtype, device=device)
         x = self.solver.solve(denoiser, x, times, noise=noise, hooks=hooks)
-        x = denoiser(x, times[-1]).x0 if self.denoise_final else x
+        x = denoiser(x, times[-1]).x0 if self.denoises else x
         if not bool(torch.isfinite(x).all()):
             rows = (~torch.isfinite(x.flatten(1))).any(1).nonzero().flatten().tolist()
             raise FloatingPointError(

@@ -23,7 +23,7 @@ from sde_gen.cli.versions import package_versions
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NetworkFlowMap, NoisyClassifier
 from sde_gen.model import Autoencoder
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.training.precision import Precision
@@ -135,6 +135,8 @@ def network(
             {"hint": sizes["control"]},
             {},
         )  # the other conditions are those of the network inside
+    if issubclass(trained, NetworkFlowMap):
+        sizes["until"] = True
     if sizes:
         if not accepts(node, "inputs") or "control" in sizes:
             argument = "hint" if "control" in sizes else "inputs"

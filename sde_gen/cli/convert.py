@@ -111,7 +111,7 @@ def import_network(config: DictConfig, out: Path) -> None:
     found: ConvertedModel = build.make(config["from"])(path, _settings(config.settings))
     stored = {**found.config, **_data(config)}
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
-    generates = build.trained_class(OmegaConf.create(stored)) is NetworkDenoiser
+    generates = issubclass(build.trained_class(OmegaConf.create(stored)), NetworkDenoiser)
     hint = "evaluate needs data=..." if generates else "a classifier needs none"
     origin = {"format": config["from"]._target_.split(".")[-2], **_origin(path)}
     with atomic_directory(out) as made:

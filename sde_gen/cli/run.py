@@ -116,7 +116,7 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     folder, trust = Path(config.run), tuple(as_list(config.trust))
     found, stored, data_spec = _open(folder, config.checkpoint, trust)
     found_class = build.trained_class(stored)
-    if found_class is not trains:
+    if not issubclass(found_class, trains):
         raise ValueError(f"{folder} holds {WRONG.get(found_class, 'a model of another kind')}")
     if trains is NetworkAutoencoder and accepts(stored.codec, "autoencoder"):
         raise ValueError(f"{folder} holds an autoencoder of latents, which is not supported")

@@ -41,7 +41,7 @@ def train(config: DictConfig) -> None:
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
     """Build the pictures of samples, or of reconstructions; a classifier has none."""
     trained = build.trained_class(config)
-    if trained is not NetworkDenoiser:
+    if not issubclass(trained, NetworkDenoiser):
         return reconstruction.previews(config, trainer) if trained is NetworkAutoencoder else []
     sampler: Sampler = build.make(config.preview.sampler)
     shape = (config.preview.n, *trainer.codec.event(trainer.train.shape))

@@ -4,6 +4,8 @@ from sde_gen.denoiser import parametrization
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
+from sde_gen.denoiser.exact_flow_map import GaussianFlowMap
+from sde_gen.denoiser.flow_map import ConsistencyModel, FlowMap, NetworkFlowMap
 from sde_gen.denoiser.network import NetworkDenoiser
 from sde_gen.denoiser.network_autoencoder import NetworkAutoencoder
 from sde_gen.denoiser.noisy_classifier import NoisyClassifier
@@ -14,11 +16,15 @@ TrainedModel = NetworkDenoiser | NoisyClassifier | NetworkAutoencoder
 """Models that a training trains: a network with the process of its times."""
 
 __all__ = [
+    "ConsistencyModel",
     "Denoiser",
+    "FlowMap",
     "GaussianDenoiser",
+    "GaussianFlowMap",
     "MixtureDenoiser",
     "NetworkAutoencoder",
     "NetworkDenoiser",
+    "NetworkFlowMap",
     "NoisyClassifier",
     "Prediction",
     "ProbabilityFlow",

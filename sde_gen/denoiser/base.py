@@ -66,6 +66,24 @@ class Denoiser(nn.Module, Checked, abc.ABC):
             setattr(other, name, part)
         return other
 
+    def chord(self, x_t: Tensor, t: Tensor | float, s: Tensor | float, **cond: Tensor) -> Prediction:
+        """Return the pair (x0, eps) of a flow map: x_t has it at time t, and its sample at time s is the end.
+
+        Arguments:
+            x_t: noisy samples with shape (B, *event).
+            t: their times with shape () or (B,).
+            s: times to map to with shape () or (B,).
+            **cond: conditioning as in :meth:`forward`.
+
+        Raises:
+            ValueError: the model is no :class:`~sde_gen.denoiser.FlowMap`.
+        """
+        del x_t, t, s, cond
+        raise ValueError(
+            f"{type(self).__name__} is no flow map: train one with objective=mean_flow or objective=lagrangian, or use "
+            "another solver, such as solver=ddim"
+        )
+
     def bind(self, **cond: Tensor) -> "Denoiser":
         """Return the denoiser with its conditioning fixed, as solvers expect it."""
         return Conditioned(self, cond)
@@ -83,6 +101,10 @@ class Conditioned(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Prediction:
         """Predict with the fixed conditioning, updated by the given one."""
         return self.denoiser(x_t, t, **{**self.cond, **cond})
+
+    def chord(self, x_t: Tensor, t: Tensor | float, s: Tensor | float, **cond: Tensor) -> Prediction:
+        """Return the chord with the fixed conditioning, updated by the given one."""
+        return self.denoiser.chord(x_t, t, s, **{**self.cond, **cond})
 
     def select(self, index: Tensor, count: int) -> Denoiser:
         """Bind the conditioning of these samples."""

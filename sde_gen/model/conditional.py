@@ -27,6 +27,7 @@ class Conditions:
         features: features of a token that is embedded outside the network; 0 for none.
         length: most tokens of a text.
         encoder: class of the encoder of texts, called with vocabulary, length and width.
+        until: whether the network is given a second noise label, of the time that a flow map maps the sample to.
 
     Raises:
         ValueError: a size is negative, or texts are given both as tokens and embedded.
@@ -38,6 +39,7 @@ class Conditions:
     features: int = 0
     length: int = 0
     encoder: Callable[..., TextEncoder] = TextTransformer
+    until: bool = False
 
     def __post_init__(self) -> None:
         if min(self.vector, self.image, self.vocabulary, self.features, self.length) < 0:
@@ -75,8 +77,10 @@ class ConditionalNetwork(nn.Module):
     A subclass calls :meth:`add_conditions` once in its constructor, and :meth:`embed_conditions` in every call.
     """
 
+    embedding: NoiseEmbedding
     classes: nn.Embedding | None
     vector: nn.Linear | None
+    until: nn.Linear | None
     text: TextEncoder | EmbeddedTokens | None
 
     def add_conditions(self, features: int, num_classes: int, conditions: Conditions = NO_CONDITIONS) -> None:
@@ -91,6 +95,33 @@ class ConditionalNetwork(nn.Module):
         self.vector = dense(conditions.vector, features) if conditions.vector else None
         self.text = _text(conditions, features)
         self.image_channels = conditions.image
+        self.until = None
+        if conditions.until:
+            self.until = nn.Linear(self.embedding.features, features, bias=False)
+            nn.init.zeros_(self.until.weight)
+
+    def with_until(self, embedding: Tensor, c_noise: Tensor, until: Tensor | None) -> Tensor:
+        r"""Add the second noise label to an embedding (B, features): :math:`W (\phi(c_s) - \phi(c_t))`.
+
+        It adds nothing where both labels are equal, so the network then predicts to the bit what it predicts without.
+        W is zero at first.
+
+        Arguments:
+            embedding: embedding of the noise label, after its layers.
+            c_noise: noise labels c_t with shape (B,).
+            until: noise labels c_s with shape (B,); None: those of c_noise.
+
+        Raises:
+            ValueError: a second label was given to a network without.
+        """
+        if until is None:
+            return embedding
+        if self.until is None:
+            raise ValueError(
+                "a time to map to was given to a network without; train a flow map with objective=mean_flow"
+            )
+        out: Tensor = embedding + self.until(self.embedding(until) - self.embedding(c_noise))
+        return out
 
     def embed_conditions(
         self,
@@ -152,7 +183,6 @@ class EmbeddedNetwork(ConditionalNetwork):
     :meth:`apply_blocks`.
     """
 
-    embedding: NoiseEmbedding
     embed: nn.Module
 
     def forward(
@@ -165,6 +195,7 @@ class EmbeddedNetwork(ConditionalNetwork):
         tokens: Tensor | None = None,
         mask: Tensor | None = None,
         image: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -176,11 +207,14 @@ class EmbeddedNetwork(ConditionalNetwork):
             tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
             mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             (B, outputs * C, *sides), or (B, d).
         """
-        embedding, text = self.embed_inputs(x, c_noise, label=label, vector=vector, tokens=tokens, mask=mask)
+        embedding, text = self.embed_inputs(
+            x, c_noise, label=label, vector=vector, tokens=tokens, mask=mask, until=until
+        )
         return self.apply_blocks(x, image, embedding, text)
 
     def embed_inputs(
@@ -192,11 +226,15 @@ class EmbeddedNetwork(ConditionalNetwork):
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         mask: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> tuple[Tensor, TextFeatures | None]:
         """Return embedding and text as :meth:`apply_blocks` takes them, for the arguments of a call."""
         text = self.encode_text(tokens, mask, x)
         embedding = self.embed_conditions(
-            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+            self.with_until(self.embed(self.embedding(c_noise)), c_noise, until),
+            label=label,
+            vector=vector,
+            text=text,
         )
         return self.activate(embedding), text
 

@@ -2,16 +2,24 @@
 
 from sde_gen.objective import time_sampler, weighting
 from sde_gen.objective.autoencoding import Autoencoding
+from sde_gen.objective.consistency import Consistency
 from sde_gen.objective.cross_entropy import CrossEntropy
 from sde_gen.objective.dsm import DSM, Loss, NoiseDraw, Objective
+from sde_gen.objective.lagrangian import Lagrangian
+from sde_gen.objective.mean_flow import MeanFlow
+from sde_gen.objective.two_times import TwoTimes
 
 __all__ = [
     "DSM",
     "Autoencoding",
+    "Consistency",
     "CrossEntropy",
+    "Lagrangian",
     "Loss",
+    "MeanFlow",
     "NoiseDraw",
     "Objective",
+    "TwoTimes",
     "time_sampler",
     "weighting",
 ]

@@ -37,15 +37,19 @@ class NoiseDraw(NamedTuple):
         t: the times, float64 with shape (B,).
         density: the density they were drawn from, with shape (B,).
         eps: the noise with shape (B, *event).
+        s: the second times of a flow map, float64 with shape (B,) and at most t; None without.
     """
 
     t: Tensor
     density: Tensor
     eps: Tensor
+    s: Tensor | None = None
 
     def select(self, index: slice) -> "NoiseDraw":
         """Return the draws of some samples, such as a process's share of the global batch."""
-        return NoiseDraw(*(part[index] for part in self))
+        return NoiseDraw(
+            self.t[index], self.density[index], self.eps[index], None if self.s is None else self.s[index]
+        )
 
 
 class Objective(Protocol):
@@ -90,7 +94,7 @@ class DSM(Checked):
 
     def loss(self, denoiser: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss at the given times and noise."""
-        sde, (t, density, eps) = denoiser.sde, draw
+        sde, t, density, eps = denoiser.sde, draw.t, draw.density, draw.eps
         alpha, sigma = sde.marginal(t)
         prediction = denoiser(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps, t, **cond)
         error = mean_event((prediction.eps - eps) ** 2)

@@ -33,6 +33,11 @@ class Solver(Checked, abc.ABC):
         return False
 
     @property
+    def of_flow_maps(self) -> bool:
+        """True if it needs a flow map; its samples at t_min are then taken as they are, without a denoising step."""
+        return False
+
+    @property
     def pathwise(self) -> bool:
         """True if a sample is a function of the Brownian path and converges with more steps.
 

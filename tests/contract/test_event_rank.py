@@ -12,11 +12,11 @@ from sde_gen.likelihood import log_prob
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID
 from sde_gen.ode import Adams
-from tests.helpers.catalogue import make, names
+from tests.helpers.catalogue import integrators, make
 
 PROCESS = Autoregressive(length=8)
 EVENTS = [(1, 8), (2, 2, 2), (1, 2, 2, 2)]
-DETERMINISTIC = [name for name in names("solver") if not make("solver", name).stochastic]
+DETERMINISTIC = [name for name in integrators() if not make("solver", name).stochastic]
 RATIOS = (4.0, 0.05)
 """Noise in units of the signal between which the flow is followed."""
 

@@ -16,7 +16,7 @@ from sde_gen.noise import IID
 from sde_gen.sampler import Sampler
 from sde_gen.sde import SDE
 from sde_gen.solver.callbacks import StopOnNaN
-from tests.helpers.catalogue import CONF, first, make, names
+from tests.helpers.catalogue import CONF, first, integrators, make, names
 
 MEAN = torch.tensor([0.2, -0.3, 0.1, 0.0]).double()
 COV = 0.25 * torch.exp(-(torch.arange(4.0).double()[:, None] - torch.arange(4.0)).abs() / 2)
@@ -86,7 +86,7 @@ def pairs() -> list[Any]:
     """Every method with every solver; most in slow runs."""
     found = []
     for method in METHODS:
-        for solver in names("solver") if method != "twisted_smc" else ["ddim"]:
+        for solver in integrators() if method != "twisted_smc" else ["ddim"]:
             if solver in UNABLE or (solver in OWN_STEPS and method in FREE):
                 continue
             quick = method == "twisted_smc" or (solver in QUICK and method in {*FREE, "dps"})

@@ -302,3 +302,52 @@ def test_dropout_keeps_the_mean_and_its_rate():
     for rate in (0.001, 0.999):  # rates beyond the finest step are no rates of 0 and 1
         out = Dropout(rate).train()(torch.ones(2**16))
         assert 0 < float((out == 0).float().mean()) < 1
+
+
+UNTIL = {"_target_": "sde_gen.model.Conditions", "until": True}
+CHEAP = ("mlp", "modulated_mlp", "dit", "jit", "mmdit")
+
+
+def of_two_times(*few):
+    """Networks as parameters, all but a few for slow runs."""
+    return [pytest.param(name, marks=[] if name in few else pytest.mark.slow) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", of_two_times(*CHEAP, "ho"))
+def test_a_second_time_matters_and_an_equal_one_changes_nothing(name):
+    net = build(name, inputs=UNTIL)
+    bare, (x, c_noise) = randomize(build(name), torch.float32), batch(name, dtype=torch.float32)
+    assert not net(x, c_noise, until=2 * c_noise).any()
+    net = randomize(net, torch.float32)
+    bare.load_state_dict({key: value for key, value in net.state_dict().items() if key != "until.weight"})
+    with torch.no_grad():
+        alone = bare(x, c_noise)
+        assert torch.equal(net(x, c_noise, until=c_noise), alone)
+        other = net(x, c_noise, until=torch.stack([c_noise[0], c_noise[1] + 0.3, c_noise[2]]))
+    assert torch.equal(net(x, c_noise), alone)
+    assert torch.equal(other[[0, 2]], alone[[0, 2]])
+    assert float((other - alone)[1].norm()) > 1e-4 * float(alone[1].norm())
+    with pytest.raises(ValueError, match="to a network without"):
+        bare(x, c_noise, until=c_noise)
+
+
+@pytest.mark.parametrize("name", of_two_times(*CHEAP))
+def test_forward_derivatives_are_the_adjoint_of_reverse_ones_and_can_be_differentiated(name):
+    """In sample and both times: w . (J v) of forward mode is (J^T w) . v of reverse mode."""
+    net = randomize(build(name, inputs=UNTIL), torch.float32)
+    x, c_noise = batch(name, 2, torch.float32)
+    start = (x, 0.1 * c_noise, 0.1 * c_noise - 0.05)
+    way = (torch.ones_like(x), torch.tensor([0.3, 0.2]), torch.tensor([-0.4, 0.1]))
+
+    def call(*at):
+        return net(at[0], at[1], until=at[2])
+
+    out, found = torch.func.jvp(call, start, way)
+    leaves = [part.clone().requires_grad_() for part in start]
+    torch.testing.assert_close(call(*leaves), out, rtol=1e-3, atol=1e-3 * float(out.detach().abs().max()))
+    weight = torch.sign(found.detach())  # nothing cancels on the left
+    gradient = torch.autograd.grad((weight * call(*leaves)).sum(), leaves)
+    reverse = sum(float((part * v).sum()) for part, v in zip(gradient, way, strict=True))
+    assert float((weight * found).sum().detach()) == pytest.approx(reverse, rel=1e-3)
+    (found**2).sum().backward()
+    assert bool(net.until.weight.grad.any())

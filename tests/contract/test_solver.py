@@ -20,9 +20,9 @@ from sde_gen.solver._table import TableSolver
 from sde_gen.solver.base import Solver
 from sde_gen.solver.callbacks import NFECounter, StepInfo, StopOnNaN, Trajectory
 from tests.helpers import oracles
-from tests.helpers.catalogue import first, make, names
+from tests.helpers.catalogue import first, integrators, make, names
 
-SOLVERS = names("solver")
+SOLVERS = integrators()
 SDES = names("sde")
 FEW_SDES = first("sde", "vp", "ve", "rectified")
 """All processes, those but three in slow runs."""

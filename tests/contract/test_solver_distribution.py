@@ -35,12 +35,12 @@ from sde_gen.solver._multistep import adams_coefficients
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
 from sde_gen.solver.ode_solver import torch_diffeq
 from tests.helpers import gaussian, oracles
-from tests.helpers.catalogue import first, make, names
+from tests.helpers.catalogue import first, integrators, make, names
 
 SDES = names("sde")
 FEW_SDES = first("sde", "vp", "ve", "rectified")
 """All processes, those but three in slow runs."""
-STOCHASTIC = [name for name in names("solver") if make("solver", name).stochastic]
+STOCHASTIC = [name for name in integrators() if make("solver", name).stochastic]
 STEPPING = [name for name in STOCHASTIC if hasattr(make("solver", name), "order")]
 """An adaptive solver has no order, and is not affine: what it does depends on the samples."""
 CASES: dict[str, StepSolver] = {name: make("solver", name) for name in STEPPING}

@@ -17,6 +17,11 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (CONF / kind).glob("*.yaml"))
 
 
+def integrators() -> list[str]:
+    """Names of the solvers that any denoiser can be given to: all but those of flow maps."""
+    return [name for name in names("solver") if not make("solver", name).of_flow_maps]
+
+
 def target(kind: str, name: str) -> Any:
     """The class of conf/<kind>/<name>.yaml."""
     return get_object(OmegaConf.load(CONF / kind / f"{name}.yaml")._target_)

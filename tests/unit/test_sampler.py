@@ -12,7 +12,7 @@ from sde_gen.noise import PerSample
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN, Trajectory
 from tests.helpers import oracles
-from tests.helpers.catalogue import first, make, names
+from tests.helpers.catalogue import first, integrators, make, names
 
 SDES = names("sde")
 
@@ -67,7 +67,7 @@ def test_last_step_is_the_posterior_mean() -> None:
     assert clean.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", names("solver"))
+@pytest.mark.parametrize("name", integrators())
 @pytest.mark.parametrize("denoise_final", [False, True])
 def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
     denoiser, steps = oracles.denoiser(make("sde", "vp")), {"annealed_langevin": 50, "pndm": 6}.get(name, 4)
@@ -79,7 +79,7 @@ def test_declares_its_evaluations(name: str, denoise_final: bool) -> None:
 
 
 @pytest.mark.parametrize("sde", first("sde", "vp"))
-@pytest.mark.parametrize("name", names("solver"))
+@pytest.mark.parametrize("name", integrators())
 def test_every_pair_samples_with_the_default_grid(name: str, sde: str) -> None:
     """The commands' default, angle down to t_min in float32: finite, and as wide as the data within a half.
 

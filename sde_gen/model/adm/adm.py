@@ -142,6 +142,7 @@ class ADM(ConditionalNetwork):
         mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -154,13 +155,16 @@ class ADM(ConditionalNetwork):
             mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             (B, outputs * C, *sides).
         """
         features = with_augmentation(self.embedding(c_noise), self.augmentation, augment)
         text = self.encode_text(tokens, mask, x)
-        embedding = self.embed_conditions(self.embed(features), label=label, vector=vector, text=text)
+        embedding = self.embed_conditions(
+            self.with_until(self.embed(features), c_noise, until), label=label, vector=vector, text=text
+        )
         h = apply_stages(
             self.stem(self.with_image(x, image)), self.down, self.middle, self.up, F.silu(embedding)
         )

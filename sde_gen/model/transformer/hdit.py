@@ -194,6 +194,7 @@ class HDiT(ConditionalNetwork):
         image: Tensor | None = None,
         augment: Tensor | None = None,
         condition: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -207,6 +208,7 @@ class HDiT(ConditionalNetwork):
             image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
             condition: further numbers with shape (B, conditions); None stands for zeros.
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             Images with the shape of x.
@@ -216,7 +218,10 @@ class HDiT(ConditionalNetwork):
         """
         text = self.encode_text(tokens, mask, x)
         cond = self.embed_conditions(
-            self.embed(self.embedding(c_noise)), label=label, vector=vector, text=text
+            self.with_until(self.embed(self.embedding(c_noise)), c_noise, until),
+            label=label,
+            vector=vector,
+            text=text,
         )
         for name, part, given in (
             ("augment", self.augmentation, augment),

@@ -108,6 +108,7 @@ class JiT(PatchTransformer):
         tokens: Tensor | None = None,
         mask: Tensor | None = None,
         image: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -119,12 +120,13 @@ class JiT(PatchTransformer):
             tokens: texts with shape (B, L), padded with zeros, or embedded ones (B, L, inputs.features).
             mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, H, W).
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             (B, outputs * C, H, W).
         """
         text = self.encode_text(tokens, mask, x)
-        time = self.embed(self.embedding(c_noise))
+        time = self.with_until(self.embed(self.embedding(c_noise)), c_noise, until)
         given = self.embed_conditions(torch.zeros_like(time), label=label, vector=vector, text=text)
         embedding, h, angles = F.silu(time + given), self.tokens_of(self.with_image(x, image)), self.angles
         for index, block in enumerate(self.blocks):

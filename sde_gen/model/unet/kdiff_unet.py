@@ -113,6 +113,7 @@ class KDiffusionUNet(ConditionalNetwork):
         mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -125,6 +126,7 @@ class KDiffusionUNet(ConditionalNetwork):
             mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, H, W).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             Images with the shape of x.
@@ -133,7 +135,9 @@ class KDiffusionUNet(ConditionalNetwork):
             ValueError: a label or an augmentation was given to a network without.
         """
         text = self.encode_text(tokens, mask, x)
-        cond = self.embed_conditions(self.embedding(c_noise), label=label, vector=vector, text=text)
+        cond = self.embed_conditions(
+            self.with_until(self.embedding(c_noise), c_noise, until), label=label, vector=vector, text=text
+        )
         if augment is not None:
             if self.augmentation is None:
                 raise ValueError("augment was given to a network without augmentations")

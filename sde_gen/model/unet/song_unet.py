@@ -97,6 +97,7 @@ class SongUNet(UNet):
         mask: Tensor | None = None,
         image: Tensor | None = None,
         augment: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
         """Apply the network.
 
@@ -109,6 +110,7 @@ class SongUNet(UNet):
             mask: which of the embedded tokens are no padding, with shape (B, L); None: all.
             image: condition images with shape (B, inputs.image, *sides).
             augment: descriptions of the augmentation with shape (B, augmentations); None stands for zeros.
+            until: noise labels of the times to map to with shape (B,); None: those of c_noise.
 
         Returns:
             Events with the shape of x.
@@ -120,7 +122,9 @@ class SongUNet(UNet):
             features = features + self._classes(label, features)
         features = with_augmentation(features, self.augmentation, augment)
         text = self.encode_text(tokens, mask, x)
-        embedding = self.embed_conditions(self.embed(features), vector=vector, text=text)
+        embedding = self.embed_conditions(
+            self.with_until(self.embed(features), c_noise, until), vector=vector, text=text
+        )
         return self.apply_blocks(x, image, self.activate(embedding), text)
 
     def _classes(self, label: Tensor | None, like: Tensor) -> Tensor:

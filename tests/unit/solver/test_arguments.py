@@ -23,7 +23,7 @@ from sde_gen.solver.base import Solver
 from sde_gen.solver.langevin import Langevin
 from sde_gen.solver.ode_solver import dormand_prince, scipy_ode, torch_diffeq
 from tests.helpers import oracles
-from tests.helpers.catalogue import make, names
+from tests.helpers.catalogue import integrators, make
 
 WRONG: dict[str, Callable[[], object]] = {
     "inner=ODESolver.*adaptive solver cannot be inside another": lambda: Restart(inner=dormand_prince()),  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def test_wrong_arguments_are_refused_at_construction(message: str) -> None:
         WRONG[message]()
 
 
-@pytest.mark.parametrize("name", names("solver"))
+@pytest.mark.parametrize("name", integrators())
 def test_an_empty_batch_stays_empty(name: str) -> None:
     steps = {"annealed_langevin": 32, "pndm": 3}.get(name, 2)
     model, times = oracles.denoiser(make("sde", "vp")), oracles.ratio_times(make("sde", "vp"), steps)

@@ -19,7 +19,7 @@ from sde_gen.objective.weighting import Simple, TimeDensity
 from sde_gen.sde import VP
 from sde_gen.solver.callbacks import StopOnNaN
 from sde_gen.solver.langevin import Langevin
-from tests.helpers.catalogue import make, names
+from tests.helpers.catalogue import integrators, make, names
 from tests.helpers.tiny_run import Net as Layers
 from tests.helpers.tiny_run import trainer
 
@@ -76,7 +76,7 @@ class Labeled(NetworkDenoiser):
 
 @pytest.mark.long
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in names("solver") if name not in ASKS])
+@pytest.mark.parametrize("name", [name for name in integrators() if name not in ASKS])
 def test_a_solver_copies_no_number_from_the_device(name):
     sde = VP()
     model = NetworkDenoiser(net=Net(), sde=sde, parametrization=EDM(sigma_data=0.5))

@@ -1,0 +1,96 @@
+"""Random pairs of times, and the losses of flow maps from their residuals."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sde_gen.denoiser import NetworkFlowMap
+from sde_gen.denoiser.base import Denoiser
+from sde_gen.noise import Noise
+from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.time_sampler.stratified import Stratified
+from sde_gen.objective.time_sampler.uniform import UniformTime
+from sde_gen.sde.base import SDE
+from sde_gen.utils.arguments import Checked
+from sde_gen.utils.broadcasting import broadcast_like, mean_event
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTimes(Checked, abc.ABC):
+    r"""Abstract base class of objectives of flow maps, which are given two times.
+
+    .. math::
+        E\left[\frac{|R|^2 / D}{(\mathrm{sg}(|R|^2 / D) + c)^p}\right]
+
+    R is the residual of an identity of the exact flow map at x_t = alpha x0 + sigma eps. With the probability
+    ``diagonal`` both times are equal, where the identity is the regression of a denoiser; else they are drawn
+    independently and sorted. The draw is the weighting, and no density is divided out.
+
+    Source: Geng et al., 2025, arXiv:2505.13447, section 4.3 (pairs of times, and the adaptive weight).
+
+    Arguments:
+        time_sampler: distribution of the times where both are equal, and of one of them elsewhere.
+        second: distribution of the other.
+        diagonal: probability that both are equal.
+        power: p, how far the squared residual is divided by itself; 0 for the mean squared residual.
+        offset: c.
+
+    Raises:
+        ValueError: diagonal or power lies outside [0, 1], or offset is not positive.
+    """
+
+    trains: ClassVar[type] = NetworkFlowMap
+
+    time_sampler: TimeSampler = field(default_factory=Stratified)
+    second: TimeSampler = field(default_factory=UniformTime)
+    diagonal: float = 0.5
+    power: float = 0.0
+    offset: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.diagonal <= 1 and 0 <= self.power <= 1 and self.offset > 0):
+            raise ValueError(
+                f"diagonal={self.diagonal}, power={self.power}, offset={self.offset}: expected a probability, a power "
+                "in [0, 1] and a positive offset"
+            )
+
+    def __call__(self, model: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
+        """Evaluate the loss on clean samples x0 (B, *event), with one row of conditioning each."""
+        return self.loss(model, x0, self.draw(model.sde, x0, noise), **cond)
+
+    def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
+        """Draw the times t >= s and the noise eps ~ N(0, I)."""
+        first, density = self.time_sampler(sde, noise.uniform(x0))
+        second, equal = self.second.times(sde, noise.uniform(x0)), noise.uniform(x0) < self.diagonal
+        t = torch.where(equal, first, torch.maximum(first, second))
+        return NoiseDraw(
+            t, density, noise.normal(x0), torch.where(equal, first, torch.minimum(first, second))
+        )
+
+    def loss(self, model: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
+        """Evaluate the loss at the given times and noise; its error is the mean squared residual."""
+        t, eps, s = draw.t, draw.eps, draw.s
+        assert s is not None  # drawn above
+        alpha, sigma = model.sde.marginal(t)
+        x_t = broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps
+        error = mean_event(self.residual(model, x_t, t, s, eps - x0, **cond) ** 2)
+        return Loss(error / (error.detach() + self.offset) ** self.power, t, error)
+
+    @abc.abstractmethod
+    def residual(
+        self, model: Denoiser, x_t: Tensor, t: Tensor, s: Tensor, u: Tensor, **cond: Tensor
+    ) -> Tensor:
+        """Return the residual R with shape (B, *event), zero at the exact map along its own flow.
+
+        Arguments:
+            model: the flow map.
+            x_t: noisy samples with shape (B, *event).
+            t: their times with shape (B,).
+            s: times to map to with shape (B,).
+            u: ``eps - x0`` of the pairs whose noisy samples they are, with the shape of x_t.
+            **cond: conditioning, one row per sample.
+        """
