@@ -55,7 +55,7 @@ class Sampler(Checked):
 
     @property
     def denoises(self) -> bool:
-        """Whether the Tweedie step is taken: never after a solver of flow maps, which end where it does."""
+        """Return whether the Tweedie step is taken: never after a solver of flow maps, which end where it does."""
         return self.denoise_final and not self.solver.of_flow_maps
 
     @checked

@@ -93,7 +93,9 @@ class ConsistencyModel(NetworkDenoiser):
                 "a consistency model predicts the end of a trajectory and is no denoiser: sample with solver=jump "
                 "solver.renoise=1"
             )
-        if bool((until != self.sde.t_min).any()):
+        if not bool(
+            torch.isclose(until.double(), until.new_tensor(self.sde.t_min).double(), rtol=1e-6).all()
+        ):
             raise ValueError(
                 f"a consistency model maps to t_min={self.sde.t_min} alone, not to {until.flatten().tolist()[:3]}: "
                 "use solver=jump with solver.renoise=1, or train a flow map with objective=mean_flow"
