@@ -1,16 +1,18 @@
 """Shift and scale of the latents of an autoencoder, for the codec of a training."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.run import Run
 from sde_gen.cli.targets import import_object
 from sde_gen.data import Latents, Splits
-from sde_gen.data.codec import Latent, TrainedAutoencoder
+from sde_gen.data.codec import Codes, Latent, TrainedAutoencoder
 from sde_gen.data.latents import header
+from sde_gen.denoiser import AutoregressiveModel
 from sde_gen.noise import IID
 
 MEASURED = 1024
@@ -21,8 +23,44 @@ PART = 64
 
 
 def is_latent(config: DictConfig) -> bool:
-    """Return whether the codec of a configuration is one of latents."""
-    return accepts(config.codec, "autoencoder")
+    """Return whether the codec of a configuration is one of latents that are numbers."""
+    return accepts(config.codec, "autoencoder") and accepts(config.codec, "scale")
+
+
+def is_code(config: DictConfig) -> bool:
+    """Return whether the codec of a configuration is one of codes, whole numbers."""
+    return accepts(config.codec, "autoencoder") and not is_latent(config)
+
+
+def check_codes(config: DictConfig, trained: type) -> None:
+    """Check that codes, and codes alone, are modeled by an autoregressive model.
+
+    Raises:
+        ValueError: codec and objective do not go together.
+    """
+    if is_code(config) != (trained is AutoregressiveModel):
+        raise ValueError(
+            "codec=codes, model=token_transformer and objective=token_cross_entropy need each other: codes are no "
+            "numbers that noise could be added to, and numbers are no codes"
+        )
+
+
+def with_codes(config: DictConfig, opened: TrainedAutoencoder) -> None:
+    """Write the number of codes into the network of a training.
+
+    Raises:
+        ValueError: another number is given, or the autoencoder has no codes.
+    """
+    codec: Any = Codes(autoencoder=opened, run=str(config.codec.run))
+    codes = codec.autoencoder.net.codes
+    if not accepts(config.model, "codes"):
+        return  # no network of codes, as the message about it says
+    if not OmegaConf.is_missing(config.model, "codes") and config.model.codes != codes:
+        raise ValueError(
+            f"model.codes={config.model.codes}: {config.codec.run} has {codes} codes; leave it out"
+        )
+    with open_dict(config):
+        config.model.codes = codes
 
 
 def with_latents(config: DictConfig, splits: Splits, opened: TrainedAutoencoder) -> None:

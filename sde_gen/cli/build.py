@@ -23,8 +23,14 @@ from sde_gen.cli.versions import package_versions
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import NetworkAutoencoder, NetworkDenoiser, NetworkFlowMap, NoisyClassifier
-from sde_gen.model import Autoencoder
+from sde_gen.denoiser import (
+    AutoregressiveModel,
+    NetworkAutoencoder,
+    NetworkDenoiser,
+    NetworkFlowMap,
+    NoisyClassifier,
+)
+from sde_gen.model import Autoencoder, TokenTransformer
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.training.precision import Precision
 from sde_gen.utils.arguments import Planned, check_arguments
@@ -32,7 +38,11 @@ from sde_gen.utils.arguments import Planned, check_arguments
 CONDITIONS = "sde_gen.model.Conditions"
 """Sizes of a network's conditions."""
 
-KINDS: dict[type, Any] = {NoisyClassifier: ClassifierNetwork, NetworkAutoencoder: Autoencoder}
+KINDS: dict[type, Any] = {
+    NoisyClassifier: ClassifierNetwork,
+    NetworkAutoencoder: Autoencoder,
+    AutoregressiveModel: TokenTransformer,
+}
 """Kinds of the networks of what a training trains, but for denoisers."""
 
 Taken = Mapping[str, Mapping[str, Any]]

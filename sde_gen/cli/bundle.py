@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.checkpoint import manifest
 from sde_gen.cli import console, run_reference
 from sde_gen.cli.app import Command
-from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.interop.diffusers.latent_pipeline import SOURCE
 from sde_gen.utils import atomic
 
@@ -28,10 +28,12 @@ def bundle(config: DictConfig) -> None:
     out = Path(config.out)
     atomic.require_absent(out)
     given = {**config, "device": "cpu"}
-    run = load_run(OmegaConf.create(given))
+    run = load_run(OmegaConf.create(given), *SAMPLED)
     with atomic.atomic_directory(out) as made:
         packed = _pack(run, made)
-        copy = load_run(OmegaConf.create({**given, "run": str(made), "checkpoint": None, "parts": []}))
+        copy = load_run(
+            OmegaConf.create({**given, "run": str(made), "checkpoint": None, "parts": []}), *SAMPLED
+        )
         _compare(run, copy, made)
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     console.print_table(

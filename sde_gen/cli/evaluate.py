@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -9,12 +10,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from sde_gen.cli import build, console, posterior_quality, quality_report, reports, threads
-from sde_gen.cli.app import Command, as_list, require_int
+from sde_gen.cli.app import Command, as_list, reject_unused, require_int
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
 from sde_gen.cli.generation import coupling
 from sde_gen.cli.quality import Quality, QualityResults
-from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
 from sde_gen.data import Dataset
 from sde_gen.denoiser import NetworkDenoiser
@@ -31,9 +32,14 @@ def evaluate(config: DictConfig) -> None:
     queue = WorkQueue.init()
     try:
         with queue.propagate_failure():
-            run = load_run(config, _trained(config, densities, [*samples, *posteriors]))
+            run = load_run(config, *_trained(config, densities, samples, posteriors))
             _check_codec(config, densities, run)
             Path(config.out).mkdir(parents=True, exist_ok=True)  # better now than after the work
+            if run.of_codes:
+                reject_unused(
+                    f"{run.folder} is a model of codes, which are drawn one after the other",
+                    *OF_SCORE_NETWORKS,
+                )
             with threads.in_use(config, run) as threads_used:
                 if densities:
                     _densities(config, densities, queue, run, threads_used)
@@ -47,21 +53,28 @@ def evaluate(config: DictConfig) -> None:
         raise SystemExit(2) from None  # the process that failed has printed the reason
 
 
-def _trained(config: DictConfig, densities: list[str], others: list[str]) -> type:
-    """Return the class of the model that the metrics measure.
+OF_SCORE_NETWORKS = ("solver", "grid", "steps", "sampler", "guidance", "threshold")
+"""Options of metrics of samples of score networks."""
+
+
+def _trained(
+    config: DictConfig, densities: list[str], samples: Iterable[str], posteriors: Iterable[str]
+) -> tuple[type, ...]:
+    """Return the classes of models that the metrics measure.
 
     Raises:
         ValueError: they measure different ones.
     """
-    found: dict[str, type] = {name: get_object(config.metric[name]._target_).trained for name in densities}
-    found |= dict.fromkeys(others, NetworkDenoiser)
-    if len(set(found.values())) > 1:
-        first, second = (
-            next(name for name in found if found[name] is each) for each in dict.fromkeys(found.values())
-        )
+    found: dict[str, tuple[type, ...]] = {
+        name: (get_object(config.metric[name]._target_).trained,) for name in densities
+    }
+    found |= dict.fromkeys(posteriors, (NetworkDenoiser,)) | dict.fromkeys(samples, SAMPLED)
+    common = [kind for kind in next(iter(found.values())) if all(kind in kinds for kinds in found.values())]
+    if not common:
+        first, *others = found
+        second = next(name for name in others if not set(found[name]) & set(found[first]))
         raise ValueError(f"{first} and {second} measure different models: give them one after the other")
-    trained: type = next(iter(found.values()))
-    return trained
+    return tuple(common)
 
 
 def _check_codec(config: DictConfig, densities: list[str], run: Run) -> None:
@@ -78,7 +91,7 @@ def _check_codec(config: DictConfig, densities: list[str], run: Run) -> None:
         if latent and not metric.of_latents:
             raise ValueError(
                 f"{name} needs the density of the data, and {run.folder} is a model of latents: take "
-                "metrics=[latent_bound], which adds the autoencoder's part"
+                "metrics=[latent_bound], or metrics=[code_bound] of codes, which adds the autoencoder's part"
             )
 
 
@@ -242,12 +255,17 @@ def _show_quality(config: DictConfig, run: Run, results: list[QualityResults], t
     for found in results:
         rows |= quality_report.rows(found)
     sampler = config.sampler
+    drawn = (
+        "codes, one after the other"
+        if run.of_codes
+        else f"{sampler.solver._target_.rpartition('.')[2]}, {sampler.steps} steps on "
+        f"{sampler.grid._target_.rpartition('.')[2]}"
+    )
     console.print_table(
         f"samples of {run.folder}",
         {
             **rows,
-            "sampler": f"{sampler.solver._target_.rpartition('.')[2]}, {sampler.steps} steps on "
-            f"{sampler.grid._target_.rpartition('.')[2]}",
+            "sampler": drawn,
             **({"conditions": first.conditions} if first.conditions else {}),
             "network evaluations per sample": f"{first.nfe:g}",
             "seconds of sampling": f"{first.seconds:.1f}",

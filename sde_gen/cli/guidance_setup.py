@@ -300,6 +300,21 @@ def _check_task_options(node: DictConfig | None, run: Run) -> None:
 
 def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:
     """Load the image of a file, or a held-out one by its index, in model space with shape (1, *event)."""
+    return run.codec.encode(load_levels(key, config, shapes, run).unsqueeze(0)).to(run.device)
+
+
+def load_levels(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> Tensor:
+    """Load the image of a file, or a held-out one by its index, in levels of the data.
+
+    Arguments:
+        key: option of the command that names it.
+        config: the configuration of the command.
+        shapes: shapes that it may have.
+        run: the run.
+
+    Raises:
+        ValueError: it is missing, broken, or has another shape.
+    """
     value = config[key]
     if value is None:
         raise ValueError(f"the task needs {key}=FILE, or {key}=0, 1, ... for an image held out of training")
@@ -309,11 +324,11 @@ def _image(key: str, config: DictConfig, shapes: Sequence[Shape], run: Run) -> T
         images = open_data(run, moved_data(config)).test.values
         if not 0 <= value < len(images):
             raise ValueError(f"{key}={value}: the held-out images of {run.folder} are 0 to {len(images) - 1}")
-        levels = images[value]
-    else:
-        assert run.data_spec.levels is not None, "checked before"
-        levels = torch.round(_load(value, shapes, run).double() * (run.data_spec.levels - 1) / 255)
-    return run.codec.encode(levels.unsqueeze(0)).to(run.device)
+        levels: Tensor = images[value]
+        return levels
+    if run.data_spec.levels is None:
+        raise ValueError(f"{key}={value}: the data of {run.folder} are no images of levels")
+    return torch.round(_load(value, shapes, run).double() * (run.data_spec.levels - 1) / 255)
 
 
 def _load(path: str, shapes: Sequence[Shape], run: Run) -> Tensor:

@@ -33,6 +33,7 @@ from sde_gen.evaluation.metric.sample_metric import FULL
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import NFECounter, StopOnNaN
+from sde_gen.token_sampler import TokenSampler
 from sde_gen.utils.hashing import digest
 
 
@@ -151,12 +152,11 @@ class Quality:
         """Draws of the model, in the order of their seeds."""
         config, run = self.config, self.run
         model: Denoiser = apply_guidance(config, run)
-        sampler: Sampler = build.make(config.sampler)
-        sampler.solver.check(run.denoiser, sampler.grid(run.denoiser.sde, sampler.steps))
+        sampler, coupled = self._sampler
         total = self.n * int(config.draws)
         seeds = spawn_seeds(config.seed, total)
         conditions = self._conditions(seeds)
-        auto_batch = AutoBatchSize(size=config.batch_size, splittable=not sampler.solver.batch_coupled)
+        auto_batch = AutoBatchSize(size=config.batch_size, splittable=not coupled)
 
         def part(some: range) -> tuple[Tensor, int]:
             index = slice(some.start, some.stop)
@@ -183,6 +183,16 @@ class Quality:
         ]
         folder = Path(config.out) / f"samples-{settings_hash(self._sampling)}"
         return ImageSource(what="samples", folder=folder, batches=batches, draw=draw, keep=True)
+
+    @property
+    def _sampler(self) -> tuple[Any, bool]:
+        """Return the sampler, and whether the samples of a batch depend on each other."""
+        if self.run.of_codes:
+            return TokenSampler(), False
+        sampler: Sampler = build.make(self.config.sampler)
+        times = sampler.grid(self.run.denoiser.sde, sampler.steps)
+        sampler.solver.check(self.run.denoiser, times)
+        return sampler, sampler.solver.batch_coupled
 
     @cached_property
     def _sampling(self) -> dict[str, Any]:

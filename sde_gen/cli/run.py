@@ -25,7 +25,13 @@ from sde_gen.cli.run_metadata import read_codec, read_data_spec, read_identity
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
-from sde_gen.denoiser import Denoiser, NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import (
+    AutoregressiveModel,
+    Denoiser,
+    NetworkAutoencoder,
+    NetworkDenoiser,
+    NoisyClassifier,
+)
 from sde_gen.model.adapter import merge
 from sde_gen.training.precision import Float32, Precision, contexts
 from sde_gen.utils.types import Shape
@@ -39,8 +45,13 @@ WRONG = {
     NoisyClassifier: "a classifier, which cannot sample; name the run folder of a score network",
     NetworkAutoencoder: "an autoencoder, which cannot sample; name the run folder of a score network, such as one of "
     "codec=latent; an autoencoder is evaluated by metrics=[autoencoder_bound]",
+    AutoregressiveModel: "an autoregressive model of codes, for the commands sample and evaluate; its likelihood is "
+    "bounded by metrics=[code_bound]",
 }
 """Messages about the model of a run where another is needed."""
+
+SAMPLED = (NetworkDenoiser, AutoregressiveModel)
+"""Classes of models that draw samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +98,11 @@ class Run:
         """Return the event shape in model space, which for latents is not that of the data."""
         return self.codec.event(self.data_spec.shape)
 
+    @property
+    def of_codes(self) -> bool:
+        """Return whether it is an autoregressive model of codes."""
+        return build.trained_class(self.config) is AutoregressiveModel
+
     def prompt(self, n: int, **typed: Any) -> dict[str, Tensor]:
         """Return the conditioning inputs of n samples for what a person types, such as ``label="dog"``.
 
@@ -103,12 +119,12 @@ class Run:
         return model.bind(**{key: value.to(self.device) for key, value in cond.items()}) if cond else model
 
 
-def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
+def load_run(config: DictConfig, *trains: type) -> Run:
     """Rebuild the model of ``config.run``, its network called in ``config.precision`` if there is one, else in float32.
 
     Arguments:
         config: the configuration of a command.
-        trains: class of what was trained; an autoencoder stands in place of the denoiser.
+        trains: classes of what may have been trained, by default a denoiser; another stands in its place.
 
     Raises:
         ValueError: no such folder or checkpoint, a damaged one, or a configuration that is not to be trusted.
@@ -116,9 +132,9 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
     folder, trust = Path(config.run), tuple(as_list(config.trust))
     found, stored, data_spec = _open(folder, config.checkpoint, trust)
     found_class = build.trained_class(stored)
-    if not issubclass(found_class, trains):
+    if not issubclass(found_class, trains or (NetworkDenoiser,)):
         raise ValueError(f"{folder} holds {WRONG.get(found_class, 'a model of another kind')}")
-    if trains is NetworkAutoencoder and accepts(stored.codec, "autoencoder"):
+    if found_class is NetworkAutoencoder and accepts(stored.codec, "autoencoder"):
         raise ValueError(f"{folder} holds an autoencoder of latents, which is not supported")
     where, chosen = build.device(config.device), config.get("precision")
     precision: Precision = Float32() if chosen is None else build.make(chosen)
@@ -141,7 +157,7 @@ def load_run(config: DictConfig, trains: type = NetworkDenoiser) -> Run:
         conditioning = conditioning.with_codec(codec)
         space = replace(data_spec, shape=codec.event(data_spec.shape))
         _compare(partial(build.network, stored, space, conditioning, taken), stored.model, found, what)
-        context = {"context": contexts(where, dtype)} if trains is NetworkDenoiser else {}
+        context = {"context": contexts(where, dtype)} if issubclass(found_class, SAMPLED) else {}
         denoiser = build.model(stored, space, conditioning, taken, **context)
         if precision.weights:  # before they are read, of which both would be in memory
             denoiser.net.to(dtype)

@@ -45,7 +45,7 @@ class Role(NamedTuple):
 
 ROLES: Mapping[str, Role] = {
     "autoencoder": Role(
-        "the autoencoder of codec=latent",
+        "the autoencoder of the codec",
         NetworkAutoencoder,
         lambda run: TrainedAutoencoder(net=cast(Autoencoder, run.denoiser.net), codec=run.codec),
     ),

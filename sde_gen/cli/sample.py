@@ -18,7 +18,6 @@ from sde_gen.cli.generation import SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
     class_names,
-    open_task,
     typed_conditions,
 )
 from sde_gen.cli.override_syntax import folder_name
@@ -26,6 +25,7 @@ from sde_gen.cli.run import Run
 from sde_gen.cli.run_defaults import take_task
 from sde_gen.cli.sample_output import SampleOutput
 from sde_gen.cli.stages import CascadeStage, open_stages
+from sde_gen.cli.token_stage import TokenStage
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
 from sde_gen.inverse.task import Task
 from sde_gen.noise import spawn_seeds
@@ -67,6 +67,9 @@ def sample(config: DictConfig) -> None:
     try:
         with queue.propagate_failure():
             stage = open_stages(config, HydraConfig.get().runtime.choices)
+            if stage.run.of_codes:
+                stage = TokenStage(stage.run, stage.config, stage.names)
+            stage.check_options()
             take_task(stage.config, stage.run)
             if config.trajectory_frames > stage.config.steps + 1:
                 raise ValueError(
@@ -82,7 +85,7 @@ def sample(config: DictConfig) -> None:
 def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
     """Generate the share of this process; the main process saves and reports."""
     config, run = stage.config, stage.run
-    task = open_task(config, run)
+    task = stage.open_task()
     model, cond = stage.model, stage.cond
     _check_output(config, run, task, queue)
     sampler = stage.sampler
@@ -134,8 +137,8 @@ def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
     )
     if outside is not None and outside.notable:
         warnings.warn(outside.advice, stacklevel=2)
-    coupled = coupling(type(sampler.solver).__name__, config.n, config.batch_size)
-    if sampler.solver.batch_coupled and coupled:
+    coupled = stage.coupled_by and coupling(stage.coupled_by, config.n, config.batch_size)
+    if coupled:
         console.console.print(f"- {coupled}", soft_wrap=True)
 
 
@@ -178,7 +181,7 @@ def _use(config: DictConfig) -> None:
 def _folder(stage: CascadeStage) -> str:
     """Return a folder named by all options on which the samples depend, so that no call overwrites other samples."""
     config = stage.config
-    what = f"{stage.names['solver']}-{stage.names['grid']}-{config.steps}"
+    what = stage.what
     if config.settings is not None:
         path = Path(config.settings)
         what = f"{path.stem}-{_digest(path.read_bytes())}"

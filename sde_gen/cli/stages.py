@@ -11,20 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.cli import build, pretrained
-from sde_gen.cli.app import as_list
+from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
     apply_guidance,
     choose_conditions,
+    open_task,
     typed_conditions,
 )
-from sde_gen.cli.run import Run, load_run
+from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.cli.run_defaults import take_sampler
 from sde_gen.data.codec import OutOfRange
 from sde_gen.denoiser import Denoiser
+from sde_gen.inverse.task import Task
 from sde_gen.noise import PerSample, spawn_seeds
 from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import Hook, StopOnNaN
+
+OF_CODES = ("temperature", "top_k", "rows")
+"""Options of models of codes."""
 
 IMAGE = "image"
 """Condition that a stage is given by the one before."""
@@ -45,6 +50,23 @@ class CascadeStage:
     config: DictConfig
     names: Mapping[str, str]
     before: "CascadeStage | None" = None
+
+    def check_options(self) -> None:
+        """Reject options of models of codes.
+
+        Raises:
+            ValueError: one is given; the message names it.
+        """
+        reject_unused("only a model of codes has it, of objective=token_cross_entropy", *OF_CODES)
+
+    @property
+    def what(self) -> str:
+        """Return the beginning of the name of the folder of samples."""
+        return f"{self.names['solver']}-{self.names['grid']}-{self.config.steps}"
+
+    def open_task(self) -> Task | None:
+        """Build the task; None if there is none."""
+        return open_task(self.config, self.run)
 
     @cached_property
     def number(self) -> int:
@@ -135,6 +157,12 @@ class CascadeStage:
         """Return whether samples of a batch depend on each other in this stage or one before."""
         return self.sampler.solver.batch_coupled or (self.before is not None and self.before.batch_coupled)
 
+    @property
+    def coupled_by(self) -> str | None:
+        """Return the name of the solver where it couples the samples of a batch, else None."""
+        solver = self.sampler.solver
+        return type(solver).__name__ if solver.batch_coupled else None
+
     def check_solver(self) -> None:
         """Check the solvers of all stages up to this one on their processes.
 
@@ -162,9 +190,12 @@ def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:
     ]
     if not folders:
         raise ValueError("run=[] names no run folder")
-    found = [load_run(_merged(config, {"run": folder})) for folder in folders]
+    found = [load_run(_merged(config, {"run": folder}), *SAMPLED) for folder in folders]
     if len(found) == 1:
         return _stage(found[0], _merged(config, {"run": folders[0]}), choices)
+    for run in found:
+        if run.of_codes:
+            raise ValueError(f"{run.folder} is a model of codes, and no stage of a cascade: give it alone")
     if config.get("task") is not None or config.trajectory_frames:
         raise ValueError("a cascade draws samples alone: give one run for task=... or trajectory_frames=...")
     typed = typed_conditions(config, CONDITIONS)

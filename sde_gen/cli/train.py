@@ -1,8 +1,10 @@
 """Train a score network, a classifier or an autoencoder: ``python -m sde_gen.train sde=vp model=ncsnpp``."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -10,13 +12,18 @@ from torch import Tensor
 from sde_gen.cli import build, reconstruction, training_quality
 from sde_gen.cli.app import Command, reject_unused, require_int
 from sde_gen.cli.constructors import accepts
+from sde_gen.cli.run import SAMPLED
 from sde_gen.cli.sample_conditions import take
 from sde_gen.cli.stored_config import with_initial, with_stored
 from sde_gen.cli.training import fit
 from sde_gen.data.codec import Codec, OutOfRange
-from sde_gen.denoiser import Denoiser, NetworkAutoencoder, NetworkDenoiser, NoisyClassifier
+from sde_gen.denoiser import (
+    AutoregressiveModel,
+    Denoiser,
+    NetworkAutoencoder,
+    NoisyClassifier,
+)
 from sde_gen.noise import PerSample, spawn_seeds
-from sde_gen.sampler import Sampler
 from sde_gen.solver.callbacks import StopOnNaN
 from sde_gen.training import Callback, Trainer
 from sde_gen.utils.images import attempt, save_samples
@@ -33,6 +40,9 @@ def train(config: DictConfig) -> None:
     if trained is NetworkAutoencoder:
         reject_unused("an autoencoder draws no samples", "preview.sampler", "quality")
         reject_unused("an autoencoder adds no noise", "sde", "parametrization")
+    if trained is AutoregressiveModel:
+        reject_unused("codes are drawn one after the other", "preview.sampler")
+        reject_unused("codes have no noise", "sde", "parametrization")
     unused = [key for key in ("time_sampler", "weighting") if not accepts(config.objective, key)]
     reject_unused("the objective does not use it", *unused)
     fit(config, _previews, training_quality.build_metrics)
@@ -41,21 +51,34 @@ def train(config: DictConfig) -> None:
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:
     """Build the pictures of samples, or of reconstructions; a classifier has none."""
     trained = build.trained_class(config)
-    if not issubclass(trained, NetworkDenoiser):
+    if not issubclass(trained, SAMPLED):
         return reconstruction.previews(config, trainer) if trained is NetworkAutoencoder else []
-    sampler: Sampler = build.make(config.preview.sampler)
+    sampler, sde = training_quality.build_sampler(config), trainer.denoiser.sde
+
+    def sigma() -> float:
+        """Return the noise that samples are left with before the last step; none in codes."""
+        codes = trained is AutoregressiveModel
+        return 0.0 if codes else float(sde.sigma(sampler.grid(sde, sampler.steps)[-1]))
+
     shape = (config.preview.n, *trainer.codec.event(trainer.train.shape))
     cond = take(trainer.conditioning, trainer.held_out, config.preview.n)
-    return [_Preview(sampler, shape, cond, trainer.codec, config.engine.seed, Path(config.run))]
+    return [_Preview(sampler, sigma, shape, cond, trainer.codec, config.engine.seed, Path(config.run))]
 
 
 class _Preview(Callback):
     """Save a picture of samples, always of the same noise; its failure does not stop a training."""
 
     def __init__(
-        self, sampler: Sampler, shape: Shape, cond: dict[str, Tensor], codec: Codec, seed: int, folder: Path
+        self,
+        sampler: Any,
+        sigma: Callable[[], float],
+        shape: Shape,
+        cond: dict[str, Tensor],
+        codec: Codec,
+        seed: int,
+        folder: Path,
     ) -> None:
-        self.sampler, self.shape, self.cond, self.codec = sampler, shape, cond, codec
+        self.sampler, self.sigma, self.shape, self.cond, self.codec = sampler, sigma, shape, cond, codec
         self.seeds = spawn_seeds(seed, shape[0])
         self.folder = folder / "previews"
 
@@ -68,8 +91,7 @@ class _Preview(Callback):
         cond = {key: value.to(device) for key, value in self.cond.items()}
         bound = denoiser.bind(**cond) if cond else denoiser
         x = self.sampler(bound, self.shape, noise=PerSample(self.seeds), hooks=[StopOnNaN()], device=device)
-        sigma = float(bound.sde.sigma(self.sampler.grid(bound.sde, self.sampler.steps)[-1]))
-        outside = OutOfRange.of(x, self.codec, sigma=sigma)
+        outside = OutOfRange.of(x, self.codec, sigma=self.sigma())
         if outside is not None and outside.notable:
             warnings.warn(f"the preview {path.name} has {outside.advice}", stacklevel=2)
         self.folder.mkdir(parents=True, exist_ok=True)

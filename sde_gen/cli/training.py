@@ -9,7 +9,14 @@ from omegaconf import DictConfig, open_dict
 
 from sde_gen.cli import build, console, reports, run_reference
 from sde_gen.cli.app import as_list
-from sde_gen.cli.autoencoder import check_classifier, is_latent, with_latents
+from sde_gen.cli.autoencoder import (
+    check_classifier,
+    check_codes,
+    is_code,
+    is_latent,
+    with_codes,
+    with_latents,
+)
 from sde_gen.cli.config_files import printable
 from sde_gen.cli.controlled import check_base
 from sde_gen.cli.initialization import initial_weights
@@ -38,6 +45,7 @@ def fit(
     set_run_dir(config)
     folder = Path(config.run)
     build.check(config)  # before the data, which may take long
+    check_codes(config, build.trained_class(config))
     loggers = pop_loggers(config)
     with open_dict(config):
         parts = as_list(config.pop("parts"))
@@ -52,6 +60,8 @@ def fit(
         check_base(config, named["model"], splits)
     if is_latent(config):
         with_latents(config, splits, taken["codec"]["autoencoder"])
+    elif is_code(config):
+        with_codes(config, taken["codec"]["autoencoder"])
     check_compatible(folder, config)
     unused = check_data(folder, config, splits)
     initial = initial_weights(config, folder)

@@ -16,12 +16,12 @@ from sde_gen.cli.config_files import load
 from sde_gen.cli.sample_conditions import draw
 from sde_gen.data import Dataset
 from sde_gen.data.codec import Codec
-from sde_gen.denoiser import Denoiser
+from sde_gen.denoiser import AutoregressiveModel, Denoiser
 from sde_gen.evaluation.features import FeatureSet, extract
 from sde_gen.evaluation.metric import SampleMetric
 from sde_gen.evaluation.metric.sample_metric import FULL
 from sde_gen.noise import PerSample, spawn_seeds
-from sde_gen.sampler import Sampler
+from sde_gen.token_sampler import TokenSampler
 from sde_gen.training import MetricValue, Trainer
 
 
@@ -57,7 +57,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
     n, seeds = config.quality.n, spawn_seeds(config.engine.seed, config.quality.n)
     return TrainingQuality(
         metrics,
-        sampler=build.make(config.preview.sampler),
+        sampler=build_sampler(config),
         train=data,
         held_out=trainer.held_out,
         codec=trainer.codec,
@@ -65,6 +65,12 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
         cond=draw(trainer.conditioning, data, seeds),
         batch_size=config.quality.batch_size,
     )
+
+
+def build_sampler(config: DictConfig) -> Any:
+    """Build the sampler of the preview; that of codes, for a model of these."""
+    codes = build.trained_class(config) is AutoregressiveModel
+    return TokenSampler() if codes else build.make(config.preview.sampler)
 
 
 class TrainingQuality:
@@ -85,7 +91,7 @@ class TrainingQuality:
         self,
         metrics: Mapping[str, SampleMetric],
         *,
-        sampler: Sampler,
+        sampler: Any,
         train: Dataset,
         held_out: Dataset,
         codec: Codec,

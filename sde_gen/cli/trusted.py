@@ -29,7 +29,7 @@ from sde_gen.data.conditioning import Conditioning
 from sde_gen.denoiser.parametrization import Parametrization
 from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
-from sde_gen.model import Autoencoder
+from sde_gen.model import Autoencoder, TokenTransformer
 from sde_gen.model.adapter import Adapter
 from sde_gen.objective.dsm import Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
@@ -55,7 +55,7 @@ PLACES: dict[str, Any] = {
     "engine": TrainingConfig,
     "grid": Grid,
     "lr_schedule": LRSchedule,
-    "model": Network | ClassifierNetwork | Autoencoder,
+    "model": Network | ClassifierNetwork | Autoencoder | TokenTransformer,
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,

@@ -1,6 +1,7 @@
 """Denoisers: a network, or an exact density, behind one interface."""
 
 from sde_gen.denoiser import parametrization
+from sde_gen.denoiser.autoregressive import AutoregressiveModel
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
@@ -12,10 +13,11 @@ from sde_gen.denoiser.noisy_classifier import NoisyClassifier
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.denoiser.truncated import TruncatedProcess
 
-TrainedModel = NetworkDenoiser | NoisyClassifier | NetworkAutoencoder
+TrainedModel = NetworkDenoiser | NoisyClassifier | NetworkAutoencoder | AutoregressiveModel
 """Models that a training trains: a network with the process of its times."""
 
 __all__ = [
+    "AutoregressiveModel",
     "ConsistencyModel",
     "Denoiser",
     "FlowMap",

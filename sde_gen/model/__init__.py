@@ -5,6 +5,7 @@ from sde_gen.model.adapter import Adapter, LoRA, NoAdapter
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample, LevelResample, PlainResample, ResBlockResample
 from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction
+from sde_gen.model.autoencoder.codes import CodeAutoencoder
 from sde_gen.model.autoencoder.discrete import DiscreteAutoencoder
 from sde_gen.model.autoencoder.distribution import Gaussian, LocationScale, Logistic
 from sde_gen.model.autoencoder.kl import KLAutoencoder
@@ -54,6 +55,7 @@ from sde_gen.model.transformer.joint_transformer import JointTransformer
 from sde_gen.model.transformer.mmdit import MMDiT
 from sde_gen.model.transformer.prior_transformer import PriorTransformer
 from sde_gen.model.transformer.rotary import LearnedRotation, Rotary, Rotation, SpreadRotation, TokenGrid
+from sde_gen.model.transformer.token_transformer import KeyValueCache, TokenTransformer
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.condition_inputs import ConditionInputs
 from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, ConditionedLevel
@@ -90,6 +92,7 @@ __all__ = [
     "Autoencoder",
     "AveragePooling",
     "BagOfWords",
+    "CodeAutoencoder",
     "ConditionInputs",
     "ConditionalNetwork",
     "ConditionedEncoder",
@@ -119,6 +122,7 @@ __all__ = [
     "JointTransformer",
     "KDiffusionUNet",
     "KLAutoencoder",
+    "KeyValueCache",
     "LatentPosterior",
     "LeakyReLU",
     "LearnedRotation",
@@ -162,6 +166,7 @@ __all__ = [
     "TextTransformer",
     "Tiling",
     "TokenGrid",
+    "TokenTransformer",
     "UNet",
     "UNetCross",
     "VQAutoencoder",

@@ -7,6 +7,7 @@ from sde_gen.objective.cross_entropy import CrossEntropy
 from sde_gen.objective.dsm import DSM, Loss, NoiseDraw, Objective
 from sde_gen.objective.lagrangian import Lagrangian
 from sde_gen.objective.mean_flow import MeanFlow
+from sde_gen.objective.token_cross_entropy import TokenCrossEntropy
 from sde_gen.objective.two_times import TwoTimes
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MeanFlow",
     "NoiseDraw",
     "Objective",
+    "TokenCrossEntropy",
     "TwoTimes",
     "time_sampler",
     "weighting",

@@ -2,6 +2,7 @@
 
 from sde_gen.data.codec.affine import Affine
 from sde_gen.data.codec.base import Codec, LatentBound, Lossy
+from sde_gen.data.codec.codes import Codes
 from sde_gen.data.codec.columns import Columns
 from sde_gen.data.codec.latent import Latent, TrainedAutoencoder
 from sde_gen.data.codec.logit import Logit
@@ -14,6 +15,7 @@ from sde_gen.data.codec.uniform import UniformCodec
 __all__ = [
     "Affine",
     "Codec",
+    "Codes",
     "Columns",
     "Latent",
     "LatentBound",

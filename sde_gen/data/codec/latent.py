@@ -37,8 +37,11 @@ class TrainedAutoencoder(Checked):
 
     def log_likelihood(self, values: Tensor, z: Tensor) -> Tensor:
         """Return log p(data | z) in nats with shape (B,), in units of the data."""
+        return self.log_prob(values, self.net.decode(z.to(self.dtype)))
+
+    def log_prob(self, values: Tensor, mean: Tensor) -> Tensor:
+        """Return log p(data | location) in nats with shape (B,), in units of the data."""
         observation = Observation(codec=self.codec, family=self.net.family)
-        mean = self.net.decode(z.to(self.dtype))
         return observation.log_prob(self.codec.encode(values), mean, self.net.log_scale)
 
     @property

@@ -4,6 +4,7 @@ from sde_gen.evaluation.metric.autoencoder_bound import AutoencoderBits
 from sde_gen.evaluation.metric.base import Metric, MetricResult
 from sde_gen.evaluation.metric.bpd import BitsPerDim
 from sde_gen.evaluation.metric.c2st import C2ST, two_sample_accuracy
+from sde_gen.evaluation.metric.code_bound import CodeBits
 from sde_gen.evaluation.metric.coverage import Coverage
 from sde_gen.evaluation.metric.data_term import DataTerm, DequantizedData, DiscreteData, LastStepLevels
 from sde_gen.evaluation.metric.elbo import ContinuousBound
@@ -37,6 +38,7 @@ __all__ = [
     "AutoencoderBits",
     "BitsPerDim",
     "ChainBound",
+    "CodeBits",
     "ConditionalSamples",
     "ContinuousBound",
     "Coverage",

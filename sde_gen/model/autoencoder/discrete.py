@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, widened
+from sde_gen.model.autoencoder.base import LatentPosterior, Reconstruction, widened
 from sde_gen.model.autoencoder.coder import CoderLayout, ImageDecoder, ImageEncoder
+from sde_gen.model.autoencoder.codes import CodeAutoencoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 
 
-class DiscreteAutoencoder(Autoencoder):
+class DiscreteAutoencoder(CodeAutoencoder):
     r"""A variational autoencoder of images with one of K codes at every place of the latent grid.
 
     .. math::
@@ -96,6 +97,10 @@ class DiscreteAutoencoder(Autoencoder):
         """Return the location of p(x | z) with shape (B, C, H, W)."""
         out: Tensor = self.decoder(z)
         return out
+
+    def decode_codes(self, k: Tensor) -> Tensor:
+        """Return the location of p(x | k) with shape (B, C, H, W), for codes (B, h, w)."""
+        return self.decode(self.codebook(k).movedim(-1, 1))
 
     def forward(self, x: Tensor, noise: Tensor) -> Reconstruction:
         """Draw codes, relaxed in training, and decode; the rate is the divergence from the uniform prior."""

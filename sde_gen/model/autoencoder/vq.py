@@ -4,17 +4,19 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sde_gen.model.activation import Activation, SiLU
-from sde_gen.model.autoencoder.base import Autoencoder, LatentPosterior, Reconstruction, widened
+from sde_gen.model.autoencoder.base import LatentPosterior, Reconstruction, widened
 from sde_gen.model.autoencoder.coder import CoderLayout, ImageDecoder, ImageEncoder
+from sde_gen.model.autoencoder.codes import CodeAutoencoder
 from sde_gen.model.autoencoder.distribution import LocationScale, Logistic
 from sde_gen.model.norms import GroupNormRule, QuarterGroups
 from sde_gen.model.unet.blocks import convolution
 
 
-class VQAutoencoder(Autoencoder):
+class VQAutoencoder(CodeAutoencoder):
     r"""An autoencoder of images whose latents are vectors of a codebook of K.
 
     .. math::
@@ -101,6 +103,12 @@ class VQAutoencoder(Autoencoder):
         z = widened(self.quant(self.encoder(x)))
         return LatentPosterior(z, torch.zeros_like(z))
 
+    def log_probs(self, x: Tensor) -> Tensor:
+        """Return log q(k | x) with shape (B, K, h, w): 0 for the nearest vector, minus infinity for the others."""
+        z = self.encode(x).mean
+        chosen = F.one_hot(self.nearest(z), self.codes).movedim(-1, 1)
+        return torch.log(chosen.to(z.dtype))
+
     def nearest(self, z: Tensor) -> Tensor:
         """Return the numbers k of the nearest vectors, int64 with shape (B, h, w), for z (B, D, h, w)."""
         rows = z.movedim(1, -1)
@@ -124,6 +132,10 @@ class VQAutoencoder(Autoencoder):
         """Return the location of p(x | z) with shape (B, C, H, W), without quantizing z."""
         out: Tensor = self.decoder(self.post_quant(z))
         return out
+
+    def decode_codes(self, k: Tensor) -> Tensor:
+        """Return the location of p(x | k) with shape (B, C, H, W), for numbers of vectors (B, h, w)."""
+        return self.decode_quantized(self.embed(k))
 
     def forward(self, x: Tensor, noise: Tensor) -> Reconstruction:
         """Quantize and decode; no noise is used, and the rate is N log K."""

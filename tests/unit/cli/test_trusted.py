@@ -167,7 +167,7 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
     """No file, folder, connection or process: what is made by reading is made by other methods."""
     global _watching
     data_spec = {"shape": [3, 16, 16], "levels": 256, "classes": 3, "num_classes": 3, "times": [1.0, 0.5]}
-    data_spec |= {"log_snrs": [-5.0, 5.0], "ratios": [10.0, 0.1], "low": [0.0], "high": [1.0]}
+    data_spec |= {"log_snrs": [-5.0, 5.0], "ratios": [10.0, 0.1], "low": [0.0], "high": [1.0], "codes": 3}
     for place in trusted.PLACES:
         for name in names(place):
             node = OmegaConf.to_container(OmegaConf.load(CONF / place / f"{name}.yaml"))
@@ -175,7 +175,10 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
             given = {}
             if name in ("mlp", "modulated_mlp"):
                 given["shape"] = [2]
+            if name == "token_transformer":
+                given["shape"] = [1, 4, 4]
             elsewhere = {
+                ("codec", "codes"),
                 ("codec", "latent"),
                 ("conditioning", "encoded_text"),
                 ("model", "controlled"),
