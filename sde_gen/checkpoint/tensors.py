@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import line
 from sde_gen.distributed.storage import Region, TensorShard
+from sde_gen.utils.tensor_file import put_tensors
 
 
-def serialize_shards(shards: Mapping[str, TensorShard]) -> bytes:
-    """Serialize a file; its header stores the row ranges of shards as ``{"rows": {name: [begin, size]}}``."""
-    tensors = {name: piece.tensor.detach().cpu().contiguous() for name, piece in shards.items()}
+def put_shards(path: Path, shards: Mapping[str, TensorShard]) -> str:
+    """Write a file and return its SHA-256; its header stores row ranges as ``{"rows": {name: [begin, size]}}``."""
+    tensors = {name: piece.tensor for name, piece in shards.items()}
     rows = {name: [piece.begin, piece.size] for name, piece in shards.items() if piece.size is not None}
-    return safetensors.torch.save(tensors, {"rows": json.dumps(rows)} if rows else None)
+    return put_tensors(path, tensors, {"rows": json.dumps(rows)} if rows else None)
 
 
 class _Block(NamedTuple):

@@ -1,6 +1,5 @@
 """Writer of checkpoints: a temporary folder that is renamed once it is complete."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,9 +8,9 @@ from typing import Any
 
 from sde_gen.checkpoint import manifest
 from sde_gen.checkpoint.manifest import Manifest
-from sde_gen.checkpoint.tensors import serialize_shards
+from sde_gen.checkpoint.tensors import put_shards
 from sde_gen.distributed.storage import TensorShard
-from sde_gen.utils.atomic import flush, put
+from sde_gen.utils.atomic import flush
 
 
 class CheckpointWriter:
@@ -42,10 +41,8 @@ class CheckpointWriter:
         Returns:
             The file's name and SHA-256.
         """
-        content = serialize_shards(shards)
         name = ".".join(filter(None, (part, suffix, "safetensors")))
-        put(self.tmp_dir / name, content)
-        return {name: hashlib.sha256(content).hexdigest()}
+        return {name: put_shards(self.tmp_dir / name, shards)}
 
     def commit(self, checksums: Mapping[str, str]) -> None:
         """Write the manifest and rename the folder; called by one process, after all processes have written.

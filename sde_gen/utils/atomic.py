@@ -124,9 +124,20 @@ def put(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written; the message names it.
     """
+    with putting(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def putting(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file in a temporary folder to write inside the block, flushed to the disk at the end.
+
+    Raises:
+        OSError: it could not be written; the message names it.
+    """
     try:
         with create(path) as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from sde_gen.interop.compvis import autoencoder, text, unet
@@ -19,6 +18,7 @@ from sde_gen.interop.formats import files
 from sde_gen.interop.settings import choice, listing, shown, whole
 from sde_gen.interop.transformers.folder import POSITIONS
 from sde_gen.utils.atomic import put
+from sde_gen.utils.tensor_file import put_tensors
 
 NETWORK, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 """Beginnings of the names of the network and of the autoencoder."""
@@ -268,8 +268,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str | None:
 def _put(folder: Path, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     folder.mkdir()
     put(folder / "config.json", json.dumps(config).encode())
-    weights = {key: value.contiguous() for key, value in tensors.items()}
-    put(folder / name, safetensors.torch.save(weights))
+    put_tensors(folder / name, tensors)
 
 
 def _tokenizer(folder: Path, source: Path, padding: str, length: int) -> None:

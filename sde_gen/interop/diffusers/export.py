@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from sde_gen.interop.converted_model import PARTS
@@ -19,6 +18,7 @@ from sde_gen.interop.diffusers.sd3_transformer import SD3Layout
 from sde_gen.interop.diffusers.unet2d_condition import UNet2DConditionLayout
 from sde_gen.interop.formats import files
 from sde_gen.utils.atomic import atomic_directory, create, put
+from sde_gen.utils.tensor_file import put_tensors
 
 
 def layout_of(kind: str, config: Mapping[str, Any], *, variance: bool) -> original.Mapped:
@@ -70,7 +70,7 @@ def write(run: Path, states: Mapping[str, Mapping[str, Tensor]], out: Path) -> N
                 state = states["vae" if name == "vae" else "network"]
                 layout = layout_of(kind, config, variance=source.kind in deepfloyd_if.PIPELINES)
                 for file_name, tensors in original.restore(settings, layout, state).items():
-                    put(made / name / Path(file_name).name, safetensors.torch.save(tensors, {"format": "pt"}))
+                    put_tensors(made / name / Path(file_name).name, tensors, {"format": "pt"})
         index = (run / SOURCE / INDEX).read_bytes()
         if absent := source.left_out():  # a list of parts that are not there cannot be loaded
             kept = {key: [None, None] if key in absent else value for key, value in source.index.items()}

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 from torch import Tensor
 
 from sde_gen.interop.diffusers import to_unet2d
@@ -17,6 +16,7 @@ from sde_gen.model.adm.adm import ADM
 from sde_gen.model.unet.base import UNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.utils.atomic import atomic_directory, put
+from sde_gen.utils.tensor_file import put_tensors
 
 PREDICTIONS = {"Eps": "epsilon", "X0": "sample", "V": "v_prediction"}
 VERSION = "0.30.0"
@@ -86,8 +86,7 @@ def save(config: Mapping[str, Any], shape: tuple[int, ...], state: Mapping[str, 
     with atomic_directory(out) as made:
         for part in ("unet", "scheduler"):
             (made / part).mkdir()
-        weights = safetensors.torch.save(tensors, {"format": "pt"})
-        put(made / "unet" / "diffusion_pytorch_model.safetensors", weights)
+        put_tensors(made / "unet" / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
         for place, settings in (
             ("unet/config.json", unet),
             ("scheduler/scheduler_config.json", scheduler),

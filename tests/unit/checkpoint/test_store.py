@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, file, d
         checkpoint.latest(tmp_path)
 
 
-WRITING = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (draft, "put"))
+WRITING = ((os, "fsync"), (os, "rename"), (os, "mkdir"), (draft, "put_shards"))
 REMOVING = ((shutil, "rmtree"), (os, "unlink"), (os, "rmdir"))
 
 
