@@ -140,10 +140,10 @@ KEYS = {
 """Groups, which are top-level keys of a configuration, by their names in version 0.1."""
 
 OPTIONS = {
-    "sample": {"film": "gif", "strip": "trajectory_frames", "guidance.given": "guidance.pass_label"},
+    "sample": {"film": "gif", "strip": "trajectory_frames", "guidance.told": "guidance.pass_label"},
     "evaluate": {
         "metric.bpd.closer": "metric.bpd.diagnose_every",
-        "guidance.given": "guidance.pass_label",
+        "guidance.told": "guidance.pass_label",
         **{
             f"metric.{name}.ending": f"metric.{name}.data_term"
             for name in ("elbo", "elbo_levels", "vlb", "vlb_density", "vlb_last_step")

@@ -167,3 +167,10 @@ def test_names_of_version_0_1_are_answered_with_those_of_today(command, word, to
         validate_overrides(command, ["-m", "run=x", word])
     assert str(found.value).startswith(word)
     validate_overrides(command, ["-m", "run=x", today])
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_setting_of_guidance_of_version_0_1_is_answered_with_that_of_today(command):
+    GlobalHydra.instance().clear()
+    with pytest.raises(ValueError, match=r"^guidance\.told=false.*write guidance\.pass_label=false$"):
+        validate_overrides(command, ["run=x", "guidance=classifier", "guidance.told=false"])
