@@ -17,6 +17,7 @@ from sde_gen.cli.annotations import ClassifierNetwork, Network, is_of, signature
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
+from sde_gen.cli.image_sizes import check_sizes
 from sde_gen.cli.renamed import upgrade_about
 from sde_gen.cli.targets import import_object, target
 from sde_gen.cli.versions import package_versions
@@ -299,6 +300,8 @@ def trainer(
     if given.names and not getattr(objective, "conditional", True):
         raise ValueError("an autoencoder is given no conditions; use conditioning=none")
     conditions.check(given, splits)
+    if splits.train.buckets is not None and trained_class(config) is not NetworkDenoiser:
+        raise ValueError("images of several sizes train denoisers alone; use data=image_folder")
     augmentation: Augmentation = make(config.augmentation)
     if "image" in given.names and augmentation.moves_pixels:
         raise ValueError(
@@ -326,6 +329,7 @@ def trainer(
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     torch.manual_seed(settings.seed)  # initial weights; everything later uses separate generators
     trained = model(config, space, given).to(device(config.device))
+    check_sizes(trained, splits, fitted, given)
     node = spec.filled(config.objective)
     noise = {"noise": trained.net.noise} if OmegaConf.is_missing(node, "noise") else {}
     return Trainer(

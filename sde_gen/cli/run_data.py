@@ -22,7 +22,8 @@ from sde_gen.data.identity import there
 def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Splits:
     """Load the data that a run was trained on, from where they lay then, or from where they lie now.
 
-    Data that are not those of the training, by :class:`~sde_gen.data.DataIdentity`, are warned of.
+    Of images of several sizes, those of the size of the run's samples are returned. Data that are not those of the
+    training, by :class:`~sde_gen.data.DataIdentity`, are warned of.
 
     Arguments:
         run: the run.
@@ -47,7 +48,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
         warnings.warn(
             f"the data are not those that {run.folder} was trained on: {'; '.join(changed)}", stacklevel=2
         )
-    return splits
+    return Splits(train=splits.train.of_one_size(), test=splits.test.of_one_size())
 
 
 def _node(run: Run, moved: Mapping[str, Any]) -> DictConfig:

@@ -43,7 +43,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
                 "anyway (engine.validate)"
             )
         metrics[name] = build.make(node.metric)
-    data = trainer.train
+    data = trainer.train.of_one_size()
     if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.levels is None:
         raise ValueError(
             f"quality.metrics compare images; the data have shape {data.shape}, {data.levels} levels"
@@ -59,7 +59,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
         metrics,
         sampler=build_sampler(config),
         train=data,
-        held_out=trainer.held_out,
+        held_out=trainer.held_out.of_one_size(),
         codec=trainer.codec,
         seeds=seeds[:n],
         cond=draw(trainer.conditioning, data, seeds),

@@ -5,6 +5,7 @@ from sde_gen.data.arrays import Arrays
 from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
+from sde_gen.data.bucket_batches import BucketBatches
 from sde_gen.data.columns import Column
 from sde_gen.data.digit_grids import DigitGrids
 from sde_gen.data.digits import Digits
@@ -14,6 +15,7 @@ from sde_gen.data.fashion_mnist import FashionMNIST
 from sde_gen.data.hugging_face import HuggingFace
 from sde_gen.data.identity import DataIdentity
 from sde_gen.data.image import decode_image
+from sde_gen.data.image_buckets import ImageBuckets
 from sde_gen.data.image_folder import ImageFolder
 from sde_gen.data.latents import Latents
 from sde_gen.data.lazy_images import LazyImages
@@ -33,6 +35,7 @@ __all__ = [
     "Augmentation",
     "Autoregressive",
     "Batches",
+    "BucketBatches",
     "Checkerboard",
     "Column",
     "DataIdentity",
@@ -46,6 +49,7 @@ __all__ = [
     "GaussianProcess",
     "HorizontalFlip",
     "HuggingFace",
+    "ImageBuckets",
     "ImageFolder",
     "ImageStream",
     "Latents",

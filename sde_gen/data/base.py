@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sde_gen.data.batches import Batches
+from sde_gen.data.bucket_batches import BucketBatches
 from sde_gen.data.columns import Column
 from sde_gen.data.lazy_images import LazyImages
 from sde_gen.utils.arguments import Checked
@@ -95,6 +97,46 @@ class Dataset:
     def shape(self) -> Shape:
         """Return the event shape."""
         return tuple(self.values.shape[1:])
+
+    @property
+    def buckets(self) -> Tensor | None:
+        """Bucket of every sample, int64 with shape (N,), if samples have several shapes, 0 for the event shape."""
+        return None if isinstance(self.values, Tensor) else self.values.buckets
+
+    def batches(self, *, batch_size: int, seed: int) -> Batches | BucketBatches:
+        """Return the order of training batches, each of samples of one shape."""
+        if self.buckets is None:
+            return Batches(size=len(self), batch_size=batch_size, seed=seed)
+        return BucketBatches(buckets=self.buckets, batch_size=batch_size, seed=seed)
+
+    def chunks(self, count: int, size: int) -> list[Tensor]:
+        """Split the indices of the first ``count`` samples, which begin again after the last one, by shape and size.
+
+        Returns:
+            Indices of samples of one shape, int64 with shape (B,), B at most ``size``.
+        """
+        indices = torch.arange(count) % len(self)
+        if self.buckets is None:
+            return [*torch.split(indices, size)]
+        of_rows = self.buckets[indices]
+        return [
+            part for k in sorted(set(of_rows.tolist())) for part in torch.split(indices[of_rows == k], size)
+        ]
+
+    def of_one_size(self) -> "Dataset":
+        """Return the samples of the event shape: all, but for samples of several shapes.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.buckets is None:
+            return self
+        rows = (self.buckets == 0).nonzero().flatten()
+        if not len(rows):
+            raise ValueError(
+                f"no sample of a split has the shape {self.shape} of most of the training data; give a larger split"
+            )
+        return replace(self, values=self.values[rows], conditions=self.given(rows))
 
     def given(self, index: Tensor | Sequence[int]) -> dict[str, Tensor]:
         """Return the conditions of some samples."""

@@ -105,6 +105,10 @@ class ImageFolder(StreamingSource):
                 f"{root} holds {count} ({', '.join(sorted(SUFFIXES))}); at least 2 are needed, one for each"
             )
 
+    def fit(self, image: Image.Image) -> Tensor:
+        """Decode an image, resize it to cover the size and crop the center."""
+        return resized(image, size=self.size, channels=self.channels, background=self.background)
+
     def _read(self, path: Path) -> tuple[Tensor | str, bool]:
         """Return the image or the reason why it cannot be read, and whether the file holds several frames."""
         if not path.is_file():
@@ -112,9 +116,7 @@ class ImageFolder(StreamingSource):
         try:
             with Image.open(path) as image:
                 several = is_animated(image)
-                return resized(
-                    image, size=self.size, channels=self.channels, background=self.background
-                ), several
+                return self.fit(image), several
         except UNREADABLE as error:
             return str(error) or type(error).__name__, False
 

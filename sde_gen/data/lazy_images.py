@@ -35,6 +35,23 @@ class LazyImages(abc.ABC):
     def fingerprint(self) -> str:
         """Identifier of the samples, computed without reading them."""
 
+    @property
+    def buckets(self) -> Tensor | None:
+        """Bucket of every row, int64 with shape (N,), for rows of several shapes; None for rows of one shape.
+
+        Rows of one bucket have one shape, those of bucket 0 that of the set.
+        """
+        return None
+
+    def event(self, places: NDArray[np.int64]) -> Shape:
+        """Return the event shape of the rows at valid indices (B,).
+
+        Raises:
+            ValueError: they have several shapes.
+        """
+        del places
+        return self.shape[1:]
+
     @abc.abstractmethod
     def read(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         """Read the rows at valid indices (B,) into ``out`` with shape (B, *event).
@@ -68,9 +85,8 @@ class LazyImages(abc.ABC):
             places = torch.as_tensor(indices, dtype=torch.int64).cpu().numpy()
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of a set of {len(self)}")
-        rows = torch.empty(
-            (len(places), *self.shape[1:]), dtype=self.dtype, pin_memory=self.device.type == "cuda"
-        )
+        shape = (len(places), *self.event(places))
+        rows = torch.empty(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")
         self.read(places, rows.numpy())
         return rows
 

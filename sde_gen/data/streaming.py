@@ -2,7 +2,7 @@
 
 import abc
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sde_gen.data import cache
 from sde_gen.data.base import Dataset, DatasetSource, Splits
+from sde_gen.data.lazy_images import LazyImages
 
 
 class Sample(NamedTuple):
@@ -88,17 +89,23 @@ class StreamingSource(DatasetSource):
         if any(sample.label is None for sample in parts[False]):
             classes, names = 0, ()
 
-        def stack(part: list[Sample]) -> Dataset:
-            labels = [sample.label for sample in part if sample.label is not None]
+        values = self.joined({test: [sample.image for sample in part] for test, part in parts.items()})
+
+        def stack(test: bool) -> Dataset:
+            labels = [sample.label for sample in parts[test] if sample.label is not None]
             return Dataset(
-                values=torch.stack([sample.image for sample in part]) if part else torch.empty(0),
-                labels=torch.tensor(labels) if classes and len(labels) == len(part) else None,
+                values=values[test],
+                labels=torch.tensor(labels) if classes and len(labels) == len(parts[test]) else None,
                 levels=256,
                 classes=classes,
                 class_names=names,
             )
 
-        return Splits(train=stack(parts[False]), test=stack(parts[True]))
+        return Splits(train=stack(False), test=stack(True))
+
+    def joined(self, splits: Mapping[bool, Sequence[Tensor]]) -> Mapping[bool, Tensor | LazyImages]:
+        """Return the images of the training split, False, and of the test split, True, as values of data sets."""
+        return {test: torch.stack([*images]) if images else torch.empty(0) for test, images in splits.items()}
 
 
 def _as_plain(value: Any) -> Any:

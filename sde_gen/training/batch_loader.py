@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sde_gen.data import Batches, Dataset, LazyImages
+from sde_gen.data import Batches, BucketBatches, Dataset, LazyImages
 from sde_gen.utils.broadcasting import to_device
 
 
@@ -42,7 +42,7 @@ class BatchLoader:
         self,
         *,
         data: Dataset,
-        batches: Batches,
+        batches: Batches | BucketBatches,
         accumulation: int,
         rank: int,
         size: int,

@@ -151,9 +151,8 @@ class TrainStep:
         losses = []
         size = self.settings.batch_size // self.settings.accumulation
         share = size // strategy.size
-        for first in range(0, count, self.settings.batch_size):
-            indices = torch.arange(first, min(first + self.settings.batch_size, count), device=device)
-            indices = indices % len(self.held_out)
+        for chunk in self.held_out.chunks(count, self.settings.batch_size):
+            indices = chunk.to(device)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
             draw = self.objective.draw(denoiser.sde, x0, IID(generator))
             for start in range(0, len(indices), size):

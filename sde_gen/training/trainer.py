@@ -13,7 +13,7 @@ import torch
 from sde_gen.checkpoint.resume import plain
 from sde_gen.checkpoint.state_dict import to_tensors
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.data import Augmentation, Batches, Dataset
+from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import TrainedModel
@@ -113,7 +113,7 @@ class Trainer(Checked):
         self.train, self.held_out = (
             self.conditioning.prepare(part).to(self.device) for part in (self.train, self.held_out)
         )
-        self.batches = Batches(size=len(self.train), batch_size=settings.batch_size, seed=settings.seed)
+        self.batches = self.train.batches(batch_size=settings.batch_size, seed=settings.seed)
         train_step = self._train_step()
         self.execution = train_step.choose_execution(self.denoiser, self.chooser)
         self.train_step = replace(train_step, channels_last=self.execution.channels_last)

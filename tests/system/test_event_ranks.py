@@ -139,3 +139,34 @@ def test_mistakes_are_answered(superres, tmp_path, capfd):
     assert "no blocks of 3x3" in answer(
         "train", *SHORT, new, "conditioning=superres", "conditioning.factor=3"
     )
+
+
+@pytest.mark.long
+def test_images_of_several_aspect_ratios(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(12, 20), (20, 12), (16, 16), (16, 16)] * 10):
+        place = tmp_path / "images" / "ab"[number // 20]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(place / f"{number}.png")
+    words = ["data=image_buckets", f"data.root={tmp_path / 'images'}", "data.size=8", "data.multiple=2"]
+    words += [
+        "data.test_fraction=0.3",
+        "quality.metrics=[energy_distance]",
+        "features@quality.features=pixels",
+        "quality.n=8",
+    ]
+    run = tmp_path / "run"
+    net = ["model=ncsnpp", *SMALL, "conditioning=label", "sde=vp", "parametrization=eps"]
+    enter("train", *SHORT, *words, *net, f"run={run}")
+    opened = sg.load(run, device="cpu")
+    assert opened.data.train.values.shape[1:] == (3, 8, 8)
+    assert sampled(run, tmp_path / "out")["data"].shape == (3, 3, 8, 8)
+    capfd.readouterr()
+    plain = [word for word in SHORT if not word.startswith("preview.sampler")]
+    for others, message in (
+        (["model=dit", "model.depth=1"], "DiT takes no images of "),
+        (["model=kl_autoencoder", "objective=autoencoding"], "images of several sizes train denoisers alone"),
+    ):
+        with pytest.raises(SystemExit):
+            enter("train", *plain, *words[:-3], *others, f"run={tmp_path / 'other'}")
+        assert message in " ".join(capfd.readouterr().err.split())

@@ -44,6 +44,8 @@ class Restoration(ConditionImage, abc.ABC):
         name = type(self).__name__
         if len(data.shape) != 3:
             raise ValueError(f"{name} restores images (C, H, W); the data have shape {data.shape}")
+        if data.buckets is not None:
+            raise ValueError(f"{name} needs images of one size: use data=image_folder, or conditioning=none")
         if not isinstance(data.values, Tensor):
             raise ValueError(
                 f"{name} needs images in memory, and these are read from the disk: leave out data.cache or data.mmap, "
