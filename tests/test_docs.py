@@ -113,7 +113,9 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
-@pytest.mark.parametrize("kind", ["sde", "solver", "parametrization", "weighting", "time_sampler"])
+@pytest.mark.parametrize(
+    "kind", ["sde", "solver", "parametrization", "weighting", "time_sampler", "step_sampler"]
+)
 def test_every_name_of_a_kind_is_documented(kind):
     """A process, solver, weighting ... that nobody can find in the documents is not there."""
     page = ROOT / "docs" / ("choose_a_solver.md" if kind == "solver" else "math.md")

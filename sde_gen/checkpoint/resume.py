@@ -2,12 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config
@@ -25,6 +25,7 @@ def resume(
     about: dict[str, Any],
     batch_size: int,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    load_objective: Callable[[Mapping[str, Tensor]], None] = lambda tensors: None,
 ) -> int | None:
     """Load the last checkpoint, if there is one, and warn if it was written with other settings.
 
@@ -37,6 +38,7 @@ def resume(
         about: current settings as plain data.
         batch_size: images per step.
         upgrade: function that renames settings of earlier versions in the checkpoint.
+        load_objective: function that restores the state of the objective.
 
     Returns:
         Images seen, or None without a checkpoint.
@@ -58,6 +60,7 @@ def resume(
     load_into(net, saved.net, what=what, strategy=strategy)
     load_into(ema_model, saved.ema, what=what, strategy=strategy)
     from_tensors(adam, saved.optimizer, strategy)
+    load_objective({name: tensor[()] for name, tensor in saved.objective.items()})
     _check_finite(folder, saved.images, net, ema_model, adam, strategy)
     stored = upgrade(saved.about)
     known = {key: value for key, value in about.items() if key in stored}  # earlier versions stored less

@@ -6,7 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from sde_gen.checkpoint.writer import CheckpointWriter
 from sde_gen.distributed.strategy import SingleProcess, Strategy
 from sde_gen.utils import atomic
 
-PARTS = ("net", "ema", "optimizer")
+PARTS = ("net", "ema", "optimizer", "objective")
 """Parts of a checkpoint with tensors, and their fields."""
+
+OPTIONAL = frozenset({"objective"})
+"""Parts that only some checkpoints have; where they are missing they are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Checkpoint:
         ema: their moving average.
         optimizer: tensors of the optimizer.
         about: JSON-serializable metadata: configuration, data specification, versions, validation loss.
+        objective: tensors of the objective's state, if it has one.
     """
 
     images: int
@@ -39,6 +43,7 @@ class Checkpoint:
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     about: dict[str, Any]
+    objective: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,8 @@ class StoredCheckpoint:
     """Complete checkpoint on disk; tensors are loaded by indexing, ``saved.ema[name][()]``.
 
     Arguments:
-        images, net, ema, optimizer, about: as in :class:`Checkpoint`; parts that were not requested are empty.
+        images, net, ema, optimizer, objective, about: as in :class:`Checkpoint`; parts that were not requested are
+            empty.
         sha256: SHA-256 of every part that was requested, by its name.
     """
 
@@ -54,6 +60,7 @@ class StoredCheckpoint:
     net: Mapping[str, LazyTensor]
     ema: Mapping[str, LazyTensor]
     optimizer: Mapping[str, LazyTensor]
+    objective: Mapping[str, LazyTensor]
     about: dict[str, Any]
     sha256: Mapping[str, str]
 
@@ -68,7 +75,8 @@ def save(folder: Path, checkpoint: Checkpoint, strategy: Strategy = SingleProces
     """
     writer = CheckpointWriter(folder, checkpoint.images, checkpoint.about)
     try:
-        strategy.save({part: getattr(checkpoint, part) for part in PARTS}, writer)
+        parts = {part: getattr(checkpoint, part) for part in PARTS}
+        strategy.save({part: parts[part] for part in PARTS if parts[part] or part not in OPTIONAL}, writer)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -246,7 +254,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> StoredC
     header = manifest.read(path)
     sums = {path / name: sha256 for name, sha256 in header.sha256.items()}
     files = {part: [file for file in sums if file.name.partition(".")[0] == part] for part in parts}
-    absent = [part for part, names in files.items() if not names]
+    absent = [part for part, names in files.items() if not names and part not in OPTIONAL]
     if absent:
         raise ValueError(f"the checkpoint {path} is incomplete: it lists no file of the part {absent[0]}")
     try:
@@ -257,7 +265,7 @@ def _verified(path: Path, parts: Collection[str], strategy: Strategy) -> StoredC
             manifest.verify_checksum(file, _digest(file), sums[file])
     except OSError as error:
         raise ValueError(manifest.unreadable(path, error)) from error
-    digests = {part: manifest.part_digest(header.sha256, part) for part in PARTS if part in files}
+    digests = {part: manifest.part_digest(header.sha256, part) for part in PARTS if files.get(part)}
     return StoredCheckpoint(images=header.images, about=header.about, sha256=digests, **tensors)
 
 

@@ -159,7 +159,7 @@ def network(
         node = OmegaConf.merge({"inputs": {"_target_": CONDITIONS}}, node, {"inputs": sizes})
         assert isinstance(node, DictConfig)
     sized = {name: size for name, size in classes.items() if accepts(node, name)}
-    known: dict[str, Any] = {**sized, **_augmentations(config)}
+    known: dict[str, Any] = {**sized, **_augmentations(config), **_outputs(config)}
     known = {**data_spec.fill(node), **known, **taken.get("model", {})}
     built: nn.Module = make(node, _convert_="all", **known)
     adapter = config.get("adapter")
@@ -188,6 +188,27 @@ def _augmentations(config: DictConfig) -> dict[str, int]:
             f"model.augmentations={config.model.augmentations}: the augmentation gives the network {labels} labels"
         )
     return {"augmentations": labels}
+
+
+def _outputs(config: DictConfig) -> dict[str, int]:
+    """Return the network's output channels per channel of the event, where the parametrization needs several.
+
+    Raises:
+        ValueError: the network has one only.
+    """
+    trained: Any = trained_class(config)
+    if "parametrization" not in signature(trained)[0]:
+        return {}
+    outputs: int = getattr(import_object(config.parametrization._target_), "outputs", 1)
+    if outputs == 1:
+        return {}
+    if not accepts(config.model, "outputs"):
+        known = [name for name in networks(Network) if accepts(load("model", name), "outputs")]
+        raise ValueError(
+            f"{import_object(config.model._target_).__name__} has one output channel per channel of the data, and the "
+            f"learned variance needs {outputs}: use model={' or '.join(known)}, or another parametrization"
+        )
+    return {"outputs": outputs}
 
 
 def networks(kind: Any) -> list[str]:
@@ -331,10 +352,12 @@ def trainer(
     trained = model(config, space, given).to(device(config.device))
     check_sizes(trained, splits, fitted, given)
     node = spec.filled(config.objective)
-    noise = {"noise": trained.net.noise} if OmegaConf.is_missing(node, "noise") else {}
+    own: dict[str, Any] = {"noise": trained.net.noise} if OmegaConf.is_missing(node, "noise") else {}
+    if accepts(node, "codec"):
+        own["codec"] = fitted
     return Trainer(
         denoiser=trained,
-        objective=make(node, **noise, **taken.get("objective", {})),
+        objective=make(node, **own, **taken.get("objective", {})),
         train=splits.train,
         held_out=splits.test,
         codec=fitted,

@@ -201,7 +201,11 @@ def upgrade(config: Any) -> Any:
     return config
 
 
-ADDED: dict[str, Any] = {"adapter": {"_target_": "sde_gen.model.NoAdapter"}, "freeze": []}
+ADDED: dict[str, Any] = {
+    "adapter": {"_target_": "sde_gen.model.NoAdapter"},
+    "freeze": [],
+    "step_sampler": {"_target_": "sde_gen.objective.step_sampler.UniformSteps"},
+}
 """Settings of a training that earlier versions did not have, with the values that they amounted to."""
 
 INPUTS = {
@@ -236,7 +240,11 @@ def upgrade_about(about: dict[str, Any], current: Mapping[str, Any] | None = Non
 
 
 def with_inputs(model: Any) -> Any:
-    """Add the argument ``inputs`` to the configuration of a network of version 0.2; a classifier takes none."""
+    """Add the argument ``inputs`` to the configuration of a network of version 0.2; a classifier takes none.
+
+    The MLP of version 0.2 had no argument ``outputs``, either.
+    """
     package, _, name = str(model.get("_target_") if isinstance(model, dict) else "").rpartition(".")
     takes = package.startswith("sde_gen.model") and not name.endswith("Encoder")
-    return {**model, "inputs": model.get("inputs", INPUTS)} if takes else model
+    outputs = {"outputs": 1} if name == "MLP" else {}
+    return {**outputs, **model, "inputs": model.get("inputs", INPUTS)} if takes else model

@@ -43,7 +43,9 @@ def train(config: DictConfig) -> None:
     if trained is AutoregressiveModel:
         reject_unused("codes are drawn one after the other", "preview.sampler")
         reject_unused("codes have no noise", "sde", "parametrization")
-    unused = [key for key in ("time_sampler", "weighting") if not accepts(config.objective, key)]
+    unused = [
+        key for key in ("time_sampler", "weighting", "step_sampler") if not accepts(config.objective, key)
+    ]
     reject_unused("the objective does not use it", *unused)
     fit(config, _previews, training_quality.build_metrics)
 

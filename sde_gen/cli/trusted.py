@@ -31,7 +31,8 @@ from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
 from sde_gen.model import Autoencoder, TokenTransformer
 from sde_gen.model.adapter import Adapter
-from sde_gen.objective.dsm import Objective
+from sde_gen.objective.base import Objective
+from sde_gen.objective.step_sampler.base import StepSampler
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.weighting.base import Weighting
 from sde_gen.sde import SDE
@@ -62,6 +63,7 @@ PLACES: dict[str, Any] = {
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
+    "step_sampler": StepSampler,
     "time_sampler": TimeSampler,
     "weighting": Weighting,
 }

@@ -63,7 +63,7 @@ class IDDPM(Grid):
                 f"steps={steps}: the chain has {most + 1} levels that {sde} reaches; take {most}"
             )
         index = torch.linspace(0, most, steps + 1, dtype=torch.float64).add(0.5).floor().long()
-        return sde.t_from_log_snr(log_snr[index])
+        return sde.t_from_log_snr(log_snr[index]).clamp(sde.t_min, 1.0)  # rounding
 
     def ratios(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """The ratios u_0, ..., u_M."""

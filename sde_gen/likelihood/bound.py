@@ -8,30 +8,14 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
-from sde_gen.likelihood.decoder import Decoder
+from sde_gen.denoiser.chain import gaussian_kl
+from sde_gen.denoiser.decoder import Decoder
 from sde_gen.noise import Noise
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.time_sampler.log1p_snr import Log1pSNR
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked, checked
 from sde_gen.utils.broadcasting import broadcast_like, sum_event
-
-
-def gaussian_kl(gap: Tensor, std_q: Tensor, std_p: Tensor) -> Tensor:
-    r"""KL(N(m, std_q^2) || N(m', std_p^2)) in nats, summed over the event, float64 with shape (B,).
-
-    .. math::
-        \sum_i \log \frac{\sigma_p}{\sigma_q} + \frac12 \Big( \frac{\sigma_q^2}{\sigma_p^2} - 1 \Big)
-        + \frac{(m_i - m'_i)^2}{2 \sigma_p^2}
-
-    Arguments:
-        gap: m - m' with shape (B, *event).
-        std_q: with shape () or that of the gap.
-        std_p: with shape () or that of the gap.
-    """
-    ratio = std_q / std_p
-    widths = 0.5 * (ratio**2 - 1) - torch.log(ratio)
-    return sum_event(widths + 0.5 * (gap.double() / std_p) ** 2)
 
 
 def prior_kl(sde: SDE, x0: Tensor, t: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.chain import step_kl
+from sde_gen.denoiser.decoder import Decoder
 from sde_gen.denoiser.prediction import Prediction
-from sde_gen.likelihood.bound import gaussian_kl, prior_kl, standard_error
-from sde_gen.likelihood.decoder import Decoder
+from sde_gen.likelihood.bound import prior_kl, standard_error
 from sde_gen.noise import Noise
 from sde_gen.utils.arguments import checked
 
@@ -114,8 +115,5 @@ def _draw(
 
     steps = []
     for t, s in pairwise(times):
-        prediction = predict(t)
-        _, c_0, std = sde.posterior(t, s)
-        log_ratio = (prediction.nu.double() if nu is None else nu) * torch.log(sde.transition(s, t).std / std)
-        steps.append(gaussian_kl(c_0 * (x0 - prediction.x0).double(), std, std * torch.exp(log_ratio)))
+        steps.append(step_kl(sde, predict(t), x0, t, s, nu))
     return torch.stack(steps, 1), -decoder.log_prob(predict(times[-1]), x0)

@@ -20,6 +20,7 @@ class MLP(EmbeddedNetwork):
         depth: residual blocks.
         num_classes: number of classes, 0 for none.
         fourier_scale: standard deviation of the frequencies of the noise label.
+        outputs: outputs per number of the event: 2 with a learned variance.
         inputs: sizes of the conditions besides the class; no image.
 
     Raises:
@@ -34,13 +35,15 @@ class MLP(EmbeddedNetwork):
         depth: int = 3,
         num_classes: int = 0,
         fourier_scale: float = 1.0,
+        outputs: int = 1,
         inputs: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__()
         check_vector_shape("the MLP", shape, inputs)
-        if width < 1 or depth < 1 or num_classes < 0:
+        if min(width, depth, outputs) < 1 or num_classes < 0:
             raise ValueError(
-                f"width={width}, depth={depth}, num_classes={num_classes}: expected positive, positive, not negative"
+                f"width={width}, depth={depth}, outputs={outputs}, num_classes={num_classes}: expected positive "
+                "numbers, and a number of classes that is not negative"
             )
         self.embedding = Fourier(width // 2 + 1, fourier_scale)
         self.embed = nn.Sequential(linear(self.embedding.features, width), nn.SiLU(), linear(width, width))
@@ -48,7 +51,7 @@ class MLP(EmbeddedNetwork):
         self.stem = linear(shape[0], width)
         self.inner = nn.ModuleList(linear(width, width) for _ in range(depth))
         self.outer = nn.ModuleList(linear(width, width) for _ in range(depth))
-        self.head = linear(width, shape[0], zero=True)
+        self.head = linear(width, outputs * shape[0], zero=True)
 
     def activate(self, embedding: Tensor) -> Tensor:
         """Return the embedding itself, which the blocks add before their activation."""

@@ -1,20 +1,23 @@
 """Training objectives, time samplers and weightings."""
 
-from sde_gen.objective import time_sampler, weighting
+from sde_gen.objective import step_sampler, time_sampler, weighting
 from sde_gen.objective.autoencoding import Autoencoding
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.consistency import Consistency
 from sde_gen.objective.cross_entropy import CrossEntropy
-from sde_gen.objective.dsm import DSM, Loss, NoiseDraw, Objective
+from sde_gen.objective.dsm import DSM
 from sde_gen.objective.lagrangian import Lagrangian
 from sde_gen.objective.mean_flow import MeanFlow
 from sde_gen.objective.token_cross_entropy import TokenCrossEntropy
 from sde_gen.objective.two_times import TwoTimes
+from sde_gen.objective.variational import Hybrid, VariationalBound
 
 __all__ = [
     "DSM",
     "Autoencoding",
     "Consistency",
     "CrossEntropy",
+    "Hybrid",
     "Lagrangian",
     "Loss",
     "MeanFlow",
@@ -22,6 +25,8 @@ __all__ = [
     "Objective",
     "TokenCrossEntropy",
     "TwoTimes",
+    "VariationalBound",
+    "step_sampler",
     "time_sampler",
     "weighting",
 ]

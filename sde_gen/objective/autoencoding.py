@@ -12,9 +12,8 @@ from sde_gen.denoiser import NoisyClassifier
 from sde_gen.denoiser.network_autoencoder import NetworkAutoencoder
 from sde_gen.model import LocationScale, Logistic
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import mean_event
 
 TINY = 1e-10
@@ -22,7 +21,7 @@ TINY = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencoding(Checked):
+class Autoencoding(Objective):
     r"""The negative bound of the log-likelihood of the data, in nats.
 
     .. math::
@@ -85,7 +84,9 @@ class Autoencoding(Checked):
         eps = noise.normal(x0.new_empty(len(x0), *self.noise))
         return NoiseDraw(t, torch.ones_like(t), eps)
 
-    def loss(self, model: NetworkAutoencoder, x0: Tensor, draw: NoiseDraw) -> Loss:
+    def loss(  # type: ignore[override]  # without conditions
+        self, model: NetworkAutoencoder, x0: Tensor, draw: NoiseDraw
+    ) -> Loss:
         """Evaluate the loss with the given noise."""
         mean, log_scale, rate, penalty = model.net(x0, draw.eps)
         distortion = -Observation(codec=self.codec, family=self.family or Logistic()).log_prob(

@@ -10,16 +10,15 @@ from sde_gen.denoiser import ConsistencyModel
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.flow_map import FlowMap
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.time_sampler.stratified import Stratified
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Consistency(Checked):
+class Consistency(Objective):
     r"""Easy consistency tuning: the end of x_t is that of x_r on the same path, with r < t.
 
     .. math::
@@ -73,7 +72,7 @@ class Consistency(Checked):
         t, density = self.time_sampler(sde, noise.uniform(x0))
         return NoiseDraw(t, density, noise.normal(x0))
 
-    def loss(self, model: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
+    def loss(self, model: Denoiser, /, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss at the given times and noise; its error is the mean squared difference of the ends."""
         sde, t, eps = model.sde, draw.t, draw.eps
         r = self.earlier(sde, t)

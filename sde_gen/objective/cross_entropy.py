@@ -7,16 +7,15 @@ from torch import Tensor
 
 from sde_gen.denoiser.noisy_classifier import NoisyClassifier
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.time_sampler.stratified import Stratified
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast_like
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy(Checked):
+class CrossEntropy(Objective):
     r"""The cross-entropy of the class given the noisy sample.
 
     .. math::
@@ -44,7 +43,9 @@ class CrossEntropy(Checked):
         t, density = self.time_sampler(sde, noise.uniform(x0))
         return NoiseDraw(t, density, noise.normal(x0))
 
-    def loss(self, classifier: NoisyClassifier, x0: Tensor, draw: NoiseDraw, *, label: Tensor) -> Loss:
+    def loss(  # type: ignore[override]  # with a label
+        self, classifier: NoisyClassifier, x0: Tensor, draw: NoiseDraw, *, label: Tensor
+    ) -> Loss:
         """Evaluate the loss at the given times and noise."""
         t, alpha, sigma = draw.t, *classifier.sde.marginal(draw.t)
         logs = classifier.log_probs(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * draw.eps, t)

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from sde_gen.denoiser.autoregressive import AutoregressiveModel
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenCrossEntropy(Checked):
+class TokenCrossEntropy(Objective):
     r"""The cross-entropy of the codes of an image, in nats per code.
 
     .. math:: -\frac1N \log p(k | \mathrm{text}) = -\frac1N \sum_{i=1}^{N} \log p(k_i | k_{<i}, \mathrm{text})
@@ -34,7 +33,7 @@ class TokenCrossEntropy(Checked):
         t = torch.full((len(x0),), sde.t_min, dtype=torch.float64, device=x0.device)
         return NoiseDraw(t, torch.ones_like(t), torch.empty(len(x0), 0, device=x0.device))
 
-    def loss(self, model: AutoregressiveModel, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
+    def loss(self, model: AutoregressiveModel, /, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss."""
         k = x0.flatten(1)
         logs = model(x0, **cond)

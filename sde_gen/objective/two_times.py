@@ -10,17 +10,16 @@ from torch import Tensor
 from sde_gen.denoiser import NetworkFlowMap
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.noise import Noise
-from sde_gen.objective.dsm import Loss, NoiseDraw
+from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
 from sde_gen.objective.time_sampler.stratified import Stratified
 from sde_gen.objective.time_sampler.uniform import UniformTime
 from sde_gen.sde.base import SDE
-from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import broadcast_like, mean_event
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoTimes(Checked, abc.ABC):
+class TwoTimes(Objective):
     r"""Abstract base class of objectives of flow maps, which are given two times.
 
     .. math::
@@ -71,7 +70,7 @@ class TwoTimes(Checked, abc.ABC):
             t, density, noise.normal(x0), torch.where(equal, first, torch.minimum(first, second))
         )
 
-    def loss(self, model: Denoiser, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
+    def loss(self, model: Denoiser, /, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
         """Evaluate the loss at the given times and noise; its error is the mean squared residual."""
         t, eps, s = draw.t, draw.eps, draw.s
         assert s is not None  # drawn above

@@ -1,11 +1,11 @@
 """Checkpoints of a training: resuming, saving, and pruning once a later step has confirmed the newest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.resume import resume
@@ -40,6 +40,7 @@ class CheckpointManager:
         about: dict[str, Any],
         batch_size: int,
         upgrade: Callable[[dict[str, Any]], dict[str, Any]],
+        load_objective: Callable[[Mapping[str, Tensor]], None],
     ) -> int | None:
         """Load the last checkpoint; a collective operation in a locked run folder.
 
@@ -59,6 +60,7 @@ class CheckpointManager:
             about=about,
             batch_size=batch_size,
             upgrade=upgrade,
+            load_objective=load_objective,
         )
         if images is not None:
             self._unconfirmed = self.folder / f"{images:012d}"

@@ -144,7 +144,7 @@ class TrainStep:
         Where there are fewer images than ``validate``, they are repeated with other noise.
         """
         device, strategy = self.held_out.values.device, self.strategy
-        count = self.settings.validate
+        count, objective = self.settings.validate, self.objective.for_evaluation
         if count == 0:
             return None
         generator = torch.Generator(device).manual_seed(derive(self.settings.seed, 2**32, 0, 0))
@@ -154,7 +154,7 @@ class TrainStep:
         for chunk in self.held_out.chunks(count, self.settings.batch_size):
             indices = chunk.to(device)
             x0, cond = self._batch(self.held_out, indices, self.held_out.values[indices], generator)
-            draw = self.objective.draw(denoiser.sde, x0, IID(generator))
+            draw = objective.draw(denoiser.sde, x0, IID(generator))
             for start in range(0, len(indices), size):
                 rows = min(size, len(indices) - start)
                 begin = start + strategy.rank * share
@@ -168,9 +168,7 @@ class TrainStep:
                     self.precision.context(device),
                     strategy.reshard_after(denoiser.net),
                 ):
-                    loss = self.objective.loss(
-                        denoiser, x0[local], draw.select(local), **local_cond
-                    ).per_sample
+                    loss = objective.loss(denoiser, x0[local], draw.select(local), **local_cond).per_sample
                 padded = torch.cat([loss, loss.new_zeros(share - len(loss))])
                 losses.append(strategy.all_gather(padded)[:rows])
         return float(torch.cat(losses).double().mean())

@@ -187,6 +187,7 @@ class Trainer(Checked):
                 about=self.about,
                 batch_size=self.settings.batch_size,
                 upgrade=self.upgrade,
+                load_objective=self.objective.load_state,
             )
             if images is not None:
                 self.images = images
@@ -217,6 +218,7 @@ class Trainer(Checked):
             skip=self.nonfinite_guard.update(step, total, norm),
         )
         self.adam.zero_grad(set_to_none=True)
+        self.objective.observe(self.denoiser.sde, losses, self.strategy.all_gather)
         decay = self.ema.decay(step + 1, self.images, self.settings.batch_size)
         self.ema_updater.update(decay)
         self.metrics.step(losses, norm)
@@ -338,6 +340,7 @@ class Trainer(Checked):
                 net=self.denoiser.net.state_dict(),
                 ema=self.ema_model.net.state_dict(),
                 optimizer=to_tensors(self.adam),
+                objective=self.objective.state(),
                 about={
                     **self.about,
                     "validation": self.validation_loss(),

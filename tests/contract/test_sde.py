@@ -204,9 +204,8 @@ def test_prior_samples_have_its_distribution(sde: SDE) -> None:
 def test_restated_by_drift_and_diffusion_alone(sde: SDE) -> None:
     """Linear, given a process' f and g and nothing else, finds the process again."""
     sigma0 = float(sde.sigma(torch.zeros((), dtype=torch.float64)))
-    knots = (
-        [n / 1000 for n in range(1, 1000)] if sde == make("sde", "ddpm") else getattr(sde, "breakpoints", ())
-    )
+    chains = [make("sde", name) for name in ("ddpm", "ddpm_cosine")]
+    knots = [n / 1000 for n in range(1, 1000)] if sde in chains else getattr(sde, "breakpoints", ())
     given = {"drift_rate": sde.drift_rate, "diffusion": sde.diffusion, "sigma0": sigma0, "breakpoints": knots}
     if torch.isinf(sde.diffusion(torch.ones(()))):
         with pytest.raises(ValueError, match="too rough"):

@@ -404,7 +404,7 @@ def test_a_sharded_training_leaves_an_ordinary_run(tmp_path: Path) -> None:
 class Heavy(DSM):
     """An objective that finds sample 7 infinitely wrong, with a finite gradient."""
 
-    def loss(self, denoiser: Denoiser, x0: torch.Tensor, draw: NoiseDraw, **cond: torch.Tensor) -> Loss:
+    def loss(self, denoiser: Denoiser, /, x0: torch.Tensor, draw: NoiseDraw, **cond: torch.Tensor) -> Loss:
         found = super().loss(denoiser, x0, draw, **cond)
         bad = (x0 == points(50).values[7]).all(1)
         return found._replace(per_sample=found.per_sample + torch.where(bad, torch.inf, 0.0))

@@ -1,7 +1,7 @@
 """The abstract parametrization: conversion between network outputs and predictions."""
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -17,6 +17,9 @@ class Parametrization(Checked, abc.ABC):
 
     Marginals are float64 with shape () or (B,); implementations broadcast them with ``_tensor.like``.
     """
+
+    outputs: ClassVar[int] = 1
+    """Output channels of the network per channel of the event."""
 
     @abc.abstractmethod
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:

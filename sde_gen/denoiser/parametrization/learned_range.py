@@ -1,11 +1,13 @@
 """Learned variance in addition to a prediction."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.parametrization.base import Parametrization
+from sde_gen.denoiser.parametrization.eps import Eps
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.sde.base import Marginal
 
@@ -26,7 +28,8 @@ class LearnedVariance(Parametrization):
         mean: parametrization of the first half.
     """
 
-    mean: Parametrization
+    mean: Parametrization = field(default_factory=Eps)
+    outputs: ClassVar[int] = 2
 
     def inputs(self, x_t: Tensor, marginal: Marginal, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs of the parametrization of the mean."""

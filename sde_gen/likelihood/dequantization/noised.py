@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sde_gen.data.codec import Codec
 from sde_gen.denoiser import Denoiser
-from sde_gen.likelihood.decoder import Decoder, GaussianDecoder
+from sde_gen.denoiser.decoder import Decoder, GaussianDecoder
 from sde_gen.likelihood.dequantization.base import Dequantization, Dequantized
 from sde_gen.likelihood.dequantization.uniform import UniformDequantization
 from sde_gen.noise import Noise

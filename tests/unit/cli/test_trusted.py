@@ -42,6 +42,7 @@ HOMES = {
     "precision": ("training.precision",),
     "sde": ("sde",),
     "solver": ("solver", "inverse"),
+    "step_sampler": ("objective.step_sampler",),
     "time_sampler": ("objective.time_sampler",),
     "weighting": ("objective.weighting",),
 }

@@ -125,6 +125,18 @@ class Around(Denoiser):
         return self.inner(x_t, t, **cond)
 
 
+class Twice(nn.Module):
+    """A network with twice the outputs of another, for a learned variance."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, c_noise: Tensor, **cond: Tensor) -> Tensor:
+        out = self.inner(x, c_noise, **cond)
+        return torch.cat([out, 0.1 * out], dim=1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "sde"), PAIRS)
 def test_memoized_coefficients_give_the_prediction_of_a_batch_of_times(
@@ -132,7 +144,9 @@ def test_memoized_coefficients_give_the_prediction_of_a_batch_of_times(
 ) -> None:
     """The marginal is computed once per scalar time, behind a wrapper too."""
     process, parametrization = make("sde", sde), make("parametrization", name, sde=sde)
-    inner = NetworkDenoiser(net=FunctionField(), sde=process, parametrization=parametrization)
+    field = FunctionField()
+    net = field if parametrization.outputs == 1 else Twice(field)
+    inner = NetworkDenoiser(net=net, sde=process, parametrization=parametrization)
     denoiser = Around(inner.bind(label=torch.tensor([[0.3]], dtype=dtype)))
     x = torch.randn(4, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
     times = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
@@ -145,9 +159,9 @@ def test_memoized_coefficients_give_the_prediction_of_a_batch_of_times(
     linear = parametrization.linear(process.marginal(times)) is not None
     assert len(marginals) == (3 if linear else 6)
     for a, b in zip(expected, predictions, strict=True):
-        for field in ("x0", "eps", "x_t"):
+        for part in ("x0", "eps", "x_t"):
             torch.testing.assert_close(
-                getattr(a, field), getattr(b, field), rtol=8 * torch.finfo(dtype).eps, atol=1e-12
+                getattr(a, part), getattr(b, part), rtol=8 * torch.finfo(dtype).eps, atol=1e-12
             )
         torch.testing.assert_close(a.alpha.double()[0].reshape(()), b.alpha.double(), rtol=1e-6, atol=1e-9)
 

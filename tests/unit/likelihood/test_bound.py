@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 from sde_gen.data.codec import Affine, UniformCodec
 from sde_gen.denoiser import Denoiser, GaussianDenoiser, MixtureDenoiser
+from sde_gen.denoiser.decoder import Decoder
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.grid import LogSNR
 from sde_gen.likelihood import (
@@ -25,7 +26,6 @@ from sde_gen.likelihood import (
     discrete_vlb,
     estimate,
 )
-from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective.time_sampler import Importance, Log1pSNR, LogNormal, Mixture
 from sde_gen.sde import VP

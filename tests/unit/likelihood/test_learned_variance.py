@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from sde_gen.data.codec import UniformCodec
 from sde_gen.denoiser import Denoiser, NetworkDenoiser
+from sde_gen.denoiser.decoder import Decoder
 from sde_gen.denoiser.parametrization import Eps
 from sde_gen.denoiser.parametrization.label import Time
 from sde_gen.denoiser.parametrization.learned_range import LearnedVariance
 from sde_gen.denoiser.prediction import Prediction
 from sde_gen.guidance import CFG, ClassifierGuidance
 from sde_gen.likelihood import GaussianDecoder, LastStep, discrete_vlb
-from sde_gen.likelihood.decoder import Decoder
 from sde_gen.noise import IID
 from sde_gen.sde import DDPM, SDE, cosine_betas
 from sde_gen.solver import Ancestral

@@ -11,7 +11,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
 from sde_gen.data import Batches
 from sde_gen.data.codec import Affine
-from sde_gen.objective import Loss, NoiseDraw
+from sde_gen.objective import Loss, NoiseDraw, Objective
 from sde_gen.training import Callback, Trainer
 from sde_gen.training.nonfinite import NonFiniteGuard
 from sde_gen.training.optimizer import Adam, AdamW
@@ -114,7 +114,7 @@ def test_late_checks_as_on_a_gpu_report_the_same(tmp_path):
 def test_gradients_and_infinities_too(tmp_path, factor, what):
     """sqrt(|w|) at w = 0 is a finite zero whose gradient is not."""
 
-    class Spoiled:
+    class Spoiled(Objective):
         def draw(self, sde, x0, noise):
             t = torch.linspace(0.1, 0.9, len(x0), dtype=torch.float64)
             return NoiseDraw(t, torch.ones_like(t), torch.zeros_like(x0))

@@ -12,7 +12,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.data import Augmentation, Dataset
 from sde_gen.data.codec import Affine
 from sde_gen.data.conditioning import Label, Unconditional
-from sde_gen.objective import Loss, NoiseDraw
+from sde_gen.objective import Loss, NoiseDraw, Objective
 from sde_gen.sde import VP
 from sde_gen.training import JSONL, Callback
 from sde_gen.training.ema import WarmupEMA
@@ -46,7 +46,7 @@ class Descent(Optimizer):
         return torch.optim.SGD(parameters, lr=self.lr, fused=True)
 
 
-class Reconstruction:
+class Reconstruction(Objective):
     """A loss without randomness."""
 
     def draw(self, sde, x0, noise):

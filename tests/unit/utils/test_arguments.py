@@ -17,12 +17,12 @@ from torch import nn
 from sde_gen import ode, sde, solver
 from sde_gen.cli import build
 from sde_gen.denoiser import GaussianDenoiser, NetworkDenoiser
+from sde_gen.denoiser.decoder import GaussianDecoder
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.parametrization import Eps
 from sde_gen.grid import Karras, Uniform
 from sde_gen.guidance import CFG
 from sde_gen.likelihood import ELBO, discrete_vlb, log_prob
-from sde_gen.likelihood.decoder import GaussianDecoder
 from sde_gen.likelihood.divergence import Exact
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective.time_sampler import Mixture

@@ -84,12 +84,11 @@ class DiscretizedGaussian(Decoder):
     def log_prob(self, prediction: Prediction, x0: Tensor) -> Tensor:
         """Return the log-mass of every pixel's bin, accurate in the tails."""
         std = self.std(prediction)
-        low, high = self.codec.bins(x0)
         mean = prediction.x0.double()
-        low, high = (low - mean) / std, (high - mean) / std
+        low, high = (_standardized(edge, mean, std) for edge in self.codec.bins(x0))
         # of a bin and its mirror image, take the one in the lower tail, where log_ndtr keeps all digits
         low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
-        top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+        top, bottom = _log_ndtr(high), _log_ndtr(low)
         mass = top + torch.log(-torch.expm1(bottom - top))
         return sum_event(mass) - self.codec.log_det(x0)
 
@@ -168,3 +167,17 @@ class Categorical(Decoder):
             total = torch.logaddexp(total, -0.5 * ((y - center) / std) ** 2)
         mass = -0.5 * ((y - middle) / std) ** 2 - total
         return sum_event(mass) - self.codec.log_det(x0)
+
+
+def _standardized(edge: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return (edge - mean) / std; an infinite edge stays what it is, without a gradient, which would be NaN."""
+    finite = torch.isfinite(edge)
+    return torch.where(finite, (torch.where(finite, edge, 0.0) - mean) / std, edge)
+
+
+def _log_ndtr(z: Tensor) -> Tensor:
+    """Return the logarithm of the normal distribution function, with gradient zero at infinite z."""
+    finite = torch.isfinite(z)
+    return torch.where(
+        finite, torch.special.log_ndtr(torch.where(finite, z, 0.0)), torch.where(z > 0, 0.0, -math.inf)
+    )
