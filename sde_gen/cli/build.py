@@ -335,6 +335,7 @@ def trainer(
             "to train with them use conditioning=label"
         )
     given = given.fit(splits.train)
+    conditions.warn_of_unseen(given, splits)
     if not getattr(objective, "conditional", True) and accepts(config.codec, "autoencoder"):
         raise ValueError("an autoencoder of latents is not supported; use codec=uniform or codec=affine")
     fitted = codec(config, spec, taken=taken).fit(splits.train)

@@ -1,5 +1,6 @@
 """Conditions of a training as a checkpoint stores them, and their comparison with those of the data."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ def check(given: Conditioning, splits: Splits) -> None:
                 f"the test split has no {PLURALS.get(name, name)}, so no loss given them can be measured on it; draw a "
                 "test split from the training split's images (data.test=null), or use conditioning=none"
             )
+
+
+def warn_of_unseen(given: Conditioning, splits: Splits) -> None:
+    """Warn of classes and words that the network cannot learn, since the training split has no sample of them."""
+    for text in given.unseen(splits.train, splits.test):
+        warnings.warn(text, stacklevel=2)
 
 
 def record(given: Conditioning, splits: Splits) -> dict[str, Any]:

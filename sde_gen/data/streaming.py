@@ -1,7 +1,6 @@
 """Streams of images, read into memory or into a cache on disk."""
 
 import abc
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -73,9 +72,7 @@ class StreamingSource(DatasetSource):
 
     def load(self) -> Splits:
         """Read the images into memory, or open their cache, built if it is missing."""
-        splits = self._in_memory() if self.cache is None else self._cached(self.cache)
-        _check_classes(splits.train)
-        return splits
+        return self._in_memory() if self.cache is None else self._cached(self.cache)
 
     def _cached(self, folder: str) -> Splits:
         return cache.open_cache(Path(folder), self.settings(), self.stream)
@@ -111,15 +108,3 @@ class StreamingSource(DatasetSource):
 def _as_plain(value: Any) -> Any:
     """Return a sequence as a list, as JSON holds it."""
     return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def _check_classes(train: Dataset) -> None:
-    """Warn of classes without an image in the training split."""
-    if train.labels is None:
-        return
-    found = torch.bincount(train.labels, minlength=train.classes)
-    names = train.class_names or tuple(map(str, range(train.classes)))
-    unseen = [name for name, count in zip(names, found.tolist(), strict=True) if count == 0]
-    if unseen:
-        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
-        warnings.warn(f"there is no training image of {', '.join(unseen[:3])}{more}", stacklevel=3)

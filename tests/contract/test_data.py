@@ -30,6 +30,7 @@ from sde_gen.data import (
 )
 from sde_gen.data import fashion_mnist as module
 from sde_gen.data.bit_depth import is_deep
+from sde_gen.data.conditioning import Label
 from sde_gen.data.idx import read_idx
 from sde_gen.data.image import decode_image
 from sde_gen.data.image_file import load_image
@@ -411,8 +412,10 @@ def test_folders_of_splits_are_no_classes(tmp_path, first, second):
         found = grouped(tmp_path)
     assert found == {0: (False, 0), 1: (False, 1), 2: (True, 0), 3: (False, 1)}
     painted(tmp_path / second / "elk" / "a.png", 4)
-    with pytest.warns(UserWarning, match="no training image of elk"):
+    with pytest.warns(UserWarning, match="are taken as the splits"):
         splits = ImageFolder(root=str(tmp_path), size=8, channels=1).load()
+    (found,) = Label(classes=3).unseen(splits.train, splits.test)
+    assert "no training sample of elk (1 of 2 test samples)" in found
     assert splits.train.class_names == ("cat", "dog", "elk")
     assert sorted(splits.test.labels.tolist()) == [0, 2]
 
@@ -672,8 +675,10 @@ def test_a_class_without_images_is_said(tmp_path):
         assert source().load().train.class_names == ("bees",)
     for i in range(3):
         (tmp_path / "ants" / f"{i}.png").write_bytes(b"junk")
-    with pytest.warns(UserWarning, match="no training image of ants"):
-        assert source().load().train.class_names == ("ants", "bees")
+    with pytest.warns(UserWarning, match="skipped 3 unreadable images"):
+        splits = source().load()
+    assert splits.train.class_names == ("ants", "bees")
+    assert "no training sample of ants" in Label(classes=2).unseen(splits.train, splits.test)[0]
 
 
 # --- Hugging Face
@@ -992,8 +997,10 @@ def test_values_of_labels_in_the_test_split_alone_are_said(hub):
         for labels in ([3, 7], [7, 9])
     )
     hub({"train": train, "test": test})
-    with pytest.warns(UserWarning, match="no training image of 9"):
-        assert HuggingFace(path="set", size=8).load().train.class_names == ("3", "7", "9")
+    splits = HuggingFace(path="set", size=8).load()
+    assert splits.train.class_names == ("3", "7", "9")
+    (found,) = Label(classes=3).unseen(splits.train, splits.test)
+    assert "no training sample of 9 (1 of 2 test samples)" in found
 
 
 def test_an_image_that_cannot_be_read_is_described_without_addresses_of_memory(hub):

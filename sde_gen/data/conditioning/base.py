@@ -131,6 +131,16 @@ class Conditioning(Fitted, Checked, abc.ABC):
         self.check(train)
         return self
 
+    def unseen(self, train: Dataset, test: Dataset) -> list[str]:
+        """Describe values of the conditions that the training split lacks, each kind in a line; a few kinds are known.
+
+        Arguments:
+            train: the training split, to which the conditioning is fitted.
+            test: the test split.
+        """
+        del train, test
+        return []
+
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data with the conditions that are read, transformed as far as they can be once.
 

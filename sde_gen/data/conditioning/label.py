@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from sde_gen.data.base import Dataset
-from sde_gen.data.conditioning.base import SingleConditioning, check_dropout
+from sde_gen.data.conditioning.base import SingleConditioning, check_dropout, require
+
+MOST_LISTED = 5
+"""Classes that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,27 @@ class Label(SingleConditioning):
         if self.classes == 1:
             raise ValueError("all data are of one class, so a label says nothing; use conditioning=none")
         return super().fit(train)
+
+    def unseen(self, train: Dataset, test: Dataset) -> list[str]:
+        """Describe the classes without a training sample, with the numbers of their test samples."""
+        counts, of_test = (
+            torch.bincount(require(self.name, part.conditions), minlength=self.classes).tolist()
+            for part in (train, test)
+        )
+        names = train.class_names or tuple(map(str, range(self.classes)))
+        missing = [k for k, count in enumerate(counts) if count == 0]
+        if not missing:
+            return []
+        listed = [f"{names[k]} ({of_test[k]} of {len(test):,})" for k in missing]
+        listed[0] = f"{listed[0][:-1]} test samples)"
+        some = listed[:MOST_LISTED] + (
+            [f"{len(listed) - MOST_LISTED} more"] if len(listed) > MOST_LISTED else []
+        )
+        listing = " and ".join([", ".join(some[:-1]), some[-1]] if len(some) > 1 else some)
+        return [
+            f"there is no training sample of {listing}, so the network does not learn them: remove these classes, or "
+            "draw another test split"
+        ]
 
     def transform(self, rows: Tensor) -> Tensor:
         """Return the labels."""

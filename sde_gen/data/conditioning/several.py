@@ -62,6 +62,10 @@ class Several(Conditioning):
         """Fit every conditioning."""
         return replace(self, parts={name: part.fit(train) for name, part in self.parts.items()})
 
+    def unseen(self, train: Dataset, test: Dataset) -> list[str]:
+        """Describe the values that the training split lacks, of every conditioning."""
+        return [text for part in self.parts.values() for text in part.unseen(train, test)]
+
     def prepare(self, data: Dataset) -> Dataset:
         """Prepare the conditions of all parts."""
         conditions: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """Texts with random dropout."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -12,6 +13,9 @@ from sde_gen.data.conditioning.base import SingleConditioning, check_dropout, re
 from sde_gen.data.conditioning.tokenizer import Tokenizer, Words
 from sde_gen.data.text import decode_captions
 from sde_gen.noise import Noise
+
+MOST_LISTED = 5
+"""Words that a message names."""
 
 ABSENT = -1
 """Number in the place of the tokens of a caption that a sample has not."""
@@ -57,6 +61,25 @@ class Text(SingleConditioning):
         tokenizer = self.tokenizer.fit(every)
         longest = max(1, *(len(tokenizer(caption)) for caption in every))
         return replace(self, tokenizer=tokenizer, length=longest if self.length is None else self.length)
+
+    def unseen(self, train: Dataset, test: Dataset) -> list[str]:
+        """Describe the words of test captions that the tokenizer does not know, with the numbers of their samples."""
+        del train
+        unknown = [
+            {word for caption in some for word in self.tokenizer.unknown(caption)}
+            for some in decode_captions(require(self.name, test.conditions))
+        ]
+        counts = Counter(word for words in unknown for word in words)
+        if not counts:
+            return []
+        ordered = sorted(counts, key=lambda word: (-counts[word], word))
+        more = f" and {len(ordered) - MOST_LISTED} more" if len(ordered) > MOST_LISTED else ""
+        return [
+            f"{sum(map(bool, unknown)):,} of {len(test):,} test samples have captions with words that no training "
+            "caption holds, or too few for min_count, so the network does not learn them: "
+            + ", ".join(f"{word} ({counts[word]})" for word in ordered[:MOST_LISTED])
+            + more
+        ]
 
     def stored(self) -> dict[str, Any]:
         """Return vocabulary and length."""

@@ -36,6 +36,11 @@ class Tokenizer(Checked, abc.ABC):
             ValueError: strict is set, and a word is unknown.
         """
 
+    def unknown(self, text: str) -> list[str]:
+        """Return the words of a text that share one token for unknown words; none for parts of words."""
+        del text
+        return []
+
     @abc.abstractmethod
     def fit(self, texts: Sequence[str]) -> "Tokenizer":
         """Return the tokenizer with what it learns from the training captions."""
@@ -81,13 +86,18 @@ class Words(Tokenizer):
     def __call__(self, text: str, *, strict: bool = False) -> list[int]:
         """Return the numbers of the words."""
         numbers, found = self._known(), WORD.findall(text.lower())
-        unknown = [word for word in found if word not in numbers]
-        if strict and unknown:
+        unknown = self.unknown(text) if strict else []
+        if unknown:
             raise ValueError(
                 f"the text {text!r} has words that are in no training caption: {', '.join(unknown)}; "
                 "leave them out, or choose other words"
             )
         return [numbers.get(word, UNKNOWN) for word in found]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the words of a text that are not in the vocabulary."""
+        numbers = self._known()
+        return [word for word in WORD.findall(text.lower()) if word not in numbers]
 
     def fit(self, texts: Sequence[str]) -> "Words":
         """Collect the words of the captions, by their count and then in alphabetical order."""
