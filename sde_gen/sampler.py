@@ -33,19 +33,24 @@ class Sampler(Checked):
         grid: discretization of time.
         steps: number of steps of the grid.
         denoise_final: whether to take the Tweedie step, one more evaluation; a solver of flow maps takes none.
+        final_gain: factor of the sample of that step; other than 1 for a converted pipeline that multiplies by its own
+            rounding.
 
     Raises:
-        ValueError: steps is below 1.
+        ValueError: steps is below 1, or the factor is not positive.
     """
 
     solver: Solver = field(default_factory=StraightAdams)
     grid: Grid = field(default_factory=Angle)
     steps: int = 20
     denoise_final: bool = True
+    final_gain: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: at least one step is needed")
+        if not self.final_gain > 0:
+            raise ValueError(f"final_gain={self.final_gain}: expected a positive factor")
 
     @property
     def nfe(self) -> int | None:
@@ -93,10 +98,17 @@ class Sampler(Checked):
         prior = Prior(float(denoiser.sde.sigma(times[0])))
         x = prior.sample(shape, noise=noise, dtype=dtype, device=device)
         x = self.solver.solve(denoiser, x, times, noise=noise, hooks=hooks)
-        x = denoiser(x, times[-1]).x0 if self.denoises else x
+        x = self.finish(denoiser, x, times[-1])
         if not bool(torch.isfinite(x).all()):
             rows = (~torch.isfinite(x.flatten(1))).any(1).nonzero().flatten().tolist()
             raise FloatingPointError(
                 f"samples {rows[:8]} are not finite; give hooks=[StopOnNaN()] to see in which step that begins"
             )
         return x
+
+    def finish(self, denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        """Take the Tweedie step from the last time t of the grid, if it is to be taken."""
+        if not self.denoises:
+            return x
+        x0 = denoiser(x, t).x0
+        return x0 if self.final_gain == 1 else self.final_gain * x0

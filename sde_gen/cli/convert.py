@@ -5,7 +5,7 @@
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,11 @@ def export_run(config: DictConfig, out: Path) -> None:
     if (Path(config.run) / SOURCE / INDEX).is_file() and config.to._target_ == DIFFUSERS:
         _export_pipeline(run, out)
         return
+    if run_reference.BEFORE in run.named:
+        raise ValueError(
+            f"{run.folder} is given the samples of {run.named[run_reference.BEFORE].folder}, which to=... does not "
+            "export together"
+        )
     if run.codec.of_latents:
         raise ValueError(
             f"{run.folder} is a model of latents with an autoencoder in {run.named['codec'].folder}, which "
@@ -116,7 +121,7 @@ def import_network(config: DictConfig, out: Path) -> None:
     origin = {"format": config["from"]._target_.split(".")[-2], **_origin(path)}
     with atomic_directory(out) as made:
         written = _write(found, made, out, origin, _data(config))
-    runs = {name: f"{_count(part):,} parameters" for name, part in found.runs.items()}
+    runs = {name: f"{_count(part):,} parameters" for name, part in _parts(found)}
     console.print_table(
         f"converted to {out}",
         {
@@ -150,14 +155,16 @@ def _write(
     hashes = {}
     for name, part in model.runs.items():
         place = f"{PARTS}{name}"
-        (made / place).parent.mkdir(exist_ok=True)
+        (made / place).parent.mkdir(parents=True, exist_ok=True)
         written = _write(part, made / place, out / place, {**origin, "part": name}, {})
         hashes[place] = manifest.part_digest(manifest.read(made / written.relative_to(out)).sha256, "ema")
     parts.copy(model.files, model.contents, made, out)
     config = parts.with_hashes({**model.config, **more}, hashes)
     data_spec = DataSpec(shape=model.shape, levels=model.levels, classes=model.classes)
     check = OmegaConf.create(parts.located(config, made))
-    taken = run_reference.arguments(check, run_reference.open_runs(check, device="cpu", beside=made))
+    nodes = run_reference.OF_MODELS  # the stage before is large, and no argument of the network
+    opened = run_reference.open_runs(check, device="cpu", beside=made, nodes=nodes)
+    taken = run_reference.arguments(check, opened)
     space = replace(data_spec, shape=build.codec(check, data_spec, taken=taken).event(data_spec.shape))
     shape_check.check(
         partial(build.network, check, space, taken=taken), model.state, what=str(origin["file"])
@@ -182,6 +189,13 @@ def _origin(path: Path) -> dict[str, Any]:
         **({} if path.is_dir() else {"sha256": _sha256(path)}),
         "parts": {name: _sha256(part) for name, part in named.items() if part != path},
     }
+
+
+def _parts(model: ConvertedModel, place: str = "") -> Iterator[tuple[str, ConvertedModel]]:
+    """Yield the runs that a model names, and those that these name, by their paths."""
+    for name, part in model.runs.items():
+        yield f"{place}{name}", part
+        yield from _parts(part, f"{place}{name}/")
 
 
 def _count(model: ConvertedModel) -> int:

@@ -14,16 +14,22 @@ from sde_gen.cli import build, pretrained
 from sde_gen.cli.config_files import kinds, names, suggest
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
+from sde_gen.cli.run_defaults import default_guidance
+from sde_gen.cli.run_reference import BEFORE
+from sde_gen.cli.stages import chain, condition_of, stage_seeds, typed_samples
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning.base import PLURALS
 from sde_gen.data.simulator import ParameterPrior
-from sde_gen.denoiser import NetworkDenoiser
+from sde_gen.denoiser import Denoiser, NetworkDenoiser
 from sde_gen.inverse import AmortizedPosterior, ConditionalDensity, InferencePosterior, LikelihoodPosterior
 from sde_gen.likelihood import LogProb, log_prob
 from sde_gen.noise import IID, Noise, PerSample, spawn_seeds
 from sde_gen.ode import Adams, Integrator
 from sde_gen.sampler import Sampler
+
+OF_SAMPLER = ("steps", "denoise_final", "final_gain")
+"""Settings of the stored default of samples that are those of the sampler."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,26 @@ class LoadedRun:
         if config.get("sampling") is None:
             return Sampler()
         parts = {key: build.make(config[key], _convert_="all") for key in ("solver", "grid")}
-        return Sampler(**parts, **config.sampling)
+        own = {key: config.sampling[key] for key in OF_SAMPLER if key in config.sampling}
+        return Sampler(**parts, **own)
+
+    @cached_property
+    def guided(self) -> Denoiser:
+        """The denoiser with the guidance that a converted pipeline has by default; without any, :attr:`denoiser`."""
+        found: Denoiser = self.denoiser
+        for option, node in default_guidance(self.run).items():
+            more: dict[str, Any] = {}
+            if option == "guidance":
+                null = self.run.conditioning.omitted(1)
+                more = {"null": {key: value.to(self.run.device) for key, value in null.items()}}
+            found = build.make(node)(denoiser=found, **more)
+        return found
+
+    @property
+    def before(self) -> "LoadedRun | None":
+        """The run of the stage before, whose samples this one is given; None without one."""
+        found = self.run.named.get(BEFORE)
+        return None if found is None else LoadedRun(found)
 
     def encode(self, values: Tensor, noise: Noise | None = None) -> Tensor:
         """Map data (B, *event) to model space on the device of the run; noise dequantizes integer levels."""
@@ -78,16 +103,18 @@ class LoadedRun:
         self,
         n: int,
         *,
-        sampler: Sampler | None = None,
+        sampler: Sampler | Sequence[Sampler] | None = None,
         seed: int = 0,
         batch_size: int = 64,
         **conditions: Any,
     ) -> Tensor:
         """Sample; the same seed gives the samples of ``python -m sde_gen.sample``.
 
+        A run that names the stage before it is given its samples, unless these are given as a condition.
+
         Arguments:
             n: number of samples.
-            sampler: solver, grid and steps; None takes :attr:`sampler`.
+            sampler: solver, grid and steps, of all stages or a list with those of each; None takes :attr:`sampler`.
             seed: seed of the samples' noise.
             batch_size: samples per batch.
             conditions: as the command takes them, ``label``, ``text``, ``vector`` or ``image``: one value, or a list or
@@ -97,16 +124,35 @@ class LoadedRun:
             Samples in model space with shape (n, *event); :meth:`decode` maps them to data.
 
         Raises:
-            ValueError: n or batch_size is below 1, or a condition does not fit.
+            ValueError: n or batch_size is below 1, a condition does not fit, or there are more or fewer samplers than
+                stages.
         """
         if n < 1 or batch_size < 1:
             raise ValueError(f"n={n}, batch_size={batch_size}: expected at least 1")
-        sampler = self.sampler if sampler is None else sampler
-        cond = self._given(n, conditions)
-        seeds, batches = spawn_seeds(seed, n), []
-        for first in range(0, n, batch_size):
-            part = slice(first, min(first + batch_size, n))
-            model = self.run.bind({key: value[part] for key, value in cond.items()})
+        x, before = torch.empty(0), None
+        runs = chain(self.run, {key for key, value in conditions.items() if value is not None})
+        samplers = list(sampler) if isinstance(sampler, Sequence) else [sampler] * len(runs)
+        if len(samplers) != len(runs):
+            raise ValueError(f"{len(samplers)} samplers were given for {len(runs)} stages")
+        known = {name for run in runs for name in run.conditioning.names}
+        for number, run in enumerate(runs):
+            stage, others = LoadedRun(run), known - {*run.conditioning.names}
+            given = {key: value for key, value in conditions.items() if key not in others}
+            if before is not None:
+                given[condition_of(before)] = typed_samples(before, run, x)
+            seeds = [stage_seeds(each, number)[0] for each in spawn_seeds(seed, n)]
+            chosen = samplers[number] or stage.sampler
+            x, before = stage._draw(chosen, seeds, batch_size, stage._given(n, given)), run
+        return x
+
+    def _draw(
+        self, sampler: Sampler, seeds: Sequence[int], batch_size: int, cond: dict[str, Tensor]
+    ) -> Tensor:
+        """Draw a sample by each seed, given the conditioning inputs."""
+        batches = []
+        for first in range(0, len(seeds), batch_size):
+            part = slice(first, min(first + batch_size, len(seeds)))
+            model = self.run.bind({key: value[part] for key, value in cond.items()}, self.guided)
             shape = (part.stop - first, *self.run.event)
             batches.append(sampler(model, shape, noise=PerSample(seeds[part]), device=self.run.device))
         return torch.cat(batches)

@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from sde_gen.checkpoint import shape_check
 from sde_gen.checkpoint import store as checkpoint
-from sde_gen.checkpoint.manifest import brief, line
+from sde_gen.checkpoint.manifest import line
 from sde_gen.checkpoint.state_dict import load_into
 from sde_gen.cli import build, conditions, renamed, run_reference, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.parts import located, with_skipped_layers
-from sde_gen.cli.run_metadata import read_codec, read_data_spec, read_identity
+from sde_gen.cli.run_metadata import (
+    read_before,
+    read_codec,
+    read_data_spec,
+    read_identity,
+    read_sampling,
+)
 from sde_gen.data import DataIdentity
 from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
@@ -148,7 +154,8 @@ def load_run(config: DictConfig, *trains: type) -> Run:
             beside=folder,
             parts=parts,
             trust=trust,
-            nodes=run_reference.OF_MODELS,
+            nodes=(*run_reference.OF_MODELS, run_reference.BEFORE),
+            precision=chosen,
         )
         taken = run_reference.arguments(stored, named)
         learned, fingerprint = conditions.read(found.about, folder)
@@ -269,20 +276,10 @@ def _open(
         if "data" in parts:
             parts["data"] = trusted.reading(parts["data"])
         if "sampling" in config:
-            parts["sampling"] = _sampling(config["sampling"])
+            parts["sampling"] = read_sampling(config["sampling"])
+        if run_reference.BEFORE in config:
+            parts[run_reference.BEFORE] = located(read_before(config[run_reference.BEFORE]), folder)
         return found, OmegaConf.create(parts), read_data_spec(about["facts"], folder)
-
-
-def _sampling(stored: Any) -> dict[str, Any]:
-    """Return steps and whether the last step denoises, of the default of samples.
-
-    Raises:
-        ValueError: they are something else.
-    """
-    kinds = {"steps": int, "denoise_final": bool}
-    if not isinstance(stored, dict) or {key: type(value) for key, value in stored.items()} != kinds:
-        raise ValueError(f"the stored sampling is {brief(stored)}; expected steps and denoise_final")
-    return stored
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sde_gen.cli import config_files
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.config_files import CONF
 from sde_gen.cli.run import Run
 
 
 def take_sampler(config: DictConfig, run: Run, chosen: Mapping[str, str]) -> dict[str, str]:
-    """Take solver, grid and steps of the run where it stores them and the command line does not set them.
+    """Take solver, grid, steps and guidance of the run where it stores them and the command line does not set them.
 
     Arguments:
         config: the configuration of the command, which is changed.
@@ -36,7 +37,25 @@ def take_sampler(config: DictConfig, run: Run, chosen: Mapping[str, str]) -> dic
             config.steps = stored.steps
         if not {"grid", "denoise_final"} & given:
             config.sampler.denoise_final = stored.denoise_final
+        if not {"grid", "solver", "final_gain"} & given:
+            config.sampler.final_gain = stored.get("final_gain", 1.0)
+        for key, node in default_guidance(run).items():
+            if config.get(key) is None and key not in given:
+                config[key] = node
     return names
+
+
+def default_guidance(run: Run) -> dict[str, DictConfig]:
+    """Return by option the guidance that a run stores as the default of its samples: its scale, then its bound."""
+    stored = run.config.get("sampling") or {}
+    found: dict[str, DictConfig] = {}
+    if "guidance" in stored:
+        found["guidance"] = config_files.load("guidance", "cfg")
+        found["guidance"].scale = stored["guidance"]
+    if "clip" in stored:
+        found["threshold"] = config_files.load("guidance", "clip")
+        found["threshold"].update(low=-stored["clip"], high=stored["clip"])
+    return found
 
 
 def take_task(config: DictConfig, run: Run) -> None:

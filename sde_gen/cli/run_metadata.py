@@ -1,4 +1,4 @@
-"""Metadata of a checkpoint about the data: read and checked."""
+"""Metadata of a checkpoint about the data, and parts of its configuration that are no objects: read and checked."""
 
 import math
 import operator
@@ -56,3 +56,37 @@ def read_identity(about: dict[str, Any], folder: Path) -> DataIdentity:
         return DataIdentity.read(about.get("data"))
     except ValueError as error:
         raise ValueError(f"the checkpoint in {folder} was not written by this package: {error}") from error
+
+
+def read_sampling(stored: Any) -> dict[str, Any]:
+    """Return the default of samples: steps, whether the last denoises, and perhaps scale and bound of predictions.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    kinds: dict[str, type] = {"steps": int, "denoise_final": bool}
+    kinds |= dict.fromkeys(("final_gain", "guidance", "clip"), float)
+    if (
+        not isinstance(stored, dict)
+        or not {"steps", "denoise_final"} <= stored.keys() <= kinds.keys()
+        or any(type(value) is not kinds[key] for key, value in stored.items())
+    ):
+        raise ValueError(
+            f"the stored sampling is {brief(stored)}; expected steps and denoise_final, and {', '.join(kinds)} at most"
+        )
+    return stored
+
+
+def read_before(stored: Any) -> dict[str, Any]:
+    """Return the name of the stage before.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (
+        not isinstance(stored, dict)
+        or stored.keys() != {"run", "sha256"}
+        or not all(isinstance(value, str) for value in stored.values())
+    ):
+        raise ValueError(f"the stored stage before is {brief(stored)}; expected run and sha256")
+    return stored

@@ -25,6 +25,9 @@ OF_MODELS = ("codec", "model")
 NODES = (*OF_MODELS, "objective")
 """The same, and those that a training needs."""
 
+BEFORE = "before"
+"""Part of a configuration that names the run of the stage before, whose samples this one is given."""
+
 PARTS = "parts"
 """Folder inside a run folder for the runs that it names, and the option with the folders where they lie now."""
 
@@ -50,6 +53,7 @@ ROLES: Mapping[str, Role] = {
         lambda run: TrainedAutoencoder(net=cast(Autoencoder, run.denoiser.net), codec=run.codec),
     ),
     "classifier": Role("the classifier of the perceptual term", NoisyClassifier, lambda run: run.denoiser),
+    BEFORE: Role("the stage before", NetworkDenoiser, lambda run: run),
     "base": Role("the network that model=controlled controls", NetworkDenoiser, lambda run: run.denoiser.net),
 }
 """By the name of a constructor's argument that is taken from a run, how it is taken."""
@@ -118,6 +122,7 @@ class RunReference:
         beside: Path | None = None,
         parts: Sequence[str] = (),
         trust: Sequence[str] = (),
+        precision: DictConfig | None = None,
     ) -> "Run":
         """Rebuild the run, and the runs that it names itself.
 
@@ -126,6 +131,7 @@ class RunReference:
             beside: folder of the run that names it.
             parts: further run folders, of any parts.
             trust: further packages whose classes the stored configuration may name.
+            precision: format of the network's products; None for float32.
 
         Raises:
             ValueError: as :meth:`find`; or the run holds a model of another kind, or is damaged.
@@ -139,6 +145,7 @@ class RunReference:
             "device": device,
             "trust": [*trust],
             PARTS: [*map(str, parts)],
+            "precision": precision,
         }
         return load_run(OmegaConf.create(given), self.role.trains)
 
@@ -152,8 +159,11 @@ def references(config: Mapping[Any, Any], nodes: Sequence[str] = NODES) -> dict[
     found: dict[str, RunReference] = {}
     for key in nodes:
         node = config.get(key)
-        argument = None if node is None else next((name for name in ROLES if accepts(node, name)), None)
-        if node is None or argument is None:
+        if node is None:
+            continue
+        taken = (name for name in ROLES if accepts(node, name))
+        argument = BEFORE if key == BEFORE else next(taken, None)
+        if argument is None:
             continue
         run = None if OmegaConf.is_missing(node, "run") else node.get("run")
         if run:
@@ -166,7 +176,7 @@ def references(config: Mapping[Any, Any], nodes: Sequence[str] = NODES) -> dict[
 
 def arguments(config: Mapping[Any, Any], opened: "Mapping[str, Run]") -> dict[str, dict[str, Any]]:
     """Return by part of a configuration the constructor's argument that it takes from its opened run."""
-    named = references(config)
+    named = references(config, tuple(opened))
     return {key: {named[key].argument: named[key].role.take(run)} for key, run in opened.items()}
 
 
@@ -178,6 +188,7 @@ def open_runs(
     parts: Iterable[str] = (),
     trust: Sequence[str] = (),
     nodes: Sequence[str] = NODES,
+    precision: DictConfig | None = None,
 ) -> "dict[str, Run]":
     """Open all runs that parts of a configuration name, by the part that names them.
 
@@ -188,7 +199,13 @@ def open_runs(
         if not Path(folder).is_dir():
             raise ValueError(f"{PARTS}=[{folder}]: there is no run folder {folder}")
     return {
-        key: reference.open(device=device, beside=beside, parts=folders, trust=trust)
+        key: reference.open(
+            device=device,
+            beside=beside,
+            parts=folders,
+            trust=trust,
+            precision=precision if key == BEFORE else None,
+        )
         for key, reference in references(config, nodes).items()
     }
 

@@ -128,7 +128,7 @@ def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
         **({"threads": threads_used} if run.device.type == "cpu" else {}),
         **({"stages": ", ".join(str(one.folder) for one in stage.runs)} if stage.before else {}),
         **_classes(cond.get("label"), class_names(config, run)),
-        **_texts(config, run, cond),
+        **_texts(stage),
         **_particles(effective, config.n),
         **({} if outside is None else {"out of range": str(outside)}),
     }
@@ -199,15 +199,18 @@ def _rows(cond: dict[str, Tensor], index: slice) -> dict[str, Tensor]:
     return {key: value[index] for key, value in cond.items()}
 
 
-def _texts(config: DictConfig, run: Run, cond: dict[str, Tensor]) -> dict[str, str]:
+def _texts(stage: CascadeStage) -> dict[str, str]:
     """Return the texts of the samples for the table, or that the samples have no conditions."""
-    if run.conditioning.names and not typed_conditions(config, CONDITIONS) and not cond:
+    config, run = stage.config, stage.run
+    typed = typed_conditions(config, {"text"}).get("text", [])
+    listed = as_list(config.text) if typed else []
+    if listed and "text" in run.conditioning.names:
+        return {"text": brief("; ".join(map(str, listed))) + (", in turn" if len(listed) > 1 else "")}
+    if stage.before is not None:
+        return _texts(stage.before)
+    if run.conditioning.names and not typed_conditions(config, CONDITIONS) and not stage.cond:
         return {"conditions": "none, the unconditional model"}
-    text = typed_conditions(config, {"text"}).get("text", [])
-    listed = as_list(config.text) if text else []
-    if not listed or "text" not in run.conditioning.names:
-        return {}
-    return {"text": brief("; ".join(map(str, listed))) + (", in turn" if len(listed) > 1 else "")}
+    return {}
 
 
 def _classes(labels: Tensor | None, names: tuple[str, ...]) -> dict[str, str]:

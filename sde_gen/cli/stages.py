@@ -1,7 +1,7 @@
 """Stages of a cascade: runs of which each but the first is given the images that the one before has drawn."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, pretrained
+from sde_gen.cli import build, pretrained, run_reference
 from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
@@ -22,6 +22,7 @@ from sde_gen.cli.guidance_setup import (
 from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.cli.run_defaults import take_sampler
 from sde_gen.data.codec import OutOfRange
+from sde_gen.data.conditioning.base import PLURALS
 from sde_gen.denoiser import Denoiser
 from sde_gen.inverse.task import Task
 from sde_gen.noise import PerSample, spawn_seeds
@@ -31,8 +32,8 @@ from sde_gen.solver.callbacks import Hook, StopOnNaN
 OF_CODES = ("temperature", "top_k", "rows")
 """Options of models of codes."""
 
-IMAGE = "image"
-"""Condition that a stage is given by the one before."""
+IMAGE, VECTOR = "image", "vector"
+"""Conditions that a stage is given by the one before, which draws images or embeddings."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class CascadeStage:
         found = self._prompt(blank, self.config.n)
         return {key: value for key, value in found.items() if key != IMAGE}
 
+    @property
+    def drawn(self) -> str | None:
+        """Return the condition that the stage before draws; None for the first stage."""
+        return None if self.before is None else condition_of(self.before.run)
+
     @cached_property
     def sampler(self) -> Sampler:
         """Return solver, grid and steps of this stage."""
@@ -103,12 +109,16 @@ class CascadeStage:
             make: the sampler of a task; None for that of the stage.
         """
         part = slice(index.start, index.stop)
-        mine = [_seeds(seed, self.number) for seed in seeds[part]]
+        mine = [stage_seeds(seed, self.number) for seed in seeds[part]]
         cond = {key: value[part] for key, value in self.cond.items()}
         if self.before is not None:
             x = self.before.draw(index, seeds, [StopOnNaN()])
             self.before.report_range(x)
-            cond |= self._image(self.before.run.codec.decode(x).cpu(), [seed for _, seed in mine])
+            drawn = typed_samples(self.before.run, self.run, x)
+            if self.drawn == VECTOR:
+                cond = self._prompt(drawn, len(index), first=index.start)
+            else:
+                cond |= self._image(drawn, [seed for _, seed in mine])
         denoiser, shape = self.run.bind(cond, self.model), (len(index), *self.run.event)
         noise = PerSample([seed for seed, _ in mine])
         sampler = self.sampler if make is None else make
@@ -134,10 +144,14 @@ class CascadeStage:
         found = self.run.conditioning.noised(clean, self.config.image_noise, PerSample(seeds))
         return {key: value for key, value in found.items() if value is not clean[key]}
 
-    def _prompt(self, images: Tensor, count: int) -> dict[str, Tensor]:
-        typed = typed_conditions(self.config, CONDITIONS - {IMAGE})
+    def _prompt(self, drawn: Tensor, count: int, first: int = 0) -> dict[str, Tensor]:
+        """Return the conditioning inputs of samples from ``first`` on, for what the stage before has drawn."""
+        given = {str(self.drawn): drawn}
+        typed = typed_conditions(self.config, CONDITIONS - given.keys())
         try:
-            return self.run.prompt(count, **typed, image=images)
+            return self.run.prompt(
+                count, **{name: _from(value, first) for name, value in typed.items()}, **given
+            )
         except ValueError as error:
             before = None if self.before is None else self.before.run.folder
             raise ValueError(f"{self.run.folder} is no stage after {before}: {error}") from error
@@ -191,6 +205,10 @@ def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:
     if not folders:
         raise ValueError("run=[] names no run folder")
     found = [load_run(_merged(config, {"run": folder}), *SAMPLED) for folder in folders]
+    typed = typed_conditions(config, CONDITIONS)
+    if len(found) == 1:
+        found = chain(found[0], typed.keys())
+        folders = [str(run.folder) for run in found[:-1]] + folders
     if len(found) == 1:
         return _stage(found[0], _merged(config, {"run": folders[0]}), choices)
     for run in found:
@@ -198,14 +216,13 @@ def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:
             raise ValueError(f"{run.folder} is a model of codes, and no stage of a cascade: give it alone")
     if config.get("task") is not None or config.trajectory_frames:
         raise ValueError("a cascade draws samples alone: give one run for task=... or trajectory_frames=...")
-    typed = typed_conditions(config, CONDITIONS)
     unknown = typed.keys() - {name for run in found for name in run.conditioning.names}
     if unknown:
         raise ValueError(f"no stage is given {' or '.join(sorted(unknown))}; leave it out")
-    stage = _stage(found[0], _of_stage(config, found[0], folders[0], first=True), choices)
+    stage = _stage(found[0], _of_stage(config, found[0], folders[0], None), choices)
     for run, folder in zip(found[1:], folders[1:], strict=True):
         _check(stage.run, run)
-        stage = _stage(run, _of_stage(config, run, folder, first=False), choices, stage)
+        stage = _stage(run, _of_stage(config, run, folder, condition_of(stage.run)), choices, stage)
         _ = stage.cond  # better now than after the work
     return stage
 
@@ -218,24 +235,64 @@ def _stage(
     return CascadeStage(run, config, names, before)
 
 
+def chain(run: Run, typed: Collection[str]) -> list[Run]:
+    """Return a run after the stages before it that it names, but for those whose samples are typed.
+
+    Arguments:
+        run: the run.
+        typed: names of the typed conditions; one that the first stage takes is of that.
+    """
+    before = run.named.get(run_reference.BEFORE)
+    if before is None:
+        return [run]
+    earlier, name = chain(before, typed), condition_of(before)
+    return [run] if name in typed and name not in earlier[0].conditioning.names else [*earlier, run]
+
+
+def condition_of(run: Run) -> str:
+    """Return the condition that samples of a run are for the stage after it: vectors for embeddings, else images."""
+    return VECTOR if len(run.data_spec.shape) == 1 else IMAGE
+
+
+def typed_samples(before: Run, run: Run, x: Tensor) -> Tensor:
+    """Return samples of the stage before as a condition of a run: levels of images, or numbers.
+
+    Arguments:
+        before: the run of the stage before.
+        run: the run that is given its samples.
+        x: the samples in the model space of the stage before.
+    """
+    codec = before.codec
+    return (codec.decode_unrounded(x) if run.conditioning.unrounded else codec.decode(x)).cpu()
+
+
 def _check(before: Run, run: Run) -> None:
-    """Raise ValueError unless a run is given images of the levels that the run before draws."""
-    if IMAGE not in run.conditioning.names:
+    """Raise ValueError unless a run is given images of the levels, or the embeddings, that the run before draws."""
+    name = condition_of(before)
+    if name not in run.conditioning.names:
         raise ValueError(
-            f"{run.folder} is given no images, as a stage after {before.folder} must be: train it with "
-            "conditioning=superres"
+            f"{run.folder} is given no {PLURALS[name]}, as a stage after {before.folder} must be: train it with "
+            f"conditioning={'superres' if name == IMAGE else 'vector'}"
         )
-    if before.data_spec.levels != run.data_spec.levels:
+    if name == IMAGE and before.data_spec.levels != run.data_spec.levels:
         raise ValueError(
             f"{run.folder} is for images of {run.data_spec.levels} levels, {before.folder} draws those of "
             f"{before.data_spec.levels}"
         )
 
 
-def _of_stage(config: DictConfig, run: Run, folder: str, *, first: bool) -> DictConfig:
-    """Return the configuration of a stage: with the conditions that it is given, and guidance away from these alone."""
-    names, keys = run.conditioning.names, [key for key in run.conditioning.keys if first or key != IMAGE]
-    known = set(names) if first else set(names) - {IMAGE}
+def _of_stage(config: DictConfig, run: Run, folder: str, drawn: str | None) -> DictConfig:
+    """Return the configuration of a stage: with the conditions that it is given, and guidance away from these alone.
+
+    Arguments:
+        config: the configuration of the command.
+        run: the run of the stage.
+        folder: its folder.
+        drawn: the condition that the stage before draws; None for the first stage.
+    """
+    names = run.conditioning.names
+    keys = [key for key in run.conditioning.keys if drawn != IMAGE or key != IMAGE]
+    known = set(names) - {drawn}
     left = {name: None for name in CONDITIONS - known} | {f"not_{name}": None for name in CONDITIONS - known}
     settings: dict[str, Any] = {key: value for key, value in left.items() if key in config} | {"run": folder}
     if IMAGE not in names:
@@ -248,6 +305,14 @@ def _of_stage(config: DictConfig, run: Run, folder: str, *, first: bool) -> Dict
     return _merged(config, settings)
 
 
+def _from(value: Any, first: int) -> Any:
+    """Return typed values, taken in turn, from the one of sample ``first`` on."""
+    if not isinstance(value, list) or not value:
+        return value
+    start = first % len(value)
+    return value[start:] + value[:start]
+
+
 def _merged(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
     copy = config.copy()
     for key, value in settings.items():
@@ -258,7 +323,7 @@ def _merged(config: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
     return copy
 
 
-def _seeds(seed: int, number: int) -> tuple[int, int]:
+def stage_seeds(seed: int, number: int) -> tuple[int, int]:
     """Return the seeds of samples and of noise of the images of a stage; the first stage keeps the seed."""
     found = [seed, seed, *spawn_seeds(seed, 2 * number)]
     return found[-2], found[-1]

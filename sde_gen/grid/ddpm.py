@@ -91,10 +91,19 @@ class DDPMLinspace(Chain):
     """Steps of a chain as evenly as rounding lets, n = 1 and n = N among them.
 
     Sources: Nichol and Dhariwal, 2021, arXiv:2102.09672, section 4; Lin et al., 2023, arXiv:2305.08891, table 2.
+
+    Arguments:
+        from_zero: whether n - 1 is rounded in place of n, as code does that counts from 0: halves then go to another
+            step, as halves are rounded to even numbers.
     """
+
+    from_zero: bool = False
 
     def numbers(self, count: int) -> Tensor:
         """Return the steps ``round(linspace(N, 1, S))``."""
+        if self.from_zero:
+            stride = (self.chain - 1) / max(1, count - 1)
+            return 1 + (stride * torch.arange(count, dtype=torch.float64)).round().long().flip(0)
         return torch.linspace(self.chain, 1, count, dtype=torch.float64).round().long()
 
 

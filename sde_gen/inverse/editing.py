@@ -99,7 +99,7 @@ class Editor(Checked):
         x_t = broadcast_like(alpha, x) * x + broadcast_like(sigma, x) * noise.normal(x)
         remaining = torch.cat([t.reshape(1), times[times < t]])
         x_s = sampler.solver.solve(denoiser, x_t, remaining, noise=noise, hooks=hooks)
-        return denoiser(x_s, times[-1]).x0 if sampler.denoises else x_s
+        return sampler.finish(denoiser, x_s, times[-1])
 
     @torch.no_grad()
     def vary(
@@ -135,7 +135,7 @@ class Editor(Checked):
         x_t = broadcast_like(alpha, x) * x + broadcast_like(sigma, x) * noise.normal(x)
         if len(remaining) > 1:
             x_t = sampler.solver.solve(denoiser, x_t, remaining, noise=noise, hooks=hooks)
-        return denoiser(x_t, times[-1]).x0 if sampler.denoises else x_t
+        return sampler.finish(denoiser, x_t, times[-1])
 
     def _times(self, denoiser: Denoiser) -> Tensor:
         if self.sampler.solver.stochastic:

@@ -22,6 +22,7 @@ from sde_gen.model.classifier.pooling import (
 from sde_gen.model.conditional import ConditionalNetwork, Conditions
 from sde_gen.model.control.branch import ControlBranch
 from sde_gen.model.control.controlled import Controlled
+from sde_gen.model.experts import NoiseExperts
 from sde_gen.model.mlp import MLP
 from sde_gen.model.modulated_mlp import ModulatedMLP
 from sde_gen.model.norms import (
@@ -62,6 +63,7 @@ from sde_gen.model.unet.conditioned_encoder import ConditionedEncoder, Condition
 from sde_gen.model.unet.conditioned_unet import ConditionedUNet
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
 from sde_gen.model.unet.ddpmpp import DDPMpp
+from sde_gen.model.unet.embedding_unet import EmbeddingUNet
 from sde_gen.model.unet.kdiff_unet import KDiffusionUNet
 from sde_gen.model.unet.ncsnpp import NCSNpp
 from sde_gen.model.unet.progressive import (
@@ -106,6 +108,7 @@ __all__ = [
     "DDPMpp",
     "DiT",
     "DiscreteAutoencoder",
+    "EmbeddingUNet",
     "Encoder",
     "FixedGroups",
     "FixedGroupsExceptMiddle",
@@ -140,6 +143,7 @@ __all__ = [
     "NoAdapter",
     "NoInput",
     "NoOutput",
+    "NoiseExperts",
     "NormalizedMultiScalePooling",
     "PlainResample",
     "PooledTransformer",

@@ -56,6 +56,7 @@ def test_sampler_has_the_defaults_of_the_command():
     assert (sampler.solver, sampler.grid) == (choice("sample", "solver"), choice("sample", "grid"))
     assert sampler.steps == command["steps"]
     assert sampler.denoise_final == command["sampler"]["denoise_final"]
+    assert sampler.final_gain == command["sampler"]["final_gain"]
 
 
 def test_log_prob_has_the_defaults_of_evaluation():

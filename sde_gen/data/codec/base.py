@@ -66,6 +66,10 @@ class Codec(Fitted, Checked, abc.ABC):
     def decode(self, x: Tensor) -> Tensor:
         """Map model space (B, *event) to data: integer levels, or numbers for continuous data."""
 
+    def decode_unrounded(self, x: Tensor) -> Tensor:
+        """Map model space (B, *event) to numbers in units of the data that are not rounded to levels."""
+        return self.decode(x)
+
     @abc.abstractmethod
     def decode_image(self, x: Tensor) -> Tensor:
         """Map model space (B, *event) to displayable values: full-range uint8 for images, numbers for vectors."""

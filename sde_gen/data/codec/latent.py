@@ -125,6 +125,11 @@ class Latent(Lossy):
         return self.autoencoder.codec.decode(self.decode_continuous(x))
 
     @torch.no_grad()
+    def decode_unrounded(self, x: Tensor) -> Tensor:
+        """Map latents to numbers in units of the data that are not rounded to levels."""
+        return self.autoencoder.codec.decode_unrounded(self.decode_continuous(x))
+
+    @torch.no_grad()
     def decode_image(self, x: Tensor) -> Tensor:
         """Map latents to displayable values."""
         return self.autoencoder.codec.decode_image(self.decode_continuous(x))

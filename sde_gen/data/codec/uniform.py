@@ -56,6 +56,10 @@ class UniformCodec(Codec):
         y = (x - self.low) * (self.levels / (self.high - self.low))
         return torch.floor(y).clamp(0, self.levels - 1).long()
 
+    def decode_unrounded(self, x: Tensor) -> Tensor:
+        """Map the interval to [0, levels - 1], its ends on the ends; values outside it are clamped."""
+        return (x.clamp(self.low, self.high) - self.low) * ((self.levels - 1) / (self.high - self.low))
+
     def decode_image(self, x: Tensor) -> Tensor:
         """Return the levels scaled to 0..255, uint8."""
         return torch.round(self.decode(x) * (255 / (self.levels - 1))).to(torch.uint8)

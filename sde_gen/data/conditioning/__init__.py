@@ -4,6 +4,7 @@ from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
 from sde_gen.data.conditioning.control import Edges, Hint
 from sde_gen.data.conditioning.embedder import Behind, Beside, Embedded, EmbeddedSizes, TextEmbedder
 from sde_gen.data.conditioning.encoded_text import EncodedText
+from sde_gen.data.conditioning.enlarged_image import EnlargedImage
 from sde_gen.data.conditioning.file_image import FileImage
 from sde_gen.data.conditioning.frozen_text import FrozenText
 from sde_gen.data.conditioning.given import GivenTensors
@@ -30,6 +31,7 @@ __all__ = [
     "Embedded",
     "EmbeddedSizes",
     "EncodedText",
+    "EnlargedImage",
     "FileImage",
     "FrozenText",
     "GivenTensors",

@@ -108,6 +108,11 @@ class Conditioning(Fitted, Checked, abc.ABC):
         del count
         return {}
 
+    @property
+    def unrounded(self) -> bool:
+        """Whether images that the stage before has drawn are given without rounding to levels."""
+        return False
+
     def of(self, names: Collection[str]) -> "Conditioning":
         """Return the conditioning on these conditions alone, where it has parts."""
         del names

@@ -106,7 +106,7 @@ class FileImage(Conditioning):
         }
 
     def read(self, value: Any, shape: Shape) -> Tensor:
-        """Read a file, or 256 levels, as numbers on [-1, 1] with shape (1, C, H, W).
+        """Read a file, or 256 levels that need not be whole, as numbers on [-1, 1] with shape (1, C, H, W).
 
         Raises:
             ValueError: it is missing or unreadable, or has another shape.
@@ -114,7 +114,8 @@ class FileImage(Conditioning):
         if isinstance(value, Tensor):
             if value.shape != shape:
                 raise ValueError(f"the condition images have shape {tuple(value.shape)}; expected {shape}")
-            return value.unsqueeze(0).float() / 127.5 - 1
+            levels = value if value.is_floating_point() else value.float()
+            return levels.unsqueeze(0) / 127.5 - 1
         if not isinstance(value, str | Path):
             raise ValueError(f"{self.names[0]}={value}: expected an image file")
         return load_image(Path(value), shape).unsqueeze(0).float() / 127.5 - 1

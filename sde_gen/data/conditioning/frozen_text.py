@@ -1,5 +1,6 @@
 """Texts of any length for a network that was trained elsewhere, with numbers about its images beside them."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,16 +85,32 @@ class FrozenText(EncodedText):
         found = super().prompt({"text": typed.get("text")}, count, class_names=class_names)
         if numbers is None:
             return found
-        rows = numbers.tolist() if isinstance(numbers, Tensor) else numbers
+        rows = self._rows(numbers)
+        table = rows.repeat(-(-count // len(rows)), 1)[:count]
+        pooled = found["vector"][:, : found["vector"].shape[1] - len(self.numbers)]
+        return {**found, "vector": torch.cat([pooled, table.to(pooled)], 1)}
+
+    def _rows(self, numbers: Any) -> Tensor:
+        """Return typed numbers, one list or several, or those of a tensor, with shape (n, N).
+
+        Raises:
+            ValueError: they are of another count.
+        """
+        if isinstance(numbers, Tensor):
+            if numbers.shape[-1] != len(self.numbers):
+                raise ValueError(
+                    f"vector has shape {tuple(numbers.shape)}; expected (B, {len(self.numbers)})"
+                )
+            return numbers.reshape(-1, len(self.numbers))
+        rows = numbers if isinstance(numbers, list | tuple) else [numbers]
         rows = rows if rows and isinstance(rows[0], list | tuple) else [rows]
         for row in rows:
             if len(row) != len(self.numbers):
                 raise ValueError(
-                    f"vector={row}: expected {len(self.numbers)} numbers, such as the default {list(self.numbers)}"
+                    f"vector={reprlib.repr(row)}: expected {len(self.numbers)} numbers, such as the default "
+                    f"{reprlib.repr(list(self.numbers))}"
                 )
-        table = torch.tensor(rows, dtype=torch.float32).repeat(-(-count // len(rows)), 1)[:count]
-        pooled = found["vector"][:, : found["vector"].shape[1] - len(self.numbers)]
-        return {**found, "vector": torch.cat([pooled, table.to(pooled)], 1)}
+        return torch.tensor(rows, dtype=torch.float32)
 
     def _inputs(self, texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         given = [text.lower().strip() for text in texts] if self.lowercase else texts

@@ -111,6 +111,11 @@ class Several(Conditioning):
                 return part.noised(given, level, noise)
         return super().noised(given, level, noise)
 
+    @property
+    def unrounded(self) -> bool:
+        """Return whether a part takes images without rounding."""
+        return any(part.unrounded for part in self.parts.values())
+
     def null(self, count: int) -> dict[str, Tensor]:
         """Return the nulls of all parts."""
         return {key: null for part in self.parts.values() for key, null in part.null(count).items()}

@@ -12,6 +12,7 @@ from sde_gen.interop.diffusers import (
     stable_diffusion_3,
     stable_diffusion_images,
     stable_diffusion_xl,
+    unclip,
 )
 from sde_gen.interop.diffusers.pipeline_folder import INDEX, PipelineFolder
 
@@ -23,6 +24,7 @@ PIPELINES: dict[str, Callable[[PipelineFolder], ConvertedModel]] = {
     **stable_diffusion_3.PIPELINES,
     **dit_pipeline.PIPELINES,
     **deepfloyd_if.PIPELINES,
+    **unclip.PIPELINES,
 }
 """Readers by class; each is given the folder and returns a model with its parts."""
 

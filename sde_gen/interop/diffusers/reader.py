@@ -14,7 +14,7 @@ from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.interop.converted_model import ConvertedModel, ObjectSpec
 from sde_gen.interop.diffusers import autoencoder_kl, conditional, pipelines, prior, schedulers, vq
 from sde_gen.interop.diffusers.unet2d import Sizes, UNet2DLayout, renamed
-from sde_gen.interop.diffusers.unet2d_plain import ADMLayout, DDPMLayout
+from sde_gen.interop.diffusers.unet2d_plain import plain_layout
 from sde_gen.interop.diffusers.unet2d_skip import UNet2DSkipLayout
 from sde_gen.interop.formats import files
 from sde_gen.interop.settings import choice, plausible
@@ -159,11 +159,4 @@ def layout_of(config: Mapping[str, Any]) -> UNet2DLayout:
     Raises:
         ValueError: the settings are not supported.
     """
-    sizes = Sizes(config)
-    if sizes.skips:
-        return UNet2DSkipLayout(config)
-    return (
-        ADMLayout(config)
-        if sizes.modulated or any(sizes.down_inside + sizes.up_inside)
-        else DDPMLayout(config)
-    )
+    return UNet2DSkipLayout(config) if Sizes(config).skips else plain_layout(config)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
+
 from sde_gen.denoiser.parametrization.label import InterpolatedStep
 from sde_gen.grid.ddpm import DDPMInner, DDPMLeading, DDPMLinspace, DDPMTrailing
 from sde_gen.grid.exponential import Exponential
@@ -11,6 +13,7 @@ from sde_gen.grid.karras import Karras
 from sde_gen.grid.shifted import Shifted
 from sde_gen.interop.converted_model import ObjectSpec
 from sde_gen.interop.settings import MOST_STEPS, choice, real, whole
+from sde_gen.sde.ddpm import cosine_betas
 from sde_gen.solver.ancestral import Ancestral
 from sde_gen.solver.ddim import DDIM
 from sde_gen.solver.dpm_solver_pp import DPMSolverPP
@@ -55,6 +58,7 @@ def sampler_of(scheduler: Mapping[str, Any], betas: Any, steps: int = 50) -> Sam
         "DDIM": _ddim,
         "DDPM": _ddpm,
         "PNDM": _pndm,
+        "UnCLIP": _unclip,
         "DPMSolverMultistep": _dpm,
         "EulerDiscrete": _euler,
         "FlowMatchEulerDiscrete": _flow(Euler),
@@ -84,6 +88,31 @@ def _ddpm(settings: Mapping[str, Any], betas: Any, steps: int) -> SamplerConvers
     return SamplerConversion(
         _sampler(ObjectSpec(Ancestral, nu=VARIANCES[kind]), *grid), notes=_clipped(settings, True)
     )
+
+
+def _unclip(settings: Mapping[str, Any], betas: Any, steps: int) -> SamplerConversion:
+    """Return ancestral sampling whose last step is the first of the chain, with predictions clipped by default."""
+    kind = choice(
+        {"variance_type": "fixed_small_log", **settings}, "variance_type", "fixed_small_log", "learned_range"
+    )
+    grid = ObjectSpec(DDPMLinspace, chain=_length(settings), from_zero=True)
+    found = _sampler(ObjectSpec(Ancestral, nu=VARIANCES[kind]), grid, steps - 1)
+    if _boolean(settings, "clip_sample", True):
+        most = real({"clip_sample_range": 1.0, **settings}, "clip_sample_range")
+        if most <= 0:
+            raise ValueError(f"clip_sample_range={most} is not supported; expected a positive number")
+        found["sampling"]["clip"] = most
+    found["sampling"]["final_gain"] = _rounded_gain(cosine_betas(steps=_length(settings))[0])
+    return SamplerConversion(found)
+
+
+def _rounded_gain(beta: float) -> float:
+    """Return the factor of the predicted sample in the last step of UnCLIPScheduler.
+
+    It is beta_1 / (1 - abar_1), which is 1, where 1 - abar_1 = 1 - (1 - beta_1) is computed in float32.
+    """
+    one, first = torch.ones(()), torch.tensor(beta, dtype=torch.float32)
+    return float(first / (one - (one - first)))
 
 
 VARIANCES = {"fixed_small": 0.0, "fixed_small_log": 0.0, "fixed_large": 1.0, "learned_range": None}

@@ -120,8 +120,10 @@ class Sizes:
 
     Arguments:
         config: arguments of the constructor by name.
+        beside: whether half of the channels in are those of an image beside the noisy one.
 
     Attributes:
+        image: channels of that image, 0 without.
         skips: True for skip blocks, which pass the image through all levels.
         down_inside: for each pair of adjacent levels, fine to coarse: True if a residual block of the encoder changes
             the resolution, False if a convolution does.
@@ -131,7 +133,7 @@ class Sizes:
         ValueError: a setting is missing or not supported.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, beside: bool = False) -> None:
         self.settings = settings = {**DEFAULTS, **config}
         reject_unknown(config, KNOWN, "UNet2DModel")
         for key, expected, why in (
@@ -155,7 +157,10 @@ class Sizes:
         sides = size or 2 * [whole(settings, "sample_size")]
         if len(sides) != 2:
             raise ValueError(f"sample_size={sides} is not supported; expected a side, or height and width")
-        self.channels = whole(settings, "in_channels")
+        self.channels, odd = divmod(whole(settings, "in_channels"), 2 if beside else 1)
+        if odd:
+            raise ValueError(f"in_channels={settings['in_channels']}: expected an even number, of two images")
+        self.image = self.channels if beside else 0
         self.shape = [self.channels, *sides]
         self.widths = wholes(settings, "block_out_channels", length=MOST_LEVELS)
         if not self.widths:

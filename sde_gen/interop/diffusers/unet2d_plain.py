@@ -16,6 +16,7 @@ from sde_gen.interop.settings import MOST_STEPS, choice, flag, real, shown, whol
 from sde_gen.interop.weight_mapper import InverseWeightMapper, WeightMapper
 from sde_gen.model.adm.adm import ADM
 from sde_gen.model.adm.level_resample import ConvResample
+from sde_gen.model.conditional import Conditions
 from sde_gen.model.embedding import CosinePositional, Fourier, LearnedEmbedding, Positional
 from sde_gen.model.norms import FixedGroups, FixedGroupsExceptMiddle
 from sde_gen.model.unet.ddpm_unet import DDPMUNet
@@ -95,14 +96,20 @@ class DDPMLayout:
 
     Arguments:
         config: arguments of the constructor by name.
+        beside: whether half of the channels in are those of an image beside the noisy one.
 
     Raises:
         ValueError: a setting is missing or not supported.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.sizes = Sizes(config)
+    def __init__(self, config: Mapping[str, Any], *, beside: bool = False) -> None:
+        self.sizes = Sizes(config, beside=beside)
         self.plain = Plain(self.sizes)
+
+    def inputs(self) -> dict[str, ObjectSpec]:
+        """Return the sizes of the network's conditions; nothing without any."""
+        image = self.sizes.image
+        return {"inputs": ObjectSpec(Conditions, image=image)} if image else {}
 
     def spec(self) -> ObjectSpec:
         """Return the specification of the network."""
@@ -123,6 +130,7 @@ class DDPMLayout:
             change=ObjectSpec(ConvResample),
             resampler=self.plain.resampler(),
             norms=self.plain.norms(),
+            **self.inputs(),
         )
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
@@ -183,6 +191,7 @@ class ADMLayout(DDPMLayout):
             middle_attention=sizes.middle,
             embedding=self.plain.embedding(),
             resampler=self.plain.resampler(),
+            **self.inputs(),
         )
 
     def map_weights(self, mapper: WeightMapper | InverseWeightMapper) -> None:
@@ -218,6 +227,21 @@ class ADMLayout(DDPMLayout):
         if len(kinds) > 1:
             return {"change": None, "down_changes": down, "up_changes": up}
         return {"change": None if kinds == {True} else ObjectSpec(ConvResample)}
+
+
+def plain_layout(config: Mapping[str, Any], *, beside: bool = False) -> DDPMLayout:
+    """Return the layout of a network with plain blocks.
+
+    Arguments:
+        config: arguments of the constructor by name.
+        beside: whether half of the channels in are those of an image beside the noisy one.
+
+    Raises:
+        ValueError: a setting is missing or not supported.
+    """
+    sizes = Sizes(config, beside=beside)
+    kind = ADMLayout if sizes.modulated or any(sizes.down_inside + sizes.up_inside) else DDPMLayout
+    return kind(config, beside=beside)
 
 
 def ends(mapper: WeightMapper | InverseWeightMapper, layout: DDPMLayout) -> None:

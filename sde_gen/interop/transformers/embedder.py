@@ -41,6 +41,7 @@ class FolderEmbedder(TextEmbedder):
         masked: whether padding is masked; those pipelines attend to it.
         parted: whether longer texts are embedded in parts of this length, each with marks of beginning and end, whose
             tokens follow one another; the features of the whole text are those of the first part.
+        attends: whether the encoder attends to padding that it masks for the network, as in unCLIP.
 
     Raises:
         ValueError: length or padding is out of range, texts are both cut and parted; or, when used, files are missing,
@@ -56,6 +57,7 @@ class FolderEmbedder(TextEmbedder):
     truncate: bool = False
     masked: bool = True
     parted: bool = False
+    attends: bool = False
 
     def __post_init__(self) -> None:
         if (self.length is not None and self.length < 1) or (self.padding is not None and self.padding < 0):
@@ -172,15 +174,19 @@ class FolderEmbedder(TextEmbedder):
         tokens, mask = map(
             torch.tensor, zip(*(self.row(text, f"text={text}") for text in texts), strict=True)
         )
-        features, pooled = self.features(self.open().network, tokens, mask if self.masked else None)
+        features, pooled = self.features(self.open().network, tokens, self._seen(mask))
         return Embedded(features, mask if self.masked else torch.ones_like(mask), pooled)
 
     def _embed(self, ids: list[int], there: list[bool]) -> Embedded:
         """Embed the parts of a text one by one, and set them behind each other."""
         tokens, mask = (torch.tensor(row).reshape(-1, self.length or 1) for row in (ids, there))
-        features, pooled = self.features(self.open().network, tokens, mask if self.masked else None)
+        features, pooled = self.features(self.open().network, tokens, self._seen(mask))
         found = mask if self.masked else torch.ones_like(mask)
         return Embedded(features.flatten(0, 1).unsqueeze(0), found.reshape(1, -1), pooled[:1])
+
+    def _seen(self, mask: Tensor) -> Tensor | None:
+        """Return the mask of the encoder itself; None where it attends to padding."""
+        return mask if self.masked and not self.attends else None
 
     def open(self) -> Opened:
         """Read network and tokenizer, once.

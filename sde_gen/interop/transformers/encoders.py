@@ -35,6 +35,7 @@ class CLIP(FolderEmbedder):
         truncate: whether longer texts are cut or refused.
         masked: whether padding is masked.
         parted: whether longer texts are embedded in parts.
+        attends: whether the encoder attends to padding that it masks for the network.
         skip: number of last layers that are left out.
         normalize: whether the features of tokens are normalized as those of the last layer.
         pooled: whether there are features of the whole text.
@@ -108,6 +109,7 @@ class T5(FolderEmbedder):
         truncate: whether longer texts are cut or refused.
         masked: whether padding is masked.
         parted: whether longer texts are embedded in parts.
+        attends: whether the encoder attends to padding that it masks for the network.
 
     Raises:
         ValueError: a number is out of range; or, when used, files are missing, changed or do not fit.
