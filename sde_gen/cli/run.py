@@ -156,6 +156,7 @@ def load_run(config: DictConfig, *trains: type) -> Run:
             trust=trust,
             nodes=(*run_reference.OF_MODELS, run_reference.BEFORE),
             precision=chosen,
+            after=config.get(run_reference.AFTER) or 0,
         )
         taken = run_reference.arguments(stored, named)
         learned, fingerprint = conditions.read(found.about, folder)

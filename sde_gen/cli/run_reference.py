@@ -32,6 +32,13 @@ PARTS = "parts"
 """Folder inside a run folder for the runs that it names, and the option with the folders where they lie now."""
 
 
+AFTER = "after"
+"""Setting of a run that is opened as a stage: the number of stages after it."""
+
+MOST_STAGES = 16
+"""Stages of a cascade that name each other, at most."""
+
+
 class Role(NamedTuple):
     """Argument of a constructor that is taken from a run which its node names.
 
@@ -123,6 +130,7 @@ class RunReference:
         parts: Sequence[str] = (),
         trust: Sequence[str] = (),
         precision: DictConfig | None = None,
+        after: int = 0,
     ) -> "Run":
         """Rebuild the run, and the runs that it names itself.
 
@@ -132,6 +140,7 @@ class RunReference:
             parts: further run folders, of any parts.
             trust: further packages whose classes the stored configuration may name.
             precision: format of the network's products; None for float32.
+            after: stages after it that have been opened.
 
         Raises:
             ValueError: as :meth:`find`; or the run holds a model of another kind, or is damaged.
@@ -146,6 +155,7 @@ class RunReference:
             "trust": [*trust],
             PARTS: [*map(str, parts)],
             "precision": precision,
+            AFTER: after,
         }
         return load_run(OmegaConf.create(given), self.role.trains)
 
@@ -189,11 +199,16 @@ def open_runs(
     trust: Sequence[str] = (),
     nodes: Sequence[str] = NODES,
     precision: DictConfig | None = None,
+    after: int = 0,
 ) -> "dict[str, Run]":
     """Open all runs that parts of a configuration name, by the part that names them.
 
     The other arguments, and the errors, are those of :meth:`RunReference.open`.
     """
+    if after >= MOST_STAGES:
+        raise ValueError(
+            f"{beside} is after {after} stages or more that name each other: does one name itself?"
+        )
     folders = [str(pretrained.resolve(str(part))) for part in parts]
     for folder in folders:
         if not Path(folder).is_dir():
@@ -205,6 +220,7 @@ def open_runs(
             parts=folders,
             trust=trust,
             precision=precision if key == BEFORE else None,
+            after=after + 1 if key == BEFORE else 0,
         )
         for key, reference in references(config, nodes).items()
     }

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import sde_gen as sg
+from sde_gen.checkpoint import manifest
 from sde_gen.cli.loaded_run import LoadedRun
 from sde_gen.data.conditioning import EnlargedImage
 from sde_gen.guidance import CFG, Clip
@@ -286,3 +287,17 @@ def test_every_sample_is_of_the_network_of_its_noise() -> None:
     assert net(x, torch.tensor([0.0, 0.5, 7.0]))[:, 0, 0, 0].tolist() == [3.0, 2.0, 2.0]
     assert net(x, torch.zeros(3)).mean() == 3
     assert net(x, torch.ones(3)).mean() == 2
+
+
+def test_a_run_that_names_itself_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Its weights have the right hash, and its configuration leads in a circle."""
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (newest,) = (tmp_path / "run" / "checkpoints").iterdir()
+    found = manifest.read(newest)
+    sha256 = manifest.part_digest(found.sha256, "ema")
+    config = {**found.about["config"], "before": {"run": str(tmp_path / "run"), "sha256": sha256}}
+    for path in newest.glob(f"{manifest.NAME}*"):
+        path.unlink()
+    manifest.write(newest, found._replace(about={**found.about, "config": config}))
+    with pytest.raises(ValueError, match="does one name itself"):
+        sg.load(tmp_path / "run", device="cpu")
