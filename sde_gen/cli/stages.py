@@ -306,7 +306,7 @@ def _of_stage(config: DictConfig, run: Run, folder: str, drawn: str | None) -> D
 
 
 def _from(value: Any, first: int) -> Any:
-    """Return typed values, taken in turn, from the one of sample ``first`` on."""
+    """Return typed values, which are taken in turn, in the order from sample ``first`` on."""
     if not isinstance(value, list) or not value:
         return value
     start = first % len(value)

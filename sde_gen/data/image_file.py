@@ -29,6 +29,28 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
     Raises:
         ValueError: the file is missing or unreadable, or has several frames, or more than 8 bits per channel.
     """
+    image = open_image(path, background=background)
+    size, channels = (image.height, image.width), 1 if _is_gray(image) else 3
+    shape = min(shapes, key=lambda one: (one[1:] != size, one[0] != channels))
+    done = (
+        [] if shape[1:] == size else [f"resized from {_size(size)} and cropped to {_size(shape[1:])} pixels"]
+    )
+    done += ["its colors converted to gray"] if shape[0] < channels else []
+    if done:
+        warnings.warn(f"{path}: {', '.join(done)}", stacklevel=2)
+    return fitted(image, shape)
+
+
+def open_image(path: Path, *, background: str | None = "white") -> Image.Image:
+    """Read an image as it is.
+
+    Arguments:
+        path: any file that Pillow reads.
+        background: color behind transparent pixels, as for :func:`sde_gen.data.decode_image`.
+
+    Raises:
+        ValueError: as :func:`load_image`.
+    """
     try:
         check_regular(path)
         with Image.open(path) as file:
@@ -42,15 +64,7 @@ def load_image(path: Path, *shapes: Shape, background: str | None = "white") -> 
         raise ValueError(
             f"{path} holds several frames or pages, and one image is needed: save one of them as a file"
         )
-    size, channels = (image.height, image.width), 1 if _is_gray(image) else 3
-    shape = min(shapes, key=lambda one: (one[1:] != size, one[0] != channels))
-    done = (
-        [] if shape[1:] == size else [f"resized from {_size(size)} and cropped to {_size(shape[1:])} pixels"]
-    )
-    done += ["its colors converted to gray"] if shape[0] < channels else []
-    if done:
-        warnings.warn(f"{path}: {', '.join(done)}", stacklevel=2)
-    return fitted(image, shape)
+    return image
 
 
 def _size(size: Shape) -> str:

@@ -9,6 +9,8 @@ from sde_gen.data.conditioning.file_image import FileImage
 from sde_gen.data.conditioning.frozen_text import FrozenText
 from sde_gen.data.conditioning.given import GivenTensors
 from sde_gen.data.conditioning.image import ConditionImage
+from sde_gen.data.conditioning.image_embedder import ImageEmbedder
+from sde_gen.data.conditioning.image_prompt import ImagePrompt
 from sde_gen.data.conditioning.inpainting import Inpainting
 from sde_gen.data.conditioning.label import Label
 from sde_gen.data.conditioning.masked_latents import MaskedLatents
@@ -36,6 +38,8 @@ __all__ = [
     "FrozenText",
     "GivenTensors",
     "Hint",
+    "ImageEmbedder",
+    "ImagePrompt",
     "Inpainting",
     "Label",
     "MaskedLatents",

@@ -1,4 +1,4 @@
-"""U-Net that is told the embedding of an image, and the text beside it: the decoder of unCLIP."""
+"""U-Net conditioned on the embedding of an image and on a text: the decoder of unCLIP."""
 
 import torch
 import torch.nn.functional as F

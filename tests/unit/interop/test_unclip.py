@@ -18,6 +18,7 @@ from sde_gen.checkpoint import manifest
 from sde_gen.cli.loaded_run import LoadedRun
 from sde_gen.data.conditioning import EnlargedImage
 from sde_gen.guidance import CFG, Clip
+from sde_gen.interop.transformers.image_encoder import preprocessing
 from sde_gen.model import NoiseExperts
 from sde_gen.sampler import Sampler
 from tests.helpers.commands import enter, mistake
@@ -40,10 +41,16 @@ def stages(root: Path) -> list[LoadedRun]:
 
 @torch.no_grad()
 def drawn(
-    root: Path, prompts: list[str], steps: list[int], scales: list[float], draws: list[Tensor]
+    root: Path,
+    prompts: list[str],
+    steps: list[int],
+    scales: list[float],
+    draws: list[Tensor],
+    images: list[str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings and images on [0, 1], for the noise that diffusers drew; scales are those of prior and decoder."""
-    noise, given, embeddings = iter(draws), {"text": prompts}, torch.empty(0)
+    noise, embeddings = iter(draws), torch.empty(0)
+    given: dict[str, Any] = {"text": prompts, **({} if images is None else {"image": images})}
     for run, count, scale in zip(stages(root), steps, [*scales, None], strict=True):
         own = run.sampler
         sampler = Sampler(solver=own.solver, grid=own.grid, steps=count - 1, final_gain=own.final_gain)
@@ -301,3 +308,70 @@ def test_a_run_that_names_itself_is_refused(folder: Path, tmp_path: Path) -> Non
     manifest.write(newest, found._replace(about={**found.about, "config": config}))
     with pytest.raises(ValueError, match="does one name itself"):
         sg.load(tmp_path / "run", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def variations(folder: Path) -> Path:
+    """A pipeline of variations with the same networks, its run and the images, in a folder beside them."""
+    made = folder / "variations"
+    shutil.copytree(folder / "pipeline", made / "pipeline")
+    for name in ("prior", "prior_scheduler", "model_index.json"):
+        (shutil.rmtree if (made / "pipeline" / name).is_dir() else Path.unlink)(made / "pipeline" / name)
+    with np.load(DATA / "unclip_variations.npz") as file:
+        configs, names = json.loads(str(file["config"])), json.loads(str(file["names"]))
+        weights = torch.from_numpy(file["weights"]).float().split([int(np.prod(shape)) for _, shape in names])
+        for number in range(2):
+            Image.fromarray(file[f"pixels{number}"]).save(made / f"{number}.png")
+    places = {"image_encoder": "config.json", "feature_extractor": "preprocessor_config.json"}
+    for part, name in places.items():
+        (made / "pipeline" / part).mkdir()
+        (made / "pipeline" / part / name).write_text(json.dumps(configs[part]))
+    state = {name: part.view(shape).clone() for (name, shape), part in zip(names, weights, strict=True)}
+    safetensors.torch.save_file(state, made / "pipeline" / "image_encoder" / "model.safetensors")
+    (made / "pipeline" / "model_index.json").write_text(json.dumps(configs["model_index"]))
+    convert(made / "pipeline", made / "run")
+    return made
+
+
+def test_variations_of_images(variations: Path) -> None:
+    """The images are of other sizes than the encoder takes, one wide and one high."""
+    with np.load(DATA / "unclip_variations.npz") as file:
+        asked = json.loads(str(file["asked"]))
+        draws = [torch.from_numpy(file[f"draw/{k}"]) for k in range(sum(asked["steps"]))]
+        embeddings, exact = (torch.from_numpy(file[name]) for name in ("embeds", "image"))
+    images = [str(variations / f"{number}.png") for number in range(2)]
+    decoder = stages(variations / "run")[0]
+    given = decoder.run.prompt(2, image=images)
+    close(given["vector"][:, 6:], embeddings, 1e-6)
+    assert torch.equal(given["tokens"], decoder.run.prompt(2, text="")["tokens"])
+    _, found = drawn(variations / "run", ["", ""], asked["steps"], asked["scales"], draws, images)
+    close(found, exact, 2e-4)
+
+
+def test_variations_from_the_command_line(
+    variations: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = variations / "0.png"
+    found = command(tmp_path / "one", f"run={variations / 'run'}", f"image={image}", "n=2")
+    run = sg.load(variations / "run", device="cpu")
+    assert torch.equal(found, run.sample(2, image=str(image), sampler=of_two_steps(run)))
+    words = (f"run={variations / 'run'}", "n=1", f"out={tmp_path / 'no'}")
+    assert "leave one out" in mistake(capfd, "sample", *words, f"image={image}", "vector=[1,2,3,4,5,6]")
+    assert "image not found" in mistake(capfd, "sample", *words, f"image={tmp_path / 'missing.png'}")
+    encoder = tmp_path / "moved" / "parts" / "decoder" / "parts" / "image_encoder" / "config.json"
+    shutil.copytree(variations / "run", tmp_path / "moved")
+    encoder.write_text(encoder.read_text() + " ")
+    words = (f"run={tmp_path / 'moved'}", "n=1", f"out={tmp_path / 'no'}", f"image={image}")
+    assert "is not the encoder of images of the conversion" in mistake(capfd, "sample", *words)
+
+
+def test_preprocessing_that_is_not_supported_is_named() -> None:
+    for changes, answer in (
+        ({"resample": 2}, "resample=2 is not supported"),
+        ({"size": {"height": 20, "width": 20}}, "expected shortest_edge"),
+        ({"crop_size": {"height": 20, "width": 10}}, "expected equal height and width"),
+        ({"do_normalize": False}, "do_normalize=False is not supported"),
+    ):
+        with pytest.raises(ValueError, match=answer):
+            preprocessing(changes)
+    assert preprocessing({"size": 20, "crop_size": 16})["shorter"] == 20
