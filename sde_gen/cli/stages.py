@@ -89,7 +89,7 @@ class CascadeStage:
         return {key: value for key, value in found.items() if key != IMAGE}
 
     @property
-    def drawn(self) -> str | None:
+    def given(self) -> str | None:
         """Return the condition that the stage before draws; None for the first stage."""
         return None if self.before is None else condition_of(self.before.run)
 
@@ -115,7 +115,7 @@ class CascadeStage:
             x = self.before.draw(index, seeds, [StopOnNaN()])
             self.before.report_range(x)
             drawn = typed_samples(self.before.run, self.run, x)
-            if self.drawn == VECTOR:
+            if self.given == VECTOR:
                 cond = self._prompt(drawn, len(index), first=index.start)
             else:
                 cond |= self._image(drawn, [seed for _, seed in mine])
@@ -146,7 +146,7 @@ class CascadeStage:
 
     def _prompt(self, drawn: Tensor, count: int, first: int = 0) -> dict[str, Tensor]:
         """Return the conditioning inputs of samples from ``first`` on, for what the stage before has drawn."""
-        given = {str(self.drawn): drawn}
+        given = {str(self.given): drawn}
         typed = typed_conditions(self.config, CONDITIONS - given.keys())
         try:
             return self.run.prompt(

@@ -110,7 +110,7 @@ class Conditioning(Fitted, Checked, abc.ABC):
 
     @property
     def unrounded(self) -> bool:
-        """Whether images that the stage before has drawn are given without rounding to levels."""
+        """True if images that the stage before has drawn are given without rounding to levels."""
         return False
 
     def of(self, names: Collection[str]) -> "Conditioning":

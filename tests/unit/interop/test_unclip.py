@@ -40,7 +40,7 @@ def stages(root: Path) -> list[LoadedRun]:
 
 
 @torch.no_grad()
-def drawn(
+def sampled(
     root: Path,
     prompts: list[str],
     steps: list[int],
@@ -85,7 +85,7 @@ def test_golden(tmp_path: Path) -> None:
     root = convert(tmp_path / "pipeline", tmp_path / "run")
     shutil.rmtree(tmp_path / "pipeline")  # the run stands alone
     draws = [io[f"draw/{k}"] for k in range(11)]
-    embeddings, image = drawn(root, asked["prompt"], asked["steps"], asked["guidance"], draws)
+    embeddings, image = sampled(root, asked["prompt"], asked["steps"], asked["guidance"], draws)
     close(embeddings, io["out_exact/image_embeds"], 1e-6)
     close(image, io["out_exact/image"], 5e-3)
 
@@ -130,7 +130,7 @@ def test_a_pipeline_with_other_networks_and_settings(folder: Path) -> None:
         asked = json.loads(str(file["asked"]))
         draws = [torch.from_numpy(file[f"draw/{k}"]) for k in range(sum(asked["steps"]))]
         exact = [torch.from_numpy(file[name]) for name in ("embeds", "image")]
-    embeddings, image = drawn(folder / "run", asked["prompts"], asked["steps"], asked["scales"], draws)
+    embeddings, image = sampled(folder / "run", asked["prompts"], asked["steps"], asked["scales"], draws)
     close(embeddings, exact[0], 2e-5)
     close(image, exact[1], 2e-4)
 
@@ -344,7 +344,7 @@ def test_variations_of_images(variations: Path) -> None:
     given = decoder.run.prompt(2, image=images)
     close(given["vector"][:, 6:], embeddings, 1e-6)
     assert torch.equal(given["tokens"], decoder.run.prompt(2, text="")["tokens"])
-    _, found = drawn(variations / "run", ["", ""], asked["steps"], asked["scales"], draws, images)
+    _, found = sampled(variations / "run", ["", ""], asked["steps"], asked["scales"], draws, images)
     close(found, exact, 2e-4)
 
 
