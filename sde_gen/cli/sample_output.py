@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -64,7 +65,7 @@ class SampleOutput:
     def write(self, details: dict[str, str]) -> None:
         """Write the numbers, then the pictures, and print a table with further rows ``details``."""
         config, run, generated = self.config, self.run, self.generated
-        numbers, table = self._save_numbers(), self._save_table()
+        numbers, table = self._save_numbers(), {**self._save_table(), **self._save_networks()}
         folders = {"images": self.folder / "images"} if config.format == "png" else {}
         for folder in folders.values():
             save_folder(run.codec.decode_image(generated.x), folder)
@@ -110,6 +111,17 @@ class SampleOutput:
         path = self.folder / "samples.csv"
         write(path, text.getvalue())
         return {"table": path}
+
+    def _save_networks(self) -> dict[str, Path]:
+        """Save a state dictionary per sample as a file 000000.safetensors, ...; nothing for other data."""
+        networks = self.run.codec.networks(self.generated.x)
+        if networks is None:
+            return {}
+        folder = self.folder / "networks"
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, tensors in enumerate(networks):
+            write(folder / f"{index:06d}.safetensors", safetensors.torch.save(tensors))
+        return {"networks": folder}
 
     def _save_pictures(self) -> dict[str, Path]:
         """Save the pictures; one that fails is warned of and left out."""

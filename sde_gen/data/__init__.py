@@ -6,6 +6,7 @@ from sde_gen.data.augment import Augmentation, HorizontalFlip, NoAugmentation
 from sde_gen.data.base import Dataset, DatasetSource, Splits
 from sde_gen.data.batches import Batches
 from sde_gen.data.bucket_batches import BucketBatches
+from sde_gen.data.checkpoints import Checkpoints
 from sde_gen.data.columns import Column
 from sde_gen.data.digit_grids import DigitGrids
 from sde_gen.data.digits import Digits
@@ -37,6 +38,7 @@ __all__ = [
     "Batches",
     "BucketBatches",
     "Checkerboard",
+    "Checkpoints",
     "Column",
     "DataIdentity",
     "Dataset",

@@ -33,7 +33,7 @@ class Dataset:
         levels: number of integer levels; None for continuous data.
         classes: number of classes, 0 without labels.
         class_names: names of the classes in order of their numbers; empty if unnamed.
-        columns: columns of a table, whose numbers a row joins; empty for other data.
+        columns: columns of a table, or tensors of a network, whose numbers a row joins; empty for other data.
 
     Raises:
         ValueError: there are no samples, or a value or a condition is out of range, not finite or of another length.

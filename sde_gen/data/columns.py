@@ -12,22 +12,24 @@ MOST_CATEGORIES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Column of a table.
+    """Column of a table, or a tensor of a network.
 
     Arguments:
-        name: name in the header.
+        name: name in the header, or of the tensor.
         categories: the categories in order of their numbers; empty for numbers.
         whole: whether all numbers are whole.
+        shape: shape of the tensor; empty for one number.
     """
 
     name: str
     categories: tuple[str, ...] = ()
     whole: bool = False
+    shape: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
-        """Numbers of a row that stand for the column: 1, or one a category."""
-        return len(self.categories) or 1
+        """Numbers of a row that stand for the column: 1, one a category, or all of a tensor."""
+        return len(self.categories) or math.prod(self.shape)
 
 
 def read_csv(path: Path) -> list[list[str]]:

@@ -39,7 +39,7 @@ from tests.helpers.tar_images import pack
 
 OF_FILES = (
     *("fashion_mnist", "emoji", "image_folder", "image_buckets", "hugging_face", "cifar10", "shards"),
-    *("arrays", "series", "table", "pairs", "simulation_table", "latents"),
+    *("arrays", "series", "table", "pairs", "simulation_table", "latents", "checkpoints"),
 )
 ON_DISK = [name for name in names("data") if name not in OF_FILES]
 

@@ -8,6 +8,7 @@ from sde_gen.data.codec.latent import Latent, TrainedAutoencoder
 from sde_gen.data.codec.logit import Logit
 from sde_gen.data.codec.observation import Observation
 from sde_gen.data.codec.out_of_range import OutOfRange
+from sde_gen.data.codec.principal import Principal
 from sde_gen.data.codec.scaled import Scaled
 from sde_gen.data.codec.standardized import Standardized
 from sde_gen.data.codec.uniform import UniformCodec
@@ -23,6 +24,7 @@ __all__ = [
     "Lossy",
     "Observation",
     "OutOfRange",
+    "Principal",
     "Scaled",
     "Standardized",
     "TrainedAutoencoder",

@@ -79,6 +79,11 @@ class Codec(Fitted, Checked, abc.ABC):
         del x
         return None
 
+    def networks(self, x: Tensor) -> list[dict[str, Tensor]] | None:
+        """Return a state dictionary for every sample of model space (B, D); None for data that are no networks."""
+        del x
+        return None
+
     @abc.abstractmethod
     def log_det(self, x: Tensor) -> Tensor:
         """Return log |dx / dy| in nats, x in model space and y in units of the data's levels.

@@ -59,6 +59,8 @@ class Columns(Codec):
         """
         if not train.columns:
             raise ValueError("the data are no table with columns; use data=table, or codec=standardized")
+        if any(column.shape for column in train.columns):
+            raise ValueError("the data are networks; use codec=principal")
         mean, std = statistics(train)
         bits = torch.tensor([bool(column.categories) for column in train.columns for _ in range(column.size)])
         mean, std = torch.where(bits, 0.5, mean), torch.where(bits | (std == 0), 1.0, std)
