@@ -16,7 +16,18 @@ from tests.helpers.catalogue import CONF, names
 NO_KINDS = ("hydra", "recipe")
 KINDS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_KINDS)
 FILES = [(kind, name) for kind in KINDS for name in names(kind)]
-COMMANDS = ("train", "sample", "evaluate", "benchmark", "bundle", "compare", "encode", "demo", "verify")
+COMMANDS = (
+    "train",
+    "sample",
+    "evaluate",
+    "benchmark",
+    "bundle",
+    "soup",
+    "compare",
+    "encode",
+    "demo",
+    "verify",
+)
 
 
 def nodes(config):

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "compare runs: settings, curves, metrics and samples",
     "encode": "encode data with a trained autoencoder",
     "bundle": "pack a run with the runs that it names into one folder",
+    "soup": "average the weights of several runs",
     "convert": "convert networks of other projects, and runs for them",
     "demo": "open a web page to sample from a run",
     "verify": "measure the order and the bias of solvers against exact answers",

@@ -171,6 +171,17 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "parts": _PARTS,
         "out": PATH,
     },
+    "soup": {
+        "runs": listed(PATH, "run folders"),
+        "rule": TEXT,
+        "n": whole(2),
+        "seed": SEED,
+        "batch_size": whole(1),
+        "trust": NAMES,
+        "parts": _PARTS,
+        "out": PATH,
+        **_DATA,
+    },
     "encode": {
         "run": PATH,
         "checkpoint": optional(TEXT),

@@ -21,6 +21,7 @@ from sde_gen.cli import (
     evaluate,
     run,
     sample,
+    soup,
     threads,
     train,
     verify,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "verify": verify.main,
     "convert": convert.main,
     "encode": encode.main,
+    "soup": soup.main,
 }
 TINY = [
     "model.width=8",
