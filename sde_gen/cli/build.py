@@ -193,6 +193,8 @@ def _augmentations(config: DictConfig) -> dict[str, int]:
 def _outputs(config: DictConfig) -> dict[str, int]:
     """Return the network's output channels per channel of the event, where the parametrization needs several.
 
+    A network around another, of the argument ``net``, has the outputs of that one, which are stored.
+
     Raises:
         ValueError: the network has one only.
     """
@@ -201,6 +203,11 @@ def _outputs(config: DictConfig) -> dict[str, int]:
         return {}
     outputs: int = getattr(import_object(config.parametrization._target_), "outputs", 1)
     if outputs == 1:
+        return {}
+    inner = config.model
+    while accepts(inner, "net") and not accepts(inner, "outputs"):
+        inner = inner.net
+    if inner is not config.model and inner.get("outputs", 1) == outputs:
         return {}
     if not accepts(config.model, "outputs"):
         known = [name for name in networks(Network) if accepts(load("model", name), "outputs")]
