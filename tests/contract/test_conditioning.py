@@ -34,7 +34,7 @@ DATA = Dataset(
     },
 )
 KINDS = names("conditioning")
-OF_SAMPLES = ("superres", "colorize", "inpaint", "control")
+OF_SAMPLES = ("superres", "colorize", "inpaint", "control", "control_canny")
 """Conditions that are made of the samples themselves."""
 OF_LABELS = {
     "class": {"classes": 3},

@@ -1,6 +1,7 @@
 """Conditioning of the network besides noisy sample and time."""
 
 from sde_gen.data.conditioning.base import Conditioning, SingleConditioning
+from sde_gen.data.conditioning.canny import CannyEdges
 from sde_gen.data.conditioning.control import Edges, Hint
 from sde_gen.data.conditioning.embedder import Behind, Beside, Embedded, EmbeddedSizes, TextEmbedder
 from sde_gen.data.conditioning.encoded_text import EncodedText
@@ -26,6 +27,7 @@ from sde_gen.data.conditioning.vector import Vector
 __all__ = [
     "Behind",
     "Beside",
+    "CannyEdges",
     "Colorization",
     "ConditionImage",
     "Conditioning",

@@ -1,5 +1,6 @@
 """Hints, images that control a network: edges of the samples themselves, and images that the data hold."""
 
+import abc
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,34 @@ class Hint(ConditionImage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edges(Hint, Restoration):
+class EdgeHint(Hint, Restoration, abc.ABC):
+    """Edges of the samples: one at an edge of the gray image, the mean of the channels in [0, 1], and zero elsewhere.
+
+    In a file, such as a drawing, edges are white.
+    """
+
+    name: ClassVar[str] = "control"
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the edges, one."""
+        return 1
+
+    def check_event(self, event: Shape) -> None:
+        """Accept all images."""
+
+    @property
+    def source_shape(self) -> Shape:
+        """Shape of a drawing, of one channel."""
+        return (1, *self._shape()[1:])
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Map drawings of edges, white on black, in levels (B, 1, H, W), to hints (B, 2, H, W)."""
+        return self.described((self.scaled(images) >= 0.5).float())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edges(EdgeHint):
     r"""Edges of the samples: one where the gradient of the gray image is steep, and zero elsewhere.
 
     The gradient is that of Sobel's masks on the mean of the channels in [0, 1], divided by its largest value along an
@@ -87,38 +115,19 @@ class Edges(Hint, Restoration):
 
     threshold: float = 0.25
 
-    name: ClassVar[str] = "control"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.threshold < math.sqrt(2):
             raise ValueError(f"threshold={self.threshold}: expected a number between 0 and sqrt(2)")
 
-    @property
-    def channels(self) -> int:
-        """Number of channels of the edges, one."""
-        return 1
-
-    def check_event(self, event: Shape) -> None:
-        """Accept all images."""
-
     def degrade(self, images: Tensor) -> Tensor:
         """Find the edges of images (B, C, H, W) in [0, 1], (B, 1, H, W)."""
-        return (gradient(images.mean(1, keepdim=True)) >= self.threshold).to(images.dtype)
-
-    @property
-    def source_shape(self) -> Shape:
-        """Shape of a drawing, of one channel."""
-        return (1, *self._shape()[1:])
-
-    def of_images(self, images: Tensor) -> Tensor:
-        """Map drawings of edges, white on black, in levels (B, 1, H, W), to hints (B, 2, H, W)."""
-        return self.described((self.scaled(images) >= 0.5).float())
+        along = sobel(images.mean(1, keepdim=True))
+        return (along.square().sum(1, keepdim=True).sqrt() >= self.threshold).to(images.dtype)
 
 
-def gradient(images: Tensor) -> Tensor:
-    """Return the magnitude of Sobel's gradient of gray images (B, 1, H, W), in units of 4 along an axis."""
-    across = images.new_tensor([[1, 0, -1], [2, 0, -2], [1, 0, -1]]) / 4
-    masks = torch.stack([across, across.T]).unsqueeze(1)
-    along = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), masks)
-    return along.square().sum(1, keepdim=True).sqrt()
+def sobel(images: Tensor) -> Tensor:
+    """Return Sobel's gradient of gray images (B, 1, H, W), across and down (B, 2, H, W), divided by 4."""
+    down = images.new_tensor([[-1, -2, -1], [0, 0, 0], [1, 2, 1]]) / 4
+    masks = torch.stack([down.T, down]).unsqueeze(1)
+    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), masks)
