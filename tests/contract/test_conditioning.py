@@ -167,6 +167,20 @@ def test_several_conditions_are_dropped_alone_and_together() -> None:
         assert abs(share - exact) < 5 * (exact * (1 - exact) / COUNT) ** 0.5
 
 
+def test_several_conditions_without_dropout_together_are_their_parts() -> None:
+    """Bit for bit, and no random number more is drawn, so that what is drawn next is the same, too."""
+    parts = {"class": Label(classes=3, dropout=0.2), "text": Text(dropout=0.3).fit(DATA)}
+    noise, other = IID.seeded(0), IID.seeded(0)
+    found = Several(parts=parts, dropout=0.0)(DATA.conditions, noise)
+    alone = {key: rows for part in parts.values() for key, rows in part(DATA.conditions, other).items()}
+    assert found.keys() == alone.keys()
+    assert all(torch.equal(found[key], alone[key]) for key in alone)
+    assert torch.equal(noise.uniform(LABELS), other.uniform(LABELS))
+    sure = Several(parts={"class": Label(classes=3, dropout=0.0), "text": Text(dropout=0.1)}, dropout=0.0)
+    assert not sure.drops("label")
+    assert sure.drops("tokens")
+
+
 def test_of_several_conditions_none_is_typed_or_some_are() -> None:
     """Where nothing is typed every class is drawn in turn; where something is, the rest are the nulls."""
     several = Several(parts={"label": Label(classes=3), "vector": Vector()}).fit(DATA)

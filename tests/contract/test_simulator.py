@@ -183,6 +183,30 @@ def test_statistics_of_spikes_are_sufficient():
         assert not simulator.design[:lag, 1 + lag].any()
 
 
+class InOrder(np.random.Generator):
+    """A generator whose permutations change nothing, or reverse."""
+
+    reverse = False
+
+    def permutation(self, count):
+        return np.arange(count)[::-1].copy() if self.reverse else np.arange(count)
+
+
+class Reversed(InOrder):
+    reverse = True
+
+
+def test_draws_of_the_posterior_of_spikes_are_in_random_order():
+    """Those that are resampled come by decreasing weights: without a permutation a part of them is no fair part."""
+    simulator = make("simulator", "bernoulli_glm", length=20)
+    x = simulator.simulate(torch.zeros(1, 10, dtype=torch.float64), rng(17))[0]
+    one, other = (simulator.posterior(x, 50, kind(np.random.PCG64(18))) for kind in (InOrder, Reversed))
+    assert torch.equal(one, other.flip(0))
+    shuffled = simulator.posterior(x, 50, np.random.Generator(np.random.PCG64(18)))
+    assert torch.equal(shuffled.sort(0).values, one.sort(0).values)
+    assert not torch.equal(shuffled, one)
+
+
 def test_priors():
     box = UniformPrior([0.0, -1.0], [2.0, 3.0])
     points = torch.tensor([[1.0, 0.0], [2.5, 0.0], [1.0, -1.5]])
