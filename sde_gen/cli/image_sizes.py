@@ -1,8 +1,10 @@
 """Check that a network takes images of all sizes of the data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sde_gen.data import Splits
 from sde_gen.data.codec import Codec
@@ -40,11 +42,9 @@ def check_sizes(trained: Any, splits: Splits, codec: Codec, given: Conditioning)
             cond = {key: rows.to(device) for key, rows in given.given(data.given(index)).items()}
             try:
                 codec.event(tuple(values.shape[1:]))
-                x = codec.encode(values).to(device)
-                found = trained(x, torch.full((1,), 0.5, dtype=torch.float64, device=device), **cond).x0
-                reason = "" if found.shape == x.shape else f"its output has shape {tuple(found.shape[1:])}"
-            except (RuntimeError, ValueError, AttributeError) as error:
-                reason = str(error).splitlines()[0]
+                reason = refusal(trained, codec.encode(values).to(device), cond)
+            except ValueError as error:
+                reason = str(error)
             if reason:
                 height, width = values.shape[-2:]
                 raise ValueError(
@@ -52,3 +52,14 @@ def check_sizes(trained: Any, splits: Splits, codec: Codec, given: Conditioning)
                     f"({reason}): choose a U-Net and a data.multiple that its levels divide, or data=image_folder"
                 )
     net.train(training)
+
+
+@torch.no_grad()
+def refusal(denoiser: Any, x: Tensor, cond: Mapping[str, Tensor]) -> str:
+    """Return why a denoiser cannot predict for a sample (1, C, H, W) of model space; empty if it can."""
+    t = torch.full((1,), 0.5, dtype=torch.float64, device=x.device)
+    try:
+        found = denoiser(x, t, **cond).x0
+    except (RuntimeError, ValueError) as error:
+        return str(error).splitlines()[0]
+    return "" if found.shape == x.shape else f"its output has shape {tuple(found.shape[1:])}"

@@ -98,6 +98,7 @@ OPTIONS: dict[str, dict[str, OptionKind]] = {
         "temperature": optional(NONNEGATIVE),
         "top_k": optional(whole(1)),
         "rows": optional(whole(1)),
+        "size": optional(listed(whole(1, 2**16), "height and width")),
         "image_noise": NONNEGATIVE,
         "not_label": optional(CLASS),
         "not_text": optional(CAPTION),

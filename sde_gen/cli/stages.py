@@ -21,6 +21,7 @@ from sde_gen.cli.guidance_setup import (
 )
 from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.cli.run_defaults import take_sampler
+from sde_gen.cli.sample_size import of_size
 from sde_gen.data.codec import OutOfRange
 from sde_gen.data.conditioning.base import PLURALS
 from sde_gen.denoiser import Denoiser
@@ -206,6 +207,8 @@ def open_stages(config: DictConfig, choices: Mapping[str, str]) -> CascadeStage:
         raise ValueError("run=[] names no run folder")
     found = [load_run(_merged(config, {"run": folder}), *SAMPLED) for folder in folders]
     typed = typed_conditions(config, CONDITIONS)
+    if config.get("size") is not None and not found[-1].of_codes:
+        found[-1] = of_size(found[-1], as_list(config.size))
     if len(found) == 1:
         found = chain(found[0], typed.keys())
         folders = [str(run.folder) for run in found[:-1]] + folders

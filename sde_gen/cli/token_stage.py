@@ -29,6 +29,7 @@ OTHERS = (
     "factor",
     "a",
     "b",
+    "size",
     "image_noise",
     "control",
     "clip_skip",

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import sde_gen as sg
+from sde_gen.noise import PerSample, spawn_seeds
 from tests.system.test_commands import enter
 from tests.system.test_conditions import SHORT
 
@@ -160,7 +161,19 @@ def test_images_of_several_aspect_ratios(tmp_path, capfd):
     enter("train", *SHORT, *words, *net, f"run={run}")
     opened = sg.load(run, device="cpu")
     assert opened.data.train.values.shape[1:] == (3, 8, 8)
-    assert sampled(run, tmp_path / "out")["data"].shape == (3, 3, 8, 8)
+    whole = sampled(run, tmp_path / "out")
+    assert whole["data"].shape == (3, 3, 8, 8)
+    other = sampled(run, tmp_path / "other", "size=[6,10]")
+    assert other["data"].shape == (3, 3, 6, 10)
+    sampler = sg.Sampler(solver=sg.solver.StraightAdams(), grid=sg.grid.Angle(), steps=2)
+    model = opened.denoiser.bind(label=torch.tensor([0, 1, 0]))
+    x = sampler(model, (3, 3, 6, 10), noise=PerSample(spawn_seeds(0, 3)))
+    np.testing.assert_allclose(other["model_space"], x.numpy(), rtol=1e-5, atol=1e-5)
+    capfd.readouterr()
+    for size, message in (("[7,9]", "NCSNpp takes no images of this size"), ("[1,2,3]", "height and width")):
+        with pytest.raises(SystemExit):
+            sampled(run, tmp_path / "wrong", f"size={size}")
+        assert message in capfd.readouterr().err
     capfd.readouterr()
     plain = [word for word in SHORT if not word.startswith("preview.sampler")]
     for others, message in (
