@@ -20,6 +20,7 @@ from sde_gen.data.conditioning.noised_image import NoisedImage
 from sde_gen.data.conditioning.none import Unconditional
 from sde_gen.data.conditioning.restoration import Colorization, Restoration, Superresolution
 from sde_gen.data.conditioning.several import Several
+from sde_gen.data.conditioning.slerp import slerp
 from sde_gen.data.conditioning.text import Text
 from sde_gen.data.conditioning.tokenizer import Pretrained, Tokenizer, Words
 from sde_gen.data.conditioning.vector import Vector
@@ -58,6 +59,7 @@ __all__ = [
     "Unconditional",
     "Vector",
     "Words",
+    "slerp",
 ]
 
 

@@ -11,12 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from scipy.spatial import geometric_slerp
 from torch import Tensor
 
 import sde_gen as sg
 from sde_gen.checkpoint import manifest
 from sde_gen.cli.loaded_run import LoadedRun
-from sde_gen.data.conditioning import EnlargedImage
+from sde_gen.data.conditioning import EnlargedImage, slerp
 from sde_gen.guidance import CFG, Clip
 from sde_gen.interop.transformers.image_encoder import preprocessing
 from sde_gen.model import NoiseExperts
@@ -363,6 +364,37 @@ def test_variations_from_the_command_line(
     encoder.write_text(encoder.read_text() + " ")
     words = (f"run={tmp_path / 'moved'}", "n=1", f"out={tmp_path / 'no'}", f"image={image}")
     assert "is not the encoder of images of the conversion" in mistake(capfd, "sample", *words)
+
+
+def test_embeddings_are_interpolated_on_the_sphere() -> None:
+    """Directions are those of SciPy, for angles from tiny to almost opposite; lengths are linear."""
+    generator = torch.Generator().manual_seed(0)
+    share = torch.linspace(0, 1, 5, dtype=torch.float64)
+    u, w = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    for v in (w, u + 1e-9 * w, u + 0.3 * w, -u + 0.1 * w, 2 * u):
+        found = slerp(3 * u / u.norm(), 5 * v / v.norm(), share)
+        exact = geometric_slerp((u / u.norm()).numpy(), (v / v.norm()).numpy(), share.numpy())
+        lengths = torch.tensor([3, 3.5, 4, 4.5, 5], dtype=torch.float64)
+        torch.testing.assert_close(found, lengths[:, None] * torch.from_numpy(exact), rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="opposite directions"):
+        slerp(u, -u, share)
+    with pytest.raises(ValueError, match="has no direction"):
+        slerp(u, 0 * u, share)
+    with pytest.raises(ValueError, match=r"expected \(d,\), \(d,\) and \(n,\)"):
+        slerp(u, u, share[0])
+
+
+def test_images_between_two(variations: Path) -> None:
+    """Ends of an interpolation are the variations of the images; the same noise is given to all."""
+    run = sg.load(variations / "run", device="cpu")
+    assert run.before is not None
+    paths = [variations / f"{number}.png" for number in range(2)]
+    ends = run.before.run.conditioning.images(paths)
+    vectors = slerp(*ends, torch.linspace(0, 1, 3))
+    torch.testing.assert_close(vectors[[0, 2]], ends, rtol=0, atol=1e-5)
+    given = run.before.run.prompt(3, vector=vectors)
+    first = run.before.run.prompt(1, image=str(paths[0]))
+    torch.testing.assert_close(given["vector"][:1], first["vector"], rtol=0, atol=1e-5)
 
 
 def test_preprocessing_that_is_not_supported_is_named() -> None:
