@@ -119,7 +119,7 @@ def align(w: Tensor) -> Tensor:
 def diffusion(x: Tensor, steps: int, seed: int) -> NetworkDenoiser:
     """Train a denoiser on components (N, K)."""
     torch.manual_seed(seed)
-    net, noise = MLP(shape=(x.shape[1],), width=256, depth=3), IID.seeded(seed)
+    net, noise = MLP(shape=(x.shape[1],), width=128, depth=3), IID.seeded(seed)
     denoiser, objective = NetworkDenoiser(net=net, sde=VP()), DSM()
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
