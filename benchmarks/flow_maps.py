@@ -1,6 +1,6 @@
 """Compare objectives of flow maps at equal CPU time, beside the run that they begin from.
 
-    python benchmarks/flow_maps.py [RUN] [--seconds 60] [--objectives consistency mean_flow lagrangian]
+    python benchmarks/flow_maps.py [RUN] [--seconds 60] [--objectives consistency shortcut mean_flow lagrangian]
 
 Every objective trains a copy of the network of RUN for the same CPU time, with Adam, a learning rate that ends at zero
 and averaged weights, and is sampled with solver=jump in one and in two evaluations. Rows beside them: RUN at 21
@@ -145,7 +145,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="pretrained/digits-vp")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--objectives", nargs="+", default=["consistency", "mean_flow", "lagrangian"])
+    parser.add_argument(
+        "--objectives", nargs="+", default=["consistency", "shortcut", "mean_flow", "lagrangian"]
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--n", type=machine.count, default=1000)
     parser.add_argument("--pairs", type=machine.count, default=1024)

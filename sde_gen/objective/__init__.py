@@ -8,6 +8,7 @@ from sde_gen.objective.cross_entropy import CrossEntropy
 from sde_gen.objective.dsm import DSM
 from sde_gen.objective.lagrangian import Lagrangian
 from sde_gen.objective.mean_flow import MeanFlow
+from sde_gen.objective.shortcut import Shortcut
 from sde_gen.objective.token_cross_entropy import TokenCrossEntropy
 from sde_gen.objective.two_times import TwoTimes
 from sde_gen.objective.variational import Hybrid, VariationalBound
@@ -23,6 +24,7 @@ __all__ = [
     "MeanFlow",
     "NoiseDraw",
     "Objective",
+    "Shortcut",
     "TokenCrossEntropy",
     "TwoTimes",
     "VariationalBound",

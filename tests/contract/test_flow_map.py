@@ -20,13 +20,14 @@ from sde_gen.denoiser import (
 from sde_gen.denoiser.flow_map import direction
 from sde_gen.model import MLP, Conditions
 from sde_gen.noise import IID, PerSample
-from sde_gen.objective import Consistency, Lagrangian, MeanFlow, NoiseDraw
+from sde_gen.objective import Consistency, Lagrangian, MeanFlow, NoiseDraw, Shortcut
 from sde_gen.sampler import Sampler
 from sde_gen.solver import DDIM, Jump, NFECounter
 from tests.helpers.catalogue import make, names
 
 PROCESSES = names("sde")
-TWO_TIMES = {"mean_flow": MeanFlow(), "lagrangian": Lagrangian()}
+TWO_TIMES = {"mean_flow": MeanFlow(), "lagrangian": Lagrangian(), "shortcut": Shortcut()}
+UNWEIGHTED = {**TWO_TIMES, "mean_flow": MeanFlow(power=0.0)}
 GAUSSIAN = {
     "mean": torch.tensor([0.4, -0.3], dtype=torch.float64),
     "cov": torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64),
@@ -120,7 +121,7 @@ def expected_gradient(objective, sde, t, s):
     return theta.grad
 
 
-@pytest.mark.parametrize("objective", [MeanFlow(power=0.0), Lagrangian()], ids=["mean_flow", "lagrangian"])
+@pytest.mark.parametrize("objective", UNWEIGHTED.values(), ids=UNWEIGHTED)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_expected_gradient_is_zero_at_the_exact_map(name, objective):
     sde = make("sde", name)
@@ -216,7 +217,7 @@ def slope_of_differences(values, h=1e-4):
 
 
 @pytest.mark.parametrize("name", ["vp", "ve", "rectified"])
-@pytest.mark.parametrize("objective", [MeanFlow(power=0.0), Lagrangian()], ids=["mean_flow", "lagrangian"])
+@pytest.mark.parametrize("objective", UNWEIGHTED.values(), ids=UNWEIGHTED)
 def test_gradients_are_those_of_finite_differences_in_weights_and_times(objective, name):
     model, x0, draw = learned(name=name)
     sde, t, s = model.sde, draw.t, draw.s
@@ -243,6 +244,19 @@ def test_gradients_are_those_of_finite_differences_in_weights_and_times(objectiv
             lambda h: tau(t + h)
         ).unsqueeze(1)
         target = (draw.eps - x0 - span * change).detach()
+
+        def residual(other):
+            return of(other, path(t), t, s) - target
+    elif isinstance(objective, Shortcut):
+        low, high = s, t  # the middle by bisection, and the mean slope from two jumps
+        for _ in range(60):
+            m = 0.5 * (low + high)
+            left = 2 * tau(m) < tau(t) + tau(s)
+            low, high = torch.where(left, m, low), torch.where(left, high, m)
+        end = FlowMap(model)(FlowMap(model)(path(t), t, m), m, s)
+        scaled = [x / sum(sde.marginal(time))[:, None] for x, time in ((path(t), t), (end, s))]
+        mean = (scaled[0] - scaled[1]) / span
+        target = torch.where((s == t)[:, None], draw.eps - x0, mean).detach()
 
         def residual(other):
             return of(other, path(t), t, s) - target
