@@ -64,6 +64,11 @@ def export_run(config: DictConfig, out: Path) -> None:
     """Write the averaged weights of a run as another project's folder."""
     source = {key: config[key] for key in ("run", "checkpoint", "trust", "parts")}
     run = load_run(OmegaConf.create({**source, "device": "cpu"}))
+    if type(run.denoiser) is not NetworkDenoiser:
+        raise ValueError(
+            f"{run.folder} is a {type(run.denoiser).__name__}, which to=... does not export: others would take it for "
+            "a denoiser; sample it here with solver=jump"
+        )
     if (Path(config.run) / SOURCE / INDEX).is_file() and config.to._target_ == DIFFUSERS:
         _export_pipeline(run, out)
         return

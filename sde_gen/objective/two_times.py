@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sde_gen.denoiser import NetworkFlowMap
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.flow_map import direction
 from sde_gen.noise import Noise
 from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.time_sampler.base import TimeSampler
@@ -31,15 +32,28 @@ class TwoTimes(Objective):
 
     Source: Geng et al., 2025, arXiv:2505.13447, section 4.3 (pairs of times, and the adaptive weight).
 
+    A map can have the guidance of its conditions built in: with ``guidance`` other than 1 the direction eps - x0 is
+    replaced by
+
+    .. math::
+        \omega\, (\epsilon - x_0) + (1 - \omega)\, \mathrm{sg}[u_{t,t}(x_t)]_{uncond},
+
+    whose mean, given conditions, is the guided velocity of that scale, and without any the unconditional velocity. One
+    evaluation then samples what classifier-free guidance does; some conditions must be dropped in training.
+
+    Source of the guidance: the same, section 4.2.
+
     Arguments:
         time_sampler: distribution of the times where both are equal, and of one of them elsewhere.
         second: distribution of the other.
         diagonal: probability that both are equal.
         power: p, how far the squared residual is divided by itself; 0 for the mean squared residual.
         offset: c.
+        guidance: omega, the scale as in :class:`~sde_gen.guidance.CFG`.
 
     Raises:
-        ValueError: diagonal or power lies outside [0, 1], or offset is not positive.
+        ValueError: diagonal or power lies outside [0, 1], or offset is not positive; or, when called, there is guidance
+            and no condition.
     """
 
     trains: ClassVar[type] = NetworkFlowMap
@@ -49,6 +63,7 @@ class TwoTimes(Objective):
     diagonal: float = 0.5
     power: float = 0.0
     offset: float = 1e-3
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.diagonal <= 1 and 0 <= self.power <= 1 and self.offset > 0):
@@ -76,8 +91,20 @@ class TwoTimes(Objective):
         assert s is not None  # drawn above
         alpha, sigma = model.sde.marginal(t)
         x_t = broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * eps
-        error = mean_event(self.residual(model, x_t, t, s, eps - x0, **cond) ** 2)
+        u = eps - x0 if self.guidance == 1 else self._guided(model, x_t, t, eps - x0, cond)
+        error = mean_event(self.residual(model, x_t, t, s, u, **cond) ** 2)
         return Loss(error / (error.detach() + self.offset) ** self.power, t, error)
+
+    def _guided(self, model: Denoiser, x_t: Tensor, t: Tensor, u: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """Extrapolate u from the direction of the model without conditions."""
+        if not cond:
+            raise ValueError(
+                f"guidance={self.guidance} needs conditions, some of which are dropped: use conditioning=class, or "
+                "guidance=1"
+            )
+        with torch.no_grad():
+            null = direction(model(x_t, t))
+        return self.guidance * u + (1 - self.guidance) * null
 
     @abc.abstractmethod
     def residual(

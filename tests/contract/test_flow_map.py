@@ -8,6 +8,7 @@ import torch
 
 from sde_gen.denoiser import (
     ConsistencyModel,
+    Denoiser,
     FlowMap,
     GaussianDenoiser,
     GaussianFlowMap,
@@ -18,6 +19,7 @@ from sde_gen.denoiser import (
     ProbabilityFlow,
 )
 from sde_gen.denoiser.flow_map import direction
+from sde_gen.guidance import CFG
 from sde_gen.model import MLP, Conditions
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import Consistency, Lagrangian, MeanFlow, NoiseDraw, Shortcut
@@ -435,3 +437,43 @@ def test_jumps_need_a_flow_map_and_descending_times():
         Jump().solve(exact("vp"), torch.zeros(1, 2), torch.tensor([0.1, 0.5]).double())
     with pytest.raises(ValueError, match="must lie in"):
         Jump(renoise=2.0)
+
+
+class Conditional(Denoiser):
+    """Without a label the denoiser of one Gaussian; with one another's, or the given model, moved by theta."""
+
+    def __init__(self, null, given, theta):
+        super().__init__()
+        self.sde, self.null, self.given, self.theta = null.sde, null, given, theta
+
+    def forward(self, x_t, t, label=None):
+        if label is None:
+            return self.null(x_t, t)
+        found = self.given(x_t, t)
+        return found.with_x0(found.x0 + self.theta)
+
+    def chord(self, x_t, t, s, **cond):
+        return self(x_t, t, **cond)
+
+
+@pytest.mark.parametrize("objective", [Lagrangian(guidance=3.0), MeanFlow(guidance=3.0, power=0.0)], ids=str)
+def test_guidance_built_in_is_that_of_the_guided_model(objective):
+    """At equal times the expected gradient is zero at CFG of the same scale, and nowhere near."""
+    sde, one = make("sde", "vp"), torch.ones(1).double()
+    null = GaussianDenoiser(sde=sde, mean=0 * one, cov=torch.eye(1).double())
+    given = GaussianDenoiser(sde=sde, mean=0.3 * one, cov=0.5 * torch.eye(1).double())
+    places, weights = hermite()
+    x0, eps = (part.reshape(-1, 1) for part in torch.meshgrid(places, places, indexing="ij"))
+    weight, t = torch.outer(weights, weights).flatten(), torch.full((144,), 0.5, dtype=torch.float64)
+    draw, label = NoiseDraw(t, t, eps, t), torch.zeros(144).long()
+    guided = CFG(denoiser=Conditional(null, given, 0.0), scale=3.0).bind(label=label)
+    slopes = []
+    for right in (guided, given):
+        theta = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        loss = objective.loss(Conditional(null, right, theta), 0.3 + 0.5**0.5 * x0, draw, label=label)
+        (loss.per_sample * weight).sum().backward()
+        slopes.append(float(theta.grad))
+    assert abs(slopes[0]) < 1e-10
+    assert abs(slopes[1]) > 1e-2
+    with pytest.raises(ValueError, match="needs conditions"):
+        objective.loss(Conditional(null, given, 0.0), x0, draw)

@@ -72,4 +72,7 @@ def test_a_consistency_model_is_tuned_from_a_run_and_says_what_it_is(start, tmp_
     assert about["nfe"] == 2
     assert "solver=jump solver.renoise=1" in mistake(capfd, "sample", f"run={run}", "n=2", "threads=1")
     assert "maps to t_min" in mistake(capfd, "sample", f"run={run}", *JUMP, "steps=2")
+    assert "does not export" in mistake(
+        capfd, "convert", f"run={run}", "to=diffusers", f"out={tmp_path / 'exported'}"
+    )
     assert "is no flow map" in mistake(capfd, "sample", f"run={start}", *JUMP)
