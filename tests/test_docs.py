@@ -114,7 +114,17 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    "kind", ["sde", "solver", "parametrization", "weighting", "time_sampler", "step_sampler"]
+    "kind",
+    [
+        "sde",
+        "solver",
+        "parametrization",
+        "weighting",
+        "time_sampler",
+        "step_sampler",
+        "pointwise_loss",
+        "training_noise",
+    ],
 )
 def test_every_name_of_a_kind_is_documented(kind):
     """A process, solver, weighting ... that nobody can find in the documents is not there."""

@@ -205,6 +205,8 @@ ADDED: dict[str, Any] = {
     "adapter": {"_target_": "sde_gen.model.NoAdapter"},
     "freeze": [],
     "step_sampler": {"_target_": "sde_gen.objective.step_sampler.UniformSteps"},
+    "pointwise_loss": {"_target_": "sde_gen.objective.pointwise_loss.SquaredError"},
+    "training_noise": {"_target_": "sde_gen.objective.training_noise.IndependentNoise"},
 }
 """Settings of a training that earlier versions did not have, with the values that they amounted to."""
 
@@ -236,7 +238,14 @@ def upgrade_about(about: dict[str, Any], current: Mapping[str, Any] | None = Non
     if not (isinstance(config, dict) and "engine" in config and "model" in config):
         return {**about, "config": config}
     reports = {key: current[key] for key in RECORDED if current is not None and key in current}
-    return {**about, "config": {**ADDED, **reports, **config, "model": with_inputs(config["model"])}}
+    config = {**ADDED, **reports, **config, "model": with_inputs(config["model"])}
+    objective = config.get("objective")
+    if isinstance(objective, dict) and str(objective.get("_target_")).endswith(".DSM"):
+        config["objective"] = {
+            **{key: ADDED[key] for key in ("pointwise_loss", "training_noise")},
+            **objective,
+        }
+    return {**about, "config": config}
 
 
 def with_inputs(model: Any) -> Any:

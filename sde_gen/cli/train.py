@@ -43,9 +43,8 @@ def train(config: DictConfig) -> None:
     if trained is AutoregressiveModel:
         reject_unused("codes are drawn one after the other", "preview.sampler")
         reject_unused("codes have no noise", "sde", "parametrization")
-    unused = [
-        key for key in ("time_sampler", "weighting", "step_sampler") if not accepts(config.objective, key)
-    ]
+    own = ("time_sampler", "weighting", "pointwise_loss", "training_noise", "step_sampler")
+    unused = [key for key in own if not accepts(config.objective, key)]
     reject_unused("the objective does not use it", *unused)
     fit(config, _previews, training_quality.build_metrics)
 

@@ -32,8 +32,10 @@ from sde_gen.grid.base import Grid
 from sde_gen.model import Autoencoder, TokenTransformer
 from sde_gen.model.adapter import Adapter
 from sde_gen.objective.base import Objective
+from sde_gen.objective.pointwise_loss.base import PointwiseLoss
 from sde_gen.objective.step_sampler.base import StepSampler
 from sde_gen.objective.time_sampler.base import TimeSampler
+from sde_gen.objective.training_noise.base import TrainingNoise
 from sde_gen.objective.weighting.base import Weighting
 from sde_gen.sde import SDE
 from sde_gen.solver.base import Solver
@@ -60,11 +62,13 @@ PLACES: dict[str, Any] = {
     "objective": Objective,
     "optimizer": Optimizer,
     "parametrization": Parametrization,
+    "pointwise_loss": PointwiseLoss,
     "precision": Precision,
     "sde": SDE,
     "solver": Solver,
     "step_sampler": StepSampler,
     "time_sampler": TimeSampler,
+    "training_noise": TrainingNoise,
     "weighting": Weighting,
 }
 """Parts of a stored configuration that may be built, and their types; other parts are ignored."""

@@ -1,6 +1,6 @@
 """Training objectives, time samplers and weightings."""
 
-from sde_gen.objective import step_sampler, time_sampler, weighting
+from sde_gen.objective import pointwise_loss, step_sampler, time_sampler, training_noise, weighting
 from sde_gen.objective.autoencoding import Autoencoding
 from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.consistency import Consistency
@@ -28,8 +28,10 @@ __all__ = [
     "TokenCrossEntropy",
     "TwoTimes",
     "VariationalBound",
+    "pointwise_loss",
     "step_sampler",
     "time_sampler",
+    "training_noise",
     "weighting",
 ]
 

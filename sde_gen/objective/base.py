@@ -86,6 +86,11 @@ class Objective(Checked, abc.ABC):
         del tensors
 
     @property
+    def batch_coupled(self) -> bool:
+        """Return whether the draws of a sample depend on the other samples of the batch."""
+        return False
+
+    @property
     def for_evaluation(self: Self) -> Self:
         """The objective of a validation loss, whose draws depend on no earlier losses."""
         return self

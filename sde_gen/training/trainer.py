@@ -155,7 +155,7 @@ class Trainer(Checked):
                 rank=self.strategy.rank,
                 size=self.strategy.size,
                 steps=-(-settings.images // settings.batch_size),
-                whole=self.augmentation.batch_coupled,
+                whole=self.augmentation.batch_coupled or self.objective.batch_coupled,
             ),
             codec=self.codec,
             augmentation=self.augmentation,

@@ -43,6 +43,8 @@ def test_denoising_score_matching_has_the_defaults_of_training():
     objective = sg.DSM()
     assert objective.time_sampler == choice("train", "time_sampler")
     assert objective.weighting == choice("train", "weighting")
+    assert objective.pointwise_loss == choice("train", "pointwise_loss")
+    assert objective.training_noise == choice("train", "training_noise")
 
 
 def test_network_denoiser_has_the_parametrization_of_training():

@@ -39,11 +39,13 @@ HOMES = {
     "objective": ("objective",),
     "optimizer": ("training.optimizer",),
     "parametrization": ("denoiser.parametrization",),
+    "pointwise_loss": ("objective.pointwise_loss",),
     "precision": ("training.precision",),
     "sde": ("sde",),
     "solver": ("solver", "inverse"),
     "step_sampler": ("objective.step_sampler",),
     "time_sampler": ("objective.time_sampler",),
+    "training_noise": ("objective.training_noise",),
     "weighting": ("objective.weighting",),
 }
 """Packages of the classes of every place."""
