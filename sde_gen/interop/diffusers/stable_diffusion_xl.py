@@ -1,6 +1,7 @@
 """Stable Diffusion XL of diffusers: the base, the refiner and inpainting."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sde_gen.data.conditioning.embedder import Beside
@@ -51,9 +52,32 @@ def read(folder: PipelineFolder) -> ConvertedModel:
         ValueError: a part is missing or unknown, or does not fit the others.
     """
     folder.check(PARTS_READ, optional=FIRST)
+    layout = UNet2DConditionLayout(folder.config("unet"), variance=False)
+    text, copied = text_of(folder, layout)
+    given = text
+    if layout.image:
+        image = ObjectSpec(MaskedLatents, shape=image_shape(folder, layout.shape), latent=layout.shape)
+        given = ObjectSpec(Several, parts={"text": text, "image": image}, dropout=0.0)
+        if layout.image != layout.channels + 1:
+            raise ValueError(
+                f"the network in {folder.folder('unet')} has {layout.channels + layout.image} channels in; expected "
+                f"{layout.channels}, or {2 * layout.channels + 1} for inpainting"
+            )
+    return with_autoencoder(folder, network(folder, layout, given), copied=copied)
+
+
+def text_of(folder: PipelineFolder, layout: UNet2DConditionLayout) -> tuple[ObjectSpec, dict[str, Path]]:
+    """Return the conditioning on texts and on the numbers beside them, and the files of the encoders.
+
+    Arguments:
+        folder: the pipeline.
+        layout: mapping of its network.
+
+    Raises:
+        ValueError: an encoder is missing, or does not fit the network.
+    """
     if ("text_encoder" in folder) != ("tokenizer" in folder):
         raise ValueError(f"{folder.path} has one of text_encoder and tokenizer: both are needed, or none")
-    layout = UNet2DConditionLayout(folder.config("unet"), variance=False)
     settings: dict[str, Any] = {"skip": 1, "normalize": False}
     texts = [clip_part(folder, "_2", **settings)]
     if "text_encoder" in folder:
@@ -77,17 +101,7 @@ def read(folder: PipelineFolder) -> ConvertedModel:
         numbers=numbers,
         null_numbers=[*numbers[:4], NEGATIVE_SCORE] if refines else None,
     )
-    given = text
-    if layout.image:
-        image = ObjectSpec(MaskedLatents, shape=shape, latent=layout.shape)
-        given = ObjectSpec(Several, parts={"text": text, "image": image}, dropout=0.0)
-        if layout.image != layout.channels + 1:
-            raise ValueError(
-                f"the network in {folder.folder('unet')} has {layout.channels + layout.image} channels in; expected "
-                f"{layout.channels}, or {2 * layout.channels + 1} for inpainting"
-            )
-    copied = {place: file for part in texts for place, file in part.files.items()}
-    return with_autoencoder(folder, network(folder, layout, given), copied=copied)
+    return text, {place: file for part in texts for place, file in part.files.items()}
 
 
 def _numbers(folder: PipelineFolder, layout: UNet2DConditionLayout, pooled: int) -> int:

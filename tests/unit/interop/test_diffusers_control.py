@@ -1,20 +1,27 @@
 """ControlNets of diffusers are the same functions here: residuals, outputs and input gradients."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import sde_gen as sg
 from sde_gen.cli import build
 from sde_gen.interop.diffusers import controlnet
 from sde_gen.interop.diffusers import reader as diffusers
+from tests.helpers import random_pipeline
+from tests.helpers.commands import enter, mistake
 from tests.helpers.stored_run import read_back
 from tests.unit.interop.test_diffusers_condition import CHAIN, GOLDEN, KINDS, ROOT, network
+
+TOKENIZER = ROOT / "tests" / "data" / "tokenizer_clip"
 
 
 def controlled(base: nn.Module, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
@@ -143,3 +150,55 @@ def test_golden(dtype: torch.dtype, kind: str) -> None:
         encoded = net.base.encode(x, t, tokens=tokens).plus(residuals.scaled(theirs))
         close(net.base.decode(encoded), io[f"out_{kind}/guess_sample"], tolerance)
     close(guessed, io[f"out_{kind}/guess_sample"], max(tolerance, 2e-8))
+
+
+def written_xl(folder: Path, configs: list[dict[str, Any]], weights: list[dict[str, Tensor]]) -> Path:
+    """A pipeline of SDXL with the stored networks, and with random encoders of texts and autoencoder."""
+    text = {**random_pipeline.TEXT, "intermediate_size": 8}
+    texts = {"": {**text, "hidden_size": 4}, "_2": {**text, "hidden_size": 2, "projection_dim": 5}}
+    random_pipeline.write(
+        folder, TOKENIZER, unet={**random_pipeline.UNET, "sample_size": 4}, text=texts[""], kind="x"
+    )
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionXLControlNetPipeline"
+    index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+    index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+    index["controlnet"] = ["diffusers", "ControlNetModel"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    shutil.copytree(TOKENIZER, folder / "tokenizer_2")
+    for name, config, state, file in (
+        ("text_encoder_2", texts["_2"], random_pipeline.text_tensors(texts["_2"]), "model.safetensors"),
+        ("unet", configs[0], weights[0], "diffusion_pytorch_model.safetensors"),
+        ("controlnet", configs[1], weights[1], "diffusion_pytorch_model.safetensors"),
+    ):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "config.json").write_text(json.dumps(config))
+        save_file(state, folder / name / file, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.long
+def test_a_folder_of_sdxl_with_a_control(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The networks of the folder are those of the files, with the numbers of SDXL beside a text."""
+    configs, weights, io = small()
+    folder = written_xl(tmp_path / "folder", configs, weights)
+    enter("convert", "from=diffusers", f"file={folder}", f"out={tmp_path / 'run'}")
+    run = sg.load(tmp_path / "run", device="cpu")
+    net: Any = run.denoiser.net
+    given = run.run.prompt(2, text="a cat", image=255 * io["hint0"].float())
+    assert given["vector"].shape == (2, 11)
+    assert given["vector"][:, 5:].tolist() == [[8.0, 8.0, 0.0, 0.0, 8.0, 8.0]] * 2
+    assert given["tokens"].shape[2] == 6
+    with torch.no_grad():
+        assert not torch.equal(net(io["x"].float(), io["t"].float(), **given), io["out"].float())
+    net.extend(controlled(net.base, configs[2], weights[2]))  # the stored outputs are those of two controls
+    net.double()
+    given = {"tokens": io["tokens"], "vector": io["vector"]}
+    given["control"] = planes([io["hint0"], io["hint1"]], io["scales"].tolist())
+    close(net(io["x"], io["t"].double(), **given), io["out"], 1e-9)
+    wide = {**configs[1], "cross_attention_dim": 8}
+    (folder / "controlnet" / "config.json").write_text(json.dumps(wide))
+    assert "needs (" in mistake(
+        capfd, "convert", "from=diffusers", f"file={folder}", f"out={tmp_path / 'no'}"
+    )
+    assert not (tmp_path / "no").exists()
