@@ -33,8 +33,13 @@ TASK_OPTIONS = ("image", "mask", "a", "b", "method", "noise_std", "factor")
 """Options of the command that some tasks use."""
 
 
-def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
+def apply_guidance(config: DictConfig, run: Run, *, after: bool = False) -> Denoiser:
     """Wrap the run's denoiser by ``config.control_strength``, ``config.guidance`` and ``config.threshold``, if any.
+
+    Arguments:
+        config: the configuration of the command.
+        run: the run.
+        after: whether a stage comes before, which may move away from conditions that this one has not.
 
     Raises:
         ValueError: the run was not trained for it, or the other model does not go with the run.
@@ -42,7 +47,7 @@ def apply_guidance(config: DictConfig, run: Run) -> Denoiser:
     model: Denoiser = run.denoiser
     asked = [config.get(name) for name in ("control_strength", "guidance", "threshold")]
     nodes = [node for node in asked if node is not None]
-    if not any("null" in annotated(node) for node in nodes):
+    if not after and not any("null" in annotated(node) for node in nodes):
         reject_unused(
             "only guidance=cfg moves away from a condition", *(f"not_{name}" for name in CONDITIONS)
         )

@@ -78,7 +78,7 @@ class CascadeStage:
     @cached_property
     def model(self) -> Denoiser:
         """Return the denoiser with its guidance."""
-        return apply_guidance(self.config, self.run)
+        return apply_guidance(self.config, self.run, after=self.before is not None)
 
     @cached_property
     def cond(self) -> dict[str, Tensor]:

@@ -201,6 +201,8 @@ def test_guidance_and_bounds_are_the_defaults_of_the_stages(folder: Path, tmp_pa
     with_own = command(tmp_path / "own", *words)
     other = command(tmp_path / "other", *words, "guidance.scale=1")
     assert not torch.equal(with_own, other)
+    away = command(tmp_path / "away", *words, f"not_text={TEXTS[1]}")
+    assert not torch.equal(with_own, away)
 
 
 def test_null_of_the_decoder_is_the_learned_embedding(folder: Path) -> None:
