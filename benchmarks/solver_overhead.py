@@ -92,7 +92,7 @@ def ours(x: Tensor, steps: int) -> Iterator[tuple[str, Run]]:
     }
     for name in names("solver"):
         solver = instantiate(load("solver", name))
-        if solver.of_flow_maps:
+        if not solver.needs_denoiser:
             continue
         for kind, model in models.items():
             yield (

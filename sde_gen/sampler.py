@@ -32,7 +32,8 @@ class Sampler(Checked):
         solver: integrates from noise to data along the grid.
         grid: discretization of time.
         steps: number of steps of the grid.
-        denoise_final: whether to take the Tweedie step, one more evaluation; a solver of flow maps takes none.
+        denoise_final: whether to take the Tweedie step, one more evaluation; none after solvers of
+            flow maps and generators.
         final_gain: factor of the sample of that step; other than 1 for a converted pipeline that multiplies by its own
             rounding.
 
@@ -60,8 +61,8 @@ class Sampler(Checked):
 
     @property
     def denoises(self) -> bool:
-        """Return whether the Tweedie step is taken: never after a solver of flow maps, which end where it does."""
-        return self.denoise_final and not self.solver.of_flow_maps
+        """Return whether the Tweedie step is taken: never after a solver of flow maps or generators."""
+        return self.denoise_final and self.solver.needs_denoiser
 
     @checked
     @torch.no_grad()

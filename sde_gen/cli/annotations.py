@@ -20,14 +20,6 @@ class Network(Protocol):
         ...
 
 
-class ClassifierNetwork(Protocol):
-    """A network of a classifier of noised samples."""
-
-    def __call__(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return logits (B, classes)."""
-        ...
-
-
 @functools.cache
 def signature(found: Any) -> tuple[set[str], dict[str, Any]]:
     """Names of the arguments, and the kinds of those that have an annotation."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from sde_gen.cli import conditions
-from sde_gen.cli.annotations import ClassifierNetwork, Network, is_of, signature
+from sde_gen.cli.annotations import Network, is_of, signature
 from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
@@ -26,12 +26,14 @@ from sde_gen.data.codec import Codec
 from sde_gen.data.conditioning import Conditioning, Unconditional
 from sde_gen.denoiser import (
     AutoregressiveModel,
+    DenoisingGAN,
     NetworkAutoencoder,
     NetworkDenoiser,
     NetworkFlowMap,
     NoisyClassifier,
 )
-from sde_gen.model import Autoencoder, TokenTransformer
+from sde_gen.model import Autoencoder, GeneratorPair, TokenTransformer
+from sde_gen.model.classifier.base import ClassifierNetwork
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.training.precision import Precision
 from sde_gen.utils.arguments import Planned, check_arguments
@@ -148,6 +150,9 @@ def network(
         )  # the other conditions are those of the network inside
     if issubclass(trained, NetworkFlowMap):
         sizes["until"] = True
+    adversarial = issubclass(trained, DenoisingGAN)
+    if adversarial:
+        sizes["vector"] = config.objective.latent
     if sizes:
         if not accepts(node, "inputs") or "control" in sizes:
             argument = "hint" if "control" in sizes else "inputs"
@@ -162,6 +167,14 @@ def network(
     known: dict[str, Any] = {**sized, **_augmentations(config), **_outputs(config)}
     known = {**data_spec.fill(node), **known, **taken.get("model", {})}
     built: nn.Module = make(node, _convert_="all", **known)
+    if adversarial:
+        objective = make(data_spec.filled(config.objective), _convert_="all")
+        built = GeneratorPair(
+            generator=built,
+            discriminator=objective.discriminator,
+            shape=data_spec.shape,
+            latent=objective.latent,
+        )
     adapter = config.get("adapter")
     return built if adapter is None else make(adapter)(built)
 
@@ -326,7 +339,7 @@ def trainer(
     if getattr(objective, "requires_labels", False) and ("label" not in given.names or given.drops("label")):
         raise ValueError("the objective needs the label of every sample: use conditioning=target")
     if given.names and not getattr(objective, "conditional", True):
-        raise ValueError("an autoencoder is given no conditions; use conditioning=none")
+        raise ValueError("the objective trains without conditions; use conditioning=none")
     conditions.check(given, splits)
     if splits.train.buckets is not None and trained_class(config) is not NetworkDenoiser:
         raise ValueError("images of several sizes train denoisers alone; use data=image_folder")
@@ -343,7 +356,7 @@ def trainer(
         )
     given = given.fit(splits.train)
     conditions.warn_of_unseen(given, splits)
-    if not getattr(objective, "conditional", True) and accepts(config.codec, "autoencoder"):
+    if trained_class(config) is NetworkAutoencoder and accepts(config.codec, "autoencoder"):
         raise ValueError("an autoencoder of latents is not supported; use codec=uniform or codec=affine")
     fitted = codec(config, spec, taken=taken).fit(splits.train)
     space = replace(spec, shape=fitted.event(spec.shape))

@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen.cli import build, reconstruction, training_quality
-from sde_gen.cli.app import Command, reject_unused, require_int
+from sde_gen.cli.app import Command, cli_overrides, reject_unused, require_int
+from sde_gen.cli.config_files import load
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.run import SAMPLED
 from sde_gen.cli.sample_conditions import take
@@ -20,6 +21,7 @@ from sde_gen.data.codec import Codec, OutOfRange
 from sde_gen.denoiser import (
     AutoregressiveModel,
     Denoiser,
+    DenoisingGAN,
     NetworkAutoencoder,
     NoisyClassifier,
 )
@@ -43,10 +45,27 @@ def train(config: DictConfig) -> None:
     if trained is AutoregressiveModel:
         reject_unused("codes are drawn one after the other", "preview.sampler")
         reject_unused("codes have no noise", "sde", "parametrization")
+    if issubclass(trained, DenoisingGAN):
+        _sample_as_trained(config)
     own = ("time_sampler", "weighting", "pointwise_loss", "training_noise", "step_sampler")
     unused = [key for key in own if not accepts(config.objective, key)]
     reject_unused("the objective does not use it", *unused)
     fit(config, _previews, training_quality.build_metrics)
+
+
+def _sample_as_trained(config: DictConfig) -> None:
+    """Let previews and the commands that open the run sample a generator by the steps of its training."""
+    steps, place = config.objective.steps, "preview.sampler.steps"
+    with open_dict(config):
+        config.solver = load("solver", "gan_ancestral")
+        config.grid = config.objective.grid
+        config.sampling = {"steps": steps, "denoise_final": True}
+        config.preview.sampler = {
+            **config.preview.sampler,
+            "solver": config.solver,
+            "grid": config.grid,
+            "steps": config.preview.sampler.steps if place in cli_overrides() else steps,
+        }
 
 
 def _previews(config: DictConfig, trainer: Trainer) -> list[Callback]:

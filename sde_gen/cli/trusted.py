@@ -16,7 +16,6 @@ from torch import nn
 from sde_gen.checkpoint.manifest import brief, line
 from sde_gen.cli.annotations import (
     NUMBERS,
-    ClassifierNetwork,
     Network,
     alternatives,
     fits,
@@ -31,6 +30,7 @@ from sde_gen.distributed.strategy import Strategy
 from sde_gen.grid.base import Grid
 from sde_gen.model import Autoencoder, TokenTransformer
 from sde_gen.model.adapter import Adapter
+from sde_gen.model.classifier.base import ClassifierNetwork
 from sde_gen.objective.base import Objective
 from sde_gen.objective.pointwise_loss.base import PointwiseLoss
 from sde_gen.objective.step_sampler.base import StepSampler

@@ -24,7 +24,7 @@ def verify(config: DictConfig) -> None:
     """Measure every solver on every process, and save a table, a JSON and a picture; fail if a certificate does."""
     solvers = {_name(name): build.make(_load("solver", name)) for name in _chosen(config.solvers, "solver")}
     if config.solvers is None:  # a network makes a flow map, and none is exact on the mixture
-        solvers = {name: solver for name, solver in solvers.items() if not solver.of_flow_maps}
+        solvers = {name: solver for name, solver in solvers.items() if solver.needs_denoiser}
     sdes = {_name(name): _load("sde", name) for name in _chosen(config.sdes, "sde")}
     parametrizations = ["", *as_list(config.parametrizations)]
     for name in parametrizations[1:]:

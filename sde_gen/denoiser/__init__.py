@@ -3,6 +3,7 @@
 from sde_gen.denoiser import parametrization
 from sde_gen.denoiser.autoregressive import AutoregressiveModel
 from sde_gen.denoiser.base import Denoiser
+from sde_gen.denoiser.denoising_gan import DenoisingGAN
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
 from sde_gen.denoiser.exact import GaussianDenoiser, MixtureDenoiser
 from sde_gen.denoiser.exact_flow_map import GaussianFlowMap
@@ -20,6 +21,7 @@ __all__ = [
     "AutoregressiveModel",
     "ConsistencyModel",
     "Denoiser",
+    "DenoisingGAN",
     "FlowMap",
     "GaussianDenoiser",
     "GaussianFlowMap",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sde_gen.denoiser.prediction import Prediction
+from sde_gen.noise import Noise
 from sde_gen.sde.base import SDE
 from sde_gen.utils.arguments import Checked
 from sde_gen.utils.broadcasting import select_rows, times
@@ -84,6 +85,27 @@ class Denoiser(nn.Module, Checked, abc.ABC):
             "another solver, such as solver=ddim"
         )
 
+    def draw(self, x_t: Tensor, t: Tensor | float, noise: Noise, **cond: Tensor) -> Tensor:
+        """Draw x_0 of the model's p(x_0 | x_t), which a denoiser alone does not know.
+
+        Arguments:
+            x_t: noisy samples with shape (B, *event).
+            t: their times with shape () or (B,).
+            noise: source of noise.
+            **cond: conditioning as in :meth:`forward`.
+
+        Returns:
+            Clean samples with shape (B, *event).
+
+        Raises:
+            ValueError: the model is no :class:`~sde_gen.denoiser.DenoisingGAN`.
+        """
+        del x_t, t, noise, cond
+        raise ValueError(
+            f"{type(self).__name__} is no generator: train one with objective=diffusion_gan, or use another solver, "
+            "such as solver=ancestral"
+        )
+
     def bind(self, **cond: Tensor) -> "Denoiser":
         """Return the denoiser with its conditioning fixed, as solvers expect it."""
         return Conditioned(self, cond)
@@ -105,6 +127,10 @@ class Conditioned(Denoiser):
     def chord(self, x_t: Tensor, t: Tensor | float, s: Tensor | float, **cond: Tensor) -> Prediction:
         """Return the chord with the fixed conditioning, updated by the given one."""
         return self.denoiser.chord(x_t, t, s, **{**self.cond, **cond})
+
+    def draw(self, x_t: Tensor, t: Tensor | float, noise: Noise, **cond: Tensor) -> Tensor:
+        """Draw x_0 with the fixed conditioning, updated by the given one."""
+        return self.denoiser.draw(x_t, t, noise, **{**self.cond, **cond})
 
     def select(self, index: Tensor, count: int) -> Denoiser:
         """Bind the conditioning of these samples."""

@@ -19,10 +19,12 @@ from sde_gen.model.classifier.pooling import (
     NormalizedMultiScalePooling,
     Pooling,
 )
+from sde_gen.model.classifier.vector_encoder import VectorEncoder
 from sde_gen.model.conditional import ConditionalNetwork, Conditions
 from sde_gen.model.control.branch import ControlBranch
 from sde_gen.model.control.controlled import Controlled
 from sde_gen.model.experts import NoiseExperts
+from sde_gen.model.generator_pair import Discriminator, GeneratorPair
 from sde_gen.model.mlp import MLP
 from sde_gen.model.modulated_mlp import ModulatedMLP
 from sde_gen.model.norms import (
@@ -108,12 +110,14 @@ __all__ = [
     "DDPMpp",
     "DiT",
     "DiscreteAutoencoder",
+    "Discriminator",
     "EmbeddingUNet",
     "Encoder",
     "FixedGroups",
     "FixedGroupsExceptMiddle",
     "GCDGroups",
     "Gaussian",
+    "GeneratorPair",
     "GlobalAttention",
     "GroupNorm",
     "GroupNormRule",
@@ -174,6 +178,7 @@ __all__ = [
     "UNet",
     "UNetCross",
     "VQAutoencoder",
+    "VectorEncoder",
     "norm",
 ]
 

@@ -5,6 +5,7 @@ from sde_gen.objective.autoencoding import Autoencoding
 from sde_gen.objective.base import Loss, NoiseDraw, Objective
 from sde_gen.objective.consistency import Consistency
 from sde_gen.objective.cross_entropy import CrossEntropy
+from sde_gen.objective.diffusion_gan import DiffusionGAN, adversarial_loss
 from sde_gen.objective.dsm import DSM
 from sde_gen.objective.lagrangian import Lagrangian
 from sde_gen.objective.mean_flow import MeanFlow
@@ -18,6 +19,7 @@ __all__ = [
     "Autoencoding",
     "Consistency",
     "CrossEntropy",
+    "DiffusionGAN",
     "Hybrid",
     "Lagrangian",
     "Loss",
@@ -28,6 +30,7 @@ __all__ = [
     "TokenCrossEntropy",
     "TwoTimes",
     "VariationalBound",
+    "adversarial_loss",
     "pointwise_loss",
     "step_sampler",
     "time_sampler",

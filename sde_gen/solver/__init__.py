@@ -23,6 +23,7 @@ from sde_gen.solver.dpm_solver_pp_sde import (
 from sde_gen.solver.dpm_solver_sde import DPMSolver2Ancestral, DPMSolverSDE
 from sde_gen.solver.edm_churn import EDMChurn
 from sde_gen.solver.euler_maruyama import EulerMaruyama
+from sde_gen.solver.gan_ancestral import GANAncestral
 from sde_gen.solver.jump import Jump
 from sde_gen.solver.langevin import AffineLangevin, AnnealedLangevin, BatchLangevin, Corrector, Langevin
 from sde_gen.solver.lms import LMS
@@ -72,6 +73,7 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "FlowIntegral",
+    "GANAncestral",
     "Heun",
     "Hook",
     "Jump",

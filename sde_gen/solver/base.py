@@ -33,9 +33,9 @@ class Solver(Checked, abc.ABC):
         return False
 
     @property
-    def of_flow_maps(self) -> bool:
-        """True if it needs a flow map; its samples at t_min are then taken as they are, without a denoising step."""
-        return False
+    def needs_denoiser(self) -> bool:
+        """False if it needs a flow map or a generator; its samples are then taken without a denoising step."""
+        return True
 
     @property
     def pathwise(self) -> bool:

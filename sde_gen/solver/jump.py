@@ -37,7 +37,7 @@ class Jump(StepSolver[None]):
 
     renoise: float = 0.0
     order: ClassVar[int] = 1
-    of_flow_maps: ClassVar[bool] = True
+    needs_denoiser: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.renoise <= 1:

@@ -18,8 +18,8 @@ def names(kind: str) -> list[str]:
 
 
 def integrators() -> list[str]:
-    """Names of the solvers that any denoiser can be given to: all but those of flow maps."""
-    return [name for name in names("solver") if not make("solver", name).of_flow_maps]
+    """Names of the solvers that any denoiser can be given to: all but those of flow maps and generators."""
+    return [name for name in names("solver") if make("solver", name).needs_denoiser]
 
 
 def target(kind: str, name: str) -> Any:

@@ -176,7 +176,7 @@ def test_nothing_that_is_taken_writes_when_it_is_made() -> None:
             node = OmegaConf.to_container(OmegaConf.load(CONF / place / f"{name}.yaml"))
             fill(node, data_spec)
             given = {}
-            if name in ("mlp", "modulated_mlp"):
+            if name in ("mlp", "modulated_mlp", "vector_encoder"):
                 given["shape"] = [2]
             if name == "token_transformer":
                 given["shape"] = [1, 4, 4]
