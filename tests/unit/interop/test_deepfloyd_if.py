@@ -14,6 +14,7 @@ from torch import Tensor
 import sde_gen as sg
 from sde_gen.data.conditioning import NoisedImage
 from sde_gen.guidance import CFG, DynamicThreshold
+from sde_gen.inverse.task import Vary
 from sde_gen.sampler import Sampler
 from tests.helpers.commands import enter, mistake
 from tests.unit.interop.test_diffusers_runs import Drawn, close, first_sigma, in_float64, sampler_of
@@ -81,6 +82,26 @@ def test_super_resolution(io: dict[str, Tensor], folder: Path) -> None:
         noise = Drawn(first / first_sigma(run, sampler), *rest)
         found.append(sampler(model, (1, *run.run.event), noise=noise, dtype=torch.float64))
     close(torch.cat(found), io["out"], 1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("strength", "steps"), [(0.6, 5), (1.0, 3)])
+def test_variations_of_images_of_the_first_stage(strength: float, steps: int, folder: Path) -> None:
+    """The last three steps, with the noise that diffusers drew; its tables are float32."""
+    run = in_float64(sg.load(folder / "runs" / "first", device="cpu"))
+    sampler, found = sampler_of(run, {"num_inference_steps": steps}), []
+    with np.load(DATA.with_name("if_img2img.npz")) as file:
+        io = {key: torch.from_numpy(file[key]) for key in file.files}
+    for row in range(2):
+        one = slice(row, row + 1)
+        texts = (str(folder / f"{name}{row}.npz") for name in ("tokens", "negative"))
+        given, negative = (run.run.prompt(1, text=text) for text in texts)
+        guided = CFG(denoiser=run.denoiser, scale=4.0, drop=("tokens", "mask"), null=negative)
+        model = DynamicThreshold(denoiser=guided, quantile=0.95, most=1.5).bind(**given)
+        noise = Drawn(*(io[f"{strength}/draw/{k}"][one] for k in range(3)))
+        task = Vary(image=io["image"][one], event=run.run.event, strength=strength)
+        found.append(task(sampler)(model, (1, *run.run.event), noise=noise))
+    close(torch.cat(found), io[f"{strength}/out"], 5e-5)
 
 
 def test_images_are_enlarged_as_scipy_does(io: dict[str, Tensor]) -> None:
