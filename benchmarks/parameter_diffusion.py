@@ -1,6 +1,6 @@
 """Diffusion of network parameters on a small classifier of digits, beside what is simpler.
 
-    python -m benchmarks.parameter_diffusion [--networks 300] [--steps 3000] [--seeds 0 1] [--out FILE.json]
+    python -m benchmarks.parameter_diffusion [--networks 300] [--steps 3000] [--seeds 0] [--picture FILE.png]
 
 Networks of 64, 16 and 10 units (1,210 numbers) are trained on 1,000 digits and tested on the other 797, in four ways:
 
@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -206,6 +208,21 @@ def checkpoints(networks: int, data: Images, seed: int) -> dict[str, Tensor]:
     }
 
 
+def picture(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the mean accuracies with two standard errors, a group a setting."""
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, names = figure.subplots(), ("originals", "reconstructed", "generated", "Gaussian", "noised", "soup")
+    for i, name in enumerate(names):
+        at = [j + (i - 2.5) / 8 for j in range(len(rows))]
+        bars = [2 * row[name].get("se", 0.0) for row in rows]
+        axes.errorbar(at, [row[name]["mean"] for row in rows], bars, fmt="o", markersize=5, label=name)
+    axes.set_xticks(range(len(rows)), [row["setting"] for row in rows])
+    axes.set(ylabel="accuracy on test images, %", ylim=(0, 100))
+    figure.legend(fontsize=8, loc="outside right center")
+    figure.savefig(path, dpi=90)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, print a table and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -216,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results" / "parameter_diffusion.json"
     )
+    parser.add_argument("--picture", type=Path, help="a file .png of the accuracies with the first seed")
     args = parser.parse_args(arguments)
     train, test = images()
     rows: list[dict[str, Any]] = []
@@ -236,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     flush=True,
                 )
             atomic.write(args.out, json.dumps(settings, indent=1))
+    if args.picture:
+        picture([row for row in rows if row["seed"] == args.seeds[0]], args.picture)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Diffusion of network parameters: from files of weights to files of weights, and the parts of its benchmark."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -65,3 +67,32 @@ def test_overlap_of_errors_by_hand():
     a = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]]).bool()
     assert parameter_diffusion.overlap(a, a[:1]) == pytest.approx((1 + 1 / 4) / 2)
     assert parameter_diffusion.overlap(a, a, same=True) == pytest.approx(1 / 4)
+
+
+@pytest.mark.long
+def test_the_benchmark_compares_all_settings(tmp_path):
+    out, picture = tmp_path / "rows.json", tmp_path / "plot.png"
+    arguments = [
+        "--networks",
+        "6",
+        "--steps",
+        "2",
+        "--components",
+        "3",
+        "--out",
+        str(out),
+        "--picture",
+        str(picture),
+    ]
+    parameter_diffusion.main(arguments)
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["setting"], row["networks"]) for row in rows] == [
+        ("one run", 6),
+        ("basins", 24),
+        ("independent", 6),
+        ("aligned", 6),
+    ]
+    independent, aligned = rows[2]["originals"], rows[3]["originals"]
+    assert independent["mean"] == pytest.approx(aligned["mean"], abs=0.05)  # a permutation keeps the function
+    assert independent["mean"] > 90
+    assert picture.stat().st_size > 0
