@@ -40,6 +40,7 @@ from sde_gen.sde.base import Prior
 from sde_gen.solver import DDIM, Jump
 
 BATCH, WARMUP, TIME_SAMPLER = 128, 100, "stratified"
+TEACHER = Sampler()
 
 
 def student(run: Run, name: str) -> tuple[Any, Objective]:
@@ -102,9 +103,9 @@ def of_objective(run: Run, name: str, x0: Tensor, budget: Budget) -> tuple[Any, 
     return budget.train(model.train(), loss)
 
 
-def regression(run: Run, pairs: int, budget: Budget) -> tuple[Any, int]:
+def regression(run: Run, pairs: int, budget: Budget, sampler: Sampler = TEACHER) -> tuple[Any, int]:
     """Train from noise at t = 1 to the samples that the run makes of it."""
-    begin, sampler = time.process_time(), Sampler()
+    begin = time.process_time()
     shape, source = (pairs, *run.event), PerSample(spawn_seeds(7, pairs))
     first = sampler.grid(run.denoiser.sde, sampler.steps)[0]
     noise = Prior(float(run.denoiser.sde.sigma(first))).sample(shape, noise=source)
