@@ -47,8 +47,8 @@ def divided(whole: dict[str, Tensor], size: int) -> dict[str, Tensor]:
 
 
 def parts(images: int, size: int) -> Checkpoint:
-    net, ema, adam = (divided(numbers(images + seed), size) for seed in range(3))
-    return Checkpoint(images=images, net=net, ema=ema, optimizer=adam, about={"validation": None})
+    tensors = {part: divided(numbers(images + seed), size) for seed, part in enumerate(checkpoint.PARTS)}
+    return Checkpoint(images=images, about={"validation": None}, **tensors)
 
 
 class Largest(TorchDispatchMode):
