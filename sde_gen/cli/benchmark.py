@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, console, reports, threads, tuning
+from sde_gen.cli import console, instantiate, reports, threads, tuning
 from sde_gen.cli.app import Command, as_list, reject_unused
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import Run, load_run
@@ -63,8 +63,8 @@ def benchmark(config: DictConfig) -> None:
         raise ValueError(f"steps={step_counts}: give a list of positive whole numbers")
     if not names:
         raise ValueError("solvers=[]: give a list of names, such as solvers=[heun,ddim]")
-    solvers: dict[str, Solver] = {name: build.make(load("solver", name)) for name in map(str, names)}
-    run, grid = load_run(config), build.make(config.grid)
+    solvers: dict[str, Solver] = {name: instantiate.make(load("solver", name)) for name in map(str, names)}
+    run, grid = load_run(config), instantiate.make(config.grid)
     conditions, described = examples(run, config.n)
     compared = _comparison(config, run, run.bind(conditions), grid, step_counts)
     for solver in solvers.values():
@@ -115,7 +115,7 @@ def _comparison(
         grids=[grid(run.denoiser.sde, steps) for steps in step_counts],
         seeds=spawn_seeds(config.seed, config.n),
         device=run.device,
-        reference=build.make(config.reference.solver),
+        reference=instantiate.make(config.reference.solver),
         reference_steps=config.reference.steps,
         stochastic_steps=config.reference.stochastic_steps,
         codec=run.codec,

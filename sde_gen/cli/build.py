@@ -1,6 +1,6 @@
 """The composition root: the one place where a configuration becomes objects that are composed."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,8 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from sde_gen.cli import conditions
@@ -18,8 +17,9 @@ from sde_gen.cli.config_files import CONF, load, names
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec, data_identity
 from sde_gen.cli.image_sizes import check_sizes
+from sde_gen.cli.instantiate import make
 from sde_gen.cli.renamed import upgrade_about
-from sde_gen.cli.targets import import_object, target
+from sde_gen.cli.targets import import_object
 from sde_gen.cli.versions import package_versions
 from sde_gen.data import Augmentation, Splits
 from sde_gen.data.codec import Codec
@@ -36,7 +36,6 @@ from sde_gen.model import Autoencoder, GeneratorPair, TokenTransformer
 from sde_gen.model.classifier.base import ClassifierNetwork
 from sde_gen.training import Trainer, TrainingConfig
 from sde_gen.training.precision import Precision
-from sde_gen.utils.arguments import Planned, check_arguments
 
 CONDITIONS = "sde_gen.model.Conditions"
 """Sizes of a network's conditions."""
@@ -235,61 +234,6 @@ def networks(kind: Any) -> list[str]:
     """Return the names of the networks of a kind, such as :class:`Network`."""
     targets = {name: OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_ for name in names("model")}
     return [name for name, target in targets.items() if is_of(import_object(target), kind)]
-
-
-def make(config: DictConfig, **given: Any) -> Any:
-    """Build what a configuration describes, every argument held against the constructor's annotations before.
-
-    Arguments:
-        config: a node with a ``_target_``.
-        given: further arguments; and settings of Hydra's ``instantiate``.
-
-    Raises:
-        ValueError: an argument is of another kind than annotated; the message names the setting.
-    """
-    check(config, **given)
-    return instantiate(config, **given)
-
-
-def check(config: DictConfig, **given: Any) -> None:
-    """Hold the settings of a node, and of those inside it, against the annotations of the constructors.
-
-    Arguments:
-        config: a node with a ``_target_``.
-        given: arguments that replace those of the node.
-
-    Raises:
-        ValueError: as :func:`make`.
-    """
-    if isinstance(config, DictConfig):
-        _planned(config, {key for key in given if not key.startswith("_")})
-
-
-def _planned(node: Any, elsewhere: Collection[str] = ()) -> Any:
-    """Return the value of a node, or a placeholder of its object, whose arguments are checked."""
-    if isinstance(node, ListConfig):
-        return [_planned(_followed(node._get_node(index))) for index in range(len(node))]
-    if not isinstance(node, DictConfig):
-        return node._value()
-    if node._is_none():
-        return None
-    settings = {key: _followed(node._get_node(key)) for key in node if key not in elsewhere}
-    known = {key: child for key, child in settings.items() if child is not None and not child._is_missing()}
-    if "_target_" not in known:
-        return {key: _planned(child) for key, child in known.items()}
-    arguments = {str(key): child for key, child in known.items() if not str(key).startswith("_")}
-    made = target(node)
-    check_arguments(
-        made,
-        {key: _planned(child) for key, child in arguments.items()},
-        {key: child._get_full_key(None) for key, child in arguments.items()},
-    )
-    return Planned(made, partial=bool(node.get("_partial_", False)))
-
-
-def _followed(node: Any) -> Any:
-    """Return the node that an interpolation names, under whose name the user sets it."""
-    return node._maybe_dereference_node(throw_on_resolution_failure=True)
 
 
 def device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from sde_gen.checkpoint import manifest, shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import build, console, parts, run_reference
+from sde_gen.cli import build, console, instantiate, parts, run_reference
 from sde_gen.cli.app import Command, reject_unused
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.cli.run import Run, load_run
@@ -85,7 +85,7 @@ def export_run(config: DictConfig, out: Path) -> None:
     kinds = ("model", "sde", "parametrization", "codec", "conditioning")
     stored: dict[str, Any] = {key: OmegaConf.to_container(run.config[key], resolve=True) for key in kinds}
     stored["betas"] = getattr(run.denoiser.sde, "betas", ())
-    build.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
+    instantiate.make(config.to)(stored, tuple(run.data_spec.shape), dict(run.denoiser.net.state_dict()), out)
     _report(run, out)
 
 
@@ -118,7 +118,7 @@ def import_network(config: DictConfig, out: Path) -> None:
     """
     given = Path(config.file)
     path = given if pipelines.is_whole(given) else files.weights_of(given)
-    found: ConvertedModel = build.make(config["from"])(path, _settings(config.settings))
+    found: ConvertedModel = instantiate.make(config["from"])(path, _settings(config.settings))
     stored = {**found.config, **_data(config)}
     data_spec = DataSpec(shape=found.shape, levels=found.levels, classes=found.classes)
     generates = issubclass(build.trained_class(OmegaConf.create(stored)), NetworkDenoiser)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from sde_gen.cli import build, threads
+from sde_gen.cli import instantiate, threads
 from sde_gen.cli.app import Command
 from sde_gen.cli.config_files import load, names
 from sde_gen.cli.guidance_setup import supports_unconditional
@@ -81,7 +81,9 @@ class Demo:
             FloatingPointError: a sample is not finite.
         """
         sampler: Sampler = Sampler(
-            solver=build.make(load("solver", solver)), grid=build.make(load("grid", grid)), steps=steps
+            solver=instantiate.make(load("solver", solver)),
+            grid=instantiate.make(load("grid", grid)),
+            steps=steps,
         )
         denoiser = self.run.denoiser
         times = sampler.grid(denoiser.sde, steps)

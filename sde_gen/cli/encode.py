@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console, instantiate
 from sde_gen.cli.app import Command, require_int
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
@@ -27,7 +27,7 @@ def encode(config: DictConfig) -> None:
     out = Path(config.out)
     require_absent(out)
     run = load_run(config, NetworkAutoencoder)
-    splits: Splits = open_data(run) if config.get("data") is None else build.make(config.data).load()
+    splits: Splits = open_data(run) if config.get("data") is None else instantiate.make(config.data).load()
     if splits.train.shape != run.data_spec.shape or splits.train.levels != run.data_spec.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, the autoencoder in "

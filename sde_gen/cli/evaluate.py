@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from sde_gen.cli import build, console, posterior_quality, quality_report, reports, threads
+from sde_gen.cli import console, instantiate, posterior_quality, quality_report, reports, threads
 from sde_gen.cli.app import Command, as_list, reject_unused, require_int
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.evaluation import MetricEvaluation, Results, plan
@@ -132,13 +132,17 @@ def _metrics(config: DictConfig) -> tuple[list[str], dict[str, SampleMetric], di
             raise ValueError(f"metric {name!r} is unknown; {suggest(name, known)}")
     metrics = list(dict.fromkeys(metrics))
     targets = {name: get_object(config.metric[name]._target_) for name in metrics}
-    samples = {name: build.make(config.metric[name]) for name in metrics if targets[name].of_samples}
-    posteriors = {name: build.make(config.metric[name]) for name in metrics if targets[name].of_posteriors}
+    samples = {name: instantiate.make(config.metric[name]) for name in metrics if targets[name].of_samples}
+    posteriors = {
+        name: instantiate.make(config.metric[name]) for name in metrics if targets[name].of_posteriors
+    }
     densities = [name for name in metrics if name not in {*samples, *posteriors}]
     chosen = HydraConfig.get().runtime.choices["dequantization"]
     if chosen != "uniform":
         ignoring = [*samples, *posteriors]
-        ignoring += [name for name in densities if not build.make(config.metric[name]).uses_dequantization]
+        ignoring += [
+            name for name in densities if not instantiate.make(config.metric[name]).uses_dequantization
+        ]
         if ignoring:
             raise ValueError(
                 f"dequantization={chosen} has no effect because {', '.join(ignoring)} does not use it; "

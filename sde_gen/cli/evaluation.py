@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import __version__
-from sde_gen.cli import build, console
+from sde_gen.cli import console, instantiate
 from sde_gen.cli.run import Run
 from sde_gen.data import Dataset
 from sde_gen.distributed.auto_batch import AutoBatchSize
@@ -101,7 +101,7 @@ class MetricEvaluation:
             OSError: the disk is full; earlier results are kept.
             OutOfMemoryError: the device has no memory for a batch whose images are coupled, or not for a single one.
         """
-        metric: Metric = build.make(self.config.metric[self.name])
+        metric: Metric = instantiate.make(self.config.metric[self.name])
         auto_batch = AutoBatchSize(size=self.config.batch_size, splittable=not metric.batch_coupled)
         results_log = ResultsLog(Path(self.config.out) / f"{self.name}.jsonl", self._settings())
         key = str(results_log.path.resolve())

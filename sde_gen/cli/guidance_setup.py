@@ -4,13 +4,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import hydra
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import brief
-from sde_gen.cli import build, run_reference
+from sde_gen.cli import instantiate, run_reference
 from sde_gen.cli.app import reject_unused
 from sde_gen.cli.constructors import annotated
 from sde_gen.cli.options import as_plain
@@ -122,7 +122,7 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
     if len(run.data_spec.shape) != 3 or run.data_spec.levels is None:
         raise ValueError(f"tasks work on images; the data of {run.folder} have shape {run.data_spec.shape}")
     arguments = set(annotated(node))
-    if "method" in arguments and not build.make(config.method).uses_solver:
+    if "method" in arguments and not instantiate.make(config.method).uses_solver:
         reject_unused("the method provides its own solver", "solver")
     settings = OmegaConf.to_container(node, resolve=True)
     assert isinstance(settings, dict)
@@ -137,9 +137,9 @@ def open_task(config: DictConfig, run: Run) -> Task | None:
             raise ValueError("the task needs mask=FILE, an image that is white where the other is known")
         given["mask"] = run.codec.mask(_load(str(config.mask), [(1, *run.data_spec.shape[1:])], run)[0] > 127)
     images = [key for key in ("image", "a", "b") if key in arguments]
-    build.check(node, **given, **dict.fromkeys(images))
+    instantiate.check(node, **given, **dict.fromkeys(images))
     rest = {key: value for key, value in settings.items() if key not in (*given, *images)}
-    make = instantiate({**rest, "_partial_": True})
+    make = hydra.utils.instantiate({**rest, "_partial_": True})
     blank: Task = make(**given, **dict.fromkeys(images, torch.zeros(1, *run.event)))
     shapes = [run.data_spec.shape] if run.codec.of_latents else blank.shapes
     task: Task = make(**given, **{key: _image(key, config, shapes, run) for key in images})
@@ -182,8 +182,8 @@ def _around(model: Denoiser, node: DictConfig, config: DictConfig, run: Run) -> 
     if needs.classifier:
         given["classifier"] = load_classifier(Path(node.classifier), run)
     rest = {key: value for key, value in node.items() if key not in given}
-    build.check(node, **given)
-    built: Denoiser = instantiate(rest)(denoiser=model, **given)
+    instantiate.check(node, **given)
+    built: Denoiser = hydra.utils.instantiate(rest)(denoiser=model, **given)
     return built
 
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, pretrained
+from sde_gen.cli import instantiate, pretrained
 from sde_gen.cli.config_files import kinds, names, suggest
 from sde_gen.cli.run import Run, load_run
 from sde_gen.cli.run_data import open_data
@@ -68,7 +68,7 @@ class LoadedRun:
         config = self.run.config
         if config.get("sampling") is None:
             return Sampler()
-        parts = {key: build.make(config[key], _convert_="all") for key in ("solver", "grid")}
+        parts = {key: instantiate.make(config[key], _convert_="all") for key in ("solver", "grid")}
         own = {key: config.sampling[key] for key in OF_SAMPLER if key in config.sampling}
         return Sampler(**parts, **own)
 
@@ -81,7 +81,7 @@ class LoadedRun:
             if option == "guidance":
                 null = self.run.conditioning.omitted(1)
                 more = {"null": {key: value.to(self.run.device) for key, value in null.items()}}
-            found = build.make(node)(denoiser=found, **more)
+            found = instantiate.make(node)(denoiser=found, **more)
         return found
 
     @property
@@ -197,7 +197,7 @@ class LoadedRun:
         Raises:
             ValueError: the run has no vector as condition, or a likelihood and no prior.
         """
-        source = build.make(self.run.config.data)
+        source = instantiate.make(self.run.config.data)
         prior = getattr(source, "prior", None) if prior is None else prior
         density = ConditionalDensity(
             denoiser=self.denoiser,

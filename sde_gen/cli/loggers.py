@@ -7,7 +7,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from sde_gen.cli import build
+from sde_gen.cli import instantiate
 from sde_gen.cli.app import format_error
 from sde_gen.cli.config_files import suggest
 from sde_gen.cli.options import shown
@@ -59,7 +59,7 @@ def check_loggers(nodes: ListConfig) -> None:
         if node.get("_partial_", False):
             raise ValueError(f"{place}: _partial_=true makes no callback of {name}; {EXPECTED}")
         with _named(place):
-            build.check(node)
+            instantiate.check(node)
 
 
 def make_loggers(nodes: ListConfig) -> list[Callback]:
@@ -72,7 +72,7 @@ def make_loggers(nodes: ListConfig) -> list[Callback]:
     found: list[Callback] = []
     for place, node in _each(nodes):
         with _named(place):
-            found.append(build.make(node))
+            found.append(instantiate.make(node))
     return found
 
 

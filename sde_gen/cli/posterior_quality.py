@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import __version__
-from sde_gen.cli import build, console, reports
+from sde_gen.cli import console, instantiate, reports
 from sde_gen.cli.app import reject_unused
 from sde_gen.cli.guidance_setup import apply_guidance
 from sde_gen.cli.posterior_quality_report import PosteriorQualityResult
@@ -126,7 +126,7 @@ class PosteriorQuality:
             codec=self.run.codec,
             conditioning=self.run.conditioning,
             dim=shape[0],
-            sampler=build.make(self.config.sampler),
+            sampler=instantiate.make(self.config.sampler),
         )
 
     @property
@@ -191,7 +191,7 @@ class PosteriorQuality:
 
     def _reference(self, c: Tensor, count: int, part: int) -> Tensor:
         """Return exact samples given every condition."""
-        source = build.make(self.run.config.data)
+        source = instantiate.make(self.run.config.data)
         draw = getattr(source, "reference", None)
         if draw is None:
             raise ValueError(

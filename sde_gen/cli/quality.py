@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from sde_gen import __version__
-from sde_gen.cli import build
+from sde_gen.cli import instantiate
 from sde_gen.cli.app import as_list
 from sde_gen.cli.guidance_setup import apply_guidance, choose_conditions, prompted
 from sde_gen.cli.image_sources import ImageBatch, ImageSource, complete, key, load, ranges
@@ -189,7 +189,7 @@ class Quality:
         """Return the sampler, and whether the samples of a batch depend on each other."""
         if self.run.of_codes:
             return TokenSampler(), False
-        sampler: Sampler = build.make(self.config.sampler)
+        sampler: Sampler = instantiate.make(self.config.sampler)
         times = sampler.grid(self.run.denoiser.sde, sampler.steps)
         sampler.solver.check(self.run.denoiser, times)
         return sampler, sampler.solver.batch_coupled

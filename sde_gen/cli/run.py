@@ -16,7 +16,7 @@ from sde_gen.checkpoint import shape_check
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import line
 from sde_gen.checkpoint.state_dict import load_into
-from sde_gen.cli import build, conditions, renamed, run_reference, trusted
+from sde_gen.cli import build, conditions, instantiate, renamed, run_reference, trusted
 from sde_gen.cli.app import as_list, format_error
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.data_spec import DataSpec
@@ -143,7 +143,7 @@ def load_run(config: DictConfig, *trains: type) -> Run:
     if found_class is NetworkAutoencoder and accepts(stored.codec, "autoencoder"):
         raise ValueError(f"{folder} holds an autoencoder of latents, which is not supported")
     where, chosen = build.device(config.device), config.get("precision")
-    precision: Precision = Float32() if chosen is None else build.make(chosen)
+    precision: Precision = Float32() if chosen is None else instantiate.make(chosen)
     dtype = precision.dtype(where)
     what, parts = f"the checkpoint in {folder}", as_list(config.parts) if "parts" in config else []
     _skip_layers(stored, config.get("clip_skip"), folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, conditions
+from sde_gen.cli import conditions, instantiate
 from sde_gen.cli.app import cli_overrides
 from sde_gen.cli.data_spec import check_classes, source_class
 from sde_gen.cli.run import Run
@@ -35,7 +35,7 @@ def open_data(run: Run, moved: Mapping[str, Any] = MappingProxyType({})) -> Spli
     """
     if "data" not in run.config:
         raise ValueError(f"{run.folder} was converted without data; convert it again with data=...")
-    splits: Splits = build.make(_node(run, moved)).load()
+    splits: Splits = instantiate.make(_node(run, moved)).load()
     if splits.train.shape != run.data_spec.shape or splits.train.levels != run.data_spec.levels:
         raise ValueError(
             f"the data have shape {splits.train.shape} and {splits.train.levels} levels, "

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sde_gen.checkpoint.manifest import brief
-from sde_gen.cli import build, console, threads, tuning
+from sde_gen.cli import console, instantiate, threads, tuning
 from sde_gen.cli.app import Command, as_list, cli_overrides, reject_unused, require_int
 from sde_gen.cli.generation import SampleGeneration, coupling
 from sde_gen.cli.guidance_setup import (
@@ -89,7 +89,7 @@ def _sample(stage: CascadeStage, queue: WorkQueue, threads_used: str) -> None:
     model, cond = stage.model, stage.cond
     _check_output(config, run, task, queue)
     sampler = stage.sampler
-    compiler: Compiler = build.make(config.compile)
+    compiler: Compiler = instantiate.make(config.compile)
     stage.check_solver()
     seeds = spawn_seeds(config.seed, config.n)
     make = sampler if task is None else task(sampler)

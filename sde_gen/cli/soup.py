@@ -15,7 +15,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config, line
 from sde_gen.checkpoint.state_dict import compare
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import build, console
+from sde_gen.cli import console, instantiate
 from sde_gen.cli.app import Command, as_list, require_int
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.renamed import upgrade_about
@@ -218,7 +218,7 @@ def _losses(run: Run, config: DictConfig) -> tuple[_Losses, int]:
     objective: Objective = DSM()
     if node is not None:
         own = {"codec": run.codec} if accepts(node, "codec") else {}
-        objective = build.make(run.data_spec.filled(node), **own).for_evaluation
+        objective = instantiate.make(run.data_spec.filled(node), **own).for_evaluation
     losses = _Losses(run, train, rows, objective, batch_size=config.batch_size, seed=config.seed)
     return losses, len(rows)
 

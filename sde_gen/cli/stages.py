@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build, pretrained, run_reference
+from sde_gen.cli import instantiate, pretrained, run_reference
 from sde_gen.cli.app import as_list, reject_unused
 from sde_gen.cli.guidance_setup import (
     CONDITIONS,
@@ -97,7 +97,7 @@ class CascadeStage:
     @cached_property
     def sampler(self) -> Sampler:
         """Return solver, grid and steps of this stage."""
-        built: Sampler = build.make(self.config.sampler)
+        built: Sampler = instantiate.make(self.config.sampler)
         return built
 
     def draw(self, index: range, seeds: Sequence[int], hooks: Sequence[Hook], make: Any = None) -> Tensor:

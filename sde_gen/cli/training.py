@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from sde_gen.cli import build, console, reports, run_reference
+from sde_gen.cli import build, console, instantiate, reports, run_reference
 from sde_gen.cli.app import as_list
 from sde_gen.cli.autoencoder import (
     check_classifier,
@@ -44,13 +44,13 @@ def fit(
     """
     set_run_dir(config)
     folder = Path(config.run)
-    build.check(config)  # before the data, which may take long
+    instantiate.check(config)  # before the data, which may take long
     check_codes(config, build.trained_class(config))
     loggers = pop_loggers(config)
     with open_dict(config):
         parts = as_list(config.pop("parts"))
     check_loggers(loggers)
-    splits: Splits = build.make(config.data).load()
+    splits: Splits = instantiate.make(config.data).load()
     named = run_reference.open_runs(config, device=config.device, beside=folder, parts=parts)
     run_reference.record(config, named)
     taken = run_reference.arguments(config, named)
@@ -66,7 +66,7 @@ def fit(
     unused = check_data(folder, config, splits)
     initial = initial_weights(config, folder)
     chosen = of_training(config, build.device(config.device))
-    with init_distributed(partial(build.make, config.distributed)) as strategy:
+    with init_distributed(partial(instantiate.make, config.distributed)) as strategy:
         with GracefulShutdown() as stop, console.progress(shown=strategy.rank == 0) as bar:
             was = WasFinished()
             callbacks: list[Callback] = [

@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from sde_gen.cli import build
+from sde_gen.cli import build, instantiate
 from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
 from sde_gen.cli.sample_conditions import draw
@@ -42,7 +42,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
                 f"quality.metrics: {name} is no metric of samples; the held-out loss is measured "
                 "anyway (engine.validate)"
             )
-        metrics[name] = build.make(node.metric)
+        metrics[name] = instantiate.make(node.metric)
     data = trainer.train.of_one_size()
     if len(data.shape) != 3 or data.shape[0] not in (1, 3) or data.levels is None:
         raise ValueError(
@@ -70,7 +70,7 @@ def build_metrics(config: DictConfig, trainer: Trainer) -> "TrainingQuality | No
 def build_sampler(config: DictConfig) -> Any:
     """Build the sampler of the preview; that of codes, for a model of these."""
     codes = build.trained_class(config) is AutoregressiveModel
-    return TokenSampler() if codes else build.make(config.preview.sampler)
+    return TokenSampler() if codes else instantiate.make(config.preview.sampler)
 
 
 class TrainingQuality:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, console
+from sde_gen.cli import console, instantiate
 from sde_gen.cli.app import Command, as_list
 from sde_gen.cli.config_files import load, names
 from sde_gen.cli.versions import package_versions
@@ -22,7 +22,9 @@ from sde_gen.utils.images import attempt, save_figure
 
 def verify(config: DictConfig) -> None:
     """Measure every solver on every process, and save a table, a JSON and a picture; fail if a certificate does."""
-    solvers = {_name(name): build.make(_load("solver", name)) for name in _chosen(config.solvers, "solver")}
+    solvers = {
+        _name(name): instantiate.make(_load("solver", name)) for name in _chosen(config.solvers, "solver")
+    }
     if config.solvers is None:  # a network makes a flow map, and none is exact on the mixture
         solvers = {name: solver for name, solver in solvers.items() if solver.needs_denoiser}
     sdes = {_name(name): _load("sde", name) for name in _chosen(config.sdes, "sde")}
@@ -35,7 +37,7 @@ def verify(config: DictConfig) -> None:
     with console.progress() as bar:
         task = bar.add_task("certificates", total=len(solvers) * len(sdes) * len(parametrizations), note="")
         for sde_name, sde_config in sdes.items():
-            sde = build.make(sde_config)
+            sde = instantiate.make(sde_config)
             for parametrization in parametrizations:
                 wrap = {"wrap": _through(parametrization, sde_config)} if parametrization else {}
                 for name, solver in solvers.items():
@@ -79,7 +81,7 @@ def _load(kind: str, name: str) -> DictConfig:
 
 def _through(name: str, sde: DictConfig) -> Callable[[Denoiser], Denoiser]:
     whole = OmegaConf.create({"sde": sde, "parametrization": load("parametrization", name)})
-    parametrization = build.make(whole.parametrization)
+    parametrization = instantiate.make(whole.parametrization)
     return lambda denoiser: ParametrizedOracle(denoiser, parametrization)
 
 

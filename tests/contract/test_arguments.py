@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from sde_gen.cli import build
+from sde_gen.cli import instantiate
 from tests.helpers.catalogue import CONF, names
 
 NO_KINDS = ("hydra", "recipe")
@@ -99,7 +99,7 @@ def chosen() -> dict[str, DictConfig]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_of_another_type_is_rejected(kind: str) -> None:
     for whole in files(kind):
-        build.check(whole[kind])
+        instantiate.check(whole[kind])
         for key, hint in leaves(whole[kind], kind):
             parent, _, last = key.rpartition(".")
             missing = OmegaConf.is_missing(OmegaConf.select(whole, parent), last)
@@ -107,7 +107,7 @@ def test_every_setting_of_another_type_is_rejected(kind: str) -> None:
             for value in wrong(hint):
                 OmegaConf.update(whole, key, value, merge=False)
                 with pytest.raises(ValueError, match=" must be ") as caught:
-                    build.check(whole[kind])
+                    instantiate.check(whole[kind])
                 line = str(caught.value)
                 assert line.startswith(f"{key}="), (key, value, line)
                 assert "\n" not in line
@@ -119,7 +119,7 @@ def test_invalid_trainings_are_rejected_before_data_are_read() -> None:
     """The whole configuration is checked; the message names the setting as the user types it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         whole = compose("train", ["data=emoji", "run=somewhere"])
-    build.check(whole)
+    instantiate.check(whole)
     for setting, value, words in (
         ("engine.batch_size", 16.0, "a whole number; write 16"),
         ("engine.images", 1e2, "a whole number; write 100"),
@@ -138,5 +138,5 @@ def test_invalid_trainings_are_rejected_before_data_are_read() -> None:
         before = OmegaConf.select(whole, setting)
         OmegaConf.update(whole, setting, value, merge=False)
         with pytest.raises(ValueError, match=f"^{re.escape(setting)}=.* must be {words}"):
-            build.check(whole)
+            instantiate.check(whole)
         OmegaConf.update(whole, setting, before, merge=False)

@@ -12,7 +12,18 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import benchmark, build, convert, encode, evaluate, options, sample, train, verify
+from sde_gen.cli import (
+    benchmark,
+    build,
+    convert,
+    encode,
+    evaluate,
+    instantiate,
+    options,
+    sample,
+    train,
+    verify,
+)
 from sde_gen.cli.app import MISTAKES, format_error
 from sde_gen.cli.config_files import CONF, choices, names, required
 from sde_gen.cli.data_spec import DataSpec
@@ -195,7 +206,7 @@ def test_every_wrong_argument_of_every_file_gives_a_one_line_error(kind):
                 options.check_nodes(changed)
                 node = changed[kind]
                 if isinstance(node, DictConfig) and "_target_" in node:
-                    build.make(node)
+                    instantiate.make(node)
 
             try:
                 answer(construct)

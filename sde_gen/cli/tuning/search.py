@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sde_gen.cli import build, console, threads
+from sde_gen.cli import console, instantiate, threads
 from sde_gen.cli.app import as_list
 from sde_gen.cli.config_files import load
 from sde_gen.cli.run import load_run
@@ -96,5 +96,5 @@ def _made(kind: str, names: Sequence[object]) -> dict[str, Any]:
         config = load(kind, name)
         if missing := OmegaConf.missing_keys(config):
             raise ValueError(f"tuning.{kind}s=[{name}] needs {', '.join(sorted(missing))}; leave it out")
-        made[name] = build.make(config)
+        made[name] = instantiate.make(config)
     return made

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigKeyError
 from PIL import Image
 from torch.distributed import TCPStore
 
-from sde_gen.cli import build, sample, train
+from sde_gen.cli import instantiate, sample, train
 from sde_gen.cli import main as cli_main
 from sde_gen.cli.app import Command
 from sde_gen.cli.options import check
@@ -209,7 +209,7 @@ def test_a_wrong_target_is_one_whole_line(target, words, monkeypatch, capfd):
     """Hydra's messages of several lines are not cut, and its log does not repeat them."""
 
     def task(config):
-        build.make(OmegaConf.create({"solver": {"_target_": target}}).solver)
+        instantiate.make(OmegaConf.create({"solver": {"_target_": target}}).solver)
 
     monkeypatch.setattr(sys, "argv", ["sample", "run=anywhere"])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

@@ -80,11 +80,11 @@ def test_classes_and_guidance(labeled):
 
 
 def _heun():
-    return module.build.make(module.load("solver", "heun"))
+    return module.instantiate.make(module.load("solver", "heun"))
 
 
 def _log_snr():
-    return module.build.make(module.load("grid", "log_snr"))
+    return module.instantiate.make(module.load("grid", "log_snr"))
 
 
 def test_wrong_settings_are_value_errors(plain, labeled):

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sde_gen.cli import build
+from sde_gen.cli import build, instantiate
 from sde_gen.cli.data_spec import DataSpec
 from sde_gen.denoiser import NetworkDenoiser, parametrization
 from sde_gen.denoiser.parametrization import X0, Eps, V, Velocity
@@ -197,7 +197,7 @@ def denoiser_of(found: ConvertedModel) -> NetworkDenoiser:
 
 def sde_of(found: ConvertedModel) -> SDE:
     """The process of a model, as it is when the run is opened again."""
-    sde: SDE = build.make(read_back(found.config).sde)
+    sde: SDE = instantiate.make(read_back(found.config).sde)
     return sde
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sde_gen as sg
-from sde_gen.cli import build
+from sde_gen.cli import instantiate
 from sde_gen.interop.diffusers import controlnet
 from sde_gen.interop.diffusers import reader as diffusers
 from tests.helpers import random_pipeline
@@ -27,7 +27,7 @@ TOKENIZER = ROOT / "tests" / "data" / "tokenizer_clip"
 def controlled(base: nn.Module, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     found = controlnet.read(weights, config)
     node = read_back(found.config).model
-    net: nn.Module = build.make(node, base=base, run="somewhere", _convert_="all")
+    net: nn.Module = instantiate.make(node, base=base, run="somewhere", _convert_="all")
     net.load_state_dict(found.state)
     return net.eval()
 
@@ -104,7 +104,7 @@ def test_a_control_of_another_network_is_refused() -> None:
     wide = {**configs[1], "block_out_channels": [8, 16]}
     node = read_back({"model": controlnet.ControlNetLayout(wide).spec().config()}).model
     with pytest.raises(InstantiationException, match="was made for another network"):
-        build.make(node, base=base, run="somewhere", _convert_="all")
+        instantiate.make(node, base=base, run="somewhere", _convert_="all")
     net = controlled(base, configs[1], weights[1])
     given = {"tokens": io["tokens"].float(), "vector": io["vector"].float()}
     for hint, answer in (

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from sde_gen import ode, sde, solver
-from sde_gen.cli import build
+from sde_gen.cli import instantiate
 from sde_gen.denoiser import GaussianDenoiser, NetworkDenoiser
 from sde_gen.denoiser.decoder import GaussianDecoder
 from sde_gen.denoiser.dynamics import ProbabilityFlow, ReverseSDE
@@ -254,12 +254,12 @@ def test_a_setting_is_named_by_where_the_user_sets_it() -> None:
         }
     )
     with pytest.raises(ValueError, match=r"^weighting\.gamma=much must be a finite number$"):
-        build.make(config.objective)
+        instantiate.make(config.objective)
     config.weighting.gamma = 5.0
     with pytest.raises(
         ValueError, match=r"^objective\.time_sampler=VP\(\) must be an object of TimeSampler, such as "
     ):
-        build.make(config.objective)
+        instantiate.make(config.objective)
     config.objective.time_sampler = {
         "_target_": "sde_gen.objective.time_sampler.UniformTime",
         "_partial_": True,
@@ -267,4 +267,4 @@ def test_a_setting_is_named_by_where_the_user_sets_it() -> None:
     with pytest.raises(
         ValueError, match=r"^objective\.time_sampler=UniformTime must be an object of TimeSampler"
     ):
-        build.make(config.objective)
+        instantiate.make(config.objective)
