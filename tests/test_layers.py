@@ -40,7 +40,7 @@ def test_only_the_command_line_imports_hydra():
 
 
 def test_the_search_for_imports_finds_hydra_in_the_command_line():
-    assert "hydra" in imported(PACKAGE / "cli" / "build.py")
+    assert "hydra" in imported(PACKAGE / "cli" / "instantiate.py")
 
 
 def test_library_neither_prints_nor_shows_progress():

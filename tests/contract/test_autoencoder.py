@@ -174,7 +174,7 @@ def test_discrete_codes_have_their_probabilities():
 
 
 def test_relaxed_codes_become_codes_as_the_temperature_falls():
-    net: DiscreteAutoencoder = build("discrete_autoencoder", codes=4, temperature=1e-4)
+    net: DiscreteAutoencoder = build("discrete_autoencoder", codes=4, temperature=1e-8)
     x, noise = batch(net)
     hard = net(x, noise).mean
     torch.testing.assert_close(net.train()(x, noise).mean, hard, rtol=1e-6, atol=1e-6)

@@ -154,7 +154,7 @@ def test_a_folder_is_there_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     for module, name, arguments in (
-        (draft, "put", [f"file={tmp_path / 'original'}", "from=diffusers"]),
+        (draft, "put_shards", [f"file={tmp_path / 'original'}", "from=diffusers"]),
         (to_diffusers.json, "dumps", [f"run={tmp_path / 'run'}", "to=diffusers"]),
     ):
         writes = getattr(module, name)

@@ -147,9 +147,9 @@ def pixels(out: Path) -> np.ndarray:
     return found
 
 
-def loud(config: DictConfig) -> Run:
+def loud(config: DictConfig, *trains: type) -> Run:
     """The run with weights that say something, as those of so short a training do not."""
-    found, generator = load_run(config), torch.Generator().manual_seed(0)
+    found, generator = load_run(config, *trains), torch.Generator().manual_seed(0)
     for parameter in found.denoiser.net.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     return found
@@ -204,8 +204,8 @@ def test_a_number_format_is_the_networks_alone(
     """Products are of bfloat16 inside the network and nowhere else, and samples move by its rounding."""
     seen: set[torch.dtype] = set()
 
-    def watched(config: DictConfig) -> Run:
-        found = loud(config)
+    def watched(config: DictConfig, *trains: type) -> Run:
+        found = loud(config, *trains)
         conv = next(part for part in found.denoiser.net.modules() if isinstance(part, nn.Conv2d))
         conv.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
         return found

@@ -128,11 +128,11 @@ def full(folder: Path, kind: Callable[[], Strategy], where: int) -> None:
         checkpoint.save(folder, parts(64, strategy.size), strategy)
         if strategy.rank == where:
 
-            def no_room(path: Path, content: bytes) -> None:
-                path.write_bytes(content[:10])
+            def no_room(path: Path, shards: object) -> str:
+                path.write_bytes(b"its first bytes")
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            draft.put = no_room
+            draft.put_shards = no_room
         with pytest.raises(OSError, match=r"128 images was not written \(No space left") as failure:
             checkpoint.save(folder, parts(128, strategy.size), strategy)
         assert failure.value.errno == errno.ENOSPC
