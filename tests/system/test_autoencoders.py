@@ -148,7 +148,7 @@ def test_mistakes_with_latents(latent, autoencoder, tmp_path, capfd):
     assert "for data of shape (1, 8, 8)" in train_mistake(*given, "data=moons", "model=mlp")
     assert "do not halve" in train_mistake(*given, "model=ddpmpp", "model.multipliers=[1,1,1,1]")
     assert "autoencoder of latents" in train_mistake(*given, "objective=autoencoding", *SMALL)
-    assert "no conditions" in train_mistake("objective=autoencoding", "conditioning=label")
+    assert "without conditions" in train_mistake("objective=autoencoding", "conditioning=label")
     assert "draws no samples" in train_mistake("objective=autoencoding", "preview.sampler.steps=3")
     assert "adds no noise" in train_mistake("objective=autoencoding", "sde=ve")
     words = ("evaluate", f"run={latent}", "n=4")

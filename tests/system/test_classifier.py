@@ -59,7 +59,7 @@ def test_mistakes(tmp_path, capfd):
         (["model.multipliers=[1,1,1,1,1]"], "multiples of 16"),
         (["conditioning=class"], "use conditioning=target"),
         (["conditioning=none"], "use conditioning=target"),
-        (["model=ncsnpp"], "model=adm_encoder or encoder is"),
+        (["model=ncsnpp"], "model=adm_encoder or encoder or vector_encoder is"),
         (["weighting=min_snr"], "the objective does not use it"),
         (["preview.n=4"], "a classifier draws no samples"),
         (["encoder=adm"], "write model=adm_encoder"),
