@@ -106,8 +106,7 @@ class Trainer(Checked):
             )
         if self.strategy.rank == 0:
             self.lr_schedule.check(settings.images)
-        names = trainable_names(self.denoiser.net)
-        if names == []:
+        if (names := trainable_names(self.denoiser.net)) == []:
             raise ValueError("all parameters are frozen: leave some to be trained")
         self.device = next(self.denoiser.parameters()).device
         self.train, self.held_out = (
@@ -209,8 +208,7 @@ class Trainer(Checked):
     def step(self, step: int) -> None:
         """Take an optimizer step, a function of the weights, of ``settings.seed`` and of the step number."""
         losses, total, norm = self._gradient(step, self.metrics.forward_backward_timer)
-        if self._first_loss is None:
-            self._first_loss = total
+        self._first_loss = total if self._first_loss is None else self._first_loss
         self.images += self.settings.batch_size
         optimizer.step(
             self.adam,
@@ -269,8 +267,7 @@ class Trainer(Checked):
 
         Otherwise the last checkpoint is confirmed, and older ones are pruned.
         """
-        step = self.nonfinite_guard.first()
-        if step is not None:
+        if (step := self.nonfinite_guard.first()) is not None:
             self._raise_nonfinite(step, taken=False)
         self.checkpoints.confirm()
 

@@ -133,7 +133,11 @@ def test_every_denoiser_is_tried() -> None:
         return {kind}.union(*(below(sub) for sub in kind.__subclasses__()))
 
     ours = {kind for kind in below(Denoiser) if kind.__module__.startswith("sde_gen.")}
-    tried = {*DENOISERS, denoiser.ConsistencyModel, denoiser.DenoisingGAN}  # which are no denoisers and say so
+    tried = {
+        *DENOISERS,
+        denoiser.ConsistencyModel,
+        denoiser.DenoisingGAN,
+    }  # which are no denoisers and say so
     assert {kind for kind in ours if not kind.__abstractmethods__} <= tried  # type: ignore[attr-defined]
 
 
