@@ -1,14 +1,13 @@
 """Lagrangian self-distillation: the end of the map moves with the model's own velocity."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.flow_map import direction, path_rate, path_time, point
-from sde_gen.objective.two_times import TwoTimes
+from sde_gen.objective.two_times import TwoTimes, forward_derivative
 from sde_gen.utils.broadcasting import broadcast_like
 
 
@@ -42,8 +41,7 @@ class Lagrangian(TwoTimes):
             chord = model.chord(x_t, t, s, **cond)
             return direction(chord), point(sde, chord, s)
 
-        derivative: Any = torch.func.jvp(slope, (s,), (rate,))
-        (found, end), (change, _) = derivative
+        (found, end), (change, _) = forward_derivative(slope, (s,), (rate,))
         with torch.no_grad():
             velocity = direction(model(end.detach(), s, **cond))
         span = broadcast_like(path_time(sde, t) - path_time(sde, s), x_t)

@@ -1,14 +1,12 @@
 """MeanFlow: the average velocity of the probability flow between two times."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from sde_gen.denoiser.base import Denoiser
 from sde_gen.denoiser.flow_map import direction, path_rate, path_time, path_velocity
-from sde_gen.objective.two_times import TwoTimes
+from sde_gen.objective.two_times import TwoTimes, forward_derivative
 from sde_gen.utils.broadcasting import broadcast_like
 
 
@@ -35,12 +33,11 @@ class MeanFlow(TwoTimes):
     ) -> Tensor:
         """Return the residual; its gradient is that of the slope of the chord."""
         sde = model.sde
-        derivative: Any = torch.func.jvp(
+        slope, change = forward_derivative(
             lambda x, t: direction(model.chord(x, t, s, **cond)),
             (x_t, t),
             (path_velocity(sde, x_t, t, u), 1 / path_rate(sde, t)),
         )
-        slope, change = derivative
         span = broadcast_like(path_time(sde, t) - path_time(sde, s), x_t)
         residual: Tensor = slope - (u - span * change).detach()
         return residual

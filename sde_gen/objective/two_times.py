@@ -1,8 +1,9 @@
 """Random pairs of times, and the losses of flow maps from their residuals."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -120,3 +121,17 @@ class TwoTimes(Objective):
             u: ``eps - x0`` of the pairs whose noisy samples they are, with the shape of x_t.
             **cond: conditioning, one row per sample.
         """
+
+
+def forward_derivative(
+    function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+) -> tuple[Any, Any]:
+    """Return a function of the network and its directional derivative, both in float32 whatever the precision.
+
+    Under autocast on a CPU, PyTorch 2.13 gives the derivative of a group normalization another dtype than its value,
+    which the next convolution rejects.
+    """
+    with torch.autocast(primals[0].device.type, enabled=False):
+        found: Any = torch.func.jvp(function, primals, tangents)
+    value, derivative = found
+    return value, derivative

@@ -19,8 +19,9 @@ from sde_gen.denoiser import (
     ProbabilityFlow,
 )
 from sde_gen.denoiser.flow_map import direction
+from sde_gen.denoiser.parametrization import EDM
 from sde_gen.guidance import CFG
-from sde_gen.model import MLP, Conditions
+from sde_gen.model import MLP, Conditions, NCSNpp
 from sde_gen.noise import IID, PerSample
 from sde_gen.objective import Consistency, Lagrangian, MeanFlow, NoiseDraw, Shortcut
 from sde_gen.sampler import Sampler
@@ -303,6 +304,28 @@ def test_the_gradient_of_consistency_is_that_of_the_later_end():
             lambda h: (weight * ((ends[0](along(model, h)[0]) - target) ** 2).mean(1)).sum(), 1e-3
         )
     assert gradient == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective", [*TWO_TIMES.values(), Consistency()], ids=lambda objective: type(objective).__name__
+)
+def test_losses_under_autocast_are_those_of_float32_up_to_rounding(objective):
+    """With a group normalization, whose forward derivative has another dtype than its value under autocast."""
+    net = NCSNpp(shape=(1, 8, 8), width=8, blocks=1, inputs=Conditions(until=True))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    model = objective.trains(net=net, sde=make("sde", "vp"), parametrization=EDM())
+    x0 = torch.randn(4, 1, 8, 8, generator=generator)
+    draw = objective.draw(model.sde, x0, IID.seeded(0))
+    expected = objective.loss(model, x0, draw).error
+    with torch.autocast("cpu", torch.bfloat16):
+        found = objective.loss(model, x0, draw).error
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=1e-3)
+    found.mean().backward()
+    assert all(
+        parameter.grad is None or bool(parameter.grad.isfinite().all()) for parameter in net.parameters()
+    )
 
 
 @pytest.mark.parametrize("name", PROCESSES)
