@@ -17,6 +17,7 @@ from sde_gen.cli.generation import coupling
 from sde_gen.cli.quality import Quality, QualityResults
 from sde_gen.cli.run import SAMPLED, Run, load_run
 from sde_gen.cli.run_data import moved_data, open_data
+from sde_gen.cli.run_defaults import take_sampler
 from sde_gen.data import Dataset
 from sde_gen.denoiser import NetworkDenoiser
 from sde_gen.distributed.work_queue import PeerFailed, WorkQueue
@@ -40,6 +41,8 @@ def evaluate(config: DictConfig) -> None:
                     f"{run.folder} is a model of codes, which are drawn one after the other",
                     *OF_SCORE_NETWORKS,
                 )
+            if samples:
+                take_sampler(config, run, {})
             with threads.in_use(config, run) as threads_used:
                 if densities:
                     _densities(config, densities, queue, run, threads_used)

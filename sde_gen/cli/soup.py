@@ -15,7 +15,7 @@ from sde_gen.checkpoint import store as checkpoint
 from sde_gen.checkpoint.manifest import diff_config, line
 from sde_gen.checkpoint.state_dict import compare
 from sde_gen.checkpoint.store import Checkpoint
-from sde_gen.cli import console, instantiate
+from sde_gen.cli import console, instantiate, pretrained
 from sde_gen.cli.app import Command, as_list, require_int
 from sde_gen.cli.constructors import accepts
 from sde_gen.cli.renamed import upgrade_about
@@ -59,7 +59,7 @@ class Ingredient:
 
 def make_soup(config: DictConfig) -> None:
     """Average the weights of runs, and write the average as a run folder."""
-    out, places = Path(config.out), [Path(str(place)) for place in as_list(config.runs)]
+    out, places = Path(config.out), [pretrained.resolve(str(place)) for place in as_list(config.runs)]
     require_absent(out)
     require_int(config, "batch_size")
     require_int(config, "n", least=2)

@@ -62,6 +62,15 @@ def test_samples_by_default_with_the_steps_of_its_training(run):
 
 
 @pytest.mark.long
+def test_metrics_of_samples_are_of_the_sampler_of_its_training(tmp_path):
+    small = ["objective.discriminator.width=8", "objective.discriminator.blocks=1", "engine.images=64"]
+    commands.enter("train", "objective=diffusion_gan", *commands.TINY, *small, "threads=1", f"run={tmp_path}")
+    commands.enter("evaluate", f"run={tmp_path}", "metrics=[energy_distance]", "n=64", "threads=1")
+    (report,) = (tmp_path / "evaluation").glob("energy_distance-*.json")
+    assert "sde_gen.solver.GANAncestral" in report.read_text()
+
+
+@pytest.mark.long
 def test_says_what_does_not_apply(run, tmp_path, capsys):
     loaded = sg.load(run, device="cpu")
     with pytest.raises(ValueError, match="it has no likelihood"):

@@ -81,6 +81,12 @@ def test_classifiers_are_averaged_by_their_cross_entropy(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.long
+def test_pretrained_models_are_averaged(tmp_path: Path) -> None:
+    enter("soup", "runs=[pretrained/digits-vp,pretrained/digits-vp]", "n=8", f"out={tmp_path / 'soup'}")
+    assert (tmp_path / "soup" / "checkpoints").is_dir()
+
+
 def test_runs_of_other_networks_are_refused(
     runs: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
