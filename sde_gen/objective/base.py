@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -53,7 +53,13 @@ class Objective(Checked, abc.ABC):
     """A training objective: random draws, and the loss of a model given these draws.
 
     An objective whose draws depend on earlier losses has a state, which checkpoints store.
+
+    Attributes:
+        channels_last: whether networks of images may keep their features in the memory order channels last; PyTorch's
+            forward derivative of a group normalization does not take it.
     """
+
+    channels_last: ClassVar[bool] = True
 
     @abc.abstractmethod
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:

@@ -1,6 +1,7 @@
 """Lagrangian self-distillation: the end of the map moves with the model's own velocity."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class Lagrangian(TwoTimes):
     Source: Boffi et al., 2025, arXiv:2505.18825, section 3 (Lagrangian self-distillation; three quarters of a batch
     have equal times, and the velocity is not differentiated). The learned weight of the paper is not used.
     """
+
+    channels_last: ClassVar[bool] = False
 
     diagonal: float = 0.75
 

@@ -1,6 +1,7 @@
 """MeanFlow: the average velocity of the probability flow between two times."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,6 +25,8 @@ class MeanFlow(TwoTimes):
 
     Source: Geng et al., 2025, arXiv:2505.13447, eq. 6 and 8 to 11. Power 0.75 is the paper's for CIFAR-10.
     """
+
+    channels_last: ClassVar[bool] = False
 
     diagonal: float = 0.25
     power: float = 0.75

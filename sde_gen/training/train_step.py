@@ -121,6 +121,13 @@ class TrainStep:
         """
         settings, event = self.settings, self.train.shape
         formats = (True, False) if settings.channels_last is None else (settings.channels_last,)
+        if not self.objective.channels_last:
+            if settings.channels_last:
+                raise ValueError(
+                    f"channels_last=true: {type(self.objective).__name__} takes a forward derivative of the network, "
+                    "which PyTorch has with channels first alone; leave it out"
+                )
+            formats = (False,)
         count = trial_samples(event, settings.batch_size // (settings.accumulation * self.strategy.size))
 
         @functools.cache

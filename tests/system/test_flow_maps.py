@@ -76,3 +76,14 @@ def test_a_consistency_model_is_tuned_from_a_run_and_says_what_it_is(start, tmp_
         capfd, "convert", f"run={run}", "to=diffusers", f"out={tmp_path / 'exported'}"
     )
     assert "is no flow map" in mistake(capfd, "sample", f"run={start}", *JUMP)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("objective", ["mean_flow", "lagrangian"])
+def test_networks_of_images_train_in_the_memory_order_of_forward_derivatives(tmp_path, capfd, objective):
+    """Whichever of the orders is faster: PyTorch's derivative of a group normalization takes one of them."""
+    words = [*TINY, f"objective={objective}", f"run={tmp_path}", "engine.images=64"]
+    enter("train", *words)
+    assert "images channels first" in " ".join(capfd.readouterr().out.split())
+    said = mistake(capfd, "train", *words, "engine.images=128", "engine.channels_last=true")
+    assert "which PyTorch has with channels first alone" in said
