@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
@@ -142,7 +143,7 @@ def check_arguments(
             place = name if settings is None else settings.get(name, name)
             raise ValueError(
                 f"{place}={_shown(value, words)} must be {_expected(parameter, words)}"
-                f"{_limit(value)}{_advice(value, parameter.hint)}"
+                f"{_limit(value, parameter.hint)}{_advice(value, parameter.hint)}"
             )
 
 
@@ -180,13 +181,18 @@ def _fits(value: Any, hint: Any, infinite: bool) -> bool:
 
 
 def _is_number(value: Any, infinite: bool) -> bool:
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, Real) or _overflows(value):
         return False
     try:
         number = float(value)
     except OverflowError:
         return False
     return math.isfinite(number) or (infinite and math.isinf(number))
+
+
+def _overflows(value: Any) -> bool:
+    """Return whether a whole number is none of the 64-bit integers, as which PyTorch takes it."""
+    return isinstance(value, Integral) and not -(2**63) <= int(value) < 2**63
 
 
 def _is_list(value: Any, parts: tuple[Any, ...], infinite: bool) -> bool:
@@ -288,8 +294,10 @@ def _names_below(kind: type) -> set[str]:
     return names.union(*map(_names_below, below))
 
 
-def _limit(value: Any) -> str:
-    """Return the limit of whole numbers if a value, or one in a list, is beyond it."""
+def _limit(value: Any, hint: Any) -> str:
+    """Return the limit of whole numbers if a value, or one in a list, is beyond it where no other number is taken."""
+    if float in _leaves(hint):
+        return ""
     values = value if isinstance(value, list | tuple) else [value]
     large = any(isinstance(each, Integral) and abs(int(each)) >= LARGEST for each in values)
     return f" between -{LARGEST:,} and {LARGEST:,}" if large else ""
@@ -301,6 +309,8 @@ def _advice(value: Any, hint: Any) -> str:
         return f"; {value.__name__} is the class: write {value.__name__}(...)"
     if isinstance(value, float) and int in _leaves(hint) and value.is_integer():
         return f"; write {int(value)}"
+    if float in _leaves(hint) and not isinstance(value, bool) and _overflows(value):
+        return f"; write {Decimal(value):.4g}"
     return "".join(f"; {word}" for word in getattr(hint, "__metadata__", ()) if isinstance(word, str))
 
 

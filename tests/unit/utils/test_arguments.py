@@ -98,6 +98,10 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("lr=inf must be a finite number", lambda: Adam(lr=math.inf)),
     ("lr=nan must be a finite number", lambda: Adam(lr=math.nan)),
     ("rho=True must be a finite number", lambda: Karras(rho=True)),
+    (
+        "rho=1000000000000000000000000000000 must be a finite number; write 1.000e+30",
+        lambda: Karras(rho=10**30),
+    ),
     ("t_min='a' must be a finite number or None", lambda: Karras(t_min="a")),
     ("batch_size=16.0 must be a whole number; write 16", lambda: TrainingConfig(batch_size=16.0)),
     ("seed=1000000000000000000000000000000 must be a whole number", lambda: TrainingConfig(seed=10**30)),
