@@ -23,7 +23,7 @@ class Jump(StepSolver[None]):
         \frac{\sigma_r}{\alpha_r} = \sqrt{1 - \gamma^2}\, \frac{\sigma_s}{\alpha_s}
 
     with r at least t_min, the end of the process. gamma = 0 draws no noise. gamma = 1 always maps to t_min and adds all
-    noise anew, as a consistency model needs, which knows no other end. The step to t_min adds none.
+    noise anew, as a consistency model needs, which has no other end. The step to t_min adds none.
 
     Sources: Kim et al., 2023, arXiv:2310.02279, algorithm 3 (gamma); Song et al., 2023, arXiv:2303.01469, algorithm 1
     (gamma = 1).

@@ -434,6 +434,20 @@ class Impulses:
         return noise
 
 
+@pytest.mark.parametrize("renoise", [0.3, 0.8])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_new_noise_has_the_share_of_the_standard_deviation(name, renoise):
+    """Jumps from one sample spread by the share of the noise at their end."""
+    model, n = exact(name), 4000
+    t, s = (torch.tensor(time, dtype=torch.float64) for time in (0.9, 0.6))
+    x = torch.ones(n, 2, dtype=torch.float64)
+    x_s, _ = Jump(renoise=renoise).step(model, x, t, s, None, IID.seeded(0))
+    expected = renoise * float(model.sde.sigma(s))
+    error = expected / (2 * x_s.numel()) ** 0.5
+    found = (x_s - x_s.mean(0)).square().mean().sqrt()
+    assert abs(float(found) - expected) < 4 * error
+
+
 def test_a_consistency_model_needs_all_noise_anew():
     model, x0, _ = learned(ConsistencyModel)
     x = x0 * 0.9
