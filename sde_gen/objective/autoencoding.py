@@ -74,10 +74,6 @@ class Autoencoding(Objective):
                 "a classifier, trained with objective=cross_entropy"
             )
 
-    def __call__(self, model: NetworkAutoencoder, x0: Tensor, *, noise: Noise) -> Loss:
-        """Evaluate the loss on data in model space x0 (B, *event); its error is the mean squared error."""
-        return self.loss(model, x0, self.draw(model.sde, x0, noise))
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the noise of the posterior."""
         t = torch.full((len(x0),), sde.t_min, dtype=torch.float64, device=x0.device)
@@ -87,7 +83,7 @@ class Autoencoding(Objective):
     def loss(  # type: ignore[override]  # without conditions
         self, model: NetworkAutoencoder, x0: Tensor, draw: NoiseDraw
     ) -> Loss:
-        """Evaluate the loss with the given noise."""
+        """Evaluate the loss with the given noise; its error is the mean squared error."""
         mean, log_scale, rate, penalty = model.net(x0, draw.eps)
         distortion = -Observation(codec=self.codec, family=self.family or Logistic()).log_prob(
             x0, mean, log_scale

@@ -61,6 +61,10 @@ class Objective(Checked, abc.ABC):
 
     channels_last: ClassVar[bool] = True
 
+    def __call__(self, model: Any, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
+        """Evaluate the loss on clean samples x0 (B, *event), with one row of conditioning each."""
+        return self.loss(model, x0, self.draw(model.sde, x0, noise), **cond)
+
     @abc.abstractmethod
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw times and noise for samples with the shape (B, *event) and dtype of x0."""

@@ -34,10 +34,6 @@ class CrossEntropy(Objective):
 
     time_sampler: TimeSampler = field(default_factory=Stratified)
 
-    def __call__(self, classifier: NoisyClassifier, x0: Tensor, *, noise: Noise, label: Tensor) -> Loss:
-        """Evaluate the loss on clean samples x0 (B, *event) of classes (B,); its error is the top-1 error."""
-        return self.loss(classifier, x0, self.draw(classifier.sde, x0, noise), label=label)
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the times t ~ p and the noise eps ~ N(0, I)."""
         t, density = self.time_sampler(sde, noise.uniform(x0))
@@ -46,7 +42,7 @@ class CrossEntropy(Objective):
     def loss(  # type: ignore[override]  # with a label
         self, classifier: NoisyClassifier, x0: Tensor, draw: NoiseDraw, *, label: Tensor
     ) -> Loss:
-        """Evaluate the loss at the given times and noise."""
+        """Evaluate the loss at the given times and noise; its error is the top-1 error."""
         t, alpha, sigma = draw.t, *classifier.sde.marginal(draw.t)
         logs = classifier.log_probs(broadcast_like(alpha, x0) * x0 + broadcast_like(sigma, x0) * draw.eps, t)
         surprise = -logs.gather(1, label.unsqueeze(1)).squeeze(1)

@@ -70,10 +70,6 @@ class DiffusionGAN(Objective):
                 "and no negative number"
             )
 
-    def __call__(self, model: DenoisingGAN, x0: Tensor, *, noise: Noise) -> Loss:
-        """Evaluate the loss on data in model space x0 (B, *event)."""
-        return self.loss(model, x0, self.draw(model.sde, x0, noise))
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the steps, the noise of x_s, x_t and x'_s, and z: eps has the shape (B, 3 D + latent)."""
         times = self.grid(sde, self.steps)[:-1].to(x0.device)

@@ -47,10 +47,6 @@ class DSM(Objective):
         """Return whether the noise of a sample depends on the other samples of the batch."""
         return self.training_noise.batch_coupled
 
-    def __call__(self, denoiser: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
-        """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""
-        return self.loss(denoiser, x0, self.draw(denoiser.sde, x0, noise), **cond)
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the times t ~ p and the noise eps."""
         t, density = self.time_sampler(sde, noise.uniform(x0))

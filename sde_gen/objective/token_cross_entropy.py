@@ -23,10 +23,6 @@ class TokenCrossEntropy(Objective):
 
     trains: ClassVar[type] = AutoregressiveModel
 
-    def __call__(self, model: AutoregressiveModel, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
-        """Evaluate the loss of codes x0 (B, 1, h, w); its error is the share of codes that are not the likeliest."""
-        return self.loss(model, x0, self.draw(model.sde, x0, noise), **cond)
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw nothing: codes have no noise."""
         del noise
@@ -34,7 +30,7 @@ class TokenCrossEntropy(Objective):
         return NoiseDraw(t, torch.ones_like(t), torch.empty(len(x0), 0, device=x0.device))
 
     def loss(self, model: AutoregressiveModel, /, x0: Tensor, draw: NoiseDraw, **cond: Tensor) -> Loss:
-        """Evaluate the loss."""
+        """Evaluate the loss; its error is the share of codes that are not the likeliest."""
         k = x0.flatten(1)
         logs = model(x0, **cond)
         nats = -logs.gather(2, k.unsqueeze(2)).squeeze(2)

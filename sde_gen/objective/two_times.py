@@ -73,10 +73,6 @@ class TwoTimes(Objective):
                 "in [0, 1] and a positive offset"
             )
 
-    def __call__(self, model: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
-        """Evaluate the loss on clean samples x0 (B, *event), with one row of conditioning each."""
-        return self.loss(model, x0, self.draw(model.sde, x0, noise), **cond)
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the times t >= s and the noise eps ~ N(0, I)."""
         first, density = self.time_sampler(sde, noise.uniform(x0))

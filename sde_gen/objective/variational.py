@@ -62,10 +62,6 @@ class VariationalBound(Objective):
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be at least 1: the last step is the decoder's")
 
-    def __call__(self, denoiser: Denoiser, x0: Tensor, *, noise: Noise, **cond: Tensor) -> Loss:
-        """Evaluate the loss on clean samples x0 of shape (B, *event), with one row of conditioning each."""
-        return self.loss(denoiser, x0, self.draw(denoiser.sde, x0, noise), **cond)
-
     def draw(self, sde: SDE, x0: Tensor, noise: Noise) -> NoiseDraw:
         """Draw the steps and the noise eps ~ N(0, I); the density is T p_n, relative to uniform steps."""
         times = self.times(sde, x0.device)
